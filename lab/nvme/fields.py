@@ -1,0 +1,297 @@
+"""Declaring registers and structures the way the specification prints them.
+
+A `Register` is an int with named bits, a `Structure` is bytes with named fields::
+
+    class CC(Register, offset=0x14):
+        EN     = Bits(0)
+        IOSQES = Bits(19, 16)
+
+    CC.of(EN=1, IOSQES=6)          # 0x60001
+    CC(0x60001).IOSQES             # 6
+
+    class CreateIoSq(Command, opcode=0x01):
+        CQID = Bits(31, 16, dword=11)
+
+Both are immutable values that compare, hash and slice like the int or the bytes they are. What no field covers is
+reserved: `Register.reserved` and `Structure.reserved` say which of it is set.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from typing import Any, ClassVar, Generic, Self, TypeVar, overload
+
+T = TypeVar("T")
+
+
+class Field(Generic[T]):
+    """A named run of bits, little-endian from bit ``start``; a ``shared`` run may lie over others (a whole dword)."""
+
+    name: str = ""
+
+    def __init__(self, start: int, width: int, *, shared: bool = False) -> None:
+        self.start, self.width, self.shared = start, width, shared
+        self.mask = (1 << width) - 1
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    @overload
+    def __get__(self, holder: None, owner: type) -> Self: ...
+    @overload
+    def __get__(self, holder: object, owner: type) -> T: ...
+    def __get__(self, holder: Any, owner: type) -> Self | T:
+        return self if holder is None else self.decode(self.bits_of(holder))
+
+    def bits_of(self, holder: int | bytes) -> int:
+        """The run as an unsigned number."""
+        if isinstance(holder, int):
+            return holder >> self.start & self.mask
+        first, last = self.start >> 3, self.start + self.width + 7 >> 3
+        return int.from_bytes(holder[first:last], "little") >> (self.start & 7) & self.mask
+
+    def decode(self, bits: int) -> T:
+        raise NotImplementedError
+
+    def encode(self, value: Any) -> int:
+        """The run's bits for a value; ValueError if it does not fit."""
+        bits = int(value)
+        if not 0 <= bits <= self.mask:
+            raise ValueError(f"{self.name}={value} does not fit {self.width} bits")
+        return bits
+
+
+class UInt(Field[int]):
+    """An unsigned little-endian number of ``size`` bytes at byte ``offset``."""
+
+    def __init__(self, offset: int, size: int, *, shared: bool = False) -> None:
+        super().__init__(offset * 8, size * 8, shared=shared)
+
+    def decode(self, bits: int) -> int:
+        return bits
+
+
+class U8(UInt):
+    def __init__(self, offset: int, *, shared: bool = False) -> None:
+        super().__init__(offset, 1, shared=shared)
+
+
+class U16(UInt):
+    def __init__(self, offset: int, *, shared: bool = False) -> None:
+        super().__init__(offset, 2, shared=shared)
+
+
+class U32(UInt):
+    def __init__(self, offset: int, *, shared: bool = False) -> None:
+        super().__init__(offset, 4, shared=shared)
+
+
+class U64(UInt):
+    def __init__(self, offset: int, *, shared: bool = False) -> None:
+        super().__init__(offset, 8, shared=shared)
+
+
+class Bits(Field[int]):
+    """Bits ``high``:``low`` as the specification writes them, of a register, or from a ``dword`` or byte ``at``."""
+
+    def __init__(self, high: int, low: int | None = None, *, dword: int = 0, at: int = 0) -> None:
+        low = high if low is None else low
+        super().__init__((dword * 4 + at) * 8 + low, high - low + 1)
+
+    def decode(self, bits: int) -> int:
+        return bits
+
+
+class Raw(Field[bytes]):
+    """``size`` uninterpreted bytes."""
+
+    def __init__(self, offset: int, size: int) -> None:
+        super().__init__(offset * 8, size * 8)
+
+    def decode(self, bits: int) -> bytes:
+        return bits.to_bytes(self.width // 8, "little")
+
+    def encode(self, value: Any) -> int:
+        if len(value) > self.width // 8:
+            raise ValueError(f"{self.name}: {len(value)} bytes do not fit {self.width // 8}")
+        return int.from_bytes(value, "little")
+
+
+class Ascii(Field[str]):
+    """Text padded with spaces, without a terminator (Base 2.0, 1.4.2? "ASCII strings are left justified")."""
+
+    def __init__(self, offset: int, size: int) -> None:
+        super().__init__(offset * 8, size * 8)
+
+    def decode(self, bits: int) -> str:
+        return bits.to_bytes(self.width // 8, "little").decode("latin-1").rstrip(" ")
+
+    def encode(self, value: Any) -> int:
+        text = str(value).encode("latin-1")
+        if len(text) > self.width // 8:
+            raise ValueError(f"{self.name}={value!r} is longer than {self.width // 8} characters")
+        return int.from_bytes(text.ljust(self.width // 8), "little")
+
+
+class _Declared:
+    """What registers and structures share: the table of fields, collected when the class is made."""
+
+    FIELDS: ClassVar[Mapping[str, Field[Any]]] = {}
+    _DEFINED: ClassVar[int] = 0
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls.FIELDS = {**cls.FIELDS, **{n: f for n, f in vars(cls).items() if isinstance(f, Field)}}
+        cls._DEFINED = 0
+        for field in cls.FIELDS.values():
+            if not field.shared:
+                cls._DEFINED |= field.mask << field.start
+
+    @classmethod
+    def _pack(cls, base: int, values: Mapping[str, Any]) -> int:
+        for name, value in values.items():
+            field = cls.FIELDS.get(name)
+            if field is None:
+                near = difflib.get_close_matches(name, cls.FIELDS, 1)
+                raise ValueError(f"{cls.__name__} has no field {name}" + (f"; nearest is {near[0]}" if near else ""))
+            base = base & ~(field.mask << field.start) | field.encode(value) << field.start
+        return base
+
+    def fields(self) -> dict[str, Any]:
+        """Field name to value, in declaration order, without the runs that lie over others."""
+        return {name: getattr(self, name) for name, field in self.FIELDS.items() if not field.shared}
+
+    def __repr__(self) -> str:
+        shown = (f"{name}={_text(value)}" for name, value in self.fields().items() if _notable(value))
+        return f"{type(self).__name__}({', '.join(shown)})"
+
+    __str__ = __repr__
+
+
+class Register(_Declared, int):
+    """A register's value: ``size`` bytes at ``offset`` of BAR0, or a bit field inside a structure (offset None)."""
+
+    OFFSET: ClassVar[int] = -1
+    SIZE: ClassVar[int] = 4
+
+    def __init_subclass__(cls, *, offset: int | None = None, size: int | None = None, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if offset is not None:
+            cls.OFFSET = offset
+        if size is not None:
+            cls.SIZE = size
+
+    @classmethod
+    def of(cls, **values: Any) -> Self:
+        """The register with these fields set and all others zero."""
+        return cls(cls._pack(0, values))
+
+    def but(self, **values: Any) -> Self:
+        """The same with these fields changed."""
+        return type(self)(self._pack(int(self), values))
+
+    @property
+    def reserved(self) -> int:
+        """The bits that are set although no field covers them."""
+        return int(self) & ~self._DEFINED
+
+    def __format__(self, spec: str) -> str:
+        return int.__format__(self, spec) if spec else repr(self)
+
+
+R = TypeVar("R", bound=Register)
+S = TypeVar("S", bound="Structure")
+
+
+class Structure(_Declared, bytes):
+    """``SIZE`` bytes in memory with named fields; shorter input is an error, longer input is cut."""
+
+    SIZE: ClassVar[int] = 0
+
+    def __init_subclass__(cls, *, size: int | None = None, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if size is not None:
+            cls.SIZE = size
+
+    def __new__(cls, raw: bytes | bytearray | memoryview | None = None) -> Self:
+        if raw is None:
+            return bytes.__new__(cls, cls.SIZE)
+        if len(raw) < cls.SIZE:
+            raise ValueError(f"{cls.__name__} needs {cls.SIZE} bytes, not {len(raw)}")
+        return bytes.__new__(cls, raw[: cls.SIZE] if len(raw) > cls.SIZE else raw)
+
+    @classmethod
+    def of(cls, **values: Any) -> Self:
+        """The structure with these fields set and all others zero."""
+        return cls(cls._pack(0, values).to_bytes(cls.SIZE, "little"))
+
+    def but(self, **values: Any) -> Self:
+        return type(self)(self._pack(int.from_bytes(self, "little"), values).to_bytes(self.SIZE, "little"))
+
+    @property
+    def reserved(self) -> dict[int, int]:
+        """Byte offset to the bits set there although no field covers them."""
+        stray = (int.from_bytes(self, "little") & ~self._DEFINED).to_bytes(self.SIZE, "little")
+        return {offset: bits for offset, bits in enumerate(stray) if bits}
+
+
+class Nested(Field[R]):
+    """A `Register` inside a structure: its bits keep their names, ``ctrl.ONCS.WZ``."""
+
+    def __init__(self, offset: int, kind: type[R]) -> None:
+        super().__init__(offset * 8, kind.SIZE * 8)
+        self.kind = kind
+
+    def decode(self, bits: int) -> R:
+        return self.kind(bits)
+
+
+class Array(Field[tuple[Any, ...]], Generic[T]):
+    """``count`` elements of one kind (`Register` or `Structure`) in a row."""
+
+    def __init__(self, offset: int, count: int, kind: type[T]) -> None:
+        self.kind, self.size = kind, int(kind.SIZE)  # type: ignore[attr-defined]
+        super().__init__(offset * 8, count * self.size * 8)
+
+    @overload  # type: ignore[override]
+    def __get__(self, holder: None, owner: type) -> Self: ...
+    @overload
+    def __get__(self, holder: object, owner: type) -> tuple[T, ...]: ...
+    def __get__(self, holder: Any, owner: type) -> Self | tuple[T, ...]:
+        return self if holder is None else self.decode(self.bits_of(holder))
+
+    def decode(self, bits: int) -> tuple[T, ...]:
+        raw = bits.to_bytes(self.width // 8, "little")
+        parts = (raw[i : i + self.size] for i in range(0, len(raw), self.size))
+        if issubclass(self.kind, int):
+            return tuple(self.kind(int.from_bytes(part, "little")) for part in parts)
+        return tuple(self.kind(part) for part in parts)
+
+    def encode(self, value: Any) -> int:
+        parts = [int(v).to_bytes(self.size, "little") if isinstance(v, int) else bytes(v) for v in value]
+        raw = b"".join(parts)
+        if len(raw) > self.width // 8:
+            raise ValueError(f"{self.name}: {len(parts)} elements do not fit {self.width // 8 // self.size}")
+        return int.from_bytes(raw, "little")
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, _Declared):
+        return repr(value)
+    if isinstance(value, int):
+        return f"{value:#x}" if value > 9 else str(value)
+    if isinstance(value, bytes):
+        return value.rstrip(b"\0").hex() or "0"
+    if isinstance(value, tuple):
+        return "[" + ", ".join(_text(v) for v in value if _notable(v)) + "]"
+    return repr(value)
+
+
+def _notable(value: Any) -> bool:
+    """False for what would only lengthen a print: zero, nothing, zeros."""
+    if isinstance(value, tuple):
+        return any(_notable(v) for v in value)
+    if isinstance(value, bytes):
+        return any(value)
+    return bool(value)
