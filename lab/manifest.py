@@ -1,0 +1,190 @@
+"""A driver manifest: TOML that says how a driver is brought up and what it can be asked. contract.md is its meaning.
+
+Every mistake is an error that names the file, the key, what was expected, and the nearest valid name.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from lab.errors import UsageError
+
+ACTIONS = (
+    "load", "info", "ready", "identify", "list", "queues", "noop", "read", "write", "flush", "zeroes", "trim", "mount",
+    "rescan", "reset", "raw", "shutdown", "unload", "load-mix", "get-feature", "set-feature", "smart",
+)  # fmt: skip
+"""What a driver can be asked (contract.md)."""
+
+STAGES = (
+    "detect", "admin-queue", "identify", "io-queues", "read", "write", "multi-namespace", "reset", "multiqueue", "features",
+)  # fmt: skip
+"""The ten steps of building a driver, in order."""
+
+
+def _regular_expression(text: str) -> str:
+    try:
+        re.compile(text)
+    except re.error as error:
+        raise ValueError(f"not a regular expression: {error}") from error
+    return text
+
+
+Pattern = Annotated[str, AfterValidator(_regular_expression)]
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Boot(_Table):
+    """How the guest comes up. Paths are relative to the manifest; ``{name}`` in braces is a file of the toolchain."""
+
+    kernel: str = ""
+    initrd: str = ""
+    append: str = ""
+    firmware: str = ""  # given to QEMU as -bios
+    machine: str = "q35"
+    cpu: str = "max"
+    memory: Annotated[str, Field(pattern=r"^\d+[MG]$")] = "256M"
+    cpus: Annotated[int, Field(ge=1, le=64)] = 1
+    options: tuple[str, ...] = ()  # further QEMU options, as they are
+    nvme_address: str = ""  # PCI address of a device that is there at start, where the default hides it from the driver
+    ready: Pattern = ""  # what the console says when the driver can be asked
+    interrupt: Pattern = ""  # what the console says when a key must be sent to get there
+    dead: Pattern = ""  # what the console says when the guest has died
+    seconds: Annotated[float, Field(gt=0)] = 60.0  # how long until `ready`
+
+
+class Push(_Table):
+    """What is brought into the guest, and from where. A module is a path, or a bare name out of the guest's own kernel."""
+
+    modules: tuple[str, ...] = ()
+    parameters: Mapping[str, str] = Field(default_factory=dict)  # module name to its insmod parameters
+    files: Mapping[str, str] = Field(default_factory=dict)  # path in the guest to file
+
+
+class Words(_Table):
+    """One action in the guest's words: commands with ``{argument}``s, and how the answer is read.
+
+    ``pattern`` is searched in the output, its named groups are the answer's fields; with ``each`` it is a list of them all.
+    ``hexdump`` names a form whose bytes are the answer's data; ``error`` marks output that means failure.
+    """
+
+    command: str | tuple[str, ...]
+    pattern: Pattern = ""
+    each: str = ""  # name of the list that every match of `pattern` is an element of
+    patterns: tuple[Pattern, ...] = ()  # further patterns, searched one by one
+    tables: Mapping[str, Mapping[str, str]] = Field(default_factory=dict)  # field: word in the output → word of the contract
+    flags: Mapping[str, Mapping[str, Pattern]] = Field(default_factory=dict)  # field: name → pattern that, found, sets it
+    hexdump: Literal["", "u-boot", "xxd"] = ""
+    fill: str = ""  # how one word of a write's data is put into memory, `{address}`, `{word}` and `{count}` given
+    word: Literal[1, 2, 4, 8] = 4  # its size in bytes
+    success: Pattern = ""  # must be there
+    error: Pattern = ""  # must not be there
+    seconds: Annotated[float, Field(gt=0)] = 30.0
+
+
+class Known(_Table):
+    """A failure that is known, with its reason: it stays FAIL, but does not fail the run."""
+
+    check: str
+    reason: str
+    devices: tuple[Literal["qemu", "lab"], ...] = ("qemu", "lab")
+
+
+class Limits(_Table):
+    """What the driver cannot do that scenarios must respect."""
+
+    max_read_blocks: int = 0  # 0: none known
+    address: int = 0  # where in guest memory its buffers may lie
+
+
+class DriverManifest(_Table):
+    """A driver under test."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.+-]*$")]
+    adapter: str
+    summary: str = ""
+    needs: tuple[str, ...] = ()  # what of the toolchain it stands on: linux-guest, u-boot …
+    boot: Boot = Boot()
+    push: Push = Push()
+    actions: Mapping[str, Words] = Field(default_factory=dict)
+    variables: Mapping[str, str] = Field(default_factory=dict)  # further names for {braces} in commands
+    stages: tuple[str, ...] = STAGES[:6]  # what it claims
+    stops: tuple[str, ...] = ()  # stages after which it can stop
+    limits: Limits = Limits()
+    known: tuple[Known, ...] = ()
+    path: Path = Path()  # where it was read from
+
+    @property
+    def folder(self) -> Path:
+        return self.path.parent
+
+
+_CHOICES: Mapping[str, Iterable[str]] = {"actions": ACTIONS, "stages": STAGES, "stops": STAGES}
+
+
+def load(path: Path, adapters: Iterable[str]) -> DriverManifest:
+    """Reads and validates a manifest; UsageError with file, key, expectation and nearest valid name."""
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"{path}: the manifest cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: not TOML: {error}") from error
+    return parse(data, path, adapters)
+
+
+def parse(data: Mapping[str, Any], path: Path, adapters: Iterable[str]) -> DriverManifest:
+    """Validates a manifest's data; see `load`."""
+    try:
+        manifest = DriverManifest(**{**data, "path": path})
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise UsageError(f"{path}: {_sentence(first)}") from error
+    _one_of(path, "adapter", manifest.adapter, adapters)
+    for key, valid in _CHOICES.items():
+        for name in getattr(manifest, key):
+            _one_of(path, key, name, valid)
+    return manifest
+
+
+def _one_of(path: Path, key: str, name: str, valid: Iterable[str]) -> None:
+    valid = list(valid)
+    if name not in valid:
+        raise UsageError(f"{path}: {key}: there is no {name!r}{nearest(name, valid)}")
+
+
+def nearest(name: str, valid: Iterable[str]) -> str:
+    """`; did you mean 'x'?` and the choice, for the end of an error's sentence."""
+    valid = sorted(valid)
+    close = difflib.get_close_matches(name, valid, 1)
+    hint = f"; did you mean {close[0]!r}?" if close else ""
+    return f"{hint} (there are: {', '.join(valid)})"
+
+
+def _sentence(error: Any) -> str:
+    """One of pydantic's errors as a sentence about a key."""
+    where = [str(part) for part in error["loc"]]
+    key = ".".join(where)
+    if error["type"] == "extra_forbidden":
+        return f"{key}: unknown key{nearest(where[-1], _keys_at(where[:-1]))}"
+    if error["type"] == "missing":
+        return f"{key}: this key is required"
+    return f"{key}: {error['msg'].removeprefix('Value error, ')}, but it is {error.get('input')!r}"
+
+
+def _keys_at(where: list[str]) -> list[str]:
+    """The keys that are valid in the table which ``where`` leads to."""
+    tables: Mapping[str, type[_Table]] = {
+        "boot": Boot, "push": Push, "actions": Words, "known": Known, "limits": Limits,
+    }  # fmt: skip
+    model = tables.get(where[0], DriverManifest) if where else DriverManifest
+    return [name for name in model.model_fields if name != "path"]
