@@ -1,0 +1,111 @@
+"""Recipes: what is fetched and how an image is put together, as TOML data in ``recipes/``."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from lab.errors import UsageError
+from lab.settings import nearest
+
+RECIPES = Path(__file__).parent / "recipes"
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Closure(_Table):
+    """Packages with all that they depend on, out of the named suites of the Debian archive."""
+
+    suites: list[str] = Field(min_length=1)
+    """Where a package is in several, the suite named last wins."""
+    packages: list[str] = Field(min_length=1)
+    keep: list[str] = ["*"]
+    """Of the packages in the closure only those whose names match; maintainer scripts never run, so much can go."""
+    drop: list[str] = []
+    exclude: list[str] = []
+    """Paths (glob patterns, relative to the root) that are not unpacked."""
+
+
+class Python(_Table):
+    """The guest's interpreter: its library is carried as .pyc only, checked against nothing, so that it starts fast."""
+
+    program: str
+    library: str
+    without: list[str] = []
+    """Modules and packages of the standard library that stay out."""
+    extensions: list[str] = []
+    """Names of the modules in lib-dynload that come along."""
+
+
+class Image(_Table):
+    """An initramfs. ``kernel`` and ``tools`` name closures of the same recipe."""
+
+    kernel: str
+    tools: str
+    append: str
+    """The kernel command line."""
+    init: str
+    """File beside the recipe that becomes /init."""
+    busybox: str
+    programs: list[str]
+    """Programs of the tools closure, carried with the libraries that they need."""
+    extra_libraries: list[str] = []
+    """Libraries that are opened by name at run time, which no program's header lists."""
+    python: Python
+    preload: list[str]
+    """Modules that /init loads."""
+    carried: list[str]
+    """Modules that can be loaded with modprobe."""
+    pushed: list[str]
+    """Modules that stay out of the image, in load order; what they depend on is preloaded."""
+    files: dict[str, str] = {}
+    links: dict[str, str] = {}
+    directories: dict[str, str] = {}
+    """Path and octal mode."""
+
+
+class Recipe(_Table):
+    closures: dict[str, Closure] = Field(min_length=1)
+    image: Image | None = None
+    firmware: dict[str, str] = {}
+    """Name of a firmware and its file in the (only) closure."""
+
+
+def names(folder: Path = RECIPES) -> list[str]:
+    return sorted(file.stem for file in folder.glob("*.toml"))
+
+
+def load(name: str, folder: Path = RECIPES) -> Recipe:
+    """The recipe ``name``.toml; what is wrong in it is named with its file, its key and the nearest valid name."""
+    file = folder / f"{name}.toml"
+    if not file.is_file():
+        raise UsageError(f"There is no recipe {name!r} in {folder}{nearest(name, names(folder))}")
+    try:
+        return Recipe.model_validate(tomllib.loads(file.read_text()))
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"{file} is not valid TOML: {error}.") from error
+    except ValidationError as error:
+        lines = [_sentence(file, e["type"], e["loc"], e["msg"]) for e in error.errors()]
+        raise UsageError("\n".join(lines)) from error
+
+
+def _sentence(file: Path, kind: str, location: tuple[int | str, ...], message: str) -> str:
+    key = ".".join(str(part) for part in location)
+    if kind == "extra_forbidden":
+        return f"{file}: unknown key {key!r}{nearest(str(location[-1]), _fields_at(location[:-1]))}"
+    return f"{file}: {key}: {message}"
+
+
+def _fields_at(location: tuple[int | str, ...]) -> list[str]:
+    """The keys that the table at ``location`` may have."""
+    model: type[BaseModel] = Recipe
+    for part in location:
+        annotation: Any = model.model_fields[part].annotation if part in model.model_fields else None
+        tables = [t for t in (annotation, *getattr(annotation, "__args__", ())) if isinstance(t, type)]
+        model = next((t for t in tables if issubclass(t, BaseModel)), model)
+    return list(model.model_fields)

@@ -1,0 +1,125 @@
+"""Where things are kept and what was overridden.
+
+Precedence, highest first: option, ``NVME_LAB_*`` variable, ``nvme-lab.toml`` of the project (the working folder or the
+nearest parent that has one), user settings, default. Every source speaks the same keys: the fields of `Settings`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tempfile
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+
+import platformdirs
+
+from lab.errors import LabError, UsageError
+
+PROJECT_FILE = "nvme-lab.toml"
+_TRUTH = dict.fromkeys(("1", "true", "yes", "on"), True) | dict.fromkeys(("0", "false", "no", "off", ""), False)
+
+
+def _default_cache() -> Path:
+    return platformdirs.user_cache_path("nvme-lab")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a run needs to know about this machine. Relative paths count from the place that named them."""
+
+    cache: Path = field(default_factory=_default_cache)
+    """Content-addressed, safe to delete. Default: XDG_CACHE_HOME/nvme-lab."""
+    mirror: str | None = None
+    """Address of a Debian mirror; default: the mirrors in the machine's own apt configuration."""
+    qemu: Path | None = None
+    """A qemu-system binary to use instead of looking for one."""
+    kernel: Path | None = None
+    """A guest kernel (vmlinux, or a bzImage) to boot instead of the packaged one."""
+    image: Path | None = None
+    """A guest initramfs that an nvme-lab has built, to boot instead of building one."""
+    locked: bool = False
+    """Only the versions in the lock file; what the mirror no longer has is an error."""
+    offline: bool = False
+    """Only what the cache holds; what is missing is an error."""
+
+    def open_cache(self) -> Path:
+        """The cache folder, made if need be and proven writable."""
+        remedy = "make it writable, or name another folder with NVME_LAB_CACHE or XDG_CACHE_HOME"
+        try:
+            self.cache.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.cache):
+                pass
+            next(self.cache.iterdir(), None)
+        except OSError as error:
+            raise LabError(f"The cache folder {self.cache} cannot be used: {error.strerror}.", remedy=remedy) from error
+        return self.cache
+
+
+def load(
+    options: Mapping[str, object] | None = None,
+    *,
+    environ: Mapping[str, str] | None = None,
+    folder: Path | None = None,
+    user_file: Path | None = None,
+) -> Settings:
+    """Merge all sources. An option that is None was not given."""
+    environ = os.environ if environ is None else environ
+    folder = folder or Path.cwd()
+    user_file = user_file or platformdirs.user_config_path("nvme-lab") / PROJECT_FILE
+    project_file = next((f for p in (folder, *folder.parents) if (f := p / PROJECT_FILE).is_file()), None)
+    merged: dict[str, object] = {}
+    for file in (user_file, project_file):
+        if file is not None and file.is_file():
+            for key, value in _read_toml(file).items():
+                merged[key] = _convert(key, value, base=file.parent, where=str(file))
+    for setting in fields(Settings):
+        variable = f"NVME_LAB_{setting.name.upper()}"
+        if variable in environ:
+            merged[setting.name] = _convert(setting.name, environ[variable], base=folder, where=variable)
+    for key, value in (options or {}).items():
+        if value is not None:
+            _check_key(key, where="options")
+            merged[key] = _convert(key, value, base=folder, where=f"option --{key}")
+    return Settings(**merged)  # type: ignore[arg-type]  # _convert gives each key its field's type
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """`` (did you mean X?)`` or, where nothing is near, the list of what there is."""
+    known = sorted(known)
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {close[0]!r}?" if close else f"; there are: {', '.join(known)}"
+
+
+def _read_toml(file: Path) -> dict[str, object]:
+    try:
+        content = tomllib.loads(file.read_text())
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UsageError(f"{file} cannot be read: {error}.") from error
+    for key in content:
+        _check_key(key, where=str(file))
+    return content
+
+
+def _check_key(key: str, where: str) -> None:
+    known = [setting.name for setting in fields(Settings)]
+    if key not in known:
+        raise UsageError(f"{where}: unknown key {key!r}{nearest(key, known)}")
+
+
+def _convert(key: str, value: object, *, base: Path, where: str) -> object:
+    """Give a value the type of its field, or say what was expected."""
+    if key in ("locked", "offline"):
+        truth = value if isinstance(value, bool) else _TRUTH.get(str(value).lower())
+        if truth is None:
+            raise UsageError(f"{where}: {key} = {value!r} is neither true nor false.")
+        return truth
+    if not isinstance(value, str | Path):
+        raise UsageError(f"{where}: {key} = {value!r} is not a string.")
+    if key == "mirror":
+        return str(value) or None
+    if not str(value):
+        return _default_cache() if key == "cache" else None
+    return base / Path(value).expanduser()

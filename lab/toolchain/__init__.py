@@ -1,0 +1,1 @@
+"""QEMU, guests and firmware out of Debian packages: chosen, fetched, verified, cached."""

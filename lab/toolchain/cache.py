@@ -1,0 +1,83 @@
+"""The content-addressed cache: what is in it under its final name is complete.
+
+An entry is built in ``NAME.partial`` beside it, under a file lock, and renamed when done. A killed or failed build
+leaves at most a ``.partial``, which the next build of that entry removes.
+"""
+
+from __future__ import annotations
+
+import errno
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock
+
+from lab.errors import LabError
+
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+
+
+@dataclass(frozen=True)
+class Cache:
+    """``root`` exists and is writable (Settings.open_cache)."""
+
+    root: Path
+
+    def folder(self, *parts: str) -> Path:
+        folder = self.root.joinpath(*parts)
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    @contextmanager
+    def lock(self, name: str) -> Iterator[None]:
+        """Held by one process at a time; the others wait until it is done."""
+        with FileLock(self.folder("locks") / f"{name.replace('/', '.')}.lock"):
+            yield
+
+    def entry(self, kind: str, key: str, build: Callable[[Path], None]) -> Path:
+        """The finished folder ``kind/key``, built by ``build(empty folder)`` if it is not there yet."""
+        final = self.root / kind / key
+        if final.is_dir():
+            return final
+        with self.lock(f"{kind}.{key}"):
+            if final.is_dir():
+                return final
+            partial = self.folder(kind) / f"{key}.partial"
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir()
+            try:
+                with full_disk_named(self.root):
+                    build(partial)
+                    partial.rename(final)
+            except BaseException:
+                shutil.rmtree(partial, ignore_errors=True)
+                raise
+        return final
+
+
+@contextmanager
+def full_disk_named(folder: Path) -> Iterator[None]:
+    """Turn "no space left" of any call inside into a sentence with a remedy."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL:
+            raise disk_full(folder) from error
+        raise
+
+
+def disk_full(folder: Path, need: int = 0) -> LabError:
+    needs = f"{need // 1_000_000} MB are needed, " if need else ""
+    return LabError(
+        f"The disk that holds {folder} is full: {needs}{shutil.disk_usage(folder).free // 1_000_000} MB are free.",
+        remedy="free some space, or put the cache on another disk with NVME_LAB_CACHE",
+    )
+
+
+def require_space(folder: Path, need: int) -> None:
+    """Fail before a long download rather than in the middle of it. ``need`` in bytes."""
+    if shutil.disk_usage(folder).free < need:
+        raise disk_full(folder, need)

@@ -1,0 +1,143 @@
+"""Which QEMU runs the guests.
+
+In this order: the one that the user named; the machine's, if it can do the whole ladder; the fetched one, run by its own
+loader; the machine's, if it can do the least that is needed. What it cannot do is said, never worked around in silence.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+from images.elf import Tree
+from lab.errors import LabError, UsageError
+from lab.toolchain.apt import INSTEAD, file_sha256
+
+LADDER: Mapping[str, tuple[int, ...]] = MappingProxyType(
+    {
+        "vfio-user-pci (the programmable controller)": (10, 1),
+        "hot plug of nvme-ns on a live controller": (11, 1),
+        "migration of a controller with one namespace": (11, 1),
+    }
+)
+"""Feature and the first version of QEMU that has it."""
+
+FLOOR = (7, 2)
+"""Below this nothing has been tried."""
+ENOUGH = (10, 1)
+"""From here on no other QEMU is fetched."""
+
+# Firmware and option ROMs lie in the folders of other packages than qemu-system-x86's own.
+_DATA_FOLDERS = ("usr/share/qemu", "usr/share/seabios", "usr/lib/ipxe/qemu")
+_MODULES = "usr/lib/x86_64-linux-gnu/qemu"
+
+
+@dataclass(frozen=True)
+class Qemu:
+    """A QEMU that has been started once (to ask its version)."""
+
+    command: tuple[str, ...]
+    """The complete prefix; the guest's arguments follow it."""
+    env: Mapping[str, str]
+    """To be set over the environment."""
+    version: tuple[int, ...]
+    origin: str
+    """``option``, ``machine`` or ``fetched``."""
+    trace_events: Path | None
+    """The declarations of its trace events."""
+    sha256: str
+    """Of the binary."""
+    missing: tuple[str, ...]
+    """What of the ladder it is too old for."""
+    img: tuple[str, ...] | None
+    """The prefix of its qemu-img, if there is one."""
+
+
+def choose(named: Path | None, fetch: Callable[[], Path], say: Callable[[str], None], *, arch: str = "x86_64") -> Qemu:
+    """The QEMU for guests of ``arch``. ``fetch`` gives the tree of the fetched closure; it is called only if needed."""
+    program = f"qemu-system-{arch}"
+    if named is not None:
+        return _installed(_named(named), "option")
+    found = shutil.which(program)
+    machine = _installed(Path(found), "machine") if found else None
+    if machine is not None and machine.version >= ENOUGH:
+        return machine
+    try:
+        return _fetched(fetch(), program)
+    except LabError as error:
+        if machine is None or machine.version < FLOOR:
+            raise
+        say(f"warning: {error.what}")
+        say(f"warning: QEMU {_dotted(machine.version)} of this machine is used; it lacks: {', '.join(machine.missing)}")
+        return machine
+
+
+def missing(version: tuple[int, ...]) -> tuple[str, ...]:
+    """What of the ladder this version does not have."""
+    return tuple(feature for feature, since in LADDER.items() if version < since)
+
+
+def _named(path: Path) -> Path:
+    # A bare name that is no file here is looked for on the PATH.
+    found = path if path.is_file() else Path(shutil.which(path.name) or path)
+    if not os.access(found, os.X_OK) or found.is_dir():
+        raise UsageError(f"The QEMU that was named, {path}, is not a program.", remedy=INSTEAD)
+    return found
+
+
+def _installed(program: Path, origin: str) -> Qemu:
+    image_tool = shutil.which("qemu-img", path=str(program.parent)) or shutil.which("qemu-img")
+    declared = (program.parent / "../share/qemu/trace-events-all", Path("/usr/share/qemu/trace-events-all"))
+    version = _ask_version((str(program),), {})
+    return Qemu(
+        command=(str(program),),
+        env=MappingProxyType({}),
+        version=version,
+        origin=origin,
+        trace_events=next((file.resolve() for file in declared if file.is_file()), None),
+        sha256=file_sha256(program),
+        missing=missing(version),
+        img=(image_tool,) if image_tool else None,
+    )
+
+
+def _fetched(root: Path, program: str) -> Qemu:
+    tree = Tree(root)
+    data = [argument for folder in _DATA_FOLDERS if (root / folder).is_dir() for argument in ("-L", str(root / folder))]
+    command = (*tree.command(f"usr/bin/{program}"), *data)
+    env = MappingProxyType({"QEMU_MODULE_DIR": str(root / _MODULES)})
+    version = _ask_version(command, env)
+    return Qemu(
+        command=command,
+        env=env,
+        version=version,
+        origin="fetched",
+        trace_events=tree.find("usr/share/qemu/trace-events-all"),
+        sha256=file_sha256(tree.require(f"usr/bin/{program}")),
+        missing=missing(version),
+        img=tuple(tree.command("usr/bin/qemu-img")) if tree.find("usr/bin/qemu-img") else None,
+    )
+
+
+def _ask_version(command: tuple[str, ...], env: Mapping[str, str]) -> tuple[int, ...]:
+    try:
+        done = subprocess.run(
+            [*command, "--version"], env={**os.environ, **env}, capture_output=True, text=True, timeout=60, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise LabError(f"{command[-1]} does not start: {error}.", remedy=INSTEAD) from error
+    match = re.search(r"version (\d+(?:\.\d+)+)", done.stdout)
+    if match is None:
+        said = (done.stderr or done.stdout).strip()
+        raise LabError(f"{' '.join(command)} --version does not tell a version: {said}", remedy=INSTEAD)
+    return tuple(int(part) for part in match[1].split("."))
+
+
+def _dotted(version: tuple[int, ...]) -> str:
+    return ".".join(map(str, version))
