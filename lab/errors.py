@@ -45,3 +45,11 @@ class GuestPanic(GuestDied):
 
 class Timeout(GuestError):
     """The deadline passed; the message says what was waited for and what came last."""
+
+
+class QmpError(LabError):
+    """QEMU refused a QMP command; ``error_class`` is QMP's own (``GenericError``, ``DeviceNotFound``, …)."""
+
+    def __init__(self, what: str, error_class: str) -> None:
+        super().__init__(what)
+        self.error_class = error_class

@@ -1,0 +1,1 @@
+"""A guest under QEMU: its arguments, its process, its console, its shell. Nothing here knows NVMe."""

@@ -1,0 +1,130 @@
+"""What a guest is made of, and QEMU's command line for it. Pure: nothing is started or opened here."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+Json: TypeAlias = Mapping[str, object]
+
+MIB = 1 << 20
+FIRST_ROOT_PORT = 0x10
+"""PCI device number of ``rp0`` on pcie.0. Fixed, so that addresses do not depend on what else is plugged."""
+MAX_ROOT_PORTS = 15
+"""Device numbers 10h to 1Eh; q35's own ICH9 sits at 1Fh."""
+
+
+@dataclass(frozen=True)
+class GuestSpec:
+    """A guest as data. The defaults suit a Linux guest into which devices are plugged over QMP."""
+
+    machine: str = "q35"
+    cpu: str = "max"
+    smp: int = 1
+    memory: int = 256
+    """RAM in MiB."""
+    memory_file: Path | None = None
+    """The file that holds the RAM, shared with whoever maps it (vfio-user, GuestMemory); QEMU creates it."""
+    kernel: Path | None = None
+    initrd: Path | None = None
+    append: str = ""
+    bios: Path | None = None
+    root_ports: int = 0
+    """Empty PCI Express root ports ``rp0``, ``rp1``, … for hot-plug."""
+    iommu: bool = False
+    """A strict Intel IOMMU with interrupt remapping."""
+    network: bool = False
+    """A network card whose only way out is a forwarded loopback port to the guest's port 22."""
+    vmgenid: bool = False
+    """A generation id, by which a restored guest learns to reseed its random numbers."""
+    blockdevs: tuple[Json, ...] = ()
+    devices: tuple[Json, ...] = ()
+    """Present at start, for guests that cannot hot-plug; both in QMP's own words, backends before devices."""
+    trace: tuple[str, ...] = ()
+    """Trace event names or patterns (``pci_nvme_*``) that are enabled from the start."""
+    sandbox: bool = True
+    """Deny QEMU what it never needs: new privileges, children, obsolete system calls."""
+    extra: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Endpoints:
+    """File descriptors that QEMU inherits: connected sockets, and the writing end of a pipe for its trace."""
+
+    qmp: int
+    console: int
+    trace: int | None = None
+
+
+def arguments(spec: GuestSpec, endpoints: Endpoints, accelerator: str) -> list[str]:
+    """QEMU's arguments, without the command itself. ``accelerator`` as for ``-accel``: ``tcg,thread=multi``."""
+    if spec.root_ports > MAX_ROOT_PORTS:
+        raise ValueError(f"{spec.root_ports} root ports asked for; pcie.0 has room for {MAX_ROOT_PORTS}")
+    return [argument for option in _options(spec, endpoints, accelerator) for argument in option]
+
+
+def _options(spec: GuestSpec, endpoints: Endpoints, accelerator: str) -> Iterator[tuple[str, ...]]:
+    yield "-nodefaults", "-no-user-config", "-no-reboot"
+    yield "-display", "none"
+    yield "-msg", "timestamp=on"
+    if spec.sandbox:
+        yield "-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
+    yield "-accel", accelerator
+    yield "-machine", _machine(spec)
+    yield "-cpu", spec.cpu
+    yield "-smp", str(spec.smp)
+    yield "-m", str(spec.memory)
+    if spec.memory_file:
+        yield "-object", _json({"qom-type": "memory-backend-file", "id": "ram", "size": spec.memory * MIB,
+                                "mem-path": str(spec.memory_file), "share": True})  # fmt: skip
+    yield "-chardev", f"socket,id=qmp,fd={endpoints.qmp}"
+    yield "-mon", "chardev=qmp,mode=control"
+    yield "-chardev", f"socket,id=console,fd={endpoints.console}"
+    yield "-serial", "chardev:console"
+    yield from _boot(spec)
+    if spec.network:
+        yield "-netdev", "user,id=net0,restrict=on,hostfwd=tcp:127.0.0.1:0-:22"
+    yield from (("-blockdev", _json(blockdev)) for blockdev in spec.blockdevs)
+    yield from (("-device", _json(device)) for device in _devices(spec))
+    yield from (("-trace", f"enable={pattern}") for pattern in spec.trace)
+    if endpoints.trace is not None:
+        yield "-D", f"/dev/fd/{endpoints.trace}"
+    yield spec.extra
+
+
+def _machine(spec: GuestSpec) -> str:
+    irqchip = ",kernel-irqchip=split" if spec.iommu else ""  # interrupt remapping needs the I/O APIC in user space
+    memory = ",memory-backend=ram" if spec.memory_file else ""
+    return spec.machine + irqchip + memory
+
+
+def _boot(spec: GuestSpec) -> Iterator[tuple[str, ...]]:
+    if spec.bios:
+        yield "-bios", str(spec.bios)
+    if spec.kernel:
+        yield "-kernel", str(spec.kernel)
+    if spec.initrd:
+        yield "-initrd", str(spec.initrd)
+    if spec.append:
+        yield "-append", spec.append
+
+
+def _devices(spec: GuestSpec) -> Iterator[Json]:
+    """In the order QEMU must see them: an IOMMU covers only what comes after it, a bus comes before its devices."""
+    if spec.iommu:
+        yield {"driver": "intel-iommu", "intremap": "on", "caching-mode": True}
+    for n in range(spec.root_ports):
+        yield {"driver": "pcie-root-port", "id": f"rp{n}", "bus": "pcie.0", "addr": f"{FIRST_ROOT_PORT + n:#x}",
+               "chassis": n + 1, "slot": n + 1}  # fmt: skip
+    if spec.vmgenid:
+        yield {"driver": "vmgenid", "guid": "auto"}
+    if spec.network:
+        yield {"driver": "virtio-net-pci", "id": "nic0", "netdev": "net0", "romfile": ""}
+    yield from spec.devices
+
+
+def _json(value: Json) -> str:
+    return json.dumps(value, separators=(",", ":"))

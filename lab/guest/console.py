@@ -1,0 +1,186 @@
+"""The serial console: always drained, always recorded, and a wait on it ends as soon as it has become pointless."""
+
+from __future__ import annotations
+
+import codecs
+import contextlib
+import queue
+import re
+import socket
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
+
+import pexpect
+from pexpect.spawnbase import SpawnBase
+
+from lab.deadline import Deadline
+from lab.errors import GuestError, GuestPanic, LabError, Timeout
+
+if TYPE_CHECKING:
+    TextSpawn = SpawnBase[str]
+else:
+    TextSpawn = SpawnBase
+
+LINUX_PANIC = (r"Kernel panic - not syncing[^\r\n]*\r?\n",)
+"""The whole line, so that the reason is part of it."""
+CHUNK = 65536
+LAST_LINES = 12
+LONGEST_PANIC = 4096
+"""Characters: a panic's text is found however the reads cut it, up to this length."""
+
+_ANSI = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[()][0-9A-Za-z]|\x1b[=>78DEMNOc]")
+
+
+def plain(text: str) -> str:
+    """The text without terminal control sequences and carriage returns."""
+    return _ANSI.sub("", text).replace("\r", "")
+
+
+class Seen(NamedTuple):
+    """What an expectation found."""
+
+    before: str
+    """The output before the match, from the end of the previous match on."""
+    match: re.Match[str]
+    which: int
+    """The index of the pattern that matched."""
+
+
+class Console:
+    """A guest's serial line. Everything that comes is in the file ``log`` at once, expected or not."""
+
+    def __init__(
+        self,
+        connection: socket.socket,
+        log: Path,
+        died: Callable[[str], GuestError],
+        panics: Sequence[str] = LINUX_PANIC,
+    ) -> None:
+        """``died`` makes the error for a wait that QEMU's end has made pointless; ``panics`` match a guest's last words."""
+        self._connection = connection
+        self._log = log
+        self._died = died
+        self._panics = tuple(panics)
+        self._panic: str | None = None
+        self._panic_met = False
+        self._record_error: OSError | None = None
+        self._stream = _Stream()
+        # The record is opened here and not in the thread, so that the caller hears when it cannot be written.
+        self._thread = threading.Thread(target=self._drain, args=(log.open("wb"),), name="console", daemon=True)
+        self._thread.start()
+
+    @property
+    def panic(self) -> str | None:
+        """The guest's last words, once it has spoken them."""
+        return self._panic
+
+    def panicked(self, waiting_for: str) -> GuestPanic:
+        """The error for a wait that the guest's panic has made pointless."""
+        return GuestPanic(f"The guest panicked while the lab waited for {waiting_for}: {self._panic}", last=self.last_lines())
+
+    def send(self, text: str) -> None:
+        """Types ``text``. Raises GuestDied when nobody is there to read it."""
+        try:
+            self._connection.sendall(text.encode())
+        except OSError as hung_up:
+            raise self._died(f"the console to take {text!r}") from hung_up
+
+    def expect(self, patterns: str | Sequence[str], deadline: Deadline, what: str = "") -> Seen:
+        """Until one of the regular expressions matches; the earliest match wins. ``what`` names them in errors.
+
+        Raises GuestPanic or GuestDied at once when the guest is gone, and Timeout when the deadline has passed.
+        """
+        wanted = [patterns] if isinstance(patterns, str) else list(patterns)
+        waiting_for = f"the console to show {what or ' or '.join(map(repr, wanted))}"
+        if self._panic_met:
+            raise self.panicked(waiting_for)
+        try:
+            index = self._stream.expect([*wanted, *self._panics], timeout=deadline.remaining())
+        except pexpect.TIMEOUT:
+            last = self.last_lines()
+            raise Timeout(
+                f"Waited {deadline.seconds:g} s in vain for {waiting_for}; its last lines:\n{last or '(none)'}", last=last
+            ) from None
+        except pexpect.EOF:
+            if self._record_error:
+                raise LabError(f"Cannot record the console in {self._log}: {self._record_error.strerror}.") from None
+            raise self._died(waiting_for) from None
+        if index >= len(wanted):
+            self._panic_met = True
+            raise self.panicked(waiting_for)
+        before, match = self._stream.before, self._stream.match
+        assert isinstance(before, str) and isinstance(match, re.Match)
+        return Seen(before, match, index)
+
+    def last_lines(self) -> str:
+        """The end of the record, readable."""
+        with self._log.open("rb") as log:
+            log.seek(max(0, log.seek(0, 2) - CHUNK))
+            text = plain(log.read().decode(errors="replace"))
+        return "\n".join(text.rstrip().splitlines()[-LAST_LINES:])
+
+    def drained(self, deadline: Deadline) -> bool:
+        """Until QEMU has hung up and all it sent is recorded; False when the deadline came first."""
+        self._thread.join(deadline.remaining())
+        return not self._thread.is_alive()
+
+    def close(self) -> None:
+        """Ends the connection and the thread."""
+        with contextlib.suppress(OSError):  # QEMU hung up first
+            self._connection.shutdown(socket.SHUT_RDWR)
+        self._thread.join()
+        self._connection.close()
+
+    def _drain(self, log: BinaryIO) -> None:
+        """The thread: reads whatever comes, records it, looks for a panic, hands it on."""
+        panic = re.compile("|".join(f"(?:{pattern})" for pattern in self._panics)) if self._panics else None
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        tail = ""
+        with log:
+            while chunk := self._receive():
+                try:
+                    log.write(chunk)
+                    log.flush()
+                except OSError as error:
+                    self._record_error = error
+                    break
+                text = decoder.decode(chunk)
+                tail = tail[-LONGEST_PANIC:] + text
+                if panic and self._panic is None and (found := panic.search(tail)):
+                    self._panic = plain(found[0]).strip()
+                self._stream.feed(text)
+        self._stream.feed_end()
+
+    def _receive(self) -> bytes:
+        try:
+            return self._connection.recv(CHUNK)
+        except OSError:  # a reset says the same as an orderly end: QEMU is gone
+            return b""
+
+
+class _Stream(TextSpawn):
+    """pexpect's matching over text that the draining thread feeds in."""
+
+    def __init__(self) -> None:
+        super().__init__(encoding="utf-8")
+        self.delayafterread = None
+        self._fed: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+
+    def feed(self, text: str) -> None:
+        self._fed.put(text)
+
+    def feed_end(self) -> None:
+        self._fed.put(None)
+
+    def read_nonblocking(self, size: int = 1, timeout: float | None = None) -> str:
+        """The next piece, of whatever length. Raises pexpect's TIMEOUT and EOF, the latter again and again."""
+        try:
+            text = self._fed.get(timeout=timeout)
+        except queue.Empty:
+            raise pexpect.TIMEOUT("nothing came") from None
+        if text is None:
+            self.feed_end()
+            raise pexpect.EOF("the other side hung up")
+        return text

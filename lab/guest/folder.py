@@ -1,0 +1,89 @@
+"""Run folders: private, gone after use, and swept up when the lab was killed before it could do so."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from lab.errors import LabError
+
+LOCK = "lock"
+LONGEST_SOCKET_NAME = 32
+SOCKET_PATH_LIMIT = 107
+"""Bytes of a unix socket's path, sockaddr_un.sun_path without its final zero."""
+
+
+def default_root() -> Path:
+    """The session's runtime folder where there is one, else a folder of this user's in the one for temporary files."""
+    runtime = Path(os.environ.get("XDG_RUNTIME_DIR", ""))
+    if runtime.is_absolute() and os.access(runtime, os.W_OK):
+        return runtime / "nvme-lab"
+    return Path(tempfile.gettempdir()) / f"nvme-lab-{os.getuid()}"
+
+
+@contextmanager
+def run_folder(root: Path | None = None) -> Iterator[Path]:
+    """A new folder of mode 0700 under ``root`` that only this process uses and that is removed at the end.
+
+    Its lock file is held for as long as its owner lives: a folder whose lock is free is garbage (`sweep`).
+    """
+    root = _private(root or default_root())
+    sweep(root)
+    with _changes(root):
+        folder = Path(tempfile.mkdtemp(prefix="run-", dir=root))
+        owner = FileLock(folder / LOCK, thread_local=False)
+        owner.acquire()
+    try:
+        if len(bytes(folder)) + 1 + LONGEST_SOCKET_NAME > SOCKET_PATH_LIMIT:
+            raise LabError(
+                f"The run folder {folder} is too deep: a unix socket's path has at most {SOCKET_PATH_LIMIT} bytes.",
+                remedy="set XDG_RUNTIME_DIR or TMPDIR to a shorter folder",
+            )
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        owner.release()
+
+
+def sweep(root: Path | None = None) -> list[Path]:
+    """Removes the run folders under ``root`` whose owner is dead, and names them."""
+    root = _private(root or default_root())
+    with _changes(root):
+        garbage = [folder for folder in sorted(root.glob("run-*")) if _ownerless(folder)]
+        for folder in garbage:
+            shutil.rmtree(folder, ignore_errors=True)
+    return garbage
+
+
+def _changes(root: Path) -> FileLock:
+    """Held while folders are made and swept, so that none is seen between its creation and its locking."""
+    return FileLock(root / LOCK)
+
+
+def _ownerless(folder: Path) -> bool:
+    try:
+        with FileLock(folder / LOCK, timeout=0):
+            return True
+    except Timeout:
+        return False
+    except FileNotFoundError:  # its owner is removing it at this moment
+        return False
+
+
+def _private(root: Path) -> Path:
+    """``root``, made when missing. Refused when others could put files into it."""
+    root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    status = root.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o022:
+        raise LabError(
+            f"{root} is not a folder that only you can write to.",
+            remedy="remove it, or set XDG_RUNTIME_DIR or TMPDIR to a private folder",
+        )
+    return root

@@ -1,0 +1,140 @@
+"""One guest from start to end: its folder, its QEMU, its QMP, its console."""
+
+from __future__ import annotations
+
+import re
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from lab.deadline import Deadline
+from lab.errors import GuestError, LabError
+from lab.guest.arguments import Endpoints, GuestSpec, arguments
+from lab.guest.console import LINUX_PANIC, Console
+from lab.guest.folder import run_folder
+from lab.guest.monitor import Event, Monitor, any_event
+from lab.guest.process import Process
+
+START_SECONDS = 30.0
+QMP_SECONDS = 30.0
+STOP_SECONDS = 5.0
+REAP_SECONDS = 2.0
+"""From the moment QEMU has hung up until its exit status and its last output are there."""
+
+_SSH_FORWARD = re.compile(r"TCP\[HOST_FORWARD\]\s+\d+\s+127\.0\.0\.1\s+(\d+)\s+\S+\s+22\s")
+
+
+class Machine:
+    """A guest that runs inside a ``with`` block and leaves nothing behind it: no process, no thread, no folder.
+
+    When the lab itself is killed the kernel ends QEMU, and the next start sweeps up the folder.
+    """
+
+    folder: Path
+    """Private to this guest, for sockets and other short-lived files."""
+    process: Process
+    console: Console
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        env: Mapping[str, str],
+        spec: GuestSpec,
+        accelerator: str,
+        *,
+        console_log: Path | None = None,
+        panics: Sequence[str] = LINUX_PANIC,
+        trace: int | None = None,
+        root: Path | None = None,
+    ) -> None:
+        """``command`` and ``env`` start QEMU. ``console_log`` outlives the guest; by default it does not.
+
+        ``trace`` is the writing end of a pipe for the trace; the caller closes its own copy once the guest has started, and
+        must keep reading. ``root`` is where the run folder is made.
+        """
+        self.spec = spec
+        self._command = tuple(command)
+        self._env = env
+        self._accelerator = accelerator
+        self._console_log = console_log
+        self._panics = tuple(panics)
+        self._trace = trace
+        self._root = root
+        self._cleanup = ExitStack()
+
+    def __enter__(self) -> Machine:
+        try:
+            self._start()
+        except BaseException:
+            self._cleanup.close()
+            raise
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        self._cleanup.close()
+
+    def _start(self) -> None:
+        defer = self._cleanup
+        self.folder = defer.enter_context(run_folder(self._root))
+        (qmp, their_qmp), (console, their_console) = socket.socketpair(), socket.socketpair()
+        for end in (qmp, console):
+            defer.callback(end.close)
+        with their_qmp, their_console:  # only QEMU may hold its ends, or we would not hear it hang up
+            self.console = Console(console, self._console_log or self.folder / "console.log", self.died, self._panics)
+            defer.callback(self.console.close)
+            self._monitor = Monitor(qmp, self.died)
+            defer.callback(self._monitor.close)
+            endpoints = Endpoints(their_qmp.fileno(), their_console.fileno(), self._trace)
+            inherited = [fd for fd in (endpoints.qmp, endpoints.console, endpoints.trace) if fd is not None]
+            command = [*self._command, *arguments(self.spec, endpoints, self._accelerator)]
+            self.process = Process(command, self._env, self.folder / "stderr", inherited)
+            defer.callback(self._end)
+            self.process.start()
+        self._monitor.connect(Deadline(START_SECONDS))
+
+    def stop(self) -> None:
+        """Ends the guest in order: quit, SIGTERM, SIGKILL; reaps it and removes its folder. May be called again."""
+        self._cleanup.close()
+
+    def qmp(self, command: str, arguments: Mapping[str, object] | None = None, deadline: Deadline | None = None) -> Any:
+        """What the QMP command returns. Raises QmpError when QEMU refuses, GuestDied, Timeout."""
+        return self._monitor.execute(command, arguments, deadline or Deadline(QMP_SECONDS))
+
+    def event(self, name: str, deadline: Deadline, where: Callable[[Event], bool] = any_event) -> Event:
+        """The next QMP event of that name for which ``where`` holds, also one that came earlier and nobody has taken."""
+        return self._monitor.event(name, deadline, where)
+
+    def ssh_port(self) -> int:
+        """The loopback port that leads to the guest's port 22."""
+        listing = self.qmp("x-query-usernet")["human-readable-text"]
+        forward = _SSH_FORWARD.search(listing)
+        if not forward:
+            raise LabError(f"QEMU forwards no port to the guest's SSH server; it says:\n{listing}")
+        return int(forward[1])
+
+    def check(self, waiting_for: str) -> None:
+        """For waits on something else: raises GuestPanic or GuestDied if ``waiting_for`` can no longer come."""
+        if self.console.panic is not None:
+            raise self.console.panicked(waiting_for)
+        if not self.process.alive:
+            raise self.died(waiting_for)
+
+    def died(self, waiting_for: str) -> GuestError:
+        """The error for a wait that this guest's end has made pointless: a panic if that was its end."""
+        self.process.wait(Deadline(REAP_SECONDS))
+        self.console.drained(Deadline(REAP_SECONDS))
+        if self.console.panic is not None:
+            return self.console.panicked(waiting_for)
+        return self.process.died(waiting_for)
+
+    def _end(self) -> None:
+        deadline = Deadline(STOP_SECONDS)
+        try:
+            self.qmp("quit", deadline=Deadline(STOP_SECONDS / 4))
+            self.process.wait(Deadline(STOP_SECONDS / 4))
+        except LabError:
+            pass  # it has died, or does not listen: the signals below are for that
+        self.process.end(deadline)

@@ -1,0 +1,122 @@
+"""QEMU's process: started so that it cannot outlive the lab, watched, and ended in order."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from lab.deadline import Deadline
+from lab.errors import GuestDied, LabError
+
+LAST_LINES = 8
+
+# setpriv asks the kernel to kill the process when the thread that created it ends. A lab that died before that would never
+# be noticed; the shell runs after the request and sees its parent ($0 is our pid), so the gap is closed before QEMU starts.
+_TIED_TO_US = ("setpriv", "--pdeathsig", "KILL", "--", "sh", "-c", '[ "$PPID" = "$0" ] && exec "$@"')
+
+
+class Process:
+    """A running command in a process group of its own, its output in a file."""
+
+    def __init__(self, command: Sequence[str], env: Mapping[str, str], output: Path, inherit: Iterable[int] = ()) -> None:
+        """``env`` is added to our own environment, ``inherit`` are file descriptors the command gets."""
+        self._command = tuple(command)
+        self._env = {**os.environ, **env}
+        self._output = output
+        self._inherit = tuple(inherit)
+        self._popen: subprocess.Popen[bytes] | None = None
+        self._failure: OSError | None = None
+        self._started = threading.Event()
+        self._exited = threading.Event()
+        # The creating thread must last as long as the process does, and this one has nothing else to do.
+        self._keeper = threading.Thread(target=self._keep, name=f"keeper of {command[0]}", daemon=True)
+
+    def start(self) -> None:
+        """Returns when the process exists. Raises LabError when it cannot be started."""
+        self._keeper.start()
+        self._started.wait()
+        if self._failure:
+            raise LabError(
+                f"Cannot start {self._command[0]}: {self._failure}.",
+                remedy="setpriv (package util-linux) and sh must be on the PATH",
+            )
+
+    def _keep(self) -> None:
+        try:
+            with self._output.open("wb") as output:
+                self._popen = subprocess.Popen(
+                    [*_TIED_TO_US, str(os.getpid()), *self._command],
+                    env=self._env,
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=output,
+                    pass_fds=self._inherit,
+                    process_group=0,  # a Ctrl-C in the terminal is for us; we end the process in order
+                )
+        except OSError as failure:
+            self._failure = failure
+        self._started.set()
+        if self._popen:
+            self._popen.wait()
+        self._exited.set()
+
+    @property
+    def pid(self) -> int:
+        assert self._popen
+        return self._popen.pid
+
+    @property
+    def alive(self) -> bool:
+        return not self._exited.is_set()
+
+    @property
+    def status(self) -> int | None:
+        """Exit status, or minus the signal that ended it; None while it runs."""
+        return None if self.alive or self._popen is None else self._popen.returncode
+
+    def wait(self, deadline: Deadline) -> bool:
+        """Until the process has exited and been reaped; False when the deadline came first."""
+        return self._exited.wait(deadline.remaining())
+
+    def last_lines(self) -> str:
+        """The end of what the process printed."""
+        try:
+            text = self._output.read_text(errors="replace")
+        except OSError:
+            return ""
+        return "\n".join(text.splitlines()[-LAST_LINES:])
+
+    def died(self, waiting_for: str) -> GuestDied:
+        """The error for a wait that this process's end has made pointless."""
+        last = self.last_lines()
+        said = f"; it said:\n{last}" if last else "; it said nothing on stderr"
+        return GuestDied(f"QEMU {_describe(self.status)} while the lab waited for {waiting_for}{said}", last=last)
+
+    def end(self, deadline: Deadline) -> None:
+        """SIGTERM, and SIGKILL for the whole group when half the time has passed. Returns when the process is reaped."""
+        if self._keeper.ident is None:
+            return
+        self._started.wait()  # it may be about to start, when a Ctrl-C has cut start() short
+        self._signal(signal.SIGTERM)
+        if not self.wait(Deadline(deadline.remaining() / 2)):
+            self._signal(signal.SIGKILL)
+            self._exited.wait()
+
+    def _signal(self, number: signal.Signals) -> None:
+        """To the group; nothing once the leader is reaped, for the number may then be somebody else's."""
+        if self._popen and self.alive:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._popen.pid, number)
+
+
+def _describe(status: int | None) -> str:
+    if status is None:
+        return "hung up"
+    if status < 0:
+        return f"was killed by {signal.Signals(-status).name}"
+    return f"exited with status {status}"
