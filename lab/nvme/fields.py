@@ -19,7 +19,7 @@ reserved: `Register.reserved` and `Structure.reserved` say which of it is set.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Generic, Self, TypeVar, overload
 
 T = TypeVar("T")
@@ -33,6 +33,8 @@ class Field(Generic[T]):
     def __init__(self, start: int, width: int, *, shared: bool = False) -> None:
         self.start, self.width, self.shared = start, width, shared
         self.mask = (1 << width) - 1
+        self._bytes = slice(start >> 3, start + width + 7 >> 3)
+        self._shift = start & 7
 
     def __set_name__(self, owner: type, name: str) -> None:
         self.name = name
@@ -48,8 +50,12 @@ class Field(Generic[T]):
         """The run as an unsigned number."""
         if isinstance(holder, int):
             return holder >> self.start & self.mask
-        first, last = self.start >> 3, self.start + self.width + 7 >> 3
-        return int.from_bytes(holder[first:last], "little") >> (self.start & 7) & self.mask
+        return int.from_bytes(holder[self._bytes], "little") >> self._shift & self.mask
+
+    @property
+    def defined(self) -> int:
+        """Which bits of the run have a meaning: all of it, but for what a nested declaration leaves reserved."""
+        return self.mask
 
     def decode(self, bits: int) -> T:
         raise NotImplementedError
@@ -62,14 +68,27 @@ class Field(Generic[T]):
         return bits
 
 
-class UInt(Field[int]):
+class _Number(Field[int]):
+    """A run whose value is its bits: read often, so without the detour over `decode`."""
+
+    @overload
+    def __get__(self, holder: None, owner: type) -> Self: ...
+    @overload
+    def __get__(self, holder: object, owner: type) -> int: ...
+    def __get__(self, holder: Any, owner: type) -> Self | int:
+        if isinstance(holder, bytes):
+            return int.from_bytes(holder[self._bytes], "little") >> self._shift & self.mask
+        return self if holder is None else holder >> self.start & self.mask
+
+    def decode(self, bits: int) -> int:
+        return bits
+
+
+class UInt(_Number):
     """An unsigned little-endian number of ``size`` bytes at byte ``offset``."""
 
     def __init__(self, offset: int, size: int, *, shared: bool = False) -> None:
         super().__init__(offset * 8, size * 8, shared=shared)
-
-    def decode(self, bits: int) -> int:
-        return bits
 
 
 class U8(UInt):
@@ -92,22 +111,21 @@ class U64(UInt):
         super().__init__(offset, 8, shared=shared)
 
 
-class Bits(Field[int]):
+class Bits(_Number):
     """Bits ``high``:``low`` as the specification writes them, of a register, or from a ``dword`` or byte ``at``."""
 
-    def __init__(self, high: int, low: int | None = None, *, dword: int = 0, at: int = 0) -> None:
+    def __init__(
+        self, high: int, low: int | None = None, *, dword: int = 0, at: int = 0, shared: bool = False
+    ) -> None:
         low = high if low is None else low
-        super().__init__((dword * 4 + at) * 8 + low, high - low + 1)
-
-    def decode(self, bits: int) -> int:
-        return bits
+        super().__init__((dword * 4 + at) * 8 + low, high - low + 1, shared=shared)
 
 
 class Raw(Field[bytes]):
     """``size`` uninterpreted bytes."""
 
-    def __init__(self, offset: int, size: int) -> None:
-        super().__init__(offset * 8, size * 8)
+    def __init__(self, offset: int, size: int, *, shared: bool = False) -> None:
+        super().__init__(offset * 8, size * 8, shared=shared)
 
     def decode(self, bits: int) -> bytes:
         return bits.to_bytes(self.width // 8, "little")
@@ -137,6 +155,7 @@ class Ascii(Field[str]):
 class _Declared:
     """What registers and structures share: the table of fields, collected when the class is made."""
 
+    SIZE: ClassVar[int] = 0
     FIELDS: ClassVar[Mapping[str, Field[Any]]] = {}
     _DEFINED: ClassVar[int] = 0
 
@@ -146,7 +165,12 @@ class _Declared:
         cls._DEFINED = 0
         for field in cls.FIELDS.values():
             if not field.shared:
-                cls._DEFINED |= field.mask << field.start
+                cls._DEFINED |= field.defined << field.start
+
+    @classmethod
+    def from_bits(cls, bits: int) -> Self:
+        """The value whose bits, little-endian, are this number."""
+        raise NotImplementedError
 
     @classmethod
     def _pack(cls, base: int, values: Mapping[str, Any]) -> int:
@@ -183,6 +207,10 @@ class Register(_Declared, int):
             cls.SIZE = size
 
     @classmethod
+    def from_bits(cls, bits: int) -> Self:
+        return cls(bits)
+
+    @classmethod
     def of(cls, **values: Any) -> Self:
         """The register with these fields set and all others zero."""
         return cls(cls._pack(0, values))
@@ -200,14 +228,8 @@ class Register(_Declared, int):
         return int.__format__(self, spec) if spec else repr(self)
 
 
-R = TypeVar("R", bound=Register)
-S = TypeVar("S", bound="Structure")
-
-
 class Structure(_Declared, bytes):
     """``SIZE`` bytes in memory with named fields; shorter input is an error, longer input is cut."""
-
-    SIZE: ClassVar[int] = 0
 
     def __init_subclass__(cls, *, size: int | None = None, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -222,58 +244,94 @@ class Structure(_Declared, bytes):
         return bytes.__new__(cls, raw[: cls.SIZE] if len(raw) > cls.SIZE else raw)
 
     @classmethod
+    def from_bits(cls, bits: int) -> Self:
+        return cls(bits.to_bytes(cls.SIZE, "little"))
+
+    @classmethod
     def of(cls, **values: Any) -> Self:
         """The structure with these fields set and all others zero."""
-        return cls(cls._pack(0, values).to_bytes(cls.SIZE, "little"))
+        return cls.from_bits(cls._pack(0, values))
 
     def but(self, **values: Any) -> Self:
-        return type(self)(self._pack(int.from_bytes(self, "little"), values).to_bytes(self.SIZE, "little"))
+        """The same with these fields changed."""
+        return self.from_bits(self._pack(int.from_bytes(self, "little"), values))
 
     @property
     def reserved(self) -> dict[int, int]:
         """Byte offset to the bits set there although no field covers them."""
-        stray = (int.from_bytes(self, "little") & ~self._DEFINED).to_bytes(self.SIZE, "little")
-        return {offset: bits for offset, bits in enumerate(stray) if bits}
+        stray = int.from_bytes(self, "little") & ~self._DEFINED
+        return {at: bits for at, bits in enumerate(stray.to_bytes(self.SIZE, "little")) if bits} if stray else {}
 
 
-class Nested(Field[R]):
-    """A `Register` inside a structure: its bits keep their names, ``ctrl.ONCS.WZ``."""
+D = TypeVar("D", bound=_Declared)
 
-    def __init__(self, offset: int, kind: type[R]) -> None:
-        super().__init__(offset * 8, kind.SIZE * 8)
+
+class Nested(Field[D]):
+    """A `Register` or `Structure` inside a structure: its bits keep their names, ``ctrl.ONCS.WZ``."""
+
+    def __init__(self, offset: int, kind: type[D], *, shared: bool = False) -> None:
+        super().__init__(offset * 8, kind.SIZE * 8, shared=shared)
         self.kind = kind
 
-    def decode(self, bits: int) -> R:
-        return self.kind(bits)
+    @property
+    def defined(self) -> int:
+        return self.kind._DEFINED
 
-
-class Array(Field[tuple[Any, ...]], Generic[T]):
-    """``count`` elements of one kind (`Register` or `Structure`) in a row."""
-
-    def __init__(self, offset: int, count: int, kind: type[T]) -> None:
-        self.kind, self.size = kind, int(kind.SIZE)  # type: ignore[attr-defined]
-        super().__init__(offset * 8, count * self.size * 8)
-
-    @overload  # type: ignore[override]
-    def __get__(self, holder: None, owner: type) -> Self: ...
-    @overload
-    def __get__(self, holder: object, owner: type) -> tuple[T, ...]: ...
-    def __get__(self, holder: Any, owner: type) -> Self | tuple[T, ...]:
-        return self if holder is None else self.decode(self.bits_of(holder))
-
-    def decode(self, bits: int) -> tuple[T, ...]:
-        raw = bits.to_bytes(self.width // 8, "little")
-        parts = (raw[i : i + self.size] for i in range(0, len(raw), self.size))
-        if issubclass(self.kind, int):
-            return tuple(self.kind(int.from_bytes(part, "little")) for part in parts)
-        return tuple(self.kind(part) for part in parts)
+    def decode(self, bits: int) -> D:
+        return self.kind.from_bits(bits)
 
     def encode(self, value: Any) -> int:
-        parts = [int(v).to_bytes(self.size, "little") if isinstance(v, int) else bytes(v) for v in value]
-        raw = b"".join(parts)
-        if len(raw) > self.width // 8:
-            raise ValueError(f"{self.name}: {len(parts)} elements do not fit {self.width // 8 // self.size}")
-        return int.from_bytes(raw, "little")
+        return super().encode(_bits(value))
+
+
+class Array(Field[tuple[D, ...]]):
+    """``count`` elements of one kind (`Register` or `Structure`) in a row."""
+
+    def __init__(self, offset: int, count: int, kind: type[D]) -> None:
+        super().__init__(offset * 8, count * kind.SIZE * 8)
+        self.kind, self.count = kind, count
+
+    @property
+    def defined(self) -> int:
+        return _join([self.kind._DEFINED] * self.count, self.kind.SIZE)
+
+    def decode(self, bits: int) -> tuple[D, ...]:
+        return tuple(self.kind.from_bits(part) for part in _split(bits, self.count, self.kind.SIZE))
+
+    def encode(self, value: Any) -> int:
+        if len(value) > self.count:
+            raise ValueError(f"{self.name}: {len(value)} elements do not fit {self.count}")
+        return _join([_bits(part) for part in value], self.kind.SIZE)
+
+
+class Numbers(Field[tuple[int, ...]]):
+    """``count`` unsigned numbers of ``size`` bytes in a row."""
+
+    def __init__(self, offset: int, count: int, size: int) -> None:
+        super().__init__(offset * 8, count * size * 8)
+        self.count, self.size = count, size
+
+    def decode(self, bits: int) -> tuple[int, ...]:
+        return tuple(_split(bits, self.count, self.size))
+
+    def encode(self, value: Any) -> int:
+        if len(value) > self.count or not all(0 <= number < 1 << self.size * 8 for number in value):
+            raise ValueError(f"{self.name}={value} are not at most {self.count} numbers of {self.size} bytes")
+        return _join(value, self.size)
+
+
+def _split(bits: int, count: int, size: int) -> Iterator[int]:
+    raw = bits.to_bytes(count * size, "little")
+    return (int.from_bytes(raw[at : at + size], "little") for at in range(0, len(raw), size))
+
+
+def _join(numbers: Sequence[int], size: int) -> int:
+    return int.from_bytes(b"".join(number.to_bytes(size, "little") for number in numbers), "little")
+
+
+def _bits(value: Any) -> int:
+    """A register's or a structure's value as one number."""
+    return int.from_bytes(value, "little") if isinstance(value, (bytes, bytearray)) else int(value)
 
 
 def _text(value: Any) -> str:
