@@ -1,0 +1,201 @@
+"""Brings everything that a run needs onto this machine, and says what it is."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+
+from images import builder, keys, recipe
+from images.kernel import release as kernel_release
+from images.kernel import vmlinux as extract_vmlinux
+from images.recipe import Image, Recipe
+from lab.errors import LabError, UsageError
+from lab.settings import Settings, nearest
+from lab.toolchain import lock, qemu
+from lab.toolchain.apt import file_sha256
+from lab.toolchain.cache import Cache, full_disk_named, require_space
+from lab.toolchain.closures import Closures, Fetched, Progress
+from lab.toolchain.qemu import Qemu
+
+_RECIPE_OF = {"qemu": "qemu", "linux-guest": "linux", "u-boot": "u-boot"}
+WANTS = tuple(_RECIPE_OF)
+
+_IMAGE_SPACE = 250_000_000
+"""Bytes: a vmlinux of 60 MB, and the image of 50 MB once alone and once with its keys, with a reserve."""
+
+
+@dataclass(frozen=True)
+class LinuxGuest:
+    """A kernel and an initramfs that come up to "NVME-LAB READY" on ttyS0, with an SSH server on 10.0.2.15:22."""
+
+    vmlinux: Path
+    initrd: Path
+    append: str
+    """The kernel command line."""
+    release: str
+    """What ``uname -r`` says; empty where the kernel does not tell."""
+    modules: tuple[Path, ...]
+    """nvme-core.ko and nvme.ko in load order; empty for a kernel that is not ours."""
+    private_key: Path
+    """The key that root in the guest accepts, in OpenSSH's format."""
+    host_key: str
+    """The guest's public key, to be pinned: ``ssh-ed25519 BASE64``."""
+
+
+@dataclass(frozen=True)
+class Toolchain:
+    qemu: Qemu | None
+    linux: LinuxGuest | None
+    firmware: Mapping[str, Path] = field(default_factory=dict)
+    versions: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """Package, or file that the user named: its version and SHA-256."""
+
+
+def prepare(settings: Settings, wants: Collection[str], progress: Progress) -> Toolchain:
+    """Fetch, unpack and build what is wanted and not yet in the cache. ``wants``: some of `WANTS`."""
+    for want in wants:
+        if want not in _RECIPE_OF:
+            raise UsageError(f"Nothing called {want!r} can be prepared{nearest(want, WANTS)}")
+    cache = Cache(settings.open_cache())
+    with full_disk_named(cache.root):
+        return _Preparation(settings, cache, progress).run(wants)
+
+
+def update_lock(settings: Settings, progress: Progress, lock_file: Path = lock.LOCK_FILE) -> None:
+    """Write what the mirror has now into the lock file, for all recipes."""
+    closures = Closures(settings, Cache(settings.open_cache()), progress)
+    found = {}
+    for name in recipe.names():
+        for closure_name, closure in recipe.load(name).closures.items():
+            progress(f"{closure_name}: resolving")
+            found[closure_name] = (closure, closures.resolve(closure))
+    lock.write(lock_file, found)
+
+
+class _Preparation:
+    """One call of `prepare`: collects the versions of what it uses."""
+
+    def __init__(self, settings: Settings, cache: Cache, progress: Progress) -> None:
+        self._settings = settings
+        self._cache = cache
+        self._progress = progress
+        self._closures = Closures(settings, cache, progress)
+        self._versions: dict[str, dict[str, str]] = {}
+
+    def run(self, wants: Collection[str]) -> Toolchain:
+        machine = self._qemu() if "qemu" in wants else None
+        linux = self._linux() if "linux-guest" in wants else None
+        firmware = self._firmware("u-boot") if "u-boot" in wants else {}
+        return Toolchain(machine, linux, firmware, dict(sorted(self._versions.items())))
+
+    def _fetch(self, loaded: Recipe, name: str) -> Fetched:
+        fetched = self._closures.fetch(name, loaded.closures[name])
+        self._versions.update({f"{name}/{package}": facts for package, facts in fetched.versions.items()})
+        return fetched
+
+    def _qemu(self) -> Qemu:
+        def fetch() -> Path:
+            return self._fetch(recipe.load("qemu"), "qemu").root
+
+        chosen = qemu.choose(self._settings.qemu, fetch, self._progress)
+        self._versions["qemu"] = {"version": ".".join(map(str, chosen.version)), "sha256": chosen.sha256}
+        return chosen
+
+    def _firmware(self, want: str) -> dict[str, Path]:
+        loaded = recipe.load(_RECIPE_OF[want])
+        root = self._fetch(loaded, next(iter(loaded.closures))).root
+        files = {name: root / path for name, path in loaded.firmware.items()}
+        for name, file in files.items():
+            if not file.is_file():
+                raise LabError(f"The package of {name} has no file {loaded.firmware[name]}.")
+        return files
+
+    def _linux(self) -> LinuxGuest:
+        loaded = recipe.load("linux")
+        image = loaded.image
+        assert image is not None, "the recipe linux.toml has no [image]"
+        named_kernel, named_image = self._settings.kernel, self._settings.image
+        folder = None if named_kernel and named_image else self._build(loaded, image)
+        if named_kernel:
+            vmlinux, release, modules = *self._named_kernel(named_kernel), ()
+        else:
+            assert folder is not None
+            facts = json.loads((folder / "image.json").read_text())
+            vmlinux, release = folder / "vmlinux", facts["release"]
+            modules = tuple(folder / "modules" / name for name in facts["modules"])
+        if named_image:
+            base, key = self._named_file("image", named_image)
+        else:
+            assert folder is not None
+            base, key = folder / "base.cpio", folder.name
+        keyed = self._with_keys(base, key)
+        return LinuxGuest(
+            vmlinux=vmlinux,
+            initrd=keyed / "initrd.cpio",
+            append=image.append,
+            release=release,
+            modules=modules,
+            private_key=keyed / "id_ed25519",
+            host_key=(keyed / "host_key.pub").read_text(),
+        )
+
+    def _build(self, loaded: Recipe, image: Image) -> Path:
+        """The image of the recipe in the cache: vmlinux, base.cpio, modules/, image.json."""
+        kernel, tools = self._fetch(loaded, image.kernel), self._fetch(loaded, image.tools)
+
+        def build(folder: Path) -> None:
+            require_space(self._cache.root, _IMAGE_SPACE)
+            self._progress("linux-guest: building the image")
+            built = builder.build(image, kernel.root, tools.root)
+            (folder / "vmlinux").write_bytes(built.vmlinux)
+            (folder / "base.cpio").write_bytes(built.initrd)
+            (folder / "modules").mkdir()
+            for name, content in built.pushed.items():
+                (folder / "modules" / name).write_bytes(content)
+            facts = {"release": built.release, "modules": list(built.pushed)}
+            (folder / "image.json").write_text(json.dumps(facts))
+
+        key = sha256("\n".join((builder.source_key(image), kernel.root.name, tools.root.name)).encode()).hexdigest()[:32]
+        return self._cache.entry("images", key, build)
+
+    def _with_keys(self, base: Path, key: str) -> Path:
+        """The image followed by keys of its own: initrd.cpio, id_ed25519, host_key.pub."""
+
+        def build(folder: Path) -> None:
+            made = keys.generate()
+            private = folder / "id_ed25519"
+            private.touch(0o600)
+            private.write_bytes(made.private_key)
+            (folder / "host_key.pub").write_text(made.host_key)
+            initrd = folder / "initrd.cpio"
+            initrd.touch(0o600)
+            with initrd.open("wb") as stream:
+                with base.open("rb") as image:
+                    shutil.copyfileobj(image, stream)
+                stream.write(bytes(-stream.tell() % 4))
+                stream.write(made.initrd)
+
+        return self._cache.entry("keyed", key, build)
+
+    def _named_kernel(self, path: Path) -> tuple[Path, str]:
+        """The user's kernel as a vmlinux in the cache, and its release."""
+        source, key = self._named_file("kernel", path)
+
+        def build(folder: Path) -> None:
+            (folder / "vmlinux").write_bytes(extract_vmlinux(source.read_bytes()))
+
+        vmlinux = self._cache.entry("kernels", key, build) / "vmlinux"
+        return vmlinux, kernel_release(vmlinux.read_bytes())
+
+    def _named_file(self, what: str, path: Path) -> tuple[Path, str]:
+        """A file that the user named, and its content key; noted in the versions."""
+        try:
+            digest = file_sha256(path)
+        except OSError as error:
+            raise UsageError(f"The {what} that was named, {path}, cannot be read: {error.strerror}.") from error
+        self._versions[what] = {"version": str(path), "sha256": digest}
+        return path, digest[:32]
