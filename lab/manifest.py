@@ -58,6 +58,7 @@ class Boot(_Table):
     nvme_address: str = ""  # PCI address of a device that is there at start, where the default hides it from the driver
     ready: Pattern = ""  # what the console says when the driver can be asked
     interrupt: Pattern = ""  # what the console says when a key must be sent to get there
+    interrupt_key: str = "\n"
     dead: Pattern = ""  # what the console says when the guest has died
     seconds: Annotated[float, Field(gt=0)] = 60.0  # how long until `ready`
 
@@ -70,22 +71,41 @@ class Push(_Table):
     files: Mapping[str, str] = Field(default_factory=dict)  # path in the guest to file
 
 
-class Words(_Table):
+class Reading(_Table):
+    """How fields are read from output. Every pattern is searched by itself, ``^`` and ``$`` at each line.
+
+    A named group is a field: a number in decimal or with 0x, where the contract does not call for text.
+    """
+
+    pattern: Pattern = ""
+    patterns: tuple[Pattern, ...] = ()  # further ones
+    bases: Mapping[str, Literal[2, 8, 10, 16]] = Field(default_factory=dict)  # field: base of numbers printed bare
+    tables: Mapping[str, Mapping[str, str]] = Field(default_factory=dict)  # field: word in the output → word of the contract
+    truths: Mapping[str, Pattern] = Field(default_factory=dict)  # field: true if the pattern is found, else false
+    # field: name → pattern that, found, puts it into the list; `FIELD_shown` then tells all the names that are looked for
+    flags: Mapping[str, Mapping[str, Pattern]] = Field(default_factory=dict)
+    lists: Mapping[str, Listing] = Field(default_factory=dict)  # field: how its elements are read
+
+
+class Listing(Reading):
+    """A list: an element begins where ``each`` matches and lasts until the next one; its fields are read in there."""
+
+    each: Pattern
+    beside: tuple[Pattern, ...] = ()  # searched in the whole output: the n-th match adds fields to the n-th element
+
+
+class Words(Reading):
     """One action in the guest's words: commands with ``{argument}``s, and how the answer is read.
 
-    ``pattern`` is searched in the output, its named groups are the answer's fields; with ``each`` it is a list of them all.
-    ``hexdump`` names a form whose bytes are the answer's data; ``error`` marks output that means failure.
+    ``hexdump`` names a form whose bytes are the answer's data; ``error`` marks output that means failure. Its groups
+    ``sct`` and ``sc``, or ``status`` (both in one number, without the phase tag), are the completion's status.
     """
 
     command: str | tuple[str, ...]
-    pattern: Pattern = ""
-    each: str = ""  # name of the list that every match of `pattern` is an element of
-    patterns: tuple[Pattern, ...] = ()  # further patterns, searched one by one
-    tables: Mapping[str, Mapping[str, str]] = Field(default_factory=dict)  # field: word in the output → word of the contract
-    flags: Mapping[str, Mapping[str, Pattern]] = Field(default_factory=dict)  # field: name → pattern that, found, sets it
     hexdump: Literal["", "u-boot", "xxd"] = ""
-    fill: str = ""  # how one word of a write's data is put into memory, `{address}`, `{word}` and `{count}` given
-    word: Literal[1, 2, 4, 8] = 4  # its size in bytes
+    fill: str = ""  # how one word of a write's data is put into memory, `{address}` and `{word}` given
+    word: Literal[1, 2, 4, 8] = 4  # its size in bytes, little-endian
+    line: Annotated[int, Field(ge=0)] = 0  # characters: so long a line of several fills, joined by ";", may be
     success: Pattern = ""  # must be there
     error: Pattern = ""  # must not be there
     seconds: Annotated[float, Field(gt=0)] = 30.0
@@ -184,7 +204,7 @@ def _sentence(error: Any) -> str:
 def _keys_at(where: list[str]) -> list[str]:
     """The keys that are valid in the table which ``where`` leads to."""
     tables: Mapping[str, type[_Table]] = {
-        "boot": Boot, "push": Push, "actions": Words, "known": Known, "limits": Limits,
+        "boot": Boot, "push": Push, "actions": Words, "known": Known, "limits": Limits, "lists": Listing,
     }  # fmt: skip
-    model = tables.get(where[0], DriverManifest) if where else DriverManifest
+    model = next((tables[name] for name in reversed(where) if name in tables), DriverManifest)
     return [name for name in model.model_fields if name != "path"]
