@@ -10,6 +10,7 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import Any, ClassVar, Literal, Self
 
+from lab.nvme import features
 from lab.nvme.fields import U8, U16, U32, U64, Bits, Raw, Structure
 
 Queue = Literal["admin", "io"]
@@ -226,6 +227,10 @@ class SetFeatures(Command, queue="admin", opcode=0x09):
     CDW15 = U32(60)
     UIDX = Bits(6, 0, dword=14, shared=True)
 
+    @property
+    def data_length(self) -> int | None:
+        return features.data_length(self.FID, self.CDW11, setting=True)
+
 
 class Select(IntEnum):
     """Which value Get Features asks for (`GetFeatures.SEL`). Base 2.0, 5.15."""
@@ -243,6 +248,12 @@ class GetFeatures(Command, queue="admin", opcode=0x0A):
     SEL = Bits(10, 8, dword=10)
     CDW11 = U32(44)  # some features select by it: a sensor, a vector, a window
     UIDX = Bits(6, 0, dword=14)
+
+    @property
+    def data_length(self) -> int | None:
+        if self.SEL == Select.SUPPORTED_CAPABILITIES:
+            return 0
+        return features.data_length(self.FID, self.CDW11, setting=False)
 
 
 class AsyncEventRequest(Command, queue="admin", opcode=0x0C):
@@ -307,22 +318,17 @@ class _Directive(Command):
     CDW12 = U32(48)
     CDW13 = U32(52)
 
-    @property
-    def data_length(self) -> int:
-        return (self.NUMD + 1) * 4
-
 
 class DirectiveSend(_Directive, queue="admin", opcode=0x19):
-    """Directive Send. Base 2.0, 5.11."""
-
-    @property
-    def data_length(self) -> int | None:  # type: ignore[override]
-        """The operations of the specification move nothing, whatever NUMD says; others may."""
-        return None
+    """Directive Send. Base 2.0, 5.11. Whether data moves depends on the operation."""
 
 
 class DirectiveReceive(_Directive, queue="admin", opcode=0x1A):
     """Directive Receive. Base 2.0, 5.10."""
+
+    @property
+    def data_length(self) -> int:
+        return (self.NUMD + 1) * 4
 
 
 class VirtualizationManagement(Command, queue="admin", opcode=0x1C):

@@ -152,6 +152,22 @@ class Ascii(Field[str]):
         return int.from_bytes(text.ljust(self.width // 8), "little")
 
 
+class Utf8(Field[str]):
+    """Text that ends at the first zero byte or with the field: NVMe Qualified Names."""
+
+    def __init__(self, offset: int, size: int) -> None:
+        super().__init__(offset * 8, size * 8)
+
+    def decode(self, bits: int) -> str:
+        return bits.to_bytes(self.width // 8, "little").partition(b"\0")[0].decode("utf-8", "backslashreplace")
+
+    def encode(self, value: Any) -> int:
+        text = str(value).encode()
+        if len(text) >= self.width // 8:
+            raise ValueError(f"{self.name}={value!r} is longer than {self.width // 8 - 1} bytes")
+        return int.from_bytes(text, "little")
+
+
 class _Declared:
     """What registers and structures share: the table of fields, collected when the class is made."""
 
@@ -267,7 +283,7 @@ D = TypeVar("D", bound=_Declared)
 
 
 class Nested(Field[D]):
-    """A `Register` or `Structure` inside a structure: its bits keep their names, ``ctrl.ONCS.WZ``."""
+    """A `Register` or `Structure` inside a structure: its bits keep their names, ``ctrl.ONCS.WRITE_ZEROES``."""
 
     def __init__(self, offset: int, kind: type[D], *, shared: bool = False) -> None:
         super().__init__(offset * 8, kind.SIZE * 8, shared=shared)
