@@ -70,8 +70,11 @@ def probe(command: Sequence[str], env: Mapping[str, str], name: str, seconds: fl
     with run_folder() as folder:
         rom = folder / "probe.rom"
         rom.write_bytes(firmware())
-        options = ["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-machine", "q35", "-cpu", "max", "-m", "4",
-                   "-accel", name, "-bios", str(rom), "-device", "isa-debug-exit,iobase=0xf4,iosize=4"]  # fmt: skip
+        options = [
+            *("-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"),
+            *("-machine", "q35", "-cpu", "max", "-m", "4", "-accel", name, "-bios", str(rom)),
+            *("-device", "isa-debug-exit,iobase=0xf4,iosize=4"),
+        ]
         process = Process([*command, *options], env, folder / "stderr")
         try:
             process.start()

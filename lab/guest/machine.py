@@ -109,7 +109,7 @@ class Machine:
 
     def ssh_port(self) -> int:
         """The loopback port that leads to the guest's port 22."""
-        listing = self.qmp("x-query-usernet")["human-readable-text"]
+        listing = self.qmp("human-monitor-command", {"command-line": "info usernet"})
         forward = _SSH_FORWARD.search(listing)
         if not forward:
             raise LabError(f"QEMU forwards no port to the guest's SSH server; it says:\n{listing}")
