@@ -124,9 +124,9 @@ def walk(first: bytes, length: int, read: Read, *, to_host: bool = True, limit: 
     be read raises `lab.nvme.prp.Unreadable`. A bit bucket counts only where data goes to the host. Not more than ``limit``
     descriptors are read. Data blocks by key or by transport are none of PCIe and so problems.
     """
-    result, left = Walk(), length
-    where, descriptor = None, SglDescriptor(first)
-    for where, descriptor in _data_descriptors(descriptor, read, limit, result):
+    result, left, inline = Walk(), length, SglDescriptor(first)
+    where, descriptor = None, inline
+    for where, descriptor in _data_descriptors(inline, read, limit, result):
         bucket = descriptor.TYPE == SglType.BIT_BUCKET
         if not bucket and descriptor.TYPE != SglType.DATA_BLOCK:
             result.note(SglProblem.TYPE, where, descriptor)
