@@ -47,6 +47,7 @@ class Closures:
         self._cache = cache
         self._progress = progress
         self._lock_file = lock_file
+        self._updated: set[str] = set()
 
     def fetch(self, name: str, closure: Closure) -> Fetched:
         """The closure, unpacked. A warm cache costs a look at the lock file and at one folder."""
@@ -116,7 +117,9 @@ class Closures:
             with self._cache.lock(f"apt.{key}"), full_disk_named(self._cache.root):
                 try:
                     apt = Apt(self._cache.folder("apt", key), source, list(suites))
-                    apt.update()
+                    if key not in self._updated:
+                        apt.update()
+                        self._updated.add(key)
                     return act(apt)
                 except MirrorError as error:
                     failures.append(error)

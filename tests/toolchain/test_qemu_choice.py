@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from lab.errors import LabError, UsageError
+from lab.toolchain import qemu
+
+
+def fake_qemu(folder: Path, version: str) -> Path:
+    folder.mkdir(exist_ok=True)
+    program = folder / "qemu-system-x86_64"
+    program.write_text(f"#!/bin/sh\necho 'QEMU emulator version {version} (Debian)'\n")
+    program.chmod(0o755)
+    return program
+
+
+@pytest.fixture
+def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The only folder on the PATH where a QEMU may be."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    (folder / "sh").symlink_to(shutil.which("sh") or "/bin/sh")
+    monkeypatch.setenv("PATH", str(folder))
+    return folder
+
+
+def no_fetch() -> Path:
+    raise LabError("the closure cannot be fetched")
+
+
+def must_not_fetch() -> Path:
+    raise AssertionError("fetched without need")
+
+
+def test_a_named_qemu_comes_first(tmp_path: Path, path: Path) -> None:
+    fake_qemu(path, "11.1.3")
+    named = fake_qemu(tmp_path / "own", "7.2.0")
+    chosen = qemu.choose(named, must_not_fetch, print)
+    assert chosen.command == (str(named),) and chosen.origin == "option" and chosen.version == (7, 2, 0)
+
+
+@pytest.mark.parametrize(("version", "lacks"), [("10.1.0", 2), ("11.1.3", 0)])
+def test_the_machines_qemu_if_it_is_new_enough(path: Path, version: str, lacks: int) -> None:
+    fake_qemu(path, version)
+    chosen = qemu.choose(None, must_not_fetch, print)
+    assert chosen.origin == "machine" and len(chosen.missing) == lacks
+
+
+def test_an_older_one_serves_if_nothing_can_be_fetched_and_what_it_lacks_is_said(path: Path) -> None:
+    fake_qemu(path, "7.2.22")
+    said: list[str] = []
+    chosen = qemu.choose(None, no_fetch, said.append)
+    assert chosen.origin == "machine" and chosen.missing == tuple(qemu.LADDER)
+    assert "cannot be fetched" in said[0] and all(feature in said[1] for feature in qemu.LADDER)
+
+
+@pytest.mark.parametrize("version", ["6.2.0", None])
+def test_below_the_floor_the_reason_of_the_failed_fetch_is_told(path: Path, version: str | None) -> None:
+    if version:
+        fake_qemu(path, version)
+    with pytest.raises(LabError, match="cannot be fetched"):
+        qemu.choose(None, no_fetch, print)
+
+
+def test_a_named_qemu_that_is_no_program(tmp_path: Path, path: Path) -> None:
+    with pytest.raises(UsageError, match="is not a program"):
+        qemu.choose(tmp_path / "nothing", must_not_fetch, print)
+
+
+def test_a_program_that_is_no_qemu(path: Path) -> None:
+    program = fake_qemu(path, "")
+    with pytest.raises(LabError, match="does not tell a version"):
+        qemu.choose(program, must_not_fetch, print)
