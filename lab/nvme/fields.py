@@ -368,4 +368,6 @@ def _notable(value: Any) -> bool:
         return any(_notable(v) for v in value)
     if isinstance(value, bytes):
         return any(value)
+    if isinstance(value, str):
+        return bool(value.strip("\0"))
     return bool(value)

@@ -224,7 +224,7 @@ class Sgls(Register):
     MPTR_BYTE_ALIGNED = Bits(17)
     OVERSIZE = Bits(18)
     MPTR_SGL = Bits(19)
-    OFFSET = Bits(20)
+    OFFSET_ADDRESS = Bits(20)
     TRANSPORT = Bits(21)
 
 
