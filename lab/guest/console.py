@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import codecs
 import contextlib
+import errno
+import os
 import queue
 import re
 import socket
 import threading
 from collections.abc import Callable, Sequence
+from io import FileIO
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import pexpect
 from pexpect.spawnbase import SpawnBase
@@ -30,7 +33,7 @@ LAST_LINES = 12
 LONGEST_PANIC = 4096
 """Characters: a panic's text is found however the reads cut it, up to this length."""
 
-_ANSI = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[()][0-9A-Za-z]|\x1b[=>78DEMNOc]")
+_ANSI = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[()][0-9A-Za-z]|\x1b[=>78DEMNOc]")
 
 
 def plain(text: str) -> str:
@@ -68,7 +71,7 @@ class Console:
         self._record_error: OSError | None = None
         self._stream = _Stream()
         # The record is opened here and not in the thread, so that the caller hears when it cannot be written.
-        self._thread = threading.Thread(target=self._drain, args=(log.open("wb"),), name="console", daemon=True)
+        self._thread = threading.Thread(target=self._drain, args=(FileIO(log, "w"),), name="console", daemon=True)
         self._thread.start()
 
     @property
@@ -133,7 +136,7 @@ class Console:
         self._thread.join()
         self._connection.close()
 
-    def _drain(self, log: BinaryIO) -> None:
+    def _drain(self, log: FileIO) -> None:
         """The thread: reads whatever comes, records it, looks for a panic, hands it on."""
         panic = re.compile("|".join(f"(?:{pattern})" for pattern in self._panics)) if self._panics else None
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
@@ -141,8 +144,8 @@ class Console:
         with log:
             while chunk := self._receive():
                 try:
-                    log.write(chunk)
-                    log.flush()
+                    if log.write(chunk) < len(chunk):
+                        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                 except OSError as error:
                     self._record_error = error
                     break

@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lab.deadline import Deadline
+from lab.errors import GuestDied, GuestPanic, LabError, Timeout
+from lab.guest.console import Console, plain
+
+SOON = 10.0
+
+
+class Line:
+    """A console and the guest's end of it."""
+
+    def __init__(self, log: Path, *panics: str) -> None:
+        ours, self.guest = socket.socketpair()
+        self.log = log
+        died = lambda waiting_for: GuestDied(f"QEMU exited while the lab waited for {waiting_for}")  # noqa: E731
+        self.console = Console(ours, log, died, panics) if panics else Console(ours, log, died)
+
+    def says(self, text: str) -> None:
+        self.guest.sendall(text.encode())
+
+
+@pytest.fixture
+def line(tmp_path: Path) -> Iterator[Line]:
+    line = Line(tmp_path / "console.log")
+    yield line
+    line.guest.close()
+    line.console.close()
+
+
+def test_expect_gives_what_came_before_and_the_groups(line: Line) -> None:
+    line.says("U-Boot 2023.01\r\nHit any key: 2\r\n=> ")
+    seen = line.console.expect([r"never", r"any (\w+)"], Deadline(SOON))
+    assert (seen.before, seen.match[1], seen.which) == ("U-Boot 2023.01\r\nHit ", "key", 1)
+    assert line.console.expect("=> ", Deadline(SOON)).before == ": 2\r\n"
+
+
+def test_expect_finds_what_comes_in_pieces(line: Line) -> None:
+    def slowly() -> None:
+        for byte in "NVME-LAB READY ü".encode():
+            line.guest.sendall(bytes([byte]))
+
+    threading.Thread(target=slowly).start()
+    assert line.console.expect("READY ü", Deadline(SOON)).before == "NVME-LAB "
+
+
+def test_send_reaches_the_guest(line: Line) -> None:
+    line.console.send("nvme scan\n")
+    assert line.guest.recv(100) == b"nvme scan\n"
+
+
+def test_everything_is_recorded_unasked_for_and_as_it_came(line: Line) -> None:
+    line.says("a\x1b[31mb\xff\r\n")
+    line.guest.close()
+    assert line.console.drained(Deadline(SOON))
+    assert line.log.read_bytes() == "a\x1b[31mb\xff\r\n".encode()
+
+
+def test_timeout_names_what_was_waited_for_and_the_last_lines(line: Line) -> None:
+    line.says("one\r\n\x1b[1mtwo\x1b[0m\r\nthr")
+    with pytest.raises(Timeout) as caught:
+        line.console.expect("prompt> ", Deadline(0.2), "the shell's prompt")
+    assert "0.2 s" in str(caught.value) and "the shell's prompt" in str(caught.value)
+    assert caught.value.last == "one\ntwo\nthr"
+
+
+def test_what_a_timed_out_wait_has_read_is_still_there(line: Line) -> None:
+    line.says("early")
+    with pytest.raises(Timeout):
+        line.console.expect("late", Deadline(0.1))
+    assert line.console.expect("early", Deadline(0))
+
+
+def test_panic_ends_the_wait_at_once_and_for_good(line: Line) -> None:
+    line.says("[ 1.0] Kernel panic - not syncing: Attempted to kill init!\r\nmore\r\n")
+    begin = time.monotonic()
+    with pytest.raises(GuestPanic, match=r"waited for the console to show .login:.: .*Attempted to kill init!"):
+        line.console.expect("login:", Deadline(60))
+    with pytest.raises(GuestPanic):
+        line.console.expect("more", Deadline(60))
+    assert time.monotonic() - begin < SOON
+
+
+def test_what_came_before_a_panic_still_counts(line: Line) -> None:
+    line.says("ready\r\nKernel panic - not syncing: oops\r\n")
+    assert line.console.expect("ready", Deadline(SOON))
+    with pytest.raises(GuestPanic, match="oops"):
+        line.console.expect("never", Deadline(SOON))
+
+
+def test_panic_is_seen_without_a_wait_however_it_is_cut(tmp_path: Path) -> None:
+    line = Line(tmp_path / "log", "PANIC!", "GURU")
+    assert line.console.panic is None
+    for piece in ("text PA", "NI", "C!", " text"):
+        line.says(piece)
+    line.guest.close()
+    assert line.console.drained(Deadline(SOON))
+    assert line.console.panic == "PANIC!"
+    line.console.close()
+
+
+def test_end_of_qemu_ends_the_wait(line: Line) -> None:
+    threading.Timer(0.1, line.guest.shutdown, [socket.SHUT_RDWR]).start()
+    with pytest.raises(GuestDied, match="waited for the console to show 'login:'"):
+        line.console.expect("login:", Deadline(60))
+    with pytest.raises(GuestDied):
+        line.console.expect("login:", Deadline(60))
+
+
+def test_send_to_nobody(line: Line) -> None:
+    line.guest.close()
+    with pytest.raises(GuestDied, match="to take 'x'"):
+        line.console.send("x")
+
+
+def test_a_record_that_cannot_be_written_is_the_labs_failure() -> None:
+    line = Line(Path("/dev/full"))
+    line.says("text")
+    with pytest.raises(LabError, match="Cannot record the console in /dev/full: No space left"):
+        line.console.expect("never", Deadline(SOON))
+    line.console.close()
+
+
+@pytest.mark.parametrize(
+    ("text", "bare"),
+    [
+        ("\x1b[2J\x1b[01;01H\x1b[=3hShell> ", "Shell> "),
+        ("a\r\nb", "a\nb"),
+        ("\x1b]0;title\x07x\x1b(By\x1b=z", "xyz"),
+        ("\x1b[?25l\x1b[0m\x1b[35mok", "ok"),
+        ("[plain] text", "[plain] text"),
+    ],
+)
+def test_plain(text: str, bare: str) -> None:
+    assert plain(text) == bare
