@@ -1,0 +1,270 @@
+"""QEMU's own nvme device: what a DeviceSpec is in the words of its blockdevs and devices, and its plug.
+
+Namespaces are raw files whose bytes are those of the blocks (metadata, where there is any, behind them). Writes go to the
+host's page cache at once (no writeback copy in QEMU), so the file holds what the guest wrote as soon as QEMU has ended.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TypeAlias
+
+from lab.content import areas
+from lab.deadline import Deadline
+from lab.errors import LabError
+from lab.guest.machine import Machine
+from lab.guest.monitor import Event
+from lab.plan import Controller, DeviceSpec, Namespace
+
+Json: TypeAlias = dict[str, object]
+Place: TypeAlias = Mapping[str, str]
+"""Where a controller goes: ``{"bus": "rp0"}``, or ``{"bus": "pcie.0", "addr": "5"}``."""
+
+VERSION = "1.4"
+"""What VS says, from 7.2 to 11.1."""
+MAX_NSID = 256
+MAX_QUEUE_PAIRS = 0xFFFF
+MAX_VECTORS = 2048
+BLOCK_SIZES = tuple(512 << n for n in range(13))
+"""QEMU's limit is 2 MiB."""
+
+LIVE_NAMESPACES = (11, 1)
+"""From here on an nvme-ns may be added to a controller that was itself hot-plugged."""
+
+CAP_PROPERTIES: Mapping[str, tuple[str, tuple[int, int]]] = {"MQES": ("mqes", (11, 1))}
+IDENTIFY_PROPERTIES: Mapping[str, tuple[str, tuple[int, int]]] = {
+    "MN": ("model", (11, 1)),
+    "FR": ("firmware-version", (11, 1)),
+}
+NAMESPACE_PROPERTIES: Mapping[str, tuple[int, int]] = {"nguid": (11, 1)}
+"""Field to property and the first version that is known to have it. 7.2.22 has none of them; of versions between nothing is
+claimed. The other properties that are used here exist in 7.2 and in 11.1."""
+
+
+def unservable(spec: DeviceSpec, version: tuple[int, ...]) -> str | None:
+    """What of this specification QEMU's device cannot be, as a sentence; None if it can be all of it."""
+    return next(_obstacles(spec, version), None)
+
+
+def _obstacles(spec: DeviceSpec, version: tuple[int, ...]) -> Iterator[str]:
+    for controller in spec.controllers:
+        who = f"controller {controller.id} of QEMU's nvme"
+        if controller.version not in ("", VERSION):
+            yield f"{who} cannot say version {controller.version}: it is always {VERSION}"
+        if not 1 <= controller.io_queues <= MAX_QUEUE_PAIRS:
+            yield f"{who} cannot have {controller.io_queues} I/O queue pairs, but 1 to {MAX_QUEUE_PAIRS}"
+        if not 1 <= controller.vectors <= MAX_VECTORS:
+            yield f"{who} cannot have {controller.vectors} MSI-X vectors, but 1 to {MAX_VECTORS}"
+        if not controller.write_cache:
+            yield f"{who} always reports a volatile write cache"
+        if controller.prefetchable_bar:
+            yield f"{who} has a BAR0 that is not prefetchable"
+        for kind, fields, known in (
+            ("CAP", controller.cap, CAP_PROPERTIES),
+            ("Identify Controller", controller.identify, IDENTIFY_PROPERTIES),
+        ):
+            for name in fields:
+                _, since = known.get(name, ("", None))
+                if since is None:
+                    yield f"{who} cannot be given {kind} field {name}"
+                elif version < since:
+                    yield f"{who} can be given {kind} field {name} from QEMU {since[0]}.{since[1]} on"
+        for name in controller.identify_namespace:
+            yield f"{who} cannot be given Identify Namespace field {name}"
+        for namespace in controller.namespaces:
+            which = f"namespace {namespace.nsid} of {who}"
+            if not 1 <= namespace.nsid <= MAX_NSID:
+                yield f"{which}: the highest NSID is {MAX_NSID}"
+            if namespace.block_size not in BLOCK_SIZES:
+                yield f"{which} cannot have blocks of {namespace.block_size} bytes"
+            for name, first in NAMESPACE_PROPERTIES.items():
+                if getattr(namespace, name) and version < first:
+                    yield f"{which} can be given {name} from QEMU {first[0]}.{first[1]} on"
+    if len({controller.serial for controller in _sharing(spec)}) > 1:
+        yield "controllers of one subsystem of QEMU's nvme have one serial number"
+
+
+class QemuDevice:
+    """One DeviceSpec as QEMU's device, its images in ``folder`` (the evidence's ``namespaces``)."""
+
+    def __init__(self, spec: DeviceSpec, folder: Path, version: tuple[int, ...]) -> None:
+        obstacle = unservable(spec, version)
+        if obstacle is not None:
+            raise LabError(f"QEMU's device cannot be what the scenario asks for: {obstacle}.", remedy="use --device lab")
+        self.spec = spec
+        self._folder = folder
+        self._version = version
+        self._shared = {(c.id, n.nsid): owner for owner, c, n in _owners(spec)}
+
+    def create_images(self, seed: int) -> None:
+        """Sparse files with the pattern in the namespaces' areas; a shared one has a name for each of its controllers."""
+        for controller, namespace in self._namespaces():
+            path = self._image(controller.id, namespace.nsid)
+            owner = self._shared[controller.id, namespace.nsid]
+            try:
+                if owner != controller.id:
+                    os.link(self._image(owner, namespace.nsid), path)
+                    continue
+                with path.open("xb") as image:
+                    image.truncate(namespace.blocks * (namespace.block_size + namespace.metadata_size))
+                    for offset, data in areas(seed, namespace):
+                        image.seek(offset)
+                        image.write(data)
+            except OSError as error:
+                raise LabError(
+                    f"The image {path} cannot be made: {error.strerror}", remedy="free some space, or use another folder"
+                ) from error
+
+    @property
+    def blockdevs(self) -> tuple[Json, ...]:
+        """One for each image; for QMP's blockdev-add or ``-blockdev``."""
+        return tuple(
+            {
+                "driver": "raw",
+                "node-name": _node(controller, namespace),
+                "discard": "unmap",  # Deallocate and Write Zeroes reach the file
+                "file": {"driver": "file", "filename": str(self._image(controller.id, namespace.nsid))},
+            }
+            for controller, namespace in self._owned()
+        )
+
+    @property
+    def subsystems(self) -> tuple[Json, ...]:
+        """What must be on QEMU's command line even where the rest is plugged later: it cannot be hot-plugged."""
+        ids = dict.fromkeys(s for c in self.spec.controllers if (s := self._subsystem(c)) is not None)
+        return tuple({"driver": "nvme-subsys", "id": id} for id in ids)
+
+    def devices(self, places: Sequence[Place]) -> tuple[Json, ...]:
+        """Each controller, in its place, followed by its namespaces; for device_add or, behind `subsystems`, ``-device``."""
+        if len(places) != len(self.spec.controllers):
+            raise ValueError(f"{len(self.spec.controllers)} controllers need as many places, not {len(places)}")
+        return tuple(
+            device
+            for controller, place in zip(self.spec.controllers, places, strict=True)
+            for device in self._controller(controller, place)
+        )
+
+    def plug(self, machine: Machine, places: Sequence[Place]) -> None:
+        """Hot-plugs all of it. The guest stands still meanwhile, so that no controller shows up before its namespaces do."""
+        for blockdev in self.blockdevs:
+            machine.qmp("blockdev-add", blockdev)
+        running = machine.qmp("query-status")["running"]
+        if running:
+            machine.qmp("stop")
+        for device in self.devices(places):
+            if device["driver"] == "nvme-ns" and self._version < LIVE_NAMESPACES:
+                # The controller's own bus refuses until the machine is made the handler of its hot-plug.
+                bus = f"/machine/peripheral/{device['bus']}/{device['bus']}"
+                machine.qmp("qom-set", {"path": bus, "property": "hotplug-handler", "value": "/machine"})
+            machine.qmp("device_add", device)
+        if running:
+            machine.qmp("cont")
+
+    def unplug(self, machine: Machine, deadline: Deadline) -> None:
+        """Asks the guest for each controller (the PCI Express attention button) and waits until it has let go of it."""
+        for controller in self.spec.controllers:
+            machine.qmp("device_del", {"id": controller.id}, deadline)
+        for controller in self.spec.controllers:
+            machine.event("DEVICE_DELETED", deadline, _about(controller.id))
+        for blockdev in self.blockdevs:
+            machine.qmp("blockdev-del", {"node-name": blockdev["node-name"]}, deadline)
+
+    def _controller(self, controller: Controller, place: Place) -> Iterator[Json]:
+        device: Json = {
+            "driver": "nvme",
+            "id": controller.id,
+            **place,
+            "serial": controller.serial,
+            "mdts": controller.mdts,
+            "max_ioqpairs": controller.io_queues,
+            "msix_qsize": controller.vectors,
+        }
+        device |= {CAP_PROPERTIES[name][0]: value for name, value in controller.cap.items()}
+        device |= {IDENTIFY_PROPERTIES[name][0]: value for name, value in controller.identify.items()}
+        subsystem = self._subsystem(controller)
+        if subsystem is None and _is_simple(controller):
+            (namespace,) = controller.namespaces
+            yield device | _backend(controller, namespace)
+            return
+        yield device if subsystem is None else device | {"subsys": subsystem}
+        for namespace in controller.namespaces:
+            if self._shared[controller.id, namespace.nsid] == controller.id:
+                yield _namespace(controller, namespace, in_subsystem=subsystem is not None)
+
+    def _subsystem(self, controller: Controller) -> str | None:
+        """The subsystem a controller needs: one for all that share, its own for a namespace that starts detached."""
+        if controller in _sharing(self.spec):
+            return "subsys"
+        if all(namespace.attached for namespace in controller.namespaces):
+            return None
+        return f"subsys-{controller.id}"
+
+    def _image(self, controller: str, nsid: int) -> Path:
+        return self._folder / f"{controller}-{nsid}.img"
+
+    def _namespaces(self) -> Iterator[tuple[Controller, Namespace]]:
+        return ((c, n) for c in self.spec.controllers for n in c.namespaces)
+
+    def _owned(self) -> Iterator[tuple[Controller, Namespace]]:
+        """Each namespace once."""
+        return ((c, n) for c, n in self._namespaces() if self._shared[c.id, n.nsid] == c.id)
+
+
+def _about(device: str) -> Callable[[Event], bool]:
+    return lambda event: event["data"].get("device") == device
+
+
+def _sharing(spec: DeviceSpec) -> tuple[Controller, ...]:
+    return tuple(c for c in spec.controllers if any(n.shared for n in c.namespaces))
+
+
+def _owners(spec: DeviceSpec) -> Iterator[tuple[str, Controller, Namespace]]:
+    """(owner's id, controller, namespace): a shared namespace belongs to the first controller that has it."""
+    first: dict[int, str] = {}
+    for controller in spec.controllers:
+        for namespace in controller.namespaces:
+            owner = first.setdefault(namespace.nsid, controller.id) if namespace.shared else controller.id
+            yield owner, controller, namespace
+
+
+def _is_simple(controller: Controller) -> bool:
+    """Can the controller carry its namespace itself? That form hot-plugs everywhere, and has no identifiers."""
+    if len(controller.namespaces) != 1:
+        return False
+    (namespace,) = controller.namespaces
+    return namespace.nsid == 1 and not (namespace.metadata_size or namespace.uuid or namespace.eui64 or namespace.nguid)
+
+
+def _node(controller: Controller, namespace: Namespace) -> str:
+    return f"{controller.id}-{namespace.nsid}"
+
+
+def _backend(controller: Controller, namespace: Namespace) -> Json:
+    return {
+        "drive": _node(controller, namespace),
+        "logical_block_size": namespace.block_size,
+        "physical_block_size": namespace.block_size,  # never below the logical one
+    }
+
+
+def _namespace(controller: Controller, namespace: Namespace, *, in_subsystem: bool) -> Json:
+    device: Json = {
+        "driver": "nvme-ns",
+        "id": f"{controller.id}-ns{namespace.nsid}",
+        "bus": controller.id,
+        **_backend(controller, namespace),
+        "nsid": namespace.nsid,
+    }
+    if namespace.metadata_size:
+        device["ms"] = namespace.metadata_size
+    if namespace.uuid:
+        device["uuid"] = namespace.uuid
+    if namespace.eui64:
+        device["eui64"] = namespace.eui64
+    if namespace.nguid:
+        device["nguid"] = namespace.nguid
+    if in_subsystem:
+        device |= {"shared": namespace.shared, "detached": not namespace.attached}
+    return device

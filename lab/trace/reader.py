@@ -1,0 +1,145 @@
+"""The thread that drains QEMU's trace.
+
+QEMU writes its trace synchronously: while the pipe is full QEMU stands still, QMP included. So the thread does nothing but
+read, translate and write to the evidence; when the evidence cannot be written it goes on draining, and `close` tells.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import select
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from types import TracebackType
+from typing import BinaryIO
+
+from lab.deadline import Deadline
+from lab.errors import LabError, Timeout
+from lab.events import Event
+from lab.evidence import EvidenceWriter
+from lab.trace.declarations import Declarations
+from lab.trace.translator import Translator
+
+PIPE_BYTES = 1 << 20
+"""What an unprivileged process may ask for (/proc/sys/fs/pipe-max-size)."""
+READ_BYTES = 1 << 18
+QUIET_SECONDS = 0.2
+"""After this long without a line nothing more belongs to what the translator still holds back."""
+
+
+class TraceReader:
+    """Reads the trace of one QEMU into one evidence folder (``trace.log`` and events), from its making to `close`.
+
+    ``write_end`` is the file descriptor for QEMU (`Machine`'s ``trace``); `started` closes our copy of it.
+    """
+
+    def __init__(self, declarations: Declarations, translator: Translator, evidence: EvidenceWriter) -> None:
+        self.translator = translator
+        self.lines = 0
+        self.foreign = 0
+        """Lines about other devices of the guest, which are not kept."""
+        self._declarations = declarations
+        self._evidence = evidence
+        self._failure: LabError | None = None
+        self._last = "nothing"
+        self._t = time.time()
+        self._log: BinaryIO = (evidence.folder / "trace.log").open("wb", buffering=1 << 18)
+        self._read_end, self.write_end = os.pipe()
+        with contextlib.suppress(OSError):  # a smaller pipe is slower, not wrong
+            fcntl.fcntl(self.write_end, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+        self._thread = threading.Thread(target=self._run, name="trace reader", daemon=True)
+        self._thread.start()
+
+    def started(self) -> None:
+        """QEMU has its copy of the pipe: without ours the trace ends when QEMU does."""
+        if self.write_end >= 0:
+            os.close(self.write_end)
+            self.write_end = -1
+
+    def close(self, deadline: Deadline) -> None:
+        """Waits for the end of the trace, which is QEMU's end. Timeout if it does not come; LabError if writing failed."""
+        self.started()
+        self._thread.join(deadline.remaining())
+        if self._thread.is_alive():
+            raise Timeout(
+                f"The trace did not end within {deadline.seconds:g} s: QEMU, or a child of it, still runs. "
+                f"Its last line: {self._last}"
+            )
+        if self._failure is not None:
+            raise self._failure
+
+    def __enter__(self) -> TraceReader:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        """Leaves no thread behind once QEMU has ended; an error of the block itself is not replaced by ours."""
+        try:
+            self.close(Deadline(5.0))
+        except LabError:
+            if error is None:
+                raise
+
+    def _run(self) -> None:
+        rest = b""
+        with open(self._read_end, "rb", buffering=0) as pipe:  # noqa: PTH123 -- a descriptor, not a path
+            while True:
+                quiet = not select.select([pipe], [], [], QUIET_SECONDS)[0]
+                if quiet:
+                    self._flush()
+                    continue
+                data = pipe.read(READ_BYTES)
+                *lines, rest = (rest + (data or b"")).split(b"\n")
+                for line in lines:
+                    self._take(line)
+                if not data:
+                    break
+        if rest:
+            self._take(rest)  # QEMU was killed in the middle of a line
+        self._flush()
+        with self._draining():
+            self._log.close()
+
+    def _take(self, raw: bytes) -> None:
+        text = raw.decode("utf-8", "replace")
+        line = self._declarations.parse(text)
+        if line is not None and not self.translator.concerns(line):
+            self.foreign += 1
+            return
+        self.lines += 1
+        self._last = text
+        with self._draining():
+            self._log.write(raw + b"\n")
+        with self._draining():
+            if line is None:
+                self._record(self.translator.unknown(text, self._t))
+            else:
+                self._t = line.t
+                self._record(self.translator.feed(line))
+
+    def _flush(self) -> None:
+        with self._draining():
+            self._record(self.translator.flush())
+
+    def _record(self, events: Iterable[Event]) -> None:
+        for event in events:
+            self._evidence.record(event)
+
+    @contextlib.contextmanager
+    def _draining(self) -> Iterator[None]:
+        """Keeps the first failure for `close`, and the reader going: whatever went wrong, QEMU must not stand still."""
+        try:
+            yield
+        except LabError as failure:
+            self._failure = self._failure or failure
+        except OSError as failure:
+            self._failure = self._failure or LabError(
+                f"The trace cannot be written to {self._log.name}: {failure.strerror}", remedy="free some space"
+            )
+        except Exception as failure:
+            self._failure = self._failure or LabError(
+                f"The lab could not translate the trace line {self._last!r}: {failure!r}",
+                remedy="this is a bug of the lab: report it with the trace.log of the evidence",
+            )
