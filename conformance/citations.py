@@ -1,0 +1,81 @@
+"""Where a rule stands: revision, section and title. A section marked ``?`` is from memory and was not verified."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Citation:
+    """A section of a specification, or sound practice (``section`` "-")."""
+
+    revision: str
+    section: str
+    title: str
+
+    def __str__(self) -> str:
+        return self.title if self.section == "-" else f"{self.revision}, {self.section} “{self.title}”"
+
+
+def _sections(revision: str, titles: Mapping[str, str]) -> Mapping[str, Citation]:
+    return {section.rstrip("?"): Citation(revision, section, title) for section, title in titles.items()}
+
+
+BASE_2_0 = _sections(
+    "NVM Express Base Specification 2.0",
+    {
+        "3.1": "NVM Controller Architecture",
+        "3.1.3": "Controller Properties",
+        "3.1.3.1": "Offset 0h: CAP – Controller Capabilities",
+        "3.1.3.2": "Offset 8h: VS – Version",
+        "3.1.3.3": "Offset Ch: INTMS – Interrupt Mask Set",
+        "3.1.3.5": "Offset 14h: CC – Controller Configuration",
+        "3.1.3.6": "Offset 1Ch: CSTS – Controller Status",
+        "3.1.3.8": "Offset 24h: AQA – Admin Queue Attributes",
+        "3.1.3.9": "Offset 28h: ASQ – Admin Submission Queue Base Address",
+        "3.1.3.10": "Offset 30h: ACQ – Admin Completion Queue Base Address",
+        "3.3": "NVM Queue Models",
+        "3.3.1": "Memory-based Transport Queue Model (PCIe)",
+        "3.3.3.1": "Submission Queue Entry",
+        "3.3.3.2": "Common Completion Queue Entry",
+        "3.5.1": "Memory-based Transport Controller Initialization (PCIe)",
+        "3.6.1?": "Memory-based Transport Controller Shutdown (PCIe)",
+        "3.7.2?": "Controller Level Reset",
+        "4.1.1?": "Physical Region Page Entry and List",
+        "5.1": "Abort command",
+        "5.2": "Asynchronous Event Request command",
+        "5.4": "Create I/O Completion Queue command",
+        "5.5": "Create I/O Submission Queue command",
+        "5.6": "Delete I/O Completion Queue command",
+        "5.7": "Delete I/O Submission Queue command",
+        "5.8": "Doorbell Buffer Config command",
+        "5.15": "Get Features command",
+        "5.16": "Get Log Page command",
+        "5.17": "Identify command",
+        "5.17.2.1": "Identify Controller data structure (CNS 01h)",
+        "5.27": "Set Features command",
+        "5.27.1.5": "Number of Queues (Feature Identifier 07h)",
+        "7.1?": "Flush command",
+    },
+)
+NVM_1_0 = _sections(
+    "NVM Command Set Specification 1.0",
+    {
+        "3.2.4?": "Read command",
+        "3.2.6?": "Write command",
+        "3.2.8?": "Write Zeroes command",
+        "4.1.5?": "Identify data structures: Identify Namespace",
+        "5.2?": "Metadata handling",
+    },
+)
+PCIE_1_0 = _sections(
+    "NVMe over PCIe Transport Specification 1.0",
+    {
+        "3.1": "PCI Express registers",
+        "3.1.2": "Doorbell registers",
+        "3.5?": "Interrupts",
+    },
+)
+PRACTICE = Citation("practice", "-", "sound practice")
+INTEGRITY = Citation("practice", "-", "data integrity")

@@ -1,0 +1,136 @@
+"""What every block must hold, from the scenario's initial content and what the driver acknowledged since.
+
+The model answers "unknown" where nobody can say: after a write that failed or was never answered, the old or the new bytes
+(or a mixture) may be there.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from conformance.record import Asked, Record
+from lab import content
+from lab.plan import Controller, Namespace
+
+
+@dataclass
+class Disk:
+    """The expected content of one namespace while the scenario's actions are replayed in order."""
+
+    seed: int
+    namespace: Namespace
+    overlay: dict[int, bytes | None] = field(default_factory=dict)  # None: unknown
+
+    def expect(self, lba: int) -> bytes | None:
+        """The bytes of a block; None if nobody can say."""
+        if lba in self.overlay:
+            return self.overlay[lba]
+        return content.initial(self.seed, self.namespace, lba)
+
+    def expect_range(self, lba: int, blocks: int) -> bytes | None:
+        parts = [self.expect(lba + i) for i in range(blocks)]
+        return None if any(part is None for part in parts) else b"".join(part for part in parts if part is not None)
+
+    def apply(self, asked: Asked) -> None:
+        """Takes an action that may have changed the disk."""
+        if asked.action not in ("write", "zeroes", "trim") or asked.arguments.get("nsid") != self.namespace.nsid:
+            return
+        lba, blocks = int(asked.arguments["lba"]), int(asked.arguments["blocks"])
+        if lba + blocks > self.namespace.blocks:
+            blocks = max(self.namespace.blocks - lba, 0)
+        for block in range(lba, lba + blocks):
+            if not asked.ok or asked.action == "trim":
+                self.overlay[block] = None
+            elif asked.action == "zeroes":
+                self.overlay[block] = bytes(self.namespace.block_size)
+            else:
+                fill = int(asked.arguments["fill"])
+                self.overlay[block] = content.block(fill, self.namespace.nsid, block, self.namespace.block_size)
+
+    def expected_blocks(self) -> Iterator[int]:
+        """Every block that may differ from zero."""
+        seen = set(self.overlay)
+        for first, count in self.namespace.areas:
+            seen.update(range(first, first + count))
+        return iter(sorted(seen))
+
+
+def replay(record: Record) -> Iterator[tuple[Asked, Disk]]:
+    """Every answered action on a namespace with that namespace's disk just before it (first controller that has it)."""
+    disks: dict[int, Disk] = {}
+    for asked in record.asked:
+        nsid = asked.arguments.get("nsid")
+        if nsid is None:
+            continue
+        found = namespace_of(record, nsid)
+        if found is None:
+            continue
+        disk = disks.setdefault(nsid, Disk(record.scenario.seed, found[1]))
+        yield asked, disk
+        disk.apply(asked)
+
+
+def namespace_of(record: Record, nsid: int) -> tuple[Controller, Namespace] | None:
+    for controller in record.controllers:
+        if (namespace := controller.namespace(nsid)) is not None:
+            return controller, namespace
+    return None
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A block of a namespace's image that does not hold what it must."""
+
+    controller: str
+    nsid: int
+    lba: int
+    expected: bytes
+    actual: bytes
+
+
+def final_disks(record: Record) -> dict[int, Disk]:
+    """The disks after all actions, also of namespaces that nobody asked about."""
+    disks = {
+        n.nsid: Disk(record.scenario.seed, n) for controller in record.controllers for n in controller.namespaces
+    }
+    for asked in record.asked:
+        if (nsid := asked.arguments.get("nsid")) in disks:
+            disks[nsid].apply(asked)
+    return disks
+
+
+def differences(image: Path, controller: str, disk: Disk) -> Iterator[Difference]:
+    """Every block of the image that is not as expected: holes are read as zeros and cost nothing."""
+    size = disk.namespace.block_size
+    known = set(disk.expected_blocks())
+    with image.open("rb") as file:
+        total = os.fstat(file.fileno()).st_size // size
+        for lba in sorted(known | set(_written_blocks(file.fileno(), size))):
+            if lba >= total:
+                continue
+            file.seek(lba * size)
+            actual = file.read(size)
+            expected = disk.expect(lba)
+            if expected is not None and actual != expected:
+                yield Difference(controller, disk.namespace.nsid, lba, expected, actual)
+
+
+def _written_blocks(descriptor: int, block_size: int) -> Iterator[int]:
+    """The blocks of a sparse file that are not holes."""
+    end = os.fstat(descriptor).st_size
+    position = 0
+    while position < end:
+        try:
+            first = os.lseek(descriptor, position, os.SEEK_DATA)
+        except OSError:  # ENXIO: nothing but a hole up to the end
+            return
+        position = os.lseek(descriptor, first, os.SEEK_HOLE)
+        yield from range(first // block_size, -(-position // block_size))
+
+
+def show(data: bytes) -> str:
+    """The beginning of some bytes, for a finding."""
+    return f"{data[:16].hex()}…" if len(data) > 16 else data.hex()

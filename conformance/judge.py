@@ -1,0 +1,141 @@
+"""Evidence in, verdicts out: a pure function that needs neither QEMU nor pytest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from conformance.check import FOLD, MANDATORY, Check, Finding, Outcome
+from conformance.record import Record
+from lab.errors import LabError
+from lab.evidence import Evidence
+
+KEPT_FINDINGS = 20
+"""Findings that a verdict keeps: the violations first. ``judged`` tells how many there were."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What one check says of one driver on one device in one scenario."""
+
+    driver: str
+    device: str
+    scenario: str
+    check: Check
+    outcome: Outcome
+    reason: str = ""  # why, where no finding tells
+    known: str | None = None  # the manifest's reason, where it knows this failure
+    findings: tuple[Finding, ...] = ()
+    judged: int = 0
+    evidence: Path = field(default=Path(), compare=False)
+
+    def to_json(self) -> dict[str, Any]:
+        """The verdict as results.json holds it (cli.md)."""
+        return {
+            "driver": self.driver,
+            "device": self.device,
+            "scenario": self.scenario,
+            "stage": self.check.stage,
+            "check": self.check.id,
+            "level": self.check.level,
+            "outcome": str(self.outcome),
+            "reason": self.reason,
+            "known": self.known,
+            "witnesses": list(self.check.witnesses),
+            "cite": vars(self.check.cite),
+            "judged": self.judged,
+            "findings": [
+                {
+                    "ok": f.ok,
+                    "event": f.event.line if f.event else None,
+                    "expected": str(f.expected),
+                    "actual": str(f.actual),
+                }
+                for f in self.findings
+            ],
+        }
+
+
+def judge(evidence: Evidence, checks: Iterable[Check]) -> list[Verdict]:
+    """One verdict a check. Evidence that is cut short, or that the lab failed on, gives ERROR: it proves nothing."""
+    driver: Mapping[str, Any] = evidence.identity["driver"]
+    record = Record(evidence)
+    trouble = _trouble(evidence)
+    verdicts = []
+    for check in checks:
+        outcome, reason, findings = (Outcome.ERROR, trouble, []) if trouble else _apply(check, record, driver)
+        kept = sorted(findings, key=lambda finding: finding.ok)[:KEPT_FINDINGS]
+        verdicts.append(
+            Verdict(
+                driver=driver["name"],
+                device=evidence.identity["device"],
+                scenario=record.scenario.id,
+                check=check,
+                outcome=outcome,
+                reason=reason,
+                known=_known(driver, check, evidence.identity["device"]) if outcome is Outcome.FAIL else None,
+                findings=tuple(kept),
+                judged=len(findings),
+                evidence=evidence.folder,
+            )
+        )
+    return verdicts
+
+
+def fold(verdicts: Iterable[Verdict]) -> dict[tuple[str, str], Verdict]:
+    """(driver, check id) → the verdict that speaks for all scenarios and devices: FAIL over ERROR over … (`FOLD`)."""
+    spoken: dict[tuple[str, str], Verdict] = {}
+    for verdict in verdicts:
+        key = verdict.driver, verdict.check.id
+        best = spoken.get(key)
+        if best is None or _rank(verdict) < _rank(best):
+            spoken[key] = verdict
+    return spoken
+
+
+def _rank(verdict: Verdict) -> tuple[int, bool]:
+    """The smaller speaks: the fold's order, and among failures one that is not known."""
+    return FOLD.index(verdict.outcome), verdict.known is not None
+
+
+def _trouble(evidence: Evidence) -> str:
+    """Why this evidence proves nothing; "" if it does."""
+    try:
+        end = evidence.end
+    except LabError as error:
+        return str(error)
+    if end is None:
+        return "the recording was cut short: there is no end marker"
+    return f"the lab failed: {end.reason}" if end.outcome == "lab-error" else ""
+
+
+def _apply(check: Check, record: Record, driver: Mapping[str, Any]) -> tuple[Outcome, str, list[Finding]]:
+    missing = [name for name in check.needs if name not in driver["actions"]]
+    if missing:
+        return Outcome.UNSUPPORTED, f"the driver cannot be asked to {', '.join(missing)}", []
+    if check.needs and check.stage not in driver["stages"]:
+        return Outcome.UNSUPPORTED, f"the manifest does not claim stage {check.stage}", []
+    try:
+        findings = list(check.find(record))
+    except LabError as error:
+        return Outcome.ERROR, str(error), []
+    return *_outcome(check, findings), findings
+
+
+def _outcome(check: Check, findings: list[Finding]) -> tuple[Outcome, str]:
+    if not findings:
+        return Outcome.INCONCLUSIVE, "nothing observed"
+    if any(not f.ok and f.exact for f in findings):
+        return (Outcome.FAIL if check.level == MANDATORY else Outcome.WARN), ""
+    if not all(f.ok for f in findings):
+        return Outcome.INCONCLUSIVE, "a violation was seen only in memory sampled after the fact"
+    return Outcome.PASS, ""
+
+
+def _known(driver: Mapping[str, Any], check: Check, device: str) -> str | None:
+    for entry in driver.get("known", ()):
+        if entry["check"] == check.id and device in entry.get("devices", (device,)):
+            return str(entry["reason"])
+    return None

@@ -1,0 +1,293 @@
+"""The record of one scenario as checks read it: the events, the one fold over them, and the driver's answers.
+
+`Record.walk` is the only place that rebuilds what a controller was at each moment (enabled, live queues, commands in
+flight, epoch since the last reset). Checks read its `State`; none of them rebuilds it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, TypeVar
+
+from lab.events import (
+    ActionEnded,
+    ActionStarted,
+    Completed,
+    ConfigWrite,
+    Doorbell,
+    Event,
+    Interrupt,
+    RegisterRead,
+    RegisterWrite,
+    Reset,
+    Submitted,
+)
+from lab.evidence import Evidence
+from lab.nvme.commands import Command, CreateIoCq, CreateIoSq, DeleteIoCq, DeleteIoSq, LbaCommand, SetFeatures
+from lab.nvme.registers import ACQ, AQA, ASQ, CAP, CC, CSTS
+from lab.plan import Controller
+from lab.profile import Profile, read_profiles
+
+C = TypeVar("C", bound=Command)
+
+
+@dataclass
+class SubmissionQueue:
+    """A live submission queue. ``tail`` is the last doorbell's value; ``head`` what the last completion told (SQHD), or
+    what the controller had fetched where SQHD itself was not seen."""
+
+    qid: int
+    size: int
+    base: int
+    cqid: int
+    contiguous: bool = True
+    tail: int = 0
+    head: int = 0
+    fetched: int = 0  # commands taken since it was created
+
+
+@dataclass
+class CompletionQueue:
+    """A live completion queue. ``posted`` and ``returned`` count entries since it was created."""
+
+    qid: int
+    size: int
+    base: int
+    vector: int | None
+    contiguous: bool = True
+    head: int = 0  # the last doorbell's value
+    posted: int = 0
+    returned: int = 0
+
+
+@dataclass
+class State:
+    """One controller between two events. It is the walk's own and changes under its reader's hands: keep no reference."""
+
+    spec: Controller
+    profile: Profile | None  # what its registers and Identify data really are, where the lab has read them
+    epoch: int = 0  # counts enables
+    cc: CC = field(default_factory=CC)
+    csts: CSTS | None = None  # as the host last read it; None since CC.EN last changed
+    pci_command: int | None = None  # PCI Command register as last written; None if no write was seen
+    interrupts: str = ""  # how the controller last signalled: msix, msi or intx
+    aqa: AQA = field(default_factory=AQA)
+    asq: ASQ = field(default_factory=ASQ)
+    acq: ACQ = field(default_factory=ACQ)
+    written: set[int] = field(default_factory=set)  # dword offsets of registers written since power-on
+    sqs: dict[int, SubmissionQueue] = field(default_factory=dict)
+    cqs: dict[int, CompletionQueue] = field(default_factory=dict)
+    in_flight: dict[tuple[int, int], Submitted] = field(default_factory=dict)  # by (SQID, CID)
+    granted: tuple[int, int] | None = None  # I/O (submission, completion) queues granted since the reset
+
+    @property
+    def cap(self) -> CAP | None:
+        return self.profile.cap if self.profile else None
+
+    def transfer_bytes(self, command: Command) -> int | None:
+        """How many bytes of data a command moves; None where nobody can say."""
+        if isinstance(command, LbaCommand) and command.transfer:
+            namespace = self.spec.namespace(command.NSID)
+            return command.blocks * namespace.block_size if namespace else None
+        return command.data_length
+
+    @property
+    def enabled(self) -> bool:
+        return bool(self.cc.EN)
+
+    @property
+    def page(self) -> int:
+        """The memory page size in bytes that CC.MPS sets."""
+        return 4096 << self.cc.MPS
+
+    def answered(self, event: Completed) -> Submitted | None:
+        """The submission that a completion ends, while it is still in flight."""
+        return self.in_flight.get((event.completion.SQID, event.completion.CID))
+
+    # -- how it moves -----------------------------------------------------------------------------------------------
+
+    def apply(self, event: Event) -> None:
+        match event:
+            case RegisterWrite():
+                self._register(event)
+            case RegisterRead(offset=CSTS.OFFSET):
+                self.csts = CSTS(event.value)
+            case ConfigWrite() if event.offset <= 4 < event.offset + event.size:
+                self.pci_command = event.value >> (4 - event.offset) * 8 & 0xFFFF
+            case Interrupt():
+                self.interrupts = event.how
+            case Reset():
+                self._disable()
+                if event.cause not in ("cc-en", "shutdown"):
+                    self.written.clear()
+            case Doorbell(completion=False, qid=qid) if sq := self.sqs.get(qid):
+                sq.tail = event.value & 0xFFFF
+            case Doorbell(completion=True, qid=qid) if cq := self.cqs.get(qid):
+                cq.returned += (event.value - cq.head) % cq.size
+                cq.head = event.value & 0xFFFF
+            case Submitted():
+                self.in_flight[event.sqid, event.command.CID] = event
+                if sq := self.sqs.get(event.sqid):
+                    sq.fetched += 1
+            case Completed():
+                self._completed(event)
+
+    def _register(self, event: RegisterWrite) -> None:
+        self.written.update(range(event.offset & ~3, event.offset + event.size, 4))
+        for register, name in ((AQA, "aqa"), (ASQ, "asq"), (ACQ, "acq")):
+            shift = (event.offset - register.OFFSET) * 8
+            if 0 <= shift < register.SIZE * 8:
+                mask = ((1 << event.size * 8) - 1) << shift
+                setattr(self, name, register(getattr(self, name) & ~mask | event.value << shift & mask))
+        if event.offset == CC.OFFSET:
+            self._configure(CC(event.value))
+
+    def _configure(self, cc: CC) -> None:
+        was_enabled, self.cc = self.enabled, cc
+        if cc.EN and not was_enabled:
+            self.epoch += 1
+            self.csts = None
+            self.sqs[0] = SubmissionQueue(0, self.aqa.ASQS + 1, int(self.asq), cqid=0)
+            self.cqs[0] = CompletionQueue(0, self.aqa.ACQS + 1, int(self.acq), vector=0)
+        elif was_enabled and not cc.EN:
+            self.csts = None
+            self._disable()
+
+    def _disable(self) -> None:
+        self.cc = self.cc.but(EN=0)
+        for live in (self.sqs, self.cqs, self.in_flight):
+            live.clear()
+        self.granted = None
+
+    def _completed(self, event: Completed) -> None:
+        done = event.completion
+        if cq := self.cqs.get(event.cqid):
+            cq.posted += 1
+        if sq := self.sqs.get(done.SQID):
+            sq.head = done.SQHD if event.is_exact("SQHD") else sq.fetched % sq.size
+        submitted = self.in_flight.pop((done.SQID, done.CID), None)
+        if submitted is None or not done.ok:
+            return
+        match submitted.command:
+            case CreateIoCq() as command:
+                vector = command.IV if command.IEN else None
+                self.cqs[command.QID] = CompletionQueue(
+                    command.QID, command.entries, command.PRP1, vector, contiguous=bool(command.PC)
+                )
+            case CreateIoSq() as command:
+                self.sqs[command.QID] = SubmissionQueue(
+                    command.QID, command.entries, command.PRP1, command.CQID, contiguous=bool(command.PC)
+                )
+            case DeleteIoSq(QID=qid):
+                self.sqs.pop(qid, None)
+            case DeleteIoCq(QID=qid):
+                self.cqs.pop(qid, None)
+            case SetFeatures(FID=0x07):
+                self.granted = (done.DW0 & 0xFFFF) + 1, (done.DW0 >> 16) + 1
+
+
+@dataclass(frozen=True)
+class Asked:
+    """An action, its arguments and what the driver answered; ``ended`` is None if no answer came."""
+
+    number: int
+    action: str
+    arguments: Mapping[str, Any]
+    started: ActionStarted
+    ended: ActionEnded | None
+    data: bytes | None
+
+    @property
+    def answer(self) -> Mapping[str, Any]:
+        return self.ended.answer if self.ended else {}
+
+    @property
+    def status(self) -> Any:
+        """success, timeout, unsupported, a status code or the driver's words; None if no answer came."""
+        return self.answer.get("status")
+
+    @property
+    def ok(self) -> bool:
+        return bool(self.status == "success")
+
+    def all(self, field: str) -> list[Mapping[str, Any]]:
+        """The answer's list of that name, empty if the driver did not give one."""
+        return list(self.answer.get(field, ()))
+
+
+class Record:
+    """One evidence folder as checks read it."""
+
+    def __init__(self, evidence: Evidence) -> None:
+        self.evidence = evidence
+        self.scenario = evidence.scenario
+
+    @cached_property
+    def events(self) -> tuple[Event, ...]:
+        """Every event, in the order of time."""
+        return tuple(self.evidence.events())
+
+    @cached_property
+    def controllers(self) -> tuple[Controller, ...]:
+        """The device's controllers as they were specified."""
+        return self.scenario.device.controllers
+
+    @cached_property
+    def profiles(self) -> Mapping[str, Profile]:
+        """What each controller's registers and Identify data really are, read without the driver."""
+        return read_profiles(self.evidence.folder)
+
+    @property
+    def only_profile(self) -> Profile | None:
+        """The profile of the only controller; None if there are several, or none was taken."""
+        return next(iter(self.profiles.values())) if len(self.profiles) == 1 else None
+
+    def walk(self) -> Iterator[tuple[State, Event]]:
+        """Every event of a controller with that controller's state just before it.
+
+        Events of several controllers that the device's record could not tell apart are left out: nothing may be judged
+        from a state that is a mixture.
+        """
+        states: dict[str, State] = {}
+        for event in self.events:
+            id = event.controller or (self.controllers[0].id if len(self.controllers) == 1 else "")
+            spec = self.scenario.device.controller(id)
+            if spec is None:
+                continue
+            if id not in states:
+                states[id] = State(spec, self.profiles.get(id))
+            yield states[id], event
+            states[id].apply(event)
+
+    def commands(self, *kinds: type[C]) -> Iterator[tuple[State, Submitted, C]]:
+        """The submissions of commands of these classes, with the state just before each."""
+        for state, event in self.walk():
+            if isinstance(event, Submitted) and isinstance(event.command, kinds):
+                yield state, event, event.command
+
+    @cached_property
+    def asked(self) -> tuple[Asked, ...]:
+        """Every action of the scenario that was begun, in order."""
+        ends = {event.number: event for event in self.events if isinstance(event, ActionEnded)}
+        found = []
+        for event in self.events:
+            if isinstance(event, ActionStarted):
+                ended = ends.get(event.number)
+                data = self.evidence.answer_bytes(ended.answer) if ended else None
+                found.append(Asked(event.number, event.action, event.arguments, event, ended, data))
+        return tuple(found)
+
+    def answers(self, *actions: str) -> Iterator[Asked]:
+        """The actions of these names that were answered with something else than "unsupported"."""
+        for asked in self.asked:
+            if asked.action in actions and asked.ended and asked.status != "unsupported":
+                yield asked
+
+    def during(self, asked: Asked) -> Iterator[tuple[State, Event]]:
+        """What the device saw between an action and its answer."""
+        end = asked.ended.t if asked.ended else float("inf")
+        for state, event in self.walk():
+            if asked.started.t <= event.t <= end:
+                yield state, event

@@ -1,0 +1,228 @@
+"""Stage 2, admin-queue: bring the controller up. Base 2.0, 3.5.1 and 3.1.3.5."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from conformance.check import MANDATORY, Finding, check
+from conformance.citations import BASE_2_0, PCIE_1_0
+from conformance.record import CompletionQueue, Record, State
+from conformance.scenario import LOAD, Draw, Plan, do, scenario
+from lab.events import Completed, Doorbell, Event, RegisterWrite, Submitted
+from lab.nvme.commands import Command, CreateIoCq, CreateIoSq
+from lab.nvme.registers import ACQ, AQA, ASQ, CC, INTMC, INTMS, doorbell_offset
+
+
+@scenario("admin-queue/basic", "the controller comes up and is ready")
+def basic(draw: Draw) -> Plan:
+    return Plan(draw.device(), [LOAD, do("ready")])
+
+
+@scenario("admin-queue/again", "the driver leaves the controller and takes it again")
+def again(draw: Draw) -> Plan:
+    return Plan(draw.device(), [LOAD, do("unload"), LOAD, do("ready")])
+
+
+@scenario("admin-queue/wraps", "more admin commands than three times the ring holds")
+def wraps(draw: Draw) -> Plan:
+    return Plan(draw.device(), [LOAD, *[do("rescan")] * 40, do("list")])
+
+
+def enables(record: Record) -> Iterator[tuple[State, RegisterWrite, CC]]:
+    """Every write that takes CC.EN from 0 to 1, with the value written."""
+    for state, event in record.walk():
+        if isinstance(event, RegisterWrite) and event.offset == CC.OFFSET and not state.enabled and CC(event.value).EN:
+            yield state, event, CC(event.value)
+
+
+@check("admin-queue/bus-master", cite=PCIE_1_0["3.1"], level=MANDATORY, why="integrity", witnesses=["wire"])
+def bus_master(record: Record) -> Iterator[Finding]:
+    """Sets Memory Space Enable and Bus Master Enable before the controller may reach for memory."""
+    for state, event, _ in enables(record):
+        if state.pci_command is not None:
+            shown = f"Command register {state.pci_command:#06x}"
+            yield Finding(state.pci_command & 6 == 6, event, "MSE and BME set when CC.EN becomes 1", shown)
+
+
+@check("admin-queue/both-halves", cite=BASE_2_0["3.1.3.9"], level=MANDATORY, why="integrity", witnesses=["wire"])
+def both_halves(record: Record) -> Iterator[Finding]:
+    """Writes both halves of ASQ and of ACQ."""
+    halves = {ASQ.OFFSET, ASQ.OFFSET + 4, ACQ.OFFSET, ACQ.OFFSET + 4}
+    for state, event, _ in enables(record):
+        missing = sorted(f"{offset:#x}" for offset in halves - state.written)
+        yield Finding(not missing, event, "28h, 2Ch, 30h and 34h written", f"not written: {missing}")
+
+
+@check("admin-queue/disable-first", cite=BASE_2_0["3.5.1"], level=MANDATORY, why="shall", witnesses=["wire"])
+def disable_first(record: Record) -> Iterator[Finding]:
+    """Has EN=0, and has seen RDY=0 where the controller had been enabled, before it programs AQA, ASQ and ACQ."""
+    for state, event in record.walk():
+        if isinstance(event, RegisterWrite) and AQA.OFFSET <= event.offset < ACQ.OFFSET + 8:
+            seen = state.epoch == 0 or (state.csts is not None and not state.csts.RDY)
+            shown = f"EN={state.cc.EN}, CSTS last read: {state.csts}"
+            yield Finding(not state.enabled and seen, event, "EN=0 and RDY=0 seen", shown)
+
+
+@check("admin-queue/aqa", cite=BASE_2_0["3.1.3.8"], level=MANDATORY, why="shall", witnesses=["wire"])
+def aqa(record: Record) -> Iterator[Finding]:
+    """Programs AQA with sizes of at least 2 entries, 0's based."""
+    for state, event, _ in enables(record):
+        ok = AQA.OFFSET in state.written and state.aqa.ASQS >= 1 and state.aqa.ACQS >= 1 and not state.aqa.reserved
+        yield Finding(ok, event, "ASQS and ACQS at least 1", state.aqa)
+
+
+@check("admin-queue/aligned", cite=BASE_2_0["3.1.3.9"], level=MANDATORY, why="shall", witnesses=["wire"])
+def aligned(record: Record) -> Iterator[Finding]:
+    """Gives page-aligned ASQ and ACQ."""
+    for state, event, cc in enables(record):
+        page = 4096 << cc.MPS
+        ok = int(state.asq) % page == 0 and int(state.acq) % page == 0
+        yield Finding(ok, event, f"multiples of {page:#x}", f"ASQ {int(state.asq):#x}, ACQ {int(state.acq):#x}")
+
+
+@check("admin-queue/entry-sizes", cite=BASE_2_0["3.1.3.5"], level=MANDATORY, why="shall", witnesses=["wire"])
+def entry_sizes(record: Record) -> Iterator[Finding]:
+    """Sets IOSQES=6 and IOCQES=4 before it creates I/O queues."""
+    for state, event, _ in record.commands(CreateIoCq, CreateIoSq):
+        ok = state.cc.IOSQES == 6 and state.cc.IOCQES == 4
+        yield Finding(ok, event, "IOSQES=6, IOCQES=4", state.cc, fields=("OPC",))
+
+
+@check("admin-queue/page-size", cite=BASE_2_0["3.1.3.5"], level=MANDATORY, why="shall", witnesses=["wire"])
+def page_size(record: Record) -> Iterator[Finding]:
+    """Sets MPS within MPSMIN..MPSMAX."""
+    for state, event, cc in enables(record):
+        if state.cap is not None:
+            ok = state.cap.MPSMIN <= cc.MPS <= state.cap.MPSMAX
+            yield Finding(ok, event, f"{state.cap.MPSMIN} to {state.cap.MPSMAX}", f"MPS={cc.MPS}")
+
+
+@check("admin-queue/cc-valid", cite=BASE_2_0["3.1.3.5"], level=MANDATORY, why="shall", witnesses=["wire"])
+def cc_valid(record: Record) -> Iterator[Finding]:
+    """Sets CSS and AMS to supported values and reserved bits to 0 when it enables the controller."""
+    for state, event, cc in enables(record):
+        if state.cap is not None:
+            css = {0: state.cap.CSS & 0x01, 6: state.cap.CSS & 0x40, 7: state.cap.CSS & 0x80}.get(cc.CSS, 0)
+            ams = {0: 1, 1: state.cap.AMS & 1, 7: state.cap.AMS & 2}.get(cc.AMS, 0)
+            yield Finding(bool(css and ams and not cc.reserved), event, f"what {state.cap} allows", cc)
+
+
+@check("admin-queue/cc-frozen", cite=BASE_2_0["3.1.3.5"], level=MANDATORY, why="shall", witnesses=["wire"])
+def cc_frozen(record: Record) -> Iterator[Finding]:
+    """Changes neither CSS, MPS nor AMS while EN=1.
+
+    IOSQES and IOCQES may be set later, up to the first I/O queue, so they are not judged here.
+    """
+    for state, event in record.walk():
+        if isinstance(event, RegisterWrite) and event.offset == CC.OFFSET and state.enabled:
+            old, new = state.cc, CC(event.value)
+            ok = (old.CSS, old.MPS, old.AMS) == (new.CSS, new.MPS, new.AMS) or not new.EN
+            yield Finding(ok, event, f"CSS, MPS, AMS as in {old}", new)
+
+
+@check("admin-queue/quiet-until-ready", cite=BASE_2_0["3.5.1"], level=MANDATORY, why="shall", witnesses=["wire"])
+def quiet_until_ready(record: Record) -> Iterator[Finding]:
+    """Rings no doorbell before it has seen RDY=1."""
+    for state, event in record.walk():
+        if isinstance(event, Doorbell):
+            ok = state.enabled and state.csts is not None and bool(state.csts.RDY)
+            yield Finding(ok, event, "EN=1 and RDY=1 seen", f"EN={state.cc.EN}, CSTS last read: {state.csts}")
+
+
+@check("admin-queue/doorbell", cite=PCIE_1_0["3.1.2"], level=MANDATORY, why="shall", witnesses=["wire"])
+def doorbell(record: Record) -> Iterator[Finding]:
+    """Writes doorbells 32 bits wide, at the right stride, of a live queue, with a value inside the ring."""
+    for state, event in record.walk():
+        if isinstance(event, Doorbell):
+            queue = (state.cqs if event.completion else state.sqs).get(event.qid)
+            stride = state.cap.DSTRD if state.cap else 0
+            ok = (
+                event.size == 4
+                and queue is not None
+                and event.offset == doorbell_offset(event.qid, completion=event.completion, dstrd=stride)
+                and event.value < queue.size
+            )
+            ring = f"a live queue's, below {queue.size}" if queue else "the doorbell of a live queue"
+            yield Finding(ok, event, ring, f"{event.size} bytes {event.value:#x} at {event.offset:#x}")
+
+
+@check("admin-queue/never-full", cite=BASE_2_0["3.3.1"], level=MANDATORY, why="shall", witnesses=["wire"])
+def never_full(record: Record) -> Iterator[Finding]:
+    """Never fills all N slots of a submission queue: one stays empty, or full could not be told from empty."""
+    for state, event in record.walk():
+        if isinstance(event, Doorbell) and not event.completion and (sq := state.sqs.get(event.qid)):
+            used = (sq.tail - sq.head) % sq.size + (event.value - sq.tail) % sq.size
+            yield Finding(used < sq.size, event, f"at most {sq.size - 1} of {sq.size} slots", f"{used} slots")
+
+
+def _lag(cq: CompletionQueue) -> int:
+    return cq.posted - cq.returned
+
+
+def queue_ends(record: Record) -> Iterator[tuple[CompletionQueue, Event]]:
+    """Every completion queue when it ends: at a reset, or with the record."""
+    last: dict[int, tuple[CompletionQueue, Event]] = {}
+    epoch = -1
+    for state, event in record.walk():
+        if state.epoch != epoch:
+            yield from last.values()
+            last, epoch = {}, state.epoch
+        for qid, cq in state.cqs.items():
+            last[qid] = cq, event
+    yield from last.values()
+
+
+@check("admin-queue/head-doorbell", cite=BASE_2_0["3.3.1"], level=MANDATORY, why="shall", witnesses=["wire"])
+def head_doorbell(record: Record) -> Iterator[Finding]:
+    """Returns every completion slot by the head doorbell, and never one that the controller has not filled."""
+    for state, event in record.walk():
+        if isinstance(event, Doorbell) and event.completion and (cq := state.cqs.get(event.qid)):
+            advance = (event.value - cq.head) % cq.size
+            ok = advance <= _lag(cq)
+            yield Finding(ok, event, f"an advance of at most {_lag(cq)}", f"CQ {cq.qid} head {cq.head} → {event.value}")
+    for cq, event in queue_ends(record):
+        if cq.posted > 1:
+            shown = f"CQ {cq.qid}: {cq.posted} posted, {cq.returned} returned"
+            yield Finding(_lag(cq) <= cq.size // 2 and cq.returned > 0, event, "completion slots returned", shown)
+
+
+@check("admin-queue/phase", cite=BASE_2_0["3.3.3.2"], level=MANDATORY, why="integrity", witnesses=["out", "wire"])
+def phase(record: Record) -> Iterator[Finding]:
+    """Follows the phase tag over three wraps of a completion queue and more."""
+    for cq, event in queue_ends(record):
+        if cq.posted > cq.size and cq.returned:
+            stuck = _lag(cq) > 1 and any(asked.status == "timeout" for asked in record.asked)
+            shown = f"CQ {cq.qid}: {cq.posted} posted, {cq.returned} returned, {cq.size} slots"
+            if stuck or _lag(cq) < 0 or cq.posted > 3 * cq.size:
+                yield Finding(not stuck and _lag(cq) >= 0, event, "every entry taken once, wrap after wrap", shown)
+
+
+@check("admin-queue/unique-cid", cite=BASE_2_0["3.3.3.1"], level=MANDATORY, why="shall", witnesses=["wire"])
+def unique_cid(record: Record) -> Iterator[Finding]:
+    """Keeps command identifiers unique among the commands in flight on a queue."""
+    for state, event, command in record.commands(Command):
+        cid = command.CID
+        ok = (event.sqid, cid) not in state.in_flight
+        yield Finding(ok, event, "a CID that is not in flight", f"CID {cid:#x} on SQ {event.sqid}", fields=("CID",))
+
+
+@check("admin-queue/sqe-clean", cite=BASE_2_0["3.3.3.1"], level=MANDATORY, why="shall", witnesses=["wire"])
+def sqe_clean(record: Record) -> Iterator[Finding]:
+    """Leaves FUSE, PSDT and the reserved fields of a submission queue entry 0."""
+    for _, event, command in record.commands(Command):
+        stray = {f"byte {offset}": f"{bits:#04x}" for offset, bits in command.reserved.items()}
+        ok = not command.FUSE and not stray and (not command.PSDT or event.sqid != 0)
+        shown = f"FUSE={command.FUSE}, PSDT={command.PSDT}, reserved bits set: {stray or 'none'}"
+        yield Finding(ok, event, "FUSE, PSDT and reserved fields 0", shown)
+
+
+@check("admin-queue/no-intm-with-msix", cite=BASE_2_0["3.1.3.3"], level=MANDATORY, why="shall", witnesses=["wire"])
+def no_intm_with_msix(record: Record) -> Iterator[Finding]:
+    """Never touches INTMS or INTMC while MSI-X is in use."""
+    for state, event in record.walk():
+        if state.interrupts != "msix":
+            continue
+        if isinstance(event, RegisterWrite) and event.offset in (INTMS.OFFSET, INTMC.OFFSET):
+            yield Finding(False, event, "no access to INTMS and INTMC", f"{event.value:#x} written to {event.offset:#x}")
+        elif isinstance(event, Submitted | Completed):
+            yield Finding(True, event)

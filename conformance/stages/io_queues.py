@@ -1,0 +1,226 @@
+"""Stage 4, io-queues: create them, use them, delete them. Base 2.0, 5.4 to 5.7 and 5.27.1.5."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from conformance.check import MANDATORY, RECOMMENDED, Finding, check
+from conformance.citations import BASE_2_0, INTEGRITY, PRACTICE
+from conformance.record import CompletionQueue, Record, State
+from conformance.scenario import LOAD, Draw, Plan, do, scenario
+from lab.events import Completed, Dma, Doorbell, Event, Interrupt, Submitted
+from lab.nvme.commands import CreateIoCq, CreateIoSq, DeleteIoCq
+
+CREATES = CreateIoCq | CreateIoSq
+
+
+def creations(record: Record) -> Iterator[tuple[State, Submitted, CREATES]]:
+    """Every Create I/O Completion or Submission Queue with the state just before it."""
+    for state, event in record.walk():
+        if isinstance(event, Submitted) and isinstance(event.command, CREATES):
+            yield state, event, event.command
+
+
+@scenario("io-queues/basic", "I/O queues are created and carry a command")
+def basic(draw: Draw) -> Plan:
+    return Plan(draw.device(), [LOAD, do("queues"), do("noop", nsid=1), do("read", nsid=1, lba=draw.between(0, 900), blocks=8)])
+
+
+@scenario("io-queues/few", "fewer queues granted than a driver may hope for")
+def few(draw: Draw) -> Plan:
+    return Plan(draw.device(io_queues=1, vectors=2), [LOAD, do("queues"), do("read", nsid=1, lba=1, blocks=8)])
+
+
+@scenario("io-queues/small", "rings of at most 8 entries, wrapped several times")
+def small(draw: Draw) -> Plan:
+    device = draw.device(cap={"MQES": 7}, mdts=1)
+    return Plan(device, [LOAD, do("queues"), do("read", nsid=1, lba=draw.between(0, 900), blocks=512)])
+
+
+@scenario("io-queues/smallest", "rings of 2 entries")
+def smallest(draw: Draw) -> Plan:
+    device = draw.device(cap={"MQES": 1})
+    return Plan(device, [LOAD, do("queues"), do("read", nsid=1, lba=draw.between(0, 900), blocks=16)])
+
+
+@scenario("io-queues/largest", "MQES FFFFh: rings of up to 65536 entries")
+def largest(draw: Draw) -> Plan:
+    device = draw.device(cap={"MQES": 0xFFFF})
+    return Plan(device, [LOAD, do("queues"), do("read", nsid=1, lba=draw.between(0, 900), blocks=16)])
+
+
+@check(
+    "io-queues/number-of-queues",
+    cite=BASE_2_0["5.27.1.5"],
+    level=RECOMMENDED,
+    why="practice",
+    witnesses=["wire"],
+)
+def number_of_queues(record: Record) -> Iterator[Finding]:
+    """Negotiates Number of Queues before it creates any, and keeps to the 0's based grant."""
+    for state, event, command in creations(record):
+        granted = state.granted[isinstance(command, CreateIoCq)] if state.granted else 0
+        expected = f"a queue id of at most {granted}" if granted else "Set Features 07h first"
+        yield Finding(command.QID <= granted, event, expected, f"queue {command.QID}", fields=("QID",))
+
+
+@check("io-queues/order", cite=BASE_2_0["5.6"], level=MANDATORY, why="shall", witnesses=["wire"])
+def order(record: Record) -> Iterator[Finding]:
+    """Creates a completion queue before the submission queues that use it, and deletes it after them."""
+    for state, event in record.walk():
+        match event:
+            case Submitted(command=CreateIoSq(CQID=cqid)):
+                yield Finding(cqid in state.cqs, event, f"CQ {cqid} created first", "no such queue", fields=("CQID",))
+            case Submitted(command=DeleteIoCq(QID=qid)):
+                users = [sq.qid for sq in state.sqs.values() if sq.cqid == qid]
+                yield Finding(not users, event, f"no SQ uses CQ {qid}", f"used by SQs {users}", fields=("QID",))
+
+
+@check("io-queues/size", cite=BASE_2_0["3.1.3.1"], level=MANDATORY, why="shall", witnesses=["wire"])
+def size(record: Record) -> Iterator[Finding]:
+    """Keeps the size of I/O queues within 2 and MQES+1 entries."""
+    for state, event, command in creations(record):
+        if state.cap is not None:
+            most, entries = state.cap.MQES + 1, command.entries
+            yield Finding(2 <= entries <= most, event, f"2 to {most} entries", f"{entries}", fields=("QSIZE",))
+
+
+@check("io-queues/wrap", cite=BASE_2_0["3.3.1"], level=MANDATORY, why="integrity", witnesses=["wire"])
+def wrap(record: Record) -> Iterator[Finding]:
+    """Wraps head and tail of an I/O queue at the size it created."""
+    for state, event in record.walk():
+        if isinstance(event, Doorbell) and event.qid > 0:
+            queue = (state.cqs if event.completion else state.sqs).get(event.qid)
+            if queue is None:
+                continue
+            last = queue.head if isinstance(queue, CompletionQueue) else queue.tail
+            if event.value >= queue.size:
+                yield Finding(False, event, f"below {queue.size}", event.value)
+            elif event.value < last:
+                yield Finding(True, event, f"below {queue.size}", event.value)
+
+
+@check("io-queues/contiguous", cite=BASE_2_0["5.4"], level=MANDATORY, why="shall", witnesses=["wire"])
+def contiguous(record: Record) -> Iterator[Finding]:
+    """Sets PC=1 where CAP.CQR requires contiguous queues."""
+    for state, event, command in creations(record):
+        if state.cap is not None and state.cap.CQR:
+            yield Finding(command.PC == 1, event, "PC=1", f"PC={command.PC}", fields=("PC",))
+
+
+@check("io-queues/aligned", cite=BASE_2_0["5.4"], level=MANDATORY, why="shall", witnesses=["wire"])
+def aligned(record: Record) -> Iterator[Finding]:
+    """Gives I/O queues a page-aligned base."""
+    for state, event, command in creations(record):
+        base = command.PRP1
+        yield Finding(base % state.page == 0, event, f"a multiple of {state.page:#x}", f"{base:#x}", fields=("PRP1",))
+
+
+@check("io-queues/unique-qid", cite=BASE_2_0["5.4"], level=MANDATORY, why="shall", witnesses=["wire"])
+def unique_qid(record: Record) -> Iterator[Finding]:
+    """Creates each queue id once, and never queue 0."""
+    for state, event, command in creations(record):
+        live = state.cqs if isinstance(command, CreateIoCq) else state.sqs
+        ok = command.QID != 0 and command.QID not in live
+        yield Finding(ok, event, "a queue id not in use", f"{command.QID}", fields=("QID",))
+
+
+@check("io-queues/vector", cite=BASE_2_0["5.4"], level=MANDATORY, why="shall", witnesses=["wire"])
+def vector(record: Record) -> Iterator[Finding]:
+    """Names an interrupt vector that the controller has."""
+    for state, event, command in record.commands(CreateIoCq):
+        if command.IEN:
+            most = max(state.spec.vectors, 1)
+            shown = f"vector {command.IV}"
+            yield Finding(command.IV < most, event, f"a vector below {most}", shown, fields=("IV", "IEN"))
+
+
+@check("io-queues/live-cq", cite=BASE_2_0["5.5"], level=MANDATORY, why="shall", witnesses=["wire"])
+def live_cq(record: Record) -> Iterator[Finding]:
+    """Names, in Create I/O SQ, an I/O completion queue that exists at that moment."""
+    for state, event, command in record.commands(CreateIoSq):
+        live = sorted(qid for qid in state.cqs if qid)
+        yield Finding(command.CQID in live, event, f"one of CQs {live}", f"CQ {command.CQID}", fields=("CQID",))
+
+
+def _overlap(one: range, other: range) -> bool:
+    return one.start < other.stop and other.start < one.stop
+
+
+@check("io-queues/no-overlap", cite=INTEGRITY, level=MANDATORY, why="integrity", witnesses=["wire"])
+def no_overlap(record: Record) -> Iterator[Finding]:
+    """Lays no queue over another live queue or over memory that a command moves data to."""
+    for state, event in record.walk():
+        match event:
+            case Completed() if (submitted := state.answered(event)) and event.completion.ok:
+                command = submitted.command
+                if isinstance(command, CREATES) and command.PC:
+                    entry_bytes = 64 if isinstance(command, CreateIoSq) else 16
+                    span = range(command.PRP1, command.PRP1 + command.entries * entry_bytes)
+                    yield _apart(state, submitted, span, "the new queue", ("PRP1", "QSIZE"))
+            case Dma(to_host=True):
+                yield _apart(state, event, range(event.address, event.address + event.length), "the data", ())
+
+
+def _apart(state: State, event: Event, span: range, what: str, fields: tuple[str, ...]) -> Finding:
+    live = [(f"SQ {q.qid}", q.base, q.size * 64) for q in state.sqs.values() if q.contiguous]
+    live += [(f"CQ {q.qid}", q.base, q.size * 16) for q in state.cqs.values() if q.contiguous]
+    over = [name for name, base, length in live if _overlap(range(base, base + length), span)]
+    shown = f"{what} at {span.start:#x} to {span.stop:#x} over {', '.join(over)}" if over else "apart"
+    return Finding(not over, event, "memory of no live queue", shown, fields)
+
+
+@check(
+    "io-queues/mqes-min",
+    cite=BASE_2_0["3.1.3.1"],
+    level=RECOMMENDED,
+    why="practice",
+    witnesses=["wire"],
+    needs=["read"],
+    scenarios=["io-queues/smallest"],
+)
+def mqes_min(record: Record) -> Iterator[Finding]:
+    """Works with the smallest queues, MQES=1."""
+    yield from _reads_succeed(record)
+
+
+@check(
+    "io-queues/mqes-max",
+    cite=BASE_2_0["3.1.3.1"],
+    level=MANDATORY,
+    why="integrity",
+    witnesses=["wire"],
+    needs=["read"],
+    scenarios=["io-queues/largest"],
+)
+def mqes_max(record: Record) -> Iterator[Finding]:
+    """Survives MQES=FFFFh, which is 65536 entries and one more than 16 bits hold."""
+    yield from _reads_succeed(record)
+
+
+def _reads_succeed(record: Record) -> Iterator[Finding]:
+    for asked in record.answers("read"):
+        on_io = [e for _, e in record.during(asked) if isinstance(e, Completed) and e.cqid > 0 and e.completion.ok]
+        yield Finding(asked.ok and bool(on_io), asked.ended, "a read completed on an I/O queue", asked.status)
+
+
+@check("io-queues/noop", cite=PRACTICE, level=MANDATORY, why="integrity", witnesses=["wire"], needs=["noop"])
+def noop(record: Record) -> Iterator[Finding]:
+    """Completes a data-less command on an I/O completion queue, signalled by the vector that it armed for it."""
+    for asked in record.answers("noop"):
+        found = False
+        waiting: tuple[Completed, int] | None = None
+        for state, event in record.during(asked):
+            match event:
+                case Completed(cqid=cqid) if cqid > 0 and (submitted := state.answered(event)):
+                    if submitted.command.transfer:
+                        continue
+                    found = True
+                    armed = state.cqs[cqid].vector if cqid in state.cqs else None
+                    yield Finding(event.completion.ok, event, "success", event.completion.text, fields=("SC", "SCT"))
+                    waiting = (event, armed) if armed is not None else None
+                case Interrupt(how="msix", vector=fired) if waiting:
+                    yield Finding(fired == waiting[1], event, f"vector {waiting[1]}", f"vector {fired}")
+                    waiting = None
+        if not found and asked.ok:
+            yield Finding(False, asked.ended, "a completion on an I/O queue", "none, although the driver reports success")

@@ -1,0 +1,291 @@
+"""Stage 5, read. NVM Command Set 1.0, 3.2.4; physical region pages: Base 2.0, 4.1.1."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from conformance.check import MANDATORY, RECOMMENDED, Finding, check
+from conformance.citations import BASE_2_0, INTEGRITY, NVM_1_0
+from conformance.disk import Disk, replay, show
+from conformance.record import Asked, Record, State
+from conformance.scenario import LOAD, Draw, Plan, do, scenario
+from lab.events import PrpList, Submitted
+from lab.nvme.commands import Psdt, Read, Write
+from lab.plan import Action, Namespace
+
+
+def _read(lba: int, blocks: int, **more: int) -> Action:
+    return do("read", nsid=1, lba=lba, blocks=blocks, **more)
+
+
+@scenario("read/basic", "the first block, the last, and some between")
+def basic(draw: Draw) -> Plan:
+    namespace = draw.namespace()
+    middle = draw.between(1, 1500)
+    return Plan(
+        draw.device(namespace),
+        [LOAD, _read(0, 1), _read(namespace.blocks - 1, 1), _read(middle, 8), _read(middle + 3, 1)],
+    )
+
+
+@scenario("read/sizes", "one page, two pages, many pages, and buffers that begin inside a page")
+def sizes(draw: Draw) -> Plan:
+    lba = draw.between(0, 1000)
+    lengths = [_read(lba + i, blocks) for i, blocks in enumerate((8, 9, 16, 17, 64, 200))]
+    offsets = [_read(lba, blocks, offset=offset) for blocks, offset in ((1, 512), (8, 512), (16, 2048), (24, 3584))]
+    return Plan(draw.device(), [LOAD, *lengths, *offsets])
+
+
+@scenario("read/odd-buffer", "a buffer that PRP entries cannot describe: it begins at an odd byte")
+def odd_buffer_scenario(draw: Draw) -> Plan:
+    return Plan(draw.device(), [LOAD, _read(draw.between(1, 900), 2, offset=1)])
+
+
+@scenario("read/block-4096", "blocks of 4096 bytes")
+def block_4096_scenario(draw: Draw) -> Plan:
+    namespace = draw.namespace(block_size=4096)
+    lba = draw.between(1, 200)
+    return Plan(draw.device(namespace), [LOAD, _read(0, 1), _read(lba, 1), _read(lba, 5), _read(namespace.blocks - 1, 1)])
+
+
+@scenario("read/high-lba", "a block beyond 2^32, and the one that 32 bits would make of it")
+def high_lba(draw: Draw) -> Plan:
+    offset = draw.between(8, 200)
+    blocks = (1 << 32) + draw.between(1 << 20, 1 << 24)
+    areas = ((0, 256), ((1 << 32) + offset - 8, 64), (blocks - 8, 8))
+    namespace = draw.namespace(blocks=blocks, areas=areas)
+    return Plan(draw.device(namespace), [LOAD, _read((1 << 32) + offset, 4), _read(offset, 4), _read(blocks - 1, 1)])
+
+
+@scenario("read/mdts", "MDTS of two pages, and reads of far more")
+def mdts_scenario(draw: Draw) -> Plan:
+    lba = draw.between(1, 900)
+    return Plan(draw.device(mdts=1), [LOAD, _read(lba, 64), _read(lba + 1, 17), _read(lba + 2, 200, offset=512)])
+
+
+@scenario("read/past-end", "a read that begins inside the namespace and ends behind it, and one behind it")
+def past_end(draw: Draw) -> Plan:
+    namespace = draw.namespace()
+    return Plan(
+        draw.device(namespace),
+        [LOAD, _read(namespace.blocks - 4, 8), _read(namespace.blocks + 100, 1), _read(namespace.blocks - 4, 4)],
+    )
+
+
+def inside(asked: Asked, namespace: Namespace) -> bool:
+    """Was the driver asked for blocks that exist?"""
+    return int(asked.arguments["lba"]) + int(asked.arguments["blocks"]) <= namespace.blocks
+
+
+def reads(record: Record) -> Iterator[tuple[Asked, Disk]]:
+    """The answered reads of blocks that exist, into buffers that begin at a dword, with the disk as it was then."""
+    for asked, disk in replay(record):
+        answered = asked.action == "read" and asked.ended and asked.status != "unsupported"
+        if answered and inside(asked, disk.namespace) and int(asked.arguments.get("offset", 0)) % 4 == 0:
+            yield asked, disk
+
+
+def returned(asked: Asked, disk: Disk) -> Iterator[Finding]:
+    """Did the driver return what the disk held?"""
+    lba, blocks, size = int(asked.arguments["lba"]), int(asked.arguments["blocks"]), disk.namespace.block_size
+    expected = disk.expect_range(lba, blocks)
+    if not asked.ok or asked.data is None:
+        yield Finding(False, asked.ended, f"{blocks} blocks from LBA {lba}", f"status {asked.status}")
+    elif expected is not None:
+        parts = ((lba + i, expected[i * size :][:size], asked.data[i * size :][:size]) for i in range(blocks))
+        wrong = next((part for part in parts if part[1] != part[2]), None)
+        if wrong:
+            yield Finding(False, asked.ended, f"LBA {wrong[0]}: {show(wrong[1])}", show(wrong[2]))
+        else:
+            yield Finding(len(asked.data) == len(expected), asked.ended, f"{len(expected)} bytes", f"{len(asked.data)} bytes")
+
+
+@check(
+    "read/first-last-high",
+    cite=NVM_1_0["3.2.4"],
+    level=MANDATORY,
+    why="integrity",
+    witnesses=["store"],
+    needs=["read"],
+)
+def first_last_high(record: Record) -> Iterator[Finding]:
+    """Reads the first block, the last block, and blocks beyond 2^32 rightly."""
+    for asked, disk in reads(record):
+        lba, blocks = int(asked.arguments["lba"]), int(asked.arguments["blocks"])
+        if lba == 0 or lba + blocks == disk.namespace.blocks or lba >= 1 << 32:
+            yield from returned(asked, disk)
+
+
+@check("read/exact", cite=NVM_1_0["3.2.4"], level=MANDATORY, why="integrity", witnesses=["store"], needs=["read"])
+def exact(record: Record) -> Iterator[Finding]:
+    """Returns exactly the bytes that the blocks hold, whatever the length."""
+    for asked, disk in reads(record):
+        yield from returned(asked, disk)
+
+
+@check("read/mbr", cite=INTEGRITY, level=MANDATORY, why="integrity", witnesses=["store"], needs=["read"])
+def mbr(record: Record) -> Iterator[Finding]:
+    """Returns the MBR with its signature 55 AA at byte 510 of block 0."""
+    for asked, disk in reads(record):
+        if asked.arguments["lba"] == 0 and (expected := disk.expect(0)) and expected[510:512] == b"\x55\xaa":
+            found = (asked.data or b"")[510:512]
+            yield Finding(found == b"\x55\xaa", asked.ended, "55aa at byte 510", found.hex() or "nothing")
+
+
+@check("read/nlb", cite=NVM_1_0["3.2.4"], level=MANDATORY, why="integrity", witnesses=["wire"], needs=["read"])
+def nlb(record: Record) -> Iterator[Finding]:
+    """Sends NLB 0's based: the blocks read are the blocks asked for, no more and no fewer."""
+    for asked, _ in reads(record):
+        sent = [(e, e.command) for _, e in record.during(asked) if isinstance(e, Submitted) and isinstance(e.command, Read)]
+        if not sent or not asked.ok:
+            continue
+        lba, blocks = int(asked.arguments["lba"]), int(asked.arguments["blocks"])
+        for event, command in sent:
+            ok = lba <= command.SLBA and command.SLBA + command.blocks <= lba + blocks
+            shown = f"LBA {command.SLBA} to {command.SLBA + command.NLB}"
+            yield Finding(ok, event, f"within LBA {lba} to {lba + blocks - 1}", shown, fields=("SLBA", "NLB"))
+        total = sum(command.blocks for _, command in sent)
+        yield Finding(total == blocks, sent[-1][0], f"{blocks} blocks in all", f"{total}", fields=("NLB",))
+
+
+@check("read/in-range", cite=NVM_1_0["3.2.4"], level=MANDATORY, why="safety", witnesses=["wire"])
+def in_range(record: Record) -> Iterator[Finding]:
+    """Never sends a Read past the namespace's size."""
+    for state, event, command in record.commands(Read):
+        if namespace := state.spec.namespace(command.NSID):
+            end = command.SLBA + command.blocks
+            yield Finding(end <= namespace.blocks, event, f"up to LBA {namespace.blocks - 1}", end - 1, ("SLBA", "NLB"))
+
+
+@check(
+    "read/prp1-offset",
+    cite=BASE_2_0["4.1.1"],
+    level=MANDATORY,
+    why="integrity",
+    witnesses=["store"],
+    needs=["read"],
+    scenarios=["read/sizes", "read/mdts"],
+)
+def prp1_offset(record: Record) -> Iterator[Finding]:
+    """Honours the offset of a buffer that begins inside a page."""
+    for asked, disk in reads(record):
+        if asked.arguments.get("offset"):
+            yield from returned(asked, disk)
+
+
+def prp_transfers(record: Record) -> Iterator[tuple[State, Submitted, int]]:
+    """Every Read and Write by PRP, with the number of bytes it moves."""
+    for state, event, command in record.commands(Read, Write):
+        length = state.transfer_bytes(command)
+        if length is not None and command.PSDT == Psdt.PRP:
+            yield state, event, length
+
+
+@check("read/prp2", cite=BASE_2_0["4.1.1"], level=MANDATORY, why="integrity", witnesses=["wire"])
+def prp2(record: Record) -> Iterator[Finding]:
+    """Points PRP2 at the second page where there are two, at a list where there are more, and leaves it 0 otherwise."""
+    for state, event, length in prp_transfers(record):
+        one, second = event.command.PRP1, event.command.PRP2
+        first = state.page - one % state.page
+        if length <= first:
+            ok, expected = second == 0, "PRP2 0: the data ends in the first page"
+        elif length <= first + state.page:
+            ok, expected = second != 0 and second % state.page == 0, "PRP2 the second page"
+        else:
+            ok, expected = second != 0, "PRP2 a PRP list"
+        shown = f"{length} bytes, PRP1 {one:#x}, PRP2 {second:#x}"
+        yield Finding(ok, event, expected, shown, fields=("PRP1", "PRP2", "NLB"))
+
+
+def list_entries(state: State, event: Submitted, length: int) -> int:
+    """How many PRP list entries a transfer needs after PRP1; 0 or 1 means no list."""
+    rest = length - (state.page - event.command.PRP1 % state.page)
+    return max(-(-rest // state.page), 0)
+
+
+@check("read/prp-list", cite=BASE_2_0["4.1.1"], level=MANDATORY, why="shall", witnesses=["wire"])
+def prp_list(record: Record) -> Iterator[Finding]:
+    """Begins a PRP list with the second page, at a qword boundary."""
+    lists = {(e.controller, e.sqid, e.cid): e for _, e in record.walk() if isinstance(e, PrpList)}
+    for state, event, length in prp_transfers(record):
+        if list_entries(state, event, length) < 2:
+            continue
+        fields = ("PRP1", "PRP2", "NLB")
+        yield Finding(event.command.PRP2 % 8 == 0, event, "a multiple of 8", f"PRP2 {event.command.PRP2:#x}", fields)
+        page = lists.get((event.controller, event.sqid, event.command.CID))
+        if page is not None and page.entries:
+            own = event.command.PRP1 - event.command.PRP1 % state.page
+            yield Finding(page.entries[0] != own, page, "the second page first", f"{page.entries[0]:#x}")
+
+
+@check("read/prp-entries", cite=BASE_2_0["4.1.1"], level=MANDATORY, why="shall", witnesses=["wire"])
+def prp_entries(record: Record) -> Iterator[Finding]:
+    """Page-aligns every entry of a PRP list."""
+    for state, event in record.walk():
+        if isinstance(event, PrpList):
+            bad = [f"{entry:#x}" for entry in event.entries if entry % state.page]
+            yield Finding(not bad, event, f"multiples of {state.page:#x}", ", ".join(bad) or "all aligned")
+
+
+@check(
+    "read/mdts-split",
+    cite=BASE_2_0["5.17.2.1"],
+    level=MANDATORY,
+    why="shall",
+    witnesses=["wire"],
+    needs=["read"],
+    scenarios=["read/mdts", "io-queues/small"],
+)
+def mdts_split(record: Record) -> Iterator[Finding]:
+    """Splits transfers at MDTS."""
+    for state, event, length in prp_transfers(record):
+        if state.spec.mdts and state.cap is not None:
+            limit = (4096 << state.cap.MPSMIN) << state.spec.mdts
+            yield Finding(length <= limit, event, f"at most {limit} bytes", f"{length}", fields=("NLB",))
+
+
+@check(
+    "read/odd-buffer",
+    cite=BASE_2_0["4.1.1"],
+    level=MANDATORY,
+    why="shall",
+    witnesses=["wire"],
+    needs=["read"],
+    scenarios=["read/odd-buffer"],
+)
+def odd_buffer(record: Record) -> Iterator[Finding]:
+    """Bounces or refuses a buffer that PRP entries cannot describe; PRP1 is always aligned to a dword."""
+    for asked, disk in replay(record):
+        if asked.action != "read" or not asked.ended or asked.status == "unsupported":
+            continue
+        sent = [e for _, e in record.during(asked) if isinstance(e, Submitted) and isinstance(e.command, Read)]
+        for event in sent:
+            yield Finding(event.command.PRP1 % 4 == 0, event, "a multiple of 4", f"PRP1 {event.command.PRP1:#x}", ("PRP1",))
+        if asked.ok:
+            yield from returned(asked, disk)
+        elif not sent:
+            yield Finding(True, asked.ended, "bounced or refused", f"refused: {asked.status}")
+
+
+@check(
+    "read/block-4096",
+    cite=NVM_1_0["3.2.4"],
+    level=MANDATORY,
+    why="integrity",
+    witnesses=["store"],
+    needs=["read"],
+    scenarios=["read/block-4096"],
+)
+def block_4096(record: Record) -> Iterator[Finding]:
+    """Reads a namespace of 4096-byte blocks rightly."""
+    for asked, disk in reads(record):
+        yield from returned(asked, disk)
+
+
+@check("read/mptr-zero", cite=BASE_2_0["3.3.3.1"], level=RECOMMENDED, why="practice", witnesses=["wire"])
+def mptr_zero(record: Record) -> Iterator[Finding]:
+    """Leaves MPTR 0 where there is no metadata."""
+    for state, event, command in record.commands(Read, Write):
+        namespace = state.spec.namespace(command.NSID)
+        if namespace is not None and not namespace.metadata_size:
+            yield Finding(command.MPTR == 0, event, "MPTR 0", f"MPTR {command.MPTR:#x}", fields=("MPTR",))

@@ -1,0 +1,167 @@
+"""Stage 6, write. NVM Command Set 1.0, 3.2.6 and 3.2.8; Flush: Base 2.0, 7.1."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from conformance.check import MANDATORY, OPTIONAL, RECOMMENDED, Finding, check
+from conformance.citations import BASE_2_0, NVM_1_0
+from conformance.disk import differences, final_disks, replay, show
+from conformance.record import Record
+from conformance.scenario import LOAD, Draw, Plan, do, scenario
+from conformance.stages.read import inside, returned
+from lab.events import Completed, Submitted
+from lab.nvme.commands import BROADCAST_NSID, Flush, Write, WriteZeroes
+from lab.plan import Action, Namespace
+
+
+def _write(draw: Draw, lba: int, blocks: int, **more: bool) -> Action:
+    return do("write", nsid=1, lba=lba, blocks=blocks, fill=draw.fill(), **more)
+
+
+def _read(lba: int, blocks: int) -> Action:
+    return do("read", nsid=1, lba=lba, blocks=blocks)
+
+
+def _spots(draw: Draw, namespace: Namespace) -> list[Action]:
+    """Writes at the start, inside, and at the last block, each read back."""
+    lba = draw.between(40, 200)
+    last = namespace.blocks - 1
+    spots = ((1, 1), (lba, 8), (lba + 11, 3), (last, 1))
+    return [a for at, count in spots for a in (_write(draw, at, count), _read(at, count))]
+
+
+@scenario("write/basic", "single and several blocks, the last one too, each read back, then a flush")
+def basic(draw: Draw) -> Plan:
+    namespace = draw.namespace()
+    return Plan(draw.device(namespace), [LOAD, *_spots(draw, namespace), do("flush", nsid=1)])
+
+
+@scenario("write/block-4096", "blocks of 4096 bytes")
+def block_4096(draw: Draw) -> Plan:
+    namespace = draw.namespace(block_size=4096)
+    return Plan(draw.device(namespace), [LOAD, *_spots(draw, namespace), do("flush", nsid=1)])
+
+
+@scenario("write/long", "writes of many pages, longer than MDTS")
+def long(draw: Draw) -> Plan:
+    lba = draw.between(1, 500)
+    return Plan(draw.device(mdts=2), [LOAD, _write(draw, lba, 100), _read(lba, 100), _read(lba - 1, 1), _read(lba + 100, 1)])
+
+
+@scenario("write/fresh", "a signature is there after the driver has gone and come again")
+def fresh(draw: Draw) -> Plan:
+    lba = draw.between(1, 900)
+    return Plan(draw.device(), [LOAD, _write(draw, lba, 4), do("flush", nsid=1), do("unload"), LOAD, _read(lba, 4)])
+
+
+@scenario("write/fua", "a write that must reach the medium by itself")
+def fua_scenario(draw: Draw) -> Plan:
+    lba = draw.between(1, 900)
+    return Plan(draw.device(), [LOAD, _write(draw, lba, 8, fua=True), _read(lba, 8)])
+
+
+@scenario("write/zeroes", "blocks are zeroed")
+def zeroes(draw: Draw) -> Plan:
+    lba = draw.between(1, 900)
+    return Plan(draw.device(), [LOAD, do("zeroes", nsid=1, lba=lba, blocks=16), _read(lba - 1, 18)])
+
+
+@scenario("write/past-end", "a write that ends behind the namespace, and one behind it")
+def past_end(draw: Draw) -> Plan:
+    namespace = draw.namespace()
+    end = namespace.blocks
+    return Plan(
+        draw.device(namespace),
+        [LOAD, _write(draw, end - 2, 4), _write(draw, end + 50, 1), _write(draw, end - 1, 1), _read(end - 1, 1)],
+    )
+
+
+@check("write/exact", cite=NVM_1_0["3.2.6"], level=MANDATORY, why="integrity", witnesses=["store"], needs=["write"])
+def exact(record: Record) -> Iterator[Finding]:
+    """Changes exactly the blocks it was asked to write, on this and every other namespace."""
+    written = [asked for asked in record.answers("write") if asked.ok]
+    for controller in record.controllers:
+        for nsid, disk in final_disks(record).items():
+            image = record.evidence.image(controller.id, nsid)
+            if image is None or not written:
+                continue
+            for found in differences(image, controller.id, disk):
+                where = f"namespace {nsid}, LBA {found.lba}"
+                yield Finding(False, written[-1].ended, f"{where}: {show(found.expected)}", show(found.actual))
+            yield Finding(True, written[-1].ended, "all other blocks as before", f"namespace {nsid}")
+    for asked, disk in replay(record):
+        if asked.action == "write" and asked.ended and asked.status != "unsupported" and inside(asked, disk.namespace):
+            yield Finding(asked.ok, asked.ended, "success", asked.status)
+
+
+@check("write/signature", cite=NVM_1_0["3.2.6"], level=MANDATORY, why="integrity", witnesses=["store"], needs=["write", "read"])
+def signature(record: Record) -> Iterator[Finding]:
+    """Reads back what it has written, also after a fresh start of the driver."""
+    for asked, disk in replay(record):
+        lba, blocks = int(asked.arguments.get("lba", 0)), int(asked.arguments.get("blocks", 0))
+        answered = asked.action == "read" and asked.ended and asked.status != "unsupported"
+        if answered and inside(asked, disk.namespace) and any(lba + i in disk.overlay for i in range(blocks)):
+            yield from returned(asked, disk)
+
+
+@check("write/flush", cite=BASE_2_0["7.1"], level=MANDATORY, why="integrity", witnesses=["wire"], needs=["flush"])
+def flush(record: Record) -> Iterator[Finding]:
+    """Sends Flush when asked to sync and the write cache is volatile."""
+    for asked in record.answers("flush"):
+        if not record.controllers[0].write_cache:
+            continue
+        sent = [e for _, e in record.during(asked) if isinstance(e, Submitted) and isinstance(e.command, Flush) and e.sqid]
+        yield Finding(bool(sent), sent[0] if sent else asked.ended, "a Flush command", f"{len(sent)} sent", fields=("OPC",))
+        done = [e for s, e in record.during(asked) if isinstance(e, Completed) and s.answered(e) in sent]
+        for event in done:
+            told = asked.ok == event.completion.ok
+            yield Finding(told, event, event.completion.text, f"the driver says {asked.status}", fields=("SC", "SCT"))
+
+
+@check("write/flush-nsid", cite=BASE_2_0["7.1"], level=MANDATORY, why="shall", witnesses=["wire"])
+def flush_nsid(record: Record) -> Iterator[Finding]:
+    """Sends Flush with the id of an active namespace, or FFFFFFFFh."""
+    for state, event, command in record.commands(Flush):
+        active = {n.nsid for n in state.spec.namespaces if n.attached}
+        ok = command.NSID in active or command.NSID == BROADCAST_NSID
+        yield Finding(ok, event, f"one of {sorted(active)}", f"{command.NSID:#x}", fields=("NSID",))
+
+
+@check(
+    "write/fua",
+    cite=NVM_1_0["3.2.6"],
+    level=RECOMMENDED,
+    why="practice",
+    witnesses=["wire"],
+    needs=["write"],
+    scenarios=["write/fua"],
+)
+def fua(record: Record) -> Iterator[Finding]:
+    """Sets FUA in a write that must reach the medium, or follows it by a Flush."""
+    for asked in record.answers("write"):
+        if asked.arguments.get("fua") and asked.ok:
+            sent = [e for _, e in record.during(asked) if isinstance(e, Submitted) and e.sqid]
+            writes = [e for e in sent if isinstance(e.command, Write)]
+            flushed = bool(sent) and isinstance(sent[-1].command, Flush)
+            for event in writes:
+                ok = flushed or (isinstance(event.command, Write) and bool(event.command.FUA))
+                yield Finding(ok, event, "FUA, or a Flush behind it", f"{event.command}", fields=("FUA",))
+
+
+@check("write/zeroes-gated", cite=NVM_1_0["3.2.8"], level=OPTIONAL, why="shall", witnesses=["wire"])
+def zeroes_gated(record: Record) -> Iterator[Finding]:
+    """Sends Write Zeroes only where ONCS says that the controller knows it."""
+    for state, event, _ in record.commands(WriteZeroes):
+        if state.profile is not None:
+            oncs = state.profile.controller.ONCS
+            yield Finding(bool(oncs.WRITE_ZEROES), event, "ONCS bit 3 set", oncs, fields=("OPC",))
+
+
+@check("write/in-range", cite=NVM_1_0["3.2.6"], level=RECOMMENDED, why="practice", witnesses=["wire"])
+def in_range(record: Record) -> Iterator[Finding]:
+    """Refuses a write past the end itself, before the controller has to."""
+    for state, event, command in record.commands(Write):
+        if namespace := state.spec.namespace(command.NSID):
+            end = command.SLBA + command.blocks
+            yield Finding(end <= namespace.blocks, event, f"up to LBA {namespace.blocks - 1}", end - 1, ("SLBA", "NLB"))
