@@ -1,0 +1,89 @@
+"""What an adapter is: it describes the guest, and once that runs it puts actions into the guest's words. It never judges."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from lab.deadline import Deadline
+from lab.errors import LabError, UsageError
+from lab.guest.arguments import GuestSpec
+from lab.guest.machine import Machine
+from lab.manifest import DriverManifest
+from lab.plan import Action, Answer, Namespace, Scenario
+
+
+class Session(Protocol):
+    """A driver that can be asked."""
+
+    def plugged(self, controllers: int, deadline: Deadline) -> None:
+        """Waits until the guest's PCI core has followed a hot plug or unplug: so many controllers are there now.
+
+        This is the machine's doing, not the driver's; it raises Timeout when it does not come.
+        """
+
+    def perform(self, action: Action, data: bytes | None, deadline: Deadline) -> Answer:
+        """The driver's answer; ``data`` is what a write shall write. For a driver that is too slow it is ``timeout``.
+
+        Raises GuestPanic or GuestDied when there is nobody left to answer.
+        """
+
+    def close(self) -> None: ...
+
+
+class Adapter(Protocol):
+    """One driver under test, before anything runs."""
+
+    hotplug: bool
+    """The device is plugged into the running guest; else it is there at start."""
+    actions: frozenset[str]
+    """What the driver can be asked; the rest is unsupported."""
+    panics: tuple[str, ...]
+    """Regular expressions for the guest's last words."""
+    files: Mapping[str, Path]
+    """All that is brought into the guest for this driver, by a name that does not depend on the machine."""
+
+    def guest(self, scenario: Scenario) -> GuestSpec | None:
+        """The guest, without the device; None for a driver that needs none."""
+
+    def seconds(self, action: str) -> float:
+        """How long the driver may take for an action."""
+
+    def open(self, machine: Machine, scenario: Scenario, deadline: Deadline) -> Session:
+        """Waits until the guest can be talked to."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """The namespace that an action is about."""
+
+    namespace: Namespace
+    serial: str  # of its controller
+    index: int  # among all attached namespaces, in the order of controllers and namespace ids, from 0
+
+
+def target(scenario: Scenario, action: Action) -> Target | None:
+    """The namespace that the action names by ``nsid`` and, where several controllers have it, by ``controller`` (its id)."""
+    if "nsid" not in action.arguments:
+        return None
+    attached = [(c, n) for c in scenario.device.controllers for n in sorted(c.namespaces, key=lambda n: n.nsid) if n.attached]
+    wanted = action.arguments.get("controller")
+    for index, (controller, namespace) in enumerate(attached):
+        if namespace.nsid == action.arguments["nsid"] and wanted in (None, controller.id):
+            return Target(namespace, controller.serial, index)
+    raise LabError(f"scenario {scenario.id}: {action.name} names namespace {action.arguments['nsid']}, which is not attached")
+
+
+def own_file(manifest: DriverManifest, key: str, name: str) -> Path:
+    """A file that the manifest names, relative to itself. UsageError if it is not there."""
+    path = manifest.folder / name
+    if not path.is_file():
+        raise UsageError(f"{manifest.path}: {key}: there is no file {path}", remedy="build it, or correct the path")
+    return path
+
+
+def mebibytes(size: str) -> int:
+    """``256M`` and ``1G`` (`Boot.memory`) in MiB."""
+    return int(size[:-1]) * {"M": 1, "G": 1024}[size[-1]]

@@ -1,0 +1,303 @@
+"""Runs inside the Linux guest: asks the kernel by sysfs, block devices and its log. Standard library only.
+
+A server, since Python takes a quarter of a second to start in there. A request is written to the FIFO ``in``: a line of
+JSON (``action``, its arguments, ``number``) and then bytes. It is served by a process of its own, so that one which hangs
+in the kernel holds up no other. The answer comes by the FIFO ``out.NUMBER``: a line of JSON (``status``, ``fields``,
+``log``, ``bytes``: how many follow; or ``failure``: the server's own) and then bytes. Each action is a function of that
+name below; what the kernel refuses comes back as its errno.
+"""
+
+import errno
+import fcntl
+import json
+import mmap
+import os
+import re
+import signal
+import struct
+import subprocess
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+BLKDISCARD, BLKZEROOUT = 0x1277, 0x127F  # linux/fs.h: _IO(0x12, 119) and _IO(0x12, 127)
+PAGE = 4096
+POISON = b"\x5a"
+NVME_CLASS = "0x0108"
+UNSETTLED = {"new", "connecting", "resetting", "deleting", "deleting (no IO)"}
+"""States of a controller on its way to another one (drivers/nvme/host/sysfs.c, nvme_sysfs_show_state)."""
+LOOK_AGAIN = 0.01
+
+Fields = dict[str, Any]
+
+
+class Refused(Exception):
+    """The driver, or its loading, failed in its own words."""
+
+
+def text(path: Path) -> str:
+    """A sysfs attribute without its newline; "" where there is none."""
+    try:
+        return path.read_text().rstrip("\n")
+    except OSError:
+        return ""
+
+
+def controllers() -> list[Path]:
+    return sorted(Path("/sys/class/nvme").glob("nvme*"), key=_numbers)
+
+
+def disks() -> list[Path]:
+    """The visible disks; the paths of a multipath disk (nvme0c0n1) are not among them."""
+    return sorted((path for path in Path("/sys/block").glob("nvme*") if re.fullmatch(r"nvme\d+n\d+", path.name)), key=_numbers)
+
+
+def _numbers(path: Path) -> list[int]:
+    return [int(number) for number in re.findall(r"\d+", path.name)]
+
+
+def functions() -> list[Path]:
+    """PCI functions of class 01 (mass storage), subclass 08 (NVM)."""
+    return [path for path in Path("/sys/bus/pci/devices").iterdir() if text(path / "class").startswith(NVME_CLASS)]
+
+
+def settled() -> None:
+    """Until no controller is between two states. The lab's deadline bounds it."""
+    while any(text(path / "state") in UNSETTLED for path in controllers()):
+        time.sleep(LOOK_AGAIN)
+
+
+def disk(request: Fields) -> tuple[Path, int]:
+    """The node of the namespace that the request means by ``serial`` and ``nsid``, and its block size."""
+    for path in disks():
+        if text(path / "nsid") == str(request["nsid"]) and text(path / "device/serial").strip() == request["serial"].strip():
+            return Path("/dev", path.name), int(text(path / "queue/logical_block_size"))
+    raise Refused(f"no disk for namespace {request['nsid']} of {request['serial']}")
+
+
+# -- actions --------------------------------------------------------------------------------------------------------
+
+
+def plugged(request: Fields) -> Fields:
+    """Until the PCI core sees so many functions, and none of their controllers is on its way."""
+    while len(functions()) != request["controllers"]:
+        time.sleep(LOOK_AGAIN)
+    settled()
+    return {}
+
+
+def load(request: Fields) -> Fields:
+    for module, parameters in request["modules"]:
+        done = subprocess.run(["insmod", module, *parameters.split()], capture_output=True, text=True)
+        if done.returncode:
+            raise Refused((done.stderr or done.stdout).strip())
+    settled()  # insmod itself waits for the probes, which may leave a reset running
+    return {}
+
+
+def unload(request: Fields) -> Fields:
+    for module in request["modules"]:
+        done = subprocess.run(["rmmod", module], capture_output=True, text=True)
+        if done.returncode:
+            raise Refused((done.stderr or done.stdout).strip())
+    return {}
+
+
+def info(request: Fields) -> Fields:
+    return {"controllers": [{"address": text(path / "address")} for path in controllers()]}
+
+
+def ready(request: Fields) -> Fields:
+    states = [text(path / "state") for path in controllers()]
+    return {"ready": bool(states) and all(state == "live" for state in states), "states": states}
+
+
+def identify(request: Fields) -> Fields:
+    return {"controllers": [_identified(path) for path in controllers()]}
+
+
+def _identified(path: Path) -> Fields:
+    """What the driver shows of Identify; limits and optional commands show in the queues of the controller's disks."""
+    found: Fields = {
+        "serial": text(path / "serial"),
+        "model": text(path / "model"),
+        "firmware": text(path / "firmware_rev"),
+    }
+    queue = next((disk / "queue" for disk in disks() if (disk / "device").samefile(path)), None)
+    if queue:
+        found["max_transfer_bytes"] = int(text(queue / "max_hw_sectors_kb")) * 1024
+        optional = {"dataset-management": "discard_max_bytes", "write-zeroes": "write_zeroes_max_bytes"}
+        found["optional_commands"] = [name for name, limit in optional.items() if int(text(queue / limit) or 0)]
+        found["optional_commands_shown"] = list(optional)
+    return found
+
+
+def list_(request: Fields) -> Fields:
+    return {"namespaces": [_listed(path) for path in disks()]}
+
+
+def _listed(path: Path) -> Fields:
+    block_size = int(text(path / "queue/logical_block_size"))
+    found: Fields = {
+        "controller": text(path / "device/serial"),
+        "nsid": int(text(path / "nsid")),
+        "blocks": int(text(path / "size")) * 512 // block_size,  # sysfs counts in 512 bytes, whatever the block size
+        "block_size": block_size,
+    }
+    nguid, uuid = text(path / "nguid"), text(path / "uuid")
+    shown = {"nguid": nguid, "eui64": text(path / "eui"), "uuid": "" if uuid == nguid else uuid}  # no UUID: it shows the NGUID
+    return {**found, **{name: value for name, value in shown.items() if value}}
+
+
+def queues(request: Fields) -> Fields:
+    first = next(iter(controllers()), None)
+    if first is None:
+        raise Refused("no controller")
+    return {
+        "pairs": int(text(first / "queue_count")) - 1,  # one of them is the admin queue
+        "depth": int(text(first / "sqsize")) + 1,  # 0's based
+        "vectors": len(re.findall(rf"\b{first.name}q\d+\b", text(Path("/proc/interrupts")))),
+    }
+
+
+def read(request: Fields) -> bytes:
+    node, size = disk(request)
+    length, offset = request["blocks"] * size, request.get("offset", 0)
+    buffer = _buffer(length + offset)
+    buffer[:] = POISON * len(buffer)
+    source = os.open(node, os.O_RDONLY | os.O_DIRECT)
+    with memoryview(buffer)[offset : offset + length] as view:
+        done = 0
+        while done < length:
+            count = os.preadv(source, [view[done:]], request["lba"] * size + done)
+            if count == 0:
+                raise Refused(f"the disk ends after {done} of {length} bytes")
+            done += count
+        return bytes(view)
+
+
+def write(request: Fields) -> Fields:
+    node, size = disk(request)
+    data, offset = request["data"], request.get("offset", 0)
+    buffer = _buffer(len(data) + offset)
+    flags = os.RWF_DSYNC if request.get("fua") else 0  # with O_DIRECT: Force Unit Access, where the write cache is volatile
+    sink = os.open(node, os.O_WRONLY | os.O_DIRECT)
+    with memoryview(buffer)[offset : offset + len(data)] as view:
+        view[:] = data
+        done = 0
+        while done < len(data):
+            done += os.pwritev(sink, [view[done:]], request["lba"] * size + done, flags)
+    return {}
+
+
+def flush(request: Fields) -> Fields:
+    os.fsync(os.open(disk(request)[0], os.O_WRONLY))
+    return {}
+
+
+def zeroes(request: Fields) -> Fields:
+    return _range(request, BLKZEROOUT)
+
+
+def trim(request: Fields) -> Fields:
+    return _range(request, BLKDISCARD)
+
+
+def _range(request: Fields, code: int) -> Fields:
+    node, size = disk(request)
+    fcntl.ioctl(os.open(node, os.O_WRONLY), code, struct.pack("QQ", request["lba"] * size, request["blocks"] * size))
+    return {}
+
+
+def reset(request: Fields) -> Fields:
+    for path in controllers():
+        (path / "reset_controller").write_text("1")  # returns when the reset has ended
+    return {}
+
+
+def rescan(request: Fields) -> Fields:
+    for path in controllers():
+        (path / "rescan_controller").write_text("1")
+    # The kernel scans on a work queue and tells nobody when it has ended: two equal lists are the nearest sign of it.
+    before, now = None, list_(request)
+    while now != before:
+        time.sleep(5 * LOOK_AGAIN)
+        before, now = now, list_(request)
+    return now
+
+
+def shutdown(request: Fields) -> Fields:
+    """Takes the driver off its functions: it shuts its controllers down as it does when the system halts."""
+    for path in functions():
+        if (path / "driver").exists():
+            (path / "driver/unbind").write_text(path.name)
+    return {}
+
+
+def _buffer(length: int) -> mmap.mmap:
+    return mmap.mmap(-1, -(-length // PAGE) * PAGE)
+
+
+# -- requests -------------------------------------------------------------------------------------------------------
+
+ACTIONS: Mapping[str, Callable[[Fields], Fields | bytes]] = {
+    "plugged": plugged, "load": load, "unload": unload, "info": info, "ready": ready, "identify": identify, "list": list_,
+    "queues": queues, "noop": flush, "read": read, "write": write, "flush": flush, "zeroes": zeroes, "trim": trim,
+    "reset": reset, "rescan": rescan, "shutdown": shutdown,
+}  # fmt: skip
+
+
+def kernel_log(after: int) -> Iterator[tuple[int, str]]:
+    """(sequence number, line) of the kernel log's records after that number (Documentation/ABI/testing/dev-kmsg)."""
+    source = os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK)
+    while True:
+        try:
+            record = os.read(source, 8192).decode(errors="replace")
+        except BlockingIOError:
+            return
+        except BrokenPipeError:  # records were overwritten before they were read: go on with the oldest one there is
+            continue
+        prefix, _, message = record.partition(";")
+        number = int(prefix.split(",")[1])
+        if number > after:
+            yield number, message.partition("\n")[0]
+
+
+def served(request: Fields) -> bytes:
+    """The answer to a request, as it goes out."""
+    answer: Fields = {"status": "success", "fields": {}, "bytes": 0}
+    data = b""
+    try:
+        found = ACTIONS[request["action"]](request)
+        if isinstance(found, bytes):
+            data = found
+            answer["bytes"] = len(data)
+        else:
+            answer["fields"] = found
+    except Refused as refused:
+        answer["status"] = {"words": str(refused)}
+    except OSError as error:
+        answer["status"] = {"words": f"{errno.errorcode.get(error.errno or 0, error.errno)}: {error.strerror}"}
+    except Exception:
+        answer["failure"] = traceback.format_exc()
+    log = list(kernel_log(request["log_after"]))
+    answer["log"] = [line for _, line in log]
+    answer["log_end"] = log[-1][0] if log else request["log_after"]
+    return json.dumps(answer).encode() + b"\n" + data
+
+
+def serve(folder: Path) -> None:
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the children
+    while True:
+        line, _, data = (folder / "in").read_bytes().partition(b"\n")
+        if os.fork() == 0:
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # insmod's status is wanted
+            request = json.loads(line)
+            (folder / f"out.{request['number']}").write_bytes(served({**request, "data": data}))
+            os._exit(0)
+
+
+if __name__ == "__main__":
+    serve(Path(__file__).parent)
