@@ -81,7 +81,7 @@ def _options(spec: GuestSpec, endpoints: Endpoints, accelerator: str) -> Iterato
         yield "-object", _json({"qom-type": "memory-backend-file", "id": "ram", "size": spec.memory * MIB,
                                 "mem-path": str(spec.memory_file), "share": True})  # fmt: skip
     yield "-chardev", f"socket,id=qmp,fd={endpoints.qmp}"
-    yield "-mon", "chardev=qmp,mode=control"
+    yield "-qmp", "chardev:qmp"
     yield "-chardev", f"socket,id=console,fd={endpoints.console}"
     yield "-serial", "chardev:console"
     yield from _boot(spec)

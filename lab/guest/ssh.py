@@ -8,6 +8,7 @@ import select
 import shlex
 import socket
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future, wait
 from contextlib import suppress
@@ -28,6 +29,7 @@ LOOK_AROUND = 0.05
 """Seconds after which a wait looks whether the guest still lives."""
 ATTEMPT_SECONDS = 1.0
 """QEMU accepts a connection at once, and forgets or drops it as long as nobody listens in the guest."""
+DEATH_SECONDS = 1.0
 CHUNK = 1 << 16
 LAST_CHARACTERS = 400
 LONGEST_SHOWN = 80
@@ -80,6 +82,9 @@ class Ssh:
             except (OSError, EOFError, paramiko.SSHException) as failure:
                 client.close()
                 last = failure
+            except BaseException:
+                client.close()
+                raise
         check(waiting_for)
         raise Timeout(f"Waited {deadline.seconds:g} s in vain for {waiting_for}; the last attempt: {last}.")
 
@@ -101,8 +106,7 @@ class Ssh:
             status = channel.recv_exit_status()
             transport = channel.get_transport()
             if status == NO_STATUS and not transport.is_active():
-                self._check(waiting_for)
-                raise GuestError(f"The SSH connection was lost while the lab waited for {waiting_for}.")
+                raise self._lost(waiting_for)
             return Result(status, bytes(out), bytes(err))
 
     def put(self, content: bytes | Path, destination: str, mode: int = 0o644, *, deadline: Deadline) -> None:
@@ -123,6 +127,14 @@ class Ssh:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         self.close()
 
+    def _lost(self, waiting_for: str) -> GuestError:
+        """The error for a connection that is gone. A dying QEMU closes it a moment before its end is known: that is told."""
+        known = Deadline(DEATH_SECONDS)
+        while not known.expired:
+            self._check(waiting_for)
+            time.sleep(LOOK_AROUND)
+        return GuestError(f"The SSH connection was lost while the lab waited for {waiting_for}.")
+
     def _session(self, command: str, waiting_for: str, deadline: Deadline) -> paramiko.Channel:
         transport = self._client.get_transport()
         assert transport is not None
@@ -137,8 +149,7 @@ class Ssh:
         except TimeoutError:
             raise Timeout(f"Waited {deadline.seconds:g} s in vain for {waiting_for} to start.") from None
         except (OSError, EOFError, paramiko.SSHException) as failure:
-            self._check(waiting_for)
-            raise GuestError(f"Cannot start {waiting_for}: {failure}.") from failure
+            raise self._lost(waiting_for) from failure
 
 
 def _watched(work: Callable[[], T], check: Callable[[], None], deadline: Deadline) -> T:

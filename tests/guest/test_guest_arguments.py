@@ -31,7 +31,7 @@ def devices(spec: GuestSpec) -> list[dict[str, object]]:
         (GuestSpec(), ("-msg", "timestamp=on")),
         (GuestSpec(), ("-chardev", "socket,id=qmp,fd=7")),
         (GuestSpec(), ("-chardev", "socket,id=console,fd=8")),
-        (GuestSpec(), ("-mon", "chardev=qmp,mode=control")),
+        (GuestSpec(), ("-qmp", "chardev:qmp")),
         (GuestSpec(), ("-serial", "chardev:console")),
         (GuestSpec(cpu="qemu64", smp=2, memory=512), ("-cpu", "qemu64")),
         (GuestSpec(cpu="qemu64", smp=2, memory=512), ("-smp", "2")),
@@ -112,6 +112,6 @@ def test_u_boot_shape_in_full() -> None:
     spec = GuestSpec(cpu="qemu64", bios=Path("u-boot.rom"), blockdevs=(DISK,), devices=(NVME,), sandbox=False)
     assert " ".join(arguments(spec, ENDPOINTS, "tcg")).split(" -blockdev ")[0] == (
         "-nodefaults -no-user-config -no-reboot -display none -msg timestamp=on -accel tcg -machine q35 -cpu qemu64 "
-        "-smp 1 -m 256 -chardev socket,id=qmp,fd=7 -mon chardev=qmp,mode=control -chardev socket,id=console,fd=8 -serial "
+        "-smp 1 -m 256 -chardev socket,id=qmp,fd=7 -qmp chardev:qmp -chardev socket,id=console,fd=8 -serial "
         "chardev:console -bios u-boot.rom"
     )
