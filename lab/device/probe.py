@@ -1,0 +1,106 @@
+"""What QEMU's own device really is: a twin of it, in a QEMU of its own without a guest, is read by the lab itself.
+
+The driver under test is judged by what the device answers, and QEMU's trace does not show the data of an Identify. The same
+device properties give the same registers and the same Identify data, so a twin with empty disks is asked instead.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from lab.deadline import Deadline
+from lab.device.qemu import QemuDevice
+from lab.errors import GuestError, Timeout
+from lab.guest.arguments import GuestSpec
+from lab.guest.machine import Machine
+from lab.guest.qtest import Qtest
+from lab.nvme.commands import Command, Identify
+from lab.nvme.completions import Completion
+from lab.nvme.identify import Cns, IdentifyController, IdentifyNamespace, NamespaceList
+from lab.nvme.registers import ACQ, AQA, ASQ, CAP, CC, CSTS, VS, doorbell_offset
+from lab.plan import Controller, DeviceSpec
+from lab.profile import Profile
+
+FIRST_SLOT = 4
+"""PCI device number of the first controller on pcie.0."""
+BAR, BAR_STEP = 0xE000_0000, 0x10_0000
+ENTRIES = 64
+"""Of the admin queues: more than are ever used, so that nothing wraps."""
+ASQ_AT, ACQ_AT, DATA_AT = 0x10_0000, 0x10_1000, 0x10_2000
+SECONDS = 20.0
+
+
+def probe(command: Sequence[str], env: Mapping[str, str], version: tuple[int, ...], spec: DeviceSpec) -> dict[str, Profile]:
+    """The profile of each controller of the device that QEMU makes of ``spec``, by the controller's id."""
+    with tempfile.TemporaryDirectory(prefix="nvme-lab-probe-") as folder:
+        device = QemuDevice(_empty(spec), Path(folder), version)
+        device.create_images(seed=0)
+        places = [{"bus": "pcie.0", "addr": f"{FIRST_SLOT + n:#x}"} for n in range(len(spec.controllers))]
+        guest = GuestSpec(
+            memory=16,
+            blockdevs=device.blockdevs,
+            devices=(*device.subsystems, *device.devices(places)),
+            extra=("-S",),
+        )
+        with Machine(command, env, guest, "tcg") as machine, Qtest(machine) as qtest:
+            return {c.id: _Twin(qtest, n).profile() for n, c in enumerate(spec.controllers)}
+
+
+def _empty(spec: DeviceSpec) -> DeviceSpec:
+    def emptied(controller: Controller) -> Controller:
+        return replace(controller, namespaces=tuple(replace(n, areas=()) for n in controller.namespaces))
+
+    return DeviceSpec(controllers=tuple(emptied(controller) for controller in spec.controllers))
+
+
+class _Twin:
+    """One controller, brought up just far enough to be asked Identify."""
+
+    def __init__(self, qtest: Qtest, number: int) -> None:
+        self._qtest = qtest
+        self._bdf = (FIRST_SLOT + number) << 3
+        self._bar = BAR + number * BAR_STEP
+        self._sent = 0
+
+    def profile(self) -> Profile:
+        qtest, bar = self._qtest, self._bar
+        identity, class_code = qtest.read_config(self._bdf, 0x00), qtest.read_config(self._bdf, 0x08) >> 8
+        qtest.write_config(self._bdf, 0x10, bar)
+        qtest.write_config(self._bdf, 0x14, 0)
+        qtest.write_config(self._bdf, 0x04, 0x6)  # memory space and bus master
+        qtest.write32(bar + AQA.OFFSET, AQA.of(ASQS=ENTRIES - 1, ACQS=ENTRIES - 1))
+        qtest.write64(bar + ASQ.OFFSET, ASQ_AT)
+        qtest.write64(bar + ACQ.OFFSET, ACQ_AT)
+        qtest.write32(bar + CC.OFFSET, CC.of(EN=1, IOSQES=6, IOCQES=4))
+        deadline = Deadline(SECONDS)
+        while not CSTS(qtest.read32(bar + CSTS.OFFSET)).RDY:
+            if deadline.expired:
+                raise Timeout(f"Waited {SECONDS:g} s in vain for CSTS.RDY of QEMU's nvme.")
+        return Profile(
+            cap=CAP(qtest.read64(bar + CAP.OFFSET)),
+            vs=VS(qtest.read32(bar + VS.OFFSET)),
+            controller=IdentifyController(self._identify(Identify.of(CNS=Cns.CONTROLLER))),
+            namespaces={nsid: IdentifyNamespace(self._identify(Identify.of(NSID=nsid))) for nsid in self._active()},
+            pci_class=class_code,
+            pci_id=(identity & 0xFFFF, identity >> 16),
+        )
+
+    def _active(self) -> tuple[int, ...]:
+        return NamespaceList(self._identify(Identify.of(CNS=Cns.ACTIVE_NAMESPACES))).ids
+
+    def _identify(self, command: Command) -> bytes:
+        """The 4096 bytes that an Identify returns."""
+        qtest, slot = self._qtest, self._sent
+        qtest.write(ASQ_AT + slot * 64, command.but(CID=slot, PRP1=DATA_AT))
+        self._sent += 1
+        qtest.write32(self._bar + doorbell_offset(0, completion=False, dstrd=0), self._sent)
+        deadline = Deadline(SECONDS)
+        while not (completion := Completion(qtest.read(ACQ_AT + slot * 16, 16))).P:
+            if deadline.expired:
+                raise Timeout(f"Waited {SECONDS:g} s in vain for the completion of {command}.")
+        if not completion.ok:
+            raise GuestError(f"QEMU's nvme answered {command} with {completion.text}.")
+        return qtest.read(DATA_AT, 4096)
