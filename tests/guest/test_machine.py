@@ -5,10 +5,8 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,13 +22,6 @@ TCG = "tcg,thread=multi"
 PAUSED = GuestSpec(memory=16, root_ports=1, extra=("-S",))
 """QEMU alone: its processor never runs."""
 PROMPT = r"(?:^|\n)=> "
-
-
-@pytest.fixture
-def root() -> Iterator[Path]:
-    """Where run folders are made; pytest's own folders are too deep for a socket's path."""
-    with tempfile.TemporaryDirectory(prefix="guest-") as root:
-        yield Path(root)
 
 
 def machine(toolchain: Toolchain, root: Path, spec: GuestSpec = PAUSED, **options: object) -> Machine:

@@ -10,52 +10,52 @@ from lab.errors import LabError
 from lab.guest.folder import run_folder, sweep
 
 
-def test_private_while_it_lasts_and_gone_afterwards(tmp_path: Path) -> None:
-    with run_folder(tmp_path) as folder:
-        assert folder.parent == tmp_path
+def test_private_while_it_lasts_and_gone_afterwards(root: Path) -> None:
+    with run_folder(root) as folder:
+        assert folder.parent == root
         assert folder.stat().st_mode & 0o777 == 0o700
         (folder / "sub").mkdir()
         (folder / "sub" / "file").write_text("text")
     assert not folder.exists()
 
 
-def test_gone_after_an_exception(tmp_path: Path) -> None:
-    with pytest.raises(KeyboardInterrupt), run_folder(tmp_path) as folder:
+def test_gone_after_an_exception(root: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), run_folder(root) as folder:
         raise KeyboardInterrupt
     assert not folder.exists()
 
 
-def test_sweep_spares_the_living(tmp_path: Path) -> None:
-    with run_folder(tmp_path) as mine, run_folder(tmp_path) as other:
-        assert sweep(tmp_path) == []
+def test_sweep_spares_the_living(root: Path) -> None:
+    with run_folder(root) as mine, run_folder(root) as other:
+        assert sweep(root) == []
         assert mine.exists() and other.exists() and mine != other
 
 
-def test_sweep_takes_what_a_killed_owner_left(tmp_path: Path) -> None:
+def test_sweep_takes_what_a_killed_owner_left(root: Path) -> None:
     owner = subprocess.Popen(
         [sys.executable, "-c", "import sys; from pathlib import Path; from lab.guest.folder import run_folder\n"
-         "with run_folder(Path(sys.argv[1])) as folder: print(folder, flush=True); sys.stdin.read()", str(tmp_path)],
+         "with run_folder(Path(sys.argv[1])) as folder: print(folder, flush=True); sys.stdin.read()", str(root)],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     with owner:
         assert owner.stdout
         left = Path(owner.stdout.readline().strip())
-        assert left.is_dir() and sweep(tmp_path) == []
+        assert left.is_dir() and sweep(root) == []
         owner.kill()
         owner.wait()
     assert left.is_dir()
-    with run_folder(tmp_path):
+    with run_folder(root):
         assert not left.exists()
 
 
-def test_a_folder_that_others_can_write_to_is_refused(tmp_path: Path) -> None:
-    tmp_path.chmod(0o777)
-    with pytest.raises(LabError, match="only you can write"), run_folder(tmp_path):
+def test_a_folder_that_others_can_write_to_is_refused(root: Path) -> None:
+    root.chmod(0o777)
+    with pytest.raises(LabError, match="only you can write"), run_folder(root):
         pass
 
 
-def test_a_path_too_long_for_sockets_is_refused_and_removed(tmp_path: Path) -> None:
-    deep = tmp_path / ("d" * 80)
+def test_a_path_too_long_for_sockets_is_refused_and_removed(root: Path) -> None:
+    deep = root / ("d" * 80)
     with pytest.raises(LabError, match="too deep"), run_folder(deep):
         pass
     assert list(deep.glob("run-*")) == []

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.slow
 SOON = 30.0
 
 
-def boot(toolchain: Toolchain, root: Path) -> Machine:
+def boot(toolchain: Toolchain, root: Path | None = None) -> Machine:
     assert toolchain.qemu and toolchain.linux
     linux = toolchain.linux
     spec = GuestSpec(kernel=linux.vmlinux, initrd=linux.initrd, append=linux.append, network=True, vmgenid=True)
@@ -36,8 +36,8 @@ def connect(guest: Machine, linux: LinuxGuest | None, host_key: str = "", second
 
 
 @pytest.fixture(scope="module")
-def guest(toolchain: Toolchain, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
-    with boot(toolchain, tmp_path_factory.mktemp("run")) as guest:
+def guest(toolchain: Toolchain) -> Iterator[Machine]:
+    with boot(toolchain) as guest:
         yield guest
 
 
@@ -100,8 +100,8 @@ def test_nobody_listens(toolchain: Toolchain) -> None:
         Ssh.connect(port, toolchain.linux.private_key, toolchain.linux.host_key, lambda _: None, Deadline(0.3))
 
 
-def test_a_guest_that_dies_ends_the_command_at_once(toolchain: Toolchain, tmp_path: Path) -> None:
-    with boot(toolchain, tmp_path) as guest, connect(guest, toolchain.linux) as ssh:
+def test_a_guest_that_dies_ends_the_command_at_once(toolchain: Toolchain, root: Path) -> None:
+    with boot(toolchain, root) as guest, connect(guest, toolchain.linux) as ssh:
         threading.Timer(0.3, os.kill, [guest.process.pid, signal.SIGKILL]).start()
         begin = time.monotonic()
         with pytest.raises(GuestDied, match="SIGKILL while the lab waited for the command 'sleep 60'"):
@@ -109,8 +109,8 @@ def test_a_guest_that_dies_ends_the_command_at_once(toolchain: Toolchain, tmp_pa
         assert time.monotonic() - begin < 10
 
 
-def test_a_guest_that_panics_ends_the_command_at_once(toolchain: Toolchain, tmp_path: Path) -> None:
-    with boot(toolchain, tmp_path) as guest, connect(guest, toolchain.linux) as ssh:
+def test_a_guest_that_panics_ends_the_command_at_once(toolchain: Toolchain, root: Path) -> None:
+    with boot(toolchain, root) as guest, connect(guest, toolchain.linux) as ssh:
         begin = time.monotonic()
         with pytest.raises(GuestPanic, match="sysrq triggered crash"):
             ssh.run("echo c > /proc/sysrq-trigger; sleep 60", deadline=Deadline(60))
