@@ -27,6 +27,8 @@ VERSION = "1.4"
 MAX_NSID = 256
 MAX_QUEUE_PAIRS = 0xFFFF
 MAX_VECTORS = 2048
+MAX_MDTS = 10
+"""11.1 refuses transfers of more pages than IOV_MAX (1024); 7.2 does not check."""
 BLOCK_SIZES = tuple(512 << n for n in range(13))
 """QEMU's limit is 2 MiB."""
 
@@ -57,6 +59,8 @@ def _obstacles(spec: DeviceSpec, version: tuple[int, ...]) -> Iterator[str]:
             yield f"{who} cannot have {controller.io_queues} I/O queue pairs, but 1 to {MAX_QUEUE_PAIRS}"
         if not 1 <= controller.vectors <= MAX_VECTORS:
             yield f"{who} cannot have {controller.vectors} MSI-X vectors, but 1 to {MAX_VECTORS}"
+        if controller.mdts > MAX_MDTS:
+            yield f"{who} cannot have MDTS {controller.mdts}, but 0 to {MAX_MDTS}"
         if not controller.write_cache:
             yield f"{who} always reports a volatile write cache"
         if controller.prefetchable_bar:
