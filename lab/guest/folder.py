@@ -21,7 +21,7 @@ SOCKET_PATH_LIMIT = 107
 
 
 def default_root() -> Path:
-    """The session's runtime folder where there is one, else a folder of this user's in the one for temporary files."""
+    """The user's runtime folder where the login made one, else a folder of this user's among the temporary files."""
     runtime = Path(os.environ.get("XDG_RUNTIME_DIR", ""))
     if runtime.is_absolute() and os.access(runtime, os.W_OK):
         return runtime / "nvme-lab"
