@@ -114,9 +114,7 @@ class U64(UInt):
 class Bits(_Number):
     """Bits ``high``:``low`` as the specification writes them, of a register, or from a ``dword`` or byte ``at``."""
 
-    def __init__(
-        self, high: int, low: int | None = None, *, dword: int = 0, at: int = 0, shared: bool = False
-    ) -> None:
+    def __init__(self, high: int, low: int | None = None, *, dword: int = 0, at: int = 0, shared: bool = False) -> None:
         low = high if low is None else low
         super().__init__((dword * 4 + at) * 8 + low, high - low + 1, shared=shared)
 

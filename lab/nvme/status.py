@@ -128,7 +128,7 @@ class Status(IntEnum):
     COMMAND_SIZE_LIMIT_EXCEEDED = 0x183, "Command Size Limit Exceeded"
     ZONED_INVALID_OPERATION = 0x1B6, "Invalid Zone Operation Request"
     ZONED_ZRWA_UNAVAILABLE = 0x1B7, "ZRWA Resources Unavailable"
-    ZONED_BOUNDARY_ERROR = 0x1B8, "Zone Boundary Error"
+    ZONED_BOUNDARY_ERROR = 0x1B8, "Zoned Boundary Error"
     ZONED_FULL = 0x1B9, "Zone Is Full"
     ZONED_READ_ONLY = 0x1BA, "Zone Is Read Only"
     ZONED_OFFLINE = 0x1BB, "Zone Is Offline"
