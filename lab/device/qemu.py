@@ -27,8 +27,8 @@ VERSION = "1.4"
 MAX_NSID = 256
 MAX_QUEUE_PAIRS = 0xFFFF
 MAX_VECTORS = 2048
-MAX_MDTS = 10
-"""11.1 refuses transfers of more pages than IOV_MAX (1024); 7.2 does not check."""
+MAX_MDTS = 9
+"""11.1 refuses what could need more than IOV_MAX (1024) pages; 7.2 does not check."""
 BLOCK_SIZES = tuple(512 << n for n in range(13))
 """QEMU's limit is 2 MiB."""
 

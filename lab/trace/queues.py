@@ -6,6 +6,7 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from lab.nvme.commands import Command, CreateIoCq, CreateIoSq, DeleteIoCq, DeleteIoSq
+from lab.nvme.completions import Completion
 
 SQE = 64
 CQE = 16
@@ -40,6 +41,17 @@ class Posting:
     dw1: int
     status: int
     sqid: int | None
+
+    @property
+    def exact(self) -> tuple[str, ...]:
+        """The fields of the completion that the trace shows."""
+        known = ("CID", "DW0", "DW1", "SC", "SCT", "CRD", "M", "DNR")
+        return known if self.sqid is None else (*known, "SQID")
+
+    def rebuilt(self) -> Completion:
+        """The completion as far as it is exact; the rest is zero."""
+        start = Completion.of(DW0=self.dw0, DW1=self.dw1, SQID=self.sqid or 0, CID=self.cid)
+        return Completion(start[:14] + (self.status << 1).to_bytes(2, "little"))
 
     def posted_as(self, raw: bytes, phase: int) -> bool:
         """Are these 16 bytes this completion, posted in the lap of ``phase``?"""

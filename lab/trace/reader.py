@@ -41,10 +41,11 @@ class TraceReader:
         self.lines = 0
         self.foreign = 0
         """Lines about other devices of the guest, which are not kept."""
+        self.last = "nothing"
+        """The last line whose events are in the evidence."""
         self._declarations = declarations
         self._evidence = evidence
         self._failure: LabError | None = None
-        self._last = "nothing"
         self._t = time.time()
         self._log: BinaryIO = (evidence.folder / "trace.log").open("wb", buffering=1 << 18)
         self._read_end, self.write_end = os.pipe()
@@ -66,7 +67,7 @@ class TraceReader:
         if self._thread.is_alive():
             raise Timeout(
                 f"The trace did not end within {deadline.seconds:g} s: QEMU, or a child of it, still runs. "
-                f"Its last line: {self._last}"
+                f"Its last line: {self.last}"
             )
         if self._failure is not None:
             raise self._failure
@@ -109,7 +110,6 @@ class TraceReader:
             self.foreign += 1
             return
         self.lines += 1
-        self._last = text
         with self._draining():
             self._log.write(raw + b"\n")
         with self._draining():
@@ -118,6 +118,7 @@ class TraceReader:
             else:
                 self._t = line.t
                 self._record(self.translator.feed(line))
+        self.last = text
 
     def _flush(self) -> None:
         with self._draining():
@@ -140,6 +141,6 @@ class TraceReader:
             )
         except Exception as failure:
             self._failure = self._failure or LabError(
-                f"The lab could not translate the trace line {self._last!r}: {failure!r}",
+                f"The lab could not translate the trace line after {self.last!r}: {failure!r}",
                 remedy="this is a bug of the lab: report it with the trace.log of the evidence",
             )

@@ -62,8 +62,6 @@ DEVICE_CONTROL = 0x88
 """PCI Express Device Control: the capability is at 80h. Bit 15 starts a function level reset."""
 FLR = 1 << 15
 
-_COMPLETION_EXACT = ("CID", "DW0", "DW1", "SC", "SCT", "CRD", "M", "DNR")
-
 
 class Memory(Protocol):
     """Guest memory, such as `lab.guest.memory.GuestMemory`."""
@@ -222,6 +220,8 @@ class Translator:
         offset, size, value = _int(line, "addr"), _int(line, "size"), _int(line, "data")
         if offset >= DOORBELLS:
             qid, completion = doorbell_at(offset, DSTRD) or (-1, False)
+            if completion:
+                self._acknowledged(qid, value)
             self._put(
                 Doorbell(
                     t=line.t,
@@ -404,28 +404,40 @@ class Translator:
     def _collect_completions(self) -> None:
         """Those whose bytes have appeared in the ring since."""
         for queue in self._queues.completion.values():
-            while queue.waiting:
-                posting, raw = queue.waiting[0], self._sample(queue.address, CQE)
-                if raw is None or not posting.posted_as(raw, queue.phase):
-                    break
-                queue.post()
-                known = _COMPLETION_EXACT if posting.sqid is None else (*_COMPLETION_EXACT, "SQID")
-                if posting.sqid is None:
-                    self._queues.completed(Completion(raw).SQID, posting.cid, ok=posting.status == 0)
-                self._put(Completed(t=posting.t, cqid=posting.cqid, raw=raw, exact=known, controller=self._controller))
+            while queue.waiting and self._collect(queue):
+                pass
+
+    def _collect(self, queue: CompletionQueue) -> bool:
+        """The oldest that waits, if its bytes are in its slot."""
+        posting, raw = queue.waiting[0], self._sample(queue.address, CQE)
+        if raw is None or not posting.posted_as(raw, queue.phase):
+            return False
+        queue.post()
+        if posting.sqid is None:
+            self._queues.completed(Completion(raw).SQID, posting.cid, ok=posting.status == 0)
+        self._put(Completed(t=posting.t, cqid=posting.cqid, raw=raw, exact=posting.exact, controller=self._controller))
+        return True
+
+    def _acknowledged(self, cqid: int, head: int) -> None:
+        """The host has taken all before ``head``: what is not in its slot now has been overwritten."""
+        queue = self._queues.completion.get(cqid)
+        while queue is not None and queue.waiting and queue.tail != head:
+            if not self._collect(queue):
+                self._rebuild(queue)
 
     def _rebuild_completions(self) -> None:
-        """Those whose bytes have not been seen, from what is exact."""
         for queue in self._queues.completion.values():
             while queue.waiting:
-                self._put(self._rebuilt(queue.waiting[0]))
-                queue.post()
+                self._rebuild(queue)
+
+    def _rebuild(self, queue: CompletionQueue) -> None:
+        """The oldest that waits, from what is exact."""
+        self._put(self._rebuilt(queue.waiting[0]))
+        queue.post()
 
     def _rebuilt(self, posting: Posting) -> Completed:
-        known = dict.fromkeys(_COMPLETION_EXACT, 0) if posting.sqid is None else dict.fromkeys((*_COMPLETION_EXACT, "SQID"), 0)
-        raw = Completion.of(DW0=posting.dw0, DW1=posting.dw1, SQID=posting.sqid or 0, CID=posting.cid)
-        raw = Completion(raw[:14] + (posting.status << 1).to_bytes(2, "little"))
-        return Completed(t=posting.t, cqid=posting.cqid, raw=bytes(raw), exact=tuple(known), controller=self._controller)
+        raw = bytes(posting.rebuilt())
+        return Completed(t=posting.t, cqid=posting.cqid, raw=raw, exact=posting.exact, controller=self._controller)
 
     def _sample(self, address: int, length: int) -> bytes | None:
         return None if self.memory is None or not self._controller else self.memory.read(address, length)

@@ -7,7 +7,7 @@ import mmap
 import socket
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,7 +70,7 @@ BEHIND_A_PORT = DeviceSpec(
     controllers=(
         Controller(
             serial="trace-1",
-            mdts=10,  # 4 MiB: more than one PRP list page
+            mdts=9,  # 2 MiB, the most of 11.1
             namespaces=(Namespace(blocks=8192, areas=((0, 64), (8000, 192))),),
         ),
     )
@@ -80,7 +80,8 @@ BEHIND_A_PORT = DeviceSpec(
 class Host:
     """A driver of a page: registers by qtest, rings in the guest's memory. Not the product's; it may do wrong on purpose."""
 
-    def __init__(self, qtest: socket.socket, memory: Path) -> None:
+    def __init__(self, qtest: socket.socket, memory: Path, seen: Callable[[], str]) -> None:
+        """``seen`` tells the last line that the reader has dealt with."""
         self._qtest = qtest.makefile("rwb")
         with memory.open("r+b") as file:
             self.ram = mmap.mmap(file.fileno(), MEMORY << 20)
@@ -89,6 +90,7 @@ class Host:
         self.phases = dict.fromkeys(RINGS, 1)
         self.sent: list[tuple[int, Command]] = []
         self.answers: list[tuple[int, Completion]] = []
+        self.seen = seen
 
     def do(self, *words: object) -> int:
         self._qtest.write(" ".join(str(word) for word in words).encode() + b"\n")
@@ -139,7 +141,7 @@ class Host:
         self.write(doorbell_offset(qid, completion=False, dstrd=0), self.tails[qid])
 
     def reap(self, qid: int, count: int) -> list[Completion]:
-        found = []
+        found: list[Completion] = []
         deadline = Deadline(10)
         for _ in range(count):
             slot = RINGS[qid][1] + self.heads[qid] * 16
@@ -151,6 +153,10 @@ class Host:
             self.heads[qid] = (self.heads[qid] + 1) % ENTRIES
             self.phases[qid] ^= self.heads[qid] == 0
         self.write(doorbell_offset(qid, completion=True, dstrd=0), self.heads[qid])
+        acknowledged = f"pci_nvme_mmio_doorbell_cq cqid {qid} new_head {self.heads[qid]}"
+        while not self.seen().endswith(acknowledged):  # or a slot might be reused before the reader has sampled it
+            assert not deadline.expired, f"the reader has not seen {acknowledged!r}; its last line: {self.seen()!r}"
+            time.sleep(0.0005)
         return found
 
     def ask(self, qid: int, command: Command) -> Completion:
@@ -205,7 +211,7 @@ def run(qemu: Qemu, out: Path, spec: DeviceSpec = BEHIND_A_PORT, *, sampling: bo
         )
         with reader, Machine(qemu.command, qemu.env, guest, "tcg", trace=reader.write_end, root=Path(short)) as machine:
             reader.started()
-            host = Host(server.accept()[0], ram)
+            host = Host(server.accept()[0], ram, lambda: reader.last)
             with GuestMemory(ram, MEMORY) as memory:
                 reader.translator.memory = memory if sampling else None
                 device.plug(machine, [{"bus": f"rp{n}"} for n in range(len(spec.controllers))])
@@ -331,8 +337,8 @@ def test_what_the_host_did_is_what_the_record_says(qemu: Qemu, tmp_path: Path, s
 
 
 def test_a_chained_prp_list_is_sampled_and_a_refused_entry_is_shown(qemu: Qemu, tmp_path: Path) -> None:
-    pages = 1 + 600
-    first, second = DATA, DATA + 0x1000
+    pages = 1 + 40
+    first, second = DATA + 0xFE0, DATA + 0x1000  # the first list has room for four entries
     targets = [DATA + 0x1_0000 + n * 0x1000 for n in range(pages)]
     bad = targets[2] + 8
     with run(qemu, tmp_path) as it:
@@ -340,15 +346,15 @@ def test_a_chained_prp_list_is_sampled_and_a_refused_entry_is_shown(qemu: Qemu, 
         start(host)
         host.enable()
         host.make_queues()
-        words = [*targets[1:512], second, *targets[512:]]
+        words = [*targets[1:4], second, *targets[4:]]
         host.ram[first : first + 8 * len(words)] = b"".join(word.to_bytes(8, "little") for word in words)
         assert host.ask(1, Read.of(CID=1, NSID=1, SLBA=0, NLB=pages * 8 - 1, PRP1=targets[0], PRP2=first)).ok
         host.ram[first + 8 : first + 16] = bad.to_bytes(8, "little")
-        assert not host.ask(1, Read.of(CID=2, NSID=1, SLBA=0, NLB=31, PRP1=targets[0], PRP2=first)).ok
+        assert not host.ask(1, Read.of(CID=2, NSID=1, SLBA=0, NLB=39, PRP1=targets[0], PRP2=first)).ok
     events = it.events()
     assert [(e.cid, e.address, e.entries, e.sampled) for e in events if isinstance(e, PrpList)] == [
-        (1, first, (*targets[1:512], second), True),
-        (1, second, tuple(targets[512:]), True),
+        (1, first, (*targets[1:4], second), True),
+        (1, second, tuple(targets[4:]), True),
         (2, first, (targets[1], bad), False),
     ]
     assert {e.cid for e in events if isinstance(e, Dma) and e.sqid == 1} == {1}
