@@ -45,6 +45,7 @@ class Controller:
     cap: Mapping[str, int] = field(default_factory=dict)  # CAP fields by name
     identify: Mapping[str, Any] = field(default_factory=dict)  # Identify Controller fields by name
     identify_namespace: Mapping[str, Any] = field(default_factory=dict)  # Identify Namespace fields, all namespaces
+    pci: Mapping[str, int] = field(default_factory=dict)  # vendor, device, class_code, revision, subsystem_vendor, subsystem
     prefetchable_bar: bool = False  # BAR0 64-bit prefetchable, so that firmware may place it above 4 GiB
 
     def namespace(self, nsid: int) -> Namespace | None:
