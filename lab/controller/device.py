@@ -1,0 +1,96 @@
+"""A whole device: the controllers of a DeviceSpec with their subsystem, clock and records. It does not know who drives it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from lab.controller.clock import Clock
+from lab.controller.controller import Controller
+from lab.controller.interrupts import Signal
+from lab.controller.memory import HostMemory
+from lab.controller.record import Recorder, Unrecorded
+from lab.controller.subsystem import Subsystem
+from lab.errors import UsageError
+from lab.plan import DeviceSpec, Fault
+from lab.stream import StreamWriter
+
+
+class Device:
+    """The controllers by id. ``records`` is the folder for their records, CONTROLLER.rec each; None keeps none.
+
+    Namespace images are ``images``/CONTROLLER-NSID.img and are made, empty, where they are missing. All calls come from
+    one thread. UsageError for a spec or a fault that cannot be.
+    """
+
+    def __init__(
+        self,
+        spec: DeviceSpec,
+        images: Path,
+        *,
+        memory: Callable[[str], HostMemory],
+        signal: Callable[[str], Signal],
+        records: Path | None = None,
+        faults: Iterable[Fault] = (),
+    ) -> None:
+        """``memory`` and ``signal`` give a controller's host memory and its way to interrupt, by its id."""
+        self.spec = spec
+        self.clock = Clock()
+        self.subsystem = Subsystem(spec, images)
+        self.controllers: dict[str, Controller] = {}
+        kept = tuple(faults)
+        for one in spec.controllers:
+            self.controllers[one.id] = Controller(
+                one, self.subsystem, memory(one.id), self._recorder(one.id, records), self.clock, signal(one.id), kept
+            )
+        for controller in self.controllers.values():
+            controller.faults.at_plug()
+
+    def _recorder(self, controller: str, records: Path | None) -> Recorder:
+        return Unrecorded() if records is None else StreamWriter(records / f"{controller}.rec", self.clock.now)
+
+    # -- the lab's hand ---------------------------------------------------------------------------------------------
+
+    def arm(self, fault: str, armed: bool = True) -> None:
+        """Flips the switch of a fault on every controller."""
+        for controller in self.controllers.values():
+            controller.faults.arm(fault, armed)
+
+    def strikes(self, fault: str) -> int:
+        """How often a fault has struck, on all controllers together."""
+        return sum(controller.faults.strikes(fault) for controller in self.controllers.values())
+
+    def cut_power(self, keep: float = 0.0, seed: int = 0) -> int:
+        """Loses what was written and not flushed; how many blocks that was. Every controller starts anew."""
+        return self.subsystem.cut_power(keep, seed)
+
+    def attach(self, controller: str, nsid: int) -> None:
+        """Makes an allocated namespace active on a controller, as another host's command would."""
+        found = self._find(controller)
+        ns = found.allocated.get(nsid)
+        if ns is None or nsid in found.attached:
+            raise UsageError(f"controller {controller} has no inactive namespace {nsid}")
+        found.attach(ns)
+
+    def detach(self, controller: str, nsid: int) -> None:
+        """Makes a namespace inactive on a controller."""
+        found = self._find(controller)
+        if nsid not in found.attached:
+            raise UsageError(f"controller {controller} has no active namespace {nsid}")
+        found.detach(nsid)
+
+    def warn(self, controller: str, critical_warning: int) -> None:
+        """Sets SMART's critical warning bits, and raises the event for those that the host has asked for."""
+        self._find(controller).warn(critical_warning)
+
+    def close(self) -> None:
+        """Ends the records and closes the images."""
+        for controller in self.controllers.values():
+            controller.record.close()
+        self.subsystem.close()
+
+    def _find(self, controller: str) -> Controller:
+        found = self.controllers.get(controller)
+        if found is None:
+            raise UsageError(f"there is no controller {controller!r}; the device has {', '.join(self.controllers)}")
+        return found

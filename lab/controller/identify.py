@@ -1,0 +1,103 @@
+"""What the controller answers to Identify: built from the DeviceSpec, every field of it can be overridden by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from lab.controller.namespaces import Namespace
+from lab.errors import UsageError
+from lab.nvme.identify import (
+    Cmic,
+    Ctratt,
+    Dlfeat,
+    EntrySize,
+    Flbas,
+    Fna,
+    Frmw,
+    IdentifyController,
+    IdentifyNamespace,
+    Lpa,
+    Mc,
+    Nmic,
+    Oacs,
+    Oaes,
+    Oncs,
+    PowerState,
+    Sgls,
+    Vwc,
+)
+from lab.nvme.logs import KELVIN
+from lab.nvme.registers import CAP, VS
+from lab.plan import Controller as Spec
+
+DEFAULT_VERSION = "1.4"
+MODEL = "NVMe Lab Programmable Controller"
+FIRMWARE = "1.0"
+COPY_RANGES = 128
+COPY_BLOCKS = 128
+"""Source ranges of one Copy, and blocks of one of them, at most."""
+WARNING_CELSIUS, CRITICAL_CELSIUS = 70, 100
+
+_CAP = {"MQES": 2047, "CQR": 1, "TO": 15, "CSS": 1, "MPSMAX": 4}
+S = TypeVar("S", IdentifyController, IdentifyNamespace, CAP)
+
+
+def version(spec: Spec) -> VS:
+    """VS of the device; UsageError if the specification's version is no number like 1.4 or 1.2.1."""
+    text = spec.version or DEFAULT_VERSION
+    try:
+        major, minor, *rest = (int(part) for part in text.split("."))
+        return VS.of(MJR=major, MNR=minor, TER=rest[0] if rest else 0)
+    except ValueError as error:
+        raise UsageError(f"controller {spec.id}: version {text!r} is not of the form 1.4 or 1.2.1") from error
+
+
+def capabilities(spec: Spec) -> CAP:
+    """CAP of the device."""
+    ready_modes = {"CRMS": 1} if version(spec) >= VS.of(MJR=2) else {}
+    return _with(CAP.of(**{**_CAP, **ready_modes}), spec.cap, f"controller {spec.id}: cap")
+
+
+def controller(spec: Spec, cntlid: int, siblings: int, namespaces: int) -> IdentifyController:
+    """Identify Controller. ``siblings``: controllers of its subsystem; ``namespaces``: the highest namespace id."""
+    plain = IdentifyController.of(
+        VID=0x1B36, SSVID=0x1AF4, SN=spec.serial, MN=MODEL, FR=FIRMWARE, RAB=6, IEEE=b"\x00\x54\x52",
+        CMIC=Cmic.of(MULTI_CONTROLLER=siblings > 1), MDTS=spec.mdts, CNTLID=cntlid, VER=version(spec),
+        OAES=Oaes.of(NAMESPACE_ATTRIBUTE=1), CTRATT=Ctratt.of(HOST_ID_128=1), CNTRLTYPE=1,
+        OACS=Oacs.of(FORMAT=1, NAMESPACE_MANAGEMENT=1), ACL=3, AERL=3,
+        FRMW=Frmw.of(SLOT_1_READ_ONLY=1, SLOTS=1), LPA=Lpa.of(COMMANDS_SUPPORTED=1, EXTENDED_DATA=1), ELPE=63,
+        WCTEMP=WARNING_CELSIUS + KELVIN, CCTEMP=CRITICAL_CELSIUS + KELVIN,
+        SQES=EntrySize.of(REQUIRED=6, MAXIMUM=6), CQES=EntrySize.of(REQUIRED=4, MAXIMUM=4), NN=namespaces,
+        ONCS=Oncs.of(COMPARE=1, WRITE_UNCORRECTABLE=1, DATASET_MANAGEMENT=1, WRITE_ZEROES=1, SAVE_AND_SELECT=1, TIMESTAMP=1,
+                     VERIFY=1, COPY=1),
+        FNA=Fna.of(CRYPTO_ERASE=1), VWC=Vwc.of(PRESENT=spec.write_cache, FLUSH_BROADCAST=3 if spec.write_cache else 0),
+        OCFS=1, SGLS=Sgls.of(SUPPORT=1, BIT_BUCKET=1), SUBNQN=f"nqn.2026-01.org.example:nvme-lab:{spec.serial}",
+        PSD=(PowerState.of(MP=2500, ENLAT=16, EXLAT=4),),
+    )  # fmt: skip
+    return _with(plain, spec.identify, f"controller {spec.id}: identify")
+
+
+def namespace(spec: Spec, ns: Namespace) -> IdentifyNamespace:
+    """Identify Namespace of an active namespace."""
+    index = ns.format_index
+    plain = IdentifyNamespace.of(
+        NSZE=ns.blocks, NCAP=ns.blocks, NUSE=ns.blocks, NLBAF=len(ns.formats) - 1,
+        FLBAS=Flbas.of(LOW=index & 15, HIGH=index >> 4, EXTENDED=ns.extended), MC=Mc.of(EXTENDED=1, SEPARATE=1),
+        NMIC=Nmic.of(SHARED=ns.spec.shared), DLFEAT=Dlfeat.of(READ=1, WRITE_ZEROES=1),
+        NVMCAP=ns.blocks * ns.block_size, MSSRL=COPY_BLOCKS, MCL=COPY_BLOCKS * COPY_RANGES, MSRC=COPY_RANGES - 1,
+        NGUID=ns.nguid or b"", EUI64=ns.eui64 or b"", LBAF=ns.formats,
+    )  # fmt: skip
+    return _with(plain, spec.identify_namespace, f"controller {spec.id}: identify_namespace")
+
+
+def _with(plain: S, overrides: Mapping[str, Any], where: str) -> S:
+    """The structure with fields set by name; bytes may be hexadecimal text. UsageError for what does not fit."""
+    try:
+        values = {
+            name: bytes.fromhex(value) if isinstance(value, str) and type(plain.FIELDS.get(name)).__name__ == "Raw" else value
+            for name, value in overrides.items()
+        }
+        return plain.but(**values)
+    except ValueError as error:
+        raise UsageError(f"{where}: {error}") from error

@@ -1,0 +1,100 @@
+"""The device driven by function calls: no QEMU, no socket, no thread.
+
+A command is executed inside the write of its doorbell. What takes time (a delay, a slow controller) happens in `wait`, which
+moves the device's clock on instead of letting anybody wait.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from types import TracebackType
+
+from lab.controller.controller import Controller
+from lab.controller.device import Device
+from lab.controller.memory import LocalMemory
+from lab.plan import DeviceSpec, Fault
+
+
+class Function:
+    """One controller as a driver finds it: BAR0, configuration space, memory, interrupts."""
+
+    def __init__(self, controller: Controller, memory: LocalMemory, interrupts: deque[int]) -> None:
+        self.controller, self.memory = controller, memory
+        self.interrupts = interrupts
+        """Vectors as they were signalled; whoever drives the device takes them out."""
+        self.on_interrupt: Callable[[int], None] | None = None
+        """Called with the vector instead, inside the write that caused it."""
+        self.bar_size = controller.bar_size
+
+    def read(self, offset: int, size: int) -> int:
+        """Reads ``size`` bytes of BAR0."""
+        return self.controller.read(offset, size)
+
+    def write(self, offset: int, size: int, value: int) -> None:
+        """Writes ``size`` bytes of BAR0."""
+        self.controller.write(offset, size, value)
+
+    def config_read(self, offset: int, size: int) -> int:
+        return int.from_bytes(self.controller.config_read(offset, size), "little")
+
+    def config_write(self, offset: int, size: int, value: int) -> None:
+        self.controller.config_write(offset, value.to_bytes(size, "little"))
+
+    def signal(self, how: str, vector: int) -> None:
+        """The controller interrupts."""
+        if self.on_interrupt is not None:
+            self.on_interrupt(vector)
+        else:
+            self.interrupts.append(vector)
+
+
+class InProcess:
+    """A device in this process; use it in a ``with`` block. All controllers reach one `LocalMemory`."""
+
+    def __init__(
+        self,
+        spec: DeviceSpec,
+        images: Path,
+        *,
+        records: Path | None = None,
+        faults: Iterable[Fault] = (),
+        memory: LocalMemory | None = None,
+    ) -> None:
+        self.memory = memory or LocalMemory()
+        self.functions: dict[str, Function] = {}
+        """The functions by controller id."""
+        self.device = Device(
+            spec,
+            images,
+            memory=lambda _: self.memory,
+            signal=lambda id: lambda how, vector: self.functions[id].signal(how, vector) if id in self.functions else None,
+            records=records,
+            faults=faults,
+        )
+        for id, controller in self.device.controllers.items():
+            self.functions[id] = Function(controller, self.memory, deque())
+
+    @property
+    def function(self) -> Function:
+        """The first function: the only one of most devices."""
+        return next(iter(self.functions.values()))
+
+    def wait(self, seconds: float) -> bool:
+        """Moves the device's time on to what is due next, at most by ``seconds``; whether anything was due."""
+        due = self.device.clock.next_due()
+        if due is None or due > seconds:
+            self.device.clock.advance(seconds)
+            return False
+        self.device.clock.advance(due)
+        return True
+
+    def close(self) -> None:
+        self.device.close()
+
+    def __enter__(self) -> InProcess:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        self.close()

@@ -1,0 +1,139 @@
+"""The host's memory as a device reaches it: ranges of bus addresses that are backed by buffers, and nothing else."""
+
+from __future__ import annotations
+
+import mmap
+from bisect import bisect_right, insort
+from dataclasses import dataclass
+
+
+class DmaRefused(Exception):
+    """The host lets the device not at ``length`` bytes at ``address``: not mapped, or mapped for reading only."""
+
+    def __init__(self, address: int, length: int, why: str = "not mapped") -> None:
+        super().__init__(f"{length} bytes at {address:#x}: {why}")
+        self.address, self.length, self.why = address, length, why
+
+
+@dataclass(eq=False)
+class Range:
+    """Bus addresses ``start`` to ``end`` (exclusive). Memory without a buffer is known and cannot be reached (a ROM)."""
+
+    start: int
+    end: int
+    view: memoryview | None
+    writable: bool
+    mapping: mmap.mmap | None = None  # closed when the range goes
+
+
+class HostMemory:
+    """What the device may reach by DMA. An access may span adjacent ranges; DmaRefused names the address otherwise."""
+
+    def __init__(self) -> None:
+        self._starts: list[int] = []
+        self._ranges: dict[int, Range] = {}
+        self._last = Range(0, 0, None, False)  # where the last access hit
+
+    def read(self, address: int, length: int) -> bytes:
+        last = self._last
+        if last.start <= address and address + length <= last.end and last.view is not None:
+            at = address - last.start
+            return bytes(last.view[at : at + length])
+        return b"".join(self._pieces(address, length, writing=False))
+
+    def write(self, address: int, data: bytes | memoryview) -> None:
+        last, length = self._last, len(data)
+        if last.start <= address and address + length <= last.end and last.writable and last.view is not None:
+            at = address - last.start
+            last.view[at : at + length] = data
+            return
+        at = 0
+        for piece in self._pieces(address, length, writing=True):  # all found before the first is written
+            piece[:] = data[at : at + len(piece)]
+            at += len(piece)
+
+    def map(self, address: int, view: memoryview | None, length: int, writable: bool = True) -> None:
+        """Opens ``length`` bytes at ``address``; ValueError if they overlap what is open already, or are none."""
+        self._add(Range(address, address + length, view, writable))
+
+    def map_file(self, address: int, length: int, fd: int, offset: int, writable: bool = True) -> None:
+        """The same for a part of a file (its descriptor stays the caller's); OSError or ValueError if it cannot be mapped."""
+        slack = offset % mmap.ALLOCATIONGRANULARITY
+        access = mmap.PROT_READ | (mmap.PROT_WRITE if writable else 0)
+        mapping = mmap.mmap(fd, length + slack, prot=access, offset=offset - slack)
+        try:
+            self._add(Range(address, address + length, memoryview(mapping)[slack : slack + length], writable, mapping))
+        except ValueError:
+            mapping.close()
+            raise
+
+    def unmap(self, address: int, length: int) -> list[tuple[int, int]]:
+        """Closes every range that lies inside; returns them as (address, length). A range cut in two stays and is none."""
+        gone = [r for r in self._ranges.values() if address <= r.start and r.end <= address + length]
+        for found in gone:
+            del self._ranges[found.start]
+            self._starts.remove(found.start)
+            _release(found)
+        self._last = Range(0, 0, None, False)
+        return [(found.start, found.end - found.start) for found in sorted(gone, key=lambda r: r.start)]
+
+    def clear(self) -> None:
+        """Closes everything: the host is gone."""
+        self.unmap(0, 1 << 64)
+
+    @property
+    def ranges(self) -> list[tuple[int, int]]:
+        """(address, length) of everything open."""
+        return [(start, self._ranges[start].end - start) for start in self._starts]
+
+    def _add(self, new: Range) -> None:
+        if new.end <= new.start or new.end > 1 << 64:
+            raise ValueError(f"no bytes, or beyond the last address: {new.end - new.start:#x} at {new.start:#x}")
+        index = bisect_right(self._starts, new.start)
+        for neighbour in self._starts[max(0, index - 1) : index + 1]:
+            other = self._ranges[neighbour]
+            if other.start < new.end and new.start < other.end:
+                raise ValueError(f"{new.start:#x}..{new.end:#x} overlaps {other.start:#x}..{other.end:#x}")
+        insort(self._starts, new.start)
+        self._ranges[new.start] = new
+
+    def _pieces(self, address: int, length: int, *, writing: bool) -> list[memoryview]:
+        pieces, at, end = [], address, address + length
+        while at < end:
+            index = bisect_right(self._starts, at) - 1
+            found = self._ranges[self._starts[index]] if index >= 0 else None
+            if found is None or at >= found.end or found.view is None:
+                raise DmaRefused(at, end - at)
+            if writing and not found.writable:
+                raise DmaRefused(at, end - at, "mapped for reading only")
+            until = min(end, found.end)
+            pieces.append(found.view[at - found.start : until - found.start])
+            at, self._last = until, found
+        return pieces
+
+
+class LocalMemory(HostMemory):
+    """Memory of this process with its own arena of ``size`` bytes from ``base`` on, for a device without a guest.
+
+    With ``strict`` the device reaches only what was opened with `own`, as behind a strict IOMMU.
+    """
+
+    def __init__(self, size: int = 64 << 20, base: int = 0x1_0000_0000, *, strict: bool = False) -> None:
+        super().__init__()
+        self.base, self.size = base, size
+        self.arena = memoryview(mmap.mmap(-1, size))
+        """The arena as the host sees it, whatever the device may reach."""
+        if not strict:
+            self.map(base, self.arena, size)
+
+    def own(self, address: int, length: int, writable: bool = True) -> None:
+        """Opens a part of the arena to the device."""
+        at = address - self.base
+        self.map(address, self.arena[at : at + length], length, writable)
+
+
+def _release(found: Range) -> None:
+    if found.mapping is not None:
+        if found.view is not None:
+            found.view.release()
+        found.mapping.close()

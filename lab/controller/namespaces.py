@@ -1,0 +1,183 @@
+"""Namespaces: blocks in a raw image file, metadata behind them, and a write cache that can lose what was not flushed."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import random
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+from lab.errors import LabError
+from lab.nvme.identify import LbaFormat
+from lab.plan import Namespace as Spec
+
+CACHE_SIZE = 64 << 20
+"""Bytes that the write cache can hold back; what is older has reached the medium."""
+FORMATS = (LbaFormat.of(LBADS=9), LbaFormat.of(LBADS=12), LbaFormat.of(LBADS=9, MS=8), LbaFormat.of(LBADS=12, MS=8))
+"""The LBA formats that a namespace offers, besides its own."""
+
+_PIECE = 1 << 20
+_KEEP_SIZE, _PUNCH_HOLE = 1, 2  # fallocate(2)
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class WriteCache:
+    """Remembers what was on the medium before each block that was written and not flushed."""
+
+    def __init__(self) -> None:
+        self._before: dict[int, bytes] = {}
+        self._held = 0
+
+    def hold(self, lba: int, before: bytes) -> None:
+        """Block ``lba`` is about to change; ``before`` is what a power cut brings back."""
+        if lba in self._before:
+            return
+        self._before[lba] = before
+        self._held += len(before)
+        while self._held > CACHE_SIZE:
+            oldest = next(iter(self._before))
+            self._held -= len(self._before.pop(oldest))
+
+    def destage(self, lba: int, blocks: int) -> None:
+        """These blocks are on the medium."""
+        if blocks < len(self._before):
+            gone = [number for number in range(lba, lba + blocks) if number in self._before]
+        else:
+            gone = [number for number in self._before if lba <= number < lba + blocks]
+        for number in gone:
+            self._held -= len(self._before.pop(number))
+
+    def flush(self) -> None:
+        self._before.clear()
+        self._held = 0
+
+    def lose(self, keep: float, seed: int) -> Iterator[tuple[int, bytes]]:
+        """(block, what it holds again) for what a power cut loses; each block survives with probability ``keep``."""
+        chance = random.Random(seed)
+        lost = [(lba, before) for lba, before in self._before.items() if chance.random() >= keep]
+        self.flush()
+        yield from lost
+
+    @property
+    def dirty(self) -> int:
+        """Blocks that a power cut can lose."""
+        return len(self._before)
+
+
+class Namespace:
+    """One namespace, which several controllers may share. LabError when its image cannot be used."""
+
+    def __init__(self, spec: Spec, image: Path) -> None:
+        self.spec, self.nsid = spec, spec.nsid
+        self.image = image
+        self.block_size, self.metadata_size = spec.block_size, spec.metadata_size
+        self.extended = False  # metadata at the end of each block, else in a buffer of its own
+        self.write_protected = False
+        own = LbaFormat.of(LBADS=spec.block_size.bit_length() - 1, MS=spec.metadata_size)
+        self.formats = FORMATS if own in FORMATS else (own, *FORMATS)
+        self.format_index = self.formats.index(own)
+        self.uncorrectable: set[int] = set()
+        self.cache = WriteCache()
+        self._size = spec.blocks * spec.block_size  # of the data; metadata lie behind them
+        try:
+            self._fd = os.open(image, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            self._make_room()
+        except OSError as error:
+            raise LabError(f"the namespace's image {image} cannot be used: {error.strerror}") from error
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+    @property
+    def blocks(self) -> int:
+        """Its size in logical blocks of the format in use."""
+        return self._size // self.block_size
+
+    @property
+    def uuid(self) -> uuid.UUID | None:
+        return uuid.UUID(self.spec.uuid) if self.spec.uuid else None
+
+    @property
+    def nguid(self) -> bytes | None:
+        return uuid.UUID(self.spec.nguid).bytes if self.spec.nguid else None
+
+    @property
+    def eui64(self) -> bytes | None:
+        return self.spec.eui64.to_bytes(8, "big") if self.spec.eui64 else None
+
+    # -- blocks -----------------------------------------------------------------------------------------------------
+
+    def read(self, lba: int, blocks: int) -> bytes:
+        """The data of so many blocks, without metadata."""
+        return os.pread(self._fd, blocks * self.block_size, lba * self.block_size)
+
+    def write(self, lba: int, data: bytes, *, durable: bool) -> None:
+        """Writes whole blocks; unless ``durable`` they stay in the write cache. OSError when the host's disk is full."""
+        size = self.block_size
+        blocks = len(data) // size
+        if durable:
+            self.cache.destage(lba, blocks)
+        else:
+            before = self.read(lba, blocks)
+            for index in range(blocks):
+                self.cache.hold(lba + index, before[index * size : index * size + size])
+        os.pwrite(self._fd, data, lba * size)
+        if self.uncorrectable:
+            self.uncorrectable.difference_update(range(lba, lba + blocks))
+
+    def read_metadata(self, lba: int, blocks: int) -> bytes:
+        return os.pread(self._fd, blocks * self.metadata_size, self._size + lba * self.metadata_size)
+
+    def write_metadata(self, lba: int, data: bytes) -> None:
+        os.pwrite(self._fd, data, self._size + lba * self.metadata_size)
+
+    def deallocate(self, lba: int, blocks: int) -> None:
+        """These blocks read as zeros from now on, and that is durable."""
+        self.cache.destage(lba, blocks)
+        self.uncorrectable = {number for number in self.uncorrectable if not lba <= number < lba + blocks}
+        self._zero(lba * self.block_size, blocks * self.block_size)
+        self._zero(self._size + lba * self.metadata_size, blocks * self.metadata_size)
+
+    def bad_block(self, lba: int, blocks: int) -> int | None:
+        """The first block of the range that Write Uncorrectable has spoilt."""
+        if not self.uncorrectable:
+            return None
+        return min((number for number in self.uncorrectable if lba <= number < lba + blocks), default=None)
+
+    def format(self, index: int, extended: bool) -> None:
+        """A low-level format: another block size perhaps, and nothing in it."""
+        chosen = self.formats[index]
+        self.block_size, self.metadata_size = chosen.block_size, chosen.MS
+        self.format_index, self.extended = index, extended and bool(chosen.MS)
+        self.cache.flush()
+        self.uncorrectable.clear()
+        self._make_room()
+        self._zero(0, os.fstat(self._fd).st_size)
+
+    def cut_power(self, keep: float = 0.0, seed: int = 0) -> int:
+        """Loses what was written and not flushed; how many blocks that was."""
+        lost = 0
+        for lba, before in self.cache.lose(keep, seed):
+            os.pwrite(self._fd, before, lba * self.block_size)
+            lost += 1
+        return lost
+
+    def _make_room(self) -> None:
+        """The image is as long as its blocks and their metadata; what is missing reads as zeros."""
+        size = self._size + self.blocks * self.metadata_size
+        if os.fstat(self._fd).st_size < size:
+            os.ftruncate(self._fd, size)
+
+    def _zero(self, offset: int, length: int) -> None:
+        if not length:
+            return
+        hole = _libc.fallocate(self._fd, _PUNCH_HOLE | _KEEP_SIZE, ctypes.c_int64(offset), ctypes.c_int64(length))
+        if hole == 0:
+            return
+        if ctypes.get_errno() not in (errno.EOPNOTSUPP, errno.ENOSYS):
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), str(self.image))
+        for at in range(offset, offset + length, _PIECE):
+            os.pwrite(self._fd, bytes(min(_PIECE, offset + length - at)), at)

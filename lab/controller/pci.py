@@ -1,0 +1,160 @@
+"""PCI configuration space of the function. PCI Express Base, 7.5; PCIe Transport 1.0 for what NVMe asks of it.
+
+Every byte has a mask of the bits that a host may write. Behind vfio-user-pci QEMU itself answers for BARs, MSI and MSI-X,
+and passes the writes on as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from lab.errors import LabError
+
+SIZE = 4096
+COMMAND = 0x04
+BAR0 = 0x10
+BAR4 = 0x20
+PM, MSI, MSIX, EXPRESS = 0x40, 0x50, 0x70, 0x80
+"""Where the capabilities lie: power management, MSI, MSI-X, PCI Express."""
+
+MEMORY_SPACE, BUS_MASTER, INTX_DISABLE = 1 << 1, 1 << 2, 1 << 10
+MSI_VECTORS = 32
+MSIX_ENTRY = 16
+FLR = 1 << 15  # Device Control: Initiate Function Level Reset
+D3_HOT = 3
+
+DEFAULTS = {
+    "vendor": 0x1B36,
+    "device": 0x0010,
+    "class_code": 0x010802,
+    "revision": 2,
+    "subsystem_vendor": 0x1AF4,
+    "subsystem": 0x1100,
+}
+"""The fields of `lab.plan.Controller.pci`: the identity that QEMU's own device has."""
+
+
+class Owner(Protocol):
+    """What a configuration space tells."""
+
+    def function_reset(self) -> None:
+        """The host asked for a Function Level Reset."""
+
+    def interrupts_changed(self) -> None:
+        """MSI-X, MSI or INTx was switched on or off."""
+
+
+class ConfigSpace:
+    """The function's 4096 bytes. ``vectors`` 0 leaves INTx only; ``bar_size`` is BAR0's, in bytes."""
+
+    def __init__(
+        self, identity: Mapping[str, int], bar_size: int, vectors: int, prefetchable: bool, owner: Owner
+    ) -> None:
+        unknown = identity.keys() - DEFAULTS.keys()
+        if unknown:
+            raise LabError(f"pci has no field {sorted(unknown)[0]!r}; it has {', '.join(DEFAULTS)}")
+        self._identity = {**DEFAULTS, **identity}
+        self._bar_size, self._vectors, self._prefetchable = bar_size, vectors, prefetchable
+        self._owner = owner
+        self.reset()
+
+    @property
+    def msix_table_size(self) -> int:
+        """Bytes of BAR4: the MSI-X table, and the pending bits behind it in pages of their own; 0 without MSI-X."""
+        return 2 * self._msix_half if self._vectors else 0
+
+    @property
+    def _msix_half(self) -> int:
+        return _power_of_two(max(4096, self._vectors * MSIX_ENTRY))
+
+    @property
+    def bus_master(self) -> bool:
+        return bool(self._bytes[COMMAND] & BUS_MASTER)
+
+    @property
+    def msix(self) -> bool:
+        """MSI-X Enable."""
+        return bool(self._vectors) and bool(self._bytes[MSIX + 3] & 0x80)
+
+    @property
+    def msi(self) -> int:
+        """How many MSI vectors the host has switched on; 0 without MSI."""
+        if not self._vectors or not self._bytes[MSI + 2] & 1:
+            return 0
+        return 1 << (self._bytes[MSI + 2] >> 4 & 7)
+
+    @property
+    def intx(self) -> bool:
+        """INTx may be asserted."""
+        return not self._bytes[COMMAND + 1] & INTX_DISABLE >> 8
+
+    def read(self, offset: int, size: int) -> bytes:
+        return bytes(self._bytes[offset : offset + size])
+
+    def write(self, offset: int, data: bytes) -> None:
+        """Takes the bits that can be written; bytes beyond the end are ignored."""
+        before = self.msix, self.msi, self.intx
+        for at, value in enumerate(data[: max(0, SIZE - offset)], offset):
+            mask = self._writable[at]
+            self._bytes[at] = self._bytes[at] & ~mask | value & mask
+        control = EXPRESS + 8
+        if offset <= control + 1 < offset + len(data) and data[control + 1 - offset] & FLR >> 8:
+            self._owner.function_reset()
+        elif (self.msix, self.msi, self.intx) != before:
+            self._owner.interrupts_changed()
+
+    def reset(self) -> None:
+        """As after power-on."""
+        self._bytes, self._writable = bytearray(SIZE), bytearray(SIZE)
+        identity = self._identity
+        self._put(0x00, 2, identity["vendor"])
+        self._put(0x02, 2, identity["device"])
+        self._put(COMMAND, 2, 0, MEMORY_SPACE | BUS_MASTER | INTX_DISABLE | 1 << 6 | 1 << 8)
+        self._put(0x06, 2, 1 << 4)  # status: there is a list of capabilities
+        self._put(0x08, 4, identity["class_code"] << 8 | identity["revision"])
+        self._put(0x0C, 1, 0, 0xFF)  # cache line size: any value, no effect
+        self._put(BAR0, 8, 0b0100 | self._prefetchable << 3, -self._bar_size & ~0xF)
+        if self._vectors:
+            self._put(BAR4, 4, 0, -self.msix_table_size & ~0xF)
+        self._put(0x2C, 2, identity["subsystem_vendor"])
+        self._put(0x2E, 2, identity["subsystem"])
+        self._put(0x3C, 1, 0, 0xFF)  # interrupt line
+        self._put(0x3D, 1, 1)  # INTA#
+        self._capabilities()
+
+    def _capabilities(self) -> None:
+        chain = [PM, MSI, MSIX, EXPRESS] if self._vectors else [PM, EXPRESS]
+        self._put(0x34, 1, chain[0])
+        for here, following in zip(chain, [*chain[1:], 0], strict=True):
+            self._put(here + 1, 1, following)
+        self._put(PM, 1, 0x01)
+        self._put(PM + 2, 2, 0x0003)  # version 3
+        self._put(PM + 4, 2, 1 << 3, 0b11)  # No Soft Reset; the power state
+        if self._vectors:
+            self._put(MSI, 1, 0x05)
+            count = min(MSI_VECTORS, _power_of_two(self._vectors))
+            self._put(MSI + 2, 2, 1 << 7 | (count.bit_length() - 1) << 1, 0x71)  # 64-bit; how many; enable and how many
+            self._put(MSI + 4, 8, 0, ~0b11 & (1 << 64) - 1)
+            self._put(MSI + 12, 2, 0, 0xFFFF)
+            self._put(MSIX, 1, 0x11)
+            self._put(MSIX + 2, 2, self._vectors - 1, 0xC000)
+            self._put(MSIX + 4, 4, 4)  # table: BAR4
+            self._put(MSIX + 8, 4, self._msix_half | 4)  # pending bits: BAR4
+        self._put(EXPRESS, 1, 0x10)
+        self._put(EXPRESS + 2, 2, 0x0002)  # version 2, endpoint
+        self._put(EXPRESS + 4, 4, 1 << 28 | 1 << 15)  # FLR, role-based error reporting
+        self._put(EXPRESS + 8, 2, 0x2810, 0x7FFF)  # device control, with its defaults; FLR reads as 0
+        self._put(EXPRESS + 12, 4, 0x11)  # link: x1, 2.5 GT/s
+        self._put(EXPRESS + 16, 2, 0, 0x01FB)
+        self._put(EXPRESS + 18, 2, 0x11)
+        self._put(EXPRESS + 44, 4, 0x02)  # link capabilities 2: 2.5 GT/s
+
+    def _put(self, offset: int, size: int, value: int, writable: int = 0) -> None:
+        self._bytes[offset : offset + size] = value.to_bytes(size, "little")
+        self._writable[offset : offset + size] = (writable & (1 << 8 * size) - 1).to_bytes(size, "little")
+
+
+def _power_of_two(number: int) -> int:
+    """The smallest power of two that is no less."""
+    return 1 << (number - 1).bit_length()
