@@ -22,7 +22,8 @@ from lab.nvme.completions import Completion
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
-    """Something that happened at ``t`` (seconds, host clock). ``line`` is its line in the evidence's events.jsonl."""
+    """Something that happened at ``t`` (seconds, host clock). ``line`` is its line in the evidence's
+    events.jsonl, or minus its record's number in the controller's record."""
 
     KINDS: ClassVar[dict[str, type[Event]]] = {}
 
@@ -130,7 +131,7 @@ class PrpList(Event):
 class Dma(Event):
     """The controller moved ``length`` bytes at ``address`` of host memory for command ``cid`` of ``sqid``.
 
-    ``to_host`` tells the direction; ``digest`` is the first 16 hex digits of the bytes' SHA-256, "" if not taken.
+    ``to_host`` tells the direction; ``digest`` is `lab.stream.digest` of the bytes, "" if not taken.
     """
 
     sqid: int

@@ -2,6 +2,7 @@
 
     identity.json   first: driver, device, scenario (resolved), seed, versions; a folder with it is attributable
     events.jsonl    an event a line, as it came; order of time, not of lines (several threads write)
+    device/         CONTROLLER.rec: what the programmable controller saw, a record of `lab.stream` for each
     answers/        the bytes that the driver returned
     namespaces/     the backing images as the scenario left them: CONTROLLER-NSID.img, raw
     console.log  qemu.log  trace.log   what guest and QEMU said, where there was one
@@ -10,6 +11,7 @@
 
 from __future__ import annotations
 
+import heapq
 import json
 import threading
 import time
@@ -22,6 +24,7 @@ from typing import Any, Literal
 from lab.errors import LabError
 from lab.events import ActionEnded, ActionStarted, Event, FaultInjected, Panicked, Plugged, from_json, to_json
 from lab.plan import Scenario
+from lab.stream import read_stream
 
 FORMAT = 1
 
@@ -50,7 +53,7 @@ class EvidenceWriter:
         self._began = time.time()
         with _writing(folder):
             folder.mkdir(parents=True, exist_ok=False)
-            for name in ("answers", "namespaces"):
+            for name in ("answers", "namespaces", "device"):
                 (folder / name).mkdir()
             _write(folder / "identity.json", {"format": FORMAT, "started": self._began, **identity})
             self._events = (folder / "events.jsonl").open("w", encoding="utf-8", buffering=1 << 16)
@@ -123,7 +126,17 @@ class Evidence:
             raise LabError(f"{path}: not an end marker: {error}") from error
 
     def events(self) -> Iterator[Event]:
-        """All events in the order of time. A last line that was cut off is left out if the end marker is missing too."""
+        """All events in the order of time. A last line or record that was cut off is left out if the end marker is missing too.
+
+        The controllers' records come one event at a time, however long they are.
+        """
+        records = sorted((self.folder / "device").glob("*.rec"))
+        complete = self.end is not None
+        streams = [read_stream(path, complete=complete) for path in records]
+        yield from heapq.merge(self._lines(), *streams, key=lambda event: event.t)
+
+    def _lines(self) -> list[Event]:
+        """The events of events.jsonl."""
         path = self.folder / "events.jsonl"
         found: list[Event] = []
         with path.open(encoding="utf-8") as lines:
@@ -135,7 +148,7 @@ class Evidence:
                         break
                     raise LabError(f"{path}:{number}: not an event ({error}): {text[:120]!r}") from error
         found.sort(key=lambda event: event.t)
-        yield from found
+        return found
 
     def answer_bytes(self, answer: Mapping[str, Any]) -> bytes | None:
         """The bytes that an answer's ``data`` names; None if it has none."""
