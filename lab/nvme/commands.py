@@ -261,7 +261,7 @@ class AsyncEventRequest(Command, queue="admin", opcode=0x0C):
 
 
 class NamespaceManagement(Command, queue="admin", opcode=0x0D):
-    """Namespace Management. Base 2.0, 5.23? The created namespace's id is the completion's dword 0."""
+    """Namespace Management. Base 2.0, 5.23 The created namespace's id is the completion's dword 0."""
 
     SEL = Bits(3, 0, dword=10)  # 0 create, 1 delete
     CSI = Bits(31, 24, dword=11)
@@ -297,7 +297,7 @@ class DeviceSelfTest(Command, queue="admin", opcode=0x14):
 
 
 class NamespaceAttachment(Command, queue="admin", opcode=0x15):
-    """Namespace Attachment. Base 2.0, 5.22? The data is a controller list."""
+    """Namespace Attachment. Base 2.0, 5.22 The data is a controller list."""
 
     SEL = Bits(3, 0, dword=10)  # 0 attach, 1 detach
 
@@ -403,7 +403,7 @@ class _Security(Command):
 
 
 class SecuritySend(_Security, queue="admin", opcode=0x81):
-    """Security Send. Base 2.0, 5.26?"""
+    """Security Send. Base 2.0, 5.26"""
 
     TL = U32(44)  # bytes to send
 
@@ -413,7 +413,7 @@ class SecuritySend(_Security, queue="admin", opcode=0x81):
 
 
 class SecurityReceive(_Security, queue="admin", opcode=0x82):
-    """Security Receive. Base 2.0, 5.25?"""
+    """Security Receive. Base 2.0, 5.25"""
 
     AL = U32(44)  # bytes that there is room for
 
@@ -423,7 +423,7 @@ class SecurityReceive(_Security, queue="admin", opcode=0x82):
 
 
 class Sanitize(Command, queue="admin", opcode=0x84):
-    """Sanitize. Base 2.0, 5.24?"""
+    """Sanitize. Base 2.0, 5.24"""
 
     SANACT = Bits(2, 0, dword=10)  # 1 exit failure, 2 block erase, 3 overwrite, 4 crypto erase
     AUSE = Bits(3, dword=10)
@@ -434,7 +434,7 @@ class Sanitize(Command, queue="admin", opcode=0x84):
 
 
 class GetLbaStatus(Command, queue="admin", opcode=0x86):
-    """Get LBA Status. NVM Command Set 1.0, 4.2.1?"""
+    """Get LBA Status. NVM Command Set 1.0, 4.2.1"""
 
     SLBA = U64(40)
     MNDW = U32(48)  # dwords, 0's based
@@ -479,7 +479,7 @@ class _Protected(LbaCommand):
 
 
 class Write(_Protected, queue="io", opcode=0x01):
-    """Write. NVM Command Set 1.0, 3.2.6?"""
+    """Write. NVM Command Set 1.0, 3.2.6"""
 
     DTYPE = Bits(23, 20, dword=12)
     DSM = Bits(7, 0, dword=13)
@@ -487,24 +487,24 @@ class Write(_Protected, queue="io", opcode=0x01):
 
 
 class Read(_Protected, queue="io", opcode=0x02):
-    """Read. NVM Command Set 1.0, 3.2.4?"""
+    """Read. NVM Command Set 1.0, 3.2.4"""
 
     DSM = Bits(7, 0, dword=13)
 
 
 class WriteUncorrectable(LbaCommand, queue="io", opcode=0x04):
-    """Write Uncorrectable. NVM Command Set 1.0, 3.2.7?"""
+    """Write Uncorrectable. NVM Command Set 1.0, 3.2.7"""
 
     DTYPE = Bits(23, 20, dword=12)
     DSPEC = Bits(31, 16, dword=13)
 
 
 class Compare(_Protected, queue="io", opcode=0x05):
-    """Compare. NVM Command Set 1.0, 3.2.1?"""
+    """Compare. NVM Command Set 1.0, 3.2.1"""
 
 
 class WriteZeroes(_Protected, queue="io", opcode=0x08):
-    """Write Zeroes. NVM Command Set 1.0, 3.2.8?"""
+    """Write Zeroes. NVM Command Set 1.0, 3.2.8"""
 
     DTYPE = Bits(23, 20, dword=12)
     DEAC = Bits(25, dword=12)  # deallocate
@@ -512,7 +512,7 @@ class WriteZeroes(_Protected, queue="io", opcode=0x08):
 
 
 class DatasetManagement(Command, queue="io", opcode=0x09):
-    """Dataset Management. NVM Command Set 1.0, 3.2.3? The data is NR+1 ranges (`lab.nvme.ranges`)."""
+    """Dataset Management. NVM Command Set 1.0, 3.2.3 The data is NR+1 ranges (`lab.nvme.ranges`)."""
 
     NR = Bits(7, 0, dword=10)  # 0's based
     IDR = Bits(0, dword=11)  # integral dataset for read
@@ -530,7 +530,7 @@ class DatasetManagement(Command, queue="io", opcode=0x09):
 
 
 class Verify(_Protected, queue="io", opcode=0x0C):
-    """Verify. NVM Command Set 1.0, 3.2.5?"""
+    """Verify. NVM Command Set 1.0, 3.2.5"""
 
 
 class ReservationRegister(Command, queue="io", opcode=0x0D):
@@ -581,7 +581,7 @@ class ReservationRelease(Command, queue="io", opcode=0x15):
 
 
 class Copy(Command, queue="io", opcode=0x19):
-    """Copy. NVM Command Set 1.0, 3.2.2? The data is NR+1 source ranges (`lab.nvme.ranges`)."""
+    """Copy. NVM Command Set 1.0, 3.2.2 The data is NR+1 source ranges (`lab.nvme.ranges`)."""
 
     TAGS_UPPER = Bits(47, 0, dword=2)
     SDLBA = U64(40)  # first logical block of the destination

@@ -446,7 +446,7 @@ class Nsattr(Register, size=1):
 
 
 class LbaFormat(Structure, size=4):
-    """LBA Format. NVM Command Set 1.0, 4.1.5.1?"""
+    """LBA Format. NVM Command Set 1.0, 4.1.5.1"""
 
     MS = U16(0)  # bytes of metadata per block
     LBADS = U8(2)  # block size as a power of two; 0 means no such format
@@ -459,7 +459,7 @@ class LbaFormat(Structure, size=4):
 
 
 class IdentifyNamespace(Structure, size=SIZE):
-    """Identify Namespace of the NVM command set, CNS 00h. NVM Command Set 1.0, 4.1.5.1?"""
+    """Identify Namespace of the NVM command set, CNS 00h. NVM Command Set 1.0, 4.1.5.1"""
 
     NSZE = U64(0)  # blocks
     NCAP = U64(8)  # blocks
@@ -523,7 +523,7 @@ class IdentifyNamespace(Structure, size=SIZE):
 
 
 class NamespaceManagementData(Structure, size=SIZE):
-    """What the host tells Namespace Management to create. Base 2.0, 5.23? "Host Software Specified Fields"."""
+    """What the host tells Namespace Management to create. Base 2.0, 5.23 "Host Software Specified Fields"."""
 
     NSZE = U64(0)
     NCAP = U64(8)
@@ -789,6 +789,6 @@ class CommandSets(Register, size=8):
 
 
 class IoCommandSets(Structure, size=SIZE):
-    """Identify I/O Command Set, CNS 1Ch: the combinations that feature 19h can choose."""
+    """Identify I/O Command Set, CNS 1Ch, Base 2.0, 5.17.2.21: the combinations that feature 19h can choose."""
 
     COMBINATION = Array(0, 512, CommandSets)

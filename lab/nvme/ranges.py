@@ -1,4 +1,4 @@
-"""Ranges of logical blocks that commands carry as data. NVM Command Set 1.0, 3.2.2? "Copy", 3.2.3? "Dataset Management"."""
+"""Ranges of logical blocks that commands carry as data. NVM Command Set 1.0, 3.2.2 "Copy", 3.2.3 "Dataset Management"."""
 
 from __future__ import annotations
 

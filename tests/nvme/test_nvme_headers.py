@@ -421,6 +421,8 @@ ENUMS: dict[type[IntEnum], tuple[str, str, Names]] = {
             "CAPACITY_CONFIGURATIONS": "SUPPORTED_CAP_CONFIG_LIST",
             "FEATURES_SUPPORTED": "FID_SUPPORTED_EFFECTS",
             "NVME_MI_COMMANDS_SUPPORTED": "MI_CMD_SUPPORTED_EFFECTS",
+            "LOCKDOWN": None,
+            "ROTATIONAL_MEDIA": None,
             "DISCOVERY": "DISCOVER",
             "RESERVATION_NOTIFICATION": "RESERVATION",
             "SANITIZE_STATUS": "SANITIZE",
