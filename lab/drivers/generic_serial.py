@@ -46,7 +46,9 @@ class GenericSerial:
         self.actions = frozenset(manifest.actions)
         self.panics: tuple[str, ...] = (f"(?m-s:{boot.dead})",) if boot.dead else ()
         named = {"kernel": boot.kernel, "initrd": boot.initrd, "firmware": boot.firmware}
-        self.files: Mapping[str, Path] = {key: _file(manifest, toolchain, f"boot.{key}", name) for key, name in named.items() if name}
+        self.files: Mapping[str, Path] = {
+            key: _file(manifest, toolchain, f"boot.{key}", name) for key, name in named.items() if name
+        }
         self._manifest = manifest
 
     def guest(self, scenario: Scenario) -> GuestSpec:

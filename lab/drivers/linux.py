@@ -53,6 +53,7 @@ class Linux:
         self._guest = toolchain.linux
         self._modules = [_module(manifest, toolchain.linux, name) for name in manifest.push.modules]
         pushed = {f"modules/{path.name}": path for path in self._modules}
+        self._load_order = self._ordered()
         others = {destination: own_file(manifest, "push.files", name) for destination, name in manifest.push.files.items()}
         self.files: Mapping[str, Path] = {**pushed, **others}
 
@@ -90,9 +91,9 @@ class Linux:
         except BaseException:
             ssh.close()
             raise
-        return LinuxSession(ssh, scenario, self._load_order())
+        return LinuxSession(ssh, scenario, self._load_order)
 
-    def _load_order(self) -> list[tuple[str, str]]:
+    def _ordered(self) -> list[tuple[str, str]]:
         """(file in the guest, parameters) of every module."""
         parameters = {_plain(name): text for name, text in self._manifest.push.parameters.items()}
         loaded = {_plain(path.stem) for path in self._modules}

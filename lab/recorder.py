@@ -1,0 +1,295 @@
+"""Manifest × scenario × device → evidence: the only part that touches the world. It asks and writes down; it never judges.
+
+What ends a recording, and how its end marker reads:
+
+- all actions asked: ``complete``, whatever the driver answered;
+- the guest's own last words once the driver was in place: ``panic``, at once;
+- anything else that went wrong, QEMU's death and a panic before the driver was loaded included: ``lab-error``;
+- Ctrl-C, or the death of the lab: no end marker.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, replace
+from hashlib import sha256
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from lab import content
+from lab.deadline import Deadline
+from lab.device.qemu import Place, QemuDevice
+from lab.drivers import Adapter, Session, adapter
+from lab.drivers.base import target
+from lab.errors import GuestPanic, LabError, Timeout
+from lab.events import ActionEnded, ActionStarted, Panicked, Plugged
+from lab.evidence import EvidenceWriter
+from lab.guest.accelerator import Accelerator, accelerator
+from lab.guest.arguments import MIB, GuestSpec
+from lab.guest.folder import run_folder
+from lab.guest.machine import Machine
+from lab.guest.memory import GuestMemory
+from lab.manifest import DriverManifest
+from lab.plan import Action, Answer, DeviceKind, Scenario
+from lab.toolchain import Qemu, Toolchain
+from lab.trace.declarations import Declarations
+from lab.trace.reader import TraceReader
+from lab.trace.translator import EVENTS, Translator
+
+SCENARIO_SECONDS = 300.0
+"""For all of a scenario, from QEMU's start to the last answer."""
+PLUG_SECONDS = 30.0
+"""Until the guest has noticed a hot plug, or has let go of what is unplugged."""
+DRAIN_SECONDS = 30.0
+"""From QEMU's end until the last line of its trace has been translated."""
+FIRST_SLOT = "4"
+"""PCI device number (hexadecimal) of the first controller that is there at start, unless the manifest says otherwise."""
+SHARED_MEMORY = Path("/dev/shm")
+BY_THE_LAB = frozenset({"plug", "unplug", "fault"})
+"""Actions that are done to the device, not asked of the driver."""
+
+
+def record(
+    manifest: DriverManifest,
+    scenario: Scenario,
+    device: DeviceKind,
+    folder: Path,
+    *,
+    toolchain: Toolchain,
+    identity: Mapping[str, Any] | None = None,
+) -> Path:
+    """Records one scenario on one driver and device into a new evidence folder, and returns it.
+
+    The lab's failures end up in the end marker. What is raised instead: UsageError for a manifest that cannot be used, before
+    anything is written, and LabError where the evidence itself cannot be written. ``identity`` adds to identity.json.
+    """
+    qemu = toolchain.qemu
+    if qemu is None:
+        raise LabError("no QEMU was prepared", remedy="ask the toolchain for qemu (lab.drivers.wants)")
+    driver = adapter(manifest, toolchain)
+    chosen = accelerator(qemu.command, qemu.env)
+    evidence = EvidenceWriter(folder, {**_identity(manifest, driver, scenario, device, toolchain, chosen), **(identity or {})})
+    recording = _Recording(driver, manifest, scenario, evidence, qemu, chosen)
+    try:
+        recording.run(device)
+    except GuestPanic as panic:
+        if recording.driver_in_place:
+            evidence.record(Panicked(t=time.time(), text=recording.last_words or panic.what))
+            evidence.close("panic", panic.what)
+        else:
+            evidence.close("lab-error", f"before the driver was loaded: {panic}")
+    except LabError as error:
+        evidence.close("lab-error", str(error))
+    else:
+        evidence.close("complete")
+    return folder
+
+
+class _Recording:
+    """One recording, while it lasts."""
+
+    def __init__(
+        self,
+        driver: Adapter,
+        manifest: DriverManifest,
+        scenario: Scenario,
+        evidence: EvidenceWriter,
+        qemu: Qemu,
+        chosen: Accelerator,
+    ) -> None:
+        self._driver = driver
+        self._manifest = manifest
+        self._scenario = scenario
+        self._evidence = evidence
+        self._qemu = qemu
+        self._accelerator = chosen
+        self.driver_in_place = not driver.hotplug  # a firmware's driver is there from the start
+        self.last_words = ""
+
+    def run(self, kind: DeviceKind) -> None:
+        """All of it; when this returns or raises, nothing that was started is left."""
+        if kind != "qemu":
+            raise LabError("the programmable controller cannot be recorded yet", remedy="use --device qemu")
+        if self._scenario.faults:
+            raise LabError("QEMU's own device serves no faults", remedy="use --device lab")
+        device = QemuDevice(self._scenario.device, self._evidence.folder / "namespaces", self._qemu.version)
+        device.create_images(self._scenario.seed)
+        deadline = Deadline(SCENARIO_SECONDS)
+        with self._guest(device) as machine, ExitStack() as cleanup:
+            session = self._driver.open(machine, self._scenario, deadline)
+            cleanup.callback(session.close)
+            if self._driver.hotplug and not self._plugs_itself():
+                self._plug(device, machine, session)
+            for number, action in enumerate(self._scenario.actions):
+                if deadline.expired:
+                    raise Timeout(f"the {deadline.seconds:g} s of the scenario are over before action {number}, {action.name}")
+                self._ask(number, action, device, machine, session, deadline)
+            machine.check("the end of the scenario")
+
+    @contextmanager
+    def _guest(self, device: QemuDevice) -> Iterator[Machine]:
+        """The running guest. At the end QEMU quits first; then its trace is read to the end."""
+        spec = self._driver.guest(self._scenario)
+        if spec is None:
+            raise LabError(f"the adapter {self._manifest.adapter!r} needs no guest, and QEMU's device needs one")
+        if self._qemu.trace_events is None:
+            raise LabError(
+                "the declarations of QEMU's trace events (trace-events-all) were not found", remedy="install qemu-system-data"
+            )
+        declarations = Declarations.load(self._qemu.trace_events, EVENTS)
+        with run_folder(_memory_root(spec.memory)) as folder, ExitStack() as cleanup:
+            spec = self._with_device(replace(spec, memory_file=folder / "memory", trace=EVENTS), device)
+            translator = Translator([controller.id for controller in self._scenario.device.controllers])
+            trace = TraceReader(declarations, translator, self._evidence)
+            cleanup.enter_context(trace)
+            machine = Machine(
+                self._qemu.command, self._qemu.env, spec, self._accelerator.name,
+                console_log=self._evidence.folder / "console.log", panics=self._driver.panics, trace=trace.write_end,
+            )  # fmt: skip
+            try:
+                with machine:
+                    trace.started()
+                    memory = cleanup.enter_context(GuestMemory(folder / "memory", spec.memory))
+                    translator.memory = memory
+                    try:
+                        yield machine
+                    finally:
+                        self.last_words = machine.console.panic or ""
+                        shutil.copyfile(machine.folder / "stderr", self._evidence.folder / "qemu.log")
+            finally:
+                trace.close(Deadline(DRAIN_SECONDS))
+
+    def _with_device(self, spec: GuestSpec, device: QemuDevice) -> GuestSpec:
+        """With the device that is there at start, or with what of it cannot be plugged later."""
+        if self._driver.hotplug:
+            return replace(spec, devices=(*spec.devices, *device.subsystems))
+        first = int(self._manifest.boot.nvme_address or FIRST_SLOT, 16)
+        places: list[Place] = [{"addr": f"{first + n:#x}"} for n in range(len(self._scenario.device.controllers))]
+        self._note_plugged(True)
+        return replace(
+            spec,
+            blockdevs=(*spec.blockdevs, *device.blockdevs),
+            devices=(*spec.devices, *device.subsystems, *device.devices(places)),
+        )
+
+    def _ask(
+        self, number: int, action: Action, device: QemuDevice, machine: Machine, session: Session, deadline: Deadline
+    ) -> None:
+        self._evidence.record(ActionStarted(t=time.time(), number=number, action=action.name, arguments=action.arguments))
+        self.driver_in_place |= action.name == "load"
+        if action.name in BY_THE_LAB:
+            answer = self._do(action, device, machine, session)
+        elif action.name not in self._driver.actions:
+            answer = Answer("unsupported")
+        else:
+            seconds = min(self._driver.seconds(action.name), deadline.remaining())
+            answer = session.perform(action, self._data(action), Deadline(seconds))
+        said: dict[str, Any] = {"status": answer.status, **answer.fields}
+        if answer.data is not None:
+            said["data"] = self._evidence.keep_answer(number, answer.data)
+        self._evidence.record(ActionEnded(t=time.time(), number=number, action=action.name, answer=said))
+
+    def _do(self, action: Action, device: QemuDevice, machine: Machine, session: Session) -> Answer:
+        """An action of the lab itself."""
+        if action.name == "fault":
+            raise LabError(f"QEMU's own device has no fault {action.arguments.get('name')!r}", remedy="use --device lab")
+        if not self._driver.hotplug:
+            return Answer("unsupported")
+        if action.name == "plug":
+            self._plug(device, machine, session)
+        else:
+            deadline = Deadline(PLUG_SECONDS)
+            device.unplug(machine, deadline)
+            self._note_plugged(False)
+            session.plugged(0, deadline)
+        return Answer()
+
+    def _plug(self, device: QemuDevice, machine: Machine, session: Session) -> None:
+        places: list[Place] = [{"bus": f"rp{n}"} for n in range(len(self._scenario.device.controllers))]
+        self._note_plugged(True)
+        device.plug(machine, places)
+        session.plugged(len(places), Deadline(PLUG_SECONDS))
+
+    def _plugs_itself(self) -> bool:
+        """Does the scenario begin without a device?"""
+        return next((a.name for a in self._scenario.actions if a.name in ("plug", "unplug")), "") == "plug"
+
+    def _note_plugged(self, present: bool) -> None:
+        for controller in self._scenario.device.controllers:
+            self._evidence.record(Plugged(t=time.time(), controller=controller.id, present=present))
+
+    def _data(self, action: Action) -> bytes | None:
+        """The bytes that ``fill`` stands for."""
+        if "fill" not in action.arguments or (found := target(self._scenario, action)) is None:
+            return None
+        asked = action.arguments
+        return content.blocks(asked["fill"], asked["nsid"], asked["lba"], asked["blocks"], found.namespace.block_size)
+
+
+def _memory_root(memory: int) -> Path | None:
+    """Where the file with ``memory`` MiB of RAM is best kept: in memory, if all of it fits; else among the other run folders.
+
+    QEMU would be killed by SIGBUS, minutes later, where a small /dev/shm has no room for a page that the guest touches.
+    """
+    try:
+        status = os.statvfs(SHARED_MEMORY)
+    except OSError:
+        return None
+    roomy = status.f_bavail * status.f_frsize > 2 * memory * MIB and os.access(SHARED_MEMORY, os.W_OK)
+    return SHARED_MEMORY / f"nvme-lab-{os.getuid()}" if roomy else None
+
+
+def _identity(
+    manifest: DriverManifest,
+    driver: Adapter,
+    scenario: Scenario,
+    device: DeviceKind,
+    toolchain: Toolchain,
+    chosen: Accelerator,
+) -> dict[str, Any]:
+    """All that tells this recording from another one."""
+    assert toolchain.qemu is not None
+    text = manifest.model_dump_json(exclude={"path"})
+    return {
+        "driver": {
+            "name": manifest.name,
+            "adapter": manifest.adapter,
+            "manifest": sha256(text.encode()).hexdigest(),
+            "files": {name: sha256(path.read_bytes()).hexdigest() for name, path in sorted(driver.files.items())},
+            "actions": sorted(driver.actions),
+            "stages": manifest.stages,
+            "stops": manifest.stops,
+            "known": [known.model_dump() for known in manifest.known],
+        },
+        "device": device,
+        "scenario": scenario.to_json(),
+        "seed": scenario.seed,
+        "accelerator": asdict(chosen),
+        "qemu": {
+            "version": ".".join(map(str, toolchain.qemu.version)),
+            "origin": toolchain.qemu.origin,
+            "sha256": toolchain.qemu.sha256,
+        },
+        "versions": toolchain.versions,
+        "host": {
+            "system": platform.system(),
+            "release": platform.release(),
+            "machine": platform.machine(),
+            "cpus": os.cpu_count(),
+            "python": platform.python_version(),
+        },
+        "lab": _lab_version(),
+    }
+
+
+def _lab_version() -> str:
+    try:
+        return version("nvme-lab")
+    except PackageNotFoundError:  # run from a checkout that was never installed
+        return "unknown"
