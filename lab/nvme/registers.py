@@ -124,7 +124,113 @@ class CMBSZ(Register, offset=0x3C):
     SZ = Bits(31, 12)
 
 
+class BPINFO(Register, offset=0x40):
+    """Boot Partition Information. Base 2.0, 3.1.3.13?"""
+
+    BPSZ = Bits(14, 0)  # 128 KiB
+    BRS = Bits(25, 24)
+    ABPID = Bits(31)
+
+
+class BPRSEL(Register, offset=0x44):
+    """Boot Partition Read Select. Base 2.0, 3.1.3.14?"""
+
+    BPRSZ = Bits(9, 0)  # 4 KiB
+    BPROF = Bits(29, 10)  # 4 KiB
+    BPID = Bits(31)
+
+
+class BPMBL(Register, offset=0x48, size=8):
+    """Boot Partition Memory Buffer Location. Base 2.0, 3.1.3.15?"""
+
+    BMBBA = Bits(63, 12)
+
+
+class CMBMSC(Register, offset=0x50, size=8):
+    """Controller Memory Buffer Memory Space Control. Base 2.0, 3.1.3.16?"""
+
+    CRE = Bits(0)
+    CMSE = Bits(1)
+    CBA = Bits(63, 12)
+
+
+class CMBSTS(Register, offset=0x58):
+    """Controller Memory Buffer Status. Base 2.0, 3.1.3.17?"""
+
+    CBAI = Bits(0)
+
+
+class CRTO(Register, offset=0x68):
+    """Controller Ready Timeouts, in 500 ms. Base 2.0, 3.1.3.20?"""
+
+    CRWMT = Bits(15, 0)  # with media
+    CRIMT = Bits(31, 16)  # independent of media
+
+
+class PMRCAP(Register, offset=0xE00):
+    """Persistent Memory Region Capabilities. Base 2.0, 3.1.3? as those after it."""
+
+    RDS = Bits(3)
+    WDS = Bits(4)
+    BIR = Bits(7, 5)
+    PMRTU = Bits(9, 8)
+    PMRWBM = Bits(13, 10)
+    PMRTO = Bits(23, 16)
+    CMSS = Bits(24)
+
+
+class PMRCTL(Register, offset=0xE04):
+    """Persistent Memory Region Control."""
+
+    EN = Bits(0)
+
+
+class PMRSTS(Register, offset=0xE08):
+    """Persistent Memory Region Status."""
+
+    ERR = Bits(7, 0)
+    NRDY = Bits(8)
+    HSTS = Bits(11, 9)
+    CBAI = Bits(12)
+
+
+class PMREBS(Register, offset=0xE0C):
+    """Persistent Memory Region Elasticity Buffer Size."""
+
+    PMRSZU = Bits(3, 0)
+    RBB = Bits(4)
+    PMRWBZ = Bits(31, 8)
+
+
+class PMRSWTP(Register, offset=0xE10):
+    """Persistent Memory Region Sustained Write Throughput."""
+
+    PMRSWTU = Bits(3, 0)
+    PMRSWTV = Bits(31, 8)
+
+
+class PMRMSCL(Register, offset=0xE14):
+    """Persistent Memory Region Memory Space Control Lower."""
+
+    CMSE = Bits(1)
+    CBA = Bits(31, 12)
+
+
+class PMRMSCU(Register, offset=0xE18):
+    """Persistent Memory Region Memory Space Control Upper."""
+
+    CBA = Bits(31, 0)
+
+
 REGISTERS: tuple[type[Register], ...] = (CAP, VS, INTMS, INTMC, CC, CSTS, NSSR, AQA, ASQ, ACQ, CMBLOC, CMBSZ)
+"""Those that every controller has, and the Controller Memory Buffer's."""
+
+OPTIONAL: tuple[type[Register], ...] = (
+    *(BPINFO, BPRSEL, BPMBL, CMBMSC, CMBSTS, CRTO),
+    *(PMRCAP, PMRCTL, PMRSTS, PMREBS, PMRSWTP, PMRMSCL, PMRMSCU),
+)
+"""Those of boot partitions, ready timeouts and the memory regions: reserved where CAP does not announce them."""
+
 BY_OFFSET = {register.OFFSET: register for register in REGISTERS}
 
 READ_ONLY = frozenset({CAP, VS, CMBLOC, CMBSZ})
@@ -135,7 +241,7 @@ DOORBELLS = 0x1000
 
 
 def register_at(offset: int) -> type[Register] | None:
-    """The register that byte ``offset`` of BAR0 lies in, or None."""
+    """The register that byte ``offset`` of BAR0 lies in, or None; `OPTIONAL` ones are not looked at."""
     for register in REGISTERS:
         if register.OFFSET <= offset < register.OFFSET + register.SIZE:
             return register

@@ -349,6 +349,16 @@ SHIFTED: dict[type[Register], tuple[str, Names]] = {
     registers.AQA: ("NVME_AQA_", {}),
     registers.CMBLOC: ("NVME_CMBLOC_", {"CDPMLS": "CDPLMS"}),
     registers.CMBSZ: ("NVME_CMBSZ_", {}),
+    registers.BPINFO: ("NVME_BPINFO_", {}),
+    registers.BPRSEL: ("NVME_BPRSEL_", {"BPROF": None}),  # 12 bits there; Base 2.0 has 20
+    registers.CMBMSC: ("NVME_CMBMSC_", {"CBA": None}),  # no constant expression
+    registers.CMBSTS: ("NVME_CMBSTS_", {}),
+    registers.CRTO: ("NVME_CRTO_", {"CRWMT": None, "CRIMT": None}),  # their masks are not shifted down
+    registers.PMRCAP: ("NVME_PMRCAP_", {"PMRWBM": "PMRWMB"}),
+    registers.PMRCTL: ("NVME_PMRCTL_", {}),
+    registers.PMRSTS: ("NVME_PMRSTS_", {}),
+    registers.PMREBS: ("NVME_PMREBS_", {}),
+    registers.PMRSWTP: ("NVME_PMRSWTP_", {}),
     features.Arbitration: ("NVME_FEAT_ARBITRATION_", {"AB": "BURST"}),
     features.PowerManagement: ("NVME_FEAT_PWRMGMT_", {}),
     features.LbaRangeType: ("NVME_FEAT_LBAR_", {"NUM": "NR"}),
@@ -644,7 +654,7 @@ def number_assertions() -> Iterator[tuple[str, str]]:
                 yield f"{prefix}{rest} == {entry.value}", f"{kind.__name__}.{entry.name}"
     for theirs, command in OPCODES.items():
         yield f"{theirs} == {command.OPCODE}", command.__name__
-    for register in registers.REGISTERS:
+    for register in registers.REGISTERS + registers.OPTIONAL:
         yield f"NVME_REG_{register.__name__} == {register.OFFSET}", register.__name__
 
 
