@@ -103,6 +103,7 @@ class Words(Reading):
 
     command: str | tuple[str, ...]
     hexdump: Literal["", "u-boot", "xxd"] = ""
+    memory: bool = False  # instead: the lab itself puts and takes the data at `{address}` of the guest's physical memory
     fill: str = ""  # how one word of a write's data is put into memory, `{address}` and `{word}` given
     word: Literal[1, 2, 4, 8] = 4  # its size in bytes, little-endian
     line: Annotated[int, Field(ge=0)] = 0  # characters: so long a line of several fills, joined by ";", may be

@@ -6,7 +6,7 @@ import re
 import string
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, Literal
 
 from lab.deadline import Deadline
 from lab.drivers import reading
@@ -30,6 +30,7 @@ ARGUMENTS: Mapping[str, frozenset[str]] = {
     "raw": OF_A_NAMESPACE | {"queue", "command"}, "load-mix": frozenset({"jobs", "depth", "operations", "seed"}),
     "get-feature": frozenset({"feature"}), "set-feature": frozenset({"feature", "value"}),
 }  # fmt: skip
+POISON = b"\x5a"
 _TOOLCHAIN = re.compile(r"\{(.+)\}")
 
 
@@ -89,6 +90,7 @@ class SerialSession:
         self._manifest = manifest
         self._scenario = scenario
         self._ready = ready
+        self._memory = _Memory(machine)
         self._busy = ""  # the command that has not come back to the prompt
 
     def plugged(self, controllers: int, deadline: Deadline) -> None:
@@ -112,9 +114,12 @@ class SerialSession:
         status = reading.status(words, output)
         if status != "success":
             return Answer(status, {"log": output.strip()})
+        values = self._values(action)
+        if words.memory and action.name == "read":
+            return Answer(data=self._memory.read(values["address"], values["bytes"]))
         if words.hexdump:
             data = reading.dumped(words.hexdump, output)
-            expected = self._values(action).get("bytes", len(data))
+            expected = values.get("bytes", len(data))
             if len(data) != expected:
                 return Answer({"words": f"the hex dump has {len(data)} of {expected} bytes"}, {"log": output.strip()})
             return Answer(data=data)
@@ -123,7 +128,9 @@ class SerialSession:
 
     def _lines(self, words: Words, action: Action, data: bytes | None) -> Iterator[str]:
         values = self._values(action)
-        if words.fill and data is not None:
+        if words.memory:  # a read that does nothing must not show an earlier one's bytes
+            self._memory.write(values["address"], data or POISON * values["bytes"])
+        elif words.fill and data is not None:
             yield from filled(words, values["address"], data)
         commands = [words.command] if isinstance(words.command, str) else words.command
         for command in commands:
@@ -149,6 +156,28 @@ class SerialSession:
         seen = self._console.expect(self._ready, deadline, f"the prompt after {line[:80]!r}")
         self._busy = ""
         return reading.without_echo(plain(seen.before), line)
+
+
+class _Memory:
+    """The guest's memory as physical addresses, by the file that QEMU shares; below the hole for devices they are offsets."""
+
+    def __init__(self, machine: Machine) -> None:
+        self._file = machine.spec.memory_file
+
+    def read(self, address: int, length: int) -> bytes:
+        with self._opened("rb") as memory:
+            memory.seek(address)
+            return memory.read(length)
+
+    def write(self, address: int, data: bytes) -> None:
+        with self._opened("r+b") as memory:
+            memory.seek(address)
+            memory.write(data)
+
+    def _opened(self, mode: Literal["rb", "r+b"]) -> BinaryIO:
+        if self._file is None:
+            raise LabError("the manifest wants data by the guest's memory, and this guest does not share it")
+        return self._file.open(mode)
 
 
 def filled(words: Words, address: int, data: bytes) -> Iterator[str]:
