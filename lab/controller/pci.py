@@ -69,6 +69,11 @@ class ConfigSpace:
         return _power_of_two(max(4096, self._vectors * MSIX_ENTRY))
 
     @property
+    def msi_limit(self) -> int:
+        """How many MSI vectors there are."""
+        return min(MSI_VECTORS, _power_of_two(self._vectors)) if self._vectors else 0
+
+    @property
     def bus_master(self) -> bool:
         return bool(self._bytes[COMMAND] & BUS_MASTER)
 
@@ -133,8 +138,8 @@ class ConfigSpace:
         self._put(PM + 4, 2, 1 << 3, 0b11)  # No Soft Reset; the power state
         if self._vectors:
             self._put(MSI, 1, 0x05)
-            count = min(MSI_VECTORS, _power_of_two(self._vectors))
-            self._put(MSI + 2, 2, 1 << 7 | (count.bit_length() - 1) << 1, 0x71)  # 64-bit; how many; enable and how many
+            capable = self.msi_limit.bit_length() - 1  # a power of two
+            self._put(MSI + 2, 2, 1 << 7 | capable << 1, 0x71)  # 64-bit addresses; writable: enable, and how many
             self._put(MSI + 4, 8, 0, ~0b11 & (1 << 64) - 1)
             self._put(MSI + 12, 2, 0, 0xFFFF)
             self._put(MSIX, 1, 0x11)

@@ -1,0 +1,284 @@
+"""One vfio-user client on one controller: what its messages do. Everything of it ends with the connection."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+
+from lab.controller.controller import Controller
+from lab.controller.vfio_user import (
+    ACCESS,
+    HEADER,
+    IRQS,
+    MAX_DATA,
+    REGIONS,
+    WRITE_COUNT,
+    WRITE_ONE,
+    Broken,
+    Command,
+    Connection,
+    DeviceInfo,
+    DmaMap,
+    DmaUnmap,
+    Irq,
+    IrqInfo,
+    IrqSet,
+    Message,
+    Region,
+    RegionInfo,
+    Version,
+    version_reply,
+)
+
+CONFIG_SIZE = 4096
+TURN = 64
+"""Messages of one client before others have their turn."""
+WIDTHS = (1, 2, 4, 8)
+"""Bytes that one access to BAR0 can have."""
+_IRQ_OF = {"intx": Irq.INTX, "msi": Irq.MSI, "msix": Irq.MSIX}
+
+
+class Refused(Exception):
+    """The message is answered with an errno."""
+
+    def __init__(self, code: int, why: str) -> None:
+        super().__init__(f"{why} ({errno.errorcode[code]})")
+        self.errno = code
+
+
+class Session:
+    """Takes messages until the connection ends. What a client does wrong is remarked and answered with an errno."""
+
+    def __init__(self, controller: Controller, connection: Connection) -> None:
+        self._c, self.connection = controller, connection
+        self._eventfds: dict[tuple[int, int], int] = {}
+        self._intx_masked = False
+        self._negotiated = False
+        self._table = bytearray(controller.config.msix_table_size)  # BAR4 as written; QEMU keeps its own
+        self._handlers: dict[int, Callable[[Message], bytes]] = {
+            Command.VERSION: self._version,
+            Command.DMA_MAP: self._dma_map,
+            Command.DMA_UNMAP: self._dma_unmap,
+            Command.DEVICE_GET_INFO: self._device_info,
+            Command.DEVICE_GET_REGION_INFO: self._region_info,
+            Command.DEVICE_GET_IRQ_INFO: self._irq_info,
+            Command.DEVICE_SET_IRQS: self._set_irqs,
+            Command.REGION_READ: self._read,
+            Command.REGION_WRITE: self._write,
+            Command.REGION_WRITE_MULTI: self._write_multi,
+            Command.DEVICE_RESET: self._reset,
+        }
+
+    def work(self) -> None:
+        """Handles what has come, or a part of it. Raises Closed when the client has gone, Broken when it makes no sense."""
+        for _ in range(TURN):
+            message = self.connection.receive()
+            if message is None:
+                return
+            try:
+                reply = self._handle(message)
+            except Refused as refused:
+                self._c.remark("vfio-user", command=message.command, why=str(refused))
+                self.connection.send(message, error=refused.errno)
+            else:
+                self.connection.send(message, reply)
+            finally:
+                if message.fds:
+                    message.close()
+
+    def signal(self, how: str, vector: int) -> None:
+        """The controller interrupts: by the eventfd that the client has given for it, if it has."""
+        index = _IRQ_OF[how]
+        if index == Irq.INTX:
+            if self._intx_masked:
+                return
+            self._intx_masked = True
+        fd = self._eventfds.get((index, vector))
+        if fd is not None:
+            os.eventfd_write(fd, 1)
+
+    def end(self) -> None:
+        """The client is gone: so are its memory and its interrupts, and the device is as if pulled out."""
+        self._drop_eventfds(lambda key: True)
+        self._c.reset("unplug")
+        self._unmap(0, 1 << 64)
+        self.connection.close()
+
+    def _handle(self, message: Message) -> bytes:
+        handler = self._handlers.get(message.command)
+        if handler is None:
+            raise Refused(errno.ENOTSUP, f"command {message.command}")
+        if not self._negotiated and message.command != Command.VERSION:
+            raise Refused(errno.EINVAL, f"command {message.command} before the version")
+        return handler(message)
+
+    # -- messages ---------------------------------------------------------------------------------------------------
+
+    def _version(self, message: Message) -> bytes:
+        if len(message.payload) < Version.SIZE:
+            raise Refused(errno.EINVAL, "a version that is cut off")
+        if self._negotiated:
+            raise Refused(errno.EINVAL, "a second version")
+        if Version(message.payload).MAJOR != 0:
+            raise Broken(f"protocol version {Version(message.payload).MAJOR}, and this is 0")
+        self._negotiated = True
+        return version_reply()
+
+    def _dma_map(self, message: Message) -> bytes:
+        asked = DmaMap(_sized(message, DmaMap.SIZE))
+        if len(message.fds) > 1:
+            raise Refused(errno.EINVAL, f"{len(message.fds)} descriptors for one range")
+        try:
+            if message.fds and asked.READABLE:
+                fd = message.fds[0]
+                if os.fstat(fd).st_size < asked.OFFSET + asked.LENGTH:
+                    raise Refused(errno.EINVAL, "a range beyond the end of its file")  # it would be a SIGBUS
+                self._c.memory.map_file(asked.ADDRESS, asked.LENGTH, fd, asked.OFFSET, bool(asked.WRITEABLE))
+            else:
+                self._c.memory.map(asked.ADDRESS, None, asked.LENGTH, writable=False)
+        except ValueError as error:
+            raise Refused(errno.EEXIST if "overlaps" in str(error) else errno.EINVAL, str(error)) from error
+        except OSError as error:
+            raise Refused(error.errno or errno.EINVAL, f"a range that cannot be mapped: {error.strerror}") from error
+        self._c.record.dma_map(asked.ADDRESS, asked.LENGTH, True)
+        return b""
+
+    def _dma_unmap(self, message: Message) -> bytes:
+        asked = DmaUnmap(_sized(message, DmaUnmap.SIZE))
+        if asked.ALL:
+            self._unmap(0, 1 << 64)
+        else:
+            self._unmap(asked.ADDRESS, asked.LENGTH)
+        return message.payload[: DmaUnmap.SIZE]
+
+    def _device_info(self, message: Message) -> bytes:
+        _sized(message, DeviceInfo.SIZE)
+        return DeviceInfo.of(ARGSZ=DeviceInfo.SIZE, RESET=1, PCI=1, NUM_REGIONS=REGIONS, NUM_IRQS=IRQS)
+
+    def _region_info(self, message: Message) -> bytes:
+        asked = RegionInfo(_sized(message, RegionInfo.SIZE))
+        if asked.INDEX >= REGIONS:
+            raise Refused(errno.EINVAL, f"region {asked.INDEX}")
+        length = self._region_size(asked.INDEX)
+        there = bool(length)
+        return RegionInfo.of(ARGSZ=RegionInfo.SIZE, READ=there, WRITE=there, INDEX=asked.INDEX, LENGTH=length)
+
+    def _irq_info(self, message: Message) -> bytes:
+        asked = IrqInfo(_sized(message, IrqInfo.SIZE))
+        if asked.INDEX >= IRQS:
+            raise Refused(errno.EINVAL, f"interrupt kind {asked.INDEX}")
+        pin = asked.INDEX == Irq.INTX
+        count = self._irq_count(asked.INDEX)
+        return IrqInfo.of(
+            ARGSZ=IrqInfo.SIZE, EVENTFD=1, MASKABLE=pin, AUTOMASKED=pin, NORESIZE=not pin, INDEX=asked.INDEX, COUNT=count
+        )
+
+    def _set_irqs(self, message: Message) -> bytes:
+        asked = IrqSet(_sized(message, IrqSet.SIZE))
+        first, count = asked.START, asked.COUNT
+        if asked.INDEX >= IRQS or first + count > self._irq_count(asked.INDEX):
+            raise Refused(errno.EINVAL, f"interrupts {first} to {first + count} of kind {asked.INDEX}")
+        if asked.TRIGGER and asked.EVENTFD:
+            if len(message.fds) not in (0, count):
+                raise Refused(errno.EINVAL, f"{len(message.fds)} eventfds for {count} interrupts")
+            self._drop_eventfds(lambda key: key[0] == asked.INDEX and first <= key[1] < first + count)
+            taken, message.fds = message.fds, []
+            for vector, fd in enumerate(taken, first):
+                os.set_blocking(fd, False)
+                self._eventfds[asked.INDEX, vector] = fd
+        elif asked.TRIGGER and asked.NONE and not count:
+            self._drop_eventfds(lambda key: key[0] == asked.INDEX)
+        elif asked.TRIGGER and asked.NONE:
+            for key in [key for key in self._eventfds if key[0] == asked.INDEX and first <= key[1] < first + count]:
+                os.eventfd_write(self._eventfds[key], 1)
+        elif asked.NONE and asked.INDEX == Irq.INTX and (asked.MASK or asked.UNMASK):
+            self._intx_masked = bool(asked.MASK)
+            self._c.interrupts.again()
+        else:
+            raise Refused(errno.ENOTSUP, f"interrupt settings {asked}")
+        return b""
+
+    def _reset(self, message: Message) -> bytes:
+        self._c.reset("bus")
+        return b""
+
+    # -- regions ----------------------------------------------------------------------------------------------------
+
+    def _read(self, message: Message) -> bytes:
+        offset, region, count = ACCESS.unpack_from(_sized(message, ACCESS.size))
+        self._check(offset, region, count)
+        head = message.payload[: ACCESS.size]
+        if region == Region.BAR0:
+            return head + self._c.read(offset, count).to_bytes(count, "little")
+        if region == Region.CONFIG:
+            return head + self._c.config_read(offset, count)
+        return head + self._table[offset : offset + count]
+
+    def _write(self, message: Message) -> bytes:
+        payload = message.payload
+        offset, region, count = ACCESS.unpack_from(_sized(message, ACCESS.size))
+        if len(payload) - ACCESS.size != count:
+            raise Refused(errno.EINVAL, f"a write of {count} bytes that carries {len(payload) - ACCESS.size}")
+        self._write_one(offset, region, count, payload[ACCESS.size :])
+        return payload[: ACCESS.size]
+
+    def _write_multi(self, message: Message) -> bytes:
+        (count,) = WRITE_COUNT.unpack_from(_sized(message, WRITE_COUNT.size))
+        if len(message.payload) < WRITE_COUNT.size + count * WRITE_ONE.size:
+            raise Refused(errno.EINVAL, f"{count} writes in {len(message.payload)} bytes")
+        for at in range(WRITE_COUNT.size, WRITE_COUNT.size + count * WRITE_ONE.size, WRITE_ONE.size):
+            offset, region, length, data = WRITE_ONE.unpack_from(message.payload, at)
+            if length > len(data):
+                raise Refused(errno.EINVAL, f"one write of {length} bytes among several")
+            self._write_one(offset, region, length, data[:length])
+        return message.payload[: WRITE_COUNT.size]
+
+    def _write_one(self, offset: int, region: int, count: int, data: bytes) -> None:
+        self._check(offset, region, count)
+        if region == Region.BAR0:
+            self._c.write(offset, count, int.from_bytes(data, "little"))
+        elif region == Region.CONFIG:
+            self._c.config_write(offset, data)
+        else:
+            self._table[offset : offset + count] = data
+
+    def _check(self, offset: int, region: int, count: int) -> None:
+        """Refuses an access that no host can make."""
+        size = self._region_size(region)
+        if not 0 < count <= MAX_DATA or offset + count > size:
+            raise Refused(errno.EINVAL, f"{count} bytes at {offset:#x} of region {region}, which has {size:#x}")
+        if region == Region.BAR0 and count not in WIDTHS:
+            raise Refused(errno.EINVAL, f"an access of {count} bytes to BAR0")
+
+    def _region_size(self, region: int) -> int:
+        if region == Region.BAR0:
+            return self._c.bar_size
+        if region == Region.CONFIG:
+            return CONFIG_SIZE
+        return self._c.config.msix_table_size if region == Region.BAR4 else 0
+
+    def _irq_count(self, index: int) -> int:
+        vectors = self._c.spec.vectors
+        if index == Irq.INTX:
+            return 1
+        if index == Irq.MSIX:
+            return vectors
+        return self._c.config.msi_limit if index == Irq.MSI else 0
+
+    # -- what the client has given ----------------------------------------------------------------------------------
+
+    def _unmap(self, address: int, length: int) -> None:
+        for start, size in self._c.memory.unmap(address, length):
+            self._c.record.dma_map(start, size, False)
+
+    def _drop_eventfds(self, which: Callable[[tuple[int, int]], bool]) -> None:
+        for key in [key for key in self._eventfds if which(key)]:
+            os.close(self._eventfds.pop(key))
+
+
+def _sized(message: Message, size: int) -> bytes:
+    """The payload, if it has at least so many bytes."""
+    if len(message.payload) < size:
+        raise Refused(errno.EINVAL, f"a message of {HEADER.size + len(message.payload)} bytes is cut off")
+    return message.payload
