@@ -1,0 +1,44 @@
+"""The images behind a device's namespaces: raw files whose bytes are those of the blocks, metadata behind them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from lab.content import areas
+from lab.errors import LabError
+from lab.plan import Controller, DeviceSpec, Namespace
+
+
+def image(folder: Path, controller: str, nsid: int) -> Path:
+    """Where a namespace's image is: the evidence's ``namespaces/CONTROLLER-NSID.img``."""
+    return folder / f"{controller}-{nsid}.img"
+
+
+def owners(spec: DeviceSpec) -> Iterator[tuple[str, Controller, Namespace]]:
+    """(owner's id, controller, namespace): a shared namespace belongs to the first controller that has it."""
+    first: dict[int, str] = {}
+    for controller in spec.controllers:
+        for namespace in controller.namespaces:
+            owner = first.setdefault(namespace.nsid, controller.id) if namespace.shared else controller.id
+            yield owner, controller, namespace
+
+
+def create_images(spec: DeviceSpec, folder: Path, seed: int) -> None:
+    """Sparse files with the pattern in the namespaces' areas; a shared one has a name for each of its controllers."""
+    for owner, controller, namespace in owners(spec):
+        path = image(folder, controller.id, namespace.nsid)
+        try:
+            if owner != controller.id:
+                os.link(image(folder, owner, namespace.nsid), path)
+                continue
+            with path.open("xb") as file:
+                file.truncate(namespace.blocks * (namespace.block_size + namespace.metadata_size))
+                for offset, data in areas(seed, namespace):
+                    file.seek(offset)
+                    file.write(data)
+        except OSError as error:
+            raise LabError(
+                f"The image {path} cannot be made: {error.strerror}", remedy="free some space, or use another folder"
+            ) from error

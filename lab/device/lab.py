@@ -1,0 +1,128 @@
+"""The programmable controller as a device of a QEMU guest: plugged by its sockets, and the lab's hand on it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TypeAlias
+
+from lab.controller.behaviour import BEHAVIOURS
+from lab.controller.server import DeviceServer
+from lab.deadline import Deadline
+from lab.device.images import create_images
+from lab.errors import LabError
+from lab.guest.machine import Machine
+from lab.guest.monitor import Event
+from lab.plan import DeviceSpec, Fault
+
+Json: TypeAlias = dict[str, object]
+Place: TypeAlias = Mapping[str, str]
+"""Where a controller goes: ``{"bus": "rp0"}``, or ``{"bus": "pcie.0", "addr": "5"}``."""
+
+VFIO_USER = (10, 1)
+"""The first QEMU with vfio-user-pci."""
+MAX_VECTORS = 2048
+BLOCK_SIZES = tuple(512 << n for n in range(8))
+
+
+def unservable(spec: DeviceSpec, version: tuple[int, ...], faults: Iterable[Fault] = ()) -> str | None:
+    """What of this the programmable controller cannot be or do, as a sentence; None if it can do all of it."""
+    return next(_obstacles(spec, version, faults), None)
+
+
+def _obstacles(spec: DeviceSpec, version: tuple[int, ...], faults: Iterable[Fault]) -> Iterator[str]:
+    if version < VFIO_USER:
+        has = ".".join(map(str, version))
+        yield f"the programmable controller needs vfio-user-pci, which QEMU has from 10.1 on, and this is {has}"
+    for controller in spec.controllers:
+        if controller.vectors > MAX_VECTORS:
+            yield f"controller {controller.id} cannot have {controller.vectors} MSI-X vectors, but 0 to {MAX_VECTORS}"
+        for namespace in controller.namespaces:
+            if namespace.block_size not in BLOCK_SIZES:
+                yield f"namespace {namespace.nsid} cannot have blocks of {namespace.block_size} bytes"
+    for fault in faults:
+        if fault.behaviour not in BEHAVIOURS:
+            yield f"the programmable controller has no behaviour {fault.behaviour!r}"
+
+
+class LabDevice:
+    """One DeviceSpec as the programmable controller, its images in ``folder`` (the evidence's ``namespaces``).
+
+    Use it in a ``with`` block around the guest: QEMU connects to it when the controllers are plugged, and the records are
+    whole when the block has ended. The guest's memory must be a shared file (`GuestSpec.memory_file`).
+    """
+
+    def __init__(
+        self,
+        spec: DeviceSpec,
+        folder: Path,
+        version: tuple[int, ...],
+        *,
+        sockets: Path,
+        records: Path | None = None,
+        faults: Iterable[Fault] = (),
+    ) -> None:
+        """``sockets``: a folder with a short name; ``records``: the evidence's ``device`` folder; ``version``: QEMU's."""
+        kept = tuple(faults)
+        obstacle = unservable(spec, version, kept)
+        if obstacle is not None:
+            raise LabError(f"This cannot be served: {obstacle}.", remedy="use --device qemu, or a newer QEMU")
+        self.spec = spec
+        self._folder = folder
+        self.server = DeviceServer(spec, folder, sockets, records=records, faults=kept)
+
+    def create_images(self, seed: int) -> None:
+        """The images with the pattern in the namespaces' areas; before the ``with`` block."""
+        create_images(self.spec, self._folder, seed)
+
+    @property
+    def blockdevs(self) -> tuple[Json, ...]:
+        """None: the images are the device's own."""
+        return ()
+
+    @property
+    def subsystems(self) -> tuple[Json, ...]:
+        """None: the device is its own subsystem."""
+        return ()
+
+    def devices(self, places: Sequence[Place]) -> tuple[Json, ...]:
+        """Each controller, in its place; for device_add or ``-device``."""
+        if len(places) != len(self.spec.controllers):
+            raise ValueError(f"{len(self.spec.controllers)} controllers need as many places, not {len(places)}")
+        return tuple(
+            {
+                "driver": "vfio-user-pci",
+                "id": controller.id,
+                "socket": {"type": "unix", "path": str(self.server.sockets[controller.id])},
+                **place,
+            }
+            for controller, place in zip(self.spec.controllers, places, strict=True)
+        )
+
+    def plug(self, machine: Machine, places: Sequence[Place]) -> None:
+        """Hot-plugs all of it."""
+        for device in self.devices(places):
+            machine.qmp("device_add", device)
+
+    def unplug(self, machine: Machine, deadline: Deadline) -> None:
+        """Asks the guest for each controller (the PCI Express attention button) and waits until it has let go of it."""
+        for controller in self.spec.controllers:
+            machine.qmp("device_del", {"id": controller.id}, deadline)
+        for controller in self.spec.controllers:
+            machine.event("DEVICE_DELETED", deadline, _about(controller.id))
+
+    def arm(self, fault: str, armed: bool = True) -> None:
+        """Flips the switch of a fault."""
+        self.server.arm(fault, armed)
+
+    def __enter__(self) -> LabDevice:
+        self.server.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        self.server.stop()
+
+
+def _about(device: str) -> Callable[[Event], bool]:
+    return lambda event: event["data"].get("device") == device
