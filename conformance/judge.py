@@ -40,6 +40,7 @@ class Verdict:
             "stage": self.check.stage,
             "check": self.check.id,
             "level": self.check.level,
+            "statement": self.check.statement,
             "outcome": str(self.outcome),
             "reason": self.reason,
             "known": self.known,
