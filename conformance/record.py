@@ -25,7 +25,16 @@ from lab.events import (
     Submitted,
 )
 from lab.evidence import Evidence
-from lab.nvme.commands import Command, CreateIoCq, CreateIoSq, DeleteIoCq, DeleteIoSq, LbaCommand, SetFeatures
+from lab.nvme.commands import (
+    Command,
+    CreateIoCq,
+    CreateIoSq,
+    DeleteIoCq,
+    DeleteIoSq,
+    DoorbellBufferConfig,
+    LbaCommand,
+    SetFeatures,
+)
 from lab.nvme.registers import ACQ, AQA, ASQ, CAP, CC, CSTS
 from lab.plan import Controller
 from lab.profile import Profile, read_profiles
@@ -81,6 +90,7 @@ class State:
     cqs: dict[int, CompletionQueue] = field(default_factory=dict)
     in_flight: dict[tuple[int, int], Submitted] = field(default_factory=dict)  # by (SQID, CID)
     granted: tuple[int, int] | None = None  # I/O (submission, completion) queues granted since the reset
+    shadow: bool = False  # Doorbell Buffer Config succeeded: not every tail and head is written to a doorbell any more
 
     @property
     def cap(self) -> CAP | None:
@@ -92,6 +102,10 @@ class State:
             namespace = self.spec.namespace(command.NSID)
             return command.blocks * namespace.block_size if namespace else None
         return command.data_length
+
+    def rings_all(self, qid: int) -> bool:
+        """Is every tail and head of this queue written to its doorbell, so that they tell how full it is?"""
+        return qid == 0 or not self.shadow
 
     @property
     def enabled(self) -> bool:
@@ -159,7 +173,7 @@ class State:
         self.cc = self.cc.but(EN=0)
         for live in (self.sqs, self.cqs, self.in_flight):
             live.clear()
-        self.granted = None
+        self.granted, self.shadow = None, False
 
     def _completed(self, event: Completed) -> None:
         done = event.completion
@@ -184,6 +198,8 @@ class State:
                 self.sqs.pop(qid, None)
             case DeleteIoCq(QID=qid):
                 self.cqs.pop(qid, None)
+            case DoorbellBufferConfig():
+                self.shadow = True
             case SetFeatures(FID=0x07):
                 self.granted = (done.DW0 & 0xFFFF) + 1, (done.DW0 >> 16) + 1
 

@@ -150,9 +150,10 @@ def doorbell(record: Record) -> Iterator[Finding]:
 def never_full(record: Record) -> Iterator[Finding]:
     """Never fills all N slots of a submission queue: one stays empty, or full could not be told from empty."""
     for state, event in record.walk():
-        if isinstance(event, Doorbell) and not event.completion and (sq := state.sqs.get(event.qid)):
-            used = (sq.tail - sq.head) % sq.size + (event.value - sq.tail) % sq.size
-            yield Finding(used < sq.size, event, f"at most {sq.size - 1} of {sq.size} slots", f"{used} slots")
+        match event:
+            case Doorbell(completion=False, qid=qid) if (sq := state.sqs.get(qid)) and state.rings_all(qid):
+                used = (sq.tail - sq.head) % sq.size + (event.value - sq.tail) % sq.size
+                yield Finding(used < sq.size, event, f"at most {sq.size - 1} of {sq.size} slots", f"{used} slots")
 
 
 def _lag(cq: CompletionQueue) -> int:
@@ -160,15 +161,14 @@ def _lag(cq: CompletionQueue) -> int:
 
 
 def queue_ends(record: Record) -> Iterator[tuple[CompletionQueue, Event]]:
-    """Every completion queue when it ends: at a reset, or with the record."""
+    """Every completion queue whose head doorbell tells all, when it ends: at a reset, or with the record."""
     last: dict[int, tuple[CompletionQueue, Event]] = {}
     epoch = -1
     for state, event in record.walk():
         if state.epoch != epoch:
             yield from last.values()
             last, epoch = {}, state.epoch
-        for qid, cq in state.cqs.items():
-            last[qid] = cq, event
+        last |= {qid: (cq, event) for qid, cq in state.cqs.items() if state.rings_all(qid)}
     yield from last.values()
 
 
@@ -176,10 +176,10 @@ def queue_ends(record: Record) -> Iterator[tuple[CompletionQueue, Event]]:
 def head_doorbell(record: Record) -> Iterator[Finding]:
     """Returns every completion slot by the head doorbell, and never one that the controller has not filled."""
     for state, event in record.walk():
-        if isinstance(event, Doorbell) and event.completion and (cq := state.cqs.get(event.qid)):
-            advance = (event.value - cq.head) % cq.size
-            ok = advance <= _lag(cq)
-            yield Finding(ok, event, f"an advance of at most {_lag(cq)}", f"CQ {cq.qid} head {cq.head} → {event.value}")
+        match event:
+            case Doorbell(completion=True, qid=qid) if (cq := state.cqs.get(qid)) and state.rings_all(qid):
+                ok = (event.value - cq.head) % cq.size <= _lag(cq)
+                yield Finding(ok, event, f"an advance of at most {_lag(cq)}", f"CQ {qid} head {cq.head} → {event.value}")
     for cq, event in queue_ends(record):
         if cq.posted > 1:
             shown = f"CQ {cq.qid}: {cq.posted} posted, {cq.returned} returned"
