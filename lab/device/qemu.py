@@ -167,7 +167,7 @@ class QemuDevice:
             machine.qmp("cont")
 
     def unplug(self, machine: Machine, deadline: Deadline) -> None:
-        """Asks the guest for each controller (the PCI Express attention button) and waits until it has let go of it."""
+        """Asks the guest for each controller, as its firmware's hot-plug does, and waits until it has let go of it."""
         for controller in self.spec.controllers:
             machine.qmp("device_del", {"id": controller.id}, deadline)
         for controller in self.spec.controllers:
@@ -200,10 +200,10 @@ class QemuDevice:
     def _subsystem(self, controller: Controller) -> str | None:
         """The subsystem a controller needs: one for all that share, its own for a namespace that starts detached."""
         if controller in _sharing(self.spec):
-            return "subsys"
+            return "nvm-subsystem"
         if all(namespace.attached for namespace in controller.namespaces):
             return None
-        return f"subsys-{controller.id}"
+        return f"nvm-subsystem-{controller.id}"
 
     def _image(self, controller: str, nsid: int) -> Path:
         return self._folder / f"{controller}-{nsid}.img"

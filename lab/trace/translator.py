@@ -9,8 +9,10 @@ What the lines mean and the order they come in is that of hw/nvme/ctrl.c (7.2 to
 - A command: ``pci_nvme_io_cmd`` or ``admin_cmd`` when it is fetched, what it asks (`lab.trace.exact`), the PRP walk, and its
   completion if it ends at once; else the next command. One `Submitted` gathers all of that. Its 64 bytes are read from the
   ring the moment the line arrives; if they are not the command that the trace shows (the driver has reused the slot, an IOMMU
-  translates the address), a `Remark` ``trace_sample`` says so and the bytes are rebuilt from the exact fields alone.
-- A completion: ``pci_nvme_enqueue_req_completion`` when it is queued; the 16 bytes appear in the ring shortly after.
+  translates the address) a `Remark` ``trace_sample`` says so, and the bytes are rebuilt: exact fields, zeros for all others,
+  and slot -1 as the mark of it. With rings of two entries (U-Boot's) that is the rule, with longer ones the exception.
+- A completion: ``pci_nvme_enqueue_req_completion`` when it is queued; the 16 bytes appear in the ring shortly after, and are
+  sampled or rebuilt likewise.
 - `Dma` is what the device has mapped for a command that it then carried out; the trace does not show the transfer itself.
 
 The lines do not say which controller they are about. With several controllers every event has ``controller=""``, and nothing
@@ -20,29 +22,26 @@ is sampled, since their queues cannot be told apart.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from typing import ClassVar, Protocol
+from dataclasses import replace
+from typing import Any, ClassVar, Protocol
 
 from lab.events import (
     Completed,
     ConfigWrite,
-    Dma,
     Doorbell,
     Event,
     Interrupt,
-    PrpList,
     RegisterRead,
     RegisterWrite,
     Remark,
     Reset,
-    Submitted,
     Unknown,
 )
-from lab.nvme.commands import BY_OPCODE, Command, Transfer, decode
 from lab.nvme.completions import Completion
 from lab.nvme.registers import ACQ, AQA, ASQ, BY_OFFSET, CC, DOORBELLS, doorbell_at
 from lab.trace import exact
 from lab.trace.declarations import TraceLine
+from lab.trace.processing import Processing
 from lab.trace.prp import Mapping
 from lab.trace.queues import CQE, SQE, CompletionQueue, Posting, Queues, SubmissionQueue
 
@@ -70,25 +69,6 @@ class Memory(Protocol):
         """The bytes at a guest-physical address; None where they cannot be had."""
 
 
-@dataclass
-class _Processing:
-    """The command that the device is at: fetched, and not yet followed by anything else."""
-
-    t: float
-    sqid: int
-    slot: int
-    exact: dict[str, int]
-    sample: bytes | None
-    walks: list[Mapping] = field(default_factory=list)
-    parts: list[tuple[float, int, int]] = field(default_factory=list)  # when, address, length of what was mapped
-    others: list[Event] = field(default_factory=list)
-    failed: bool = False
-
-    @property
-    def cid(self) -> int:
-        return self.exact["CID"]
-
-
 class Translator:
     """Events of one device, line by line. Not thread-safe; `memory` may be set once the guest has it."""
 
@@ -104,7 +84,7 @@ class Translator:
         self._resets = 0
         self._registers = bytearray(DOORBELLS)
         self._queues = Queues()
-        self._now: _Processing | None = None
+        self._now: Processing | None = None
 
     @staticmethod
     def concerns(line: TraceLine) -> bool:
@@ -132,7 +112,7 @@ class Translator:
     def unknown(self, text: str, t: float) -> list[Event]:
         """A line that no declaration explains."""
         self._finish_command()
-        self._release(Unknown(t=t, text=text, controller=self._controller))
+        self._release(Unknown(**self._at(t), text=text))
         return self._take()
 
     def flush(self) -> list[Event]:
@@ -173,7 +153,7 @@ class Translator:
         return out
 
     def _remark(self, line: TraceLine) -> None:
-        self._put(Remark(t=line.t, name=line.name, detail=line.args, controller=self._controller))
+        self._put(Remark(**self._at(line.t), name=line.name, detail=line.args))
 
     # -- registers ------------------------------------------------------------------------------------------------------
 
@@ -185,9 +165,7 @@ class Translator:
         """The size is 0 where the write's way to the function was not traced."""
         self._finish_command()
         size, self._config_size = self._config_size, 0
-        self._last_config = ConfigWrite(
-            t=line.t, offset=_int(line, "offs"), size=size, value=_int(line, "val"), controller=self._controller
-        )
+        self._last_config = ConfigWrite(**self._at(line.t), offset=_int(line, "offs"), size=size, value=_int(line, "val"))
         self._put(self._last_config)
 
     def _read_began(self, line: TraceLine) -> None:
@@ -198,15 +176,8 @@ class Translator:
     def _read_ended(self, line: TraceLine) -> None:
         began, self._read = self._read, None
         if began is not None:
-            self._put(
-                RegisterRead(
-                    t=began.t,
-                    offset=_int(began, "addr"),
-                    size=_int(began, "size"),
-                    value=_int(line, "value"),
-                    controller=self._controller,
-                )
-            )
+            offset, size = _int(began, "addr"), _int(began, "size")
+            self._put(RegisterRead(**self._at(began.t), offset=offset, size=size, value=_int(line, "value")))
 
     def _unanswered_read(self) -> None:
         """A read whose value was not traced is not worth more than a remark."""
@@ -216,26 +187,18 @@ class Translator:
 
     def _written(self, line: TraceLine) -> None:
         self._finish_command()
+        self._unanswered_read()
         self._last_config = None
         offset, size, value = _int(line, "addr"), _int(line, "size"), _int(line, "data")
         if offset >= DOORBELLS:
             qid, completion = doorbell_at(offset, DSTRD) or (-1, False)
             if completion:
                 self._acknowledged(qid, value)
-            self._put(
-                Doorbell(
-                    t=line.t,
-                    offset=offset,
-                    size=size,
-                    value=value,
-                    qid=qid,
-                    completion=completion,
-                    controller=self._controller,
-                )
-            )
+            where = {**self._at(line.t), "offset": offset, "size": size, "value": value}
+            self._put(Doorbell(**where, qid=qid, completion=completion))
             return
         self._registers[offset : offset + size] = value.to_bytes(size, "little")
-        self._put(RegisterWrite(t=line.t, offset=offset, size=size, value=value, controller=self._controller))
+        self._put(RegisterWrite(**self._at(line.t), offset=offset, size=size, value=value))
 
     def _register(self, offset: int, size: int) -> int:
         return int.from_bytes(self._registers[offset : offset + size], "little")
@@ -268,13 +231,13 @@ class Translator:
         self._rebuild_completions()
         self._queues = Queues()
         self._resets += 1
-        self._put(Reset(t=line.t, cause=cause, controller=self._controller))
+        self._put(Reset(**self._at(line.t), cause=cause))
 
     def _msix(self, line: TraceLine) -> None:
-        self._put(Interrupt(t=line.t, vector=_int(line, "vector"), how="msix", controller=self._controller))
+        self._put(Interrupt(**self._at(line.t), vector=_int(line, "vector"), how="msix"))
 
     def _pin(self, line: TraceLine) -> None:
-        self._put(Interrupt(t=line.t, vector=0, how="intx", controller=self._controller))
+        self._put(Interrupt(**self._at(line.t), vector=0, how="intx"))
 
     # -- commands -------------------------------------------------------------------------------------------------------
 
@@ -284,34 +247,31 @@ class Translator:
         queue = self._queues.submission.get(sqid) if self._controller else None
         slot = queue.fetch() if queue else -1
         sample = self._sample(queue.base + slot * SQE, SQE) if queue else None
-        self._now = _Processing(line.t, sqid, slot, exact.fields(line.name, line.args), sample)
+        self._now = Processing(line.t, self._controller, sqid, slot, exact.fields(line.name, line.args), sample)
 
-    def _learn(self, now: _Processing, line: TraceLine) -> None:
+    def _learn(self, now: Processing, line: TraceLine) -> None:
         now.exact.update(exact.fields(line.name, line.args))
         if line.name not in exact.ONLY_FIELDS:
             self._remark(line)
 
     def _walk(self, line: TraceLine) -> None:
-        if self._now is None:
+        now = self._now
+        if now is None:
             self._remark(line)
             return
-        if not self._now.walks:
-            self._now.exact.update(exact.fields(line.name, line.args))
-        self._now.walks.append(Mapping(_int(line, "len"), _int(line, "trans_len"), _int(line, "prp2")))
+        if not now.walks:
+            now.exact.update(exact.fields(line.name, line.args))
+        now.walks.append(Mapping(_int(line, "len"), _int(line, "trans_len"), _int(line, "prp2")))
 
     def _mapped(self, line: TraceLine) -> None:
         if self._now is None:
             self._remark(line)
-            return
-        address = _int(line, "addr")
-        self._now.parts.append((line.t, address, _int(line, "len")))
-        if self._now.walks:
-            self._now.walks[-1].addresses.append(address)
+        else:
+            self._now.map(line.t, _int(line, "addr"), _int(line, "len"))
 
     def _entry_refused(self, line: TraceLine) -> None:
-        if self._now is not None and self._now.walks:
-            self._now.walks[-1].addresses.append(_int(line, "prplist"))
-            self._now.walks[-1].refused = True
+        if self._now is not None:
+            self._now.refuse(_int(line, "prplist"))
         self._remark(line)
 
     def _asynchronous(self, line: TraceLine) -> None:
@@ -322,65 +282,10 @@ class Translator:
     def _finish_command(self) -> None:
         """Nothing more belongs to the command being processed."""
         now, self._now = self._now, None
-        if now is None:
-            return
-        admin = now.sqid == 0
-        kind = BY_OPCODE["admin" if admin else "io"].get(now.exact["OPC"], Command)
-        known = {name: value for name, value in now.exact.items() if name in kind.FIELDS}
-        command = kind.of(**known)
-        if now.sample is not None:
-            sampled = decode(now.sample, admin)
-            wrong = [name for name, value in known.items() if getattr(sampled, name, None) != value]
-            if wrong:
-                detail = {"sqid": now.sqid, "slot": now.slot, "fields": wrong, "raw": now.sample.hex()}
-                now.others.insert(0, Remark(t=now.t, name="trace_sample", detail=detail, controller=self._controller))
-            else:
-                command = sampled
-        self._queues.fetched(now.sqid, command)
-        self._release(
-            Submitted(
-                t=now.t,
-                sqid=now.sqid,
-                raw=bytes(command),
-                slot=now.slot,
-                exact=tuple(known),
-                controller=self._controller,
-            )
-        )
-        self._release_data(now, command)
-        for event in now.others:
-            self._release(event)
-
-    def _release_data(self, now: _Processing, command: Command) -> None:
-        for walk in now.walks:
-            for address, entries, sampled in walk.lists(self._page, self._sample):
-                self._release(
-                    PrpList(
-                        t=now.t,
-                        sqid=now.sqid,
-                        cid=now.cid,
-                        address=address,
-                        entries=entries,
-                        sampled=sampled,
-                        controller=self._controller,
-                    )
-                )
-        for t, address, length in now.parts:
-            if now.failed:
-                detail = {"addr": address, "len": length}
-                self._release(Remark(t=t, name="pci_nvme_map_addr", detail=detail, controller=self._controller))
-            else:
-                self._release(
-                    Dma(
-                        t=t,
-                        sqid=now.sqid,
-                        cid=now.cid,
-                        address=address,
-                        length=length,
-                        to_host=command.transfer == Transfer.TO_HOST,
-                        controller=self._controller,
-                    )
-                )
+        if now is not None:
+            self._queues.fetched(now.sqid, now.command)
+            for event in now.events(self._page, self._sample):
+                self._release(event)
 
     # -- completions ----------------------------------------------------------------------------------------------------
 
@@ -390,16 +295,15 @@ class Translator:
             self._now.failed = status != 0 and self._now.cid == cid
         self._finish_command()
         senders = self._queues.senders(cqid, cid)
-        posting = Posting(
-            line.t, cqid, cid, _int(line, "dw0"), _int(line, "dw1"), status, senders[0] if len(senders) == 1 else None
-        )
+        sqid = senders[0] if len(senders) == 1 and self._controller else None
+        posting = Posting(line.t, cqid, cid, _int(line, "dw0"), _int(line, "dw1"), status, sqid)
         queue = self._queues.completion.get(cqid)
         if posting.sqid is not None:
             self._queues.completed(posting.sqid, cid, ok=status == 0)
         if queue is not None and self.memory is not None and self._controller:
             queue.waiting.append(posting)
         else:
-            self._release(self._rebuilt(posting))
+            self._release(self._posted(posting, posting.rebuilt()))
 
     def _collect_completions(self) -> None:
         """Those whose bytes have appeared in the ring since."""
@@ -415,7 +319,7 @@ class Translator:
         queue.post()
         if posting.sqid is None:
             self._queues.completed(Completion(raw).SQID, posting.cid, ok=posting.status == 0)
-        self._put(Completed(t=posting.t, cqid=posting.cqid, raw=raw, exact=posting.exact, controller=self._controller))
+        self._put(self._posted(posting, raw))
         return True
 
     def _acknowledged(self, cqid: int, head: int) -> None:
@@ -431,13 +335,18 @@ class Translator:
                 self._rebuild(queue)
 
     def _rebuild(self, queue: CompletionQueue) -> None:
-        """The oldest that waits, from what is exact."""
-        self._put(self._rebuilt(queue.waiting[0]))
+        """The oldest that waits, from what is exact; said, since it should have been in its slot."""
+        posting = queue.waiting[0]
+        detail = {"cqid": posting.cqid, "slot": queue.tail, "cid": posting.cid}
+        self._put(self._posted(posting, posting.rebuilt()))
+        self._put(Remark(**self._at(posting.t), name="trace_sample", detail=detail))
         queue.post()
 
-    def _rebuilt(self, posting: Posting) -> Completed:
-        raw = bytes(posting.rebuilt())
-        return Completed(t=posting.t, cqid=posting.cqid, raw=raw, exact=posting.exact, controller=self._controller)
+    def _posted(self, posting: Posting, raw: bytes) -> Completed:
+        return Completed(**self._at(posting.t), cqid=posting.cqid, raw=bytes(raw), exact=posting.exact)
+
+    def _at(self, t: float) -> dict[str, Any]:
+        return {"t": t, "controller": self._controller}
 
     def _sample(self, address: int, length: int) -> bytes | None:
         return None if self.memory is None or not self._controller else self.memory.read(address, length)

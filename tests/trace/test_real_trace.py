@@ -8,6 +8,7 @@ import socket
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,6 +62,7 @@ pytestmark = pytest.mark.slow
 
 MEMORY = 32  # MiB
 BAR = 0xE000_0000
+ACPI_HOTPLUG = 0xCC0
 PORT = FIRST_ROOT_PORT << 3
 ENTRIES = 16
 RINGS = {0: (0x10_0000, 0x10_1000), 1: (0x11_0000, 0x12_0000)}
@@ -110,15 +112,22 @@ class Host:
         return self.do("inl", 0xCFC) >> (offset & 3) * 8
 
     def open_port(self) -> int:
-        """Bus 1 behind the root port, its slot powered; returns where the function is."""
-        capability = self.config_read(PORT, 0x34) & 0xFF
-        while self.config_read(PORT, capability) & 0xFF != 0x10:
-            capability = self.config_read(PORT, capability + 1) & 0xFF
+        """Bus 1 behind the root port; returns where the function is."""
         self.config(PORT, 0x18, 0x01_01_00)
         self.config(PORT, 0x20, BAR >> 16 | BAR & 0xFFF0_0000)
         self.config(PORT, 0x04, 7, "w")
-        self.config(PORT, capability + 0x18, 0, "w")
         return 1 << 8
+
+    def let_go(self) -> None:
+        """Waits until a device is wanted back and ejects it: ACPI PCI hot-plug, QEMU's docs/specs/acpi_pci_hotplug."""
+        deadline = Deadline(10)
+        while True:
+            for bus in range(4):
+                self.do("outl", ACPI_HOTPLUG + 0x10, bus)
+                if slots := self.do("inl", ACPI_HOTPLUG + 4):
+                    self.do("outl", ACPI_HOTPLUG + 8, slots)
+                    return
+            assert not deadline.expired, "nobody asked for a device back"
 
     def write(self, offset: int, value: int) -> None:
         self.do("writel", BAR + offset, int(value))
@@ -182,6 +191,7 @@ class Run:
     host: Host
     evidence: Evidence
     reader: TraceReader
+    device: QemuDevice
 
     def events(self) -> list[Event]:
         """The record, once QEMU has ended (``run`` has been left)."""
@@ -215,7 +225,7 @@ def run(qemu: Qemu, out: Path, spec: DeviceSpec = BEHIND_A_PORT, *, sampling: bo
             with GuestMemory(ram, MEMORY) as memory:
                 reader.translator.memory = memory if sampling else None
                 device.plug(machine, [{"bus": f"rp{n}"} for n in range(len(spec.controllers))])
-                yield Run(machine, host, Evidence(writer.folder), reader)
+                yield Run(machine, host, Evidence(writer.folder), reader, device)
                 machine.stop()
                 reader.close(Deadline(10))
             host.close()
@@ -297,7 +307,8 @@ def test_what_the_host_did_is_what_the_record_says(qemu: Qemu, tmp_path: Path, s
         assert {name: getattr(event.command, name) for name in event.exact} == {n: getattr(sent, n) for n in event.exact}
         if sampling:
             assert event.raw == bytes(sent)
-    assert [e.slot for e in submitted if e.sqid == 1] == [n % ENTRIES for n in range(6 + 2 * ENTRIES)]
+    slots = [n % ENTRIES if sampling else -1 for n in range(6 + 2 * ENTRIES)]
+    assert [e.slot for e in submitted if e.sqid == 1] == slots
     assert submitted[3].is_exact("SLBA", "NLB", "NSID", "PRP1", "PRP2", "OPC") and not submitted[3].is_exact("FUA")
 
     completed = [e for e in events if isinstance(e, Completed)]
@@ -374,10 +385,11 @@ def test_a_slot_that_was_reused_at_once_is_not_believed(qemu: Qemu, tmp_path: Pa
         sent = Identify.of(CID=1, CNS=1, PRP1=DATA, CDW14=5)
         it.host.ask(0, sent)
     events = it.events()
-    (doubt,) = [e for e in events if isinstance(e, Remark) and e.name == "trace_sample"]
-    assert doubt.detail["sqid"] == 0 and "CID" in doubt.detail["fields"]
+    of_command, of_completion = [e.detail for e in events if isinstance(e, Remark) and e.name == "trace_sample"]
+    assert (of_command["sqid"], of_command["slot"]) == (0, 0) and "CID" in of_command["fields"]
+    assert (of_completion["cqid"], of_completion["slot"], of_completion["cid"]) == (0, 0, 1)
     (submitted,) = [e for e in events if isinstance(e, Submitted)]
-    assert submitted.raw == bytes(sent.but(CDW14=0)) and submitted.is_exact("CID", "CNS", "PRP1")
+    assert submitted.slot == -1 and submitted.raw == bytes(sent.but(CDW14=0)) and submitted.is_exact("CID", "CNS", "PRP1")
     (completed,) = [e for e in events if isinstance(e, Completed)]
     assert completed.completion.CID == 1 and completed.completion.ok and not completed.is_exact("SQHD")
 
@@ -437,3 +449,41 @@ def test_deleting_a_queue_and_a_log_page_that_is_none(qemu: Qemu, tmp_path: Path
     assert [type(e.command) for e in last] == [DeleteIoSq, DeleteIoSq, GetLogPage]
     assert all(e.is_exact("QID") and e.command.QID == 1 for e in last[:2] if isinstance(e.command, DeleteIoSq))
     assert last[2].is_exact("LID", "NUMDL", "LPOL") and last[2].raw == bytes(host.sent[-1][1])
+
+
+def test_a_device_is_unplugged_and_plugged_again(qemu: Qemu, tmp_path: Path) -> None:
+    with run(qemu, tmp_path) as it:
+        start(it.host)
+        with ThreadPoolExecutor(1) as guest:
+            gone = guest.submit(it.device.unplug, it.machine, Deadline(20))
+            it.host.let_go()
+            gone.result()
+        assert it.host.config_read(1 << 8, 0) == 0xFFFF_FFFF
+        it.device.plug(it.machine, [{"bus": "rp0"}])
+        start(it.host)
+        it.host.enable()
+        assert it.host.ask(0, Identify.of(CID=1, CNS=1, PRP1=DATA)).ok
+
+
+def test_controllers_of_one_subsystem_share_a_namespace(qemu: Qemu, tmp_path: Path) -> None:
+    shared = Namespace(nsid=5, blocks=2048, areas=((0, 8),), shared=True)
+    detached = Namespace(nsid=6, blocks=1024, attached=False)
+    spec = DeviceSpec(
+        controllers=(
+            Controller(id="a", serial="shared", namespaces=(shared, detached)),
+            Controller(id="b", serial="shared", namespaces=(shared,)),
+        )
+    )
+    with run(qemu, tmp_path, spec) as it:
+        start(it.host)
+        it.host.enable()
+        assert it.host.ask(0, Identify.of(CID=1, CNS=2, PRP1=DATA)).ok
+        attached = it.host.ram[DATA : DATA + 8]
+        assert it.host.ask(0, Identify.of(CID=2, CNS=0x10, PRP1=DATA)).ok
+        allocated = it.host.ram[DATA : DATA + 12]
+        peripherals = {item["name"] for item in it.machine.qmp("qom-list", {"path": "/machine/peripheral"})}
+    assert attached == (5).to_bytes(4, "little") + bytes(4)
+    assert allocated == (5).to_bytes(4, "little") + (6).to_bytes(4, "little") + bytes(4)
+    assert {"a", "b", "a-ns5", "a-ns6", "nvm-subsystem"} <= peripherals
+    events = it.events()
+    assert {e.controller for e in events} == {""} and not kinds(events, Unknown)
