@@ -1,0 +1,198 @@
+"""What a run is going to do: drivers × devices × scenarios × checks, all of it resolved before anything starts.
+
+A `Campaign` is plain data. The process that plans it sends it to the workers, so that all of them mean the same.
+"""
+
+from __future__ import annotations
+
+import copyreg
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from conformance.results import DriverEntry, KnownEntry, LeftOut, Results
+from conformance.suite import CHECKS, SCENARIOS, Selection, select
+from lab import drivers
+from lab.device.qemu import unservable
+from lab.errors import UsageError
+from lab.manifest import STAGES, DriverManifest, nearest
+from lab.plan import DeviceKind, Scenario
+from lab.settings import Settings
+from lab.toolchain import Toolchain, prepare
+
+DEFAULT_DRIVER = "linux"
+DEFAULT_SEED = 0
+"""Fixed, so that a failure in CI is the same failure at home."""
+DEVICES: tuple[DeviceKind, ...] = ("qemu",)
+"""What can be recorded on."""
+
+UNEQUIPPED = Toolchain(None, None)
+"""Before `equip`."""
+
+Progress = Callable[[str], None]
+
+
+
+def _read_only(content: dict[str, Any]) -> MappingProxyType[str, Any]:
+    return MappingProxyType(content)
+
+
+# A toolchain holds read-only mappings, which pickle does not know.
+copyreg.pickle(MappingProxyType, lambda proxy: (_read_only, (dict(proxy),)))
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asked for; nothing named means all."""
+
+    drivers: tuple[str, ...] = ()
+    devices: tuple[str, ...] = ()
+    stages: tuple[str, ...] = ()
+    checks: tuple[str, ...] = ()
+    scenarios: tuple[str, ...] = ()
+    seed: int = DEFAULT_SEED
+    strict: bool = False
+
+
+@dataclass(frozen=True)
+class Job:
+    """One scenario on one driver and device: recorded once, judged by each of its checks."""
+
+    driver: DriverManifest
+    device: DeviceKind
+    scenario: Scenario
+    checks: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """driver/device/scenario: its test's name, and its evidence's folder."""
+        return f"{self.driver.name}/{self.device}/{self.scenario.id}"
+
+
+@dataclass(frozen=True)
+class Campaign:
+    """Everything that a worker must know. ``out`` is the folder of results."""
+
+    request: Request
+    drivers: tuple[DriverManifest, ...]
+    jobs: tuple[Job, ...]
+    left_out: tuple[LeftOut, ...] = ()
+    toolchain: Toolchain = UNEQUIPPED
+    out: Path = Path()
+
+    def results(self) -> Results:
+        """Results without a verdict yet."""
+        return Results(
+            lab=_lab(self),
+            drivers={manifest.name: _entry(manifest, self.request) for manifest in self.drivers},
+            narrowed=bool(self.request.checks or self.request.scenarios),
+            strict=self.request.strict,
+            left_out=list(self.left_out),
+        )
+
+
+def plan(request: Request) -> Campaign:
+    """What the request means. UsageError for a name that does not exist."""
+    selection = select(request.stages, request.checks, request.scenarios)
+    manifests = tuple(drivers.find(name) for name in request.drivers or (DEFAULT_DRIVER,))
+    _check_manifests(manifests)
+    devices = [device for device in DEVICES if device in (request.devices or DEVICES)]
+    for device in request.devices:
+        if device not in DEVICES:
+            raise UsageError(f"there is no device {device!r}{nearest(device, DEVICES)}")
+    jobs = [
+        job
+        for manifest in manifests
+        for device in devices
+        for template in selection.scenarios
+        if (job := _job(manifest, device, template.resolve(request.seed), selection)).checks
+    ]
+    claimed = [job for job in jobs if job.scenario.stage in job.driver.stages]
+    left_out = tuple(
+        _left_out(job, f"the manifest does not claim stage {job.scenario.stage}") for job in jobs if job not in claimed
+    )
+    return Campaign(request, manifests, tuple(claimed), left_out)
+
+
+def equip(campaign: Campaign, settings: Settings, progress: Progress) -> Campaign:
+    """The campaign with its toolchain, which is fetched and built if need be, and without what the device cannot be."""
+    wants = dict.fromkeys(want for manifest in campaign.drivers for want in drivers.wants(manifest))
+    toolchain = prepare(settings, tuple(wants), progress)
+    for manifest in campaign.drivers:
+        drivers.adapter(manifest, toolchain)  # a manifest that does not suit its adapter is wrong usage, said at once
+    assert toolchain.qemu is not None
+    obstacles = {job.name: unservable(job.scenario.device, toolchain.qemu.version) for job in campaign.jobs}
+    left_out = tuple(_left_out(job, why) for job in campaign.jobs if (why := obstacles[job.name]) is not None)
+    return replace(
+        campaign,
+        toolchain=toolchain,
+        jobs=tuple(job for job in campaign.jobs if obstacles[job.name] is None),
+        left_out=(*campaign.left_out, *left_out),
+    )
+
+
+def _job(manifest: DriverManifest, device: DeviceKind, scenario: Scenario, selection: Selection) -> Job:
+    return Job(manifest, device, scenario, tuple(check.id for check in selection.checks_of(scenario.id)))
+
+
+def _left_out(job: Job, reason: str) -> LeftOut:
+    return LeftOut(driver=job.driver.name, device=job.device, scenario=job.scenario.id, reason=reason)
+
+
+def _check_manifests(manifests: Sequence[DriverManifest]) -> None:
+    seen: dict[str, DriverManifest] = {}
+    for manifest in manifests:
+        if (other := seen.setdefault(manifest.name, manifest)) is not manifest:
+            raise UsageError(f"two drivers are named {manifest.name!r}: {other.path} and {manifest.path}")
+        for known in manifest.known:
+            if known.check not in CHECKS:
+                raise UsageError(f"{manifest.path}: known: there is no check {known.check!r}{nearest(known.check, CHECKS)}")
+
+
+def _entry(manifest: DriverManifest, request: Request) -> DriverEntry:
+    known = [KnownEntry(check=k.check, reason=k.reason, devices=list(k.devices)) for k in manifest.known]
+    return DriverEntry(stages=list(manifest.stages), asked=_asked(manifest, request), known=known)
+
+
+def _asked(manifest: DriverManifest, request: Request) -> list[str]:
+    """The stages that must not stay without a verdict: the named ones, or else those that the driver claims."""
+    if request.stages:
+        return list(dict.fromkeys(request.stages))
+    if request.checks:
+        return list(dict.fromkeys(CHECKS[check].stage for check in request.checks))
+    if request.scenarios:
+        return list(dict.fromkeys(SCENARIOS[scenario].stage for scenario in request.scenarios))
+    have = {check.stage for check in CHECKS.values()}
+    return [stage for stage in STAGES if stage in have and stage in manifest.stages]
+
+
+def _lab(campaign: Campaign) -> dict[str, Any]:
+    qemu = campaign.toolchain.qemu
+    return {
+        "version": lab_version(),
+        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "seed": campaign.request.seed,
+        "qemu": qemu and {"version": ".".join(map(str, qemu.version)), "origin": qemu.origin, "sha256": qemu.sha256},
+        "versions": {name: dict(facts) for name, facts in campaign.toolchain.versions.items()},
+        "host": {
+            "system": platform.system(),
+            "release": platform.release(),
+            "machine": platform.machine(),
+            "cpus": len(os.sched_getaffinity(0)),
+            "python": ".".join(map(str, sys.version_info[:3])),
+        },
+    }
+
+
+def lab_version() -> str:
+    try:
+        return version("nvme-lab")
+    except PackageNotFoundError:  # run from a checkout that was never installed
+        return "unknown"

@@ -1,0 +1,128 @@
+"""``nvme-lab judge`` and ``nvme-lab report``: what can be done without a guest."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from conformance.campaign import lab_version
+from conformance.commands.options import JSON, STRICT, VERBOSE, selection
+from conformance.judge import judge as judge_evidence
+from conformance.report import terminal
+from conformance.report.junit import junit
+from conformance.report.markdown import markdown
+from conformance.results import (
+    DriverEntry,
+    Results,
+    RunEntry,
+    VerdictEntry,
+    exit_status,
+    merge,
+    read,
+    stage_index,
+)
+from conformance.suite import Selection, select
+from lab.errors import UsageError
+from lab.evidence import Evidence, evidence_folders
+
+FORMATS: Mapping[str, Callable[[Results], str]] = {
+    "json": lambda results: results.model_dump_json(by_alias=True, indent=1),
+    "junit": junit,
+    "markdown": markdown,
+}
+
+
+@click.command()
+@click.argument("evidence", nargs=-1, required=True, type=click.Path(path_type=Path))
+@selection
+@STRICT
+@VERBOSE
+@JSON
+def judge(evidence: Sequence[Path], as_json: bool, verbose: bool, strict: bool, **named: Sequence[str]) -> int:
+    """Judge recorded evidence again, without QEMU. EVIDENCE: folders of one scenario, or folders that hold such.
+
+    \b
+    nvme-lab judge nvme-lab-results/latest
+    nvme-lab judge nvme-lab-results/latest/evidence/linux/qemu/read/basic --check read/nlb
+    """
+    selected = select(named["stages"], named["checks"], named["scenarios"])
+    narrowed = bool(named["checks"] or named["scenarios"])
+    results = Results(lab={"version": lab_version()}, strict=strict, narrowed=narrowed)
+    for folder in _folders(evidence):
+        _judge_into(results, Evidence(folder), selected, asked=named["stages"])
+    if not results.verdicts:
+        raise UsageError("None of the selected checks judges this evidence.", remedy="select other checks, or none")
+    if as_json:
+        click.echo(FORMATS["json"](results))
+    else:
+        terminal.show(terminal.summary(results, Path(), verbose=verbose))
+    return exit_status(results)
+
+
+def _folders(roots: Sequence[Path]) -> list[Path]:
+    found: dict[Path, None] = {}
+    for root in roots:
+        below = evidence_folders(root.resolve())
+        if not below:
+            raise UsageError(
+                f"There is no evidence in {root}.",
+                remedy="name a folder that nvme-lab run wrote, such as nvme-lab-results/latest",
+            )
+        found.update(dict.fromkeys(below))
+    return list(found)
+
+
+def _judge_into(results: Results, evidence: Evidence, selected: Selection, asked: Sequence[str]) -> None:
+    """Adds what the selected checks say of one folder."""
+    driver, scenario = evidence.identity["driver"], evidence.scenario
+    if scenario.id not in {template.id for template in selected.scenarios} or not (checks := selected.checks_of(scenario.id)):
+        return
+    verdicts = [VerdictEntry.model_validate(verdict.to_json()) for verdict in judge_evidence(evidence, checks)]
+    key = driver["name"], evidence.identity["device"], scenario.id
+    if key in {run.key for run in results.runs}:
+        raise UsageError(
+            f"{evidence.folder} is a second recording of {'/'.join(key)}.", remedy="judge each result by itself"
+        )
+    entry = results.drivers.setdefault(
+        driver["name"], DriverEntry(stages=list(driver["stages"]), known=list(driver.get("known", ())))
+    )
+    stages = asked or [scenario.stage]
+    entry.asked = sorted({*entry.asked, *stages}, key=stage_index)
+    results.verdicts += verdicts
+    results.runs.append(
+        RunEntry(
+            driver=key[0],
+            device=key[1],
+            scenario=key[2],
+            stage=scenario.stage,
+            evidence=os.path.relpath(evidence.folder),
+            seconds=evidence.end.seconds if evidence.end else 0.0,
+        )
+    )
+
+
+@click.command()
+@click.argument("results", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--format", "form", type=click.Choice([*FORMATS, "text"]), default="text", show_default=True)
+@click.option("-o", "--output", type=click.File("w", encoding="utf-8"), default="-", help="a file instead of the terminal")
+@VERBOSE
+def report(results: Sequence[Path], form: str, output: Any, verbose: bool) -> int:
+    """Render results; several (shards) are merged first. RESULT: folders that nvme-lab run wrote, or their results.json.
+
+    \b
+    nvme-lab report nvme-lab-results/latest --format markdown
+    nvme-lab report shard-1 shard-2 --format junit -o junit.xml
+    """
+    parts = [(path if path.is_dir() else path.parent, read(path)) for path in results]
+    merged = merge(parts, Path.cwd())
+    if form == "text" and output.name == "<stdout>":
+        terminal.show(terminal.summary(merged, Path(), verbose=verbose))
+    elif form == "text":
+        output.write(terminal.plain_summary(merged, Path(), verbose=verbose))
+    else:
+        output.write(FORMATS[form](merged).rstrip() + "\n")
+    return 0

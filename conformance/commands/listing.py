@@ -1,0 +1,120 @@
+"""``nvme-lab list``: what there is."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import click
+from rich.table import Table
+
+from conformance.check import Check
+from conformance.commands.options import JSON
+from conformance.report.terminal import show
+from conformance.suite import CHECKS, SCENARIOS, stages
+from lab import drivers
+
+
+@click.group("list")
+def list_group() -> None:
+    """List what there is: drivers, stages, checks, scenarios.
+
+    \b
+    nvme-lab list checks
+    nvme-lab list drivers --json
+    """
+
+
+@list_group.command("drivers")
+@JSON
+def list_drivers(as_json: bool) -> None:
+    """The drivers that come with the lab, and what they claim.
+
+    \b
+    nvme-lab list drivers
+    """
+    rows = []
+    for name in drivers.shipped():
+        manifest = drivers.find(name)
+        rows.append(
+            {"name": name, "adapter": manifest.adapter, "stages": list(manifest.stages), "summary": manifest.summary}
+        )
+    _show(rows, as_json, ("name", "adapter", "summary"))
+
+
+@list_group.command("stages")
+@JSON
+def list_stages(as_json: bool) -> None:
+    """The steps of building a driver, with the scenarios and checks of each.
+
+    \b
+    nvme-lab list stages
+    """
+    rows = [
+        {
+            "stage": stage,
+            "scenarios": sum(template.stage == stage for template in SCENARIOS.values()),
+            "checks": sum(check.stage == stage for check in CHECKS.values()),
+        }
+        for stage in stages()
+    ]
+    _show(rows, as_json, ("stage", "scenarios", "checks"))
+
+
+@list_group.command("checks")
+@click.option("--stage", "wanted", multiple=True, type=click.Choice(stages()), help="only of this stage (repeatable)")
+@JSON
+def list_checks(wanted: Sequence[str], as_json: bool) -> None:
+    """The checks: what the driver must do, how binding it is, where it stands.
+
+    \b
+    nvme-lab list checks --stage read
+    """
+    checks = [check for stage in stages() for check in CHECKS.values() if check.stage == stage]
+    rows = [_check(check) for check in checks if not wanted or check.stage in wanted]
+    if as_json:
+        click.echo(json.dumps(rows, indent=1, ensure_ascii=False))
+    else:
+        _table([{**row, "cites": str(CHECKS[row["id"]].cite)} for row in rows], ("id", "level", "statement", "cites"))
+
+
+@list_group.command("scenarios")
+@JSON
+def list_scenarios(as_json: bool) -> None:
+    """The scenarios: what is put in front of a driver.
+
+    \b
+    nvme-lab list scenarios
+    """
+    rows = [{"id": name, "stage": template.stage, "title": template.title} for name, template in SCENARIOS.items()]
+    _show(rows, as_json, ("id", "title"))
+
+
+def _check(check: Check) -> dict[str, Any]:
+    return {
+        "id": check.id,
+        "stage": check.stage,
+        "level": check.level,
+        "cite": vars(check.cite),
+        "witnesses": list(check.witnesses),
+        "statement": check.statement,
+        "defects": [],  # no defect has been seeded yet
+    }
+
+
+def _show(rows: Sequence[Mapping[str, Any]], as_json: bool, columns: Iterable[str]) -> None:
+    if as_json:
+        click.echo(json.dumps(rows, indent=1, ensure_ascii=False))
+    else:
+        _table(rows, columns)
+
+
+def _table(rows: Iterable[Mapping[str, Any]], columns: Iterable[str]) -> None:
+    columns = list(columns)
+    grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for column in columns:
+        grid.add_column(column, no_wrap=column == "id", overflow="fold")
+    for row in rows:
+        grid.add_row(*(str(row[column]) for column in columns))
+    show(grid)

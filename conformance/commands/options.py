@@ -1,0 +1,55 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from lab.settings import Settings, load
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_FILE = click.Path(path_type=Path)
+
+_MACHINE = (
+    click.option("--mirror", metavar="URL", help="Debian mirror [default: the machine's own]"),
+    click.option("--qemu", type=_FILE, metavar="FILE", help="QEMU to use instead of looking for one"),
+    click.option("--kernel", type=_FILE, metavar="FILE", help="guest kernel to boot instead of the packaged one"),
+    click.option("--image", type=_FILE, metavar="FILE", help="guest initramfs to boot instead of building one"),
+    click.option("--locked", is_flag=True, default=None, help="only the versions in the lock file"),
+    click.option("--offline", is_flag=True, default=None, help="only what the cache holds"),
+)
+
+_SELECTION = (
+    click.option("--stage", "stages", multiple=True, metavar="NAME", help="only this stage (repeatable)"),
+    click.option("--check", "checks", multiple=True, metavar="ID", help="only this check (repeatable)"),
+    click.option("--scenario", "scenarios", multiple=True, metavar="ID", help="only this scenario (repeatable)"),
+)
+
+STRICT = click.option("--strict", is_flag=True, help="warnings and unobserved mandatory rules count as failed")
+VERBOSE = click.option("-v", "--verbose", is_flag=True, help="also list what could not be judged")
+JSON = click.option("--json", "as_json", is_flag=True, help="as JSON")
+
+
+def selection(function: F) -> F:
+    """--stage, --check and --scenario."""
+    return _all(_SELECTION, function)
+
+
+def machine(function: F) -> F:
+    """What overrides `lab.settings.Settings`; read it with `settings`."""
+    return _all(_MACHINE, function)
+
+
+def settings(options: dict[str, Any]) -> Settings:
+    """The settings with these options over all other sources."""
+    return load(options)
+
+
+def _all(options: tuple[Callable[[F], F], ...], function: F) -> F:
+    for option in reversed(options):
+        function = option(function)
+    return function

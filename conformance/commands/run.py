@@ -1,0 +1,133 @@
+"""``nvme-lab run``: plans, prepares, drives pytest, shows and writes what came of it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from rich.console import Console
+
+from conformance.campaign import DEFAULT_SEED, DEVICES, Campaign, Request, equip, plan
+from conformance.commands.options import STRICT, VERBOSE, machine, selection, settings
+from conformance.folders import check_free, default_folder, prepare_folder, prune
+from conformance.report import terminal
+from conformance.report.junit import junit
+from conformance.report.markdown import markdown
+from conformance.report.progress import Progress
+from conformance.results import Results, exit_status, write
+from conformance.session import ROOT, ControllerPlugin
+from lab.errors import LabError
+
+EVIDENCE_BYTES = 4 << 20
+"""A scenario's evidence, on average and generously."""
+RESERVE_BYTES = 64 << 20
+SCENARIOS_PER_WORKER = 2
+"""With fewer, a worker is not worth its start."""
+
+
+@click.command(
+    epilog="Exit status: 0 all good, 1 a driver failed, 2 the lab failed, 3 a selected stage with nothing judged, "
+    "4 wrong usage, 130 or 143 interrupted."
+)
+@click.option("--driver", "drivers", multiple=True, metavar="NAME|FILE", help="a shipped driver or a manifest (repeatable)")
+@selection
+@click.option("--device", "devices", multiple=True, type=click.Choice(DEVICES), help="device in front of the driver")
+@click.option("--jobs", type=click.IntRange(1, 64), metavar="N", help="scenarios at once [default: one a processor]")
+@click.option("--seed", type=int, default=DEFAULT_SEED, show_default=True, help="draws serial numbers, sizes and data")
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), metavar="DIR", help="folder for the results")
+@STRICT
+@click.option("--keep", is_flag=True, help="remove no older results (otherwise the ten newest stay)")
+@click.option("--bisect", is_flag=True, help="exit 125 where nothing can be said (for git bisect run)")
+@VERBOSE
+@machine
+def run(**options: Any) -> int:
+    """Record and judge drivers.
+
+    \b
+    nvme-lab run                                     Linux, all stages
+    nvme-lab run --driver u-boot --driver my.toml    two drivers
+    nvme-lab run --check read/nlb --seed 7           one check, other data
+    """
+    console = terminal.console()
+    request = Request(**{field.name: options[field.name] for field in fields(Request)})
+    planned = plan(request)
+    campaign = equip(planned, settings(_machine(options)), lambda text: console.print(text, style="dim"))
+    out = prepare_folder(options["out"] or default_folder(Path.cwd()))
+    check_free(out, RESERVE_BYTES + EVIDENCE_BYTES * len(campaign.jobs))
+    if not options["keep"]:
+        prune(out)
+    results = record_and_judge(replace(campaign, out=out), _jobs(options["jobs"], len(campaign.jobs)), console)
+    _write_reports(results, out)
+    terminal.show(terminal.summary(results, _shown(out), verbose=options["verbose"]))
+    console.print(f"Results: {_shown(out)}", style="dim")
+    return exit_status(results, bisect=options["bisect"])
+
+
+def record_and_judge(campaign: Campaign, jobs: int, console: Console) -> Results:
+    """Drives pytest over the campaign in this process, with ``jobs`` workers if more than one."""
+    controller = ControllerPlugin(campaign)
+    arguments = [
+        *("--pyargs", ROOT, "-c", os.devnull, f"--rootdir={campaign.out}", "--noconftest", "--capture=no"),
+        *("-p", "no:cacheprovider", "-p", "no:terminal", "-p", "xdist.plugin", "-p", "conformance.plugin"),
+        *(("-n", str(jobs)) if jobs > 1 else ()),
+    ]
+    console.print(terminal.header(controller.results, _extent(campaign, jobs)))
+    if not campaign.jobs:
+        write(controller.results, campaign.out)
+        return controller.results
+    with _own_pytest(), Progress(campaign.jobs, console) as progress:
+        status = pytest.main(arguments, plugins=[controller, progress])
+    if controller.written is None:
+        if status != pytest.ExitCode.INTERRUPTED:
+            raise LabError(f"pytest ended with status {status} before anything was judged")
+        controller.results.unfinished = "interrupted before anything was judged"
+        write(controller.results, campaign.out)
+    return controller.results
+
+
+@contextmanager
+def _own_pytest() -> Iterator[None]:
+    """Pytest without what this machine adds to it: other plugins and options could change what is collected and reported."""
+    ours = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_ADDOPTS": "", "PYTEST_PLUGINS": ""}
+    before = {name: os.environ.get(name) for name in ours}
+    os.environ.update(ours)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def _jobs(asked: int | None, scenarios: int) -> int:
+    """Workers: as many as processors, but never more than have something to do."""
+    if asked is not None:
+        return min(asked, max(scenarios, 1))
+    return max(1, min(len(os.sched_getaffinity(0)), scenarios // SCENARIOS_PER_WORKER))
+
+
+def _extent(campaign: Campaign, jobs: int) -> list[str]:
+    scenarios = f"{len(campaign.jobs)} scenario{'' if len(campaign.jobs) == 1 else 's'}"
+    return [scenarios if jobs == 1 else f"{scenarios}, {jobs} at once"]
+
+
+def _machine(options: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: options[name] for name in ("mirror", "qemu", "kernel", "image", "locked", "offline")}
+
+
+def _write_reports(results: Results, out: Path) -> None:
+    for name, text in (("junit.xml", junit(results)), ("summary.md", markdown(results))):
+        (out / name).write_text(text, encoding="utf-8")
+
+
+def _shown(path: Path) -> Path:
+    """As the user would write it: relative to where they are, if it is below."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

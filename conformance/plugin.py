@@ -1,0 +1,52 @@
+"""The pytest plugin: ``pytest --pyargs conformance --nvme-driver my.toml`` in anybody's repository.
+
+Installed but not asked (no ``--nvme-`` option), it is invisible: it collects nothing and imports nothing but this file. What
+it does when asked stands in `conformance.session`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+CAMPAIGN = "nvme_campaign"
+"""The worker input that carries the campaign."""
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "driver": {"action": "append", "metavar": "NAME|FILE", "help": "driver under test, or its manifest (default: linux)"},
+    "device": {"action": "append", "metavar": "NAME", "help": "device to put in front of it (default: all there are)"},
+    "stage": {"action": "append", "metavar": "NAME", "help": "only this stage"},
+    "check": {"action": "append", "metavar": "ID", "help": "only this check"},
+    "scenario": {"action": "append", "metavar": "ID", "help": "only this scenario"},
+    "seed": {"type": int, "metavar": "N", "help": "draws serial numbers, sizes and data (default: 0)"},
+    "out": {"type": Path, "metavar": "DIR", "help": "folder for results and evidence"},
+    "strict": {"action": "store_true", "default": None, "help": "warnings and unobserved mandatory rules fail"},
+}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("nvme", "NVMe Lab: conformance of NVMe drivers (with --pyargs conformance)")
+    for name, settings in OPTIONS.items():
+        group.addoption(f"--nvme-{name}", dest=_destination(name), **settings)
+
+
+def _destination(name: str) -> str:
+    """Plural where an option is repeatable."""
+    return f"nvme_{name}s" if OPTIONS[name].get("action") == "append" else f"nvme_{name}"
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    names = [_destination(name) for name in OPTIONS]
+    given = {name.removeprefix("nvme_"): value for name in names if (value := config.getoption(name)) is not None}
+    carried = getattr(config, "workerinput", {}).get(CAMPAIGN)
+    if carried is not None:
+        from conformance.session import worker
+
+        config.pluginmanager.register(worker(carried), "nvme-suite")
+    elif given and not hasattr(config, "workerinput"):
+        from conformance.session import controller
+
+        config.pluginmanager.register(controller(given), "nvme-suite")

@@ -1,0 +1,1 @@
+"""Reports: what is shown of a result. Pure: no report computes a verdict or touches evidence."""

@@ -1,0 +1,265 @@
+"""The summary of a run: one row a stage, then what failed, then what it means; a passing run fits on one screen."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from rich.console import Console, Group, RenderableType
+from rich.markup import escape
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from conformance.check import Outcome
+from conformance.results import (
+    EVERY,
+    OTHERS,
+    Results,
+    Row,
+    VerdictEntry,
+    disqualified,
+    evidence_of,
+    rows,
+    speaking,
+    spoken,
+    stale,
+    unjudged,
+)
+
+COLOURS = {
+    "fails": "bold red",
+    "lab error": "bold magenta",
+    "known failure": "yellow",
+    "passes": "green",
+    "nothing judged": "dim",
+}
+COLUMNS = (
+    ("pass", Outcome.PASS, "green"),
+    ("fail", Outcome.FAIL, "bold red"),
+    ("known", None, "yellow"),
+    ("warn", Outcome.WARN, "yellow"),
+    ("unsup.", Outcome.UNSUPPORTED, "dim"),
+    ("unclear", Outcome.INCONCLUSIVE, "dim"),
+    ("error", Outcome.ERROR, "bold magenta"),
+)
+"""Heading, outcome (None: known failures) and colour."""
+WIDE = 140
+"""Columns where there is no terminal."""
+SHOWN = 12
+"""Failed checks that are shown in full; of further ones there is a line each."""
+
+
+def console() -> Console:
+    """The console for this output: plain where CI=true or nobody watches, and wide enough there for a finding's lines."""
+    watched = Console(highlight=False)
+    if watched.is_terminal and os.environ.get("CI", "").lower() not in ("1", "true"):
+        return watched
+    return Console(highlight=False, width=WIDE, color_system=None, force_terminal=False)
+
+
+def summary(results: Results, folder: Path, *, verbose: bool = False) -> RenderableType:
+    """All of it; ``folder`` is where results.json is, as the user would write it."""
+    parts: list[RenderableType] = ["", table(results)]
+    parts += _findings(results, folder)
+    parts += _remarks(results, verbose)
+    parts += ["", *_conclusion(results)]
+    return Group(*parts)
+
+
+def table(results: Results) -> Table:
+    """One row a stage of a driver on a device; a cell counts checks, each with the verdict that speaks for its scenarios."""
+    grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    grid.add_column("stage")
+    grid.add_column("driver")
+    grid.add_column("device")
+    for heading, _, _ in COLUMNS:
+        grid.add_column(heading, justify="right")
+    grid.add_column("verdict")
+    for row in rows(results):
+        name = {EVERY: "(every stage)", OTHERS: "(other stages)"}.get(row.stage, row.stage)
+        cells = [_cell(row, outcome, colour) for _, outcome, colour in COLUMNS]
+        grid.add_row(name, row.driver, row.device, *cells, Text(row.word, style=COLOURS[row.word]))
+    return grid
+
+
+def _cell(row: Row, outcome: Outcome | None, colour: str) -> Text:
+    number = row.known if outcome is None else row.counts.get(outcome, 0)
+    return Text(str(number), style=colour) if number else Text("-", style="dim")
+
+
+def show(what: RenderableType) -> None:
+    """Prints it as this output can take it."""
+    made = console()
+    if made.is_terminal:
+        made.print(what)
+    else:
+        print(_plain(what), end="")
+
+
+def plain_table(results: Results) -> str:
+    """The table without colours."""
+    return _plain(table(results))
+
+
+def plain_summary(results: Results, folder: Path, *, verbose: bool = False) -> str:
+    """The summary without colours."""
+    return _plain(summary(results, folder, verbose=verbose))
+
+
+def _plain(what: RenderableType) -> str:
+    out = io.StringIO()
+    Console(file=out, width=WIDE, color_system=None, highlight=False).print(what)
+    return "".join(f"{line.rstrip()}\n" for line in out.getvalue().splitlines())
+
+
+# -- what failed ----------------------------------------------------------------------------------------------------
+
+
+def _findings(results: Results, folder: Path) -> Iterator[RenderableType]:
+    failed = [
+        found
+        for found in speaking(results, Outcome.FAIL, Outcome.ERROR, Outcome.WARN)
+        if found[0].known is None and found[0].outcome is not Outcome.ERROR
+    ]
+    failed.sort(key=lambda found: found[0].outcome is not Outcome.FAIL)
+    for verdict, scenarios in failed[:SHOWN]:
+        yield from _finding(results, verdict, scenarios, folder)
+    if failed[SHOWN:]:
+        yield ""
+    for verdict, _ in failed[SHOWN:]:
+        yield Text(f"{verdict.outcome}  {verdict.check}  ({verdict.driver} on {verdict.device})", style=_colour(verdict))
+    yield from _errors(results)
+
+
+def _finding(results: Results, verdict: VerdictEntry, scenarios: int, folder: Path) -> Iterator[RenderableType]:
+    where = f"{verdict.driver} on {verdict.device}, {verdict.scenario}"
+    if scenarios > 1:
+        where += f" and {scenarios - 1} more"
+    yield ""
+    yield Text.assemble((f"{verdict.outcome}  {verdict.check}", _colour(verdict)), (f"  {where}", "dim"))
+    lines = Table.grid(padding=(0, 2, 0, 0))
+    lines.add_column(style="dim", no_wrap=True)
+    lines.add_column(overflow="fold")
+    lines.add_row("rule", Text(f"The driver {_lower(verdict.statement)}"))
+    if (finding := verdict.violation) is not None:
+        lines.add_row("expected", Text(finding.expected))
+        lines.add_row("actual", Text(finding.actual, style="bold"))
+    lines.add_row("cites", Text(str(verdict.cite)))
+    if place := evidence_of(results, verdict):
+        lines.add_row("evidence", Text(str(folder / place)))
+    yield Padding(lines, (0, 0, 0, 6))
+
+
+def _errors(results: Results) -> Iterator[RenderableType]:
+    """The lab's failures: they say the same for every check of a scenario, and are shown once a reason."""
+    reasons: dict[str, dict[str, None]] = {}
+    for verdict in results.verdicts:
+        if verdict.outcome is Outcome.ERROR:
+            reasons.setdefault(verdict.reason, {})[f"{verdict.driver}/{verdict.device}/{verdict.scenario}"] = None
+    for reason, scenarios in reasons.items():
+        first, *more = scenarios
+        yield ""
+        yield Text.assemble(("ERROR  ", "bold magenta"), first, f" and {len(more)} more" if more else "")
+        yield Padding(Text(reason), (0, 0, 0, 6))
+
+
+# -- what else there is to know -------------------------------------------------------------------------------------
+
+
+def _remarks(results: Results, verbose: bool) -> Iterator[RenderableType]:
+    known = [verdict for verdict, _ in speaking(results, Outcome.FAIL) if verdict.known is not None]
+    if known:
+        yield ""
+    for verdict in known:
+        yield Text.assemble(("known  ", "yellow"), f"{verdict.check}  ", (f"{verdict.driver}: {verdict.known}", "dim"))
+    for driver, device, entry in stale(results):
+        yield ""
+        yield Text(
+            f"stale  {entry.check} no longer fails for {driver} on {device}: remove it from the known failures", style="yellow"
+        )
+    yield from _silent(results, verbose)
+    if results.left_out:
+        yield ""
+        yield Text(f"{_count(len(results.left_out), 'scenario')} not recorded: {_reasons(results, verbose)}", style="dim")
+
+
+def _silent(results: Results, verbose: bool) -> Iterator[RenderableType]:
+    """The checks that nothing can be said about: numbers, and with ``verbose`` names and reasons."""
+    silent = [verdict for verdict, _ in speaking(results, Outcome.UNSUPPORTED, Outcome.INCONCLUSIVE)]
+    if silent and verbose:
+        yield ""
+        for verdict in silent:
+            yield Text(f"{verdict.outcome.lower():12}  {verdict.check}  {verdict.driver}: {verdict.reason}", style="dim")
+
+
+def _reasons(results: Results, verbose: bool) -> str:
+    reasons: dict[str, list[str]] = {}
+    for entry in results.left_out:
+        reasons.setdefault(entry.reason, []).append(f"{entry.driver}/{entry.device}/{entry.scenario}")
+    if verbose:
+        return "".join(f"\n  {', '.join(names)}: {reason}" for reason, names in reasons.items())
+    first = next(iter(reasons))
+    return first + (f" (and {len(reasons) - 1} other reasons; -v shows all)" if len(reasons) > 1 else "")
+
+
+def _conclusion(results: Results) -> Iterator[RenderableType]:
+    if results.unfinished:
+        yield Text(f"This result is partial. {results.unfinished[0].upper()}{results.unfinished[1:]}.", style="bold magenta")
+    missing = unjudged(results)
+    if missing:
+        stages = ", ".join(f"{stage} ({driver})" for driver, stage in missing)
+        yield Text(f"Nothing was judged in {_plural(len(missing), 'stage')} {stages}.", style="bold yellow")
+    for driver in results.drivers:
+        yield _qualification(results, driver)
+
+
+def _qualification(results: Results, driver: str) -> Text:
+    """One sentence: what the driver is now entitled to say."""
+    failing = disqualified(results, driver)
+    judged = [v for v in spoken(results.verdicts).values() if v.driver == driver]
+    counts = {outcome: sum(v.outcome is outcome for v in failing) for outcome in Outcome}
+    if not any(v.outcome is Outcome.PASS for v in judged):
+        return Text(f"{driver}: nothing passed.", style="bold red" if counts[Outcome.FAIL] else "bold yellow")
+    if not failing and not results.narrowed and not results.unfinished:
+        stages = ", ".join(results.drivers[driver].asked)
+        return Text(f"{driver} qualifies: every mandatory check of {stages} passed.", style="bold green")
+    words = (
+        (Outcome.FAIL, "failed"),
+        (Outcome.ERROR, "the lab could not judge"),
+        (Outcome.INCONCLUSIVE, "could not be observed"),
+        (Outcome.UNSUPPORTED, "it cannot be asked"),
+    )
+    said = ", ".join(f"{counts[outcome]} {word}" for outcome, word in words if counts[outcome])
+    if not failing:
+        return Text(f"{driver}: every mandatory check that was selected passed.", style="bold green")
+    if counts[Outcome.FAIL] or counts[Outcome.ERROR]:
+        return Text(f"{driver} does not qualify. Mandatory checks: {said}.", style="bold red")
+    return Text(f"{driver}: nothing mandatory failed; not proven: {said}.", style="bold green")
+
+
+def _colour(verdict: VerdictEntry) -> str:
+    return "bold red" if verdict.outcome is Outcome.FAIL else "yellow"
+
+
+def _lower(sentence: str) -> str:
+    return sentence[:1].lower() + sentence[1:]
+
+
+def _plural(number: int, word: str) -> str:
+    return word if number == 1 else f"{word}s"
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number} {_plural(number, word)}"
+
+
+def header(results: Results, extra: Sequence[str] = ()) -> Text:
+    """What was tested with: the line that makes a result comparable."""
+    qemu = results.lab.get("qemu") or {}
+    parts = [f"NVMe Lab {results.lab.get('version', '')}"]
+    if qemu:
+        parts.append(f"QEMU {qemu['version']} ({qemu['origin']})")
+    return Text(escape(" · ".join([*parts, f"seed {results.lab.get('seed')}", *extra])), style="dim")

@@ -1,0 +1,344 @@
+"""The suite as pytest sees it: a collector is a scenario on a driver and device, an item is one of its checks.
+
+A scenario is recorded when its first item is set up, and judged by all its checks at once; the items then only say what their
+verdict is. With xdist the scenario is the unit that a worker gets, so it is recorded once there too. Verdicts travel on the
+items' reports to the controlling process, which alone writes the results.
+"""
+
+from __future__ import annotations
+
+import pickle
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import fields, replace
+from os import kill
+from pathlib import Path
+from signal import SIGINT
+from typing import Any
+
+import pytest
+
+import lab.recorder
+from conformance import results, signals
+from conformance.campaign import Campaign, Job, Request, equip, plan
+from conformance.check import Outcome
+from conformance.folders import default_folder, evidence_folder, prepare_folder
+from conformance.judge import Verdict, judge
+from conformance.plugin import CAMPAIGN
+from conformance.report.terminal import plain_table
+from conformance.suite import CHECKS
+from lab import settings
+from lab.errors import LabError, UsageError
+from lab.evidence import Evidence
+
+PACKAGE = Path(__file__).parent
+ROOT = "conformance"
+"""The first part of every item's node id."""
+
+
+class ConformanceWarning(pytest.PytestWarning):
+    """A recommended or optional rule was not met."""
+
+
+class CheckFailed(Exception):
+    """The driver broke a rule; carries the finding as text."""
+
+
+class LabFailed(Exception):
+    """The lab could not judge: its own failure."""
+
+
+class Suite(pytest.Directory):
+    """The package's folder, collected as the campaign's jobs."""
+
+    campaign: Campaign
+
+    def collect(self) -> Iterator[pytest.Collector]:
+        for job in self.campaign.jobs:
+            yield Recording.of(self, job, self.campaign)
+
+
+class Recording(pytest.Collector):
+    """One scenario on one driver and device."""
+
+    job: Job
+    campaign: Campaign
+
+    verdicts: dict[str, Verdict]
+    run: results.RunEntry | None
+
+    @classmethod
+    def of(cls, parent: Suite, job: Job, campaign: Campaign) -> Recording:
+        made: Recording = cls.from_parent(parent, name=job.name)
+        made.job, made.campaign = job, campaign
+        made.verdicts, made.run = {}, None
+        return made
+
+    def collect(self) -> Iterator[pytest.Item]:
+        for check in self.job.checks:
+            yield Judgement.from_parent(self, name=check)
+
+    def verdict(self, check: str) -> Verdict:
+        """What the check says. The first question records the scenario and judges it."""
+        if not self.verdicts:
+            try:
+                found = self._record()
+            except Exception as error:  # whatever it was, it is the lab's failure and belongs into the results
+                self.verdicts = {check: self._error(check, error) for check in self.job.checks}
+                if not isinstance(error, LabError):
+                    raise
+            else:
+                self.verdicts = {verdict.check.id: verdict for verdict in found}
+        return self.verdicts[check]
+
+    def _record(self) -> list[Verdict]:
+        job = self.job
+        folder = evidence_folder(self.campaign.out, job.name)
+        lab.recorder.record(job.driver, job.scenario, job.device, folder, toolchain=self.campaign.toolchain)
+        evidence = Evidence(folder)
+        self.run = results.RunEntry(
+            driver=job.driver.name,
+            device=job.device,
+            scenario=job.scenario.id,
+            stage=job.scenario.stage,
+            evidence=str(folder.relative_to(self.campaign.out)),
+            seconds=evidence.end.seconds if evidence.end else 0.0,
+        )
+        return judge(evidence, [CHECKS[check] for check in job.checks])
+
+    def _error(self, check: str, error: Exception) -> Verdict:
+        reason = str(error) if isinstance(error, LabError) else f"{type(error).__name__}: {error}"
+        return Verdict(
+            self.job.driver.name, self.job.device, self.job.scenario.id, CHECKS[check], Outcome.ERROR, reason=reason
+        )
+
+
+class Judgement(pytest.Item):
+    """One check of one recording."""
+
+    parent: Recording
+    verdict: Verdict | None = None
+
+    def setup(self) -> None:
+        try:
+            verdict = self.parent.verdict(self.name)
+        finally:
+            self.verdict = self.parent.verdicts.get(self.name)
+        if verdict.outcome is Outcome.ERROR:
+            raise LabFailed(verdict.reason)
+
+    def runtest(self) -> None:
+        assert self.verdict is not None
+        verdict, strict = self.verdict, self.parent.campaign.request.strict
+        match verdict.outcome:
+            case Outcome.FAIL:
+                if verdict.known is not None:
+                    pytest.xfail(verdict.known)
+                raise CheckFailed(self._explained())
+            case Outcome.WARN if strict:
+                raise CheckFailed(self._explained())
+            case Outcome.WARN:
+                warnings.warn(ConformanceWarning(self._explained()), stacklevel=1)
+            case Outcome.INCONCLUSIVE if strict and verdict.check.level == "M":
+                raise CheckFailed(f"{verdict.check.statement}\n  could not be judged: {verdict.reason}")
+            case Outcome.UNSUPPORTED | Outcome.INCONCLUSIVE:
+                pytest.skip(f"{verdict.outcome}: {verdict.reason}")
+
+    def _explained(self) -> str:
+        assert self.verdict is not None
+        verdict, check = self.verdict, self.verdict.check
+        lines = [f"{check.statement} ({check.cite})"]
+        broken = [finding for finding in verdict.findings if not finding.ok]
+        for finding in broken[:3]:
+            line = finding.event.line if finding.event else 0
+            place = f"{verdict.evidence / 'events.jsonl'}:{line}" if line else str(verdict.evidence)
+            lines += [f"  expected {finding.expected}", f"  actual   {finding.actual}", f"  evidence {place}"]
+        if len(broken) > 3:
+            lines.append(f"  and {len(broken) - 3} more")
+        return "\n".join(lines)
+
+    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
+        if isinstance(excinfo.value, CheckFailed | LabFailed):
+            return str(excinfo.value)
+        return super().repr_failure(excinfo)
+
+    def reportinfo(self) -> tuple[Path, int | None, str]:
+        return self.path, None, f"{self.parent.name} {self.name}"
+
+
+class SuitePlugin:
+    """What controller and workers have in common: they collect the campaign, and put verdicts on reports."""
+
+    def __init__(self, campaign: Campaign) -> None:
+        self.campaign = campaign
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collect_directory(self, path: Path, parent: pytest.Collector) -> pytest.Collector | None:
+        if path != PACKAGE:
+            return None
+        suite: Suite = Suite.from_parent(parent, path=path, nodeid=ROOT)
+        suite.campaign = self.campaign
+        return suite
+
+    @pytest.hookimpl(hookwrapper=True)
+    def pytest_runtest_makereport(self, item: pytest.Item, call: pytest.CallInfo[None]) -> Any:
+        outcome = yield
+        if not isinstance(item, Judgement) or item.verdict is None:
+            return
+        report: Any = outcome.get_result()
+        if call.when == ("setup" if item.verdict.outcome is Outcome.ERROR else "call"):
+            run = item.parent.run
+            report.nvme = {"verdict": item.verdict.to_json(), "run": run and run.model_dump()}
+
+
+class WorkerPlugin(SuitePlugin):
+    """In an xdist worker. A signal ends it in order, so that its guest is gone before it is."""
+
+    def __init__(self, campaign: Campaign) -> None:
+        super().__init__(campaign)
+        self._stack = ExitStack()
+        self._stack.enter_context(signals.interrupting())
+
+    def pytest_unconfigure(self) -> None:
+        self._stack.close()
+
+
+class ControllerPlugin(SuitePlugin):
+    """In the process that the user started: prepares, tells the workers, keeps the verdicts, writes the results."""
+
+    def __init__(self, campaign: Campaign, on_report: Callable[[str, Mapping[str, Any]], None] | None = None) -> None:
+        super().__init__(campaign)
+        self.begin(campaign)
+        self.written: Path | None = None
+        self._on_report = on_report
+        self._runs: dict[tuple[str, str, str], results.RunEntry] = {}
+        self._verdicts: dict[str, results.VerdictEntry] = {}
+        self._collected: dict[str, None] = {}
+        self._workers: list[int] = []
+
+    def begin(self, campaign: Campaign) -> None:
+        """This campaign it is, with results that hold no verdict yet."""
+        self.campaign = campaign
+        self.results = campaign.results()
+
+    # -- before anything is recorded ------------------------------------------------------------------------------------
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_configure(self, config: pytest.Config) -> None:
+        # A scenario is a scope: node ids of its items share all but the last part. (xdist's loadgroup would do as well, but
+        # it renames items, and under pytest 9.2 that no longer works.)
+        if config.getoption("dist", "no") not in ("no", "loadscope", "loadfile"):
+            config.option.dist = "loadscope"
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_configure_node(self, node: Any) -> None:
+        node.workerinput[CAMPAIGN] = pickle.dumps(self.campaign)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodeready(self, node: Any) -> None:
+        self._workers.append(node.gateway._rinfo().pid)
+
+    # -- what was collected, and what came of it ------------------------------------------------------------------------
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        self._collected.update(dict.fromkeys(item.nodeid for item in session.items if isinstance(item, Judgement)))
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_node_collection_finished(self, ids: list[str]) -> None:
+        self._collected.update(dict.fromkeys(id for id in ids if id.startswith(f"{ROOT}::")))
+
+    def pytest_runtest_logreport(self, report: Any) -> None:
+        found = getattr(report, "nvme", None)
+        if found is None:
+            return
+        if found["run"]:
+            run = results.RunEntry.model_validate(found["run"])
+            self._runs[run.key] = run
+        self._verdicts[report.nodeid] = results.VerdictEntry.model_validate(found["verdict"])
+        if self._on_report:
+            self._on_report(report.nodeid, found)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_report_teststatus(self, report: Any) -> tuple[str, str, tuple[str, dict[str, bool]]] | None:
+        found = getattr(report, "nvme", None)
+        if found and report.passed and found["verdict"]["outcome"] == Outcome.WARN:
+            return "warned", "W", ("WARN", {"yellow": True})
+        return None
+
+    # -- the end --------------------------------------------------------------------------------------------------------
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_keyboard_interrupt(self) -> None:
+        for pid in self._workers:
+            with suppress(ProcessLookupError):
+                kill(pid, SIGINT)
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
+        """Writes the results, partial ones too: in the order of the campaign, whichever worker was faster."""
+        if session.config.getoption("collectonly", False) or not self._collected:
+            return
+        for id in self._collected:
+            if id in self._verdicts:
+                verdict = self._verdicts[id]
+                self.results.verdicts.append(verdict)
+                if (run := self._runs.pop(verdict.key[:3], None)) is not None:
+                    self.results.runs.append(run)
+        missing = len(self._collected) - len(self._verdicts)
+        if missing:
+            why = "interrupted" if exitstatus == pytest.ExitCode.INTERRUPTED else "ended early"
+            self.results.unfinished = f"{why}: {missing} of {len(self._collected)} verdicts are missing"
+        self.written = results.write(self.results, self.campaign.out)
+
+
+class StandalonePlugin(ControllerPlugin):
+    """Under the user's own pytest: prepares when the session starts, and adds the summary to pytest's."""
+
+    def __init__(self, campaign: Campaign, out: Path | None) -> None:
+        super().__init__(campaign)
+        self._out = out
+        self._stack = ExitStack()
+
+    def pytest_sessionstart(self, session: pytest.Session) -> None:
+        if session.config.getoption("collectonly", False):
+            return
+        self._stack.enter_context(signals.interrupting())
+        reporter: Any = session.config.pluginmanager.get_plugin("terminalreporter")
+        say = (lambda text: reporter.write_line(f"NVMe Lab: {text}")) if reporter else (lambda text: None)
+        with _errors_of_pytest():
+            equipped = equip(self.campaign, settings.load(), say)
+            self.begin(replace(equipped, out=prepare_folder(self._out or default_folder(Path.cwd()))))
+
+    def pytest_unconfigure(self) -> None:
+        self._stack.close()
+
+    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
+        if self.written is None:
+            return
+        terminalreporter.section("NVMe Lab")
+        terminalreporter.write_line(plain_table(self.results))
+        terminalreporter.write_line(f"results: {self.written}")
+
+
+def worker(carried: bytes) -> WorkerPlugin:
+    """What a worker registers, with the campaign that came from the controller."""
+    return WorkerPlugin(pickle.loads(carried))
+
+
+def controller(given: Mapping[str, Any]) -> StandalonePlugin:
+    """What the user's own pytest registers; ``given`` are the options by name."""
+    request = Request(**{known.name: given[known.name] for known in fields(Request) if known.name in given})
+    with _errors_of_pytest():
+        return StandalonePlugin(plan(request), given.get("out"))
+
+
+@contextmanager
+def _errors_of_pytest() -> Iterator[None]:
+    """Our errors as pytest ends on them: wrong usage with 4, the lab's failure with 2."""
+    try:
+        yield
+    except UsageError as error:
+        raise pytest.UsageError(str(error)) from error
+    except LabError as error:
+        pytest.exit(str(error), returncode=error.exit_status)

@@ -1,0 +1,28 @@
+"""Ctrl-C and SIGTERM end a run in order: both interrupt once, and what cleans up is not interrupted again."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+@contextmanager
+def interrupting() -> Iterator[list[int]]:
+    """The first signal raises KeyboardInterrupt in the main thread, later ones are only noted. Yields the signals."""
+    received: list[int] = []
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+        if len(received) == 1:
+            raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, handle) for number in SIGNALS}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
