@@ -144,7 +144,7 @@ class _Recording:
             )
         declarations = Declarations.load(self._qemu.trace_events, EVENTS)
         with run_folder(_memory_root(spec.memory)) as folder, ExitStack() as cleanup:
-            spec = self._with_device(replace(spec, memory_file=folder / "memory", trace=EVENTS), device)
+            spec = self._with_device(replace(spec, memory_file=folder / "memory"), device)
             translator = Translator([controller.id for controller in self._scenario.device.controllers])
             trace = TraceReader(declarations, translator, self._evidence)
             cleanup.enter_context(trace)
@@ -168,12 +168,13 @@ class _Recording:
     def _with_device(self, spec: GuestSpec, device: QemuDevice) -> GuestSpec:
         """With the device that is there at start, or with what of it cannot be plugged later."""
         if self._driver.hotplug:
-            return replace(spec, devices=(*spec.devices, *device.subsystems))
+            return replace(spec, devices=(*spec.devices, *device.subsystems))  # traced from its plug on: that spares the boot
         first = int(self._manifest.boot.nvme_address or FIRST_SLOT, 16)
         places: list[Place] = [{"addr": f"{first + n:#x}"} for n in range(len(self._scenario.device.controllers))]
         self._note_plugged(True)
         return replace(
             spec,
+            trace=EVENTS,
             blockdevs=(*spec.blockdevs, *device.blockdevs),
             devices=(*spec.devices, *device.subsystems, *device.devices(places)),
         )
@@ -212,6 +213,8 @@ class _Recording:
 
     def _plug(self, device: QemuDevice, machine: Machine, session: Session) -> None:
         places: list[Place] = [{"bus": f"rp{n}"} for n in range(len(self._scenario.device.controllers))]
+        for pattern in EVENTS:
+            machine.qmp("trace-event-set-state", {"name": pattern, "enable": True})
         self._note_plugged(True)
         device.plug(machine, places)
         session.plugged(len(places), Deadline(PLUG_SECONDS))

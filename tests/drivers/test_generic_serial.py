@@ -1,0 +1,170 @@
+"""A driver behind a prompt, played by a script: what is typed, what becomes of the output, and what of a late prompt."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from lab.deadline import Deadline
+from lab.drivers.generic_serial import GenericSerial, filled
+from lab.errors import GuestPanic, LabError, Timeout
+from lab.guest.arguments import GuestSpec
+from lab.guest.console import Seen
+from lab.guest.machine import Machine
+from lab.manifest import Words, parse
+from lab.plan import Action, Answer, Controller, DeviceSpec, Namespace, Scenario
+from lab.toolchain import Toolchain
+
+NAMESPACES = (Namespace(nsid=4, blocks=64, block_size=4096), Namespace(nsid=2, blocks=64))
+SCENARIO = Scenario(
+    id="read/x", stage="read", title="", seed=1, actions=(),
+    device=DeviceSpec(controllers=(Controller(serial="S", namespaces=NAMESPACES),)),
+)  # fmt: skip
+TOOLCHAIN = Toolchain(qemu=None, linux=None, firmware={}, versions={})
+
+
+@dataclass
+class Script:
+    """A console that answers each line with the next of its outputs; None is a prompt that does not come."""
+
+    outputs: list[str | None]
+    typed: list[str] = field(default_factory=list)
+    pending: list[str] = field(default_factory=list)
+
+    def send(self, text: str) -> None:
+        self.typed.append(text.rstrip("\n"))
+        output = self.outputs.pop(0)
+        if output is not None:
+            self.pending.append(f"{text.rstrip()}\r\n{output}\r\n")
+
+    def expect(self, patterns: str | Sequence[str], deadline: Deadline, what: str = "") -> Seen:
+        if not self.pending:
+            raise Timeout(f"waited for {what}")
+        match = re.match("", "")
+        assert match
+        return Seen(self.pending.pop(0), match, 0)
+
+
+@dataclass
+class FakeMachine:
+    console: Script
+    spec: GuestSpec = field(default_factory=GuestSpec)
+
+
+def ask(
+    actions: dict[str, Any], *outputs: str | None, action: Action | None = None, data: bytes | None = None, **spec: Any
+) -> tuple[Answer, list[str]]:
+    """The answer to the action (by default the manifest's first), and what was typed for it."""
+    script = Script(["", *outputs])
+    adapter = GenericSerial(
+        parse(
+            {"name": "x", "adapter": "x", "boot": {"ready": "^> "}, "limits": {"address": 0x1000}, "actions": actions,
+             "variables": {"disk": "hd"}},
+            Path("x.toml"), ["x"],
+        ),
+        TOOLCHAIN,
+    )  # fmt: skip
+    machine = FakeMachine(script, GuestSpec(**spec))
+    script.pending.append("")
+    session = adapter.open(cast(Machine, machine), SCENARIO, Deadline(5))
+    script.outputs.pop(0)
+    answer = session.perform(action or Action(next(iter(actions))), data, Deadline(5))
+    return answer, script.typed
+
+
+def test_arguments_take_their_places() -> None:
+    command = "r {disk}{index} {nsid} {lba:#x} {blocks} {block_size} {bytes} {address:x}"
+    _, typed = ask({"read": {"command": command}}, "", action=Action("read", {"nsid": 4, "lba": 16, "blocks": 2, "offset": 8}))
+    assert typed == ["r hd1 4 0x10 2 4096 8192 1008"]  # namespace 4 is the second of the attached ones
+
+
+def test_an_error_ends_the_row_of_commands() -> None:
+    answer, typed = ask({"load": {"command": ["a", "b", "c"], "error": "bad"}}, "fine", "bad luck", "never")
+    assert typed == ["a", "b"]
+    assert answer.status == {"words": "bad luck"}
+
+
+def test_a_short_hex_dump_is_no_data() -> None:
+    asked = Action("read", {"nsid": 2, "lba": 0, "blocks": 1})
+    answer, _ = ask({"read": {"command": "d", "hexdump": "xxd"}}, "00: 0102", action=asked)
+    assert answer.status == {"words": "the hex dump has 2 of 512 bytes"}
+    assert answer.data is None
+
+
+def test_a_hex_dump_is_data() -> None:
+    dump = "\r\n".join(f"{n:08x}: " + "5a " * 16 + "  Z" for n in range(0, 512, 16))
+    asked = Action("read", {"nsid": 2, "lba": 0, "blocks": 1})
+    answer, _ = ask({"read": {"command": "d", "hexdump": "u-boot"}}, dump, action=asked)
+    assert answer == Answer(data=b"\x5a" * 512)
+
+
+def test_a_write_is_filled_in_word_by_word() -> None:
+    asked = Action("write", {"nsid": 2, "lba": 0, "blocks": 1})
+    words = {"command": "w {address:x}", "fill": "m {address:x} {word:x}", "word": 4, "line": 21}
+    _, typed = ask({"write": words}, "", "", "", "", action=asked, data=bytes(range(1, 11)))
+    assert typed == ["m 1000 4030201", "m 1004 8070605", "m 1008 a09", "w 1000"]
+
+
+@pytest.mark.parametrize(("line", "lines"), [(0, 4), (15, 2), (100, 1)])
+def test_fills_share_a_line_up_to_its_length(line: int, lines: int) -> None:
+    words = Words(command="", fill="m {address} {word}", word=1, line=line)
+    found = list(filled(words, 1, bytes([1, 2, 3, 4])))
+    assert len(found) == lines
+    assert ";".join(found) == "m 1 1;m 2 2;m 3 3;m 4 4"
+    assert all(len(text) <= max(line, 5) for text in found)
+
+
+def test_memory_is_spoilt_before_a_read_and_read_after_it(tmp_path: Path) -> None:
+    ram = tmp_path / "ram"
+    ram.write_bytes(bytes(0x2000))
+    asked = Action("read", {"nsid": 2, "lba": 0, "blocks": 1})
+    answer, _ = ask({"read": {"command": "r", "memory": True}}, "", action=asked, memory_file=ram)
+    assert answer.data == b"\x5a" * 512
+    assert ram.read_bytes()[0x1000:0x1201] == b"\x5a" * 512 + b"\0"
+
+
+def test_memory_that_is_not_shared_is_the_labs_failure() -> None:
+    with pytest.raises(LabError, match="this guest does not share it"):
+        ask({"read": {"command": "r", "memory": True}}, "", action=Action("read", {"nsid": 2, "lba": 0, "blocks": 1}))
+
+
+def test_a_namespace_that_the_scenario_does_not_have_is_the_labs_failure() -> None:
+    with pytest.raises(LabError, match="read names namespace 9, which is not attached"):
+        ask({"read": {"command": "r"}}, "", action=Action("read", {"nsid": 9, "lba": 0, "blocks": 1}))
+
+
+def test_a_prompt_that_does_not_come_is_a_time_out_and_a_late_one_is_waited_for() -> None:
+    script = Script(["", None, "three"])
+    manifest = parse(
+        {"name": "x", "adapter": "x", "boot": {"ready": "> "}, "actions": {"load": {"command": "l"}, "info": {"command": "i"}}},
+        Path("x.toml"), ["x"],
+    )  # fmt: skip
+    script.pending.append("")
+    session = GenericSerial(manifest, TOOLCHAIN).open(cast(Machine, FakeMachine(script)), SCENARIO, Deadline(5))
+    assert session.perform(Action("load"), None, Deadline(5)).status == "success"
+    assert session.perform(Action("load"), None, Deadline(5)).status == "timeout"
+    still = session.perform(Action("info"), None, Deadline(5))
+    assert still.status == "timeout"
+    assert "came too late before" in still.fields["log"]
+    assert script.typed == ["l", "l"]  # it is not typed at while it is busy
+    script.pending.append("l\r\nlate\r\n")
+    assert session.perform(Action("info"), None, Deadline(5)).status == "success"
+    assert script.typed == ["l", "l", "i"]
+
+
+def test_a_panic_is_not_a_time_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    def expect(*given: object) -> Seen:
+        raise GuestPanic("lost")
+
+    script = Script(["", ""])
+    script.pending.append("")
+    manifest = parse(
+        {"name": "x", "adapter": "x", "boot": {"ready": "> "}, "actions": {"load": {"command": "l"}}}, Path("x.toml"), ["x"]
+    )
+    session = GenericSerial(manifest, TOOLCHAIN).open(cast(Machine, FakeMachine(script)), SCENARIO, Deadline(5))
+    monkeypatch.setattr(script, "expect", expect)
+    with pytest.raises(GuestPanic, match="lost"):
+        session.perform(Action("load"), None, Deadline(5))

@@ -1,0 +1,108 @@
+"""The linux adapter before anything runs: modules, parameters, the guest; and the agent's parts that need no kernel."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lab.drivers import linux_agent
+from lab.drivers.linux import Linux
+from lab.errors import LabError, UsageError
+from lab.manifest import DriverManifest, parse
+from lab.plan import Controller, DeviceSpec, Namespace, Scenario
+from lab.toolchain import LinuxGuest, Toolchain
+
+CONTROLLERS = tuple(Controller(id=f"nv{n}", serial=f"S{n}", namespaces=(Namespace(blocks=64),)) for n in range(2))
+SCENARIO = Scenario(
+    id="read/x", stage="read", title="", seed=1, actions=(), device=DeviceSpec(controllers=CONTROLLERS),
+    guest={"cpus": 2, "memory": 512, "iommu": True},
+)  # fmt: skip
+
+
+@pytest.fixture
+def guest(tmp_path: Path) -> LinuxGuest:
+    for name in ("nvme-core.ko", "nvme.ko", "own.ko"):
+        (tmp_path / name).write_bytes(name.encode())
+    return LinuxGuest(
+        vmlinux=tmp_path / "vmlinux", initrd=tmp_path / "initrd", append="console=ttyS0", release="6.1",
+        modules=(tmp_path / "nvme-core.ko", tmp_path / "nvme.ko"), private_key=tmp_path / "key", host_key="ssh-ed25519 AAAA",
+    )  # fmt: skip
+
+
+def manifest(folder: Path, **push: Any) -> DriverManifest:
+    return parse({"name": "x", "adapter": "linux", "push": push}, folder / "x.toml", ["linux"])
+
+
+def adapter(folder: Path, guest: LinuxGuest, **push: Any) -> Linux:
+    return Linux(manifest(folder, **push), Toolchain(qemu=None, linux=guest, firmware={}, versions={}))
+
+
+def test_modules_come_from_the_package_or_from_beside_the_manifest(tmp_path: Path, guest: LinuxGuest) -> None:
+    files = adapter(tmp_path, guest, modules=["nvme_core", "nvme", "own.ko"]).files
+    assert [path.read_text() for path in files.values()] == ["nvme-core.ko", "nvme.ko", "own.ko"]
+
+
+@pytest.mark.parametrize(
+    ("push", "message"),
+    [
+        ({"modules": ["nvm"]}, "'nvm' is no module of the guest's kernel package; did you mean 'nvme'?"),
+        ({"modules": ["build/nvme.ko"]}, "push.modules: there is no file"),
+        ({"modules": ["nvme"], "parameters": {"nvm": "a=1"}}, "no module 'nvm' is pushed; did you mean 'nvme'?"),
+        ({"files": {"/x": "none"}}, "push.files: there is no file"),
+    ],
+)
+def test_what_cannot_be_pushed_is_named(tmp_path: Path, guest: LinuxGuest, push: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        adapter(tmp_path, guest, **push)
+    assert message in str(refused.value)
+
+
+def test_words_of_its_own_are_refused(tmp_path: Path, guest: LinuxGuest) -> None:
+    given = parse({"name": "x", "adapter": "linux", "actions": {"info": {"command": "x"}}}, tmp_path / "x.toml", ["linux"])
+    with pytest.raises(UsageError, match="the linux adapter knows its own words"):
+        Linux(given, Toolchain(qemu=None, linux=guest, firmware={}, versions={}))
+
+
+def test_without_a_guest_the_remedy_is_named(tmp_path: Path) -> None:
+    with pytest.raises(LabError, match="linux-guest"):
+        Linux(manifest(tmp_path), Toolchain(qemu=None, linux=None, firmware={}, versions={}))
+
+
+def test_the_guest_is_what_the_scenario_asks_for(tmp_path: Path, guest: LinuxGuest) -> None:
+    spec = adapter(tmp_path, guest, modules=["nvme"]).guest(SCENARIO)
+    assert (spec.smp, spec.memory, spec.iommu, spec.root_ports) == (2, 512, True, 2)
+    assert spec.append == "console=ttyS0 oops=panic"
+    assert spec.kernel == guest.vmlinux and spec.initrd == guest.initrd and spec.network
+
+
+def test_all_that_the_agent_can_do_for_the_driver_is_an_action(tmp_path: Path, guest: LinuxGuest) -> None:
+    assert adapter(tmp_path, guest).actions == linux_agent.ACTIONS.keys() - {"plugged"}
+
+
+@pytest.mark.parametrize(
+    ("failure", "status"),
+    [
+        (linux_agent.Refused("no disk"), {"words": "no disk"}),
+        (OSError(5, "Input/output error"), {"words": "EIO: Input/output error"}),
+    ],
+)
+def test_a_refusal_is_an_answer(monkeypatch: pytest.MonkeyPatch, failure: Exception, status: object) -> None:
+    answer, data = served(monkeypatch, failure)
+    assert (answer["status"], answer["bytes"], data) == (status, 0, b"")
+    assert (answer["log"], answer["log_end"]) == (["nvme0: failed"], 8)
+
+
+def test_the_agents_own_failure_is_not_the_drivers_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    answer, _ = served(monkeypatch, KeyError("mistake"))
+    assert "KeyError: 'mistake'" in answer["failure"]
+
+
+def served(monkeypatch: pytest.MonkeyPatch, failure: Exception) -> tuple[dict[str, Any], bytes]:
+    def fail(request: linux_agent.Fields) -> linux_agent.Fields:
+        raise failure
+
+    monkeypatch.setattr(linux_agent, "ACTIONS", {"read": fail})
+    monkeypatch.setattr(linux_agent, "kernel_log", lambda after: iter([(after + 1, "nvme0: failed")]))
+    line, _, data = linux_agent.served({"action": "read", "log_after": 7}).partition(b"\n")
+    return json.loads(line), data

@@ -1,0 +1,116 @@
+"""Which drivers and adapters there are, and what a wrong name or manifest is answered with."""
+
+import re
+from collections.abc import Mapping
+from importlib.metadata import EntryPoint, EntryPoints
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lab.drivers import adapter, adapters, find, registry, shipped, wants
+from lab.errors import LabError, UsageError
+from lab.toolchain import Toolchain
+
+NOTHING = Toolchain(qemu=None, linux=None, firmware={}, versions={})
+
+
+def manifest(folder: Path, text: str) -> Path:
+    path = folder / "my.toml"
+    path.write_text(text)
+    return path
+
+
+def test_every_shipped_manifest_is_valid_and_named_like_its_file() -> None:
+    assert {"linux", "u-boot"} <= set(shipped())
+    for name in shipped():
+        assert find(name).name == name
+        assert wants(find(name))[0] == "qemu"
+
+
+def test_an_unknown_driver_is_answered_with_the_nearest() -> None:
+    with pytest.raises(UsageError, match=r"no driver 'u-bot'; did you mean 'u-boot'\?"):
+        find("u-bot")
+
+
+def test_a_path_is_read_and_a_missing_one_named(tmp_path: Path) -> None:
+    path = manifest(tmp_path, 'name = "mine"\nadapter = "linux"')
+    assert find(str(path)).folder == tmp_path
+    with pytest.raises(UsageError, match=re.escape(f"{tmp_path}/none.toml: the manifest cannot be read")):
+        find(f"{tmp_path}/none.toml")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('adapter = "linx"', r"my\.toml: adapter: there is no 'linx'; did you mean 'linux'\?"),
+        ('adapter = "linux"\n[boot]\nmemroy = "1G"', r"my\.toml: boot\.memroy: unknown key; did you mean 'memory'\?"),
+        (
+            'adapter = "generic-serial"\n[actions.info]\ncommand = "x"\npattern = "("',
+            r"my\.toml: actions\.info\.pattern: not a regular expression: missing \)",
+        ),
+        (
+            'adapter = "generic-serial"\n[actions.inf]\ncommand = "x"',
+            r"my\.toml: actions: there is no 'inf'; did you mean 'info'\?",
+        ),
+        (
+            'adapter = "generic-serial"\n[actions.list]\ncommand = "x"\n[actions.list.lists.namespaces]\neach = "a"\nbesides = ["b"]',  # noqa: E501
+            r"my\.toml: actions\.list\.lists\.namespaces\.besides: unknown key; did you mean 'beside'\?",
+        ),
+    ],
+)
+def test_a_mistake_names_file_key_and_the_nearest(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        find(str(manifest(tmp_path, f'name = "mine"\n{text}')))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('[actions.info]\ncommand = "x"', r"boot\.ready: this key is required"),
+        (
+            '[boot]\nready = "> "\n[actions.read]\ncommand = "r {nsid} {lbs}"',
+            r"actions\.read\.command: there is no \{lbs\}; did you mean 'lba'\?",
+        ),
+        ('[boot]\nready = "> "\n[actions.read]\ncommand = "r {nsid"', r"actions\.read\.command: 'r \{nsid': expected '}'"),
+        ('[boot]\nready = "> "\n[actions.write]\ncommand = "w"\nfill = "m {adress}"', r"did you mean 'address'\?"),
+        ('[boot]\nready = "> "\nkernel = "no.elf"', r"boot\.kernel: there is no file .*no\.elf"),
+        ('[boot]\nready = "> "\nfirmware = "{u-boot}"', r"boot\.firmware: \{u-boot\} is no firmware of the toolchain"),
+    ],
+)
+def test_a_serial_manifest_that_cannot_work_is_refused_before_anything_starts(tmp_path: Path, text: str, message: str) -> None:
+    found = find(str(manifest(tmp_path, f'name = "mine"\nadapter = "generic-serial"\n{text}')))
+    with pytest.raises(UsageError, match=message):
+        adapter(found, NOTHING)
+
+
+def test_firmware_that_was_not_prepared_is_the_labs_failure() -> None:
+    with pytest.raises(LabError, match="the firmware u-boot was not prepared"):
+        adapter(find("u-boot"), NOTHING)
+
+
+def test_adapters_of_other_packages_are_found_by_entry_point(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    points = EntryPoints([EntryPoint("theirs", f"{__name__}:Theirs", registry.ENTRY_POINTS)])
+    broken = EntryPoint("broken", "no_such_package:X", registry.ENTRY_POINTS)
+
+    def entry_points(group: str, **named: Any) -> EntryPoints:
+        return EntryPoints([*points, broken]).select(group=group, **named)
+
+    monkeypatch.setattr(registry, "entry_points", entry_points)
+    assert {"theirs", "broken", "linux"} <= set(adapters())
+    made = adapter(find(str(manifest(tmp_path, 'name = "mine"\nadapter = "theirs"'))), NOTHING)
+    assert isinstance(made, Theirs)
+    with pytest.raises(LabError, match=r"the adapter 'broken' \(no_such_package:X\) cannot be imported"):
+        adapter(find(str(manifest(tmp_path, 'name = "mine"\nadapter = "broken"'))), NOTHING)
+
+
+class Theirs:
+    """An adapter as another package would bring it."""
+
+    hotplug = False
+    actions: frozenset[str] = frozenset()
+    panics: tuple[str, ...] = ()
+    files: Mapping[str, Path] = {}
+
+    def __init__(self, *given: object) -> None:
+        self.given = given
