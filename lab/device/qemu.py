@@ -168,12 +168,20 @@ class QemuDevice:
 
     def unplug(self, machine: Machine, deadline: Deadline) -> None:
         """Asks the guest for each controller, as its firmware's hot-plug does, and waits until it has let go of it."""
-        for controller in self.spec.controllers:
-            machine.qmp("device_del", {"id": controller.id}, deadline)
-        for controller in self.spec.controllers:
-            machine.event("DEVICE_DELETED", deadline, _about(controller.id))
+        self._remove(machine, [controller.id for controller in self.spec.controllers], deadline)
+        left = {item["name"] for item in machine.qmp("qom-list", {"path": "/machine/peripheral"}, deadline)}
+        devices = self.devices([{}] * len(self.spec.controllers))
+        # In 11.1 namespaces move to a subsystem and outlive their controller; in 7.2 they go with it.
+        self._remove(machine, [str(d["id"]) for d in devices if d["id"] in left], deadline)
         for blockdev in self.blockdevs:
             machine.qmp("blockdev-del", {"node-name": blockdev["node-name"]}, deadline)
+
+    @staticmethod
+    def _remove(machine: Machine, ids: Sequence[str], deadline: Deadline) -> None:
+        for id in ids:
+            machine.qmp("device_del", {"id": id}, deadline)
+        for id in ids:
+            machine.event("DEVICE_DELETED", deadline, _about(id))
 
     def _controller(self, controller: Controller, place: Place) -> Iterator[Json]:
         device: Json = {

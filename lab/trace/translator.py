@@ -218,7 +218,7 @@ class Translator:
         self._reset(line, "cc-en")
 
     def _function_reset(self, line: TraceLine) -> None:
-        """QEMU resets a function when it is made, at a reset of its bus, and at a function level reset."""
+        """QEMU resets a function when it is made (only the first time can be told: power), with its bus, and by FLR."""
         write = self._last_config
         flr = write is not None and any(
             write.offset + i == DEVICE_CONTROL + 1 and write.value >> 8 * i & FLR >> 8 for i in range(4)

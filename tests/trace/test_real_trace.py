@@ -451,8 +451,10 @@ def test_deleting_a_queue_and_a_log_page_that_is_none(qemu: Qemu, tmp_path: Path
     assert last[2].is_exact("LID", "NUMDL", "LPOL") and last[2].raw == bytes(host.sent[-1][1])
 
 
-def test_a_device_is_unplugged_and_plugged_again(qemu: Qemu, tmp_path: Path) -> None:
-    with run(qemu, tmp_path) as it:
+@pytest.mark.parametrize("nsid", [1, 2], ids=["nvme", "nvme-ns"])
+def test_a_device_is_unplugged_and_plugged_again(qemu: Qemu, tmp_path: Path, nsid: int) -> None:
+    spec = DeviceSpec(controllers=(Controller(serial="twice", namespaces=(Namespace(nsid=nsid, blocks=8),)),))
+    with run(qemu, tmp_path, spec) as it:
         start(it.host)
         with ThreadPoolExecutor(1) as guest:
             gone = guest.submit(it.device.unplug, it.machine, Deadline(20))
