@@ -1,0 +1,108 @@
+"""The reference driver's transport to the programmable controller in the same process, as behind a strict IOMMU.
+
+The device reaches only what the driver has allocated. Pages that follow each other in a buffer lie in falling order on the
+bus, so that nobody who takes them for neighbours gets away with it. Nothing here takes time but the device's own clock.
+Python executes one thing after the other: memory order is the program's.
+"""
+
+from __future__ import annotations
+
+from lab.controller.in_process import Function, InProcess
+from lab.controller.memory import LocalMemory
+from lab.reference import pci
+from lab.reference.address_space import AddressSpace, whole_pages
+from lab.reference.transport import Memory
+
+ARENA = 1 << 30
+"""Bytes of memory; the operating system only gives what is touched."""
+BUS = 0x8_0000_0000
+"""Where bus addresses begin: above 4 GiB, so that every high half matters."""
+
+
+class Host:
+    """The memory of one computer, and the bus addresses under which its devices see parts of it."""
+
+    def __init__(self) -> None:
+        self.memory = LocalMemory(ARENA, strict=True)
+        self.arena = AddressSpace(0, ARENA)
+        self.bus = AddressSpace(BUS, BUS + ARENA)
+
+
+class InProcessTransport:
+    """See `lab.reference.transport.Transport`. One function of ``device``, which was made with ``host.memory``."""
+
+    def __init__(self, host: Host, device: InProcess, function: Function) -> None:
+        self.name = function.controller.spec.id
+        self._host, self._device, self._function = host, device, function
+        self._signalled: set[int] = set()
+        self._held: dict[int, tuple[int, Memory]] = {}  # lowest bus address: offset in the arena, memory
+        function.on_interrupt = self._signalled.add
+        self._msix, count = pci.msix(self)
+        self.vectors = count or 1  # INTx
+
+    def config_read(self, offset: int, size: int) -> int:
+        return self._function.config_read(offset, size)
+
+    def config_write(self, offset: int, size: int, value: int) -> None:
+        self._function.config_write(offset, size, value)
+
+    def read32(self, offset: int) -> int:
+        return self._function.read(offset, 4)
+
+    def write32(self, offset: int, value: int) -> None:
+        self._function.write(offset, 4, value)
+
+    def publish(self) -> None:
+        pass
+
+    def allocate(self, length: int, page_size: int, *, contiguous: bool = False) -> Memory:
+        size = whole_pages(length, page_size)
+        arena, lowest = self._host.arena.take(size, page_size), self._host.bus.take(size, page_size)
+        view = self._host.memory.arena[arena : arena + size]
+        view[:] = bytes(size)
+        pages = tuple(range(lowest, lowest + size, page_size))
+        if contiguous:
+            self._host.memory.map(lowest, view, size)
+        else:
+            pages = pages[::-1]
+            for index, page in enumerate(pages):
+                self._host.memory.map(page, view[index * page_size : (index + 1) * page_size], page_size)
+        self._function.controller.record.dma_map(lowest, size, True)
+        memory = Memory(view, pages, page_size)
+        self._held[lowest] = arena, memory
+        return memory
+
+    def free(self, memory: Memory) -> None:
+        lowest, size = min(memory.pages), len(memory)
+        arena, _ = self._held.pop(lowest)
+        self._host.memory.unmap(lowest, size)
+        self._function.controller.record.dma_map(lowest, size, False)
+        self._host.bus.give(lowest, size)
+        self._host.arena.give(arena, size)
+
+    def open_vectors(self, count: int) -> None:
+        if self._msix:
+            control = self.config_read(self._msix + 2, 2)
+            self.config_write(self._msix + 2, 2, control & ~pci.MSIX_MASK_ALL | pci.MSIX_ENABLE)
+
+    def wait(self, vector: int | None, seconds: float) -> None:
+        if vector in self._signalled:
+            self._signalled.discard(vector)
+        else:
+            self._device.wait(seconds)
+
+    def sleep(self, seconds: float) -> None:
+        until = self.now() + seconds
+        while (left := until - self.now()) > 0:
+            self._device.wait(left)
+
+    def now(self) -> float:
+        return self._device.device.clock.now()
+
+    def close(self) -> None:
+        pci.clear_command(self, pci.BUS_MASTER)
+        if self._msix:
+            self.config_write(self._msix + 2, 2, self.config_read(self._msix + 2, 2) & ~pci.MSIX_ENABLE & 0xFFFF)
+        for _, memory in list(self._held.values()):
+            self.free(memory)
+        self._function.on_interrupt = None

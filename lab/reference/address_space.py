@@ -1,0 +1,37 @@
+"""Bus addresses to give out: what a kernel's page allocator or IOVA allocator does."""
+
+from __future__ import annotations
+
+from bisect import insort
+
+
+class AddressSpace:
+    """Addresses from ``start`` to ``end`` (exclusive). The lowest that fit are given first."""
+
+    def __init__(self, start: int, end: int) -> None:
+        self._free = [(start, end)]
+
+    def take(self, length: int, alignment: int) -> int:
+        """The address of ``length`` free bytes; MemoryError if there are none."""
+        for index, (start, end) in enumerate(self._free):
+            at = -(-start // alignment) * alignment
+            if at + length <= end:
+                self._free[index : index + 1] = [(a, b) for a, b in ((start, at), (at + length, end)) if a < b]
+                return at
+        raise MemoryError(f"no {length} bytes of DMA memory are free")
+
+    def give(self, address: int, length: int) -> None:
+        """They are free again."""
+        insort(self._free, (address, address + length))
+        joined = [self._free[0]]
+        for start, end in self._free[1:]:
+            if start == joined[-1][1]:
+                joined[-1] = (joined[-1][0], end)
+            else:
+                joined.append((start, end))
+        self._free = joined
+
+
+def whole_pages(length: int, page_size: int) -> int:
+    """The bytes of as many pages as ``length`` bytes need."""
+    return -(-length // page_size) * page_size

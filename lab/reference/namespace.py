@@ -1,0 +1,180 @@
+"""Reading and writing logical blocks. NVM Command Set 1.0, 3.2; Flush: Base 2.0, 7.1.
+
+What is asked for may be longer than one command may be (MDTS, and 65536 blocks by NLB) and is split; the pieces are
+outstanding together. What lies beyond the last block is refused before any command is sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from lab.nvme.commands import Command, DatasetManagement, Flush, LbaCommand, Read, Write, WriteZeroes
+from lab.nvme.identify import IdentifyNamespace
+from lab.nvme.ranges import DsmRange, encode_ranges
+from lab.reference.errors import Refused
+from lab.reference.identification import Identifiers
+from lab.reference.transport import Memory
+
+if TYPE_CHECKING:
+    from lab.reference.controller import Controller
+
+NLB_LIMIT = 1 << 16
+"""Blocks of one command: NLB has 16 bits and is 0's based."""
+DSM_RANGES = 256
+"""Ranges of one Dataset Management command."""
+SMALLEST_BLOCK = 9
+"""LBADS of 512 bytes; less means that there is no such format."""
+
+
+class Namespace:
+    """One namespace. Offsets are in bytes, all else in logical blocks."""
+
+    def __init__(self, controller: Controller, nsid: int, identity: IdentifyNamespace, names: Identifiers) -> None:
+        self._c = controller
+        self.nsid, self.identity, self.names = nsid, identity, names
+
+    @property
+    def blocks(self) -> int:
+        """Capacity: NSZE, all 64 bits of it."""
+        return self.identity.NSZE
+
+    @property
+    def block_size(self) -> int:
+        """Of the LBA format that FLBAS names."""
+        return self.identity.block_size
+
+    @property
+    def refusal(self) -> str:
+        """Why this driver does no I/O here; "" where it does."""
+        if self.identity.format.MS:
+            return f"namespace {self.nsid} has {self.identity.format.MS} bytes of metadata a block, which this driver cannot do"
+        if self.identity.format.LBADS < SMALLEST_BLOCK:
+            return f"namespace {self.nsid} has a format with blocks of 2^{self.identity.format.LBADS} bytes"
+        return ""
+
+    # -- steps 5 and 6: read and write ------------------------------------------------------------------------------
+
+    def read(self, lba: int, blocks: int, offset: int = 0) -> bytes:
+        """The bytes of blocks. ``offset`` is where in its first page the buffer begins."""
+        self.check(lba, blocks)
+        length = blocks * self.block_size
+        with self._c.data.buffer(offset + length) as memory:
+            self.read_into(lba, blocks, memory, offset)
+            return memory.read(offset, length)
+
+    def write(self, lba: int, data: bytes, *, fua: bool = False, offset: int = 0) -> None:
+        """Writes whole blocks. With ``fua`` they are on the medium when this returns, without a flush."""
+        blocks, rest = divmod(len(data), self.block_size)
+        if rest:
+            raise Refused(f"{len(data)} bytes are no whole number of blocks of {self.block_size} bytes")
+        self.check(lba, blocks)
+        with self._c.data.buffer(offset + len(data)) as memory:
+            memory.write(offset, data)
+            self.write_from(lba, blocks, memory, offset, fua=fua)
+
+    def read_into(self, lba: int, blocks: int, memory: Memory, offset: int) -> None:
+        """Reads into the caller's memory, straight where PRP entries can describe it, else by a buffer of our own."""
+        if self._c.data.describable(offset):
+            self._transfer(Read, lba, blocks, memory, offset, {})
+            return
+        length = blocks * self.block_size
+        with self._c.data.buffer(length) as bounce:
+            self._transfer(Read, lba, blocks, bounce, 0, {})
+            memory.write(offset, bounce.read(0, length))
+
+    def write_from(self, lba: int, blocks: int, memory: Memory, offset: int, *, fua: bool = False) -> None:
+        """Writes from the caller's memory; as `read_into`."""
+        flags = {"FUA": 1} if fua else {}
+        if self._c.data.describable(offset):
+            self._transfer(Write, lba, blocks, memory, offset, flags)
+            return
+        length = blocks * self.block_size
+        with self._c.data.buffer(length) as bounce:
+            bounce.write(0, memory.read(offset, length))
+            self._transfer(Write, lba, blocks, bounce, 0, flags)
+
+    def flush(self) -> None:
+        """What was written reaches the medium. Without a volatile write cache (VWC) it is there already."""
+        assert self._c.identity is not None
+        if self._c.identity.VWC.PRESENT:
+            self.noop()
+
+    def noop(self) -> None:
+        """A command without data: Flush of this namespace."""
+        self._run([Flush.of(NSID=self.nsid)])
+
+    def zeroes(self, lba: int, blocks: int) -> None:
+        """Blocks read as zeros: by Write Zeroes where ONCS has it, else by writing zeros. NVM Command Set 1.0, 3.2.8?"""
+        assert self._c.identity is not None
+        self.check(lba, blocks)
+        if not self._c.identity.ONCS.WRITE_ZEROES:
+            self.write(lba, bytes(blocks * self.block_size))
+            return
+        # Write Zeroes moves no data, so MDTS does not bind it; controllers that have a smaller limit of their own tell it
+        # in a structure of 2.0 (CNS 06h, WZSL), and those before that refuse more than MDTS: it is kept to here.
+        self._run([self.command(WriteZeroes, at, count, {}) for at, count in self.pieces(lba, blocks)])
+
+    # -- step 10: Dataset Management --------------------------------------------------------------------------------
+
+    def trim(self, ranges: Sequence[tuple[int, int]]) -> None:
+        """(LBA, blocks) that are not needed any more. What they read as afterwards is the controller's: see DLFEAT."""
+        assert self._c.identity is not None
+        if not self._c.identity.ONCS.DATASET_MANAGEMENT:
+            raise Refused("the controller has no Dataset Management: bit 2 of ONCS is 0")
+        for lba, blocks in ranges:
+            self.check(lba, blocks)
+        for first in range(0, len(ranges), DSM_RANGES):
+            part = ranges[first : first + DSM_RANGES]
+            data = encode_ranges(DsmRange.of(SLBA=lba, LENGTH=blocks) for lba, blocks in part)
+            command = DatasetManagement.of(NSID=self.nsid, NR=len(part) - 1, AD=1)
+            with self._c.data.buffer(len(data)) as memory:
+                memory.write(0, data)
+                self._c.execution.with_data(self._c.pair(), command, memory, len(data))
+
+    # -- from blocks to commands ------------------------------------------------------------------------------------
+
+    def check(self, lba: int, blocks: int) -> None:
+        """Refused where blocks are not all inside the namespace, or this driver does no I/O here."""
+        if self.refusal:
+            raise Refused(self.refusal)
+        if blocks < 1:
+            raise Refused(f"{blocks} blocks are none")
+        if lba < 0 or lba + blocks > self.blocks:
+            raise Refused(
+                f"LBA {lba} to {lba + blocks - 1} is not inside namespace {self.nsid}, whose last LBA is {self.blocks - 1}"
+            )
+
+    @property
+    def longest(self) -> int:
+        """Blocks that one command may move."""
+        limit = self._c.max_transfer
+        return NLB_LIMIT if limit is None else max(1, min(NLB_LIMIT, limit // self.block_size))
+
+    def pieces(self, lba: int, blocks: int) -> Iterator[tuple[int, int]]:
+        """(LBA, blocks) of each command."""
+        for at in range(lba, lba + blocks, self.longest):
+            yield at, min(self.longest, lba + blocks - at)
+
+    def command(self, kind: type[LbaCommand], lba: int, blocks: int, flags: dict[str, int]) -> Command:
+        """A command over blocks; NLB is 0's based."""
+        return kind.of(NSID=self.nsid, SLBA=lba, NLB=blocks - 1, **flags)
+
+    def _transfer(
+        self, kind: type[LbaCommand], lba: int, blocks: int, memory: Memory, offset: int, flags: dict[str, int]
+    ) -> None:
+        self.check(lba, blocks)
+        lists: list[Memory] = []
+        try:
+            commands = []
+            for at, count in self.pieces(lba, blocks):
+                begin, length = offset + (at - lba) * self.block_size, count * self.block_size
+                command = self.command(kind, at, count, flags)
+                commands.append(self._c.data.describe(command, memory, begin, length, lists))
+            self._run(commands)
+        finally:
+            for page in lists:
+                self._c.data.release(page)
+
+    def _run(self, commands: Sequence[Command]) -> None:
+        self._c.execution.run(self._c.pair(), commands)

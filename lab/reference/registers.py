@@ -1,0 +1,53 @@
+"""BAR0 as the driver uses it: dwords only, low half first. Base 2.0, 3.1; PCIe Transport 1.0, 3.1.2 for the doorbells."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+from lab.nvme.fields import Register
+from lab.nvme.registers import CAP, CSTS, doorbell_offset
+from lab.reference.errors import ControllerGone
+from lab.reference.transport import Transport
+
+ALL_ONES = 0xFFFF_FFFF
+
+R = TypeVar("R", bound=Register)
+
+
+class Registers:
+    """The controller's registers and doorbells."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+        self.dstrd = 0
+        """Doorbell stride, from CAP once that was read."""
+
+    def read(self, register: type[R]) -> R:
+        """A register of 4 or 8 bytes. ControllerGone when it reads all ones, which no register of a present controller does."""
+        value = self._transport.read32(register.OFFSET)
+        if register.SIZE == 8:
+            value |= self._transport.read32(register.OFFSET + 4) << 32
+        if value & ALL_ONES == ALL_ONES:
+            raise ControllerGone(f"{self._transport.name}: {register.__name__} reads all ones: the controller is gone")
+        return register(value)
+
+    def write(self, value: Register) -> None:
+        """Writes a register, both halves of one that is 8 bytes wide."""
+        self._transport.write32(value.OFFSET, int(value) & ALL_ONES)
+        if value.SIZE == 8:
+            self._transport.write32(value.OFFSET + 4, int(value) >> 32)
+
+    def status(self) -> CSTS:
+        """Controller Status."""
+        return self.read(CSTS)
+
+    def capabilities(self) -> CAP:
+        """Controller Capabilities; from then on the doorbells are where DSTRD puts them."""
+        cap = self.read(CAP)
+        self.dstrd = cap.DSTRD
+        return cap
+
+    def ring(self, qid: int, *, completion: bool, value: int) -> None:
+        """Writes a doorbell. The entries that it tells of must be in memory first."""
+        self._transport.publish()
+        self._transport.write32(doorbell_offset(qid, completion=completion, dstrd=self.dstrd), value)

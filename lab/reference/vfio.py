@@ -1,0 +1,209 @@
+"""A controller from user space on Linux: VFIO with an IOMMU. linux/vfio.h; Documentation/driver-api/vfio.rst.
+
+The kernel opens the function's BAR0 and configuration space to us, maps our memory for the device at bus addresses of our
+choice, and turns its MSI-X vectors into eventfds. x86 keeps the order of stores, and a barrier besides makes it sure
+elsewhere (`publish`). Not done: INTx, for which a function without MSI-X is polled.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import mmap
+import os
+import re
+import select
+import struct
+import threading
+import time
+from pathlib import Path
+
+from lab.reference import pci
+from lab.reference.address_space import AddressSpace, whole_pages
+from lab.reference.errors import Refused
+from lab.reference.transport import HOST_PAGE, Memory
+
+DEVICES = Path("/sys/bus/pci/devices")
+DRIVER = "vfio-pci"
+
+_BASE = ord(";") << 8 | 100  # VFIO_TYPE, VFIO_BASE
+GET_API_VERSION, SET_IOMMU = _BASE, _BASE + 2
+GROUP_GET_STATUS, GROUP_SET_CONTAINER, GROUP_GET_DEVICE_FD = _BASE + 3, _BASE + 4, _BASE + 6
+GET_REGION_INFO, SET_IRQS, RESET = _BASE + 8, _BASE + 10, _BASE + 11
+MAP_DMA, UNMAP_DMA = _BASE + 13, _BASE + 14
+TYPE1_IOMMU = 1
+GROUP_VIABLE = 1
+REGION_BAR0, REGION_CONFIG = 0, 7
+REGION_MMAP = 1 << 2
+IRQ_MSIX = 2
+IRQ_NONE, IRQ_EVENTFD, IRQ_TRIGGER = 1 << 0, 1 << 2, 1 << 5
+READ_WRITE = 3
+
+IOVA = (0x10_0000, 0xFEE0_0000)
+"""Bus addresses for our memory: below the window of x86's interrupt messages."""
+_NVME = "0x010802"
+
+
+def controllers() -> list[str]:
+    """The PCI addresses of all NVMe controllers of this machine."""
+    return sorted(path.name for path in DEVICES.glob("*") if _text(path / "class") == _NVME)
+
+
+def bind(address: str, *, force: bool = False) -> None:
+    """Takes the function from the driver that has it and gives it to vfio-pci. Refused where a file system would lose its disk.
+
+    Without ``force`` a controller that another driver has is left alone.
+    """
+    function = DEVICES / address
+    if not function.is_dir():
+        raise Refused(f"there is no PCI function {address}; NVMe controllers here: {', '.join(controllers()) or 'none'}")
+    if mounted := _mounted(function):
+        raise Refused(f"{address} holds {mounted[0]}, which is mounted at {mounted[1]}: unmount it first")
+    owner = (function / "driver").resolve().name if (function / "driver").exists() else ""
+    if owner == DRIVER:
+        return
+    if owner and not force:
+        raise Refused(f"the driver {owner} has {address}; --force takes the controller away from it")
+    if not Path("/sys/bus/pci/drivers", DRIVER).is_dir():
+        raise Refused(f"this kernel has no {DRIVER}: load the modules vfio_iommu_type1 and vfio-pci")
+    try:
+        if owner:
+            (function / "driver/unbind").write_text(address)
+        (function / "driver_override").write_text(DRIVER)
+        Path("/sys/bus/pci/drivers_probe").write_text(address)
+    except OSError as error:
+        raise Refused(f"{address} cannot be given to {DRIVER}: {error.strerror}") from error
+
+
+class Vfio:
+    """See `lab.reference.transport.Transport`. Refused where the function cannot be opened."""
+
+    def __init__(self, address: str) -> None:
+        self.name = address
+        self._events: list[int] = []
+        self._mapped: dict[int, mmap.mmap] = {}
+        self._space = AddressSpace(*IOVA)
+        self._order = threading.Lock()
+        self._open(address)
+        self._config = self._region(REGION_CONFIG)[1]
+        size, offset, flags = self._region(REGION_BAR0)
+        if not flags & REGION_MMAP:
+            raise Refused(f"{address}: BAR0 cannot be mapped")
+        self._bar = memoryview(mmap.mmap(self._device, size, offset=offset)).cast("I")
+        self.vectors = pci.msix(self)[1]
+
+    def _open(self, address: str) -> None:
+        group = DEVICES / address / "iommu_group"
+        if not group.exists():
+            raise Refused(f"{address} is in no IOMMU group: this machine has no IOMMU, or it is off (intel_iommu=on)")
+        try:
+            self._container = os.open("/dev/vfio/vfio", os.O_RDWR | os.O_CLOEXEC)
+            self._group = os.open(f"/dev/vfio/{group.resolve().name}", os.O_RDWR | os.O_CLOEXEC)
+            status = bytearray(struct.pack("<II", 8, 0))
+            fcntl.ioctl(self._group, GROUP_GET_STATUS, status)
+            if not struct.unpack("<II", status)[1] & GROUP_VIABLE:
+                raise Refused(f"{address} shares its IOMMU group with a function that another driver has")
+            fcntl.ioctl(self._group, GROUP_SET_CONTAINER, struct.pack("<i", self._container))
+            fcntl.ioctl(self._container, SET_IOMMU, TYPE1_IOMMU)
+            self._device = fcntl.ioctl(self._group, GROUP_GET_DEVICE_FD, bytearray(address.encode() + b"\0"))
+        except OSError as error:
+            raise Refused(f"{address} cannot be opened by VFIO: {error.strerror}") from error
+
+    def _region(self, index: int) -> tuple[int, int, int]:
+        """(size, offset, flags) of a region of the device's file."""
+        info = bytearray(struct.pack("<IIIIQQ", 32, 0, index, 0, 0, 0))
+        fcntl.ioctl(self._device, GET_REGION_INFO, info)
+        _, flags, _, _, size, offset = struct.unpack("<IIIIQQ", info)
+        return size, offset, flags
+
+    # -- registers --------------------------------------------------------------------------------------------------
+
+    def config_read(self, offset: int, size: int) -> int:
+        return int.from_bytes(os.pread(self._device, size, self._config + offset), "little")
+
+    def config_write(self, offset: int, size: int, value: int) -> None:
+        os.pwrite(self._device, value.to_bytes(size, "little"), self._config + offset)
+
+    def read32(self, offset: int) -> int:
+        return self._bar[offset >> 2]
+
+    def write32(self, offset: int, value: int) -> None:
+        self._bar[offset >> 2] = value
+
+    def publish(self) -> None:
+        with self._order:  # taking a lock is the barrier that Python has
+            pass
+
+    # -- memory -----------------------------------------------------------------------------------------------------
+
+    def allocate(self, length: int, page_size: int, *, contiguous: bool = False) -> Memory:
+        size = whole_pages(length, max(page_size, HOST_PAGE))
+        backing = mmap.mmap(-1, size)
+        at = self._space.take(size, page_size)
+        virtual = ctypes.addressof(ctypes.c_char.from_buffer(backing))
+        fcntl.ioctl(self._container, MAP_DMA, struct.pack("<IIQQQ", 32, READ_WRITE, virtual, at, size))
+        self._mapped[at] = backing
+        return Memory(memoryview(backing), tuple(range(at, at + size, page_size)), page_size)
+
+    def free(self, memory: Memory) -> None:
+        size = len(memory)
+        fcntl.ioctl(self._container, UNMAP_DMA, bytearray(struct.pack("<IIQQ", 24, 0, memory.address, size)))
+        self._space.give(memory.address, size)
+        memory.view.release()
+        del self._mapped[memory.address]
+
+    # -- interrupts and time ----------------------------------------------------------------------------------------
+
+    def open_vectors(self, count: int) -> None:
+        if len(self._events) == count:
+            return
+        self._close_vectors()
+        self._events = [os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC) for _ in range(count)]
+        head = struct.pack("<IIIII", 20 + 4 * count, IRQ_EVENTFD | IRQ_TRIGGER, IRQ_MSIX, 0, count)
+        fcntl.ioctl(self._device, SET_IRQS, head + struct.pack(f"<{count}i", *self._events))
+
+    def _close_vectors(self) -> None:
+        if self._events:
+            fcntl.ioctl(self._device, SET_IRQS, struct.pack("<IIIII", 20, IRQ_NONE | IRQ_TRIGGER, IRQ_MSIX, 0, 0))
+        while self._events:
+            os.close(self._events.pop())
+
+    def wait(self, vector: int | None, seconds: float) -> None:
+        if vector is None:
+            os.sched_yield()
+        elif select.select([self._events[vector]], [], [], seconds)[0]:
+            os.eventfd_read(self._events[vector])
+
+    def sleep(self, seconds: float) -> None:
+        time.sleep(seconds)
+
+    def now(self) -> float:
+        return time.monotonic()
+
+    def close(self) -> None:
+        """The kernel resets the function when its file is closed, and undoes the mappings with the container."""
+        if self._device < 0:
+            return
+        pci.clear_command(self, pci.BUS_MASTER)
+        self._close_vectors()
+        self._bar.release()
+        for file in (self._device, self._group, self._container):
+            os.close(file)
+        self._device = -1
+
+
+def _mounted(function: Path) -> tuple[str, str] | None:
+    """(disk, mount point) of a disk of this function that is in use by a file system."""
+    disks = {path.name for path in function.glob("nvme/nvme*/nvme*n*")}
+    for line in Path("/proc/mounts").read_text().splitlines():
+        source, point = line.split(" ")[:2]
+        if (found := re.fullmatch(r"/dev/(nvme\d+n\d+)(p\d+)?", source)) and found[1] in disks:
+            return source, point
+    return None
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return ""
