@@ -35,6 +35,10 @@ BLOCK_SIZES = tuple(512 << n for n in range(13))
 LIVE_NAMESPACES = (11, 1)
 """From here on an nvme-ns may be added to a controller that was itself hot-plugged."""
 
+NO_SHADOW_DOORBELLS = (11, 1)
+"""From here on Doorbell Buffer Config can be turned off, and is: a shadow doorbell is memory, and no trace shows its writes.
+With an older QEMU a driver that uses them (Linux does) rings few doorbells that the record can show."""
+
 CAP_PROPERTIES: Mapping[str, tuple[str, tuple[int, int]]] = {"MQES": ("mqes", (11, 1))}
 IDENTIFY_PROPERTIES: Mapping[str, tuple[str, tuple[int, int]]] = {
     "MN": ("model", (11, 1)),
@@ -193,6 +197,8 @@ class QemuDevice:
             "max_ioqpairs": controller.io_queues,
             "msix_qsize": controller.vectors,
         }
+        if self._version >= NO_SHADOW_DOORBELLS:
+            device["dbcs"] = False
         device |= {CAP_PROPERTIES[name][0]: value for name, value in controller.cap.items()}
         device |= {IDENTIFY_PROPERTIES[name][0]: value for name, value in controller.identify.items()}
         subsystem = self._subsystem(controller)

@@ -34,6 +34,7 @@ def test_one_plain_namespace_is_carried_by_its_controller() -> None:
             "mdts": 5,
             "max_ioqpairs": 2,
             "msix_qsize": 3,
+            "dbcs": False,
             "drive": "nv0-1",
             "logical_block_size": 512,
             "physical_block_size": 512,
@@ -47,6 +48,10 @@ def test_one_plain_namespace_is_carried_by_its_controller() -> None:
             "file": {"driver": "file", "filename": "/f/nv0-1.img"},
         },
     )
+
+
+def test_an_older_qemu_is_not_given_a_property_it_lacks() -> None:
+    assert "dbcs" not in device(SIMPLE, version=V7).devices(RP0)[0]
 
 
 @pytest.mark.parametrize(
