@@ -244,6 +244,15 @@ def disqualified(results: Results, driver: str) -> list[VerdictEntry]:
     ]
 
 
+def lab_failures(results: Results) -> dict[str, list[str]]:
+    """Reason → scenarios (driver/device/scenario) in which the lab failed so: for all checks of a scenario it is the same."""
+    found: dict[str, dict[str, None]] = {}
+    for verdict in results.verdicts:
+        if verdict.outcome is Outcome.ERROR:
+            found.setdefault(verdict.reason, {})["/".join(verdict.key[:3])] = None
+    return {reason: list(scenarios) for reason, scenarios in found.items()}
+
+
 def exit_status(results: Results, *, bisect: bool = False) -> int:
     """0 all good · 1 a driver failed · 2 the lab failed, which outranks 1 · 3 an asked stage with nothing judged."""
     status = 0

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from conformance.check import Outcome
 from conformance.report.terminal import COLUMNS
-from conformance.results import Results, Row, evidence_of, rows, speaking
+from conformance.results import Results, Row, evidence_of, lab_failures, rows, speaking
 
 
 def markdown(results: Results) -> str:
@@ -30,14 +30,16 @@ def _number(row: Row, outcome: Outcome | None) -> int:
 
 
 def _findings(results: Results) -> Iterator[str]:
-    for verdict, _ in speaking(results, Outcome.FAIL, Outcome.WARN, Outcome.ERROR):
+    for reason, (first, *more) in lab_failures(results).items():
+        yield f"\n**ERROR** {first}{f' and {len(more)} more' if more else ''}  \n{_code(reason)}"
+    for verdict, _ in speaking(results, Outcome.FAIL, Outcome.WARN):
         word = "known" if verdict.known is not None else str(verdict.outcome)
         yield f"\n**{word}** `{verdict.check}` — {verdict.driver} on {verdict.device}, {verdict.scenario}  "
         yield f"The driver {verdict.statement[:1].lower()}{verdict.statement[1:]} ({verdict.cite})  "
         if (finding := verdict.violation) is not None:
             yield f"expected {_code(finding.expected)}, actual {_code(finding.actual)}  "
-        if reason := verdict.known or verdict.reason:
-            yield f"{reason}  "
+        if verdict.known is not None:
+            yield f"{verdict.known}  "
         if place := evidence_of(results, verdict):
             yield f"evidence {_code(place)}"
 

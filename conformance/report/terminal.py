@@ -22,6 +22,7 @@ from conformance.results import (
     VerdictEntry,
     disqualified,
     evidence_of,
+    lab_failures,
     rows,
     speaking,
     spoken,
@@ -119,11 +120,7 @@ def _plain(what: RenderableType) -> str:
 
 
 def _findings(results: Results, folder: Path) -> Iterator[RenderableType]:
-    failed = [
-        found
-        for found in speaking(results, Outcome.FAIL, Outcome.ERROR, Outcome.WARN)
-        if found[0].known is None and found[0].outcome is not Outcome.ERROR
-    ]
+    failed = [found for found in speaking(results, Outcome.FAIL, Outcome.WARN) if found[0].known is None]
     failed.sort(key=lambda found: found[0].outcome is not Outcome.FAIL)
     for verdict, scenarios in failed[:SHOWN]:
         yield from _finding(results, verdict, scenarios, folder)
@@ -154,13 +151,7 @@ def _finding(results: Results, verdict: VerdictEntry, scenarios: int, folder: Pa
 
 
 def _errors(results: Results) -> Iterator[RenderableType]:
-    """The lab's failures: they say the same for every check of a scenario, and are shown once a reason."""
-    reasons: dict[str, dict[str, None]] = {}
-    for verdict in results.verdicts:
-        if verdict.outcome is Outcome.ERROR:
-            reasons.setdefault(verdict.reason, {})[f"{verdict.driver}/{verdict.device}/{verdict.scenario}"] = None
-    for reason, scenarios in reasons.items():
-        first, *more = scenarios
+    for reason, (first, *more) in lab_failures(results).items():
         yield ""
         yield Text.assemble(("ERROR  ", "bold magenta"), first, f" and {len(more)} more" if more else "")
         yield Padding(Text(reason), (0, 0, 0, 6))
