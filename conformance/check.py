@@ -64,6 +64,11 @@ class Finding:
     def exact(self) -> bool:
         return self.event is None or self.event.is_exact(*self.fields)
 
+    @property
+    def seen(self) -> bool:
+        """Did anybody see what the finding rests on? What was not seen proves nothing, neither way."""
+        return self.event is None or self.event.is_known(*self.fields)
+
 
 Function = Callable[[Record], Iterator[Finding]]
 

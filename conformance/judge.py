@@ -119,7 +119,7 @@ def _apply(check: Check, record: Record, driver: Mapping[str, Any]) -> tuple[Out
     if check.needs and check.stage not in driver["stages"]:
         return Outcome.UNSUPPORTED, f"the manifest does not claim stage {check.stage}", []
     try:
-        findings = list(check.find(record))
+        findings = [finding for finding in check.find(record) if finding.seen]
     except LabError as error:
         return Outcome.ERROR, str(error), []
     return *_outcome(check, findings), findings

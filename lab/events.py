@@ -5,7 +5,8 @@ QEMU's own device or from the programmable controller; the *driver* side is what
 answered; the *lab* adds what it did itself (plugged, removed, injected) and what it noticed (a panic).
 
 An event is **exact** (the device itself acted on that value) or **sampled** (guest memory read after the fact). `Submitted`
-and `Completed` may mix both, so they name the fields that are exact; all other events say ``sampled`` as a whole.
+and `Completed` may mix both, so they name the fields that are exact; all other events say ``sampled`` as a whole. Where the
+memory had been overwritten before it could be read, an entry is **rebuilt** from its exact fields: nothing else of it is known.
 """
 
 from __future__ import annotations
@@ -37,6 +38,10 @@ class Event:
     def is_exact(self, *fields: str) -> bool:
         """Did the device itself see these fields (all of the event, if none is named)?"""
         return not getattr(self, "sampled", False)
+
+    def is_known(self, *fields: str) -> bool:
+        """Did anybody see these fields (all of the event, if none is named)?"""
+        return self.is_exact(*fields) or not getattr(self, "rebuilt", False)
 
 
 # -- the device side ------------------------------------------------------------------------------------------------
@@ -91,6 +96,7 @@ class Submitted(Event):
     raw: bytes
     slot: int = -1  # index in the ring; -1 where not known
     exact: tuple[str, ...] | None = None
+    rebuilt: bool = False  # the other fields are not known, and zero in ``raw``
 
     @cached_property
     def command(self) -> Command:
@@ -102,11 +108,12 @@ class Submitted(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Completed(Event):
-    """The controller posted a 16-byte completion queue entry to queue ``cqid``; ``exact`` as in `Submitted`."""
+    """The controller posted a 16-byte completion queue entry to queue ``cqid``; ``exact``, ``rebuilt`` as in `Submitted`."""
 
     cqid: int
     raw: bytes
     exact: tuple[str, ...] | None = None
+    rebuilt: bool = False
 
     @cached_property
     def completion(self) -> Completion:

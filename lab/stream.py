@@ -247,7 +247,7 @@ def _event(kind: int, t: float, raw: bytes, controller: str, line: int) -> Event
 
 def _check_layouts() -> None:
     """A layout names all that its event has: a field added to an event must not be lost silently."""
-    common = {"t", "controller", "line", "sampled", "exact"}
+    common = {"t", "controller", "line", "sampled", "exact", "rebuilt"}
     for layout in LAYOUTS:
         wanted = {field.name for field in dataclasses.fields(layout.event)} - common
         if wanted != {*layout.fields, *([layout.tail] if layout.tail else [])}:

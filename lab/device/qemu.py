@@ -29,6 +29,8 @@ MAX_QUEUE_PAIRS = 0xFFFF
 MAX_VECTORS = 2048
 MAX_MDTS = 9
 """11.1 refuses what could need more than IOV_MAX (1024) pages; 7.2 does not check."""
+MDTS_LIMITED = (11, 1)
+"""From here on (or earlier: not known) unlimited transfers are refused too."""
 BLOCK_SIZES = tuple(512 << n for n in range(13))
 """QEMU's limit is 2 MiB."""
 
@@ -63,8 +65,9 @@ def _obstacles(spec: DeviceSpec, version: tuple[int, ...]) -> Iterator[str]:
             yield f"{who} cannot have {controller.io_queues} I/O queue pairs, but 1 to {MAX_QUEUE_PAIRS}"
         if not 1 <= controller.vectors <= MAX_VECTORS:
             yield f"{who} cannot have {controller.vectors} MSI-X vectors, but 1 to {MAX_VECTORS}"
-        if controller.mdts > MAX_MDTS:
-            yield f"{who} cannot have MDTS {controller.mdts}, but 0 to {MAX_MDTS}"
+        if controller.mdts not in range(MAX_MDTS + 1) or (controller.mdts == 0 and version >= MDTS_LIMITED):
+            least = int(version >= MDTS_LIMITED)
+            yield f"{who} cannot have MDTS {controller.mdts}, but {least} to {MAX_MDTS}"
         if not controller.write_cache:
             yield f"{who} always reports a volatile write cache"
         if controller.prefetchable_bar:

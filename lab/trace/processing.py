@@ -72,8 +72,14 @@ class Processing:
 
     def events(self, page: int, read: Read) -> Iterator[Event]:
         """In the order in which the device did it. ``page`` is the size of a memory page in bytes."""
-        slot = -1 if self.rebuilt else self.slot
-        yield Submitted(**self._at(self.t), sqid=self.sqid, raw=bytes(self.command), slot=slot, exact=tuple(self.known))
+        yield Submitted(
+            **self._at(self.t),
+            sqid=self.sqid,
+            raw=bytes(self.command),
+            slot=self.slot,
+            exact=tuple(self.known),
+            rebuilt=self.rebuilt,
+        )
         if self.sample is not None and self.contradictions:
             yield Remark(
                 **self._at(self.t),

@@ -9,8 +9,8 @@ What the lines mean and the order they come in is that of hw/nvme/ctrl.c (7.2 to
 - A command: ``pci_nvme_io_cmd`` or ``admin_cmd`` when it is fetched, what it asks (`lab.trace.exact`), the PRP walk, and its
   completion if it ends at once; else the next command. One `Submitted` gathers all of that. Its 64 bytes are read from the
   ring the moment the line arrives; if they are not the command that the trace shows (the driver has reused the slot, an IOMMU
-  translates the address) a `Remark` ``trace_sample`` says so, and the bytes are rebuilt: exact fields, zeros for all others,
-  and slot -1 as the mark of it. With rings of two entries (U-Boot's) that is the rule, with longer ones the exception.
+  translates the address) a `Remark` ``trace_sample`` says so, and the bytes are rebuilt: exact fields, zeros for all others.
+  With rings of two entries (U-Boot's) that is the rule, with longer ones the exception.
 - A completion: ``pci_nvme_enqueue_req_completion`` when it is queued; the 16 bytes appear in the ring shortly after, and are
   sampled or rebuilt likewise.
 - `Dma` is what the device has mapped for a command that it then carried out; the trace does not show the transfer itself.
@@ -303,7 +303,7 @@ class Translator:
         if queue is not None and self.memory is not None and self._controller:
             queue.waiting.append(posting)
         else:
-            self._release(self._posted(posting, posting.rebuilt()))
+            self._release(self._posted(posting))
 
     def _collect_completions(self) -> None:
         """Those whose bytes have appeared in the ring since."""
@@ -338,12 +338,13 @@ class Translator:
         """The oldest that waits, from what is exact; said, since it should have been in its slot."""
         posting = queue.waiting[0]
         detail = {"cqid": posting.cqid, "slot": queue.tail, "cid": posting.cid}
-        self._put(self._posted(posting, posting.rebuilt()))
+        self._put(self._posted(posting))
         self._put(Remark(**self._at(posting.t), name="trace_sample", detail=detail))
         queue.post()
 
-    def _posted(self, posting: Posting, raw: bytes) -> Completed:
-        return Completed(**self._at(posting.t), cqid=posting.cqid, raw=bytes(raw), exact=posting.exact)
+    def _posted(self, posting: Posting, sampled: bytes | None = None) -> Completed:
+        raw, rebuilt = (posting.rebuilt(), True) if sampled is None else (sampled, False)
+        return Completed(**self._at(posting.t), cqid=posting.cqid, raw=bytes(raw), exact=posting.exact, rebuilt=rebuilt)
 
     def _at(self, t: float) -> dict[str, Any]:
         return {"t": t, "controller": self._controller}

@@ -18,6 +18,7 @@ from tests.conformance.conftest import MakeEvidence
 
 EXACT = RegisterWrite(t=1.0, offset=0x14, size=4, value=1)
 SAMPLED = Submitted(t=1.0, sqid=1, raw=Read.of(NLB=7), exact=("OPC",))
+REBUILT = replace(SAMPLED, rebuilt=True)
 
 
 def made(find: Function, **fields: object) -> Check:
@@ -47,6 +48,7 @@ def yielding(*findings: Finding) -> Function:
         ((Finding(False, SAMPLED, fields=("OPC",)),), "M", Outcome.FAIL),
         ((Finding(False, SAMPLED, fields=("OPC", "NLB")), Finding(True, EXACT)), "M", Outcome.INCONCLUSIVE),
         ((Finding(False),), "M", Outcome.FAIL),
+        ((Finding(False, REBUILT, fields=("OPC",)),), "M", Outcome.FAIL),
     ],
 )
 def test_what_findings_amount_to(
@@ -55,6 +57,12 @@ def test_what_findings_amount_to(
     (verdict,) = judge(make_evidence(), [made(yielding(*findings), level=level)])
     assert verdict.outcome is outcome
     assert verdict.judged == len(findings)
+
+
+def test_what_nobody_saw_proves_nothing(make_evidence: MakeEvidence) -> None:
+    unseen = (Finding(True, REBUILT, fields=("NLB",)), Finding(False, REBUILT))
+    (verdict,) = judge(make_evidence(), [made(yielding(*unseen))])
+    assert (verdict.outcome, verdict.judged) == (Outcome.INCONCLUSIVE, 0)
 
 
 @pytest.mark.parametrize(("end", "reason"), [(None, "cut short"), ("lab-error", "because")])

@@ -389,7 +389,7 @@ def test_a_slot_that_was_reused_at_once_is_not_believed(qemu: Qemu, tmp_path: Pa
     assert (of_command["sqid"], of_command["slot"]) == (0, 0) and "CID" in of_command["fields"]
     assert (of_completion["cqid"], of_completion["slot"], of_completion["cid"]) == (0, 0, 1)
     (submitted,) = [e for e in events if isinstance(e, Submitted)]
-    assert submitted.slot == -1 and submitted.raw == bytes(sent.but(CDW14=0)) and submitted.is_exact("CID", "CNS", "PRP1")
+    assert submitted.rebuilt and submitted.raw == bytes(sent.but(CDW14=0)) and submitted.is_exact("CID", "CNS", "PRP1")
     (completed,) = [e for e in events if isinstance(e, Completed)]
     assert completed.completion.CID == 1 and completed.completion.ok and not completed.is_exact("SQHD")
 

@@ -126,7 +126,7 @@ def test_the_lines_of_a_command_are_one_event_and_the_next_thing_ends_it() -> No
     (submitted,) = [e for e in script.done() if isinstance(e, Submitted)]
     assert submitted.command == Identify.of(CID=5, NSID=3, PRP1=0x8000)
     assert set(submitted.exact or ()) == {"CID", "OPC", "CNS", "CNTID", "CSI", "NSID", "PRP1", "PRP2"}
-    assert submitted.slot == -1  # no memory to sample
+    assert submitted.rebuilt  # no memory to sample
 
 
 def test_a_log_page_s_length_is_in_dwords() -> None:
