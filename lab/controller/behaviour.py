@@ -325,6 +325,8 @@ class StuckReady(Behaviour, name="stuck-ready"):
 
     def disarmed(self) -> None:
         self.c.stuck_ready = False
+        if not self.c.registers.cc.EN:
+            self.c.drop_ready()
 
 
 del BEHAVIOURS[""]

@@ -84,7 +84,7 @@ class Device:
         self._find(controller).warn(critical_warning)
 
     def close(self) -> None:
-        """Ends the records and closes the images."""
+        """Ends the records and closes the images; may be called again."""
         for controller in self.controllers.values():
             controller.record.close()
         self.subsystem.close()

@@ -91,8 +91,9 @@ class Executor:
             return
         if value == cq.head:
             self._c.remark("doorbell-unchanged", cqid=qid, head=value)
+        held_back = cq.full
         cq.head = value
-        if cq.waiting:
+        if held_back:
             self._drain(cq)
             self.run()
 

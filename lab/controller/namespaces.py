@@ -89,7 +89,10 @@ class Namespace:
             raise LabError(f"the namespace's image {image} cannot be used: {error.strerror}") from error
 
     def close(self) -> None:
-        os.close(self._fd)
+        """Closes the image; may be called again."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
 
     @property
     def blocks(self) -> int:
