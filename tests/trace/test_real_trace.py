@@ -307,7 +307,7 @@ def test_what_the_host_did_is_what_the_record_says(qemu: Qemu, tmp_path: Path, s
         assert {name: getattr(event.command, name) for name in event.exact} == {n: getattr(sent, n) for n in event.exact}
         if sampling:
             assert event.raw == bytes(sent)
-    slots = [n % ENTRIES if sampling else -1 for n in range(6 + 2 * ENTRIES)]
+    slots = [n % ENTRIES for n in range(6 + 2 * ENTRIES)]
     assert [e.slot for e in submitted if e.sqid == 1] == slots
     assert submitted[3].is_exact("SLBA", "NLB", "NSID", "PRP1", "PRP2", "OPC") and not submitted[3].is_exact("FUA")
 
