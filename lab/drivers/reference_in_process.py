@@ -20,12 +20,15 @@ BUS = 0x8_0000_0000
 
 
 class Host:
-    """The memory of one computer, and the bus addresses under which its devices see parts of it."""
+    """The memory of one computer, and the bus addresses under which its devices see parts of it.
 
-    def __init__(self) -> None:
-        self.memory = LocalMemory(ARENA, strict=True)
-        self.arena = AddressSpace(0, ARENA)
-        self.bus = AddressSpace(BUS, BUS + ARENA)
+    ``memory`` must be strict: a device reaches of it what was opened, and nothing is yet.
+    """
+
+    def __init__(self, memory: LocalMemory | None = None) -> None:
+        self.memory = memory or LocalMemory(ARENA, strict=True)
+        self.arena = AddressSpace(0, self.memory.size)
+        self.bus = AddressSpace(BUS, BUS + self.memory.size)
 
 
 class InProcessTransport:

@@ -10,6 +10,7 @@ from typing import TypeAlias
 from lab.drivers.base import Adapter
 from lab.drivers.generic_serial import GenericSerial
 from lab.drivers.linux import Linux
+from lab.drivers.reference import ADAPTERS as REFERENCE
 from lab.errors import LabError, UsageError
 from lab.manifest import DriverManifest, load, nearest
 from lab.toolchain import Toolchain
@@ -20,7 +21,9 @@ MANIFESTS = Path(__file__).with_name("manifests")
 
 Factory: TypeAlias = Callable[[DriverManifest, Toolchain], Adapter]
 
-_SHIPPED: Mapping[str, Factory] = {"linux": Linux, "generic-serial": GenericSerial}
+_SHIPPED: Mapping[str, Factory] = {"linux": Linux, "generic-serial": GenericSerial, **REFERENCE}
+WITHOUT_QEMU = frozenset({"reference-in-process"})
+"""Adapters whose drivers run on the programmable controller in this very process."""
 
 
 def adapters() -> Mapping[str, Factory | None]:
@@ -58,4 +61,4 @@ def find(name: str) -> DriverManifest:
 
 def wants(manifest: DriverManifest) -> tuple[str, ...]:
     """What the toolchain must prepare for this driver."""
-    return ("qemu", *manifest.needs)
+    return manifest.needs if manifest.adapter in WITHOUT_QEMU else ("qemu", *manifest.needs)

@@ -61,15 +61,17 @@ class Execution:
 
     # -- any number of commands -------------------------------------------------------------------------------------
 
-    def run(self, pair: QueuePair, commands: Sequence[Command], *, retry: bool = True) -> list[Completion]:
-        """Runs commands, as many at once as the ring holds; they may end in any order.
+    def run(
+        self, pair: QueuePair, commands: Sequence[Command], *, retry: bool = True, depth: int | None = None
+    ) -> list[Completion]:
+        """Runs commands, as many at once as the ring holds, or ``depth``; they may end in any order.
 
         All have ended when this returns, or raises what the first of them that failed has to say.
         """
         requests = [Request(command) for command in commands]
         waiting, flying = deque(requests), list[Request]()
         while waiting or flying:
-            self._launch(pair, waiting, flying)
+            self._launch(pair, waiting, flying, depth or len(commands))
             self.wait(pair, flying)
             ended = [request for request in flying if request.done]
             flying = [request for request in flying if not request.done]
@@ -79,10 +81,10 @@ class Execution:
                     waiting.append(request)
         return [request.result() for request in requests]
 
-    def _launch(self, pair: QueuePair, waiting: deque[Request], flying: list[Request]) -> None:
+    def _launch(self, pair: QueuePair, waiting: deque[Request], flying: list[Request], depth: int) -> None:
         """Submits what there is room for, and rings one doorbell for all of it."""
         now = self._c.transport.now()
-        while waiting and self._c.failed is None and pair.live and pair.room:
+        while waiting and len(flying) < depth and self._c.failed is None and pair.live and pair.room:
             request = waiting.popleft()
             pair.submit(request, now)
             flying.append(request)

@@ -57,8 +57,12 @@ class QueuePair:
         """Puts a command into the ring. There must be `room`; `ring` tells the controller."""
         cid = self.new_cid()
         request.start(now)
-        self.submission.push(request.command.but(CID=cid))
+        self.submission.push(self.entry(request, cid))
         self.outstanding[cid] = request
+
+    def entry(self, request: Request, cid: int) -> bytes:
+        """The command with its identifier, which lies in bytes 2 and 3."""
+        return request.command[:2] + cid.to_bytes(2, "little") + request.command[4:]
 
     def ring(self) -> None:
         """Tells the controller of all commands submitted since the last time, by one doorbell."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from lab.nvme.commands import Command, GetLogPage, decode
+from lab.nvme.commands import Command, LbaCommand, Transfer, decode
 from lab.nvme.fields import Register
 from lab.nvme.identify import Oacs, Oncs
 from lab.nvme.logs import Smart
@@ -323,14 +323,15 @@ def raw(service: Service, asked: Asked, data: bytes | None) -> Reply:
     controller = service.chosen(asked, "identify" if admin else "io-queues")
     command = raw_command(asked, admin)
     pair = controller.admin if admin else controller.pair()
-    length = len(data) if data else asked.get("length", raw_length(command))
-    if not length:
+    moved = max(raw_length(controller, command), len(data or b""), asked.get("length", 0))
+    if not moved:
         done = controller.execution.run(pair, [command], retry=False)[0]
         return Reply(fields={"result": done.DW0})
-    with controller.data.buffer(length) as memory:
+    with controller.data.buffer(moved) as memory:
         memory.write(0, data or b"")
-        done = controller.execution.with_data(pair, command, memory, length, retry=False)
-        return Reply(fields={"result": done.DW0}, data=None if data else memory.read(0, length))
+        done = controller.execution.with_data(pair, command, memory, moved, retry=False)
+        returned = memory.read(0, asked.get("length", moved)) if command.OPC & Transfer.TO_HOST else None
+        return Reply(fields={"result": done.DW0}, data=returned)
 
 
 def raw_command(asked: Asked, admin: bool) -> Command:
@@ -345,9 +346,11 @@ def raw_command(asked: Asked, admin: bool) -> Command:
     return decode(plain, admin=admin)
 
 
-def raw_length(command: Command) -> int:
-    """Bytes that a command returns, where it says so itself."""
-    return (command.data_length or 0) if isinstance(command, GetLogPage) or command.OPC & 3 == 2 else 0
+def raw_length(controller: Controller, command: Command) -> int:
+    """Bytes that a command moves as far as it tells: the buffer must hold them, whatever its sender says."""
+    if isinstance(command, LbaCommand) and command.transfer and command.NSID in controller.namespaces:
+        return command.blocks * controller.namespaces[command.NSID].block_size
+    return command.data_length or 0
 
 
 _ACTIONS: Mapping[str, Callable[[Service, Asked, bytes | None], Reply]] = {

@@ -1,0 +1,95 @@
+"""``nvmectl`` on this machine: the tool of `lab.reference`, with a device made up on the spot, in process or in QEMU."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from lab.controller.in_process import InProcess
+from lab.device.qemu import QemuDevice
+from lab.drivers.reference import QTEST_MEMORY
+from lab.drivers.reference_in_process import Host, InProcessTransport
+from lab.drivers.reference_qtest import Ram, find
+from lab.errors import LabError, UsageError
+from lab.guest.arguments import MIB, GuestSpec
+from lab.guest.machine import Machine
+from lab.guest.qtest import Qtest
+from lab.plan import Controller, DeviceSpec, Namespace
+from lab.reference import nvmectl
+from lab.reference.service import Open
+from lab.settings import Settings
+from lab.toolchain import prepare
+
+BLOCKS = 1 << 15
+"""Of the disk that is made up: 16 MiB."""
+BLOCK_SIZE = 512
+SLOT = 4
+
+
+def _spec(image: Path | None) -> DeviceSpec:
+    blocks = BLOCKS
+    if image is not None:
+        try:
+            blocks, rest = divmod(image.stat().st_size, BLOCK_SIZE)
+        except OSError as error:
+            raise UsageError(f"the image {image} cannot be used: {error.strerror}") from error
+        if rest or not blocks:
+            raise UsageError(f"the image {image} is no whole number of blocks of {BLOCK_SIZE} bytes")
+    return DeviceSpec(controllers=(Controller(serial="NVMECTL", namespaces=(Namespace(blocks=blocks),)),))
+
+
+@contextmanager
+def _images(image: Path | None) -> Iterator[Path]:
+    """A folder whose nv0-1.img is the user's image, by a link, or is still to be made."""
+    with tempfile.TemporaryDirectory(prefix="nvmectl-") as folder:
+        if image is not None:
+            (Path(folder) / "nv0-1.img").symlink_to(image.resolve())
+        yield Path(folder)
+
+
+@contextmanager
+def in_process(asked: argparse.Namespace) -> Iterator[Open]:
+    """The programmable controller in this process."""
+    host = Host()
+    spec = _spec(asked.image)
+    with _images(asked.image) as folder, InProcess(spec, folder, memory=host.memory) as device:
+        yield lambda: [InProcessTransport(host, device, function) for function in device.functions.values()]
+
+
+@contextmanager
+def over_qtest(asked: argparse.Namespace) -> Iterator[Open]:
+    """QEMU's own device in a machine that stands still."""
+    spec = _spec(asked.image)
+    qemu = prepare(Settings(), ["qemu"], lambda line: print(line, file=sys.stderr)).qemu
+    assert qemu is not None
+    with _images(asked.image) as folder:
+        device = QemuDevice(spec, folder, qemu.version)
+        if asked.image is None:
+            device.create_images(seed=0)
+        guest = GuestSpec(
+            memory=QTEST_MEMORY,
+            memory_file=folder / "memory",
+            blockdevs=device.blockdevs,
+            devices=(*device.subsystems, *device.devices([{"bus": "pcie.0", "addr": f"{SLOT:#x}"}])),
+            extra=("-S",),
+        )
+        with Machine(qemu.command, qemu.env, guest, "tcg") as machine, Qtest(machine) as qtest:
+            ram = Ram(folder / "memory", QTEST_MEMORY * MIB)
+            yield lambda: list(find(qtest, ram))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The console script."""
+    try:
+        return nvmectl.main(arguments, {"in-process": in_process, "qtest": over_qtest})
+    except LabError as error:
+        print(f"nvmectl: {error}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

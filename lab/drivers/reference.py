@@ -1,0 +1,231 @@
+"""The reference driver as a driver under test, once for each of its transports.
+
+In process it drives the programmable controller, in this very process; over qtest, QEMU's device in a machine that stands
+still; by VFIO, whatever is plugged into a Linux guest with an IOMMU. The answers come from the same `Service` each time.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from lab.controller.in_process import InProcess
+from lab.deadline import Deadline
+from lab.drivers.base import Adapter, mebibytes, target
+from lab.drivers.bundle import bundle
+from lab.drivers.reference_in_process import Host, InProcessTransport
+from lab.drivers.reference_qtest import Ram, find
+from lab.errors import GuestError, LabError, Timeout, UsageError
+from lab.guest.arguments import MIB, GuestSpec
+from lab.guest.console import LINUX_PANIC
+from lab.guest.machine import Machine
+from lab.guest.qtest import Qtest
+from lab.guest.ssh import Ssh
+from lab.manifest import DriverManifest
+from lab.plan import Action, Answer, Scenario
+from lab.reference.controller import Controller
+from lab.reference.service import ACTIONS, Service
+from lab.reference.settings import Settings
+from lab.toolchain import Toolchain
+
+SECONDS = 60.0
+"""For any action: above all of the driver's own time-outs together."""
+QTEST_MEMORY = 256
+"""MiB: for the longest transfer with its bounce buffer."""
+IN_GUEST = "/run/nvme-lab"
+SETTINGS = ("io_queues", "depth", "polling")
+"""What a manifest's [variables] may choose of `Settings`."""
+
+
+class _Reference:
+    """What the three have in common; see `lab.drivers.base.Adapter`."""
+
+    hotplug = False
+    actions = ACTIONS
+    panics: tuple[str, ...] = ()
+    files: Mapping[str, Path] = {}
+    driver: type[Controller] = Controller
+
+    def __init__(self, manifest: DriverManifest, toolchain: Toolchain) -> None:
+        unknown = manifest.variables.keys() - set(SETTINGS)
+        if unknown:
+            raise UsageError(
+                f"{manifest.path}: variables: there is no {sorted(unknown)[0]!r} (there are: {', '.join(SETTINGS)})"
+            )
+        self._manifest = manifest
+
+    def seconds(self, action: str) -> float:
+        return SECONDS
+
+    def settings(self, scenario: Scenario) -> Settings:
+        """The manifest's choices; a queue pair for each CPU that the scenario asks for."""
+        try:
+            numbers = {name: int(value) for name, value in self._manifest.variables.items()}
+        except ValueError as error:
+            raise UsageError(f"{self._manifest.path}: variables: {error}") from error
+        chosen: dict[str, Any] = {"io_queues": scenario.guest.get("cpus", 2), **numbers}
+        return replace(Settings(), **{**chosen, "polling": bool(chosen.get("polling"))})
+
+
+class LocalSession:
+    """A service in this process; see `lab.drivers.base.Session`."""
+
+    def __init__(self, service: Service, scenario: Scenario, cleanup: ExitStack) -> None:
+        self._service, self._scenario, self._cleanup = service, scenario, cleanup
+
+    def plugged(self, controllers: int, deadline: Deadline) -> None:
+        """Nothing between the device and the driver has to follow."""
+
+    def perform(self, action: Action, data: bytes | None, deadline: Deadline) -> Answer:
+        reply = self._service.perform(action.name, _arguments(self._scenario, action), data)
+        return Answer(reply.status, reply.fields, reply.data)
+
+    def close(self) -> None:
+        with self._cleanup:
+            self._service.close()
+
+
+class ReferenceInProcess(_Reference):
+    """On the programmable controller in this process: no guest, no QEMU."""
+
+    def guest(self, scenario: Scenario) -> None:
+        return None
+
+    def open(self, machine: Machine, scenario: Scenario, deadline: Deadline) -> LocalSession:
+        raise LabError(f"{self._manifest.path}: this driver runs in no machine", remedy="use --device lab")
+
+    def open_in_process(self, device: InProcess, scenario: Scenario) -> LocalSession:
+        """The driver on a device of this process, whose memory must be strict: it is opened as the driver allocates it."""
+        host = Host(device.memory)
+
+        def functions() -> list[InProcessTransport]:
+            return [InProcessTransport(host, device, function) for function in device.functions.values()]
+
+        return LocalSession(Service(functions, self.settings(scenario), self.driver), scenario, ExitStack())
+
+
+class ReferenceQtest(_Reference):
+    """On QEMU's device in a machine whose processor never starts."""
+
+    def guest(self, scenario: Scenario) -> GuestSpec:
+        return GuestSpec(memory=QTEST_MEMORY, extra=("-S",))
+
+    def open(self, machine: Machine, scenario: Scenario, deadline: Deadline) -> LocalSession:
+        if machine.spec.memory_file is None:
+            raise LabError("the qtest transport needs the machine's RAM in a file")
+        with ExitStack() as cleanup:
+            qtest = cleanup.enter_context(Qtest(machine))
+            ram = Ram(machine.spec.memory_file, machine.spec.memory * MIB)
+            service = Service(lambda: list(find(qtest, ram)), self.settings(scenario), self.driver)
+            return LocalSession(service, scenario, cleanup.pop_all())
+
+
+class ReferenceVfio(_Reference):
+    """By VFIO in a Linux guest with an IOMMU: one file, run by the guest's python3."""
+
+    hotplug = True
+    panics = LINUX_PANIC
+
+    def __init__(self, manifest: DriverManifest, toolchain: Toolchain) -> None:
+        super().__init__(manifest, toolchain)
+        if toolchain.linux is None:
+            raise LabError(
+                f"{manifest.path}: VFIO needs the Linux guest, which was not prepared",
+                remedy='add needs = ["linux-guest"] to the manifest',
+            )
+        self._guest = toolchain.linux
+
+    def guest(self, scenario: Scenario) -> GuestSpec:
+        boot, asked = self._manifest.boot, scenario.guest
+        return GuestSpec(
+            machine=boot.machine,
+            cpu=boot.cpu,
+            smp=asked.get("cpus", boot.cpus),
+            memory=asked.get("memory", mebibytes(boot.memory)),
+            kernel=self._guest.vmlinux,
+            initrd=self._guest.initrd,
+            append=f"{self._guest.append} intel_iommu=on {boot.append}".rstrip(),
+            root_ports=len(scenario.device.controllers),
+            iommu=True,
+            network=True,
+            vmgenid=True,
+            extra=boot.options,
+        )
+
+    def open(self, machine: Machine, scenario: Scenario, deadline: Deadline) -> GuestSession:
+        deadline = Deadline(min(self._manifest.boot.seconds, deadline.remaining()))
+        guest = self._guest
+        ssh = Ssh.connect(machine.ssh_port(), guest.private_key, guest.host_key, machine.check, deadline)
+        try:
+            settings = self.settings(scenario)
+            options = ["--queues", str(settings.io_queues), "--depth", str(settings.depth)]
+            start = _START.format(options=" ".join(options + ["--poll"] * settings.polling), folder=IN_GUEST)
+            _run(ssh, start, deadline, bundle())
+        except BaseException:
+            ssh.close()
+            raise
+        return GuestSession(ssh, scenario)
+
+
+_START = """mkdir -p {folder} && cd {folder} && cat > nvmectl.pyz && mkfifo in &&
+modprobe vfio_iommu_type1 && modprobe vfio-pci || exit
+setsid python3 nvmectl.pyz --transport vfio {options} serve {folder} < /dev/null > driver.log 2>&1 &
+echo $! > driver.pid"""
+_ASK = f"""cd {IN_GUEST} && kill -0 $(cat driver.pid) || {{{{ cat driver.log >&2; exit 1; }}}}
+mkfifo out.{{number}} && cat > in && cat out.{{number}} && rm out.{{number}}"""
+_COUNT = "cat /sys/bus/pci/devices/*/class | grep -c ^0x0108 || true"
+
+
+class GuestSession:
+    """The service in a guest, where the controllers stay as they are between two actions; see `lab.drivers.base.Session`."""
+
+    def __init__(self, ssh: Ssh, scenario: Scenario) -> None:
+        self._ssh, self._scenario = ssh, scenario
+        self._number = 0
+
+    def plugged(self, controllers: int, deadline: Deadline) -> None:
+        while int(_run(self._ssh, _COUNT, deadline)) != controllers:
+            if deadline.expired:
+                raise Timeout(f"Waited {deadline.seconds:g} s in vain for {controllers} NVMe functions in the guest.")
+
+    def perform(self, action: Action, data: bytes | None, deadline: Deadline) -> Answer:
+        self._number += 1
+        asked = {"number": self._number, "action": action.name, "arguments": _arguments(self._scenario, action)}
+        request = json.dumps(asked).encode() + b"\n" + (data or b"")
+        try:
+            said = _run(self._ssh, _ASK.format(number=self._number), deadline, request)
+        except Timeout as late:
+            return Answer("timeout", {"log": late.what})
+        line, _, found = said.partition(b"\n")
+        head = json.loads(line)
+        if "failure" in head:
+            raise GuestError(f"The reference driver failed at {action.name}: {head['failure'].strip()}", last=head["failure"])
+        if len(found) != head["bytes"]:
+            raise GuestError(f"The reference driver announced {head['bytes']} bytes at {action.name}, and {len(found)} came")
+        return Answer(head["status"], head["fields"], found if head["bytes"] else None)
+
+    def close(self) -> None:
+        self._ssh.close()
+
+
+def _arguments(scenario: Scenario, action: Action) -> Mapping[str, Any]:
+    """The action's arguments for the service, which knows controllers by their serial numbers."""
+    found = target(scenario, action)
+    return {**action.arguments, "serial": found.serial} if found else action.arguments
+
+
+def _run(ssh: Ssh, command: str, deadline: Deadline, input: bytes = b"") -> bytes:
+    result = ssh.run(command, input, deadline=deadline)
+    if result.status:
+        last = result.stderr.decode(errors="replace").strip()
+        raise GuestError(f"The guest cannot do {command.splitlines()[0]!r}: {last}", last=last)
+    return result.stdout
+
+
+ADAPTERS: Mapping[str, Callable[[DriverManifest, Toolchain], Adapter]] = {
+    "reference-in-process": ReferenceInProcess, "reference-qtest": ReferenceQtest, "reference-vfio": ReferenceVfio,
+}  # fmt: skip

@@ -1,0 +1,136 @@
+"""The reference driver's transport to QEMU's own device without a guest: registers by qtest, memory by the file it lies in.
+
+The virtual processor stands still, so all RAM is the driver's. MSI-X vectors point into RAM: an interrupt is a dword that
+QEMU writes there, as a processor's interrupt controller would take it. What is stored to the shared mapping is seen by QEMU
+at once (x86 keeps the order of stores), and each doorbell goes through a socket, which orders everything before it.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from lab.guest.qtest import Qtest
+from lab.reference import pci
+from lab.reference.address_space import AddressSpace, whole_pages
+from lab.reference.transport import Memory
+
+FIRST_FREE = 1 << 20
+"""Below it lies what a PC keeps for itself."""
+BAR, BAR_STEP = 0xE000_0000, 0x100_0000
+"""Where BAR0s are put, 16 MiB apart."""
+BAR0 = 0x10
+DEVICES = 32
+WORD = 4
+SPIN_SECONDS, PAUSE = 0.002, 0.0002
+"""An interrupt is looked for without a pause for so long, and then with one."""
+
+
+class Ram:
+    """The RAM of a machine that stands still."""
+
+    def __init__(self, file: Path, size: int) -> None:
+        with file.open("r+b") as opened:
+            self.view = memoryview(mmap.mmap(opened.fileno(), size))
+        self.space = AddressSpace(FIRST_FREE, size)
+
+
+def find(qtest: Qtest, ram: Ram) -> Iterator[QtestTransport]:
+    """The functions on bus 0, NVMe controllers or not; the driver itself tells them by class code."""
+    for number in range(DEVICES):
+        bdf = number << 3
+        if qtest.read_config(bdf, pci.CLASS) >> 8 == pci.CLASS_NVME:
+            yield QtestTransport(qtest, ram, bdf)
+
+
+class QtestTransport:
+    """See `lab.reference.transport.Transport`. One function on bus 0."""
+
+    def __init__(self, qtest: Qtest, ram: Ram, bdf: int) -> None:
+        self.name = f"0000:00:{bdf >> 3:02x}.{bdf & 7}"
+        self._qtest, self._ram, self._bdf = qtest, ram, bdf
+        self._bar = BAR + (bdf >> 3) * BAR_STEP
+        qtest.write_config(bdf, BAR0, self._bar)
+        qtest.write_config(bdf, BAR0 + 4, 0)
+        self._held: set[Memory] = set()
+        self._words: Memory | None = None
+        self._msix, self.vectors = pci.msix(self)
+
+    # -- registers --------------------------------------------------------------------------------------------------
+
+    def config_read(self, offset: int, size: int) -> int:
+        return self._qtest.read_config(self._bdf, offset & ~3) >> (offset & 3) * 8 & (1 << size * 8) - 1
+
+    def config_write(self, offset: int, size: int, value: int) -> None:
+        shift, mask = (offset & 3) * 8, (1 << size * 8) - 1
+        old = self._qtest.read_config(self._bdf, offset & ~3) if size < 4 else 0
+        if offset & ~3 == pci.COMMAND:
+            old &= 0xFFFF  # the other half is the Status register, whose bits are cleared by writing 1
+        self._qtest.write_config(self._bdf, offset & ~3, old & ~(mask << shift) | value << shift)
+
+    def read32(self, offset: int) -> int:
+        return self._qtest.read32(self._bar + offset)
+
+    def write32(self, offset: int, value: int) -> None:
+        self._qtest.write32(self._bar + offset, value)
+
+    def publish(self) -> None:
+        pass  # the socket's system call
+
+    # -- memory -----------------------------------------------------------------------------------------------------
+
+    def allocate(self, length: int, page_size: int, *, contiguous: bool = False) -> Memory:
+        size = whole_pages(length, page_size)
+        at = self._ram.space.take(size, page_size)
+        view = self._ram.view[at : at + size]
+        view[:] = bytes(size)
+        memory = Memory(view, tuple(range(at, at + size, page_size)), page_size)
+        self._held.add(memory)
+        return memory
+
+    def free(self, memory: Memory) -> None:
+        self._held.remove(memory)
+        self._ram.space.give(memory.address, len(memory))
+
+    # -- interrupts and time ----------------------------------------------------------------------------------------
+
+    def open_vectors(self, count: int) -> None:
+        """Each entry of the table: address, data, and vector control 0, which unmasks it. PCI Local Bus 3.0, 6.8.2."""
+        if self._words is None:
+            self._words = self.allocate(self.vectors * WORD, 4096)
+        table = self._qtest.read_config(self._bdf, self._msix + 4)
+        for vector in range(count):
+            entry = (table & ~7) + vector * 16  # in BAR0, where QEMU's device has it
+            for at, value in enumerate((self._words.address + vector * WORD, 0, vector + 1, 0)):
+                self.write32(entry + at * WORD, value)
+        control = self.config_read(self._msix + 2, 2)
+        self.config_write(self._msix + 2, 2, control & ~pci.MSIX_MASK_ALL | pci.MSIX_ENABLE)
+
+    def wait(self, vector: int | None, seconds: float) -> None:
+        if vector is None or self._words is None:
+            os.sched_yield()
+            return
+        view, at, began = self._words.view, vector * WORD, self.now()
+        while not view[at]:
+            waited = self.now() - began
+            if waited >= seconds:
+                return
+            time.sleep(PAUSE if waited > SPIN_SECONDS else 0)  # at least leaves the processor to QEMU
+        view[at : at + WORD] = bytes(WORD)
+
+    def sleep(self, seconds: float) -> None:
+        time.sleep(seconds)
+
+    def now(self) -> float:
+        return time.monotonic()
+
+    def close(self) -> None:
+        pci.clear_command(self, pci.BUS_MASTER)
+        if self._msix:
+            self.config_write(self._msix + 2, 2, self.config_read(self._msix + 2, 2) & ~pci.MSIX_ENABLE & 0xFFFF)
+        for memory in list(self._held):
+            self.free(memory)
+        self._words = None

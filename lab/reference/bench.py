@@ -1,0 +1,53 @@
+"""How many commands a second the driver gets done, one after the other and many at a time."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from lab.nvme.commands import Command, Read
+from lab.reference.controller import Controller
+from lab.reference.errors import Refused
+from lab.reference.namespace import Namespace
+from lab.reference.queue_pair import QueuePair
+
+TRANSFER = 4096
+"""Bytes of each read: a page, which needs no list."""
+FIRST_ROUND = 128
+"""Commands from which the length of the measurement is estimated."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """What was measured."""
+
+    depth: int
+    commands: int
+    seconds: float
+
+    @property
+    def rate(self) -> float:
+        """Commands a second."""
+        return self.commands / self.seconds
+
+
+def reads(controller: Controller, namespace: Namespace, depth: int, seconds: float) -> Figure:
+    """Reads of 4 KiB all over the namespace, ``depth`` outstanding on one queue pair, for about so long."""
+    blocks = max(1, TRANSFER // namespace.block_size)
+    places = namespace.blocks // blocks
+    if not places:
+        raise Refused(f"namespace {namespace.nsid} is smaller than {TRANSFER} bytes")
+    pair, length = controller.pair(), blocks * namespace.block_size
+    with controller.data.buffer(length) as memory:
+        commands = [
+            controller.data.describe(namespace.command(Read, n % places * blocks, blocks, {}), memory, 0, length, [])
+            for n in range(FIRST_ROUND)
+        ]
+        rounds = max(1, round(seconds / _timed(controller, pair, commands, depth)))
+        return Figure(depth, rounds * FIRST_ROUND, _timed(controller, pair, commands * rounds, depth))
+
+
+def _timed(controller: Controller, pair: QueuePair, commands: list[Command], depth: int) -> float:
+    began = time.perf_counter()
+    controller.execution.run(pair, commands, depth=depth)
+    return time.perf_counter() - began

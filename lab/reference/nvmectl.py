@@ -1,0 +1,316 @@
+"""``nvmectl``: the reference driver for people, a verb a call, and with ``--json`` for programs.
+
+Exit status: 0 done · 1 not done, and one sentence says why · 2 wrong usage.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any
+
+from lab.nvme.features import VALUES, Fid
+from lab.nvme.logs import CriticalWarning
+from lab.nvme.status import describe
+from lab.reference import vfio
+from lab.reference.bench import reads
+from lab.reference.errors import DriverError, Refused
+from lab.reference.serve import serve
+from lab.reference.service import Open, Reply, Service
+from lab.reference.settings import Settings
+
+Opener = Callable[[argparse.Namespace], AbstractContextManager[Open]]
+"""Brings up what a transport needs, for the time of the call."""
+
+DEPTHS = 1, 32
+"""What ``bench`` measures."""
+
+
+@contextmanager
+def by_vfio(asked: argparse.Namespace) -> Iterator[Open]:
+    """The functions named, or all NVMe functions of this machine."""
+
+    def functions() -> list[vfio.Vfio]:
+        addresses = asked.device or vfio.controllers()
+        for address in addresses:
+            vfio.bind(address, force=asked.force)
+        return [vfio.Vfio(address) for address in addresses]
+
+    yield functions
+
+
+def main(arguments: Sequence[str] | None = None, openers: Mapping[str, Opener] | None = None) -> int:
+    """The program. ``openers`` are the transports that there are besides VFIO."""
+    known = {**(openers or {}), "vfio": by_vfio}
+    asked = _parser(known).parse_args(arguments, _defaults(known))
+    settings = Settings(io_queues=asked.queues, depth=asked.depth, polling=asked.poll)
+    try:
+        with known[asked.transport](asked) as functions:
+            service = Service(functions, settings)
+            try:
+                return _act(service, asked)
+            finally:
+                service.close()
+    except BrokenPipeError:  # whoever reads has seen enough
+        sys.stderr.close()
+        return 0
+    except (DriverError, OSError) as error:
+        print(f"nvmectl: {error}", file=sys.stderr)
+        return 1
+
+
+def _act(service: Service, asked: argparse.Namespace) -> int:
+    if asked.verb == "serve":
+        serve(asked.folder, service)
+    reply = service.perform("load", {"until": "detect"} if asked.verb == "info" else {})
+    if reply.status == "success":
+        reply = asked.ask(service, asked)
+    if asked.json:
+        print(json.dumps(_for_programs(reply)))
+    elif reply.status == "success":
+        asked.show(asked, reply)
+    if reply.status == "success":
+        return 0
+    if not asked.json:
+        print(f"nvmectl: {_in_words(reply)}", file=sys.stderr)
+    return 1
+
+
+def _for_programs(reply: Reply) -> dict[str, Any]:
+    data = {} if reply.data is None else {"data": reply.data.hex()}
+    return {"status": reply.status, **reply.fields, **data}
+
+
+def _in_words(reply: Reply) -> str:
+    """What a status that is not success means."""
+    if isinstance(reply.status, str):
+        return str(reply.fields.get("log", reply.status))
+    if "words" in reply.status:
+        return str(reply.status["words"])
+    return f"the controller answered {describe(reply.status['sct'], reply.status['sc'])}"
+
+
+# -- asking ---------------------------------------------------------------------------------------------------------
+
+
+def _plain(action: str, *names: str) -> Callable[[Service, argparse.Namespace], Reply]:
+    """Asks an action with these of the command line's arguments."""
+
+    def ask(service: Service, asked: argparse.Namespace) -> Reply:
+        return service.perform(action, {name: getattr(asked, name) for name in names})
+
+    return ask
+
+
+def _write(service: Service, asked: argparse.Namespace) -> Reply:
+    data = sys.stdin.buffer.read() if asked.file is None else asked.file.read_bytes()
+    if not data:
+        raise Refused("there is nothing to write")
+    return service.perform("write", {"nsid": asked.nsid, "lba": asked.lba, "fua": asked.fua}, data)
+
+
+def _features(service: Service, asked: argparse.Namespace) -> Reply:
+    if asked.feature is None:
+        found = {}
+        for fid in VALUES:
+            reply = service.perform("get-feature", {"feature": int(fid)})
+            if reply.status == "success":
+                found[fid.name] = reply.fields["value"]
+        return Reply(fields={"features": found})
+    if asked.value is None:
+        return service.perform("get-feature", {"feature": asked.feature, "nsid": asked.nsid})
+    if not 0 <= asked.value < 1 << 32:
+        raise Refused(f"the value {asked.value} of a feature does not fit 32 bits")
+    named = {"feature": asked.feature, "value": asked.value, "save": asked.save, "nsid": asked.nsid}
+    return service.perform("set-feature", named)
+
+
+def _raw(service: Service, asked: argparse.Namespace) -> Reply:
+    dwords = {f"cdw{n}": getattr(asked, f"cdw{n}") for n in range(10, 16)}
+    given = {"queue": asked.queue, "opcode": asked.opcode, "nsid": asked.nsid, **dwords}
+    if asked.length is not None:
+        given["length"] = asked.length
+    return service.perform("raw", given, asked.file.read_bytes() if asked.file else None)
+
+
+def _bench(service: Service, asked: argparse.Namespace) -> Reply:
+    controller = service.chosen({}, "read")
+    namespace = service.namespace({"nsid": asked.nsid}, "read")
+    measured = [reads(controller, namespace, depth, asked.seconds) for depth in DEPTHS]
+    figures = [{"name": f"read 4 KiB QD{one.depth}", "value": round(one.rate), "unit": "commands/s"} for one in measured]
+    return Reply(fields={"figures": figures})
+
+
+# -- showing --------------------------------------------------------------------------------------------------------
+
+
+def _show_info(asked: argparse.Namespace, reply: Reply) -> None:
+    for one in reply.fields["controllers"]:
+        print(f"{one['address']}: NVMe {one['version']}")
+        print(f"  queues of up to {one['max_queue_entries']} entries, doorbells {one['doorbell_stride']} bytes apart")
+        print(f"  ready within {one['timeout_ms']} ms, pages of {one['page_size_min']} to {one['page_size_max']} bytes")
+
+
+def _show_ready(asked: argparse.Namespace, reply: Reply) -> None:
+    print("controller is up" if reply.fields["ready"] else "controller is not ready")
+
+
+def _show_list(asked: argparse.Namespace, reply: Reply) -> None:
+    for one in reply.fields["namespaces"]:
+        size = one["blocks"] * one["block_size"]
+        names = "".join(f", {name} {one[name]}" for name in ("uuid", "nguid", "eui64") if name in one)
+        refused = f" ({one['refused']})" if "refused" in one else ""
+        print(f"{one['controller']} NSID {one['nsid']}: {one['blocks']} blocks of {one['block_size']} bytes, "
+              f"{size / (1 << 20):.1f} MiB{names}{refused}")  # fmt: skip
+
+
+def _show_identify(asked: argparse.Namespace, reply: Reply) -> None:
+    for one in reply.fields["controllers"]:
+        print(f"{one['serial']}: {one['model']}, firmware {one['firmware']}, vendor {one['vendor_id']:04X}h")
+        print(f"  transfers of up to {one['max_transfer_bytes'] or 'any number of'} bytes, {one['namespaces']} namespaces")
+        print(f"  optional commands: {', '.join(one['optional_commands']) or 'none'}")
+        print(f"  optional admin commands: {', '.join(one['optional_admin']) or 'none'}")
+        for index, form in enumerate(one.get("lba_formats", ())):
+            used = " (in use)" if index == one["lba_format"] else ""
+            print(f"  LBA format {index}: {form['block_size']} bytes, {form['metadata']} bytes of metadata{used}")
+
+
+def _show_data(asked: argparse.Namespace, reply: Reply) -> None:
+    if "result" in reply.fields:
+        print(f"result {reply.fields['result']:#x}")
+    data = reply.data or b""
+    if asked.out is not None:
+        asked.out.write_bytes(data)
+        return
+    for at in range(0, len(data), 16):
+        row = data[at : at + 16]
+        text = "".join(chr(byte) if 32 <= byte < 127 else "." for byte in row)
+        print(f"{at:08x}: {row.hex(' ', 2):39}  {text}")
+
+
+def _show_features(asked: argparse.Namespace, reply: Reply) -> None:
+    found = reply.fields.get("features") or {_feature_name(asked.feature): reply.fields["value"]}
+    for name, value in found.items():
+        meaning = VALUES.get(getattr(Fid, name, None))  # type: ignore[arg-type]
+        print(f"{name}: {value:#x} {meaning(value) if meaning else ''}".rstrip())
+    if reply.data:
+        _show_data(asked, Reply(data=reply.data))
+
+
+def _show_smart(asked: argparse.Namespace, reply: Reply) -> None:
+    units = {"temperature": " °C", "available_spare": " %", "spare_threshold": " %", "percentage_used": " %"}
+    for name, value in reply.fields.items():
+        if name == "critical_warning":
+            set_bits = [bit for bit, on in CriticalWarning(value).fields().items() if on]
+            print(f"critical warning: {', '.join(set_bits).lower() or 'none'}")
+        else:
+            print(f"{name.replace('_', ' ')}: {value}{units.get(name, '')}")
+
+
+def _show_bench(asked: argparse.Namespace, reply: Reply) -> None:
+    for figure in reply.fields["figures"]:
+        print(f"{figure['name']}: {figure['value']} {figure['unit']}")
+
+
+def _show_done(asked: argparse.Namespace, reply: Reply) -> None:
+    print("done")
+
+
+# -- the command line -----------------------------------------------------------------------------------------------
+
+
+def _number(text: str) -> int:
+    try:
+        return int(text, 0)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number") from None
+
+
+def _feature(text: str) -> int:
+    name = text.upper().replace("-", "_")
+    found = int(Fid[name]) if name in Fid.__members__ else _number(text)
+    if not 0 <= found <= 0xFF:
+        raise argparse.ArgumentTypeError(f"{text} does not fit a feature's identifier of 8 bits")
+    return found
+
+
+def _feature_name(fid: int) -> str:
+    return Fid(fid).name if fid in Fid._value2member_map_ else f"{fid:02X}h"
+
+
+def _defaults(openers: Mapping[str, Opener]) -> argparse.Namespace:
+    """Of the options that may stand before or after the verb."""
+    settings = Settings()
+    return argparse.Namespace(
+        transport=next(iter(openers)), device=None, image=None, force=False, queues=settings.io_queues, depth=settings.depth,
+        poll=False, json=False, out=None,
+    )  # fmt: skip
+
+
+def _parser(openers: Mapping[str, Opener]) -> argparse.ArgumentParser:
+    common = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
+    common.add_argument("--transport", choices=openers, help=f"how the controller is reached (default: {next(iter(openers))})")
+    common.add_argument("--device", action="append", metavar="ADDRESS", help="vfio: PCI address; all controllers by default")
+    common.add_argument("--image", type=Path, help="in-process, qtest: a raw disk image instead of an empty disk")
+    common.add_argument("--force", action="store_true", help="vfio: take the controller from another driver")
+    common.add_argument("--queues", type=_number, help="I/O queue pairs wanted")
+    common.add_argument("--depth", type=_number, help="entries of each I/O queue")
+    common.add_argument("--poll", action="store_true", help="look for completions instead of taking interrupts")
+    common.add_argument("--json", action="store_true", help="for programs")
+    parser = argparse.ArgumentParser(prog="nvmectl", description="The reference driver's own tool.", parents=[common])
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+
+    def verb(
+        name: str,
+        help: str,
+        ask: Callable[[Service, argparse.Namespace], Reply],
+        show: Callable[[argparse.Namespace, Reply], None] = _show_done,
+    ) -> argparse.ArgumentParser:
+        added: argparse.ArgumentParser = verbs.add_parser(name, help=help, parents=[common])
+        added.set_defaults(ask=ask, show=show)
+        return added
+
+    def range_of(added: argparse.ArgumentParser, *names: str) -> argparse.ArgumentParser:
+        for name in names:
+            added.add_argument(name, type=_number)
+        return added
+
+    verb("info", "what the registers tell", _plain("info"), _show_info)
+    verb("ready", "bring the controller up", _plain("ready"), _show_ready)
+    verb("list", "every namespace with its capacity", _plain("list"), _show_list)
+    verb("identify", "who the controller is", _plain("identify"), _show_identify)
+    reading = range_of(verb("read", "blocks as a hex dump", _plain("read", "nsid", "lba", "blocks"), _show_data),
+                       "nsid", "lba", "blocks")  # fmt: skip
+    reading.add_argument("--out", type=Path, help="write the bytes to a file instead")
+    writing = range_of(verb("write", "bytes of a file, or of the standard input", _write), "nsid", "lba")
+    writing.add_argument("file", type=Path, nargs="?")
+    writing.add_argument("--fua", action="store_true", default=False, help="on the medium when it is done")
+    range_of(verb("flush", "what was written reaches the medium", _plain("flush", "nsid")), "nsid")
+    trimming = verb("trim", "blocks that are not needed any more", _plain("trim", "nsid", "lba", "blocks"))
+    range_of(trimming, "nsid", "lba", "blocks")
+    features = verb("features", "get all, get one, or set one", _features, _show_features)
+    features.add_argument("feature", type=_feature, nargs="?", help="identifier or name: volatile-write-cache")
+    features.add_argument("value", type=_number, nargs="?")
+    features.add_argument("--save", action="store_true", default=False, help="over resets and power cycles")
+    features.add_argument("--nsid", type=_number, default=0)
+    verb("smart", "temperature, wear, errors", _plain("smart"), _show_smart)
+    verb("reset", "a controller level reset", _plain("reset"))
+    raw = verb("raw", "one command as it is", _raw, _show_data)
+    raw.add_argument("queue", choices=("admin", "io"))
+    raw.add_argument("opcode", type=_number)
+    raw.add_argument("--nsid", type=_number, default=0)
+    for n in range(10, 16):
+        raw.add_argument(f"--cdw{n}", type=_number, default=0)
+    raw.add_argument("--length", type=_number, help="bytes that the command returns")
+    raw.add_argument("--file", type=Path, help="the bytes that it takes")
+    raw.add_argument("--out", type=Path, help="write the bytes to a file instead")
+    bench = verb("bench", "commands a second", _bench, _show_bench)
+    bench.add_argument("--nsid", type=_number, default=1)
+    bench.add_argument("--seconds", type=float, default=1.0, help="for each depth")
+    serving = verb("serve", argparse.SUPPRESS, _plain("info"))
+    serving.add_argument("folder", type=Path)
+    return parser
