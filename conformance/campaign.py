@@ -39,7 +39,6 @@ UNEQUIPPED = Toolchain(None, None)
 Progress = Callable[[str], None]
 
 
-
 def _read_only(content: dict[str, Any]) -> MappingProxyType[str, Any]:
     return MappingProxyType(content)
 

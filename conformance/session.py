@@ -109,9 +109,7 @@ class Recording(pytest.Collector):
 
     def _error(self, check: str, error: Exception) -> Verdict:
         reason = str(error) if isinstance(error, LabError) else f"{type(error).__name__}: {error}"
-        return Verdict(
-            self.job.driver.name, self.job.device, self.job.scenario.id, CHECKS[check], Outcome.ERROR, reason=reason
-        )
+        return Verdict(self.job.driver.name, self.job.device, self.job.scenario.id, CHECKS[check], Outcome.ERROR, reason=reason)
 
 
 class Judgement(pytest.Item):

@@ -84,9 +84,7 @@ def _judge_into(results: Results, evidence: Evidence, selected: Selection, asked
     verdicts = [VerdictEntry.model_validate(verdict.to_json()) for verdict in judge_evidence(evidence, checks)]
     key = driver["name"], evidence.identity["device"], scenario.id
     if key in {run.key for run in results.runs}:
-        raise UsageError(
-            f"{evidence.folder} is a second recording of {'/'.join(key)}.", remedy="judge each result by itself"
-        )
+        raise UsageError(f"{evidence.folder} is a second recording of {'/'.join(key)}.", remedy="judge each result by itself")
     entry = results.drivers.setdefault(
         driver["name"], DriverEntry(stages=list(driver["stages"]), known=list(driver.get("known", ())))
     )

@@ -37,9 +37,7 @@ def list_drivers(as_json: bool) -> None:
     rows = []
     for name in drivers.shipped():
         manifest = drivers.find(name)
-        rows.append(
-            {"name": name, "adapter": manifest.adapter, "stages": list(manifest.stages), "summary": manifest.summary}
-        )
+        rows.append({"name": name, "adapter": manifest.adapter, "stages": list(manifest.stages), "summary": manifest.summary})
     _show(rows, as_json, ("name", "adapter", "summary"))
 
 

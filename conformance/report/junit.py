@@ -56,4 +56,3 @@ def explanation(results: Results, verdict: VerdictEntry) -> str:
     if place := evidence_of(results, verdict):
         lines.append(f"evidence: {place}")
     return "\n".join(lines)
-

@@ -1,0 +1,169 @@
+"""The commands besides ``run``, the front door, and where results go."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from conformance import cli, folders, results
+from conformance.commands import nvme_lab, run_command
+from conformance.commands.machine import examine
+from conformance.suite import CHECKS, SCENARIOS
+from lab.errors import UsageError
+from lab.settings import Settings
+
+
+def lab(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    status = run_command(arguments)
+    said = capsys.readouterr()
+    return status, said.out, said.err
+
+
+@pytest.mark.parametrize("name", sorted(nvme_lab.commands))
+def test_every_command_explains_itself_with_an_example(capsys: pytest.CaptureFixture[str], name: str) -> None:
+    status, out, _ = lab(capsys, name, "--help")
+    assert status == 0
+    assert re.search(rf"^ +nvme-lab {name}\b", out, re.M), out
+
+
+def test_checks_are_listed_as_the_contract_says(capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, _ = lab(capsys, "list", "checks", "--json")
+    listed = {entry["id"]: entry for entry in json.loads(out)}
+    assert status == 0
+    assert listed.keys() == CHECKS.keys()
+    assert all(
+        entry.keys() == {"id", "stage", "level", "cite", "witnesses", "statement", "defects"} for entry in listed.values()
+    )
+    assert listed["read/nlb"]["statement"] == CHECKS["read/nlb"].statement
+
+
+@pytest.mark.parametrize(
+    ("what", "key", "names"),
+    [("drivers", "name", {"linux", "u-boot"}), ("stages", "stage", {"detect", "read"}), ("scenarios", "id", set(SCENARIOS))],
+)
+def test_lists_name_what_there_is(capsys: pytest.CaptureFixture[str], what: str, key: str, names: set[str]) -> None:
+    _, out, _ = lab(capsys, "list", what, "--json")
+    assert names <= {entry[key] for entry in json.loads(out)}
+    _, text, _ = lab(capsys, "list", what)
+    assert all(name in text for name in names)
+    assert "\x1b" not in text
+
+
+def test_checks_of_one_stage(capsys: pytest.CaptureFixture[str]) -> None:
+    _, out, _ = lab(capsys, "list", "checks", "--stage", "read", "--json")
+    assert {entry["stage"] for entry in json.loads(out)} == {"read"}
+
+
+def test_doctor_reports_findings_with_remedies(tmp_path: Path) -> None:
+    found = {finding.name: finding for finding in examine(Settings(cache=tmp_path / "cache", qemu=tmp_path / "none"))}
+    assert found.keys() >= {"QEMU", "setpriv", "apt-get", "cache"}
+    assert found["cache"].state == "good"
+    assert all(finding.remedy for finding in found.values() if finding.state != "good")
+
+
+def test_doctor_names_a_cache_that_cannot_be_used(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    found = {finding.name: finding for finding in examine(Settings(cache=tmp_path / "file" / "cache"))}
+    assert found["cache"].state == "bad"
+    assert "NVME_LAB_CACHE" in found["cache"].remedy
+
+
+def test_reports_of_a_result_in_every_format(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    cite = results.Cite(revision="practice", section="-", title="sound practice")
+    verdict = results.VerdictEntry(
+        driver="toy", device="qemu", scenario="read/basic", stage="read", check="read/nlb", level="M", outcome="PASS", cite=cite
+    )  # type: ignore[arg-type]  # as it stands in a file
+    drivers = {"toy": results.DriverEntry(stages=["read"], asked=["read"])}
+    for shard in ("1", "2"):
+        (tmp_path / shard).mkdir()
+        results.write(results.Results(drivers=drivers, verdicts=[verdict]), tmp_path / shard)
+    shards = [str(tmp_path / "1"), str(tmp_path / "2" / results.FILE)]
+    status, out, _ = lab(capsys, "report", *shards, "--format", "json")
+    assert status == 0
+    data = json.loads(out)
+    jsonschema.validate(data, results.schema())
+    assert len(data["verdicts"]) == 1
+    for form, sign in (("junit", "<testcase"), ("markdown", "| read | toy"), ("text", "toy qualifies")):
+        status, out, _ = lab(capsys, "report", *shards, "--format", form)
+        assert status == 0
+        assert sign in out
+        lab(capsys, "report", *shards, "--format", form, "-o", str(tmp_path / form))
+        assert sign in (tmp_path / form).read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "says"),
+    [
+        (("report", "nowhere"), 4, "There are no results at nowhere"),
+        (("judge", "nowhere"), 4, "There is no evidence in nowhere"),
+        (("judge",), 4, "Missing argument"),
+        (("nonsense",), 4, "No such command"),
+        (("run", "--kernel"), 4, "requires an argument"),
+    ],
+)
+def test_wrong_usage_is_one_clear_sentence(
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: tuple[str, ...],
+    status: int,
+    says: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    found, _, err = lab(capsys, *arguments)
+    assert found == status
+    assert says in err
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("name", ["lab", "images"])
+def test_a_foreign_package_is_named_with_its_path(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "__init__.py").write_text("raise RuntimeError('foreign code was run')\n")
+    code = "import conformance.cli as c, sys; sys.path.insert(0, sys.argv.pop(1)); c.main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path), "list", "stages"],
+        env={**os.environ, "PYTHONPATH": str(cli.HOME)}, capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert f"a foreign package {name!r} at {tmp_path / name} hides its own" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_our_own_packages_are_not_foreign() -> None:
+    assert cli.foreign_package() == ""
+
+
+def test_the_latest_link_follows_the_newest_default_folder(tmp_path: Path) -> None:
+    first = folders.prepare_folder(folders.default_folder(tmp_path))
+    second = folders.prepare_folder(folders.default_folder(tmp_path))
+    assert first != second
+    assert (tmp_path / "nvme-lab-results" / "latest").resolve() == second
+
+
+def test_old_results_go_and_named_folders_stay(tmp_path: Path) -> None:
+    made = [folders.prepare_folder(tmp_path / "nvme-lab-results" / f"20260101T00000{n}Z") for n in range(5)]
+    mine = folders.prepare_folder(tmp_path / "nvme-lab-results" / "mine")
+    assert folders.prune(made[-1], newest=2) == [made[1], made[0]]
+    assert [folder.exists() for folder in (*made, mine)] == [False, False, True, True, True, True]
+    assert not folders.prune(mine, newest=0)
+    assert made[2].exists()
+
+
+def test_a_folder_that_cannot_be_made_is_wrong_usage(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match="cannot be made"):
+        folders.prepare_folder(tmp_path / "file" / "out")
+
+
+def test_evidence_of_a_second_attempt_gets_a_number(tmp_path: Path) -> None:
+    first = folders.evidence_folder(tmp_path, "toy/qemu/read/basic")
+    first.mkdir(parents=True)
+    assert folders.evidence_folder(tmp_path, "toy/qemu/read/basic") == first.with_name("basic-2")

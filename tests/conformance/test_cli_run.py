@@ -1,0 +1,175 @@
+"""``nvme-lab run`` in a child process, with the toy suite: exit status, output, interruption."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from junitparser import JUnitXml
+
+HERE = Path(__file__).parent
+MAIN = "import toy; from conformance.cli import main; main()"
+
+
+class Lab:
+    """A folder in which ``nvme-lab`` runs with the toy in place of QEMU."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        (folder / "toy.toml").write_text((HERE / "toy.toml").read_text())
+
+    def env(self, **more: str) -> dict[str, str]:
+        path = os.pathsep.join([str(HERE), *sys.path])
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+        return {**kept, "PYTHONPATH": path, "TOY_LOG": str(self.folder / "log"), **more}
+
+    def start(self, *arguments: str, **env: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-c", MAIN, *arguments], cwd=self.folder, env=self.env(**env), text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+
+    def run(self, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+        process = self.start("run", "--driver", "toy.toml", *arguments, **env)
+        out, err = process.communicate(timeout=120)
+        return subprocess.CompletedProcess(arguments, process.returncode, out, err)
+
+    @property
+    def log(self) -> list[str]:
+        file = self.folder / "log"
+        return file.read_text().splitlines() if file.exists() else []
+
+    def results(self, out: str = "nvme-lab-results/latest") -> dict[str, Any]:
+        content: dict[str, Any] = json.loads((self.folder / out / "results.json").read_text())
+        return content
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Lab:
+    return Lab(tmp_path)
+
+
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_a_run_shows_and_writes_what_it_found(lab: Lab, jobs: str) -> None:
+    done = lab.run("--jobs", jobs)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert not done.stderr
+    assert "\x1b" not in done.stdout
+    assert "FAIL  read/fail  toy on qemu, read/basic" in done.stdout
+    assert "evidence  nvme-lab-results/" in done.stdout
+    assert "known  read/known  toy: it was always so" in done.stdout
+    assert "stale  read/better no longer fails for toy on qemu" in done.stdout
+    assert "toy does not qualify" in done.stdout
+    assert "Results: nvme-lab-results/" in done.stdout
+    assert len([line for line in lab.log if line.startswith("record")]) == len(set(lab.log)) - 1 == 5
+    results = lab.results()
+    assert len(results["verdicts"]) == 17
+    for run in results["runs"]:
+        assert (lab.folder / "nvme-lab-results/latest" / run["evidence"] / "end.json").is_file()
+    document = JUnitXml.fromfile(str(lab.folder / "nvme-lab-results/latest/junit.xml"))
+    assert (document.tests, document.failures, document.errors, document.skipped) == (17, 1, 0, 3)
+    assert "read/fail" in (lab.folder / "nvme-lab-results/latest/summary.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "env", "status"),
+    [
+        (("--stage", "write"), {}, 0),
+        (("--check", "read/known"), {}, 0),
+        (("--check", "read/warn"), {}, 0),
+        (("--check", "read/warn", "--strict"), {}, 1),
+        (("--check", "read/unclear"), {}, 3),
+        (("--check", "read/unclear", "--strict"), {}, 1),
+        (("--check", "read/unclear", "--bisect"), {}, 125),
+        (("--check", "read/unsupported"), {}, 3),
+        (("--scenario", "read/broken"), {"TOY_BROKEN": "1"}, 2),
+        (("--scenario", "read/broken", "--bisect"), {"TOY_BROKEN": "1"}, 125),
+        ((), {"TOY_BROKEN": "1"}, 2),
+        (("--stage", "raed"), {}, 4),
+        (("--jobs", "none"), {}, 4),
+        (("--nonsense",), {}, 4),
+        (("--device", "lav"), {}, 4),
+    ],
+)
+def test_exit_status_of_run(lab: Lab, arguments: tuple[str, ...], env: dict[str, str], status: int) -> None:
+    done = lab.run("--jobs", "1", *arguments, **env)
+    assert done.returncode == status, done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_a_stage_that_the_driver_does_not_claim_is_not_recorded_and_not_passed(lab: Lab) -> None:
+    manifest = lab.folder / "toy.toml"
+    manifest.write_text(manifest.read_text().replace('stages = ["read", "write"]', 'stages = ["read"]'))
+    done = lab.run("--stage", "write")
+    assert done.returncode == 3
+    assert "Nothing was judged in stage write (toy)" in done.stdout
+    assert "the manifest does not claim stage write" in done.stdout
+    assert lab.log == ["prepare"]
+
+
+@pytest.mark.parametrize("jobs", ["1", "2"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_ends_in_order_and_keeps_what_was_judged(lab: Lab, jobs: str, number: signal.Signals) -> None:
+    process = lab.start("run", "--driver", "toy.toml", "--stage", "read", "--jobs", jobs, TOY_SLOW="1")
+    until = time.monotonic() + 60
+    while "slow" not in lab.log:
+        assert time.monotonic() < until, f"the slow scenario never began: {lab.log}"
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
+    process.send_signal(number)
+    began = time.monotonic()
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 128 + number, out + err
+    assert time.monotonic() - began < 10
+    assert "ended in order" in lab.log
+    assert "Traceback" not in out + err
+    assert "This result is partial" in out
+    results = lab.results()
+    assert "interrupted" in results["unfinished"]
+    assert 0 < len(results["verdicts"]) < 15
+
+
+def test_errors_are_a_sentence_and_with_debug_a_traceback(lab: Lab) -> None:
+    done = lab.run("--driver", "u-boat")
+    assert done.returncode == 4
+    assert done.stderr.startswith("nvme-lab: there is no driver 'u-boat'; did you mean 'u-boot'?")
+    assert "Traceback" not in done.stderr
+    assert "Traceback" in lab.run("--driver", "u-boat", NVME_LAB_DEBUG="1").stderr
+
+
+def test_a_named_folder_is_used_and_never_overwritten(lab: Lab) -> None:
+    assert lab.run("--stage", "write", "--out", "mine").returncode == 0
+    assert len(lab.results("mine")["verdicts"]) == 2
+    assert not (lab.folder / "nvme-lab-results").exists()
+    done = lab.run("--stage", "write", "--out", "mine")
+    assert done.returncode == 4
+    assert "holds results already" in done.stderr
+
+
+def test_the_users_own_pytest_configuration_is_not_in_the_way(lab: Lab) -> None:
+    (lab.folder / "pytest.ini").write_text("[pytest]\naddopts = --nonsense\n")
+    (lab.folder / "conftest.py").write_text("raise RuntimeError\n")
+    assert lab.run("--stage", "write", PYTEST_ADDOPTS="--nonsense").returncode == 0
+
+
+def test_recorded_evidence_is_judged_again(lab: Lab) -> None:
+    lab.run("--jobs", "1")
+    process = lab.start("judge", "nvme-lab-results/latest", "--json")
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 1, err
+    again = json.loads(out)
+    assert sorted((v["scenario"], v["check"], v["outcome"]) for v in again["verdicts"]) == sorted(
+        (v["scenario"], v["check"], v["outcome"]) for v in lab.results()["verdicts"]
+    )
+    (lab.folder / "nvme-lab-results/latest/evidence/toy/qemu/write/basic/end.json").unlink()
+    process = lab.start("judge", "nvme-lab-results/latest")
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert "there is no end marker" in out
