@@ -54,18 +54,16 @@ class HostMemory:
 
     def map(self, address: int, view: memoryview | None, length: int, writable: bool = True) -> None:
         """Opens ``length`` bytes at ``address``; ValueError if they overlap what is open already, or are none."""
+        self._check(address, length)
         self._add(Range(address, address + length, view, writable))
 
     def map_file(self, address: int, length: int, fd: int, offset: int, writable: bool = True) -> None:
         """The same for a part of a file (its descriptor stays the caller's); OSError or ValueError if it cannot be mapped."""
+        self._check(address, length)
         slack = offset % mmap.ALLOCATIONGRANULARITY
         access = mmap.PROT_READ | (mmap.PROT_WRITE if writable else 0)
         mapping = mmap.mmap(fd, length + slack, prot=access, offset=offset - slack)
-        try:
-            self._add(Range(address, address + length, memoryview(mapping)[slack : slack + length], writable, mapping))
-        except ValueError:
-            mapping.close()
-            raise
+        self._add(Range(address, address + length, memoryview(mapping)[slack : slack + length], writable, mapping))
 
     def unmap(self, address: int, length: int) -> list[tuple[int, int]]:
         """Closes every range that lies inside; returns them as (address, length). A range cut in two stays and is none."""
@@ -86,14 +84,17 @@ class HostMemory:
         """(address, length) of everything open."""
         return [(start, self._ranges[start].end - start) for start in self._starts]
 
-    def _add(self, new: Range) -> None:
-        if new.end <= new.start or new.end > 1 << 64:
-            raise ValueError(f"no bytes, or beyond the last address: {new.end - new.start:#x} at {new.start:#x}")
-        index = bisect_right(self._starts, new.start)
+    def _check(self, start: int, length: int) -> None:
+        end = start + length
+        if length <= 0 or end > 1 << 64:
+            raise ValueError(f"no bytes, or beyond the last address: {length:#x} at {start:#x}")
+        index = bisect_right(self._starts, start)
         for neighbour in self._starts[max(0, index - 1) : index + 1]:
             other = self._ranges[neighbour]
-            if other.start < new.end and new.start < other.end:
-                raise ValueError(f"{new.start:#x}..{new.end:#x} overlaps {other.start:#x}..{other.end:#x}")
+            if other.start < end and start < other.end:
+                raise ValueError(f"{start:#x}..{end:#x} overlaps {other.start:#x}..{other.end:#x}")
+
+    def _add(self, new: Range) -> None:
         insort(self._starts, new.start)
         self._ranges[new.start] = new
 

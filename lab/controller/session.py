@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from collections.abc import Callable
@@ -76,16 +77,16 @@ class Session:
             message = self.connection.receive()
             if message is None:
                 return
+            reply, error = b"", 0
             try:
                 reply = self._handle(message)
             except Refused as refused:
                 self._c.remark("vfio-user", command=message.command, why=str(refused))
-                self.connection.send(message, error=refused.errno)
-            else:
-                self.connection.send(message, reply)
+                error = refused.errno
             finally:
                 if message.fds:
                     message.close()
+            self.connection.send(message, reply, error)
 
     def signal(self, how: str, vector: int) -> None:
         """The controller interrupts: by the eventfd that the client has given for it, if it has."""
@@ -96,7 +97,7 @@ class Session:
             self._intx_masked = True
         fd = self._eventfds.get((index, vector))
         if fd is not None:
-            os.eventfd_write(fd, 1)
+            _notify(fd)
 
     def end(self) -> None:
         """The client is gone: so are its memory and its interrupts, and the device is as if pulled out."""
@@ -191,7 +192,7 @@ class Session:
             self._drop_eventfds(lambda key: key[0] == asked.INDEX)
         elif asked.TRIGGER and asked.NONE:
             for key in [key for key in self._eventfds if key[0] == asked.INDEX and first <= key[1] < first + count]:
-                os.eventfd_write(self._eventfds[key], 1)
+                _notify(self._eventfds[key])
         elif asked.NONE and asked.INDEX == Irq.INTX and (asked.MASK or asked.UNMASK):
             self._intx_masked = bool(asked.MASK)
             self._c.interrupts.again()
@@ -275,6 +276,11 @@ class Session:
     def _drop_eventfds(self, which: Callable[[tuple[int, int]], bool]) -> None:
         for key in [key for key in self._eventfds if which(key)]:
             os.close(self._eventfds.pop(key))
+
+
+def _notify(fd: int) -> None:
+    with contextlib.suppress(OSError):  # its counter is full, so it is signalled anyway; or the client gave no eventfd
+        os.eventfd_write(fd, 1)
 
 
 def _sized(message: Message, size: int) -> bytes:
