@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -106,9 +105,9 @@ def _judge_into(results: Results, evidence: Evidence, selected: Selection, asked
 @click.command()
 @click.argument("results", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--format", "form", type=click.Choice([*FORMATS, "text"]), default="text", show_default=True)
-@click.option("-o", "--output", type=click.File("w", encoding="utf-8"), default="-", help="a file instead of the terminal")
+@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="a file instead of the terminal")
 @VERBOSE
-def report(results: Sequence[Path], form: str, output: Any, verbose: bool) -> int:
+def report(results: Sequence[Path], form: str, output: Path | None, verbose: bool) -> int:
     """Render results; several (shards) are merged first. RESULT: folders that nvme-lab run wrote, or their results.json.
 
     \b
@@ -117,10 +116,15 @@ def report(results: Sequence[Path], form: str, output: Any, verbose: bool) -> in
     """
     parts = [(path if path.is_dir() else path.parent, read(path)) for path in results]
     merged = merge(parts, Path.cwd())
-    if form == "text" and output.name == "<stdout>":
+    if form == "text" and output is None:
         terminal.show(terminal.summary(merged, Path(), verbose=verbose))
-    elif form == "text":
-        output.write(terminal.plain_summary(merged, Path(), verbose=verbose))
-    else:
-        output.write(FORMATS[form](merged).rstrip() + "\n")
+        return 0
+    text = terminal.plain_summary(merged, Path(), verbose=verbose) if form == "text" else FORMATS[form](merged)
+    if output is None:
+        click.echo(text.rstrip())
+        return 0
+    try:
+        output.write_text(text.rstrip() + "\n", encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"{output} cannot be written: {error.strerror}.") from error
     return 0

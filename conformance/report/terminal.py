@@ -16,6 +16,7 @@ from rich.text import Text
 from conformance.check import Outcome
 from conformance.results import (
     EVERY,
+    JUDGED,
     OTHERS,
     Results,
     Row,
@@ -25,7 +26,6 @@ from conformance.results import (
     lab_failures,
     rows,
     speaking,
-    spoken,
     stale,
     unjudged,
 )
@@ -210,10 +210,9 @@ def _conclusion(results: Results) -> Iterator[RenderableType]:
 def _qualification(results: Results, driver: str) -> Text:
     """One sentence: what the driver is now entitled to say."""
     failing = disqualified(results, driver)
-    judged = [v for v in spoken(results.verdicts).values() if v.driver == driver]
     counts = {outcome: sum(v.outcome is outcome for v in failing) for outcome in Outcome}
-    if not any(v.outcome is Outcome.PASS for v in judged):
-        return Text(f"{driver}: nothing passed.", style="bold red" if counts[Outcome.FAIL] else "bold yellow")
+    if not any(v.driver == driver and v.outcome in JUDGED for v in results.verdicts) and not counts[Outcome.ERROR]:
+        return Text(f"{driver}: nothing was judged.", style="bold yellow")
     if not failing and not results.narrowed and not results.unfinished:
         stages = ", ".join(results.drivers[driver].asked)
         return Text(f"{driver} qualifies: every mandatory check of {stages} passed.", style="bold green")

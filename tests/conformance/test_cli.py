@@ -13,6 +13,7 @@ import jsonschema
 import pytest
 
 from conformance import cli, folders, results
+from conformance.check import Outcome
 from conformance.commands import nvme_lab, run_command
 from conformance.commands.machine import examine
 from conformance.suite import CHECKS, SCENARIOS
@@ -78,8 +79,9 @@ def test_doctor_names_a_cache_that_cannot_be_used(tmp_path: Path) -> None:
 def test_reports_of_a_result_in_every_format(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     cite = results.Cite(revision="practice", section="-", title="sound practice")
     verdict = results.VerdictEntry(
-        driver="toy", device="qemu", scenario="read/basic", stage="read", check="read/nlb", level="M", outcome="PASS", cite=cite
-    )  # type: ignore[arg-type]  # as it stands in a file
+        driver="toy", device="qemu", scenario="read/basic", stage="read", check="read/nlb", level="M", outcome=Outcome.PASS,
+        cite=cite,
+    )  # fmt: skip
     drivers = {"toy": results.DriverEntry(stages=["read"], asked=["read"])}
     for shard in ("1", "2"):
         (tmp_path / shard).mkdir()

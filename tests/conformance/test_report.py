@@ -80,7 +80,7 @@ def test_a_known_failure_is_shown_with_its_reason_and_never_qualifies() -> None:
         ([PASS], {"narrowed": True}, "toy: every mandatory check that was selected passed."),
         ([PASS], {"unfinished": "interrupted: 3 of 4 verdicts are missing"}, "This result is partial. Interrupted: 3 of 4"),
         ([verdict(Outcome.UNSUPPORTED)], {}, "Nothing was judged in stage read (toy)."),
-        ([verdict(Outcome.UNSUPPORTED)], {}, "toy: nothing passed."),
+        ([verdict(Outcome.UNSUPPORTED)], {}, "toy: nothing was judged."),
     ],
 )
 def test_the_conclusion_claims_no_more_than_was_shown(verdicts: list[VerdictEntry], more: dict[str, Any], says: str) -> None:
