@@ -7,8 +7,10 @@ still; by VFIO, whatever is plugged into a Linux guest with an IOMMU. The answer
 from __future__ import annotations
 
 import json
+import time
+import traceback
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,8 @@ from lab.drivers.base import Adapter, mebibytes, target
 from lab.drivers.bundle import bundle
 from lab.drivers.reference_in_process import Host, InProcessTransport
 from lab.drivers.reference_qtest import Ram, find
-from lab.errors import GuestError, LabError, Timeout, UsageError
+from lab.drivers.watchdog import Hung, Watchdog
+from lab.errors import GuestError, GuestPanic, LabError, Timeout, UsageError
 from lab.guest.arguments import MIB, GuestSpec
 from lab.guest.console import LINUX_PANIC
 from lab.guest.machine import Machine
@@ -72,21 +75,36 @@ class _Reference:
 
 
 class LocalSession:
-    """A service in this process; see `lab.drivers.base.Session`."""
+    """A service in this process; see `lab.drivers.base.Session`. A driver that hangs stays hung, one that crashes has died."""
 
-    def __init__(self, service: Service, scenario: Scenario, cleanup: ExitStack) -> None:
-        self._service, self._scenario, self._cleanup = service, scenario, cleanup
+    def __init__(self, service: Service, scenario: Scenario, watchdog: Watchdog, cleanup: ExitStack) -> None:
+        self._service, self._scenario, self._watchdog, self._cleanup = service, scenario, watchdog, cleanup
+        self._hung = ""
 
     def plugged(self, controllers: int, deadline: Deadline) -> None:
         """Nothing between the device and the driver has to follow."""
 
     def perform(self, action: Action, data: bytes | None, deadline: Deadline) -> Answer:
-        reply = self._service.perform(action.name, _arguments(self._scenario, action), data)
+        if self._hung:
+            return Answer("timeout", {"log": f"the driver still hangs in {self._hung}"})
+        self._watchdog.start(deadline.remaining())
+        try:
+            reply = self._service.perform(action.name, _arguments(self._scenario, action), data)
+        except Hung:
+            self._hung = action.name
+            return Answer("timeout", {"log": f"the driver did not come back from {action.name}"})
+        except LabError:
+            raise
+        except Exception as error:
+            raise GuestPanic(f"The driver crashed at {action.name}: {error!r}", last=traceback.format_exc()) from error
         return Answer(reply.status, reply.fields, reply.data)
 
     def close(self) -> None:
-        with self._cleanup:
-            self._service.close()
+        """A driver that has crashed may well do so again when it is told to leave: nobody asks it any more."""
+        with self._cleanup, suppress(Exception, Hung):
+            if not self._hung:
+                self._watchdog.start(SECONDS)
+                self._service.close()
 
 
 class ReferenceInProcess(_Reference):
@@ -100,12 +118,13 @@ class ReferenceInProcess(_Reference):
 
     def open_in_process(self, device: InProcess, scenario: Scenario) -> LocalSession:
         """The driver on a device of this process, whose memory must be strict: it is opened as the driver allocates it."""
-        host = Host(device.memory)
+        host, watchdog = Host(device.memory), Watchdog(device.device.clock.now)
 
         def functions() -> list[InProcessTransport]:
-            return [InProcessTransport(host, device, function) for function in device.functions.values()]
+            return [InProcessTransport(host, device, function, watchdog) for function in device.functions.values()]
 
-        return LocalSession(Service(functions, self.settings(scenario), self.driver), scenario, ExitStack())
+        service = Service(functions, self.settings(scenario), self.driver)
+        return LocalSession(service, scenario, watchdog, ExitStack())
 
 
 class ReferenceQtest(_Reference):
@@ -120,15 +139,16 @@ class ReferenceQtest(_Reference):
         with ExitStack() as cleanup:
             qtest = cleanup.enter_context(Qtest(machine))
             ram = Ram(machine.spec.memory_file, machine.spec.memory * MIB)
-            service = Service(lambda: list(find(qtest, ram)), self.settings(scenario), self.driver)
-            return LocalSession(service, scenario, cleanup.pop_all())
+            watchdog = Watchdog(time.monotonic)
+            service = Service(lambda: list(find(qtest, ram, watchdog)), self.settings(scenario), self.driver)
+            return LocalSession(service, scenario, watchdog, cleanup.pop_all())
 
 
 class ReferenceVfio(_Reference):
     """By VFIO in a Linux guest with an IOMMU: one file, run by the guest's python3."""
 
     hotplug = True
-    panics = LINUX_PANIC
+    panics: tuple[str, ...] = LINUX_PANIC
 
     def __init__(self, manifest: DriverManifest, toolchain: Toolchain) -> None:
         super().__init__(manifest, toolchain)
@@ -203,7 +223,8 @@ class GuestSession:
         line, _, found = said.partition(b"\n")
         head = json.loads(line)
         if "failure" in head:
-            raise GuestError(f"The reference driver failed at {action.name}: {head['failure'].strip()}", last=head["failure"])
+            last = head["failure"].strip().splitlines()[-1]
+            raise GuestPanic(f"The driver crashed at {action.name}: {last}", last=head["failure"])
         if len(found) != head["bytes"]:
             raise GuestError(f"The reference driver announced {head['bytes']} bytes at {action.name}, and {len(found)} came")
         return Answer(head["status"], head["fields"], found if head["bytes"] else None)

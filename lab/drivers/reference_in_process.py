@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from lab.controller.in_process import Function, InProcess
 from lab.controller.memory import LocalMemory
+from lab.drivers.watchdog import Watchdog
 from lab.reference import pci
 from lab.reference.address_space import AddressSpace, whole_pages
 from lab.reference.transport import Memory
@@ -17,6 +18,8 @@ ARENA = 1 << 30
 """Bytes of memory; the operating system only gives what is touched."""
 BUS = 0x8_0000_0000
 """Where bus addresses begin: above 4 GiB, so that every high half matters."""
+ACCESS_SECONDS = 1e-6
+"""What a register read takes, so that time passes for a driver that does nothing else."""
 
 
 class Host:
@@ -34,8 +37,9 @@ class Host:
 class InProcessTransport:
     """See `lab.reference.transport.Transport`. One function of ``device``, which was made with ``host.memory``."""
 
-    def __init__(self, host: Host, device: InProcess, function: Function) -> None:
+    def __init__(self, host: Host, device: InProcess, function: Function, watchdog: Watchdog | None = None) -> None:
         self.name = function.controller.spec.id
+        self._watchdog = watchdog or Watchdog(self.now)
         self._host, self._device, self._function = host, device, function
         self._signalled: set[int] = set()
         self._held: dict[int, tuple[int, Memory]] = {}  # lowest bus address: offset in the arena, memory
@@ -50,6 +54,8 @@ class InProcessTransport:
         self._function.config_write(offset, size, value)
 
     def read32(self, offset: int) -> int:
+        self._watchdog.read()
+        self._device.wait(ACCESS_SECONDS)
         return self._function.read(offset, 4)
 
     def write32(self, offset: int, value: int) -> None:
@@ -89,6 +95,7 @@ class InProcessTransport:
             self.config_write(self._msix + 2, 2, control & ~pci.MSIX_MASK_ALL | pci.MSIX_ENABLE)
 
     def wait(self, vector: int | None, seconds: float) -> None:
+        self._watchdog.step()
         if vector in self._signalled:
             self._signalled.discard(vector)
         else:
@@ -97,6 +104,7 @@ class InProcessTransport:
     def sleep(self, seconds: float) -> None:
         until = self.now() + seconds
         while (left := until - self.now()) > 0:
+            self._watchdog.step()
             self._device.wait(left)
 
     def now(self) -> float:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from lab.drivers.watchdog import Watchdog
 from lab.guest.qtest import Qtest
 from lab.reference import pci
 from lab.reference.address_space import AddressSpace, whole_pages
@@ -38,20 +39,20 @@ class Ram:
         self.space = AddressSpace(FIRST_FREE, size)
 
 
-def find(qtest: Qtest, ram: Ram) -> Iterator[QtestTransport]:
-    """The functions on bus 0, NVMe controllers or not; the driver itself tells them by class code."""
+def find(qtest: Qtest, ram: Ram, watchdog: Watchdog | None = None) -> Iterator[QtestTransport]:
+    """The NVMe controllers on bus 0."""
     for number in range(DEVICES):
         bdf = number << 3
         if qtest.read_config(bdf, pci.CLASS) >> 8 == pci.CLASS_NVME:
-            yield QtestTransport(qtest, ram, bdf)
+            yield QtestTransport(qtest, ram, bdf, watchdog or Watchdog(time.monotonic))
 
 
 class QtestTransport:
     """See `lab.reference.transport.Transport`. One function on bus 0."""
 
-    def __init__(self, qtest: Qtest, ram: Ram, bdf: int) -> None:
+    def __init__(self, qtest: Qtest, ram: Ram, bdf: int, watchdog: Watchdog) -> None:
         self.name = f"0000:00:{bdf >> 3:02x}.{bdf & 7}"
-        self._qtest, self._ram, self._bdf = qtest, ram, bdf
+        self._qtest, self._ram, self._bdf, self._watchdog = qtest, ram, bdf, watchdog
         self._bar = BAR + (bdf >> 3) * BAR_STEP
         qtest.write_config(bdf, BAR0, self._bar)
         qtest.write_config(bdf, BAR0 + 4, 0)
@@ -72,6 +73,7 @@ class QtestTransport:
         self._qtest.write_config(self._bdf, offset & ~3, old & ~(mask << shift) | value << shift)
 
     def read32(self, offset: int) -> int:
+        self._watchdog.read()
         return self._qtest.read32(self._bar + offset)
 
     def write32(self, offset: int, value: int) -> None:
@@ -110,6 +112,7 @@ class QtestTransport:
         self.config_write(self._msix + 2, 2, control & ~pci.MSIX_MASK_ALL | pci.MSIX_ENABLE)
 
     def wait(self, vector: int | None, seconds: float) -> None:
+        self._watchdog.step()
         if vector is None or self._words is None:
             os.sched_yield()
             return
@@ -122,6 +125,7 @@ class QtestTransport:
         view[at : at + WORD] = bytes(WORD)
 
     def sleep(self, seconds: float) -> None:
+        self._watchdog.step()
         time.sleep(seconds)
 
     def now(self) -> float:

@@ -2,7 +2,10 @@
 
 The kernel opens the function's BAR0 and configuration space to us, maps our memory for the device at bus addresses of our
 choice, and turns its MSI-X vectors into eventfds. x86 keeps the order of stores, and a barrier besides makes it sure
-elsewhere (`publish`). Not done: INTx, for which a function without MSI-X is polled.
+elsewhere (`publish`). Not done: INTx; a function without MSI-X is polled.
+
+Each page is mapped at its own physical address where it can be: whoever looks at the machine's memory from outside, as the lab
+does at a guest's, then finds what the device was told.
 """
 
 from __future__ import annotations
@@ -39,8 +42,12 @@ IRQ_MSIX = 2
 IRQ_NONE, IRQ_EVENTFD, IRQ_TRIGGER = 1 << 0, 1 << 2, 1 << 5
 READ_WRITE = 3
 
-IOVA = (0x10_0000, 0xFEE0_0000)
-"""Bus addresses for our memory: below the window of x86's interrupt messages."""
+IOVA = (0x8000_0000, 0xFEE0_0000)
+"""Bus addresses for memory that must be in one piece: below the window of x86's interrupt messages."""
+PAGEMAP = "/proc/self/pagemap"
+"""A qword for each page: bit 63 present, bits 54:0 the page frame's number. Documentation/admin-guide/mm/pagemap.rst."""
+ATTEMPTS = 8
+"""The kernel may move a page between the question where it is and its being pinned."""
 _NVME = "0x010802"
 
 
@@ -138,19 +145,61 @@ class Vfio:
 
     def allocate(self, length: int, page_size: int, *, contiguous: bool = False) -> Memory:
         size = whole_pages(length, max(page_size, HOST_PAGE))
-        backing = mmap.mmap(-1, size)
-        at = self._space.take(size, page_size)
+        backing = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_POPULATE)
         virtual = ctypes.addressof(ctypes.c_char.from_buffer(backing))
-        fcntl.ioctl(self._container, MAP_DMA, struct.pack("<IIQQQ", 32, READ_WRITE, virtual, at, size))
-        self._mapped[at] = backing
-        return Memory(memoryview(backing), tuple(range(at, at + size, page_size)), page_size)
+        pages: tuple[int, ...] | None = None
+        if page_size == HOST_PAGE and (size == HOST_PAGE or not contiguous):
+            pages = self._map_where_they_are(virtual, size)
+        if pages is None:
+            at = self._space.take(size, page_size)
+            self._map(virtual, at, size)
+            pages = tuple(range(at, at + size, page_size))
+        self._mapped[pages[0]] = backing
+        return Memory(memoryview(backing), pages, page_size)
 
     def free(self, memory: Memory) -> None:
-        size = len(memory)
-        fcntl.ioctl(self._container, UNMAP_DMA, bytearray(struct.pack("<IIQQ", 24, 0, memory.address, size)))
-        self._space.give(memory.address, size)
+        first = memory.address
+        if IOVA[0] <= first < IOVA[1]:
+            self._unmap(first, len(memory))
+            self._space.give(first, len(memory))
+        else:
+            for page in memory.pages:
+                self._unmap(page, HOST_PAGE)
         memory.view.release()
-        del self._mapped[memory.address]
+        del self._mapped[first]
+
+    def _map_where_they_are(self, virtual: int, size: int) -> tuple[int, ...] | None:
+        """Maps each page at its physical address; None where the kernel does not tell it, or it is taken."""
+        pages = list[int]()
+        for at in range(virtual, virtual + size, HOST_PAGE):
+            page = self._map_where_it_is(at)
+            if page is None:
+                for mapped in pages:
+                    self._unmap(mapped, HOST_PAGE)
+                return None
+            pages.append(page)
+        return tuple(pages)
+
+    def _map_where_it_is(self, virtual: int) -> int | None:
+        for _ in range(ATTEMPTS):
+            physical = _physical(virtual)
+            if physical is None or physical + HOST_PAGE > IOVA[0]:
+                return None
+            try:
+                self._map(virtual, physical, HOST_PAGE)
+            except OSError:  # another page was there before the kernel moved it
+                return None
+            if _physical(virtual) == physical:
+                return physical
+            self._unmap(physical, HOST_PAGE)
+        return None
+
+    def _map(self, virtual: int, bus: int, size: int) -> None:
+        """Opens our memory to the device, which pins it."""
+        fcntl.ioctl(self._container, MAP_DMA, struct.pack("<IIQQQ", 32, READ_WRITE, virtual, bus, size))
+
+    def _unmap(self, bus: int, size: int) -> None:
+        fcntl.ioctl(self._container, UNMAP_DMA, bytearray(struct.pack("<IIQQ", 24, 0, bus, size)))
 
     # -- interrupts and time ----------------------------------------------------------------------------------------
 
@@ -200,6 +249,15 @@ def _mounted(function: Path) -> tuple[str, str] | None:
         if (found := re.fullmatch(r"/dev/(nvme\d+n\d+)(p\d+)?", source)) and found[1] in disks:
             return source, point
     return None
+
+
+def _physical(virtual: int) -> int | None:
+    """The physical address of a page of ours; None where the kernel does not tell it (it tells only root)."""
+    with Path(PAGEMAP).open("rb", buffering=0) as file:
+        file.seek(virtual // HOST_PAGE * 8)
+        entry = int.from_bytes(file.read(8), "little")
+    frame = entry & (1 << 55) - 1
+    return frame * HOST_PAGE if entry >> 63 and frame else None
 
 
 def _text(path: Path) -> str:

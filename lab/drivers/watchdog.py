@@ -1,0 +1,38 @@
+"""Ends an action of a driver that runs in the lab's own process and does not come back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+SPINS = 200_000
+"""Register reads in a row with nothing else in between, which no driver needs that means to go on."""
+
+
+class Hung(BaseException):
+    """The driver is still at it. No error of the driver's own, so that it does not take it for one."""
+
+
+class Watchdog:
+    """Looked at by a transport at each of the driver's steps; ``now`` is the clock by which the driver waits."""
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
+        self._until = float("inf")
+        self._reads = 0
+
+    def start(self, seconds: float) -> None:
+        """The driver has so long from now on."""
+        self._until = self._now() + seconds
+        self._reads = 0
+
+    def step(self) -> None:
+        """The driver waits, writes or allocates. Raises Hung."""
+        self._reads = 0
+        if self._now() > self._until:
+            raise Hung
+
+    def read(self) -> None:
+        """The driver reads a register. Raises Hung."""
+        self._reads += 1
+        if self._reads > SPINS or self._now() > self._until:
+            raise Hung
