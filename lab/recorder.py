@@ -20,10 +20,14 @@ from dataclasses import asdict, replace
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from lab import content
+from lab.controller.controller import Controller
+from lab.controller.device import Device as Model
 from lab.deadline import Deadline
+from lab.device.lab import LabDevice
+from lab.device.probe import probe
 from lab.device.qemu import Place, QemuDevice
 from lab.drivers import Adapter, Session, adapter
 from lab.drivers.base import target
@@ -37,6 +41,7 @@ from lab.guest.machine import Machine
 from lab.guest.memory import GuestMemory
 from lab.manifest import DriverManifest
 from lab.plan import Action, Answer, DeviceKind, Scenario
+from lab.profile import Profile, write_profiles
 from lab.toolchain import Qemu, Toolchain
 from lab.trace.declarations import Declarations
 from lab.trace.reader import TraceReader
@@ -51,6 +56,7 @@ DRAIN_SECONDS = 30.0
 FIRST_SLOT = "4"
 """PCI device number (hexadecimal) of the first controller that is there at start, unless the manifest says otherwise."""
 SHARED_MEMORY = Path("/dev/shm")
+Device: TypeAlias = QemuDevice | LabDevice
 BY_THE_LAB = frozenset({"plug", "unplug", "fault"})
 """Actions that are done to the device, not asked of the driver."""
 
@@ -114,14 +120,16 @@ class _Recording:
 
     def run(self, kind: DeviceKind) -> None:
         """All of it; when this returns or raises, nothing that was started is left."""
-        if kind != "qemu":
-            raise LabError("the programmable controller cannot be recorded yet", remedy="use --device qemu")
-        if self._scenario.faults:
-            raise LabError("QEMU's own device serves no faults", remedy="use --device lab")
-        device = QemuDevice(self._scenario.device, self._evidence.folder / "namespaces", self._qemu.version)
-        device.create_images(self._scenario.seed)
+        spec = self._driver.guest(self._scenario)
+        if spec is None:
+            raise LabError(f"the adapter {self._manifest.adapter!r} needs no guest, and this device is plugged into one")
         deadline = Deadline(SCENARIO_SECONDS)
-        with self._guest(device) as machine, ExitStack() as cleanup:
+        with (
+            run_folder(_memory_root(spec.memory)) as scratch,
+            self._device(kind, scratch) as device,
+            self._guest(replace(spec, memory_file=scratch / "memory"), device) as machine,
+            ExitStack() as cleanup,
+        ):
             session = self._driver.open(machine, self._scenario, deadline)
             cleanup.callback(session.close)
             if self._driver.hotplug and not self._plugs_itself():
@@ -133,39 +141,61 @@ class _Recording:
             machine.check("the end of the scenario")
 
     @contextmanager
-    def _guest(self, device: QemuDevice) -> Iterator[Machine]:
-        """The running guest. At the end QEMU quits first; then its trace is read to the end."""
-        spec = self._driver.guest(self._scenario)
-        if spec is None:
-            raise LabError(f"the adapter {self._manifest.adapter!r} needs no guest, and QEMU's device needs one")
-        if self._qemu.trace_events is None:
-            raise LabError(
-                "the declarations of QEMU's trace events (trace-events-all) were not found", remedy="install qemu-system-data"
-            )
-        declarations = Declarations.load(self._qemu.trace_events, EVENTS)
-        with run_folder(_memory_root(spec.memory)) as folder, ExitStack() as cleanup:
-            spec = self._with_device(replace(spec, memory_file=folder / "memory"), device)
-            translator = Translator([controller.id for controller in self._scenario.device.controllers])
-            trace = TraceReader(declarations, translator, self._evidence)
-            cleanup.enter_context(trace)
+    def _device(self, kind: DeviceKind, scratch: Path) -> Iterator[Device]:
+        """The scenario's device with its images, and in the evidence what it really is."""
+        scenario, folder = self._scenario, self._evidence.folder
+        if kind == "lab":
+            served = LabDevice(
+                scenario.device, folder / "namespaces", self._qemu.version,
+                sockets=scratch, records=folder / "device", faults=scenario.faults,
+            )  # fmt: skip
+            served.create_images(scenario.seed)
+            with served:
+                write_profiles(folder, served.server.call(_profiles))
+                yield served
+            return
+        if scenario.faults:
+            raise LabError("QEMU's own device serves no faults", remedy="use --device lab")
+        device = QemuDevice(scenario.device, folder / "namespaces", self._qemu.version)
+        write_profiles(folder, probe(self._qemu.command, self._qemu.env, self._qemu.version, scenario.device))
+        device.create_images(scenario.seed)
+        yield device
+
+    @contextmanager
+    def _guest(self, spec: GuestSpec, device: Device) -> Iterator[Machine]:
+        """The running guest. At the end QEMU quits first; then its trace, if its own device is in there, is read to the end."""
+        with ExitStack() as cleanup:
+            trace = cleanup.enter_context(self._trace()) if isinstance(device, QemuDevice) else None
             machine = Machine(
-                self._qemu.command, self._qemu.env, spec, self._accelerator.name,
-                console_log=self._evidence.folder / "console.log", panics=self._driver.panics, trace=trace.write_end,
+                self._qemu.command, self._qemu.env, self._with_device(spec, device), self._accelerator.name,
+                console_log=self._evidence.folder / "console.log", panics=self._driver.panics,
+                trace=trace.write_end if trace else None,
             )  # fmt: skip
             try:
                 with machine:
-                    trace.started()
-                    memory = cleanup.enter_context(GuestMemory(folder / "memory", spec.memory))
-                    translator.memory = memory
+                    if trace:
+                        trace.started()
+                        assert spec.memory_file is not None
+                        trace.translator.memory = cleanup.enter_context(GuestMemory(spec.memory_file, spec.memory))
                     try:
                         yield machine
                     finally:
                         self.last_words = machine.console.panic or ""
                         shutil.copyfile(machine.folder / "stderr", self._evidence.folder / "qemu.log")
             finally:
-                trace.close(Deadline(DRAIN_SECONDS))
+                if trace:
+                    trace.close(Deadline(DRAIN_SECONDS))  # before the memory that it reads is closed
 
-    def _with_device(self, spec: GuestSpec, device: QemuDevice) -> GuestSpec:
+    def _trace(self) -> TraceReader:
+        if self._qemu.trace_events is None:
+            raise LabError(
+                "the declarations of QEMU's trace events (trace-events-all) were not found", remedy="install qemu-system-data"
+            )
+        declarations = Declarations.load(self._qemu.trace_events, EVENTS)
+        translator = Translator([controller.id for controller in self._scenario.device.controllers])
+        return TraceReader(declarations, translator, self._evidence)
+
+    def _with_device(self, spec: GuestSpec, device: Device) -> GuestSpec:
         """With the device that is there at start, or with what of it cannot be plugged later."""
         if self._driver.hotplug:
             return replace(spec, devices=(*spec.devices, *device.subsystems))  # traced from its plug on: that spares the boot
@@ -174,14 +204,12 @@ class _Recording:
         self._note_plugged(True)
         return replace(
             spec,
-            trace=EVENTS,
+            trace=EVENTS if isinstance(device, QemuDevice) else (),
             blockdevs=(*spec.blockdevs, *device.blockdevs),
             devices=(*spec.devices, *device.subsystems, *device.devices(places)),
         )
 
-    def _ask(
-        self, number: int, action: Action, device: QemuDevice, machine: Machine, session: Session, deadline: Deadline
-    ) -> None:
+    def _ask(self, number: int, action: Action, device: Device, machine: Machine, session: Session, deadline: Deadline) -> None:
         self._evidence.record(ActionStarted(t=time.time(), number=number, action=action.name, arguments=action.arguments))
         self.driver_in_place |= action.name == "load"
         if action.name in BY_THE_LAB:
@@ -196,10 +224,13 @@ class _Recording:
             said["data"] = self._evidence.keep_answer(number, answer.data)
         self._evidence.record(ActionEnded(t=time.time(), number=number, action=action.name, answer=said))
 
-    def _do(self, action: Action, device: QemuDevice, machine: Machine, session: Session) -> Answer:
+    def _do(self, action: Action, device: Device, machine: Machine, session: Session) -> Answer:
         """An action of the lab itself."""
         if action.name == "fault":
-            raise LabError(f"QEMU's own device has no fault {action.arguments.get('name')!r}", remedy="use --device lab")
+            if not isinstance(device, LabDevice):
+                raise LabError(f"QEMU's own device has no fault {action.arguments['name']!r}", remedy="use --device lab")
+            device.arm(action.arguments["name"], action.arguments["armed"])
+            return Answer()
         if not self._driver.hotplug:
             return Answer("unsupported")
         if action.name == "plug":
@@ -211,9 +242,9 @@ class _Recording:
             session.plugged(0, deadline)
         return Answer()
 
-    def _plug(self, device: QemuDevice, machine: Machine, session: Session) -> None:
+    def _plug(self, device: Device, machine: Machine, session: Session) -> None:
         places: list[Place] = [{"bus": f"rp{n}"} for n in range(len(self._scenario.device.controllers))]
-        for pattern in EVENTS:
+        for pattern in EVENTS if isinstance(device, QemuDevice) else ():
             machine.qmp("trace-event-set-state", {"name": pattern, "enable": True})
         self._note_plugged(True)
         device.plug(machine, places)
@@ -233,6 +264,23 @@ class _Recording:
             return None
         asked = action.arguments
         return content.blocks(asked["fill"], asked["nsid"], asked["lba"], asked["blocks"], found.namespace.block_size)
+
+
+def _profiles(model: Model) -> dict[str, Profile]:
+    """What the controllers of the programmable device are."""
+    return {id: _profile(controller) for id, controller in model.controllers.items()}
+
+
+def _profile(controller: Controller) -> Profile:
+    ids, class_code = (int.from_bytes(controller.config_read(offset, 4), "little") for offset in (0x00, 0x08))
+    return Profile(
+        cap=controller.registers.cap,
+        vs=controller.registers.vs,
+        controller=controller.identity,
+        namespaces={nsid: controller.identify_namespace(nsid) for nsid in controller.attached},
+        pci_class=class_code >> 8,
+        pci_id=(ids & 0xFFFF, ids >> 16),
+    )
 
 
 def _memory_root(memory: int) -> Path | None:
