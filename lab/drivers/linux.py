@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import shlex
+import time
 from collections.abc import Mapping
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,8 @@ from lab.deadline import Deadline
 from lab.drivers import linux_agent
 from lab.drivers.base import mebibytes, own_file, target
 from lab.errors import GuestError, LabError, Timeout, UsageError
-from lab.guest.arguments import GuestSpec
+from lab.guest.arguments import CHANNEL, GuestSpec
+from lab.guest.channel import Channel, Frame
 from lab.guest.console import LINUX_PANIC
 from lab.guest.machine import Machine
 from lab.guest.ssh import Ssh
@@ -25,13 +26,7 @@ IN_GUEST = "/run/nvme-lab"
 """The folder in the guest for all that is pushed."""
 SECONDS = 60.0
 """For any action: above the driver's own time-out of 30 s for a command, so that its answer to that is heard."""
-_START_AGENT = f"""mkdir -p {IN_GUEST} && cd {IN_GUEST} && cat > agent.py && mkfifo in || exit
-setsid python3 agent.py < /dev/null > agent.log 2>&1 &
-echo $! > agent.pid"""
-_ASK_AGENT = f"""cd {IN_GUEST} && kill -0 $(cat agent.pid) || {{ cat agent.log >&2; exit 1; }}
-mkfifo out.%(number)d && cat > in && cat out.%(number)d && rm out.%(number)d"""
-OF_THE_LAB = frozenset({"plugged"})
-"""What the agent does for the lab, not for the driver."""
+_START_AGENT = f"mkdir -p {IN_GUEST} && cd {IN_GUEST} && cat > agent.py && setsid python3 agent.py {CHANNEL} < /dev/null"
 
 
 class Linux:
@@ -39,7 +34,8 @@ class Linux:
 
     hotplug = True
     panics: tuple[str, ...] = LINUX_PANIC
-    actions = frozenset(linux_agent.ACTIONS) - OF_THE_LAB
+    actions = frozenset(linux_agent.ACTIONS)
+    settled_by = sha256(AGENT.read_bytes()).hexdigest()
 
     def __init__(self, manifest: DriverManifest, toolchain: Toolchain) -> None:
         if toolchain.linux is None:
@@ -70,6 +66,7 @@ class Linux:
             root_ports=len(scenario.device.controllers),
             iommu=guest.get("iommu", False),
             network=True,
+            channel=True,
             vmgenid=True,
             extra=boot.options,
         )
@@ -77,21 +74,26 @@ class Linux:
     def seconds(self, action: str) -> float:
         return SECONDS
 
+    def settle(self, machine: Machine, deadline: Deadline) -> None:
+        """Starts the agent (`lab.guest.template.Settler`)."""
+        key, host_key = self._guest.private_key, self._guest.host_key
+        with Ssh.connect(machine.ssh_port(), key, host_key, machine.check, deadline) as ssh:
+            result = ssh.run(_START_AGENT, AGENT.read_bytes(), deadline=deadline)
+        if result.status:
+            last = result.stderr.decode(errors="replace").strip()
+            raise GuestError(f"The lab's agent does not start in the guest: {last}", last=last)
+
     def open(self, machine: Machine, scenario: Scenario, deadline: Deadline) -> LinuxSession:
         deadline = Deadline(min(self._manifest.boot.seconds, deadline.remaining()))
-        key, host_key = self._guest.private_key, self._guest.host_key
-        ssh = Ssh.connect(machine.ssh_port(), key, host_key, machine.check, deadline)
-        try:
-            _run(ssh, _START_AGENT, deadline, AGENT.read_bytes())
-            for path in self._modules:
-                ssh.put(path, f"{IN_GUEST}/{path.name}", deadline=deadline)
-            for destination in self._manifest.push.files:
-                _run(ssh, f"mkdir -p {shlex.quote(str(Path(destination).parent))}", deadline)
-                ssh.put(self.files[destination], destination, mode=0o755, deadline=deadline)
-        except BaseException:
-            ssh.close()
-            raise
-        return LinuxSession(ssh, scenario, self._load_order)
+        if machine.spec.state is None:  # it was booted; what is forked was settled before
+            self.settle(machine, deadline)
+        session = LinuxSession(machine, scenario, self._load_order)
+        session.ask({"action": "begin", "time": time.time()}, deadline=deadline)
+        for path in self._modules:
+            session.put(path, f"{IN_GUEST}/{path.name}", 0o644, deadline)
+        for destination in self._manifest.push.files:
+            session.put(self.files[destination], destination, 0o755, deadline)
+        return session
 
     def _ordered(self) -> list[tuple[str, str]]:
         """(file in the guest, parameters) of every module."""
@@ -105,15 +107,14 @@ class Linux:
 class LinuxSession:
     """See `lab.drivers.base.Session`."""
 
-    def __init__(self, ssh: Ssh, scenario: Scenario, modules: list[tuple[str, str]]) -> None:
-        self._ssh = ssh
+    def __init__(self, machine: Machine, scenario: Scenario, modules: list[tuple[str, str]]) -> None:
+        self._channel = Channel(machine)
         self._scenario = scenario
         self._modules = modules
-        self._number = 0  # of the last request to the agent
         self._log_end = -1  # the number of the last record of the kernel log that was seen
 
     def plugged(self, controllers: int, deadline: Deadline) -> None:
-        self._ask({"action": "plugged", "controllers": controllers}, b"", deadline)
+        self.ask({"action": "plugged", "controllers": controllers}, deadline=deadline)
 
     def perform(self, action: Action, data: bytes | None, deadline: Deadline) -> Answer:
         request = {**action.arguments, "action": action.name}
@@ -124,41 +125,30 @@ class LinuxSession:
         if action.name == "unload":
             request["modules"] = [_plain(Path(file).stem) for file, _ in reversed(self._modules)]
         try:
-            answer, read = self._ask(request, data or b"", deadline)
+            answer, read = self.ask(request, data or b"", deadline=deadline)
         except Timeout as late:
             return Answer("timeout", {"log": late.what})
         log = {"log": "\n".join(answer["log"])} if action.name == "load" or answer["log"] else {}
         return Answer(answer["status"], {**answer["fields"], **log}, read if action.name == "read" and read else None)
 
     def close(self) -> None:
-        self._ssh.close()
+        """The channel is the machine's."""
 
-    def _ask(self, request: Mapping[str, Any], data: bytes, deadline: Deadline) -> tuple[Mapping[str, Any], bytes]:
+    def put(self, file: Path, destination: str, mode: int, deadline: Deadline) -> None:
+        """Writes a file of ours into the guest."""
+        self.ask({"action": "put", "path": destination, "mode": mode}, file.read_bytes(), deadline=deadline)
+
+    def ask(self, request: Mapping[str, Any], data: bytes = b"", *, deadline: Deadline) -> Frame:
         """The agent's answer and the bytes after it."""
-        self._number += 1
-        line = json.dumps({**request, "number": self._number, "log_after": self._log_end})
-        result = self._ssh.run(_ASK_AGENT % {"number": self._number}, line.encode() + b"\n" + data, deadline=deadline)
-        if result.status:
-            raise _failed(str(request["action"]), result.stderr.decode(errors="replace"))
-        head, _, read = result.stdout.partition(b"\n")
-        answer: Mapping[str, Any] = json.loads(head)
-        if "failure" in answer:
-            raise _failed(str(request["action"]), answer["failure"])
-        if len(read) != answer["bytes"]:
-            raise _failed(str(request["action"]), f"it announced {answer['bytes']} bytes, and {len(read)} came")
-        self._log_end = answer["log_end"]
-        return answer, read
+        answer = self._channel.ask({**request, "log_after": self._log_end}, data, deadline=deadline)
+        if "failure" in answer.head:
+            raise _failed(str(request["action"]), answer.head["failure"])
+        self._log_end = answer.head["log_end"]
+        return answer
 
 
 def _failed(action: str, last: str) -> GuestError:
     return GuestError(f"The lab's agent in the guest failed at {action}: {last.strip()}", last=last)
-
-
-def _run(ssh: Ssh, command: str, deadline: Deadline, input: bytes = b"") -> None:
-    result = ssh.run(command, input, deadline=deadline)
-    if result.status:
-        last = result.stderr.decode(errors="replace").strip()
-        raise GuestError(f"The guest cannot do {command!r}: {last}", last=last)
 
 
 def _module(manifest: DriverManifest, guest: LinuxGuest, name: str) -> Path:

@@ -1,26 +1,29 @@
 """Runs inside the Linux guest: asks the kernel by sysfs, block devices and its log. Standard library only.
 
-A server, since Python takes a quarter of a second to start in there. A request is written to the FIFO ``in``: a line of
-JSON (``action``, its arguments, ``number``) and then bytes. It is served by a process of its own, so that one which hangs
-in the kernel holds up no other. The answer comes by the FIFO ``out.NUMBER``: a line of JSON (``status``, ``fields``,
-``log``, ``bytes``: how many follow; or ``failure``: the server's own) and then bytes. Each action is a function of that
+A server, since Python takes a quarter of a second to start in there, behind a virtio-serial port (`lab.guest.channel`). A
+question is a line of JSON (``action``, its arguments, ``number``, ``bytes``: how many follow) and then bytes. It is served by
+a thread of its own, so that one which hangs in the kernel holds up no other. The answer is a line of JSON (``number``,
+``status``, ``fields``, ``log``, ``bytes``; or ``failure``: the server's own) and then bytes. Each action is a function of that
 name below; what the kernel refuses comes back as its errno.
 """
 
 import errno
 import fcntl
+import io
 import json
 import mmap
 import os
 import re
-import signal
 import struct
 import subprocess
+import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 BLKDISCARD, BLKZEROOUT = 0x1277, 0x127F  # linux/fs.h: _IO(0x12, 119) and _IO(0x12, 127)
 PAGE = 4096
@@ -29,6 +32,7 @@ NVME_CLASS = "0x0108"
 UNSETTLED = {"new", "connecting", "resetting", "deleting", "deleting (no IO)"}
 """States of a controller on its way to another one (drivers/nvme/host/sysfs.c, nvme_sysfs_show_state)."""
 LOOK_AGAIN = 0.01
+PORT_SECONDS = 10
 
 Fields = dict[str, Any]
 
@@ -77,7 +81,21 @@ def disk(request: Fields) -> tuple[Path, int]:
     raise Refused(f"no disk for namespace {request['nsid']} of {request['serial']}")
 
 
-# -- actions --------------------------------------------------------------------------------------------------------
+# -- what the lab itself needs --------------------------------------------------------------------------------------
+
+
+def begin(request: Fields) -> Fields:
+    """A fork wakes up at the time at which its template was saved."""
+    time.clock_settime(time.CLOCK_REALTIME, request["time"])
+    return {}
+
+
+def put(request: Fields) -> Fields:
+    path = Path(request["path"])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(request["data"])
+    path.chmod(request["mode"])
+    return {}
 
 
 def plugged(request: Fields) -> Fields:
@@ -86,6 +104,9 @@ def plugged(request: Fields) -> Fields:
         time.sleep(LOOK_AGAIN)
     settled()
     return {}
+
+
+# -- actions --------------------------------------------------------------------------------------------------------
 
 
 def load(request: Fields) -> Fields:
@@ -167,8 +188,7 @@ def read(request: Fields) -> bytes:
     length, offset = request["blocks"] * size, request.get("offset", 0)
     buffer = _buffer(length + offset)
     buffer[:] = POISON * len(buffer)
-    source = os.open(node, os.O_RDONLY | os.O_DIRECT)
-    with memoryview(buffer)[offset : offset + length] as view:
+    with opened(node, os.O_RDONLY | os.O_DIRECT) as source, memoryview(buffer)[offset : offset + length] as view:
         done = 0
         while done < length:
             count = os.preadv(source, [view[done:]], request["lba"] * size + done)
@@ -183,8 +203,7 @@ def write(request: Fields) -> Fields:
     data, offset = request["data"], request.get("offset", 0)
     buffer = _buffer(len(data) + offset)
     flags = os.RWF_DSYNC if request.get("fua") else 0  # with O_DIRECT: Force Unit Access, where the write cache is volatile
-    sink = os.open(node, os.O_WRONLY | os.O_DIRECT)
-    with memoryview(buffer)[offset : offset + len(data)] as view:
+    with opened(node, os.O_WRONLY | os.O_DIRECT) as sink, memoryview(buffer)[offset : offset + len(data)] as view:
         view[:] = data
         done = 0
         while done < len(data):
@@ -193,7 +212,8 @@ def write(request: Fields) -> Fields:
 
 
 def flush(request: Fields) -> Fields:
-    os.fsync(os.open(disk(request)[0], os.O_WRONLY))
+    with opened(disk(request)[0], os.O_WRONLY) as node:
+        os.fsync(node)
     return {}
 
 
@@ -207,7 +227,8 @@ def trim(request: Fields) -> Fields:
 
 def _range(request: Fields, code: int) -> Fields:
     node, size = disk(request)
-    fcntl.ioctl(os.open(node, os.O_WRONLY), code, struct.pack("QQ", request["lba"] * size, request["blocks"] * size))
+    with opened(node, os.O_WRONLY) as target:
+        fcntl.ioctl(target, code, struct.pack("QQ", request["lba"] * size, request["blocks"] * size))
     return {}
 
 
@@ -236,14 +257,24 @@ def shutdown(request: Fields) -> Fields:
     return {}
 
 
+@contextmanager
+def opened(path: Path, flags: int) -> Iterator[int]:
+    descriptor = os.open(path, flags)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
 def _buffer(length: int) -> mmap.mmap:
     return mmap.mmap(-1, -(-length // PAGE) * PAGE)
 
 
 # -- requests -------------------------------------------------------------------------------------------------------
 
+OF_THE_LAB: Mapping[str, Callable[[Fields], Fields | bytes]] = {"begin": begin, "put": put, "plugged": plugged}
 ACTIONS: Mapping[str, Callable[[Fields], Fields | bytes]] = {
-    "plugged": plugged, "load": load, "unload": unload, "info": info, "ready": ready, "identify": identify, "list": list_,
+    "load": load, "unload": unload, "info": info, "ready": ready, "identify": identify, "list": list_,
     "queues": queues, "noop": flush, "read": read, "write": write, "flush": flush, "zeroes": zeroes, "trim": trim,
     "reset": reset, "rescan": rescan, "shutdown": shutdown,
 }  # fmt: skip
@@ -251,26 +282,27 @@ ACTIONS: Mapping[str, Callable[[Fields], Fields | bytes]] = {
 
 def kernel_log(after: int) -> Iterator[tuple[int, str]]:
     """(sequence number, line) of the kernel log's records after that number (Documentation/ABI/testing/dev-kmsg)."""
-    source = os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK)
-    while True:
-        try:
-            record = os.read(source, 8192).decode(errors="replace")
-        except BlockingIOError:
-            return
-        except BrokenPipeError:  # records were overwritten before they were read: go on with the oldest one there is
-            continue
-        prefix, _, message = record.partition(";")
-        number = int(prefix.split(",")[1])
-        if number > after:
-            yield number, message.partition("\n")[0]
+    with opened(Path("/dev/kmsg"), os.O_RDONLY | os.O_NONBLOCK) as source:
+        os.lseek(source, 0, os.SEEK_DATA)  # behind the boot, which was cleared
+        while True:
+            try:
+                record = os.read(source, 8192).decode(errors="replace")
+            except BlockingIOError:
+                return
+            except BrokenPipeError:  # records were overwritten before they were read: go on with the oldest one there is
+                continue
+            prefix, _, message = record.partition(";")
+            number = int(prefix.split(",")[1])
+            if number > after:
+                yield number, message.partition("\n")[0]
 
 
 def served(request: Fields) -> bytes:
     """The answer to a request, as it goes out."""
-    answer: Fields = {"status": "success", "fields": {}, "bytes": 0}
+    answer: Fields = {"number": request["number"], "status": "success", "fields": {}, "bytes": 0}
     data = b""
     try:
-        found = ACTIONS[request["action"]](request)
+        found = {**ACTIONS, **OF_THE_LAB}[request["action"]](request)
         if isinstance(found, bytes):
             data = found
             answer["bytes"] = len(data)
@@ -288,16 +320,39 @@ def served(request: Fields) -> bytes:
     return json.dumps(answer).encode() + b"\n" + data
 
 
-def serve(folder: Path) -> None:
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the children
+def serve(port: BinaryIO) -> None:
+    whole_answers = threading.Lock()
+
+    def serve_one(request: Fields) -> None:
+        answer = served(request)
+        with whole_answers:
+            while answer:
+                answer = answer[os.write(port.fileno(), answer) :]
+
+    while line := port.readline():
+        request = json.loads(line)
+        request["data"] = port.read(request["bytes"])
+        threading.Thread(target=serve_one, args=(request,)).start()
+
+
+def find_port(name: str) -> Path:
+    """The device of the virtio-serial port of that name, which shows up a moment after its driver has been loaded."""
+    subprocess.run(["modprobe", "virtio_console"])  # which fails where it is built in
+    end = time.monotonic() + PORT_SECONDS
     while True:
-        line, _, data = (folder / "in").read_bytes().partition(b"\n")
-        if os.fork() == 0:
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # insmod's status is wanted
-            request = json.loads(line)
-            (folder / f"out.{request['number']}").write_bytes(served({**request, "data": data}))
-            os._exit(0)
+        ports = {text(path / "name"): path.name for path in Path("/sys/class/virtio-ports").glob("*")}
+        if name in ports:
+            return Path("/dev", ports[name])
+        if time.monotonic() > end:
+            raise SystemExit(f"waited {PORT_SECONDS} s for the virtio-serial port {name!r}; there are: {', '.join(ports)}")
+        time.sleep(LOOK_AGAIN)
 
 
 if __name__ == "__main__":
-    serve(Path(__file__).parent)
+    with find_port(sys.argv[1]).open("r+b", buffering=0) as raw, io.BufferedReader(raw) as port:
+        subprocess.run(["dmesg", "-c"], stdout=subprocess.DEVNULL, check=True)  # see kernel_log
+        if os.fork() == 0:  # whoever started it knows now that it serves
+            own_log = os.open("agent.log", os.O_WRONLY | os.O_CREAT)
+            os.dup2(own_log, 1)
+            os.dup2(own_log, 2)
+            serve(port)

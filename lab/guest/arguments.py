@@ -13,6 +13,8 @@ Json: TypeAlias = Mapping[str, object]
 MIB = 1 << 20
 FIRST_ROOT_PORT = 0x10
 """PCI device number of ``rp0`` on pcie.0. Fixed, so that addresses do not depend on what else is plugged."""
+CHANNEL = "nvme-lab"
+"""The name of the virtio-serial port, which the guest's kernel shows in /sys/class/virtio-ports."""
 MAX_ROOT_PORTS = 15
 """Device numbers 10h to 1Eh; q35's own ICH9 sits at 1Fh."""
 
@@ -28,6 +30,10 @@ class GuestSpec:
     """RAM in MiB."""
     memory_file: Path | None = None
     """The file that holds the RAM, shared with whoever maps it (vfio-user, GuestMemory); QEMU creates it."""
+    memory_private: bool = False
+    """What the guest writes to its RAM stays in QEMU: the file is only where it starts from."""
+    state: Path | None = None
+    """A saved state (`Machine.save`) with which the guest goes on, instead of booting."""
     kernel: Path | None = None
     initrd: Path | None = None
     append: str = ""
@@ -38,6 +44,8 @@ class GuestSpec:
     """A strict Intel IOMMU with interrupt remapping."""
     network: bool = False
     """A network card whose only way out is a forwarded loopback port to the guest's port 22."""
+    channel: bool = False
+    """A virtio-serial port named `CHANNEL`, whose other end is `Machine.channel`."""
     vmgenid: bool = False
     """A generation id, by which a restored guest learns to reseed its random numbers."""
     blockdevs: tuple[Json, ...] = ()
@@ -57,6 +65,7 @@ class Endpoints:
     qmp: int
     console: int
     trace: int | None = None
+    channel: int | None = None
 
 
 def arguments(spec: GuestSpec, endpoints: Endpoints, accelerator: str) -> list[str]:
@@ -79,16 +88,20 @@ def _options(spec: GuestSpec, endpoints: Endpoints, accelerator: str) -> Iterato
     yield "-m", str(spec.memory)
     if spec.memory_file:
         yield "-object", _json({"qom-type": "memory-backend-file", "id": "ram", "size": spec.memory * MIB,
-                                "mem-path": str(spec.memory_file), "share": True})  # fmt: skip
+                                "mem-path": str(spec.memory_file), "share": not spec.memory_private})  # fmt: skip
     yield "-chardev", f"socket,id=qmp,fd={endpoints.qmp}"
     yield "-qmp", "chardev:qmp"
     yield "-chardev", f"socket,id=console,fd={endpoints.console}"
     yield "-serial", "chardev:console"
+    if spec.channel:
+        yield "-chardev", f"socket,id=channel,fd={endpoints.channel}"
     yield from _boot(spec)
     if spec.network:
         yield "-netdev", "user,id=net0,restrict=on,hostfwd=tcp:127.0.0.1:0-:22"
     yield from (("-blockdev", _json(blockdev)) for blockdev in spec.blockdevs)
     yield from (("-device", _json(device)) for device in _devices(spec))
+    if spec.state:
+        yield "-incoming", "defer"
     yield from (("-trace", f"enable={pattern}") for pattern in spec.trace)
     if endpoints.trace is not None:
         yield "-D", f"/dev/fd/{endpoints.trace}"
@@ -123,6 +136,9 @@ def _devices(spec: GuestSpec) -> Iterator[Json]:
         yield {"driver": "vmgenid", "guid": "auto"}
     if spec.network:
         yield {"driver": "virtio-net-pci", "id": "nic0", "netdev": "net0", "romfile": ""}
+    if spec.channel:
+        yield {"driver": "virtio-serial-pci", "id": "ports0", "max_ports": 2}  # the first is reserved for a console
+        yield {"driver": "virtserialport", "bus": "ports0.0", "nr": 1, "chardev": "channel", "name": CHANNEL}
     yield from spec.devices
 
 

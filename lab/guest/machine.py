@@ -6,6 +6,7 @@ import re
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import astuple
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -15,6 +16,7 @@ from lab.errors import GuestError, LabError
 from lab.guest.arguments import Endpoints, GuestSpec, arguments
 from lab.guest.console import LINUX_PANIC, Console
 from lab.guest.folder import run_folder
+from lab.guest.memory import ForkMemory, GuestMemory
 from lab.guest.monitor import Event, Monitor, any_event
 from lab.guest.process import Process
 
@@ -23,6 +25,13 @@ QMP_SECONDS = 30.0
 STOP_SECONDS = 5.0
 REAP_SECONDS = 2.0
 """From the moment QEMU has hung up until its exit status and its last output are there."""
+
+MIGRATION = {"capabilities": [
+    {"capability": "x-ignore-shared", "state": True},  # leaves out the RAM, which is in a file
+    {"capability": "events", "state": True},  # tells the progress by the event MIGRATION
+]}  # fmt: skip
+STATE_SOCKET = "state.sock"
+CHUNK = 1 << 18
 
 _SSH_FORWARD = re.compile(r"TCP\[HOST_FORWARD\]\s+\d+\s+127\.0\.0\.1\s+(\d+)\s+\S+\s+22\s")
 
@@ -37,6 +46,8 @@ class Machine:
     """Private to this guest, for sockets and other short-lived files."""
     process: Process
     console: Console
+    channel: socket.socket | None
+    """Our end of the virtio-serial port, where the specification asks for one (`lab.guest.channel`)."""
 
     def __init__(
         self,
@@ -79,21 +90,59 @@ class Machine:
     def _start(self) -> None:
         defer = self._cleanup
         self.folder = defer.enter_context(run_folder(self._root))
-        (qmp, their_qmp), (console, their_console) = socket.socketpair(), socket.socketpair()
-        for end in (qmp, console):
+        (qmp, their_qmp), (console, their_console), (channel, their_channel) = (socket.socketpair() for _ in range(3))
+        for end in (qmp, console, channel):
             defer.callback(end.close)
-        with their_qmp, their_console:  # only QEMU may hold its ends, or we would not hear it hang up
+        self.channel = channel if self.spec.channel else None
+        with their_qmp, their_console, their_channel:  # only QEMU may hold its ends, or we would not hear it hang up
             self.console = Console(console, self._console_log or self.folder / "console.log", self.died, self._panics)
             defer.callback(self.console.close)
             self._monitor = Monitor(qmp, self.died)
             defer.callback(self._monitor.close)
-            endpoints = Endpoints(their_qmp.fileno(), their_console.fileno(), self._trace)
-            inherited = [fd for fd in (endpoints.qmp, endpoints.console, endpoints.trace) if fd is not None]
+            endpoints = Endpoints(
+                their_qmp.fileno(), their_console.fileno(), self._trace, their_channel.fileno() if self.spec.channel else None
+            )
+            inherited = [fd for fd in astuple(endpoints) if fd is not None]
             command = [*self._command, *arguments(self.spec, endpoints, self._accelerator)]
             self.process = Process(command, self._env, self.folder / "stderr", inherited)
             defer.callback(self._end)
             self.process.start()
         self._monitor.connect(Deadline(START_SECONDS))
+        if self.spec.state:
+            self._restore(self.spec.state)
+
+    def save(self, state: Path, deadline: Deadline) -> None:
+        """Stops the guest and saves all of it but the RAM, which is in its file. `GuestSpec.state` goes on from there."""
+        self.qmp("stop")
+        self.qmp("migrate-set-capabilities", MIGRATION)
+        path = self.folder / STATE_SOCKET
+        with socket.socket(socket.AF_UNIX) as listener, state.open("wb") as file:
+            listener.bind(str(path))
+            listener.listen(1)
+            self.qmp("migrate", {"uri": f"unix:{path}"})
+            listener.settimeout(deadline.remaining())
+            connection, _ = listener.accept()
+            with connection:
+                while data := connection.recv(CHUNK):
+                    file.write(data)
+        self._migrated(deadline)
+
+    def _restore(self, state: Path) -> None:
+        deadline = Deadline(START_SECONDS)
+        self.qmp("migrate-set-capabilities", MIGRATION)
+        path = self.folder / STATE_SOCKET
+        self.qmp("migrate-incoming", {"uri": f"unix:{path}"})
+        with socket.socket(socket.AF_UNIX) as connection, state.open("rb") as file:
+            connection.settimeout(deadline.remaining())
+            connection.connect(str(path))
+            connection.sendfile(file)
+        self._migrated(deadline)
+        self.qmp("cont")
+
+    def _migrated(self, deadline: Deadline) -> None:
+        ended = self.event("MIGRATION", deadline, lambda event: event["data"]["status"] in ("completed", "failed"))
+        if ended["data"]["status"] == "failed":
+            raise GuestError(f"QEMU's migration failed: {self.qmp('query-migrate').get('error-desc', 'no reason given')}.")
 
     def stop(self) -> None:
         """Ends the guest in order: quit, SIGTERM, SIGKILL; reaps it and removes its folder. May be called again."""
@@ -106,6 +155,13 @@ class Machine:
     def event(self, name: str, deadline: Deadline, where: Callable[[Event], bool] = any_event) -> Event:
         """The next QMP event of that name for which ``where`` holds, also one that came earlier and nobody has taken."""
         return self._monitor.event(name, deadline, where)
+
+    def memory(self) -> GuestMemory | ForkMemory:
+        """The guest's RAM, where the specification names a file for it; the caller closes it."""
+        assert self.spec.memory_file
+        if self.spec.memory_private:
+            return ForkMemory(self.process.pid, self.spec.memory_file, self.spec.memory)
+        return GuestMemory(self.spec.memory_file, self.spec.memory)
 
     def ssh_port(self) -> int:
         """The loopback port that leads to the guest's port 22."""

@@ -1,8 +1,9 @@
-"""Guest RAM, read from the file it shares with QEMU."""
+"""Guest RAM: in the file that is shared with QEMU, or in QEMU's own address space, where a fork keeps it."""
 
 from __future__ import annotations
 
 import mmap
+import os
 from pathlib import Path
 from types import TracebackType
 
@@ -17,11 +18,7 @@ class GuestMemory:
     """A read-only view of ``memory`` MiB of RAM in the file that `GuestSpec.memory_file` names."""
 
     def __init__(self, path: Path, memory: int) -> None:
-        if memory > ONE_RANGE:
-            raise LabError(
-                f"Guest memory can be read up to {ONE_RANGE} MiB, and this guest has {memory} MiB.",
-                remedy="give the guest less memory",
-            )
+        _require_one_range(memory)
         with path.open("rb") as file:
             self._ram = mmap.mmap(file.fileno(), memory * MIB, prot=mmap.PROT_READ)
 
@@ -39,3 +36,59 @@ class GuestMemory:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         self.close()
+
+
+class ForkMemory:
+    """A view of ``memory`` MiB of RAM that QEMU has mapped privately from the file ``path`` (`GuestSpec.memory_private`).
+
+    It is read out of QEMU (proc_pid_mem(5)), which is our child, so it ends when QEMU does.
+    """
+
+    def __init__(self, pid: int, path: Path, memory: int) -> None:
+        _require_one_range(memory)
+        self._size = memory * MIB
+        try:
+            self._start = _mapped(pid, path, self._size)
+            self._ram = os.open(f"/proc/{pid}/mem", os.O_RDONLY)
+        except PermissionError as refused:
+            raise LabError(
+                "The memory of QEMU, our own child, may not be read on this machine.", remedy="set NVME_LAB_FORK=0"
+            ) from refused
+
+    def read(self, address: int, length: int) -> bytes | None:
+        """The bytes at a guest-physical address; None when they are not all RAM, or QEMU has ended."""
+        if address < 0 or length < 0 or address + length > self._size:
+            return None
+        try:
+            data = os.pread(self._ram, length, self._start + address)
+        except OSError:
+            return None
+        return data if len(data) == length else None
+
+    def close(self) -> None:
+        os.close(self._ram)
+
+    def __enter__(self) -> ForkMemory:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        self.close()
+
+
+def _mapped(pid: int, path: Path, size: int) -> int:
+    """Where the process has mapped all of the file, in one piece (proc_pid_maps(5))."""
+    name = str(path.resolve())
+    for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
+        addresses, _, offset, _, _, *mapped = line.split(maxsplit=5)
+        start, end = (int(address, 16) for address in addresses.split("-"))
+        if mapped and mapped[0].startswith(name) and int(offset, 16) == 0 and end - start >= size:
+            return start
+    raise LabError(f"QEMU has not mapped the guest's memory {path} in one piece.", remedy="set NVME_LAB_FORK=0")
+
+
+def _require_one_range(memory: int) -> None:
+    if memory > ONE_RANGE:
+        raise LabError(
+            f"Guest memory can be read up to {ONE_RANGE} MiB, and this guest has {memory} MiB.",
+            remedy="give the guest less memory",
+        )

@@ -77,7 +77,8 @@ def test_the_guest_is_what_the_scenario_asks_for(tmp_path: Path, guest: LinuxGue
 
 
 def test_all_that_the_agent_can_do_for_the_driver_is_an_action(tmp_path: Path, guest: LinuxGuest) -> None:
-    assert adapter(tmp_path, guest).actions == linux_agent.ACTIONS.keys() - {"plugged"}
+    assert adapter(tmp_path, guest).actions == linux_agent.ACTIONS.keys()
+    assert not adapter(tmp_path, guest).actions & linux_agent.OF_THE_LAB.keys()
 
 
 @pytest.mark.parametrize(
@@ -104,5 +105,5 @@ def served(monkeypatch: pytest.MonkeyPatch, failure: Exception) -> tuple[dict[st
 
     monkeypatch.setattr(linux_agent, "ACTIONS", {"read": fail})
     monkeypatch.setattr(linux_agent, "kernel_log", lambda after: iter([(after + 1, "nvme0: failed")]))
-    line, _, data = linux_agent.served({"action": "read", "log_after": 7}).partition(b"\n")
+    line, _, data = linux_agent.served({"action": "read", "number": 1, "log_after": 7}).partition(b"\n")
     return json.loads(line), data

@@ -1,0 +1,262 @@
+"""Templates: guests that are booted once, saved, and forked ever after.
+
+A template is a folder of the cache, complete or absent: ``ram`` (sparse), ``state`` (everything but the RAM), ``boot.log`` and
+``template.json``. Its name is a digest of all that went into it, so whatever differs makes another template. A fork maps the
+RAM privately, or has a copy of its own where others must map it too (vfio-user), and goes on from the saved state.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Protocol
+
+from lab.deadline import Deadline
+from lab.errors import GuestError, LabError, QmpError
+from lab.guest import arguments, machine
+from lab.guest.accelerator import KVM
+from lab.guest.arguments import MIB, GuestSpec
+from lab.guest.machine import Machine
+from lab.toolchain.cache import Cache, require_space
+from lab.toolchain.qemu import Qemu
+
+KIND = "templates"
+RAM, STATE, BOOT_LOG, FACTS = "ram", "state", "boot.log", "template.json"
+BUILD_SECONDS = 120.0
+"""For booting, settling and saving; 5 s are usual under TCG."""
+LIMIT = 4 << 30
+"""Bytes on disk for all templates; one of a guest with 256 MiB takes 170 MB."""
+ABANDONED_SECONDS = 3600.0
+"""After this long, what a killed build or removal has left is removed."""
+_CODE = sha256(b"".join(Path(str(m.__file__)).read_bytes() for m in (arguments, machine))).hexdigest()
+"""The code that decides what a guest is made of and how it is saved."""
+
+
+class CannotFork(LabError):
+    """This QEMU cannot save or restore this guest; it can still be booted."""
+
+
+class Settler(Protocol):
+    """Whoever brings a freshly booted guest to the point from which all of its forks go on."""
+
+    settled_by: str
+    """Identifies the code, and whatever else it leaves in the guest."""
+
+    def settle(self, machine: Machine, deadline: Deadline) -> None: ...
+
+
+@dataclass(frozen=True)
+class Template:
+    folder: Path
+    born: str
+    """Tells it from another one that was built later in the same place."""
+
+    @property
+    def boot_log(self) -> Path:
+        """What the console said before the first fork."""
+        return self.folder / BOOT_LOG
+
+    def forked(self, spec: GuestSpec, shared_memory: Path | None = None) -> GuestSpec:
+        """``spec`` goes on from here. Pages of RAM are copied as they are written; all of them are copied at once into the
+        file ``shared_memory``, if there must be one for others to map."""
+        if shared_memory is None:
+            return replace(spec, memory_file=self.folder / RAM, memory_private=True, state=self.folder / STATE)
+        copy_sparse(self.folder / RAM, shared_memory)
+        return replace(spec, memory_file=shared_memory, state=self.folder / STATE)
+
+
+class Templates:
+    """The templates of one QEMU under one accelerator."""
+
+    def __init__(self, cache: Cache, qemu: Qemu, accelerator: str, say: Callable[[str], None]) -> None:
+        self._cache = cache
+        self._qemu = qemu
+        self._accelerator = accelerator
+        self._say = say
+
+    def get(self, spec: GuestSpec, settler: Settler) -> Template:
+        """The template of this guest without a device; built if there is none, rebuilt if it is damaged.
+
+        Of several processes that want the same one, one builds it and the others wait. Raises CannotFork.
+        """
+        key = self._key(spec, settler)
+
+        def build(folder: Path) -> None:
+            self._build(folder, spec, settler)
+
+        folder = self._cache.entry(KIND, key, build)
+        if damage := _damage(folder):
+            self._say(f"the template {key} is damaged ({damage}): it is built again")
+            with self._cache.lock(f"{KIND}.{key}"):
+                if _damage(folder):
+                    _remove(folder)
+            folder = self._cache.entry(KIND, key, build)
+        os.utime(folder / FACTS)
+        self._prune(folder)
+        return Template(folder, _facts(folder)["born"])
+
+    @contextmanager
+    def fork(self, spec: GuestSpec, settler: Settler, start: Callable[[Template], Machine]) -> Iterator[Machine]:
+        """A running fork, from ``start``'s not yet running one. A template that does not restore is rebuilt once."""
+        template = self.get(spec, settler)
+        with ExitStack() as running:
+            try:
+                forked = running.enter_context(start(template))
+            except (GuestError, QmpError) as failure:
+                self._say(f"the template {template.folder.name} does not restore: it is built again. {failure}")
+                self.discard(template)
+                forked = running.enter_context(start(self.get(spec, settler)))
+            yield forked
+
+    def discard(self, template: Template) -> None:
+        """Removes it, unless somebody else has built another one in its place."""
+        with self._cache.lock(f"{KIND}.{template.folder.name}"), suppress(OSError, ValueError):
+            if _facts(template.folder)["born"] == template.born:
+                _remove(template.folder)
+
+    def _key(self, spec: GuestSpec, settler: Settler) -> str:
+        made_of = {
+            "spec": {name: _content(value) for name, value in asdict(spec).items()},
+            "qemu": [self._qemu.command, self._qemu.sha256],
+            "accelerator": self._accelerator,
+            "processor": _processor() if self._accelerator == KVM else "",
+            "settled by": settler.settled_by,
+            "code": _CODE,
+        }
+        return sha256(json.dumps(made_of, sort_keys=True, default=str).encode()).hexdigest()[:32]
+
+    def _build(self, folder: Path, spec: GuestSpec, settler: Settler) -> None:
+        require_space(self._cache.root, spec.memory * MIB)
+        self._say(f"booting a guest with {spec.smp} CPU and {spec.memory} MiB, to be forked from now on")
+        began, deadline = time.monotonic(), Deadline(BUILD_SECONDS)
+        template = Template(folder, uuid.uuid4().hex)
+        try:
+            with self._machine(replace(spec, memory_file=folder / RAM), template.boot_log) as booted:
+                settler.settle(booted, deadline)
+                booted.save(folder / STATE, deadline)
+            with self._machine(template.forked(spec)):
+                pass  # so it does restore
+        except QmpError as refused:
+            raise CannotFork(f"QEMU {'.'.join(map(str, self._qemu.version))} cannot fork this guest: {refused}") from refused
+        facts = {
+            "born": template.born,
+            "seconds": round(time.monotonic() - began, 1),
+            "qemu": ".".join(map(str, self._qemu.version)),
+            "guest": {"cpus": spec.smp, "memory": spec.memory, "iommu": spec.iommu, "root ports": spec.root_ports},
+            "sizes": {name: (folder / name).stat().st_size for name in (RAM, STATE)},
+            "state": _digest(folder / STATE),
+        }
+        (folder / FACTS).write_text(json.dumps(facts, indent=1) + "\n")
+
+    def _machine(self, spec: GuestSpec, console_log: Path | None = None) -> Machine:
+        return Machine(self._qemu.command, self._qemu.env, spec, self._accelerator, console_log=console_log)
+
+    def _prune(self, in_use: Path) -> None:
+        """Removes the templates that were not used for the longest time, until the rest is within the limit."""
+        room = LIMIT
+        for template in reversed(templates(self._cache)):
+            room -= template.size
+            if room < 0 and template.folder != in_use:
+                _remove(template.folder)
+        for left in self._cache.folder(KIND).glob("*.*"):
+            with suppress(OSError):
+                if time.time() - left.stat().st_mtime > ABANDONED_SECONDS:
+                    shutil.rmtree(left, ignore_errors=True)
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A template as the user may want to know it."""
+
+    folder: Path
+    size: int
+    """Bytes on disk."""
+    used: float
+    """When it was used last, in seconds since the epoch."""
+    facts: Mapping[str, Any]
+
+
+def templates(cache: Cache) -> list[Kept]:
+    """All templates in the cache, the one last used at the end."""
+    found = []
+    for folder in cache.folder(KIND).iterdir():
+        with suppress(OSError, ValueError):  # it is being built or removed at this moment
+            size = sum(file.stat().st_blocks * 512 for file in folder.iterdir())
+            found.append(Kept(folder, size, (folder / FACTS).stat().st_mtime, _facts(folder)))
+    return sorted((kept for kept in found if not kept.folder.suffix), key=lambda kept: kept.used)
+
+
+def clear(cache: Cache) -> int:
+    """Removes all templates; the bytes that this has freed. Forks that run go on."""
+    found = templates(cache)
+    for kept in found:
+        _remove(kept.folder)
+    return sum(kept.size for kept in found)
+
+
+def copy_sparse(source: Path, destination: Path) -> None:
+    """Copies the data and keeps the holes; without copying anything where the file system can share it."""
+    with source.open("rb") as read, destination.open("wb") as written:
+        size = os.fstat(read.fileno()).st_size
+        written.truncate(size)
+        at = 0
+        while at < size:
+            try:
+                at = os.lseek(read.fileno(), at, os.SEEK_DATA)
+            except OSError:  # ENXIO: nothing but a hole is left
+                return
+            end = os.lseek(read.fileno(), at, os.SEEK_HOLE)
+            written.seek(at)
+            while at < end:
+                at += os.sendfile(written.fileno(), read.fileno(), at, end - at)
+
+
+def _facts(folder: Path) -> dict[str, Any]:
+    facts: dict[str, Any] = json.loads((folder / FACTS).read_text())
+    return facts
+
+
+def _damage(folder: Path) -> str:
+    """What is wrong with a finished template. The RAM is not read, which would take as long as a fork."""
+    try:
+        facts = _facts(folder)
+        for name, size in facts["sizes"].items():
+            if (folder / name).stat().st_size != size:
+                return f"{name} does not have its {size} bytes"
+        return "" if _digest(folder / STATE) == facts["state"] else f"{STATE} has other content"
+    except (OSError, ValueError, LookupError) as error:
+        return f"{type(error).__name__}: {error}"
+
+
+def _remove(folder: Path) -> None:
+    """At once as far as others can see."""
+    gone = folder.with_suffix(f".gone-{uuid.uuid4().hex}")
+    with suppress(FileNotFoundError):  # somebody else was faster
+        folder.rename(gone)
+        shutil.rmtree(gone, ignore_errors=True)
+
+
+def _digest(path: Path) -> str:
+    return sha256(path.read_bytes()).hexdigest()
+
+
+def _content(value: object) -> object:
+    """Stands for a value in the key. A file is known by its place, size and time: the cache never changes one in place."""
+    if not isinstance(value, Path):
+        return value
+    status = value.stat()
+    return [str(value), status.st_size, status.st_mtime_ns]
+
+
+def _processor() -> str:
+    """What a guest under KVM sees of the host, on which it cannot be moved away from."""
+    lines = Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines()
+    return "\n".join(line for line in lines if line.startswith(("model", "stepping", "microcode", "flags")))
