@@ -26,13 +26,16 @@ MAX_VECTORS = 2048
 BLOCK_SIZES = tuple(512 << n for n in range(8))
 
 
-def unservable(spec: DeviceSpec, version: tuple[int, ...], faults: Iterable[Fault] = ()) -> str | None:
-    """What of this the programmable controller cannot be or do, as a sentence; None if it can do all of it."""
+def unservable(spec: DeviceSpec, version: tuple[int, ...] | None, faults: Iterable[Fault] = ()) -> str | None:
+    """What of this the programmable controller cannot be or do, as a sentence; None if it can do all of it.
+
+    ``version`` is QEMU's; None for the controller in process.
+    """
     return next(_obstacles(spec, version, faults), None)
 
 
-def _obstacles(spec: DeviceSpec, version: tuple[int, ...], faults: Iterable[Fault]) -> Iterator[str]:
-    if version < VFIO_USER:
+def _obstacles(spec: DeviceSpec, version: tuple[int, ...] | None, faults: Iterable[Fault]) -> Iterator[str]:
+    if version is not None and version < VFIO_USER:
         has = ".".join(map(str, version))
         yield f"the programmable controller needs vfio-user-pci, which QEMU has from 10.1 on, and this is {has}"
     for controller in spec.controllers:

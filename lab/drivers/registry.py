@@ -13,6 +13,7 @@ from lab.drivers.linux import Linux
 from lab.drivers.reference import ADAPTERS as REFERENCE
 from lab.errors import LabError, UsageError
 from lab.manifest import DriverManifest, load, nearest
+from lab.plan import DeviceKind
 from lab.toolchain import Toolchain
 
 ENTRY_POINTS = "nvme_lab.adapters"
@@ -24,6 +25,8 @@ Factory: TypeAlias = Callable[[DriverManifest, Toolchain], Adapter]
 _SHIPPED: Mapping[str, Factory] = {"linux": Linux, "generic-serial": GenericSerial, **REFERENCE}
 WITHOUT_QEMU = frozenset({"reference-in-process"})
 """Adapters whose drivers run on the programmable controller in this very process."""
+_DEVICES: Mapping[str, tuple[DeviceKind, ...]] = {"reference-in-process": ("lab",), "reference-qtest": ("qemu",)}
+"""Adapters that reach one device only."""
 
 
 def adapters() -> Mapping[str, Factory | None]:
@@ -57,6 +60,11 @@ def find(name: str) -> DriverManifest:
     if "/" in name or name.endswith(".toml"):
         return load(Path(name), adapters())
     raise UsageError(f"there is no driver {name!r}{nearest(name, known)}", remedy="name one of these, or a manifest's path")
+
+
+def devices(manifest: DriverManifest) -> tuple[DeviceKind, ...]:
+    """The devices that this driver can be put in front of."""
+    return _DEVICES.get(manifest.adapter, ("qemu", "lab"))
 
 
 def wants(manifest: DriverManifest) -> tuple[str, ...]:
