@@ -20,18 +20,20 @@ from typing import Any
 from conformance.results import DriverEntry, KnownEntry, LeftOut, Results
 from conformance.suite import CHECKS, SCENARIOS, Selection, select
 from lab import drivers
-from lab.device.qemu import unservable
+from lab.device import lab as lab_device
+from lab.device import qemu as qemu_device
 from lab.errors import UsageError
 from lab.manifest import STAGES, DriverManifest, nearest
 from lab.plan import DeviceKind, Scenario
 from lab.settings import Settings
-from lab.toolchain import Toolchain, prepare
+from lab.toolchain import Qemu, Toolchain, prepare
 
 DEFAULT_DRIVER = "linux"
 DEFAULT_SEED = 0
 """Fixed, so that a failure in CI is the same failure at home."""
-DEVICES: tuple[DeviceKind, ...] = ("qemu",)
+DEVICES: tuple[DeviceKind, ...] = ("qemu", "lab")
 """What can be recorded on."""
+DEFAULT_DEVICES: tuple[DeviceKind, ...] = ("qemu", "lab")
 
 UNEQUIPPED = Toolchain(None, None)
 """Before `equip`."""
@@ -102,14 +104,15 @@ def plan(request: Request) -> Campaign:
     selection = select(request.stages, request.checks, request.scenarios)
     manifests = tuple(drivers.find(name) for name in request.drivers or (DEFAULT_DRIVER,))
     _check_manifests(manifests)
-    devices = [device for device in DEVICES if device in (request.devices or DEVICES)]
+    devices = [device for device in DEVICES if device in (request.devices or DEFAULT_DEVICES)]
     for device in request.devices:
         if device not in DEVICES:
             raise UsageError(f"there is no device {device!r}{nearest(device, DEVICES)}")
     jobs = [
         job
         for manifest in manifests
-        for device in devices
+        for device in drivers.devices(manifest)
+        if device in devices
         for template in selection.scenarios
         if (job := _job(manifest, device, template.resolve(request.seed), selection)).checks
     ]
@@ -126,8 +129,7 @@ def equip(campaign: Campaign, settings: Settings, progress: Progress) -> Campaig
     toolchain = prepare(settings, tuple(wants), progress)
     for manifest in campaign.drivers:
         drivers.adapter(manifest, toolchain)  # a manifest that does not suit its adapter is wrong usage, said at once
-    assert toolchain.qemu is not None
-    obstacles = {job.name: unservable(job.scenario.device, toolchain.qemu.version) for job in campaign.jobs}
+    obstacles = {job.name: _obstacle(job, toolchain.qemu) for job in campaign.jobs}
     left_out = tuple(_left_out(job, why) for job in campaign.jobs if (why := obstacles[job.name]) is not None)
     return replace(
         campaign,
@@ -139,6 +141,16 @@ def equip(campaign: Campaign, settings: Settings, progress: Progress) -> Campaig
 
 def _job(manifest: DriverManifest, device: DeviceKind, scenario: Scenario, selection: Selection) -> Job:
     return Job(manifest, device, scenario, tuple(check.id for check in selection.checks_of(scenario.id)))
+
+
+def _obstacle(job: Job, qemu: Qemu | None) -> str | None:
+    """Why the device cannot be what the scenario asks for; None if it can. ``qemu`` is None where none takes part."""
+    scenario, version = job.scenario, qemu.version if qemu else None
+    if job.device == "lab":
+        return lab_device.unservable(scenario.device, version, scenario.faults)
+    if scenario.faults:
+        return "QEMU's own device serves no faults"
+    return qemu_device.unservable(scenario.device, version or ())
 
 
 def _left_out(job: Job, reason: str) -> LeftOut:

@@ -10,6 +10,7 @@ from typing import Any
 from conformance.check import FOLD, MANDATORY, Check, Finding, Outcome
 from conformance.record import Record
 from lab.errors import LabError
+from lab.events import Event
 from lab.evidence import Evidence
 
 KEPT_FINDINGS = 20
@@ -51,12 +52,18 @@ class Verdict:
                 {
                     "ok": f.ok,
                     "event": f.event.line if f.event else None,
+                    "place": place(f.event) if f.event else "",
                     "expected": str(f.expected),
                     "actual": str(f.actual),
                 }
                 for f in self.findings
             ],
         }
+
+
+def place(event: Event) -> str:
+    """Where in its evidence folder an event stands: a line, or a record of the programmable controller."""
+    return f"events.jsonl:{event.line}" if event.line >= 0 else f"device/{event.controller}.rec, record {-event.line}"
 
 
 def judge(evidence: Evidence, checks: Iterable[Check]) -> list[Verdict]:

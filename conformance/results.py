@@ -49,10 +49,12 @@ class Cite(_Model):
 
 
 class FindingEntry(_Model):
-    """One thing that was looked at. ``event`` is its line in the evidence's events.jsonl."""
+    """One thing that was looked at. ``event`` is its line in the evidence's events.jsonl, or minus its number in the device's
+    own record; ``place`` says that in words."""
 
     ok: bool
     event: int | None
+    place: str = ""
     expected: str
     actual: str
 
@@ -372,13 +374,12 @@ def _relative(path: Path, folder: Path) -> str:
 
 
 def evidence_of(results: Results, verdict: VerdictEntry) -> str:
-    """Where the verdict's evidence is, with the line of the finding that speaks: ``FOLDER/events.jsonl:LINE``."""
+    """Where the verdict's evidence is, with the place of the finding that speaks: ``FOLDER/events.jsonl:LINE``."""
     run = results.run_of(verdict)
     if run is None:
         return ""
     finding = verdict.violation
-    line = f"/events.jsonl:{finding.event}" if finding and finding.event else ""
-    return f"{run.evidence}{line}"
+    return f"{run.evidence}/{finding.place}" if finding and finding.place else run.evidence
 
 
 def speaking(results: Results, *outcomes: Outcome) -> Iterator[tuple[VerdictEntry, int]]:

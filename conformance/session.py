@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import fields, replace
-from os import kill
+from os import getpid, kill
 from pathlib import Path
 from signal import SIGINT
 from typing import Any
@@ -24,7 +24,7 @@ from conformance import results, signals
 from conformance.campaign import Campaign, Job, Request, equip, plan
 from conformance.check import Outcome
 from conformance.folders import default_folder, evidence_folder, prepare_folder
-from conformance.judge import Verdict, judge
+from conformance.judge import Verdict, judge, place
 from conformance.plugin import CAMPAIGN
 from conformance.report.terminal import plain_table
 from conformance.suite import CHECKS
@@ -149,9 +149,8 @@ class Judgement(pytest.Item):
         lines = [f"{check.statement} ({check.cite})"]
         broken = [finding for finding in verdict.findings if not finding.ok]
         for finding in broken[:3]:
-            line = finding.event.line if finding.event else 0
-            place = f"{verdict.evidence / 'events.jsonl'}:{line}" if line else str(verdict.evidence)
-            lines += [f"  expected {finding.expected}", f"  actual   {finding.actual}", f"  evidence {place}"]
+            where = verdict.evidence / place(finding.event) if finding.event else verdict.evidence
+            lines += [f"  expected {finding.expected}", f"  actual   {finding.actual}", f"  evidence {where}"]
         if len(broken) > 3:
             lines.append(f"  and {len(broken) - 3} more")
         return "\n".join(lines)
@@ -191,12 +190,13 @@ class SuitePlugin:
 
 
 class WorkerPlugin(SuitePlugin):
-    """In an xdist worker. A signal ends it in order, so that its guest is gone before it is."""
+    """In an xdist worker. A signal, or the end of the controller, ends it in order: its guest is gone before it is."""
 
-    def __init__(self, campaign: Campaign) -> None:
+    def __init__(self, campaign: Campaign, controller: int) -> None:
         super().__init__(campaign)
         self._stack = ExitStack()
         self._stack.enter_context(signals.interrupting())
+        signals.end_with(controller)
 
     def pytest_unconfigure(self) -> None:
         self._stack.close()
@@ -231,7 +231,7 @@ class ControllerPlugin(SuitePlugin):
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:
-        node.workerinput[CAMPAIGN] = pickle.dumps(self.campaign)
+        node.workerinput[CAMPAIGN] = pickle.dumps((self.campaign, getpid()))
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodeready(self, node: Any) -> None:
@@ -320,8 +320,8 @@ class StandalonePlugin(ControllerPlugin):
 
 
 def worker(carried: bytes) -> WorkerPlugin:
-    """What a worker registers, with the campaign that came from the controller."""
-    return WorkerPlugin(pickle.loads(carried))
+    """What a worker registers, with the campaign and the process id that came from the controller."""
+    return WorkerPlugin(*pickle.loads(carried))
 
 
 def controller(given: Mapping[str, Any]) -> StandalonePlugin:

@@ -46,6 +46,14 @@ class Lab:
         file = self.folder / "log"
         return file.read_text().splitlines() if file.exists() else []
 
+    def wait_for(self, line: str, process: subprocess.Popen[str] | None = None, seconds: float = 60) -> None:
+        """Until the toy has written the line into its log, while the process lives."""
+        until = time.monotonic() + seconds
+        while line not in self.log:
+            assert time.monotonic() < until, f"{line!r} never came; last: {self.log[-1:]}"
+            assert process is None or process.poll() is None, f"it ended while {line!r} was waited for"
+            time.sleep(0.02)
+
     def results(self, out: str = "nvme-lab-results/latest") -> dict[str, Any]:
         content: dict[str, Any] = json.loads((self.folder / out / "results.json").read_text())
         return content
@@ -118,11 +126,7 @@ def test_a_stage_that_the_driver_does_not_claim_is_not_recorded_and_not_passed(l
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_ends_in_order_and_keeps_what_was_judged(lab: Lab, jobs: str, number: signal.Signals) -> None:
     process = lab.start("run", "--driver", "toy.toml", "--stage", "read", "--jobs", jobs, TOY_SLOW="1")
-    until = time.monotonic() + 60
-    while "slow" not in lab.log:
-        assert time.monotonic() < until, f"the slow scenario never began: {lab.log}"
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.02)
+    lab.wait_for("slow", process)
     process.send_signal(number)
     began = time.monotonic()
     out, err = process.communicate(timeout=60)
@@ -173,3 +177,11 @@ def test_recorded_evidence_is_judged_again(lab: Lab) -> None:
     out, _ = process.communicate(timeout=60)
     assert process.returncode == 2
     assert "there is no end marker" in out
+
+
+def test_workers_end_in_order_when_the_lab_is_killed(lab: Lab) -> None:
+    process = lab.start("run", "--driver", "toy.toml", "--stage", "read", "--jobs", "2", TOY_SLOW="1")
+    lab.wait_for("slow", process)
+    process.kill()
+    process.wait()
+    lab.wait_for("ended in order", seconds=3)

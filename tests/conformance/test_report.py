@@ -18,7 +18,11 @@ CITE = Cite(revision="NVM Express Base Specification 2.0", section="5.17", title
 
 
 def verdict(outcome: Outcome, check: str = "read/nlb", **more: Any) -> VerdictEntry:
-    findings = [FindingEntry(ok=outcome is Outcome.PASS, event=7, expected="8 blocks", actual="7 <blocks> & [red]more[/]")]
+    findings = [
+        FindingEntry(
+            ok=outcome is Outcome.PASS, event=7, place="events.jsonl:7", expected="8 blocks", actual="7 <blocks> & [red]more[/]"
+        )
+    ]
     values: dict[str, Any] = {"scenario": "read/basic", "level": "M", "statement": "Sends NLB 0's based.", **more}
     return VerdictEntry(
         driver="toy", device="qemu", stage=check.partition("/")[0], check=check, outcome=outcome, cite=CITE,

@@ -167,7 +167,10 @@ def test_a_missing_result_is_named(tmp_path: Path) -> None:
 
 
 def test_evidence_is_named_with_the_line_of_the_violation() -> None:
-    findings = [r.FindingEntry(ok=ok, event=line, expected="", actual="") for ok, line in ((True, 1), (False, 7))]
+    findings = [
+        r.FindingEntry(ok=ok, event=line, place=f"events.jsonl:{line}", expected="", actual="")
+        for ok, line in ((True, 1), (False, 7))
+    ]
     entry = verdict(Outcome.FAIL, findings=findings)
     assert r.evidence_of(result(entry), entry) == "evidence/toy/qemu/read/basic/events.jsonl:7"
     assert r.evidence_of(r.Results(), entry) == ""
