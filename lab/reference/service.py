@@ -85,22 +85,35 @@ class Service:
 
     # -- who is asked -----------------------------------------------------------------------------------------------
 
-    def at(self, stage: str) -> list[Controller]:
-        """All controllers; Refused where they have not got that far."""
+    def loaded(self) -> list[Controller]:
+        """All controllers, in whatever state; Refused without any."""
         if not self.controllers:
             raise Refused("the driver is not loaded")
-        for controller in self.controllers:
-            controller.require(stage)
         return self.controllers
+
+    def at(self, stage: str) -> list[Controller]:
+        """The controllers that have got that far; where none has, its reason is raised."""
+        found = []
+        reasons: list[DriverError] = []
+        for controller in self.loaded():
+            try:
+                controller.require(stage)
+            except DriverError as reason:
+                reasons.append(reason)
+            else:
+                found.append(controller)
+        if not found:
+            raise reasons[0]
+        return found
 
     def chosen(self, arguments: Mapping[str, Any], stage: str) -> Controller:
         """The controller that ``serial`` names, else the first."""
         serial = arguments.get("serial", "").rstrip(" ")
-        for controller in self.controllers:
+        for controller in self.loaded():
             if not serial or (controller.identity is not None and controller.identity.SN == serial):
                 controller.require(stage)
                 return controller
-        raise Refused(f"there is no controller with the serial number {serial}" if serial else "the driver is not loaded")
+        raise Refused(f"there is no controller with the serial number {serial}")
 
     def namespace(self, arguments: Mapping[str, Any], stage: str) -> Namespace:
         """The namespace that ``nsid`` names, on the chosen controller."""
@@ -142,7 +155,7 @@ def load(service: Service, asked: Asked, data: bytes | None) -> Reply:
 
 def unload(service: Service, asked: Asked, data: bytes | None) -> Reply:
     """Shuts every controller down and gives it back."""
-    service.at("detect")
+    service.loaded()
     service.close()
     return Reply()
 
@@ -165,9 +178,10 @@ def _info(controller: Controller) -> dict[str, Any]:
 
 
 def ready(service: Service, asked: Asked, data: bytes | None) -> Reply:
-    """Ready is what CSTS says now, of every controller."""
-    states = [controller.status() for controller in service.at("admin-queue")]
-    return Reply(fields={"ready": all(state.RDY and not state.CFS for state in states)})
+    """Ready is what CSTS says now, and only if it says so of every controller."""
+    up = service.at("admin-queue")
+    states = [controller.status() for controller in up]
+    return Reply(fields={"ready": up == service.controllers and all(state.RDY and not state.CFS for state in states)})
 
 
 def identify(service: Service, asked: Asked, data: bytes | None) -> Reply:
@@ -273,7 +287,7 @@ def reset(service: Service, asked: Asked, data: bytes | None) -> Reply:
 
 def shutdown(service: Service, asked: Asked, data: bytes | None) -> Reply:
     """As the system halts: the controllers are told, and left as they are."""
-    for controller in service.at("detect"):
+    for controller in service.loaded():
         controller.shutdown()
     return Reply()
 
