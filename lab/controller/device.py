@@ -61,7 +61,7 @@ class Device:
         return sum(controller.faults.strikes(fault) for controller in self.controllers.values())
 
     def cut_power(self, keep: float = 0.0, seed: int = 0) -> int:
-        """Loses what was written and not flushed; how many blocks that was. Every controller starts anew."""
+        """Loses what was written and not flushed; how many writes that was. Every controller starts anew."""
         return self.subsystem.cut_power(keep, seed)
 
     def attach(self, controller: str, nsid: int) -> None:

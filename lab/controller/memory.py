@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import mmap
-from bisect import bisect_right, insort
+import os
+from bisect import bisect_left, bisect_right, insort
 from dataclasses import dataclass
 
 
@@ -23,7 +24,9 @@ class Range:
     end: int
     view: memoryview | None
     writable: bool
-    mapping: mmap.mmap | None = None  # closed when the range goes
+
+
+NOWHERE = Range(0, 0, None, False)
 
 
 class HostMemory:
@@ -32,7 +35,8 @@ class HostMemory:
     def __init__(self) -> None:
         self._starts: list[int] = []
         self._ranges: dict[int, Range] = {}
-        self._last = Range(0, 0, None, False)  # where the last access hit
+        self._last = NOWHERE  # where the last access hit
+        self._files: dict[tuple[int, int], mmap.mmap] = {}  # whole files by device and inode
 
     def read(self, address: int, length: int) -> bytes:
         last = self._last
@@ -58,26 +62,32 @@ class HostMemory:
         self._add(Range(address, address + length, view, writable))
 
     def map_file(self, address: int, length: int, fd: int, offset: int, writable: bool = True) -> None:
-        """The same for a part of a file (its descriptor stays the caller's); OSError or ValueError if it cannot be mapped."""
+        """The same for a part of a file; its descriptor stays the caller's. OSError or ValueError if it cannot be mapped.
+
+        A file is mapped once and as a whole: behind an IOMMU its pages come and go with every command.
+        """
         self._check(address, length)
-        slack = offset % mmap.ALLOCATIONGRANULARITY
-        access = mmap.PROT_READ | (mmap.PROT_WRITE if writable else 0)
-        mapping = mmap.mmap(fd, length + slack, prot=access, offset=offset - slack)
-        self._add(Range(address, address + length, memoryview(mapping)[slack : slack + length], writable, mapping))
+        status = os.fstat(fd)
+        if status.st_size < offset + length:
+            raise ValueError(f"{length:#x} bytes at {offset:#x} of a file of {status.st_size:#x}")  # it would be a SIGBUS
+        whole = self._files.get((status.st_dev, status.st_ino))
+        if whole is None or len(whole) < status.st_size:
+            whole = self._files[status.st_dev, status.st_ino] = _mapped(fd, status.st_size)
+        self._add(Range(address, address + length, memoryview(whole)[offset : offset + length], writable))
 
     def unmap(self, address: int, length: int) -> list[tuple[int, int]]:
-        """Closes every range that lies inside; returns them as (address, length). A range cut in two stays and is none."""
-        gone = [r for r in self._ranges.values() if address <= r.start and r.end <= address + length]
-        for found in gone:
-            del self._ranges[found.start]
-            self._starts.remove(found.start)
-            _release(found)
-        self._last = Range(0, 0, None, False)
-        return [(found.start, found.end - found.start) for found in sorted(gone, key=lambda r: r.start)]
+        """Closes every range that lies inside; returns them as (address, length). One that would be cut in two stays."""
+        first, last = bisect_left(self._starts, address), bisect_left(self._starts, address + length)
+        gone = [start for start in self._starts[first:last] if self._ranges[start].end <= address + length]
+        for start in gone:
+            self._starts.remove(start)
+        self._last = NOWHERE
+        return [(start, self._ranges.pop(start).end - start) for start in gone]
 
     def clear(self) -> None:
         """Closes everything: the host is gone."""
         self.unmap(0, 1 << 64)
+        self._files.clear()  # the mappings end with the last view on them
 
     @property
     def ranges(self) -> list[tuple[int, int]]:
@@ -133,8 +143,9 @@ class LocalMemory(HostMemory):
         self.map(address, self.arena[at : at + length], length, writable)
 
 
-def _release(found: Range) -> None:
-    if found.mapping is not None:
-        if found.view is not None:
-            found.view.release()
-        found.mapping.close()
+def _mapped(fd: int, size: int) -> mmap.mmap:
+    """The file, writable if its descriptor is."""
+    try:
+        return mmap.mmap(fd, size)
+    except PermissionError:
+        return mmap.mmap(fd, size, prot=mmap.PROT_READ)

@@ -7,7 +7,7 @@ import errno
 import os
 import random
 import uuid
-from collections.abc import Iterator
+from collections import deque
 from pathlib import Path
 
 from lab.errors import LabError
@@ -25,46 +25,45 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class WriteCache:
-    """Remembers what was on the medium before each block that was written and not flushed."""
+    """What was on the medium before each write that was not flushed: (offset, bytes), the oldest first."""
 
     def __init__(self) -> None:
-        self._before: dict[int, bytes] = {}
+        self._before: deque[tuple[int, bytes]] = deque()
         self._held = 0
 
-    def hold(self, lba: int, before: bytes) -> None:
-        """Block ``lba`` is about to change; ``before`` is what a power cut brings back."""
-        if lba in self._before:
-            return
-        self._before[lba] = before
+    def hold(self, offset: int, before: bytes) -> None:
+        """Bytes at ``offset`` are about to change; ``before`` is what a power cut brings back."""
+        self._before.append((offset, before))
         self._held += len(before)
         while self._held > CACHE_SIZE:
-            oldest = next(iter(self._before))
-            self._held -= len(self._before.pop(oldest))
+            self._held -= len(self._before.popleft()[1])
 
-    def destage(self, lba: int, blocks: int) -> None:
-        """These blocks are on the medium."""
-        if blocks < len(self._before):
-            gone = [number for number in range(lba, lba + blocks) if number in self._before]
-        else:
-            gone = [number for number in self._before if lba <= number < lba + blocks]
-        for number in gone:
-            self._held -= len(self._before.pop(number))
+    def destage(self, offset: int, length: int, now: bytes | None = None) -> None:
+        """These bytes are on the medium: whatever is rolled back, they come back as they are ``now`` (None: zeros)."""
+        end = offset + length
+        for index, (start, before) in enumerate(self._before):
+            first, last = max(start, offset), min(start + len(before), end)
+            if first < last:
+                durable = bytes(last - first) if now is None else now[first - offset : last - offset]
+                self._before[index] = start, before[: first - start] + durable + before[last - start :]
 
     def flush(self) -> None:
+        """Everything is on the medium."""
         self._before.clear()
         self._held = 0
 
-    def lose(self, keep: float, seed: int) -> Iterator[tuple[int, bytes]]:
-        """(block, what it holds again) for what a power cut loses; each block survives with probability ``keep``."""
-        chance = random.Random(seed)
-        lost = [(lba, before) for lba, before in self._before.items() if chance.random() >= keep]
+    def roll_back(self, fd: int, keep: float, seed: int) -> int:
+        """Takes writes back, the newest first, but each with probability ``keep`` not; how many were lost."""
+        chance, lost = random.Random(seed), 0
+        while self._before:
+            offset, before = self._before.pop()
+            if chance.random() >= keep:
+                os.pwrite(fd, before, offset)
+                lost += 1
+            else:
+                self.destage(offset, len(before), os.pread(fd, len(before), offset))
         self.flush()
-        yield from lost
-
-    @property
-    def dirty(self) -> int:
-        """Blocks that a power cut can lose."""
-        return len(self._before)
+        return lost
 
 
 class Namespace:
@@ -119,17 +118,14 @@ class Namespace:
 
     def write(self, lba: int, data: bytes, *, durable: bool) -> None:
         """Writes whole blocks; unless ``durable`` they stay in the write cache. OSError when the host's disk is full."""
-        size = self.block_size
-        blocks = len(data) // size
+        offset = lba * self.block_size
         if durable:
-            self.cache.destage(lba, blocks)
+            self.cache.destage(offset, len(data), data)
         else:
-            before = self.read(lba, blocks)
-            for index in range(blocks):
-                self.cache.hold(lba + index, before[index * size : index * size + size])
-        os.pwrite(self._fd, data, lba * size)
+            self.cache.hold(offset, os.pread(self._fd, len(data), offset))
+        os.pwrite(self._fd, data, offset)
         if self.uncorrectable:
-            self.uncorrectable.difference_update(range(lba, lba + blocks))
+            self.uncorrectable.difference_update(range(lba, lba + len(data) // self.block_size))
 
     def read_metadata(self, lba: int, blocks: int) -> bytes:
         return os.pread(self._fd, blocks * self.metadata_size, self._size + lba * self.metadata_size)
@@ -139,7 +135,7 @@ class Namespace:
 
     def deallocate(self, lba: int, blocks: int) -> None:
         """These blocks read as zeros from now on, and that is durable."""
-        self.cache.destage(lba, blocks)
+        self.cache.destage(lba * self.block_size, blocks * self.block_size)
         self.uncorrectable = {number for number in self.uncorrectable if not lba <= number < lba + blocks}
         self._zero(lba * self.block_size, blocks * self.block_size)
         self._zero(self._size + lba * self.metadata_size, blocks * self.metadata_size)
@@ -161,12 +157,8 @@ class Namespace:
         self._zero(0, os.fstat(self._fd).st_size)
 
     def cut_power(self, keep: float = 0.0, seed: int = 0) -> int:
-        """Loses what was written and not flushed; how many blocks that was."""
-        lost = 0
-        for lba, before in self.cache.lose(keep, seed):
-            os.pwrite(self._fd, before, lba * self.block_size)
-            lost += 1
-        return lost
+        """Loses writes that were not flushed, each with probability 1 - ``keep``; how many."""
+        return self.cache.roll_back(self._fd, keep, seed)
 
     def _make_room(self) -> None:
         """The image is as long as its blocks and their metadata; what is missing reads as zeros."""

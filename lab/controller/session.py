@@ -33,8 +33,6 @@ from lab.controller.vfio_user import (
 )
 
 CONFIG_SIZE = 4096
-TURN = 64
-"""Messages of one client before others have their turn."""
 WIDTHS = (1, 2, 4, 8)
 """Bytes that one access to BAR0 can have."""
 _IRQ_OF = {"intx": Irq.INTX, "msi": Irq.MSI, "msix": Irq.MSIX}
@@ -73,20 +71,26 @@ class Session:
 
     def work(self) -> None:
         """Handles what has come, or a part of it. Raises Closed when the client has gone, Broken when it makes no sense."""
-        for _ in range(TURN):
-            message = self.connection.receive()
-            if message is None:
-                return
-            reply, error = b"", 0
-            try:
-                reply = self._handle(message)
-            except Refused as refused:
-                self._c.remark("vfio-user", command=message.command, why=str(refused))
-                error = refused.errno
-            finally:
+        messages = self.connection.receive()
+        try:
+            for message in messages:
+                self._answer(message)
+        finally:
+            for message in messages:
                 if message.fds:
                     message.close()
-            self.connection.send(message, reply, error)
+
+    def _answer(self, message: Message) -> None:
+        reply, error = b"", 0
+        try:
+            reply = self._handle(message)
+        except Refused as refused:
+            self._c.remark("vfio-user", command=message.command, why=str(refused))
+            error = refused.errno
+        finally:
+            if message.fds:
+                message.close()
+        self.connection.send(message, reply, error)
 
     def signal(self, how: str, vector: int) -> None:
         """The controller interrupts: by the eventfd that the client has given for it, if it has."""
@@ -104,6 +108,7 @@ class Session:
         self._drop_eventfds(lambda key: True)
         self._c.reset("unplug")
         self._unmap(0, 1 << 64)
+        self._c.memory.clear()
         self.connection.close()
 
     def _handle(self, message: Message) -> bytes:
@@ -132,10 +137,9 @@ class Session:
             raise Refused(errno.EINVAL, f"{len(message.fds)} descriptors for one range")
         try:
             if message.fds and asked.READABLE:
-                fd = message.fds[0]
-                if os.fstat(fd).st_size < asked.OFFSET + asked.LENGTH:
-                    raise Refused(errno.EINVAL, "a range beyond the end of its file")  # it would be a SIGBUS
-                self._c.memory.map_file(asked.ADDRESS, asked.LENGTH, fd, asked.OFFSET, bool(asked.WRITEABLE))
+                self._c.memory.map_file(
+                    asked.ADDRESS, asked.LENGTH, message.fds[0], asked.OFFSET, bool(asked.WRITEABLE)
+                )
             else:
                 self._c.memory.map(asked.ADDRESS, None, asked.LENGTH, writable=False)
         except ValueError as error:

@@ -119,8 +119,8 @@ class Subsystem:
     # -- the lab's hand ---------------------------------------------------------------------------------------------
 
     def cut_power(self, keep: float = 0.0, seed: int = 0) -> int:
-        """Every write that was not flushed is lost (or kept with probability ``keep``), every controller starts anew;
-        how many blocks went back."""
+        """Every write that was not flushed is lost (or kept with probability ``keep``), every controller starts anew; how
+        many were lost."""
         lost = sum(ns.cut_power(keep, seed + ns.nsid) for ns in self.all_namespaces())
         for controller in self.controllers:
             controller.logs.unsafe_shutdowns += not controller.shut

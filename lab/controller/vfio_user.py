@@ -21,6 +21,8 @@ MAX_DATA = 1 << 20
 MAX_MESSAGE = MAX_DATA + 4096
 MAX_FDS = 16
 """File descriptors that one message may carry (max_msg_fds)."""
+READ = 1 << 16
+"""Bytes that are read at a time."""
 _ANCILLARY = socket.CMSG_SPACE(MAX_FDS * array.array("i").itemsize)
 
 
@@ -185,51 +187,63 @@ class Message:
     fds: list[int]
 
     def close(self) -> None:
-        while self.fds:
-            os.close(self.fds.pop())
+        _close(self.fds)
 
 
 class Connection:
     """Messages over a unix socket, as they come; no call blocks.
 
-    Descriptors belong to the message whose bytes carry them: never more is read than the current message has left.
+    Several messages may be read at once. Descriptors are a barrier to that: no bytes are read beyond the message that carries
+    them (unix(7), SCM_RIGHTS), so they belong to the last message that begins in what was read.
     """
 
     def __init__(self, sock: socket.socket) -> None:
         sock.setblocking(False)
         self._sock = sock
-        self._fds: list[int] = []
-        self._got = b""
-        self._wanted = HEADER.size  # bytes of the header, or of what follows it
-        self._head: tuple[int, int, bool] | None = None  # command, id, wants a reply: once the header is there
+        self._bytes = b""  # of a message that is not complete
+        self._fds: list[int] = []  # its descriptors
 
     def fileno(self) -> int:
         return self._sock.fileno()
 
-    def receive(self) -> Message | None:
-        """The next message; None if it is not all there yet. Raises Closed or Broken."""
-        while True:
-            if self._wanted:
-                try:
-                    data, ancillary, flags, _ = self._sock.recvmsg(self._wanted, _ANCILLARY)
-                except BlockingIOError:
-                    return None
-                except OSError as error:
-                    raise Closed(error.strerror) from error
-                if ancillary:
-                    self._take(ancillary)
-                if flags & socket.MSG_CTRUNC:
-                    raise Broken(f"more than {MAX_FDS} file descriptors came with one message")
-                if not data:
-                    raise Closed("in the middle of a message" if self._got or self._head else "")
-                self._got += data
-                self._wanted -= len(data)
-                if self._wanted:
-                    continue
-            got, self._got = self._got, b""
-            if self._head is not None:
-                return self._ended(got)
-            self._begin(got)
+    def receive(self) -> list[Message]:
+        """What has come, up to `READ` bytes of it; only whole messages. Raises Closed or Broken."""
+        try:
+            data, ancillary, flags, _ = self._sock.recvmsg(READ, _ANCILLARY)
+        except BlockingIOError:
+            return []
+        except OSError as error:
+            raise Closed(error.strerror) from error
+        if not data:
+            raise Closed("in the middle of a message" if self._bytes else "")
+        fds = _descriptors(ancillary) if ancillary else []
+        try:
+            if flags & socket.MSG_CTRUNC:
+                raise Broken(f"more than {MAX_FDS} file descriptors came with one message")
+            return self._messages(self._bytes + data, fds)
+        finally:
+            _close(fds)
+
+    def _messages(self, data: bytes, fds: list[int]) -> list[Message]:
+        """Cuts messages off; what is left, and its descriptors, wait for more. Takes ``fds`` over."""
+        found: list[Message] = []
+        at, end = 0, len(data)
+        while end - at >= HEADER.size:
+            id, command, size, flags, _ = HEADER.unpack_from(data, at)
+            if flags & TYPE or not HEADER.size <= size <= MAX_MESSAGE:
+                _close([fd for message in found for fd in message.fds])
+                raise Broken(f"a message of type {flags & TYPE} and {size} bytes")
+            if size > end - at:
+                break
+            found.append(Message(command, id, not flags & NO_REPLY, data[at + HEADER.size : at + size], []))
+            at += size
+        self._bytes = data[at:]
+        if self._fds and found:
+            found[0].fds, self._fds = self._fds, []
+        if fds:
+            (self._fds if self._bytes else found[-1].fds).extend(fds)
+            fds.clear()
+        return found
 
     def send(self, message: Message, payload: bytes = b"", error: int = 0) -> None:
         """Replies to a message, if it wants that; with ``error``, an errno, by the header alone."""
@@ -249,27 +263,18 @@ class Connection:
             raise Broken("the peer does not read its replies")
 
     def close(self) -> None:
-        while self._fds:
-            os.close(self._fds.pop())
+        _close(self._fds)
         self._sock.close()
 
-    def _begin(self, raw: bytes) -> None:
-        id, command, size, flags, _ = HEADER.unpack(raw)
-        if flags & TYPE:
-            raise Broken(f"a message of type {flags & TYPE}, where only commands are expected")
-        if not HEADER.size <= size <= MAX_MESSAGE:
-            raise Broken(f"a message of {size} bytes")
-        self._head, self._wanted = (command, id, not flags & NO_REPLY), size - HEADER.size
 
-    def _ended(self, payload: bytes) -> Message:
-        assert self._head is not None
-        message = Message(*self._head, payload, self._fds)
-        self._head, self._fds, self._wanted = None, [], HEADER.size
-        return message
+def _descriptors(ancillary: Sequence[tuple[int, int, bytes]]) -> list[int]:
+    found = array.array("i")
+    for level, kind, data in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            found.frombytes(data[: len(data) - len(data) % found.itemsize])
+    return found.tolist()
 
-    def _take(self, ancillary: Sequence[tuple[int, int, bytes]]) -> None:
-        for level, kind, data in ancillary:
-            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-                found = array.array("i")
-                found.frombytes(data[: len(data) - len(data) % found.itemsize])
-                self._fds.extend(found)
+
+def _close(fds: list[int]) -> None:
+    while fds:
+        os.close(fds.pop())
