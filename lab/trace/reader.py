@@ -48,6 +48,8 @@ class TraceReader:
         self._failure: LabError | None = None
         self._t = time.time()
         self._log: BinaryIO = (evidence.folder / "trace.log").open("wb", buffering=1 << 18)
+        self._hurry = os.eventfd(0)
+        self._caught_up = threading.Event()
         self._read_end, self.write_end = os.pipe()
         with contextlib.suppress(OSError):  # a smaller pipe is slower, not wrong
             fcntl.fcntl(self.write_end, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
@@ -59,6 +61,14 @@ class TraceReader:
         if self.write_end >= 0:
             os.close(self.write_end)
             self.write_end = -1
+
+    def caught_up(self, deadline: Deadline) -> None:
+        """Until all that QEMU has written so far is in the evidence, with nothing held back: for a guest that was stopped, and
+        whose memory ends with it. Timeout if that takes too long."""
+        self._caught_up.clear()
+        os.eventfd_write(self._hurry, 1)
+        if not self._caught_up.wait(deadline.remaining()):
+            raise Timeout(f"The trace was not read within {deadline.seconds:g} s. The last line so far: {self.last}")
 
     def close(self, deadline: Deadline) -> None:
         """Waits for the end of the trace, which is QEMU's end. Timeout if it does not come; LabError if writing failed."""
@@ -82,14 +92,19 @@ class TraceReader:
         except LabError:
             if error is None:
                 raise
+        finally:
+            os.close(self._hurry)
 
     def _run(self) -> None:
         rest = b""
         with open(self._read_end, "rb", buffering=0) as pipe:  # noqa: PTH123 -- a descriptor, not a path
             while True:
-                quiet = not select.select([pipe], [], [], QUIET_SECONDS)[0]
-                if quiet:
+                readable, _, _ = select.select([self._read_end, self._hurry], [], [], QUIET_SECONDS)
+                if self._read_end not in readable:
                     self._flush()
+                    if self._hurry in readable:
+                        os.eventfd_read(self._hurry)
+                        self._caught_up.set()
                     continue
                 data = pipe.read(READ_BYTES)
                 *lines, rest = (rest + (data or b"")).split(b"\n")
@@ -100,6 +115,7 @@ class TraceReader:
         if rest:
             self._take(rest)  # QEMU was killed in the middle of a line
         self._flush()
+        self._caught_up.set()
         with self._draining():
             self._log.close()
 
