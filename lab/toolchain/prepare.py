@@ -53,6 +53,8 @@ class Toolchain:
     firmware: Mapping[str, Path] = field(default_factory=dict)
     versions: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """Package, or file that the user named: its version and SHA-256."""
+    cache: Cache | None = None
+    """Where all of it lies, and where what is made from it can be kept."""
 
 
 def prepare(settings: Settings, wants: Collection[str], progress: Progress) -> Toolchain:
@@ -90,7 +92,7 @@ class _Preparation:
         machine = self._qemu() if "qemu" in wants else None
         linux = self._linux() if "linux-guest" in wants else None
         firmware = self._firmware("u-boot") if "u-boot" in wants else {}
-        return Toolchain(machine, linux, firmware, dict(sorted(self._versions.items())))
+        return Toolchain(machine, linux, firmware, dict(sorted(self._versions.items())), self._cache)
 
     def _fetch(self, loaded: Recipe, name: str) -> Fetched:
         fetched = self._closures.fetch(name, loaded.closures[name])
