@@ -15,7 +15,7 @@ import platform
 import shutil
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, replace
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
@@ -38,11 +38,12 @@ from lab.guest.accelerator import Accelerator, accelerator
 from lab.guest.arguments import MIB, GuestSpec
 from lab.guest.folder import run_folder
 from lab.guest.machine import Machine
-from lab.guest.memory import GuestMemory
+from lab.guest.template import CannotFork, Settler, Template, Templates
 from lab.manifest import DriverManifest
 from lab.plan import Action, Answer, DeviceKind, Scenario
 from lab.profile import Profile, write_profiles
 from lab.toolchain import Qemu, Toolchain
+from lab.toolchain.cache import Cache
 from lab.trace.declarations import Declarations
 from lab.trace.reader import TraceReader
 from lab.trace.translator import EVENTS, Translator
@@ -51,6 +52,8 @@ SCENARIO_SECONDS = 300.0
 """For all of a scenario, from QEMU's start to the last answer."""
 PLUG_SECONDS = 30.0
 """Until the guest has noticed a hot plug, or has let go of what is unplugged."""
+STOP_SECONDS = 5.0
+"""Until QEMU has stopped the guest at the end."""
 DRAIN_SECONDS = 30.0
 """From QEMU's end until the last line of its trace has been translated."""
 FIRST_SLOT = "4"
@@ -81,7 +84,7 @@ def record(
     driver = adapter(manifest, toolchain)
     chosen = accelerator(qemu.command, qemu.env)
     evidence = EvidenceWriter(folder, {**_identity(manifest, driver, scenario, device, toolchain, chosen), **(identity or {})})
-    recording = _Recording(driver, manifest, scenario, evidence, qemu, chosen)
+    recording = _Recording(driver, manifest, scenario, evidence, qemu, chosen, _forking(toolchain))
     try:
         recording.run(device)
     except GuestPanic as panic:
@@ -108,13 +111,16 @@ class _Recording:
         evidence: EvidenceWriter,
         qemu: Qemu,
         chosen: Accelerator,
+        cache: Cache | None,
     ) -> None:
+        """``cache`` is where templates are kept; None boots every guest."""
         self._driver = driver
         self._manifest = manifest
         self._scenario = scenario
         self._evidence = evidence
         self._qemu = qemu
         self._accelerator = chosen
+        self._cache = cache
         self.driver_in_place = not driver.hotplug  # a firmware's driver is there from the start
         self.last_words = ""
 
@@ -127,7 +133,7 @@ class _Recording:
         with (
             run_folder(_memory_root(spec.memory)) as scratch,
             self._device(kind, scratch) as device,
-            self._guest(replace(spec, memory_file=scratch / "memory"), device) as machine,
+            self._guest(spec, scratch / "memory", device) as machine,
             ExitStack() as cleanup,
         ):
             session = self._driver.open(machine, self._scenario, deadline)
@@ -162,29 +168,55 @@ class _Recording:
         yield device
 
     @contextmanager
-    def _guest(self, spec: GuestSpec, device: Device) -> Iterator[Machine]:
-        """The running guest. At the end QEMU quits first; then its trace, if its own device is in there, is read to the end."""
+    def _guest(self, spec: GuestSpec, memory: Path, device: Device) -> Iterator[Machine]:
+        """The running guest. At the end its trace, if its own device is in there, is read before QEMU quits."""
         with ExitStack() as cleanup:
             trace = cleanup.enter_context(self._trace()) if isinstance(device, QemuDevice) else None
-            machine = Machine(
-                self._qemu.command, self._qemu.env, self._with_device(spec, device), self._accelerator.name,
-                console_log=self._evidence.folder / "console.log", panics=self._driver.panics,
-                trace=trace.write_end if trace else None,
-            )  # fmt: skip
             try:
-                with machine:
+                with self._machine(spec, memory, device, trace) as machine:
                     if trace:
                         trace.started()
-                        assert spec.memory_file is not None
-                        trace.translator.memory = cleanup.enter_context(GuestMemory(spec.memory_file, spec.memory))
+                        trace.translator.memory = cleanup.enter_context(machine.memory())
                     try:
                         yield machine
                     finally:
+                        if trace:
+                            _quiet(machine, trace)
                         self.last_words = machine.console.panic or ""
                         shutil.copyfile(machine.folder / "stderr", self._evidence.folder / "qemu.log")
             finally:
                 if trace:
                     trace.close(Deadline(DRAIN_SECONDS))  # before the memory that it reads is closed
+
+    @contextmanager
+    def _machine(self, spec: GuestSpec, memory: Path, device: Device, trace: TraceReader | None) -> Iterator[Machine]:
+        """The guest forked from its template, or booted where it cannot be forked. Its RAM is in the file ``memory``, or
+        nowhere but in QEMU if nobody maps it."""
+
+        def machine(spec: GuestSpec) -> Machine:
+            return Machine(
+                self._qemu.command, self._qemu.env, self._with_device(spec, device), self._accelerator.name,
+                console_log=self._evidence.folder / "console.log", panics=self._driver.panics,
+                trace=trace.write_end if trace else None,
+            )  # fmt: skip
+
+        def fork(template: Template) -> Machine:
+            shutil.copyfile(template.boot_log, self._evidence.folder / "boot.log")
+            return machine(template.forked(spec, memory if isinstance(device, LabDevice) else None))
+
+        with ExitStack() as running:
+            started = None
+            if self._cache and self._driver.hotplug and isinstance(self._driver, Settler):
+                templates = Templates(self._cache, self._qemu, self._accelerator.name, self._say)
+                try:
+                    started = running.enter_context(templates.fork(spec, self._driver, fork))
+                except CannotFork as reason:
+                    self._say(f"{reason} It is booted.")
+            yield started or running.enter_context(machine(replace(spec, memory_file=memory)))
+
+    def _say(self, text: str) -> None:
+        with (self._evidence.folder / "lab.log").open("a") as log:
+            log.write(f"{text}\n")
 
     def _trace(self) -> TraceReader:
         if self._qemu.trace_events is None:
@@ -264,6 +296,18 @@ class _Recording:
             return None
         asked = action.arguments
         return content.blocks(asked["fill"], asked["nsid"], asked["lba"], asked["blocks"], found.namespace.block_size)
+
+
+def _quiet(machine: Machine, trace: TraceReader) -> None:
+    """Stops the guest until its trace is read, since a fork's memory is gone when QEMU is."""
+    with suppress(LabError):  # it has died already
+        machine.qmp("stop", deadline=Deadline(STOP_SECONDS))
+        trace.caught_up(Deadline(DRAIN_SECONDS))
+
+
+def _forking(toolchain: Toolchain) -> Cache | None:
+    """Where templates are kept, unless the user wants every guest booted."""
+    return None if os.environ.get("NVME_LAB_FORK") == "0" else toolchain.cache
 
 
 def _profiles(model: Model) -> dict[str, Profile]:

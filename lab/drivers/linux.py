@@ -24,6 +24,8 @@ from lab.toolchain import LinuxGuest, Toolchain
 AGENT = Path(linux_agent.__file__)
 IN_GUEST = "/run/nvme-lab"
 """The folder in the guest for all that is pushed."""
+ROOT_PORTS = 4
+"""More than most scenarios need, so that they are forks of one template."""
 SECONDS = 60.0
 """For any action: above the driver's own time-out of 30 s for a command, so that its answer to that is heard."""
 _START_AGENT = f"mkdir -p {IN_GUEST} && cd {IN_GUEST} && cat > agent.py && setsid python3 agent.py {CHANNEL} < /dev/null"
@@ -63,7 +65,7 @@ class Linux:
             kernel=self._guest.vmlinux,
             initrd=self._guest.initrd,
             append=f"{self._guest.append} oops=panic {boot.append}".rstrip(),  # a driver that crashed is not asked on
-            root_ports=len(scenario.device.controllers),
+            root_ports=max(ROOT_PORTS, len(scenario.device.controllers)),
             iommu=guest.get("iommu", False),
             network=True,
             channel=True,

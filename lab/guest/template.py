@@ -17,7 +17,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from lab.deadline import Deadline
 from lab.errors import GuestError, LabError, QmpError
@@ -44,6 +44,7 @@ class CannotFork(LabError):
     """This QEMU cannot save or restore this guest; it can still be booted."""
 
 
+@runtime_checkable
 class Settler(Protocol):
     """Whoever brings a freshly booted guest to the point from which all of its forks go on."""
 
