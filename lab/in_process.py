@@ -1,0 +1,113 @@
+"""Recording a driver that needs no guest: device, driver and lab are one process, and nobody waits.
+
+All times are those of the device's clock, which moves on by itself wherever the driver waits.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol, runtime_checkable
+
+from lab import content
+from lab.controller.controller import Controller
+from lab.controller.device import Device
+from lab.controller.in_process import InProcess
+from lab.controller.memory import LocalMemory
+from lab.deadline import Deadline
+from lab.device.images import create_images
+from lab.device.lab import unservable
+from lab.drivers.base import Session, target
+from lab.errors import LabError
+from lab.events import ActionEnded, ActionStarted, Plugged
+from lab.evidence import EvidenceWriter
+from lab.plan import Action, Answer, DeviceKind, Scenario
+from lab.profile import Profile, write_profiles
+
+MEMORY = 1 << 30
+"""Bytes of the host's memory; the operating system only gives what is touched."""
+BY_THE_LAB = frozenset({"plug", "unplug", "fault"})
+"""Actions that are done to the device, not asked of the driver."""
+
+
+@runtime_checkable
+class InProcessAdapter(Protocol):
+    """What an adapter has besides `lab.drivers.base.Adapter` if its driver runs in this process."""
+
+    actions: frozenset[str]
+
+    def seconds(self, action: str) -> float:
+        """How long the driver may take for an action."""
+
+    def open_in_process(self, device: InProcess, scenario: Scenario) -> Session:
+        """The driver, on a device whose memory is strict: the driver opens to it what it allocates."""
+
+
+class InProcessRecording:
+    """One recording, while it lasts."""
+
+    def __init__(self, driver: InProcessAdapter, scenario: Scenario, evidence: EvidenceWriter) -> None:
+        self._driver, self._scenario, self._evidence = driver, scenario, evidence
+        self.driver_in_place = False
+        self.last_words = ""
+
+    def run(self, kind: DeviceKind) -> None:
+        """All of it; when this returns or raises, nothing that was made is left but the evidence."""
+        scenario, folder = self._scenario, self._evidence.folder
+        if kind != "lab":
+            raise LabError("a driver in this process reaches the programmable controller only", remedy="use --device lab")
+        if obstacle := unservable(scenario.device, None, scenario.faults):
+            raise LabError(f"This cannot be served: {obstacle}.")
+        create_images(scenario.device, folder / "namespaces", scenario.seed)
+        (folder / "device").mkdir(exist_ok=True)
+        memory = LocalMemory(MEMORY, strict=True)
+        with InProcess(
+            scenario.device, folder / "namespaces", records=folder / "device", faults=scenario.faults, memory=memory
+        ) as device:
+            write_profiles(folder, profiles(device.device))
+            for controller in scenario.device.controllers:
+                self._evidence.record(Plugged(t=device.device.clock.now(), controller=controller.id, present=True))
+            session = self._driver.open_in_process(device, scenario)
+            try:
+                for number, action in enumerate(scenario.actions):
+                    self._ask(number, action, device.device, session)
+            finally:
+                session.close()
+
+    def _ask(self, number: int, action: Action, device: Device, session: Session) -> None:
+        now = device.clock.now
+        self._evidence.record(ActionStarted(t=now(), number=number, action=action.name, arguments=action.arguments))
+        self.driver_in_place |= action.name == "load"
+        if action.name == "fault":
+            device.arm(action.arguments["name"], action.arguments["armed"])
+            answer = Answer()
+        elif action.name in BY_THE_LAB or action.name not in self._driver.actions:
+            answer = Answer("unsupported")
+        else:
+            answer = session.perform(action, self._data(action), Deadline(self._driver.seconds(action.name)))
+        said: dict[str, Any] = {"status": answer.status, **answer.fields}
+        if answer.data is not None:
+            said["data"] = self._evidence.keep_answer(number, answer.data)
+        self._evidence.record(ActionEnded(t=now(), number=number, action=action.name, answer=said))
+
+    def _data(self, action: Action) -> bytes | None:
+        """The bytes that ``fill`` stands for."""
+        if "fill" not in action.arguments or (found := target(self._scenario, action)) is None:
+            return None
+        asked = action.arguments
+        return content.blocks(asked["fill"], asked["nsid"], asked["lba"], asked["blocks"], found.namespace.block_size)
+
+
+def profiles(device: Device) -> dict[str, Profile]:
+    """What the controllers of the programmable device are."""
+    return {id: _profile(controller) for id, controller in device.controllers.items()}
+
+
+def _profile(controller: Controller) -> Profile:
+    ids, class_code = (int.from_bytes(controller.config_read(offset, 4), "little") for offset in (0x00, 0x08))
+    return Profile(
+        cap=controller.registers.cap,
+        vs=controller.registers.vs,
+        controller=controller.identity,
+        namespaces={nsid: controller.identify_namespace(nsid) for nsid in controller.attached},
+        pci_class=class_code >> 8,
+        pci_id=(ids & 0xFFFF, ids >> 16),
+    )
