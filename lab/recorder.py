@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, replace
+from functools import cache
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -82,7 +83,7 @@ def record(
     if qemu is None:
         raise LabError("no QEMU was prepared", remedy="ask the toolchain for qemu (lab.drivers.wants)")
     driver = adapter(manifest, toolchain)
-    chosen = accelerator(qemu.command, qemu.env)
+    chosen = accelerator(qemu.command, qemu.env, toolchain.cache.root / "accelerator.json" if toolchain.cache else None)
     evidence = EvidenceWriter(folder, {**_identity(manifest, driver, scenario, device, toolchain, chosen), **(identity or {})})
     recording = _Recording(driver, manifest, scenario, evidence, qemu, chosen, _forking(toolchain))
     try:
@@ -111,16 +112,16 @@ class _Recording:
         evidence: EvidenceWriter,
         qemu: Qemu,
         chosen: Accelerator,
-        cache: Cache | None,
+        kept_in: Cache | None,
     ) -> None:
-        """``cache`` is where templates are kept; None boots every guest."""
+        """``kept_in`` is where templates are kept; None boots every guest."""
         self._driver = driver
         self._manifest = manifest
         self._scenario = scenario
         self._evidence = evidence
         self._qemu = qemu
         self._accelerator = chosen
-        self._cache = cache
+        self._cache = kept_in
         self.driver_in_place = not driver.hotplug  # a firmware's driver is there from the start
         self.last_words = ""
 
@@ -223,7 +224,7 @@ class _Recording:
             raise LabError(
                 "the declarations of QEMU's trace events (trace-events-all) were not found", remedy="install qemu-system-data"
             )
-        declarations = Declarations.load(self._qemu.trace_events, EVENTS)
+        declarations = _declarations(self._qemu.trace_events)
         translator = Translator([controller.id for controller in self._scenario.device.controllers])
         return TraceReader(declarations, translator, self._evidence)
 
@@ -303,6 +304,12 @@ def _quiet(machine: Machine, trace: TraceReader) -> None:
     with suppress(LabError):  # it has died already
         machine.qmp("stop", deadline=Deadline(STOP_SECONDS))
         trace.caught_up(Deadline(DRAIN_SECONDS))
+
+
+@cache
+def _declarations(trace_events: Path) -> Declarations:
+    """Parsed once per process, which takes a tenth of a second."""
+    return Declarations.load(trace_events, EVENTS)
 
 
 def _forking(toolchain: Toolchain) -> Cache | None:
