@@ -21,7 +21,8 @@ from lab.toolchain.cache import Cache, full_disk_named, require_space
 from lab.toolchain.closures import Closures, Fetched, Progress
 from lab.toolchain.qemu import Qemu
 
-_RECIPE_OF = {"qemu": "qemu", "linux-guest": "linux", "u-boot": "u-boot"}
+_FIRMWARE = ("u-boot", "edk2")
+_RECIPE_OF = {"qemu": "qemu", "linux-guest": "linux", **{name: name for name in _FIRMWARE}}
 WANTS = tuple(_RECIPE_OF)
 
 _IMAGE_SPACE = 250_000_000
@@ -91,7 +92,8 @@ class _Preparation:
     def run(self, wants: Collection[str]) -> Toolchain:
         machine = self._qemu() if "qemu" in wants else None
         linux = self._linux() if "linux-guest" in wants else None
-        firmware = self._firmware("u-boot") if "u-boot" in wants else {}
+        wanted = [self._firmware(name) for name in _FIRMWARE if name in wants]
+        firmware = {name: file for files in wanted for name, file in files.items()}
         return Toolchain(machine, linux, firmware, dict(sorted(self._versions.items())), self._cache)
 
     def _fetch(self, loaded: Recipe, name: str) -> Fetched:
