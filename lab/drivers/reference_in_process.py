@@ -93,6 +93,8 @@ class InProcessTransport:
         if self._msix:
             control = self.config_read(self._msix + 2, 2)
             self.config_write(self._msix + 2, 2, control & ~pci.MSIX_MASK_ALL | pci.MSIX_ENABLE)
+        else:
+            pci.clear_command(self, pci.INTX_DISABLE)
 
     def wait(self, vector: int | None, seconds: float) -> None:
         self._watchdog.step()

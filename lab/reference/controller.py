@@ -153,12 +153,14 @@ class Controller:
         admin.live = True
 
     def open_vectors(self) -> None:
-        """Handlers first: a queue is never created before its interrupt can be taken.
+        """Handlers first: a queue is never created before its interrupt can be taken. Whoever polls wants no INTx either.
 
         MSI-X is on before CC.EN, because QEMU's device otherwise never signals the admin queue's vector.
         """
         if self.vectors:
             self.transport.open_vectors(self.vectors)
+        else:
+            pci.set_command(self.transport, pci.INTX_DISABLE)
 
     @property
     def vectors(self) -> int:

@@ -9,7 +9,7 @@ from lab.reference.transport import Transport
 CLASS_NVME = 0x010802
 """Mass storage, non-volatile memory, NVM Express I/O controller: what a driver binds to, whoever made the device."""
 COMMAND, CLASS, CAPABILITIES = 0x04, 0x08, 0x34
-MEMORY_SPACE, BUS_MASTER = 1 << 1, 1 << 2
+MEMORY_SPACE, BUS_MASTER, INTX_DISABLE = 1 << 1, 1 << 2, 1 << 10
 MSIX = 0x11
 MSIX_ENABLE, MSIX_MASK_ALL = 1 << 15, 1 << 14
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from lab.events import ConfigWrite, Doorbell, RegisterWrite, Submitted
+from lab.events import ConfigWrite, Doorbell, Interrupt, RegisterWrite, Submitted
 from lab.nvme.commands import (
     AsyncEventRequest,
     CreateIoSq,
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 BLOCKS = 1 << 15
 """Of the namespace that a rig has unless it is told otherwise."""
+POLLING = Settings(io_queues=2, polling=True)
 
 
 def test_what_is_written_reads_back_and_nothing_beside_it(make: Make) -> None:
@@ -103,7 +104,7 @@ ODD: dict[str, dict[str, Any]] = {
     "one I/O queue": {"io_queues": 1, "vectors": 1},
     "fewer vectors than queues": {"io_queues": 8, "vectors": 2, "settings": Settings(io_queues=8)},
     "INTx": {"vectors": 0},
-    "polling": {"settings": Settings(io_queues=2, polling=True)},
+    "polling": {"settings": POLLING},
     "no limit of transfers": {"mdts": 0},
     "one page a transfer": {"mdts": 0, "identify": {"MDTS": 1}},
     "version 1.0": {"version": "1.0"},
@@ -167,6 +168,14 @@ def test_what_is_not_inside_the_namespace_is_refused_without_a_command(
     assert isinstance(reply.status, dict) and "words" in reply.status, reply
     sent = [e for e in rig.events() if isinstance(e, Submitted) and e.sqid]
     assert not sent
+
+
+@pytest.mark.parametrize(("fields", "how"), [({}, {"msix"}), ({"vectors": 0}, {"intx"}), ({"settings": POLLING}, set())])
+def test_completions_are_signalled_as_the_driver_wants(make: Make, fields: dict[str, Any], how: set[str]) -> None:
+    rig = make(**fields)
+    rig.load()
+    assert rig.ask("read", nsid=1, lba=0, blocks=100).status == "success"
+    assert {event.how for event in rig.events() if isinstance(event, Interrupt)} == how
 
 
 def test_a_namespace_with_metadata_is_shown_and_not_touched(make: Make) -> None:
