@@ -1,13 +1,14 @@
 """The linux adapter before anything runs: modules, parameters, the guest; and the agent's parts that need no kernel."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from lab.drivers import linux_agent
-from lab.drivers.linux import Linux
+from lab.drivers.linux import ROOT_PORTS, Linux
 from lab.errors import LabError, UsageError
 from lab.manifest import DriverManifest, parse
 from lab.plan import Controller, DeviceSpec, Namespace, Scenario
@@ -71,9 +72,15 @@ def test_without_a_guest_the_remedy_is_named(tmp_path: Path) -> None:
 
 def test_the_guest_is_what_the_scenario_asks_for(tmp_path: Path, guest: LinuxGuest) -> None:
     spec = adapter(tmp_path, guest, modules=["nvme"]).guest(SCENARIO)
-    assert (spec.smp, spec.memory, spec.iommu, spec.root_ports) == (2, 512, True, 2)
+    assert (spec.smp, spec.memory, spec.iommu) == (2, 512, True)
     assert spec.append == "console=ttyS0 oops=panic"
     assert spec.kernel == guest.vmlinux and spec.initrd == guest.initrd and spec.network
+
+
+@pytest.mark.parametrize(("controllers", "ports"), [(1, ROOT_PORTS), (ROOT_PORTS + 1, ROOT_PORTS + 1)])
+def test_every_controller_has_a_port(tmp_path: Path, guest: LinuxGuest, controllers: int, ports: int) -> None:
+    many = DeviceSpec(controllers=CONTROLLERS[:1] * controllers)
+    assert adapter(tmp_path, guest).guest(replace(SCENARIO, device=many)).root_ports == ports
 
 
 def test_all_that_the_agent_can_do_for_the_driver_is_an_action(tmp_path: Path, guest: LinuxGuest) -> None:
