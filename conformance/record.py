@@ -256,6 +256,11 @@ class Record:
         return read_profiles(self.evidence.folder)
 
     @property
+    def exact(self) -> bool:
+        """Did the programmable controller record this, which sees and remarks everything?"""
+        return bool(self.evidence.identity["device"] == "lab")
+
+    @property
     def only_profile(self) -> Profile | None:
         """The profile of the only controller; None if there are several, or none was taken."""
         return next(iter(self.profiles.values())) if len(self.profiles) == 1 else None

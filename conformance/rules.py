@@ -12,8 +12,8 @@ from lab.events import Panicked
 
 @check("every/load", cite=PRACTICE, level=MANDATORY, why="practice", witnesses=["out"])
 def load(record: Record) -> Iterator[Finding]:
-    """Loads."""
-    for asked in record.answers("load"):
+    """Loads, unless the device is one that it may refuse."""
+    for asked in record.answers("load") if not record.scenario.hostile else ():
         yield Finding(asked.ok, asked.ended, "success", asked.status)
 
 

@@ -67,6 +67,7 @@ class Template:
     id: str
     title: str
     guest: Mapping[str, Any]
+    hostile: bool
     recipe: Recipe
 
     @property
@@ -86,6 +87,7 @@ class Template:
             actions=tuple(plan.actions),
             faults=tuple(plan.faults),
             guest=self.guest,
+            hostile=self.hostile,
         )
 
 
@@ -93,21 +95,24 @@ SCENARIOS: dict[str, Template] = {}
 """Every scenario by its id, filled as the stages are imported (`conformance.suite`)."""
 
 
-def scenario(id: str, title: str, **guest: Any) -> Callable[[Recipe], Template]:
-    """Registers the decorated function as a scenario; ValueError where the id is taken."""
+def scenario(id: str, title: str, *, hostile: bool = False, **guest: Any) -> Callable[[Recipe], Template]:
+    """Registers the decorated function as a scenario; ValueError where the id is taken.
+
+    Before a ``hostile`` device a driver may fail, as long as it fails in good order.
+    """
 
     def register(recipe: Recipe) -> Template:
         if id in SCENARIOS:
             raise ValueError(f"scenario {id} is declared twice")
-        SCENARIOS[id] = Template(id, title, guest, recipe)
+        SCENARIOS[id] = Template(id, title, guest, hostile, recipe)
         return SCENARIOS[id]
 
     return register
 
 
-def do(name: str, **arguments: Any) -> Action:
+def do(action: str, /, **arguments: Any) -> Action:
     """An action, short enough to list many."""
-    return Action(name, arguments)
+    return Action(action, arguments)
 
 
 LOAD = do("load")

@@ -8,9 +8,10 @@ from conformance.check import MANDATORY, Finding, check
 from conformance.citations import BASE_2_0, PCIE_1_0
 from conformance.record import CompletionQueue, Record, State
 from conformance.scenario import LOAD, Draw, Plan, do, scenario
-from lab.events import Completed, Doorbell, Event, RegisterWrite, Submitted
-from lab.nvme.commands import Command, CreateIoCq, CreateIoSq
-from lab.nvme.registers import ACQ, AQA, ASQ, CC, INTMC, INTMS, doorbell_offset
+from lab.events import Completed, Doorbell, Event, RegisterRead, RegisterWrite, Submitted
+from lab.nvme.commands import Command, CreateIoCq, CreateIoSq, Read
+from lab.nvme.registers import ACQ, AQA, ASQ, CC, CSTS, INTMC, INTMS, doorbell_offset
+from lab.plan import Fault
 
 
 @scenario("admin-queue/basic", "the controller comes up and is ready")
@@ -26,6 +27,29 @@ def again(draw: Draw) -> Plan:
 @scenario("admin-queue/wraps", "more admin commands than three times the ring holds")
 def wraps(draw: Draw) -> Plan:
     return Plan(draw.device(), [LOAD, *[do("rescan")] * 40, do("list")])
+
+
+@scenario("admin-queue/never-ready", "CSTS.RDY never becomes 1", hostile=True)
+def never_ready(draw: Draw) -> Plan:
+    return Plan(draw.device(cap={"TO": 2}), [LOAD], [Fault(name="dead", behaviour="never-ready")])
+
+
+@scenario("admin-queue/slow-ready", "CSTS.RDY becomes 1 only after most of the time that CAP.TO allows")
+def slow_ready(draw: Draw) -> Plan:
+    slow = Fault(name="slow", behaviour="slow-ready", arguments={"ms": draw.between(600, 800)})
+    return Plan(draw.device(cap={"TO": 2}), [LOAD, do("ready")], [slow])
+
+
+@scenario("admin-queue/fatal", "enabling ends in CSTS.CFS=1", hostile=True)
+def fatal(draw: Draw) -> Plan:
+    return Plan(draw.device(cap={"TO": 2}), [LOAD], [Fault(name="fatal", behaviour="fatal-at-enable")])
+
+
+@scenario("admin-queue/high-status", "a Read ends with status 80h, which 7 bits would make a success", hostile=True)
+def high_status(draw: Draw) -> Plan:
+    lba = draw.between(100, 900)
+    wrong = Fault(name="range", behaviour="status", queue="io", opcode=Read.OPCODE, lba=lba, arguments={"sc": 0x80, "dnr": 1})
+    return Plan(draw.device(), [LOAD, do("read", nsid=1, lba=lba, blocks=1)], [wrong])
 
 
 def enables(record: Record) -> Iterator[tuple[State, RegisterWrite, CC]]:
@@ -61,6 +85,51 @@ def disable_first(record: Record) -> Iterator[Finding]:
             seen = state.epoch == 0 or (state.csts is not None and not state.csts.RDY)
             shown = f"EN={state.cc.EN}, CSTS last read: {state.csts}"
             yield Finding(not state.enabled and seen, event, "EN=0 and RDY=0 seen", shown)
+
+
+READY_SLACK = 3.0
+"""Seconds that a driver may wait beyond CAP.TO: guests are emulated, and some round TO up."""
+
+
+@check(
+    "admin-queue/ready-wait",
+    cite=BASE_2_0["3.1.3.6"],
+    level=MANDATORY,
+    why="safety",
+    witnesses=["fault"],
+    scenarios=["admin-queue/never-ready", "admin-queue/slow-ready", "admin-queue/fatal"],
+)
+def ready_wait(record: Record) -> Iterator[Finding]:
+    """Waits for RDY=1 as long as CAP.TO allows, and no longer; does not use a controller that failed."""
+    slow = not record.scenario.hostile
+    for asked in record.answers("load"):
+        began, last, wanted = None, 0.0, 0.0
+        for state, event in record.during(asked):
+            if isinstance(event, RegisterWrite) and event.offset == CC.OFFSET:
+                began, wanted = (event.t, state.cap.TO / 2 if state.cap else 0.0) if CC(event.value).EN else (None, 0.0)
+            elif began is not None and isinstance(event, RegisterRead) and event.offset == CSTS.OFFSET:
+                last = max(last, event.t - began - wanted)
+        if slow:
+            yield Finding(asked.ok, asked.ended, "a driver that waits until RDY=1", asked.status)
+        else:
+            shown = f"{asked.status}; last look {last:+.1f} s from the end of CAP.TO"
+            ended = asked.status not in ("timeout", "success") and last <= READY_SLACK
+            yield Finding(ended, asked.ended, "an error once CAP.TO is over", shown)
+
+
+@check(
+    "admin-queue/match-completion",
+    cite=BASE_2_0["3.3.3.2"],
+    level=MANDATORY,
+    why="integrity",
+    witnesses=["fault"],
+    needs=["read"],
+    scenarios=["admin-queue/high-status"],
+)
+def match_completion(record: Record) -> Iterator[Finding]:
+    """Keeps the whole status of a completion: one of 80h is an error, although its low 7 bits are 0."""
+    for asked in record.answers("read"):
+        yield Finding(not asked.ok, asked.ended, "an error", asked.status)
 
 
 @check("admin-queue/aqa", cite=BASE_2_0["3.1.3.8"], level=MANDATORY, why="shall", witnesses=["wire"])

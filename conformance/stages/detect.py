@@ -8,9 +8,12 @@ from conformance.check import MANDATORY, RECOMMENDED, Finding, check
 from conformance.citations import BASE_2_0, PCIE_1_0
 from conformance.record import Record
 from conformance.scenario import LOAD, Draw, Plan, do, scenario
-from lab.events import Doorbell, RegisterRead, RegisterWrite
-from lab.nvme.registers import CSTS, READ_ONLY, register_at
-from lab.plan import DeviceSpec
+from lab.events import ConfigWrite, Doorbell, RegisterRead, RegisterWrite
+from lab.nvme.registers import CSTS, DOORBELLS, READ_ONLY, register_at
+from lab.plan import DeviceSpec, Fault
+
+BAR0_HIGH = 0x14
+"""Offset in configuration space of the high half of BAR0."""
 
 
 @scenario("detect/basic", "one controller with one namespace")
@@ -22,6 +25,95 @@ def basic(draw: Draw) -> Plan:
 def two_controllers(draw: Draw) -> Plan:
     one, two = draw.device(id="nv0"), draw.device(id="nv1")
     return Plan(DeviceSpec(controllers=one.controllers + two.controllers), [LOAD, do("info"), do("identify")])
+
+
+@scenario("detect/odd-id", "a vendor and device id that nobody has heard of")
+def odd_id(draw: Draw) -> Plan:
+    pci = {"vendor": 0x1D00 + draw.between(0, 0xFF), "device": draw.between(0x100, 0xFFF)}
+    return Plan(draw.device(pci=pci), [LOAD, do("ready"), do("identify")])
+
+
+@scenario("detect/other-class", "a function of class 0108xx that is no NVMe I/O controller", hostile=True)
+def other_class_scenario(draw: Draw) -> Plan:
+    return Plan(draw.device(pci={"class_code": 0x010803}), [LOAD])
+
+
+@scenario("detect/bar64", "a prefetchable 64-bit BAR0, which may lie above 4 GiB")
+def bar64_scenario(draw: Draw) -> Plan:
+    return Plan(draw.device(prefetchable_bar=True), [LOAD, do("ready"), do("identify")])
+
+
+@scenario("detect/stride", "doorbells 4 KiB apart, so that they reach far beyond one page")
+def stride(draw: Draw) -> Plan:
+    device = draw.device(cap={"DSTRD": 10}, io_queues=2, vectors=3)
+    return Plan(device, [LOAD, do("info"), do("read", nsid=1, lba=draw.between(0, 900), blocks=8)])
+
+
+@scenario("detect/all-ones", "the device goes away before the driver comes: all registers read all ones", hostile=True)
+def all_ones_scenario(draw: Draw) -> Plan:
+    gone = Fault(name="gone", behaviour="removed", armed=False)
+    return Plan(draw.device(), [do("fault", name="gone", armed=True), LOAD], [gone])
+
+
+@check("detect/class-code", cite=PCIE_1_0["3.1"], level=MANDATORY, why="shall", witnesses=["out", "wire"],
+       scenarios=["detect/odd-id"])  # fmt: skip
+def class_code(record: Record) -> Iterator[Finding]:
+    """Binds to a controller by class 010802h, whatever its vendor and device id."""
+    for asked in record.answers("load"):
+        bound = any(isinstance(event, RegisterRead | RegisterWrite) for _, event in record.during(asked))
+        yield Finding(bound, asked.ended, "registers accessed", "accessed" if bound else "no register was touched")
+
+
+@check("detect/other-class", cite=PCIE_1_0["3.1"], level=RECOMMENDED, why="practice", witnesses=["wire"],
+       scenarios=["detect/other-class"])  # fmt: skip
+def other_class(record: Record) -> Iterator[Finding]:
+    """Leaves functions of class 0108xx alone that are not NVMe I/O controllers."""
+    for asked in record.answers("load"):
+        wrote = [event for _, event in record.during(asked) if isinstance(event, RegisterWrite | Doorbell)]
+        shown = f"{len(wrote)} registers written" if wrote else "untouched"
+        yield Finding(not wrote, wrote[0] if wrote else asked.ended, "an untouched function", shown)
+
+
+@check("detect/bar64", cite=PCIE_1_0["3.1"], level=MANDATORY, why="integrity", witnesses=["out", "wire"],
+       scenarios=["detect/bar64"])  # fmt: skip
+def bar64(record: Record) -> Iterator[Finding]:
+    """Honours both halves of a 64-bit BAR0."""
+    placed = [event for event in record.events if isinstance(event, ConfigWrite) and event.offset == BAR0_HIGH]
+    high = placed[-1].value if placed else 0
+    for asked in record.answers("load") if high not in (0, 0xFFFF_FFFF) else ():
+        reached = any(isinstance(event, RegisterRead | RegisterWrite) for _, event in record.during(asked))
+        shown = f"BAR0 high half {high:#x}, registers {'reached' if reached else 'never reached'}"
+        yield Finding(reached, asked.ended, "registers reached above 4 GiB", shown)
+
+
+@check("detect/css-bitmap", cite=BASE_2_0["3.1.3.1"], level=MANDATORY, why="shall", witnesses=["wire"])
+def css_bitmap(record: Record) -> Iterator[Finding]:
+    """Takes CAP.CSS as a bitmap: a controller with further command sets is brought up like any other."""
+    profile = record.only_profile
+    if profile is None or profile.cap.CSS in (0, 1) or record.scenario.hostile:
+        return
+    for asked in record.answers("load"):
+        enabled = any(state.enabled for state, _ in record.during(asked))
+        shown = f"CAP.CSS {profile.cap.CSS:#04x}, {'enabled' if enabled else 'never enabled'}"
+        yield Finding(enabled, asked.ended, "a controller that is enabled", shown)
+
+
+@check("detect/doorbell-span", cite=BASE_2_0["3.1.3"], level=MANDATORY, why="integrity", witnesses=["wire"],
+       scenarios=["detect/stride"])  # fmt: skip
+def doorbell_span(record: Record) -> Iterator[Finding]:
+    """Maps as much of BAR0 as the doorbells it uses need."""
+    far = [event for event in record.events if isinstance(event, Doorbell) and event.offset >= DOORBELLS + 0x2000]
+    for asked in record.answers("read"):
+        shown = f"{len(far)} such doorbells, read: {asked.status}"
+        yield Finding(bool(far) and asked.ok, asked.ended, "I/O doorbells beyond 3000h that take effect", shown)
+
+
+@check("detect/all-ones", cite=BASE_2_0["3.1.3"], level=MANDATORY, why="safety", witnesses=["fault"],
+       scenarios=["detect/all-ones"])  # fmt: skip
+def all_ones(record: Record) -> Iterator[Finding]:
+    """Ends cleanly when all registers read all ones: the device is gone."""
+    for asked in record.answers("load"):
+        yield Finding(asked.status not in ("timeout", "success"), asked.ended, "an error, in time", asked.status)
 
 
 @check("detect/access-width", cite=BASE_2_0["3.1"], level=MANDATORY, why="shall", witnesses=["wire"])

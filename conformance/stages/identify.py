@@ -6,13 +6,13 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from conformance.check import MANDATORY, RECOMMENDED, Finding, check
-from conformance.citations import BASE_2_0, NVM_1_0
+from conformance.citations import BASE_2_0, NVM_1_0, PRACTICE
 from conformance.record import Asked, Record
 from conformance.scenario import LOAD, Draw, Plan, do, scenario
 from lab.events import Submitted
-from lab.nvme.commands import Identify, LbaCommand
-from lab.nvme.identify import Oacs, Oncs
-from lab.plan import Namespace
+from lab.nvme.commands import Identify, LbaCommand, Read
+from lab.nvme.identify import Cns, Oacs, Oncs
+from lab.plan import Fault, Namespace
 from lab.profile import Profile
 
 
@@ -41,6 +41,32 @@ def inactive_scenario(draw: Draw) -> Plan:
 @scenario("identify/no-limit", "MDTS 0: transfers of any length")
 def no_limit(draw: Draw) -> Plan:
     return Plan(draw.device(mdts=0), [LOAD, do("identify"), do("read", nsid=1, lba=draw.between(1, 512), blocks=64)])
+
+
+@scenario("identify/version-1.0", "a controller of 1.0, which has no active namespace list")
+def version_1_0(draw: Draw) -> Plan:
+    return Plan(draw.device(version="1.0"), [LOAD, do("identify"), do("list")])
+
+
+@scenario("identify/metadata", "a format with 8 bytes of metadata beside each block", hostile=True)
+def metadata(draw: Draw) -> Plan:
+    device = draw.device(draw.namespace(metadata_size=8))
+    return Plan(device, [LOAD, do("list"), do("read", nsid=1, lba=draw.between(0, 900), blocks=8)])
+
+
+@scenario("identify/controller-fails", "Identify Controller ends with Internal Error", hostile=True)
+def controller_fails(draw: Draw) -> Plan:
+    return Plan(draw.device(), [LOAD, do("list")], [_failing(Cns.CONTROLLER)])
+
+
+@scenario("identify/namespace-fails", "Identify Namespace ends with Internal Error", hostile=True)
+def namespace_fails(draw: Draw) -> Plan:
+    return Plan(draw.device(), [LOAD, do("list")], [_failing(Cns.NAMESPACE)])
+
+
+def _failing(cns: Cns) -> Fault:
+    internal = {"sc": 0x06, "dnr": 1}
+    return Fault(name="fails", behaviour="status", queue="admin", opcode=Identify.OPCODE, cdw10=cns, arguments=internal)
 
 
 def told_of_controllers(record: Record) -> Iterator[tuple[Asked, Mapping[str, Any], Profile]]:
@@ -240,3 +266,39 @@ def inactive(record: Record) -> Iterator[Finding]:
         for told in asked.all("namespaces"):
             if "nsid" in told:
                 yield Finding(told["nsid"] in active, asked.ended, f"one of {sorted(active)}", told["nsid"])
+
+
+@check("identify/cns2-by-version", cite=BASE_2_0["5.17"], level=RECOMMENDED, why="practice", witnesses=["wire"],
+       scenarios=["identify/version-1.0"])  # fmt: skip
+def cns2_by_version(record: Record) -> Iterator[Finding]:
+    """Asks for the active namespace list only of controllers of 1.1 and later, and finds its way without it."""
+    for _, event, command in record.commands(Identify):
+        wanted = Cns.NAMESPACE, Cns.CONTROLLER
+        yield Finding(command.CNS in wanted, event, "CNS 00h or 01h of a 1.0 controller", f"CNS {command.CNS:02x}h", ("CNS",))
+    for asked in record.answers("list"):
+        yield Finding(bool(asked.all("namespaces")), asked.ended, "its namespace all the same", asked.all("namespaces"))
+
+
+@check("identify/metadata-format", cite=NVM_1_0["5.2"], level=MANDATORY, why="integrity", witnesses=["out", "wire"],
+       needs=["read"], scenarios=["identify/metadata"])  # fmt: skip
+def metadata_format(record: Record) -> Iterator[Finding]:
+    """Refuses a format with metadata, or gives the controller a place for it."""
+    for asked in record.answers("read"):
+        for _, event in record.during(asked):
+            if isinstance(event, Submitted) and isinstance(event.command, Read):
+                command = event.command
+                ok = command.MPTR != 0 or bool(command.PRINFO & 8)
+                yield Finding(ok, event, "MPTR, or PRACT", f"{command}", fields=("MPTR", "PRINFO"))
+        if not asked.ok:
+            yield Finding(True, asked.ended, "refused or handled", f"refused: {asked.status}")
+
+
+@check("identify/failure", cite=PRACTICE, level=MANDATORY, why="integrity", witnesses=["fault"], needs=["list"],
+       scenarios=["identify/controller-fails", "identify/namespace-fails"])  # fmt: skip
+def failure(record: Record) -> Iterator[Finding]:
+    """Reports a failed Identify, and does not go on with zeros."""
+    loads = list(record.answers("load"))
+    for asked in record.answers("list"):
+        made = [told for told in asked.all("namespaces") if told.get("nsid", 1) == 1]
+        reported = any(not load.ok for load in loads) or not made
+        yield Finding(reported, asked.ended, "an error, or no disk", f"load: {loads[0].status}, list: {made}")

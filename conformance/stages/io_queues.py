@@ -8,10 +8,13 @@ from conformance.check import MANDATORY, RECOMMENDED, Finding, check
 from conformance.citations import BASE_2_0, INTEGRITY, PRACTICE
 from conformance.record import CompletionQueue, Record, State
 from conformance.scenario import LOAD, Draw, Plan, do, scenario
-from lab.events import Completed, Dma, Doorbell, Event, Interrupt, Submitted
-from lab.nvme.commands import CreateIoCq, CreateIoSq, DeleteIoCq
+from lab.events import Completed, Dma, Doorbell, Event, Interrupt, Remark, Submitted
+from lab.nvme.commands import CreateIoCq, CreateIoSq, DeleteIoCq, DeleteIoSq
+from lab.plan import Fault
 
 CREATES = CreateIoCq | CreateIoSq
+CQ_DIRTY = "cq-not-zeroed"
+"""The programmable controller's remark about completion memory with a phase tag set."""
 
 
 def creations(record: Record) -> Iterator[tuple[State, Submitted, CREATES]]:
@@ -47,6 +50,12 @@ def smallest(draw: Draw) -> Plan:
 def largest(draw: Draw) -> Plan:
     device = draw.device(cap={"MQES": 0xFFFF})
     return Plan(device, [LOAD, do("queues"), do("read", nsid=1, lba=draw.between(0, 900), blocks=16)])
+
+
+@scenario("io-queues/no-queue", "every Create I/O Submission Queue fails", hostile=True)
+def no_queue(draw: Draw) -> Plan:
+    refused = Fault(name="refused", behaviour="status", queue="admin", opcode=CreateIoSq.OPCODE, arguments={"sc": 6, "dnr": 1})
+    return Plan(draw.device(), [LOAD, do("unload")], [refused])
 
 
 @check(
@@ -168,6 +177,29 @@ def _apart(state: State, event: Event, span: range, what: str, fields: tuple[str
     over = [name for name, base, length in live if _overlap(range(base, base + length), span)]
     shown = f"{what} at {span.start:#x} to {span.stop:#x} over {', '.join(over)}" if over else "apart"
     return Finding(not over, event, "memory of no live queue", shown, fields)
+
+
+@check("io-queues/create-fails", cite=BASE_2_0["5.6"], level=MANDATORY, why="shall", witnesses=["wire", "fault"])
+def create_fails(record: Record) -> Iterator[Finding]:
+    """Deletes only queues that exist, also after a create that failed."""
+    for state, event in record.walk():
+        match event:
+            case Submitted(command=DeleteIoSq(QID=qid)):
+                yield Finding(qid in state.sqs and qid > 0, event, f"one of SQs {sorted(state.sqs)}", f"SQ {qid}", ("QID",))
+            case Submitted(command=DeleteIoCq(QID=qid)):
+                yield Finding(qid in state.cqs and qid > 0, event, f"one of CQs {sorted(state.cqs)}", f"CQ {qid}", ("QID",))
+    if record.scenario.id == "io-queues/no-queue":
+        for asked in record.answers("load"):
+            yield Finding(asked.status != "timeout", asked.ended, "a driver that ends in good order", asked.status)
+
+
+@check("io-queues/cq-zeroed", cite=BASE_2_0["3.3.1"], level=MANDATORY, why="integrity", witnesses=["wire"])
+def cq_zeroed(record: Record) -> Iterator[Finding]:
+    """Hands over completion queue memory whose phase tags are 0."""
+    dirty = {event.detail["cqid"]: event for event in record.events if isinstance(event, Remark) and event.name == CQ_DIRTY}
+    for _, event, command in record.commands(CreateIoCq) if record.exact else ():
+        found = dirty.get(command.QID)
+        yield Finding(found is None, found or event, "phase tags 0", dict(found.detail) if found else "0")
 
 
 @check(

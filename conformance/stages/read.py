@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 from conformance.check import MANDATORY, RECOMMENDED, Finding, check
 from conformance.citations import BASE_2_0, INTEGRITY, NVM_1_0
 from conformance.disk import Disk, replay, show
 from conformance.record import Asked, Record, State
 from conformance.scenario import LOAD, Draw, Plan, do, scenario
-from lab.events import PrpList, Submitted
+from lab.events import Completed, Dma, PrpList, Submitted
 from lab.nvme.commands import Psdt, Read, Write
-from lab.plan import Action, Namespace
+from lab.plan import Action, Fault, Namespace
 
 
 def _read(lba: int, blocks: int, **more: int) -> Action:
@@ -72,6 +73,31 @@ def past_end(draw: Draw) -> Plan:
     )
 
 
+@scenario("read/media-error", "one block cannot be read, its neighbours can", hostile=True)
+def media_error_scenario(draw: Draw) -> Plan:
+    lba = draw.between(100, 900)
+    return Plan(draw.device(), [LOAD, _read(lba - 8, 8), _read(lba - 4, 8), _read(lba, 1), _read(lba + 1, 8)], [bad_block(lba)])
+
+
+@scenario("read/out-of-order", "every completion but each eighth waits until another has passed it")
+def out_of_order_scenario(draw: Draw) -> Plan:
+    late = Fault(name="late", behaviour="out-of-order", queue="io", opcode=Read.OPCODE)
+    return Plan(draw.device(mdts=1), [LOAD, _read(draw.between(1, 900), 400)], [late])
+
+
+@scenario("read/chain", "one command of more pages than a PRP list page holds")
+def chain(draw: Draw) -> Plan:
+    lba = draw.between(1, 8)
+    areas = ((0, 8 * 1024),)
+    return Plan(draw.device(draw.namespace(areas=areas), mdts=0), [LOAD, _read(lba, 8 * 514), _read(lba, 8 * 513, offset=512)])
+
+
+def bad_block(lba: int) -> Fault:
+    """The medium cannot give back this block: Unrecovered Read Error."""
+    unrecovered = {"sct": 2, "sc": 0x81, "dnr": 1}
+    return Fault(name="bad", behaviour="status", queue="io", opcode=Read.OPCODE, lba=lba, arguments=unrecovered)
+
+
 def inside(asked: Asked, namespace: Namespace) -> bool:
     """Was the driver asked for blocks that exist?"""
     return int(asked.arguments["lba"]) + int(asked.arguments["blocks"]) <= namespace.blocks
@@ -85,10 +111,12 @@ def reads(record: Record) -> Iterator[tuple[Asked, Disk]]:
             yield asked, disk
 
 
-def returned(asked: Asked, disk: Disk) -> Iterator[Finding]:
-    """Did the driver return what the disk held?"""
+def returned(record: Record, asked: Asked, disk: Disk) -> Iterator[Finding]:
+    """Did the driver return what the disk held? Before a hostile device it may fail instead."""
     lba, blocks, size = int(asked.arguments["lba"]), int(asked.arguments["blocks"]), disk.namespace.block_size
     expected = disk.expect_range(lba, blocks)
+    if record.scenario.hostile and not asked.ok:
+        return
     if not asked.ok or asked.data is None:
         yield Finding(False, asked.ended, f"{blocks} blocks from LBA {lba}", f"status {asked.status}")
     elif expected is not None:
@@ -113,14 +141,14 @@ def first_last_high(record: Record) -> Iterator[Finding]:
     for asked, disk in reads(record):
         lba, blocks = int(asked.arguments["lba"]), int(asked.arguments["blocks"])
         if lba == 0 or lba + blocks == disk.namespace.blocks or lba >= 1 << 32:
-            yield from returned(asked, disk)
+            yield from returned(record, asked, disk)
 
 
 @check("read/exact", cite=NVM_1_0["3.2.4"], level=MANDATORY, why="integrity", witnesses=["store"], needs=["read"])
 def exact(record: Record) -> Iterator[Finding]:
     """Returns exactly the bytes that the blocks hold, whatever the length."""
     for asked, disk in reads(record):
-        yield from returned(asked, disk)
+        yield from returned(record, asked, disk)
 
 
 @check("read/mbr", cite=INTEGRITY, level=MANDATORY, why="integrity", witnesses=["store"], needs=["read"])
@@ -170,7 +198,7 @@ def prp1_offset(record: Record) -> Iterator[Finding]:
     """Honours the offset of a buffer that begins inside a page."""
     for asked, disk in reads(record):
         if asked.arguments.get("offset"):
-            yield from returned(asked, disk)
+            yield from returned(record, asked, disk)
 
 
 def prp_transfers(record: Record) -> Iterator[tuple[State, Submitted, int]]:
@@ -218,6 +246,69 @@ def prp_list(record: Record) -> Iterator[Finding]:
             yield Finding(page.entries[0] != own, page, "the second page first", f"{page.entries[0]:#x}")
 
 
+def _list_pages(entries: int, offset: int, page: int) -> int:
+    """List pages of so many entries, the first of them from ``offset`` on: the last slot of a full one points to the next."""
+    pages, room = 1, (page - offset) // 8
+    while entries > room:
+        pages, entries, room = pages + 1, entries - (room - 1), page // 8
+    return pages
+
+
+@check("read/prp-chain", cite=BASE_2_0["4.1.1"], level=MANDATORY, why="shall", witnesses=["wire"])
+def prp_chain(record: Record) -> Iterator[Finding]:
+    """Chains to another list page exactly when the entries do not fit."""
+    pages: dict[tuple[str, int, int], list[PrpList]] = {}
+    for _, event in record.walk():
+        if isinstance(event, PrpList):
+            pages.setdefault((event.controller, event.sqid, event.cid), []).append(event)
+        elif isinstance(event, Submitted):
+            pages.pop((event.controller, event.sqid, event.command.CID), None)
+    for state, event, length in prp_transfers(record):
+        seen = pages.get((event.controller, event.sqid, event.command.CID))
+        if seen and list_entries(state, event, length) > 1:
+            needed = _list_pages(list_entries(state, event, length), event.command.PRP2 % state.page, state.page)
+            yield Finding(len(seen) == needed, seen[-1], f"{needed} list pages", f"{len(seen)}")
+
+
+@check("read/scattered", cite=BASE_2_0["4.1.1"], level=MANDATORY, why="integrity", witnesses=["store"], needs=["read"])
+def scattered(record: Record) -> Iterator[Finding]:
+    """Reads into pages that do not follow one another in memory."""
+    for asked, disk in reads(record):
+        moved = [event for _, event in record.during(asked) if isinstance(event, Dma) and event.to_host]
+        if any(a.address + a.length != b.address for a, b in pairwise(moved)):
+            yield from returned(record, asked, disk)
+
+
+@check("read/media-error", cite=NVM_1_0["3.2.4"], level=MANDATORY, why="integrity", witnesses=["fault"], needs=["read"],
+       scenarios=["read/media-error"])  # fmt: skip
+def media_error(record: Record) -> Iterator[Finding]:
+    """Tells its caller of a media error, and returns the blocks beside it."""
+    bad = {fault.lba for fault in record.scenario.faults}
+    for asked, disk in reads(record):
+        lba, blocks = int(asked.arguments["lba"]), int(asked.arguments["blocks"])
+        if bad & set(range(lba, lba + blocks)):
+            yield Finding(not asked.ok, asked.ended, "an error", asked.status)
+        elif asked.ok:
+            yield from returned(record, asked, disk)
+
+
+@check("read/out-of-order", cite=BASE_2_0["3.3"], level=MANDATORY, why="shall", witnesses=["fault", "store"], needs=["read"],
+       scenarios=["read/out-of-order"])  # fmt: skip
+def out_of_order(record: Record) -> Iterator[Finding]:
+    """Takes completions in any order."""
+    order: list[int] = []
+    overtaken = False
+    for _, event in record.walk():
+        match event:
+            case Submitted(command=Read(CID=cid)):
+                order.append(cid)
+            case Completed() if event.cqid > 0 and event.completion.CID in order:
+                overtaken |= order[0] != event.completion.CID
+                order.remove(event.completion.CID)
+    for asked, disk in reads(record) if overtaken else ():
+        yield from returned(record, asked, disk)
+
+
 @check("read/prp-entries", cite=BASE_2_0["4.1.1"], level=MANDATORY, why="shall", witnesses=["wire"])
 def prp_entries(record: Record) -> Iterator[Finding]:
     """Page-aligns every entry of a PRP list."""
@@ -262,7 +353,7 @@ def odd_buffer(record: Record) -> Iterator[Finding]:
         for event in sent:
             yield Finding(event.command.PRP1 % 4 == 0, event, "a multiple of 4", f"PRP1 {event.command.PRP1:#x}", ("PRP1",))
         if asked.ok:
-            yield from returned(asked, disk)
+            yield from returned(record, asked, disk)
         elif not sent:
             yield Finding(True, asked.ended, "bounced or refused", f"refused: {asked.status}")
 
@@ -279,7 +370,7 @@ def odd_buffer(record: Record) -> Iterator[Finding]:
 def block_4096(record: Record) -> Iterator[Finding]:
     """Reads a namespace of 4096-byte blocks rightly."""
     for asked, disk in reads(record):
-        yield from returned(asked, disk)
+        yield from returned(record, asked, disk)
 
 
 @check("read/mptr-zero", cite=BASE_2_0["3.3.3.1"], level=RECOMMENDED, why="practice", witnesses=["wire"])

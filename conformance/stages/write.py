@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from conformance.check import MANDATORY, OPTIONAL, RECOMMENDED, Finding, check
-from conformance.citations import BASE_2_0, NVM_1_0
+from conformance.citations import BASE_2_0, NVM_1_0, PRACTICE
 from conformance.disk import differences, final_disks, replay, show
 from conformance.record import Record
 from conformance.scenario import LOAD, Draw, Plan, do, scenario
 from conformance.stages.read import inside, returned
-from lab.events import Completed, Submitted
+from lab.events import Completed, FaultInjected, Submitted
 from lab.nvme.commands import BROADCAST_NSID, Flush, Write, WriteZeroes
-from lab.plan import Action, Namespace
+from lab.plan import Action, Fault, Namespace
 
 
 def _write(draw: Draw, lba: int, blocks: int, **more: bool) -> Action:
@@ -77,6 +77,17 @@ def past_end(draw: Draw) -> Plan:
     )
 
 
+@scenario("write/error", "one block cannot be written, and the flush behind it fails", hostile=True)
+def error_scenario(draw: Draw) -> Plan:
+    lba = draw.between(100, 900)
+    failing = {"sct": 2, "sc": 0x80, "dnr": 1}
+    faults = [
+        Fault(name="bad", behaviour="status", queue="io", opcode=Write.OPCODE, lba=lba, arguments=failing),
+        Fault(name="lost", behaviour="status", queue="io", opcode=Flush.OPCODE, arguments={"sc": 6, "dnr": 1}),
+    ]
+    return Plan(draw.device(), [LOAD, _write(draw, lba, 1), _write(draw, lba + 1, 2), do("flush", nsid=1)], faults)
+
+
 @check("write/exact", cite=NVM_1_0["3.2.6"], level=MANDATORY, why="integrity", witnesses=["store"], needs=["write"])
 def exact(record: Record) -> Iterator[Finding]:
     """Changes exactly the blocks it was asked to write, on this and every other namespace."""
@@ -91,7 +102,8 @@ def exact(record: Record) -> Iterator[Finding]:
                 yield Finding(False, written[-1].ended, f"{where}: {show(found.expected)}", show(found.actual))
             yield Finding(True, written[-1].ended, "all other blocks as before", f"namespace {nsid}")
     for asked, disk in replay(record):
-        if asked.action == "write" and asked.ended and asked.status != "unsupported" and inside(asked, disk.namespace):
+        answered = asked.action == "write" and asked.ended and asked.status != "unsupported"
+        if answered and inside(asked, disk.namespace) and not record.scenario.hostile:
             yield Finding(asked.ok, asked.ended, "success", asked.status)
 
 
@@ -102,7 +114,7 @@ def signature(record: Record) -> Iterator[Finding]:
         lba, blocks = int(asked.arguments.get("lba", 0)), int(asked.arguments.get("blocks", 0))
         answered = asked.action == "read" and asked.ended and asked.status != "unsupported"
         if answered and inside(asked, disk.namespace) and any(lba + i in disk.overlay for i in range(blocks)):
-            yield from returned(asked, disk)
+            yield from returned(record, asked, disk)
 
 
 @check("write/flush", cite=BASE_2_0["7.1"], level=MANDATORY, why="integrity", witnesses=["wire"], needs=["flush"])
@@ -165,3 +177,25 @@ def in_range(record: Record) -> Iterator[Finding]:
         if namespace := state.spec.namespace(command.NSID):
             end = command.SLBA + command.blocks
             yield Finding(end <= namespace.blocks, event, f"up to LBA {namespace.blocks - 1}", end - 1, ("SLBA", "NLB"))
+
+
+@check("write/error", cite=NVM_1_0["3.2.6"], level=MANDATORY, why="integrity", witnesses=["fault"], needs=["write"],
+       scenarios=["write/error"])  # fmt: skip
+def error(record: Record) -> Iterator[Finding]:
+    """Tells its caller of a write or a flush that failed."""
+    struck = {(event.sqid, event.cid) for event in record.events if isinstance(event, FaultInjected)}
+    for asked in record.answers("write", "flush"):
+        failed = [e for _, e in record.during(asked) if isinstance(e, Submitted) and (e.sqid, e.command.CID) in struck]
+        if failed:
+            yield Finding(not asked.ok, asked.ended, f"an error of the {asked.action}", asked.status)
+
+
+@check("write/ordering", cite=PRACTICE, level=OPTIONAL, why="practice", witnesses=["wire"])
+def ordering(record: Record) -> Iterator[Finding]:
+    """Waits for a write before it submits one that overlaps it: NVMe itself keeps no order."""
+    for state, event, command in record.commands(Write):
+        span = range(command.SLBA, command.SLBA + command.blocks)
+        writes = [e.command for e in state.in_flight.values() if isinstance(e.command, Write)]
+        over = [w for w in writes if w.NSID == command.NSID and w.SLBA < span.stop and span.start < w.SLBA + w.blocks]
+        shown = f"LBA {span.start} to {span.stop - 1} over {len(over)} in flight"
+        yield Finding(not over, event, "no write in flight to these blocks", shown, fields=("SLBA", "NLB", "NSID"))

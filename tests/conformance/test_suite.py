@@ -49,7 +49,7 @@ def test_seeds_draw_other_devices_and_the_same_seed_the_same(template: Template)
 @EVERY_SCENARIO
 def test_a_scenario_stays_inside_what_it_declares(template: Template) -> None:
     scenario = template.resolve(3)
-    assert scenario.actions[0].name == "load"
+    assert "load" in [action.name for action in scenario.actions]
     for controller in scenario.device.controllers:
         assert len(controller.serial) == 20
         for namespace in controller.namespaces:
