@@ -5,6 +5,8 @@ All times are those of the device's clock, which moves on by itself wherever the
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
 
 from lab import content
@@ -48,6 +50,11 @@ class InProcessRecording:
         self._driver, self._scenario, self._evidence = driver, scenario, evidence
         self.driver_in_place = False
         self.last_words = ""
+        self._clock: Callable[[], float] = time.time
+
+    def now(self) -> float:
+        """The time on the clock of the events."""
+        return self._clock()
 
     def run(self, kind: DeviceKind) -> None:
         """All of it; when this returns or raises, nothing that was made is left but the evidence."""
@@ -62,9 +69,10 @@ class InProcessRecording:
         with InProcess(
             scenario.device, folder / "namespaces", records=folder / "device", faults=scenario.faults, memory=memory
         ) as device:
+            self._clock = device.device.clock.now
             write_profiles(folder, profiles(device.device))
             for controller in scenario.device.controllers:
-                self._evidence.record(Plugged(t=device.device.clock.now(), controller=controller.id, present=True))
+                self._evidence.record(Plugged(t=self.now(), controller=controller.id, present=True))
             session = self._driver.open_in_process(device, scenario)
             try:
                 for number, action in enumerate(scenario.actions):
@@ -73,8 +81,7 @@ class InProcessRecording:
                 session.close()
 
     def _ask(self, number: int, action: Action, device: Device, session: Session) -> None:
-        now = device.clock.now
-        self._evidence.record(ActionStarted(t=now(), number=number, action=action.name, arguments=action.arguments))
+        self._evidence.record(ActionStarted(t=self.now(), number=number, action=action.name, arguments=action.arguments))
         self.driver_in_place |= action.name == "load"
         if action.name == "fault":
             device.arm(action.arguments["name"], action.arguments["armed"])
@@ -86,7 +93,7 @@ class InProcessRecording:
         said: dict[str, Any] = {"status": answer.status, **answer.fields}
         if answer.data is not None:
             said["data"] = self._evidence.keep_answer(number, answer.data)
-        self._evidence.record(ActionEnded(t=now(), number=number, action=action.name, answer=said))
+        self._evidence.record(ActionEnded(t=self.now(), number=number, action=action.name, answer=said))
 
     def _data(self, action: Action) -> bytes | None:
         """The bytes that ``fill`` stands for."""

@@ -24,8 +24,6 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from lab import content
-from lab.controller.controller import Controller
-from lab.controller.device import Device as Model
 from lab.deadline import Deadline
 from lab.device.lab import LabDevice
 from lab.device.probe import probe
@@ -40,9 +38,10 @@ from lab.guest.arguments import MIB, GuestSpec
 from lab.guest.folder import run_folder
 from lab.guest.machine import Machine
 from lab.guest.template import CannotFork, Settler, Template, Templates
+from lab.in_process import InProcessAdapter, InProcessRecording, profiles
 from lab.manifest import DriverManifest
 from lab.plan import Action, Answer, DeviceKind, Scenario
-from lab.profile import Profile, write_profiles
+from lab.profile import write_profiles
 from lab.toolchain import Qemu, Toolchain
 from lab.toolchain.cache import Cache
 from lab.trace.declarations import Declarations
@@ -79,18 +78,25 @@ def record(
     The lab's failures end up in the end marker. What is raised instead: UsageError for a manifest that cannot be used, before
     anything is written, and LabError where the evidence itself cannot be written. ``identity`` adds to identity.json.
     """
-    qemu = toolchain.qemu
-    if qemu is None:
-        raise LabError("no QEMU was prepared", remedy="ask the toolchain for qemu (lab.drivers.wants)")
     driver = adapter(manifest, toolchain)
-    chosen = accelerator(qemu.command, qemu.env, toolchain.cache.root / "accelerator.json" if toolchain.cache else None)
-    evidence = EvidenceWriter(folder, {**_identity(manifest, driver, scenario, device, toolchain, chosen), **(identity or {})})
-    recording = _Recording(driver, manifest, scenario, evidence, qemu, chosen, _forking(toolchain))
+    recording: _Recording | InProcessRecording
+    if isinstance(driver, InProcessAdapter):
+        evidence = EvidenceWriter(folder, {**_identity(manifest, driver, scenario, device, toolchain), **(identity or {})})
+        recording = InProcessRecording(driver, scenario, evidence)
+    else:
+        qemu = toolchain.qemu
+        if qemu is None:
+            raise LabError("no QEMU was prepared", remedy="ask the toolchain for qemu (lab.drivers.wants)")
+        chosen = accelerator(qemu.command, qemu.env, toolchain.cache.root / "accelerator.json" if toolchain.cache else None)
+        machine = {"accelerator": asdict(chosen), "qemu": _qemu(qemu)}
+        told = {**_identity(manifest, driver, scenario, device, toolchain), **machine, **(identity or {})}
+        evidence = EvidenceWriter(folder, told)
+        recording = _Recording(driver, manifest, scenario, evidence, qemu, chosen, _forking(toolchain))
     try:
         recording.run(device)
     except GuestPanic as panic:
         if recording.driver_in_place:
-            evidence.record(Panicked(t=time.time(), text=recording.last_words or panic.what))
+            evidence.record(Panicked(t=recording.now(), text=recording.last_words or panic.what))
             evidence.close("panic", panic.what)
         else:
             evidence.close("lab-error", f"before the driver was loaded: {panic}")
@@ -125,6 +131,10 @@ class _Recording:
         self.driver_in_place = not driver.hotplug  # a firmware's driver is there from the start
         self.last_words = ""
 
+    def now(self) -> float:
+        """The time on the clock of the events."""
+        return time.time()
+
     def run(self, kind: DeviceKind) -> None:
         """All of it; when this returns or raises, nothing that was started is left."""
         spec = self._driver.guest(self._scenario)
@@ -158,7 +168,7 @@ class _Recording:
             )  # fmt: skip
             served.create_images(scenario.seed)
             with served:
-                write_profiles(folder, served.server.call(_profiles))
+                write_profiles(folder, served.server.call(profiles))
                 yield served
             return
         if scenario.faults:
@@ -317,23 +327,6 @@ def _forking(toolchain: Toolchain) -> Cache | None:
     return None if os.environ.get("NVME_LAB_FORK") == "0" else toolchain.cache
 
 
-def _profiles(model: Model) -> dict[str, Profile]:
-    """What the controllers of the programmable device are."""
-    return {id: _profile(controller) for id, controller in model.controllers.items()}
-
-
-def _profile(controller: Controller) -> Profile:
-    ids, class_code = (int.from_bytes(controller.config_read(offset, 4), "little") for offset in (0x00, 0x08))
-    return Profile(
-        cap=controller.registers.cap,
-        vs=controller.registers.vs,
-        controller=controller.identity,
-        namespaces={nsid: controller.identify_namespace(nsid) for nsid in controller.attached},
-        pci_class=class_code >> 8,
-        pci_id=(ids & 0xFFFF, ids >> 16),
-    )
-
-
 def _memory_root(memory: int) -> Path | None:
     """Where the file with ``memory`` MiB of RAM is best kept: in memory, if all of it fits; else among the other run folders.
 
@@ -348,15 +341,9 @@ def _memory_root(memory: int) -> Path | None:
 
 
 def _identity(
-    manifest: DriverManifest,
-    driver: Adapter,
-    scenario: Scenario,
-    device: DeviceKind,
-    toolchain: Toolchain,
-    chosen: Accelerator,
+    manifest: DriverManifest, driver: Adapter, scenario: Scenario, device: DeviceKind, toolchain: Toolchain
 ) -> dict[str, Any]:
-    """All that tells this recording from another one."""
-    assert toolchain.qemu is not None
+    """All that tells this recording from another one, but for the machine that it ran in, where there was one."""
     text = manifest.model_dump_json(exclude={"path"})
     return {
         "driver": {
@@ -372,12 +359,6 @@ def _identity(
         "device": device,
         "scenario": scenario.to_json(),
         "seed": scenario.seed,
-        "accelerator": asdict(chosen),
-        "qemu": {
-            "version": ".".join(map(str, toolchain.qemu.version)),
-            "origin": toolchain.qemu.origin,
-            "sha256": toolchain.qemu.sha256,
-        },
         "versions": toolchain.versions,
         "host": {
             "system": platform.system(),
@@ -388,6 +369,10 @@ def _identity(
         },
         "lab": _lab_version(),
     }
+
+
+def _qemu(qemu: Qemu) -> dict[str, str]:
+    return {"version": ".".join(map(str, qemu.version)), "origin": qemu.origin, "sha256": qemu.sha256}
 
 
 def _lab_version() -> str:
