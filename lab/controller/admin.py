@@ -35,7 +35,7 @@ from lab.nvme.status import Status
 if TYPE_CHECKING:
     from lab.controller.controller import Controller
 
-V1_1, V1_3, V2_0 = VS.of(MJR=1, MNR=1), VS.of(MJR=1, MNR=3), VS.of(MJR=2)
+V1_1, V1_3, V1_4, V2_0 = VS.of(MJR=1, MNR=1), VS.of(MJR=1, MNR=3), VS.of(MJR=1, MNR=4), VS.of(MJR=2)
 
 # -- queues ---------------------------------------------------------------------------------------------------------
 
@@ -248,17 +248,20 @@ STRUCTURES: dict[int, tuple[Callable[[Controller, nvme.Identify], bytes], VS, bo
     Cns.CONTROLLER: (_controller, VS(0), False),
     Cns.ACTIVE_NAMESPACES: (_active, V1_1, True),
     Cns.NAMESPACE_DESCRIPTORS: (_descriptors, V1_3, True),
-    Cns.CSI_NAMESPACE: (_csi_namespace, V2_0, True),
-    Cns.CSI_CONTROLLER: (_csi_controller, V2_0, False),
-    Cns.CSI_ACTIVE_NAMESPACES: (_csi_active, V2_0, True),
-    Cns.INDEPENDENT_NAMESPACE: (_independent, V2_0, True),
+    Cns.CSI_NAMESPACE: (_csi_namespace, V1_4, True),
+    Cns.CSI_CONTROLLER: (_csi_controller, V1_4, False),
+    Cns.CSI_ACTIVE_NAMESPACES: (_csi_active, V1_4, True),
+    Cns.INDEPENDENT_NAMESPACE: (_independent, V1_4, True),
     Cns.ALLOCATED_NAMESPACES: (_allocated, V1_1, True),
     Cns.ALLOCATED_NAMESPACE: (_allocated_namespace, V1_1, True),
     Cns.ATTACHED_CONTROLLERS: (_attached_controllers, V1_1, True),
     Cns.CONTROLLERS: (_all_controllers, V1_1, False),
-    Cns.IO_COMMAND_SETS: (_command_sets, V2_0, False),
+    Cns.IO_COMMAND_SETS: (_command_sets, V1_4, False),
 }
-"""CNS to: what builds the structure, the version that has it, whether it uses the namespace id."""
+"""CNS to: what builds the structure, the version that has it, whether it uses the namespace id.
+
+What a technical proposal added to 1.4 and 2.0 took up (command sets, TP 4056) counts as 1.4: Linux asks 1.4 controllers for it.
+"""
 
 # -- namespaces -----------------------------------------------------------------------------------------------------
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from lab.controller.namespaces import Namespace
+from lab.controller.pci import DEFAULTS
 from lab.errors import UsageError
 from lab.nvme.identify import (
     Cmic,
@@ -61,8 +62,9 @@ def capabilities(spec: Spec) -> CAP:
 
 def controller(spec: Spec, cntlid: int, siblings: int, namespaces: int) -> IdentifyController:
     """Identify Controller. ``siblings``: controllers of its subsystem; ``namespaces``: the highest namespace id."""
+    pci = {**DEFAULTS, **spec.pci}
     plain = IdentifyController.of(
-        VID=0x1B36, SSVID=0x1AF4, SN=spec.serial, MN=MODEL, FR=FIRMWARE, RAB=6, IEEE=b"\x00\x54\x52",
+        VID=pci["vendor"], SSVID=pci["subsystem_vendor"], SN=spec.serial, MN=MODEL, FR=FIRMWARE, RAB=6, IEEE=b"\x00\x54\x52",
         CMIC=Cmic.of(MULTI_CONTROLLER=siblings > 1), MDTS=spec.mdts, CNTLID=cntlid, VER=version(spec),
         OAES=Oaes.of(NAMESPACE_ATTRIBUTE=1), CTRATT=Ctratt.of(HOST_ID_128=1), CNTRLTYPE=1,
         OACS=Oacs.of(FORMAT=1, NAMESPACE_MANAGEMENT=1), ACL=3, AERL=3,

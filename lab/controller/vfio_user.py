@@ -23,6 +23,7 @@ MAX_FDS = 16
 """File descriptors that one message may carry (max_msg_fds)."""
 READ = 1 << 16
 """Bytes that are read at a time."""
+_CTRUNC = int(socket.MSG_CTRUNC)  # as an enumeration it would cost more than reading a message
 _ANCILLARY = socket.CMSG_SPACE(MAX_FDS * array.array("i").itemsize)
 
 
@@ -218,7 +219,7 @@ class Connection:
             raise Closed("in the middle of a message" if self._bytes else "")
         fds = _descriptors(ancillary) if ancillary else []
         try:
-            if flags & socket.MSG_CTRUNC:
+            if flags & _CTRUNC:
                 raise Broken(f"more than {MAX_FDS} file descriptors came with one message")
             return self._messages(self._bytes + data, fds)
         finally:

@@ -22,6 +22,8 @@ Place: TypeAlias = Mapping[str, str]
 
 VFIO_USER = (10, 1)
 """The first QEMU with vfio-user-pci."""
+MSIX_UNPLUG_ABORTS = True
+"""Of QEMU 11.1.3: its vfio-user-pci takes down MSI-X after its BAR is gone, an assertion fails, and with it the guest."""
 MAX_VECTORS = 2048
 BLOCK_SIZES = tuple(512 << n for n in range(8))
 
@@ -109,7 +111,16 @@ class LabDevice:
             machine.qmp("device_add", device)
 
     def unplug(self, machine: Machine, deadline: Deadline) -> None:
-        """Asks the guest for each controller (the PCI Express attention button) and waits until it has let go of it."""
+        """Asks the guest for each controller (the PCI Express attention button) and waits until it has let go of it.
+
+        LabError where QEMU would abort (`MSIX_UNPLUG_ABORTS`).
+        """
+        doomed = [controller.id for controller in self.spec.controllers if controller.vectors]
+        if doomed and MSIX_UNPLUG_ABORTS:
+            raise LabError(
+                f"QEMU aborts when {doomed[0]}, a vfio-user-pci device with MSI-X, is unplugged",
+                remedy="give the scenario's controllers vectors=0, or arm a fault of behaviour 'removed'",
+            )
         for controller in self.spec.controllers:
             machine.qmp("device_del", {"id": controller.id}, deadline)
         for controller in self.spec.controllers:

@@ -90,7 +90,7 @@ def test_namespace_descriptors(make_host: MakeHost) -> None:
 
 @pytest.mark.parametrize(
     ("version", "cns", "there"),
-    [("1.0", 2, False), ("1.1", 2, True), ("1.2", 3, False), ("1.4", 3, True), ("1.4", 6, False), ("2.0", 6, True),
+    [("1.0", 2, False), ("1.1", 2, True), ("1.2", 3, False), ("1.4", 3, True), ("1.3", 6, False), ("1.4", 6, True),
      ("2.0", 0x1C, True), ("2.0", 0x40, False)],
 )  # fmt: skip
 def test_structures_come_with_their_version(make_host: MakeHost, version: str, cns: int, there: bool) -> None:
