@@ -7,6 +7,7 @@ a thread of its own, so that one which hangs in the kernel holds up no other. Th
 name below; what the kernel refuses comes back as its errno.
 """
 
+import ctypes
 import errno
 import fcntl
 import io
@@ -26,6 +27,15 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 BLKDISCARD, BLKZEROOUT = 0x1277, 0x127F  # linux/fs.h: _IO(0x12, 119) and _IO(0x12, 127)
+LIBC = ctypes.CDLL(None, use_errno=True)
+FINIT_MODULE, DELETE_MODULE = 313, 176  # of x86-64, arch/x86/entry/syscalls/syscall_64.tbl
+MODULE_ERRORS = {
+    errno.ENOEXEC: "not a module for this kernel",
+    errno.ENOENT: "unknown symbol, or unknown parameter",
+    errno.ESRCH: "wrong version of a symbol",
+    errno.EBUSY: "in use",
+}
+"""What these mean for a module (init_module(2)); all others are as everywhere."""
 PAGE = 4096
 POISON = b"\x5a"
 NVME_CLASS = "0x0108"
@@ -111,19 +121,23 @@ def plugged(request: Fields) -> Fields:
 
 def load(request: Fields) -> Fields:
     for module, parameters in request["modules"]:
-        done = subprocess.run(["insmod", module, *parameters.split()], capture_output=True, text=True)
-        if done.returncode:
-            raise Refused((done.stderr or done.stdout).strip())
-    settled()  # insmod itself waits for the probes, which may leave a reset running
+        with opened(Path(module), os.O_RDONLY) as file:
+            _module_call(FINIT_MODULE, module, file, parameters.encode(), 0)
+    settled()  # the call itself waits for the probes, which may leave a reset running
     return {}
 
 
 def unload(request: Fields) -> Fields:
     for module in request["modules"]:
-        done = subprocess.run(["rmmod", module], capture_output=True, text=True)
-        if done.returncode:
-            raise Refused((done.stderr or done.stdout).strip())
+        _module_call(DELETE_MODULE, module, module.encode(), os.O_NONBLOCK)
     return {}
+
+
+def _module_call(call: int, module: str, *arguments: int | bytes) -> None:
+    """The system call that insmod and rmmod make. To run them would double the time that a fork takes to load a driver."""
+    if LIBC.syscall(call, *arguments):
+        number = ctypes.get_errno()
+        raise Refused(f"{Path(module).name}: {MODULE_ERRORS.get(number, os.strerror(number))}")
 
 
 def info(request: Fields) -> Fields:
