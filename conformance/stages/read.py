@@ -313,7 +313,8 @@ def out_of_order(record: Record) -> Iterator[Finding]:
 def prp_entries(record: Record) -> Iterator[Finding]:
     """Page-aligns every entry of a PRP list."""
     for state, event in record.walk():
-        if isinstance(event, PrpList):
+        of = state.in_flight.get((event.sqid, event.cid)) if isinstance(event, PrpList) else None
+        if isinstance(event, PrpList) and (of is None or of.command.PSDT == Psdt.PRP):
             bad = [f"{entry:#x}" for entry in event.entries if entry % state.page]
             yield Finding(not bad, event, f"multiples of {state.page:#x}", ", ".join(bad) or "all aligned")
 
