@@ -259,14 +259,19 @@ class ReadyDrops(_Whole, name="ready-drops"):
 
 
 class Removed(_Whole, name="removed"):
-    """The device is gone: every register reads all ones, writes have no effect. Disarmed, it is back as after power-on."""
+    """The device is gone: every register reads all ones, writes have no effect. Disarmed, it is back as after power-on.
+
+    With ``config`` false its configuration space stays, so that a driver still finds it.
+    """
+
+    ARGUMENTS: ClassVar = {"config": True}
 
     def whole(self) -> None:
-        self.c.gone = True
+        self.c.gone, self.c.config_gone = True, self.arguments["config"]
 
     def disarmed(self) -> None:
         if self.c.gone:
-            self.c.gone = False
+            self.c.gone = self.c.config_gone = False
             self.c.reset("power")
 
 

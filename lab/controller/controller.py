@@ -69,7 +69,9 @@ class Controller:
         self.running = False
         """Ready and not failed: doorbells have an effect."""
         self.gone = False
-        """Removed by a fault: everything reads all ones."""
+        """Removed by a fault: every register reads all ones."""
+        self.config_gone = False
+        """And so does the configuration space."""
         self.shut = True
         """The host has shut it down, or never started it."""
         self.stuck_ready = False
@@ -102,14 +104,14 @@ class Controller:
             self.registers.write(offset, size, value)
 
     def config_read(self, offset: int, size: int) -> bytes:
-        return b"\xff" * size if self.gone else self.config.read(offset, size)
+        return b"\xff" * size if self.config_gone else self.config.read(offset, size)
 
     def config_write(self, offset: int, data: bytes) -> None:
         value = int.from_bytes(data, "little")
         self.record.event(
             ConfigWrite(t=self.clock.now(), controller=self.spec.id, offset=offset, size=len(data), value=value)
         )
-        if not self.gone:
+        if not self.config_gone:
             self.config.write(offset, data)
             self.registers.msix = self.config.msix
 
@@ -146,14 +148,12 @@ class Controller:
 
     def check_fresh(self, cqid: int, ring: Ring) -> None:
         """Remarks on phase tags that are set in the memory of a new completion queue. Base 2.0, 3.3.1: the host clears it."""
-        dirty = []
         try:
-            for slot in range(ring.entries):
-                if self.dma_read(ring.address(slot), CQE_SIZE)[14] & 1:
-                    dirty.append(slot)
+            phases = b"".join([self.dma_read(address, length)[14::CQE_SIZE] for address, length in ring.pieces()])
         except DmaRefused as refused:
             self.remark("cq-memory", cqid=cqid, address=refused.address, length=refused.length)
-        if dirty:
+            return
+        if dirty := [slot for slot, phase in enumerate(phases) if phase & 1]:
             self.remark("cq-not-zeroed", cqid=cqid, slots=dirty[:8], count=len(dirty))
 
     # -- what the registers ask for ---------------------------------------------------------------------------------

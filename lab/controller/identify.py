@@ -74,7 +74,7 @@ def controller(spec: Spec, cntlid: int, siblings: int, namespaces: int) -> Ident
         ONCS=Oncs.of(COMPARE=1, WRITE_UNCORRECTABLE=1, DATASET_MANAGEMENT=1, WRITE_ZEROES=1, SAVE_AND_SELECT=1, TIMESTAMP=1,
                      VERIFY=1, COPY=1),
         FNA=Fna.of(CRYPTO_ERASE=1), VWC=Vwc.of(PRESENT=spec.write_cache, FLUSH_BROADCAST=3 if spec.write_cache else 0),
-        OCFS=1, SGLS=Sgls.of(SUPPORT=1, BIT_BUCKET=1), SUBNQN=f"nqn.2026-01.org.example:nvme-lab:{spec.serial}",
+        OCFS=1, SGLS=Sgls.of(SUPPORT=spec.sgl, BIT_BUCKET=spec.sgl), SUBNQN=f"nqn.2026-01.org.example:nvme-lab:{spec.serial}",
         PSD=(PowerState.of(MP=2500, ENLAT=16, EXLAT=4),),
     )  # fmt: skip
     return _with(plain, spec.identify, f"controller {spec.id}: identify")

@@ -25,6 +25,15 @@ class Ring:
         self._pages = pages if len(pages) > 1 else ()
         self._page_size = page_size
 
+    def pieces(self) -> Iterator[tuple[int, int]]:
+        """(address, bytes) of all of it, piece by contiguous piece."""
+        size = self.entries * self._entry_size
+        if not self._pages:
+            yield self._base, size
+            return
+        for index, page in enumerate(self._pages):
+            yield page, min(self._page_size, size - index * self._page_size)
+
     def address(self, slot: int) -> int:
         """The bus address of a slot."""
         at = slot * self._entry_size

@@ -52,6 +52,7 @@ class Session:
     def __init__(self, controller: Controller, connection: Connection) -> None:
         self._c, self.connection = controller, connection
         self._eventfds: dict[tuple[int, int], int] = {}
+        self._unheard: set[tuple[int, int]] = set()  # signalled while the host had masked them, or not set them up
         self._intx_masked = False
         self._negotiated = False
         self._table = bytearray(controller.config.msix_table_size)  # BAR4 as written; QEMU keeps its own
@@ -102,6 +103,10 @@ class Session:
         fd = self._eventfds.get((index, vector))
         if fd is not None:
             _notify(fd)
+        else:
+            if index != Irq.INTX:  # a pin is asserted for as long as there is a reason, and needs no memory
+                self._unheard.add((index, vector))
+            self._c.remark("interrupt-unheard", how=how, vector=vector)
 
     def end(self) -> None:
         """The client is gone: so are its memory and its interrupts, and the device is as if pulled out."""
@@ -192,8 +197,15 @@ class Session:
             for vector, fd in enumerate(taken, first):
                 os.set_blocking(fd, False)
                 self._eventfds[asked.INDEX, vector] = fd
+                if (asked.INDEX, vector) in self._unheard:
+                    self._unheard.remove((asked.INDEX, vector))
+                    _notify(fd)
+            if asked.INDEX == Irq.INTX:
+                self._intx_masked = False
+                self._c.interrupts.again()
         elif asked.TRIGGER and asked.NONE and not count:
             self._drop_eventfds(lambda key: key[0] == asked.INDEX)
+            self._unheard = {key for key in self._unheard if key[0] != asked.INDEX}
         elif asked.TRIGGER and asked.NONE:
             for key in [key for key in self._eventfds if key[0] == asked.INDEX and first <= key[1] < first + count]:
                 _notify(self._eventfds[key])
@@ -206,6 +218,7 @@ class Session:
 
     def _reset(self, message: Message) -> bytes:
         self._c.reset("bus")
+        self._unheard.clear()
         return b""
 
     # -- regions ----------------------------------------------------------------------------------------------------

@@ -215,6 +215,13 @@ def test_removed_and_back(make_host: MakeHost) -> None:
     assert host.up().do(read(host), 1).ok
 
 
+def test_removed_from_the_start_but_for_its_configuration_space(make_host: MakeHost) -> None:
+    host = make_host(fault("removed", {"config": False}))
+    assert host.function.config_read(0x0B, 1) == 0x01
+    assert host.function.read(0, 8) == (1 << 64) - 1
+    assert host.enable() == 0xFFFF_FFFF
+
+
 def test_never_ready(make_host: MakeHost) -> None:
     host = make_host(fault("never-ready", times=1))
     assert not host.enable().RDY
