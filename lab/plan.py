@@ -42,6 +42,7 @@ class Controller:
     io_queues: int = 8  # I/O queue pairs granted at most
     vectors: int = 9  # MSI-X vectors; 0 leaves INTx only
     write_cache: bool = True  # a volatile write cache (Identify VWC bit 0)
+    sgl: bool = False  # offers SGLs, which drivers then prefer to PRP lists (QEMU's own device always does)
     shadow_doorbells: bool = False  # Doorbell Buffer Config: what a driver rings there the record sees only in part
     cap: Mapping[str, int] = field(default_factory=dict)  # CAP fields by name
     identify: Mapping[str, Any] = field(default_factory=dict)  # Identify Controller fields by name

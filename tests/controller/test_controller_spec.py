@@ -31,7 +31,7 @@ def test_every_field_of_cap(make_host: MakeHost, name: str, field: Any) -> None:
 @pytest.mark.parametrize(
     ("name", "value", "expected"),
     [("MN", "Any Model", "Any Model"), ("FR", "9.9", "9.9"), ("NN", 256, 256), ("ONCS", 0x5F, 0x5F), ("VWC", 0, 0),
-     ("MDTS", 3, 3), ("VID", 0x1234, 0x1234), ("IEEE", "010203", b"\1\2\3"), ("AERL", 7, 7), ("SGLS", 0, 0), ("NPSS", 2, 2)],
+     ("MDTS", 3, 3), ("VID", 0x1234, 0x1234), ("IEEE", "010203", b"\1\2\3"), ("AERL", 7, 7), ("SGLS", 1, 1), ("NPSS", 2, 2)],
 )  # fmt: skip
 def test_identify_controller_fields_by_name(make_host: MakeHost, name: str, value: Any, expected: Any) -> None:
     host = make_host(identify={name: value}).up()

@@ -179,31 +179,37 @@ def test_memory_that_the_driver_did_not_open(make_host: MakeHost) -> None:
 # -- SGLs -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.fixture
+def sgl_host(make_host: MakeHost) -> Host:
+    """A device that offers SGLs."""
+    return make_host(sgl=True).up()
+
+
 def with_sgl(command: nvme.Command, descriptor: SglDescriptor) -> nvme.Command:
     return command.but(PSDT=1, SGL1=descriptor)
 
 
-def test_an_sgl_of_odd_pieces(host: Host) -> None:
-    data = fill(host, 8, 16)
+def test_an_sgl_of_odd_pieces(sgl_host: Host) -> None:
+    data = fill(sgl_host, 8, 16)
     lengths = [1, 511, 3000, 4096 - 3512 + 4096]
-    targets = [host.pages(3) + 7 * index for index in range(len(lengths))]
+    targets = [sgl_host.pages(3) + 7 * index for index in range(len(lengths))]
     pieces = [Piece(address, length) for address, length in zip(targets, lengths, strict=True)]
-    pointers = sgl.build(pieces, host.pages)
+    pointers = sgl.build(pieces, sgl_host.pages)
     for address, content in pointers.segments:
-        host.poke(address, content)
-    host.admin(with_sgl(nvme.Read.of(NSID=1, SLBA=8, NLB=15), pointers.sgl1), 1)
-    assert b"".join(host.peek(address, length) for address, length in zip(targets, lengths, strict=True)) == data
-    assert host.remarks() == []
+        sgl_host.poke(address, content)
+    sgl_host.admin(with_sgl(nvme.Read.of(NSID=1, SLBA=8, NLB=15), pointers.sgl1), 1)
+    assert b"".join(sgl_host.peek(address, length) for address, length in zip(targets, lengths, strict=True)) == data
+    assert sgl_host.remarks() == []
 
 
-def test_a_bit_bucket_swallows(host: Host) -> None:
-    data = fill(host, 0, 2)
-    target = host.pages()
-    pointers = sgl.build([Piece(None, 512), Piece(target, 512)], host.pages)
+def test_a_bit_bucket_swallows(sgl_host: Host) -> None:
+    data = fill(sgl_host, 0, 2)
+    target = sgl_host.pages()
+    pointers = sgl.build([Piece(None, 512), Piece(target, 512)], sgl_host.pages)
     for address, content in pointers.segments:
-        host.poke(address, content)
-    host.admin(with_sgl(nvme.Read.of(NSID=1, NLB=1), pointers.sgl1), 1)
-    assert host.peek(target, 1024) == data[512:] + bytes(512)
+        sgl_host.poke(address, content)
+    sgl_host.admin(with_sgl(nvme.Read.of(NSID=1, NLB=1), pointers.sgl1), 1)
+    assert sgl_host.peek(target, 1024) == data[512:] + bytes(512)
 
 
 @pytest.mark.parametrize(
@@ -215,16 +221,16 @@ def test_a_bit_bucket_swallows(host: Host) -> None:
         (SglDescriptor.of(LENGTH=7, TYPE=SglType.LAST_SEGMENT), Status.SGL_INVALID_SEGMENT),
     ],
 )
-def test_sgls_that_break_a_rule(host: Host, descriptor: SglDescriptor, status: Status) -> None:
-    target = host.pages()
-    completion = host.do(with_sgl(nvme.Read.of(NSID=1), descriptor.but(ADDRESS=target)), 1)
+def test_sgls_that_break_a_rule(sgl_host: Host, descriptor: SglDescriptor, status: Status) -> None:
+    target = sgl_host.pages()
+    completion = sgl_host.do(with_sgl(nvme.Read.of(NSID=1), descriptor.but(ADDRESS=target)), 1)
     assert completion.status == status
-    assert host.peek(target, 512) == bytes(512)
-    assert "sgl" in host.remarks()
+    assert sgl_host.peek(target, 512) == bytes(512)
+    assert "sgl" in sgl_host.remarks()
 
 
 def test_sgls_are_refused_where_they_are_not_offered(make_host: MakeHost) -> None:
-    host = make_host(identify={"SGLS": 0}).up()
+    host = make_host().up()
     command = with_sgl(nvme.Read.of(NSID=1), SglDescriptor.of(ADDRESS=host.pages(), LENGTH=512))
     assert host.do(command, 1).status == Status.INVALID_FIELD
     assert host.do(nvme.Identify.of(CNS=1, PSDT=1)).status == Status.INVALID_FIELD, "and never for admin commands"
@@ -259,6 +265,6 @@ def test_metadata_at_the_end_of_each_block(make_host: MakeHost) -> None:
     assert image[:512] == pattern(1040)[:512] and image[512:1024] == pattern(1040)[520:1032]
 
 
-def test_an_mptr_without_metadata_is_remarked(host: Host) -> None:
-    host.admin(nvme.Read.of(NSID=1, PRP1=host.pages(), MPTR=64), 1)
-    assert host.remarks() == ["mptr-unused"]
+def test_an_mptr_without_metadata_is_remarked(sgl_host: Host) -> None:
+    sgl_host.admin(nvme.Read.of(NSID=1, PRP1=sgl_host.pages(), MPTR=64), 1)
+    assert sgl_host.remarks() == ["mptr-unused"]
