@@ -16,7 +16,7 @@ CAMPAIGN = "nvme_campaign"
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "driver": {"action": "append", "metavar": "NAME|FILE", "help": "driver under test, or its manifest (default: linux)"},
-    "device": {"action": "append", "metavar": "NAME", "help": "device to put in front of it (default: qemu)"},
+    "device": {"action": "append", "metavar": "NAME", "help": "device to put in front of it (default: all that it reaches)"},
     "stage": {"action": "append", "metavar": "NAME", "help": "only this stage"},
     "check": {"action": "append", "metavar": "ID", "help": "only this check"},
     "scenario": {"action": "append", "metavar": "ID", "help": "only this scenario"},

@@ -37,7 +37,7 @@ class Lab:
         )  # fmt: skip
 
     def run(self, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
-        process = self.start("run", "--driver", "toy.toml", *arguments, **env)
+        process = self.start("run", "--driver", "toy.toml", "--device", "qemu", *arguments, **env)
         out, err = process.communicate(timeout=120)
         return subprocess.CompletedProcess(arguments, process.returncode, out, err)
 
@@ -125,7 +125,7 @@ def test_a_stage_that_the_driver_does_not_claim_is_not_recorded_and_not_passed(l
 @pytest.mark.parametrize("jobs", ["1", "2"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_ends_in_order_and_keeps_what_was_judged(lab: Lab, jobs: str, number: signal.Signals) -> None:
-    process = lab.start("run", "--driver", "toy.toml", "--stage", "read", "--jobs", jobs, TOY_SLOW="1")
+    process = lab.start("run", "--driver", "toy.toml", "--device", "qemu", "--stage", "read", "--jobs", jobs, TOY_SLOW="1")
     lab.wait_for("slow", process)
     process.send_signal(number)
     began = time.monotonic()
@@ -180,7 +180,7 @@ def test_recorded_evidence_is_judged_again(lab: Lab) -> None:
 
 
 def test_workers_end_in_order_when_the_lab_is_killed(lab: Lab) -> None:
-    process = lab.start("run", "--driver", "toy.toml", "--stage", "read", "--jobs", "2", TOY_SLOW="1")
+    process = lab.start("run", "--driver", "toy.toml", "--device", "qemu", "--stage", "read", "--jobs", "2", TOY_SLOW="1")
     lab.wait_for("slow", process)
     process.kill()
     process.wait()

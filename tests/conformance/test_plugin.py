@@ -33,7 +33,18 @@ class Child:
         )
 
     def suite(self, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
-        ours = ("-p", "toy", "--pyargs", "conformance", "--nvme-driver", "toy.toml", "--nvme-out", "out")
+        ours = (
+            "-p",
+            "toy",
+            "--pyargs",
+            "conformance",
+            "--nvme-driver",
+            "toy.toml",
+            "--nvme-device",
+            "qemu",
+            "--nvme-out",
+            "out",
+        )
         return self.pytest(*ours, *arguments, **env)
 
     @property
@@ -206,3 +217,12 @@ def test_it_lives_beside_other_tests(child: Child) -> None:
     done = child.suite("test_mine.py", "--nvme-stage", "write", "-n", "2")
     assert counts(done) == {"passed": 3}, done.stdout
     assert len(child.results["verdicts"]) == 2
+
+
+def test_both_devices_are_put_in_front_of_a_driver_unless_one_is_named(child: Child) -> None:
+    done = child.pytest(
+        "-p", "toy", "--pyargs", "conformance", "--nvme-driver", "toy.toml", "--nvme-stage", "write", "--nvme-out", "out"
+    )
+    assert counts(done) == {"passed": 4}, done.stdout
+    assert {v["device"] for v in child.results["verdicts"]} == {"qemu", "lab"}
+    assert child.log.count("record write/basic") == 2
