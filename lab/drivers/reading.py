@@ -26,10 +26,13 @@ def fields(reading: Reading, output: str) -> dict[str, Any]:
         found[field] = re.search(pattern, output, re.MULTILINE) is not None
     for field, names in reading.flags.items():
         shown = {name: match for name, pattern in names.items() if (match := re.search(pattern, output, re.MULTILINE))}
-        found[field] = [name for name, match in shown.items() if not match.re.groups or match[1] is not None]
-        found[f"{field}_shown"] = list(shown)
+        if shown:  # else the driver says nothing of them, which is not a no
+            found[field] = [name for name, match in shown.items() if not match.re.groups or match[1] is not None]
+            found[f"{field}_shown"] = list(shown)
     for field, listing in reading.lists.items():
-        found[field] = _elements(listing, output)
+        elements = _elements(listing, output)
+        if elements or not isinstance(reading, Listing):  # a command that lists nothing says so; an element need not
+            found[field] = elements
     return found
 
 

@@ -52,6 +52,17 @@ def test_ready_and_info_come_from_the_driver_model() -> None:
     assert u_boot("info", tree) == {"controllers": [{"name": "nvme#0"}]}
 
 
+def test_a_controller_without_details_says_nothing_of_them() -> None:
+    before = "Device 1: Vendor: 0x1b36 Rev: 11.1.3   Prod: 2T58BSXBFLYX6K0F7E4O\n            Type: Hard Disk\n"
+    first, second = u_boot("identify", before + recorded("u-boot-identify.txt"))["controllers"]
+    assert first == {"vendor_id": 0x1B36, "firmware": "11.1.3  ", "serial": "2T58BSXBFLYX6K0F7E4O"}
+    assert len(second["lba_formats"]) == 7
+
+
+def test_a_command_that_lists_nothing_says_so() -> None:
+    assert u_boot("list", "\n") == {"namespaces": []}
+
+
 def test_a_status_field_is_taken_apart() -> None:
     said = recorded("u-boot-past-end.txt")
     assert reading.status(find("u-boot").actions["read"], said) == {"sct": 0, "sc": 0x80}  # printed as 4080: DNR is set
