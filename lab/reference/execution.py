@@ -7,7 +7,7 @@ Identify Controller (CRDT1 to CRDT3, in 100 ms) to keep before a retry.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 from lab.nvme.commands import Command
@@ -69,26 +69,24 @@ class Execution:
         All have ended when this returns, or raises what the first of them that failed has to say.
         """
         requests = [Request(command) for command in commands]
-        waiting, flying = deque(requests), list[Request]()
+        waiting, flying = deque(requests), set[Request]()
         while waiting or flying:
             self._launch(pair, waiting, flying, depth or len(commands))
-            self.wait(pair, flying)
-            ended = [request for request in flying if request.done]
-            flying = [request for request in flying if not request.done]
-            for request in ended:
+            for request in self.wait(pair, flying):
+                flying.discard(request)
                 if retry and self.should_retry(request):
                     self._c.transport.sleep(self.retry_delay(request))
                     waiting.append(request)
         return [request.result() for request in requests]
 
-    def _launch(self, pair: QueuePair, waiting: deque[Request], flying: list[Request], depth: int) -> None:
+    def _launch(self, pair: QueuePair, waiting: deque[Request], flying: set[Request], depth: int) -> None:
         """Submits what there is room for, and rings one doorbell for all of it."""
         now = self._c.transport.now()
-        while waiting and len(flying) < depth and self._c.failed is None and pair.live and pair.room:
-            request = waiting.popleft()
-            pair.submit(request, now)
-            flying.append(request)
         if self._c.failed is None and pair.live:
+            for _ in range(min(len(waiting), depth - len(flying), pair.room)):
+                request = waiting.popleft()
+                pair.submit(request, now)
+                flying.add(request)
             pair.ring()
             return
         why = self._c.failed or CommandLost(f"I/O queue {pair.qid} did not come back after a reset")
@@ -96,21 +94,25 @@ class Execution:
             request = waiting.popleft()
             request.start(now)
             request.end(lost=why)
-            flying.append(request)
+            flying.add(request)
 
-    def wait(self, pair: QueuePair, requests: Sequence[Request]) -> None:
-        """Until one of these has ended, or there is room for more; recovery sees to it that it comes to that."""
+    def wait(self, pair: QueuePair, flying: Collection[Request]) -> list[Request]:
+        """Waits until some of these have ended, or there is room for more. Recovery sees to it that it comes to that."""
         transport, settings = self._c.transport, self._c.settings
         look = transport.now() + settings.look_seconds
-        while not any(request.done for request in requests):
-            if pair.reap():
-                if not requests:
-                    return
-            elif (now := transport.now()) < look:
+        while not (ended := [request for request in pair.reap() if request in flying]):
+            now = transport.now()
+            if now < look and pair.outstanding:
                 transport.wait(pair.vector, look - now)
-            else:  # an interrupt may have been lost, and a controller that has died does not send any
-                look = now + settings.look_seconds
+                continue
+            # An interrupt may have been lost, a controller that has died does not send any, or all was ended elsewhere.
+            if pair.outstanding:
                 self.look(pair, now)
+            look = now + settings.look_seconds
+            ended = [request for request in flying if request.done]
+            if ended or not flying:
+                break
+        return ended
 
     def look(self, pair: QueuePair, now: float) -> None:
         """Nothing has come for a while: is the controller well, and has a command been out for too long?"""

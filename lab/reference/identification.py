@@ -69,7 +69,7 @@ class Identification:
     def namespace(self, nsid: int) -> IdentifyNamespace | None:
         """CNS 00h; None for an inactive namespace, whose structure is all zeros. NVM Command Set 1.0, 4.1.5.1?"""
         raw = self.ask(Cns.NAMESPACE, nsid)
-        return IdentifyNamespace(raw) if any(raw) else None
+        return IdentifyNamespace(raw) if raw.strip(b"\0") else None
 
     def identifiers(self, nsid: int, identity: IdentifyNamespace) -> Identifiers:
         """From CNS 03h, which controllers have since 1.3, or else from Identify Namespace. Base 2.0, 5.17.2.3?"""

@@ -33,7 +33,7 @@ class QueuePair:
         self.strays: list[Completion] = []
         """Completions that belong to no command of ours."""
         self.live = False
-        """The controller has created it, or is about to answer on it."""
+        """The controller knows it: only then is it looked at, and are its doorbells rung."""
         self._cids = count()
         self._told = 0  # the tail that the controller knows
 
@@ -73,7 +73,7 @@ class QueuePair:
     def reap(self) -> list[Request]:
         """Ends the commands whose completions are there, and returns them; one doorbell gives back all their slots."""
         ended, taken = [], False
-        while (completion := self.completion.peek()) is not None:
+        while self.live and (completion := self.completion.peek()) is not None:
             self.completion.advance()
             taken = True
             request = self.match(completion)

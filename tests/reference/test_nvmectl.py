@@ -45,7 +45,7 @@ WORDS = {
     "smart": "temperature: 40 °C",
     "trim 1 8 8": "done",
     "reset": "done",
-    "raw admin 6 --cdw10 1 --length 16": "00000000: 361b f41a 4e56 4d45 4354 4c20 2020 2020  6...NVMECTL",
+    "raw admin 6 --cdw10 1 --length 16": "...NVMECTL",
     "raw io 0 --nsid 1": "result 0x0",
     "bench --seconds 0.01": "read 4 KiB QD32: ",
 }

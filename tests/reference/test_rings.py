@@ -37,7 +37,9 @@ def pair(entries: int) -> tuple[QueuePair, Bells]:
     bells = Bells()
     submission = SubmissionRing(memory(entries * SQE_SIZE), entries)
     completion = CompletionRing(memory(entries * CQE_SIZE), entries)
-    return QueuePair(bells, 1, submission, completion, None), bells
+    made = QueuePair(bells, 1, submission, completion, None)
+    made.live = True
+    return made, bells
 
 
 class Model:
@@ -128,6 +130,14 @@ def test_an_old_phase_is_not_there_yet() -> None:
     model = Model(rings)
     model.complete(0, P=0)
     assert rings.completion.peek() is None and rings.reap() == []
+
+
+def test_a_pair_that_the_controller_does_not_know_is_left_alone() -> None:
+    rings, bells = pair(4)
+    rings.submit(Request(Flush.of()), 0.0)
+    Model(rings).complete(0)
+    rings.live = False
+    assert rings.reap() == [] and not bells.rung
 
 
 def test_a_request_cannot_end_twice() -> None:
