@@ -139,14 +139,12 @@ class Templates:
         self._say(f"booting a guest with {spec.smp} CPU and {spec.memory} MiB, to be forked from now on")
         began, deadline = time.monotonic(), Deadline(BUILD_SECONDS)
         template = Template(folder, uuid.uuid4().hex)
-        try:
-            with self._machine(replace(spec, memory_file=folder / RAM), template.boot_log) as booted:
-                settler.settle(booted, deadline)
+        with self._machine(replace(spec, memory_file=folder / RAM), template.boot_log) as booted:
+            settler.settle(booted, deadline)
+            with self._named_refusal():
                 booted.save(folder / STATE, deadline)
-            with self._machine(template.forked(spec)):
-                pass  # so it does restore
-        except QmpError as refused:
-            raise CannotFork(f"QEMU {'.'.join(map(str, self._qemu.version))} cannot fork this guest: {refused}") from refused
+        with self._named_refusal(), self._machine(template.forked(spec)):
+            pass  # so it does restore
         facts = {
             "born": template.born,
             "seconds": round(time.monotonic() - began, 1),
@@ -156,6 +154,13 @@ class Templates:
             "state": _digest(folder / STATE),
         }
         (folder / FACTS).write_text(json.dumps(facts, indent=1) + "\n")
+
+    @contextmanager
+    def _named_refusal(self) -> Iterator[None]:
+        try:
+            yield
+        except (GuestError, QmpError) as refused:
+            raise CannotFork(f"QEMU {'.'.join(map(str, self._qemu.version))} cannot fork this guest: {refused}") from refused
 
     def _machine(self, spec: GuestSpec, console_log: Path | None = None) -> Machine:
         return Machine(self._qemu.command, self._qemu.env, spec, self._accelerator, console_log=console_log)
