@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from lab.controller import admin, io
 from lab.controller.clock import Timer
 from lab.controller.memory import DmaRefused
-from lab.controller.queues import CQE_SIZE, SQE_SIZE, CompletionQueue, Queues, SubmissionQueue
+from lab.controller.queues import SQE_SIZE, CompletionQueue, Queues, SubmissionQueue
 from lab.controller.request import DNR, MORE, Failed, Later, Posting, Request
 from lab.nvme.async_events import ErrorEvent
 from lab.nvme.registers import DOORBELLS
@@ -258,8 +258,3 @@ class Executor:
         """Ends whatever is in flight of a queue."""
         for qid, cid in [key for key in self.in_flight if key[0] == sqid]:
             self.abort(qid, cid, status)
-
-
-def ring_bytes(entries: int, *, completion: bool) -> int:
-    """Bytes of a queue."""
-    return entries * (CQE_SIZE if completion else SQE_SIZE)

@@ -9,7 +9,7 @@ from lab.controller.behaviour import BEHAVIOURS, Behaviour
 from lab.controller.request import Request
 from lab.errors import UsageError
 from lab.events import FaultInjected
-from lab.nvme.commands import LbaCommand
+from lab.nvme.commands import LbaCommand, decode
 from lab.plan import Fault
 
 if TYPE_CHECKING:
@@ -130,8 +130,6 @@ class Faults:
 
 
 def _covers(request: Request, lba: int) -> bool:
-    from lab.nvme.commands import decode
-
     if request.sq.qid == 0:
         return False
     command = decode(request.raw, admin=False)

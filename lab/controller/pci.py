@@ -22,7 +22,6 @@ MEMORY_SPACE, BUS_MASTER, INTX_DISABLE = 1 << 1, 1 << 2, 1 << 10
 MSI_VECTORS = 32
 MSIX_ENTRY = 16
 FLR = 1 << 15  # Device Control: Initiate Function Level Reset
-D3_HOT = 3
 
 DEFAULTS = {
     "vendor": 0x1234,

@@ -7,6 +7,7 @@ import errno
 import os
 from collections.abc import Callable
 
+from lab.controller import pci
 from lab.controller.controller import Controller
 from lab.controller.vfio_user import (
     ACCESS,
@@ -32,7 +33,6 @@ from lab.controller.vfio_user import (
     version_reply,
 )
 
-CONFIG_SIZE = 4096
 WIDTHS = (1, 2, 4, 8)
 """Bytes that one access to BAR0 can have."""
 _IRQ_OF = {"intx": Irq.INTX, "msi": Irq.MSI, "msix": Irq.MSIX}
@@ -273,7 +273,7 @@ class Session:
         if region == Region.BAR0:
             return self._c.bar_size
         if region == Region.CONFIG:
-            return CONFIG_SIZE
+            return pci.SIZE
         return self._c.config.msix_table_size if region == Region.BAR4 else 0
 
     def _irq_count(self, index: int) -> int:
