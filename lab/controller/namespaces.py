@@ -14,7 +14,7 @@ from lab.errors import LabError
 from lab.nvme.identify import LbaFormat
 from lab.plan import Namespace as Spec
 
-CACHE_SIZE = 64 << 20
+CACHE_SIZE = 16 << 20
 """Bytes that the write cache can hold back; what is older has reached the medium."""
 FORMATS = (LbaFormat.of(LBADS=9), LbaFormat.of(LBADS=12), LbaFormat.of(LBADS=9, MS=8), LbaFormat.of(LBADS=12, MS=8))
 """The LBA formats that a namespace offers, besides its own."""
