@@ -351,6 +351,7 @@ def _identity(
             "adapter": manifest.adapter,
             "manifest": sha256(text.encode()).hexdigest(),
             "files": {name: sha256(path.read_bytes()).hexdigest() for name, path in sorted(driver.files.items())},
+            "variables": dict(manifest.variables),  # the id of a seeded defect among them
             "actions": sorted(driver.actions),
             "stages": manifest.stages,
             "stops": manifest.stops,

@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from lab import defects
 from lab.controller.in_process import InProcess
 from lab.deadline import Deadline
 from lab.drivers.base import Adapter, mebibytes, target
@@ -42,6 +43,8 @@ QTEST_MEMORY = 256
 IN_GUEST = "/run/nvme-lab"
 SETTINGS = ("io_queues", "depth", "polling")
 """What a manifest's [variables] may choose of `Settings`."""
+DEFECT = "defect"
+"""The variable that names a mistake to seed into the driver (`lab.defects`)."""
 
 
 class _Reference:
@@ -52,14 +55,18 @@ class _Reference:
     panics: tuple[str, ...] = ()
     files: Mapping[str, Path] = {}
     driver: type[Controller] = Controller
+    service: type[Service] = Service
 
     def __init__(self, manifest: DriverManifest, toolchain: Toolchain) -> None:
-        unknown = manifest.variables.keys() - set(SETTINGS)
+        unknown = manifest.variables.keys() - {*SETTINGS, DEFECT}
         if unknown:
             raise UsageError(
-                f"{manifest.path}: variables: there is no {sorted(unknown)[0]!r} (there are: {', '.join(SETTINGS)})"
+                f"{manifest.path}: variables: there is no {sorted(unknown)[0]!r} (there are: {', '.join((*SETTINGS, DEFECT))})"
             )
         self._manifest = manifest
+        if DEFECT in manifest.variables:
+            defect = defects.find(manifest.variables[DEFECT])
+            self.driver, self.service = defect.driver, defect.service
 
     def seconds(self, action: str) -> float:
         return SECONDS
@@ -67,7 +74,7 @@ class _Reference:
     def settings(self, scenario: Scenario) -> Settings:
         """The manifest's choices; a queue pair for each CPU that the scenario asks for."""
         try:
-            numbers = {name: int(value) for name, value in self._manifest.variables.items()}
+            numbers = {name: int(value) for name, value in self._manifest.variables.items() if name in SETTINGS}
         except ValueError as error:
             raise UsageError(f"{self._manifest.path}: variables: {error}") from error
         chosen: dict[str, Any] = {"io_queues": scenario.guest.get("cpus", 2), **numbers}
@@ -123,7 +130,7 @@ class ReferenceInProcess(_Reference):
         def functions() -> list[InProcessTransport]:
             return [InProcessTransport(host, device, function, watchdog) for function in device.functions.values()]
 
-        service = Service(functions, self.settings(scenario), self.driver)
+        service = self.service(functions, self.settings(scenario), self.driver)
         return LocalSession(service, scenario, watchdog, ExitStack())
 
 
@@ -140,7 +147,7 @@ class ReferenceQtest(_Reference):
             qtest = cleanup.enter_context(Qtest(machine))
             ram = Ram(machine.spec.memory_file, machine.spec.memory * MIB)
             watchdog = Watchdog(time.monotonic)
-            service = Service(lambda: list(find(qtest, ram, watchdog)), self.settings(scenario), self.driver)
+            service = self.service(lambda: list(find(qtest, ram, watchdog)), self.settings(scenario), self.driver)
             return LocalSession(service, scenario, watchdog, cleanup.pop_all())
 
 
@@ -157,6 +164,8 @@ class ReferenceVfio(_Reference):
                 f"{manifest.path}: VFIO needs the Linux guest, which was not prepared",
                 remedy='add needs = ["linux-guest"] to the manifest',
             )
+        if DEFECT in manifest.variables:
+            raise UsageError(f"{manifest.path}: no defect is pushed into a guest", remedy="seed it in process or over qtest")
         self._guest = toolchain.linux
 
     def guest(self, scenario: Scenario) -> GuestSpec:

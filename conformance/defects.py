@@ -1,0 +1,181 @@
+"""The campaign of seeded defects: can the suite fail? Each defect must be caught by its own check, and nothing by itself.
+
+First the unmodified driver goes through every scenario: whatever fails there is a false alarm. Then each defect goes through
+the scenarios where its check is judged, one after the other until the check has caught it. All of it happens in process, on the
+programmable controller, with every check judging.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import lab.recorder
+from conformance.check import Outcome
+from conformance.judge import Verdict, judge
+from conformance.suite import SCENARIOS, select
+from lab import drivers
+from lab.defects import DEFECTS, Defect, find
+from lab.drivers.watchdog import Hung
+from lab.errors import UsageError
+from lab.evidence import Evidence
+from lab.toolchain import Toolchain
+
+DRIVER = "reference"
+CAUGHT = (Outcome.FAIL, Outcome.WARN)
+SECONDS = 20
+"""Wall-clock time for one scenario: a driver that spins without a step ends with a time-out as its answer."""
+SHARED_MEMORY = Path("/dev/shm")
+
+
+@dataclass(frozen=True)
+class Alarm:
+    """A check that failed on the unmodified driver, or a scenario that the lab could not judge."""
+
+    scenario: str
+    check: str
+    outcome: str
+    finding: str
+
+
+@dataclass(frozen=True)
+class Examined:
+    """What came of one defect."""
+
+    defect: str
+    caught: str  # the scenario where its check failed; "" if none
+    also: tuple[str, ...]  # other checks that failed up to there
+    errors: tuple[Alarm, ...]  # what the lab could not judge
+
+    def to_json(self) -> dict[str, Any]:
+        defect = DEFECTS[self.defect]
+        return {
+            "id": self.defect,
+            "check": defect.check,
+            "summary": defect.summary,
+            "source": defect.source,
+            "caught": bool(self.caught),
+            "scenario": self.caught,
+            "also": list(self.also),
+        }
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """What came of a campaign."""
+
+    examined: tuple[Examined, ...]
+    false_alarms: tuple[Alarm, ...]
+
+    @property
+    def caught(self) -> int:
+        return sum(bool(one.caught) for one in self.examined)
+
+    @property
+    def good(self) -> bool:
+        return self.caught == len(self.examined) and not self.false_alarms and not any(one.errors for one in self.examined)
+
+    def to_json(self) -> dict[str, Any]:
+        """As ``nvme-lab defects --json`` prints it (cli.md)."""
+        return {
+            "defects": [one.to_json() for one in self.examined],
+            "caught": self.caught,
+            "total": len(self.examined),
+            "false_alarms": [vars(alarm) for alarm in self.false_alarms],
+            "errors": [vars(alarm) for one in self.examined for alarm in one.errors],
+        }
+
+
+def chosen(checks: Sequence[str] = (), ids: Sequence[str] = ()) -> list[Defect]:
+    """The defects of these checks and these ids, all if none is named. UsageError for unknown ones."""
+    for check in checks:
+        if not any(defect.check == check for defect in DEFECTS.values()):
+            raise UsageError(f"no defect is seeded for a check {check!r}", remedy="nvme-lab defects lists what there is")
+    for id in ids:
+        find(id)
+    return [one for one in DEFECTS.values() if (not checks and not ids) or one.check in checks or one.id in ids]
+
+
+def campaign(
+    defects: Iterable[Defect], *, seed: int = 0, jobs: int | None = None, on_done: Callable[[Examined], None] | None = None
+) -> Outcomes:
+    """Runs the unmodified driver and these defects, ``jobs`` at once (None: one a processor)."""
+    ids = [defect.id for defect in defects]
+    with ProcessPoolExecutor(jobs or len(os.sched_getaffinity(0)), mp_context=get_context("spawn")) as pool:
+        golden = [pool.submit(false_alarms, scenario, seed) for scenario in SCENARIOS]
+        seeded = [pool.submit(examine, id, seed) for id in ids]
+        examined = []
+        for future in seeded:
+            examined.append(future.result())
+            if on_done:
+                on_done(examined[-1])
+        return Outcomes(tuple(examined), tuple(alarm for future in golden for alarm in future.result()))
+
+
+def false_alarms(scenario: str, seed: int) -> list[Alarm]:
+    """What fails in a scenario although the driver makes no mistake."""
+    return [_alarm(verdict) for verdict in _verdicts(scenario, seed) if verdict.outcome in (*CAUGHT, Outcome.ERROR)]
+
+
+def examine(id: str, seed: int) -> Examined:
+    """One defect in the scenarios where its check is judged, until that has caught it."""
+    defect = DEFECTS[id]
+    failed, errors = set[str](), list[Alarm]()
+    for scenario in scenarios_of(defect):
+        verdicts = _verdicts(scenario, seed, id)
+        failed |= {verdict.check.id for verdict in verdicts if verdict.outcome in CAUGHT}
+        errors += [_alarm(verdict) for verdict in verdicts if verdict.outcome is Outcome.ERROR]
+        if defect.check in failed:
+            return Examined(id, scenario, tuple(sorted(failed - {defect.check})), tuple(errors))
+    return Examined(id, "", tuple(sorted(failed)), tuple(errors))
+
+
+def scenarios_of(defect: Defect) -> list[str]:
+    """Where a defect can show: its own scenarios, else those where its check is judged."""
+    return list(defect.scenarios) or [template.id for template in select(checks=[defect.check]).scenarios]
+
+
+def record(scenario: str, seed: int, folder: Path, defect: str = "") -> Evidence:
+    """Records the driver, with a defect if one is named, in a scenario."""
+    manifest = drivers.find(DRIVER)
+    if defect:
+        manifest = manifest.model_copy(update={"variables": {**manifest.variables, "defect": defect}})
+    with _deadline(SECONDS):
+        lab.recorder.record(manifest, SCENARIOS[scenario].resolve(seed), "lab", folder, toolchain=Toolchain(None, None))
+    return Evidence(folder)
+
+
+def _verdicts(scenario: str, seed: int, defect: str = "") -> list[Verdict]:
+    with tempfile.TemporaryDirectory(dir=SHARED_MEMORY if SHARED_MEMORY.is_dir() else None) as folder:
+        return judge(record(scenario, seed, Path(folder) / "evidence", defect), select().checks_of(scenario))
+
+
+def _alarm(verdict: Verdict) -> Alarm:
+    broken = next((finding for finding in verdict.findings if not finding.ok), None)
+    finding = f"expected {broken.expected}, actual {broken.actual}" if broken else verdict.reason
+    return Alarm(verdict.scenario, verdict.check.id, str(verdict.outcome), finding)
+
+
+@contextmanager
+def _deadline(seconds: int) -> Iterator[None]:
+    """The driver hangs when the time is over; in a process's main thread only."""
+
+    def over(number: int, frame: FrameType | None) -> None:
+        raise Hung
+
+    before = signal.signal(signal.SIGALRM, over)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)

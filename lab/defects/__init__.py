@@ -1,0 +1,17 @@
+"""Mistakes that drivers make, seeded into the reference driver: for every check one at least that it must catch.
+
+A suite that cannot fail proves nothing. Each defect is a few lines in the module of its check's stage; `nvme-lab defects`
+runs them all, and ``nvme-lab run --driver reference --defect ID`` one. Many have shipped in real drivers: their source names
+the driver and the commit that mended it.
+"""
+
+import lab.defects.admin_queue
+import lab.defects.detect
+import lab.defects.every
+import lab.defects.identify
+import lab.defects.io_queues
+import lab.defects.read
+import lab.defects.write  # noqa: F401  (importing a stage declares its defects)
+from lab.defects.defect import DEFECTS, Defect, find
+
+__all__ = ["DEFECTS", "Defect", "find"]

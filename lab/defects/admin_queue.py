@@ -1,0 +1,231 @@
+"""Defects of bringing a controller up, and of the two admin rings."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from lab.defects.defect import defect
+from lab.nvme.fields import Register
+from lab.nvme.registers import ACQ, AQA, ASQ, CC, INTMC, doorbell_offset
+from lab.reference import pci
+from lab.reference.controller import Controller
+from lab.reference.queue_pair import QueuePair
+from lab.reference.registers import ALL_ONES, Registers
+from lab.reference.request import Request
+from lab.reference.ring import CompletionRing, SubmissionRing
+
+
+@defect("admin-queue/bus-master:off", source="U-Boot 38534712cd4")
+class NoBusMaster(Controller):
+    """Leaves Bus Master Enable off, so that the controller cannot reach for memory."""
+
+    def program_admin_queue(self, admin: QueuePair) -> None:
+        pci.clear_command(self.transport, pci.BUS_MASTER)
+        super().program_admin_queue(admin)
+
+
+@defect("admin-queue/both-halves:low-only")
+class LowHalves(Registers):
+    """Writes the lower halves of ASQ and ACQ only."""
+
+    def write(self, value: Register) -> None:
+        self._transport.write32(value.OFFSET, int(value) & ALL_ONES)
+
+
+@defect("admin-queue/disable-first:no-wait", source="EDK2 4ab4497c38, OSv issue 1362", scenarios=("admin-queue/again",))
+class NoWaitForDisabled(Controller):
+    """Does not wait for RDY=0 before it programs the admin queues anew."""
+
+    def wait_ready(self, ready: int) -> None:
+        if ready:
+            super().wait_ready(ready)
+
+
+@defect("admin-queue/disable-first:never", source="FreeBSD rS326937", scenarios=("admin-queue/again",))
+class NeverDisabled(Controller):
+    """Programs the admin queues of a controller that is still enabled."""
+
+    def stop(self) -> None:
+        self.io = []
+
+
+@defect("admin-queue/aqa:zero")
+class OneEntry(Controller):
+    """Programs AQA with 0: queues of one entry."""
+
+    def program_admin_queue(self, admin: QueuePair) -> None:
+        super().program_admin_queue(admin)
+        self.registers.write(AQA())
+
+
+@defect("admin-queue/aqa:never-written", source="Serenity 73394095756")
+class NoAqa(Controller):
+    """Never writes AQA."""
+
+    def program_admin_queue(self, admin: QueuePair) -> None:
+        self.registers.write(ASQ(admin.submission.memory.address))
+        self.registers.write(ACQ(admin.completion.memory.address))
+
+
+@defect("admin-queue/aligned:off-by-64")
+class OddBase(Controller):
+    """Puts the admin submission queue 64 bytes into a page."""
+
+    def program_admin_queue(self, admin: QueuePair) -> None:
+        super().program_admin_queue(admin)
+        self.registers.write(ASQ(admin.submission.memory.address + 64))
+
+
+@defect("admin-queue/entry-sizes:iosqes-7")
+class EntrySizes(Controller):
+    """Sets IOSQES to 7, for entries of 128 bytes."""
+
+    def configuration(self) -> CC:
+        return super().configuration().but(IOSQES=7)
+
+
+@defect("admin-queue/page-size:beyond-max")
+class PageTooLarge(Controller):
+    """Sets MPS one beyond what CAP.MPSMAX allows."""
+
+    def configuration(self) -> CC:
+        return super().configuration().but(MPS=self.cap.MPSMAX + 1)
+
+
+@defect("admin-queue/cc-valid:ams")
+class Arbitration(Controller):
+    """Sets AMS to weighted round robin, whatever CAP.AMS says."""
+
+    def configuration(self) -> CC:
+        return super().configuration().but(AMS=1)
+
+
+@defect("admin-queue/cc-frozen:live-mps")
+class LiveChange(Controller):
+    """Changes MPS while the controller is enabled."""
+
+    def enable(self) -> None:
+        super().enable()
+        self.registers.write(self.configuration().but(MPS=1))
+
+
+@defect("admin-queue/quiet-until-ready:no-wait", source="BareMetal 535634d")
+class NoWaitForReady(Controller):
+    """Submits without waiting for RDY=1."""
+
+    def wait_ready(self, ready: int) -> None:
+        if not ready:
+            super().wait_ready(ready)
+
+
+@defect("admin-queue/doorbell:stride")
+class Stride(Registers):
+    """Takes the doorbells for twice as far apart as CAP.DSTRD says."""
+
+    def ring(self, qid: int, *, completion: bool, value: int) -> None:
+        self._transport.write32(doorbell_offset(qid, completion=completion, dstrd=self.dstrd + 1), value)
+
+
+@defect("admin-queue/doorbell:upper-half")
+class UpperHalf(Registers):
+    """Leaves junk in the upper half of a doorbell's value."""
+
+    def ring(self, qid: int, *, completion: bool, value: int) -> None:
+        super().ring(qid, completion=completion, value=value | 1 << 16)
+
+
+class _Brimful(SubmissionRing):
+    """Counts every slot as usable."""
+
+    used = 0
+
+    @property
+    def free(self) -> int:
+        return self.entries - self.used
+
+    def push(self, entry: bytes) -> None:
+        super().push(entry)
+        self.used += 1
+
+    def fetched(self, sqhd: int) -> bool:
+        self.used -= 1
+        return super().fetched(sqhd)
+
+
+class _OneByOne(QueuePair):
+    """Rings for every command."""
+
+    @property
+    def room(self) -> int:
+        return self.submission.free
+
+    def submit(self, request: Request, now: float) -> None:
+        super().submit(request, now)
+        self.ring()
+
+
+@defect("admin-queue/never-full:all-slots", source="illumos 11202", scenarios=("io-queues/backlog",))
+class FillsAllSlots(Controller):
+    """Fills all N slots of a submission queue, so that a full ring looks empty."""
+
+    parts = replace(Controller.parts, submission_ring=_Brimful, queue_pair=_OneByOne)
+
+
+@defect("admin-queue/head-doorbell:never")
+class NeverReturns(Registers):
+    """Never rings a completion queue's head doorbell."""
+
+    def ring(self, qid: int, *, completion: bool, value: int) -> None:
+        if not completion:
+            super().ring(qid, completion=completion, value=value)
+
+
+@defect("admin-queue/head-doorbell:ahead")
+class Ahead(Registers):
+    """Returns one completion slot more than it has taken."""
+
+    def ring(self, qid: int, *, completion: bool, value: int) -> None:
+        super().ring(qid, completion=completion, value=value + completion)
+
+
+@defect("admin-queue/phase:fixed", scenarios=("admin-queue/wraps",))
+class FixedPhase(CompletionRing):
+    """Never turns the phase tag round, and takes no completion after the first wrap."""
+
+    def advance(self) -> None:
+        self.head = self.following(self.head)
+
+
+@defect("admin-queue/unique-cid:zero", source="U-Boot d6eb327828a")
+class AlwaysZero(QueuePair):
+    """Gives every command identifier 0."""
+
+    def new_cid(self) -> int:
+        return 0
+
+
+@defect("admin-queue/unique-cid:tail", source="Serenity 3fe7bda0212", scenarios=("admin-queue/wraps",))
+class FromTheTail(QueuePair):
+    """Takes the command identifier from the tail, where a command of the last round may still be out."""
+
+    def new_cid(self) -> int:
+        return self.submission.tail
+
+
+@defect("admin-queue/sqe-clean:junk")
+class Junk(QueuePair):
+    """Leaves what an earlier command had in dword 2."""
+
+    def entry(self, request: Request, cid: int) -> bytes:
+        clean = super().entry(request, cid)
+        return clean[:8] + b"\xaa" + clean[9:]
+
+
+@defect("admin-queue/no-intm-with-msix:unmasks")
+class Unmasks(QueuePair):
+    """Unmasks its interrupt by INTMC after each round, as for INTx."""
+
+    def reap(self) -> list[Request]:
+        ended = super().reap()
+        self._registers.write(INTMC(1))
+        return ended

@@ -1,0 +1,84 @@
+"""What a seeded defect is: one part of the reference driver replaced by one that makes one mistake.
+
+::
+
+    @defect("read/nlb:one-based")
+    class OneBased(Namespace):
+        \"\"\"Sends the number of blocks, where NLB is 0's based.\"\"\"
+
+        def command(self, kind, lba, blocks, flags):
+            return super().command(kind, lba, blocks + 1, flags)
+
+The id is that of the check which must catch it, a colon, and a slug; the docstring says what the driver does wrong.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from typing import Any, TypeVar
+
+from lab.errors import UsageError
+from lab.manifest import nearest
+from lab.reference.controller import Controller
+from lab.reference.parts import Parts
+from lab.reference.service import Service
+
+PRACTICE = "known mistake"
+"""The source of a defect that has no driver's history behind it."""
+
+Part = TypeVar("Part", bound=type)
+
+
+@dataclass(frozen=True)
+class Defect:
+    """One mistake. ``driver`` and ``service`` are the reference driver's classes, with the mistake in them."""
+
+    id: str
+    summary: str
+    source: str  # a driver that shipped it, and the commit or issue; else `PRACTICE`
+    scenarios: tuple[str, ...]  # where it shows; none: wherever its check is judged
+    driver: type[Controller]
+    service: type[Service]
+
+    @property
+    def check(self) -> str:
+        """The check that must catch it."""
+        return self.id.partition(":")[0]
+
+
+DEFECTS: dict[str, Defect] = {}
+"""Every defect by its id, filled as the stages' modules are imported (`lab.defects`)."""
+
+
+def defect(id: str, *, source: str = PRACTICE, scenarios: tuple[str, ...] = ()) -> Callable[[Part], Part]:
+    """Registers a subclass of a part of the driver, of `Controller` or of `Service`. ValueError for an id that is taken."""
+
+    def register(changed: Part) -> Part:
+        if id in DEFECTS:
+            raise ValueError(f"defect {id} is declared twice")
+        if not changed.__doc__:
+            raise ValueError(f"defect {id} has no docstring")
+        service = changed if issubclass(changed, Service) else Service
+        driver = Controller if issubclass(changed, Service) else with_part(changed)
+        DEFECTS[id] = Defect(id, inspect.cleandoc(changed.__doc__).replace("\n", " "), source, scenarios, driver, service)
+        return changed
+
+    return register
+
+
+def with_part(changed: type) -> type[Controller]:
+    """The driver that has this class in the place of the part that it is derived from."""
+    if issubclass(changed, Controller):
+        return changed
+    part = next(part.name for part in fields(Parts) if issubclass(changed, getattr(Controller.parts, part.name)))
+    exchange: dict[str, Any] = {part: changed}
+    return type(changed.__name__, (Controller,), {"parts": replace(Controller.parts, **exchange)})
+
+
+def find(id: str) -> Defect:
+    """The defect of that id. UsageError with the nearest id if there is none."""
+    if id not in DEFECTS:
+        raise UsageError(f"there is no defect {id!r}{nearest(id, DEFECTS)}", remedy="nvme-lab defects lists them")
+    return DEFECTS[id]

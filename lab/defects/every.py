@@ -1,0 +1,50 @@
+"""Defects of any stage: a driver that does not load, does not answer, or takes its system down."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from lab.defects.defect import defect
+from lab.reference.controller import Controller
+from lab.reference.data import DataPath
+from lab.reference.errors import Refused
+from lab.reference.execution import Execution
+from lab.reference.queue_pair import QueuePair
+from lab.reference.request import Request
+
+
+@defect("every/load:one-vendor")
+class OneVendor(Controller):
+    """Binds to one vendor's controllers only."""
+
+    def detect(self) -> None:
+        if self.transport.config_read(0, 2) != 0x8086:
+            raise Refused("not our hardware")
+        super().detect()
+
+
+@defect("every/answer:late-doorbell", scenarios=("io-queues/basic",))
+class LateDoorbell(QueuePair):
+    """Tells the controller of an I/O command only when the next one comes."""
+
+    def ring(self) -> None:
+        if self.qid == 0:
+            super().ring()
+
+
+@defect("every/answer:waits-for-ever", scenarios=("io-queues/basic",))
+class WaitsForEver(Execution):
+    """Spins until the command is completed, and looks for that on the wrong queue."""
+
+    def wait(self, pair: QueuePair, flying: Collection[Request]) -> list[Request]:
+        while not (ended := [request for request in self._c.admin.reap() if request in flying]):
+            pass
+        return ended
+
+
+@defect("every/panic:odd-buffer", scenarios=("read/odd-buffer",))
+class OddBuffer(DataPath):
+    """Takes it for granted that buffers are aligned, and runs into an assertion where one is not."""
+
+    def describable(self, offset: int) -> bool:
+        return True

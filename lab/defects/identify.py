@@ -1,0 +1,113 @@
+"""Defects of asking who the controller is and what it holds."""
+
+from __future__ import annotations
+
+from lab.defects.defect import defect
+from lab.nvme.commands import Command, Identify
+from lab.nvme.identify import Cns, IdentifyController, IdentifyNamespace
+from lab.reference.controller import Controller
+from lab.reference.data import DataPath
+from lab.reference.identification import Identification
+from lab.reference.namespace import Namespace
+from lab.reference.transport import Memory
+
+
+@defect("identify/prp-covers:half-page")
+class HalfPage(DataPath):
+    """Identifies into a buffer that begins in the middle of a page, and names that page alone."""
+
+    def describe(self, command: Command, memory: Memory, offset: int, length: int, lists: list[Memory]) -> Command:
+        described = super().describe(command, memory, offset, length, lists)
+        return described.but(PRP1=described.PRP1 + 2048) if isinstance(command, Identify) else described
+
+
+@defect("identify/strings:terminated", source="EDK2 da7c72740f")
+class Terminated(Identification):
+    """Puts a terminator over the last character of the serial number, which has none."""
+
+    def controller(self) -> IdentifyController:
+        identity = super().controller()
+        return identity.but(SN=identity.SN[:19].ljust(19) + "\0")
+
+
+@defect("identify/nsid-zero:stale", source="EDK2 3971a4dba9")
+class StaleNsid(Identification):
+    """Sends NSID 1 with every Identify."""
+
+    def ask(self, cns: Cns, nsid: int = 0) -> bytes:
+        return super().ask(cns, nsid or 1)
+
+
+@defect("identify/capacity64:low-half", source="U-Boot f81d83d5345")
+class LowHalf(Namespace):
+    """Takes the capacity from the lower half of NSZE."""
+
+    @property
+    def blocks(self) -> int:
+        return self.identity.NSZE & 0xFFFF_FFFF
+
+
+@defect("identify/lba-format:first", source="Genode issue 4832", scenarios=("identify/block-4096",))
+class FirstFormat(Namespace):
+    """Takes the block size from format 0, whatever FLBAS says."""
+
+    @property
+    def block_size(self) -> int:
+        return self.identity.formats[0].block_size
+
+
+@defect("identify/lba-format:stride", source="SeaBIOS 829b0f1a", scenarios=("identify/block-4096",))
+class FormatStride(Namespace):
+    """Looks for the LBA format in use at half the distance between two of them."""
+
+    @property
+    def block_size(self) -> int:
+        return self.identity.formats[self.identity.format_index // 2].block_size
+
+
+@defect("identify/block-4096:fixed-512")
+class Always512(Namespace):
+    """Takes every block for 512 bytes."""
+
+    @property
+    def block_size(self) -> int:
+        return 512
+
+
+@defect("identify/mdts:zero-is-one-page", source="U-Boot beb5f521392")
+class ZeroIsOnePage(Controller):
+    """Takes MDTS 0 for one page."""
+
+    @property
+    def max_transfer(self) -> int | None:
+        assert self.identity is not None
+        return self.page_size << self.identity.MDTS
+
+
+@defect("identify/optional-bits:shifted", source="U-Boot nvme_show.c at 6073c36b2c8")
+class Shifted(Identification):
+    """Reads the bits of ONCS one place too low."""
+
+    def controller(self) -> IdentifyController:
+        identity = super().controller()
+        return identity.but(ONCS=identity.ONCS >> 1)
+
+
+@defect("identify/format-count:drops-the-last", source="U-Boot nvme_show.c at 6073c36b2c8")
+class DropsTheLast(Identification):
+    """Takes NLBAF for the number of formats."""
+
+    def namespace(self, nsid: int) -> IdentifyNamespace | None:
+        found = super().namespace(nsid)
+        return found.but(NLBAF=found.NLBAF - 1) if found else None
+
+
+@defect("identify/inactive:all-of-nn", source="U-Boot 478f7fc6a04", scenarios=("identify/inactive",))
+class AllOfNn(Identification):
+    """Makes a disk of every namespace id up to NN."""
+
+    def active(self, identity: IdentifyController) -> list[int]:
+        return list(range(1, identity.NN + 1))
+
+    def namespace(self, nsid: int) -> IdentifyNamespace:
+        return IdentifyNamespace(self.ask(Cns.NAMESPACE, nsid))

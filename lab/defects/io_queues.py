@@ -1,0 +1,145 @@
+"""Defects of creating, using and deleting I/O queues."""
+
+from __future__ import annotations
+
+from lab.defects.defect import defect
+from lab.nvme.commands import CreateIoCq, CreateIoSq, DeleteIoCq, DeleteIoSq
+from lab.reference.controller import Controller
+from lab.reference.errors import ControllerFailed
+from lab.reference.namespace import Namespace
+from lab.reference.queue_pair import QueuePair
+from lab.reference.ring import SubmissionRing
+
+
+@defect("io-queues/number-of-queues:not-asked", source="Managarm 4ae88a69a")
+class NotAsked(Controller):
+    """Creates as many queues as it wants, without Set Features 07h."""
+
+    def granted_queues(self) -> int:
+        return self.settings.io_queues
+
+
+@defect("io-queues/number-of-queues:ignored", scenarios=("io-queues/few",))
+class Ignored(Controller):
+    """Negotiates the number of queues, and creates as many as it wants all the same."""
+
+    def granted_queues(self) -> int:
+        super().granted_queues()
+        return self.settings.io_queues
+
+
+@defect("io-queues/order:sq-first")
+class SubmissionFirst(Controller):
+    """Creates the submission queue before the completion queue that it names."""
+
+    def create_pair(self, qid: int, entries: int) -> QueuePair:
+        pair = self.make_pair(qid, entries, self.vector_of(qid))
+        self.execution.admin(self.create_sq_command(pair))
+        self.execution.admin(self.create_cq_command(pair))
+        pair.live = True
+        return pair
+
+
+@defect("io-queues/order:cq-deleted-first", scenarios=("admin-queue/again",))
+class CompletionDeletedFirst(Controller):
+    """Deletes completion queues before the submission queues that use them."""
+
+    def delete_io_queues(self) -> None:
+        for pair in self.io:
+            self.execution.admin(DeleteIoCq.of(QID=pair.qid))
+            self.execution.admin(DeleteIoSq.of(QID=pair.qid))
+            pair.live = False
+        self.io = []
+
+
+@defect("io-queues/size:fixed", source="EDK2 05bf4747dd", scenarios=("io-queues/small",))
+class FixedSize(Controller):
+    """Makes rings of 256 entries, whatever MQES says."""
+
+    def io_entries(self) -> int:
+        return 256
+
+
+@defect("io-queues/wrap:constant", source="EDK2 7607174192", scenarios=("io-queues/small",))
+class WrapsAtAConstant(SubmissionRing):
+    """Wraps a ring at 64 entries, however long it is."""
+
+    def following(self, slot: int) -> int:
+        return (slot + 1) % 64
+
+
+@defect("io-queues/contiguous:pc-0")
+class NotContiguous(Controller):
+    """Creates completion queues with PC=0, although CAP.CQR asks for contiguous ones."""
+
+    def create_cq_command(self, pair: QueuePair) -> CreateIoCq:
+        return super().create_cq_command(pair).but(PC=0)
+
+
+@defect("io-queues/aligned:off-by-64")
+class OddBase(Controller):
+    """Puts submission queues 64 bytes into a page."""
+
+    def create_sq_command(self, pair: QueuePair) -> CreateIoSq:
+        return super().create_sq_command(pair).but(PRP1=pair.submission.memory.address + 64)
+
+
+@defect("io-queues/unique-qid:all-the-same")
+class AllTheSame(Controller):
+    """Gives every completion queue the id 1."""
+
+    def create_cq_command(self, pair: QueuePair) -> CreateIoCq:
+        return super().create_cq_command(pair).but(QID=1)
+
+
+@defect("io-queues/vector:beyond")
+class VectorBeyond(Controller):
+    """Counts vectors from 1, and names one that the controller has not."""
+
+    def create_cq_command(self, pair: QueuePair) -> CreateIoCq:
+        return super().create_cq_command(pair).but(IEN=1, IV=self.transport.vectors)
+
+
+@defect("io-queues/live-cq:next")
+class NextCompletionQueue(Controller):
+    """Names in Create I/O SQ the completion queue that will be created next."""
+
+    def create_sq_command(self, pair: QueuePair) -> CreateIoSq:
+        return super().create_sq_command(pair).but(CQID=pair.qid + 1)
+
+
+@defect("io-queues/no-overlap:one-page")
+class OnePage(Controller):
+    """Puts the submission queue into the page of its completion queue."""
+
+    def create_sq_command(self, pair: QueuePair) -> CreateIoSq:
+        return super().create_sq_command(pair).but(PRP1=pair.completion.memory.address)
+
+
+@defect("io-queues/mqes-min:sixteen")
+class AtLeastSixteen(Controller):
+    """Refuses a controller whose queues have less than 16 entries."""
+
+    def io_entries(self) -> int:
+        if self.max_queue_entries < 16:
+            raise ControllerFailed("queues are too short")
+        return super().io_entries()
+
+
+@defect("io-queues/mqes-max:overflow", source="SeaBIOS 79619174")
+class Overflow(Controller):
+    """Keeps the number of entries in 16 bits, where 65536 is 0."""
+
+    def io_entries(self) -> int:
+        entries = super().io_entries() if self.max_queue_entries & 0xFFFF else 0
+        if not entries:
+            raise ControllerFailed("the controller has no queue entries")
+        return entries
+
+
+@defect("io-queues/noop:never-sent")
+class NeverSent(Namespace):
+    """Reports a command without data as done, and never sends it."""
+
+    def noop(self) -> None:
+        pass

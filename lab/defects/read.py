@@ -1,0 +1,161 @@
+"""Defects of reading, and of describing memory by PRP entries."""
+
+from __future__ import annotations
+
+from lab.defects.defect import defect
+from lab.nvme.commands import Command, LbaCommand
+from lab.reference.data import DataPath
+from lab.reference.namespace import Namespace
+from lab.reference.transport import Memory
+
+LISTED = 2
+"""Pages that PRP1 and PRP2 name by themselves."""
+
+
+def pages(command: Command, memory: Memory, length: int) -> int:
+    """Pages that a described transfer touches."""
+    return -(-(command.PRP1 % memory.page_size + length) // memory.page_size)
+
+
+@defect("read/first-last-high:32-bit")
+class Lba32(Namespace):
+    """Keeps the LBA in 32 bits."""
+
+    def command(self, kind: type[LbaCommand], lba: int, blocks: int, flags: dict[str, int]) -> Command:
+        return super().command(kind, lba & 0xFFFF_FFFF, blocks, flags)
+
+
+@defect("read/exact:offset-lost", source="Haiku 8eb950cd64", scenarios=("read/mdts",))
+class OffsetLost(DataPath):
+    """Moves every piece of a transfer that was split to the beginning of the buffer."""
+
+    def describe(self, command: Command, memory: Memory, offset: int, length: int, lists: list[Memory]) -> Command:
+        return super().describe(command, memory, 0, length, lists)
+
+
+@defect("read/mbr:next-sector")
+class NextSector(Namespace):
+    """Reads the sector behind the one that it was asked for."""
+
+    def command(self, kind: type[LbaCommand], lba: int, blocks: int, flags: dict[str, int]) -> Command:
+        return super().command(kind, lba + 1, blocks, flags)
+
+
+@defect("read/nlb:one-based")
+class OneBased(Namespace):
+    """Sends the number of blocks, where NLB is 0's based."""
+
+    def command(self, kind: type[LbaCommand], lba: int, blocks: int, flags: dict[str, int]) -> Command:
+        return super().command(kind, lba, blocks + 1, flags)
+
+
+@defect("read/in-range:unchecked", scenarios=("read/past-end",))
+class Unchecked(Namespace):
+    """Asks the controller for blocks behind the last one."""
+
+    def check(self, lba: int, blocks: int) -> None:
+        pass
+
+
+@defect("read/prp1-offset:masked")
+class Masked(DataPath):
+    """Clears the offset of PRP1 into its page."""
+
+    def describe(self, command: Command, memory: Memory, offset: int, length: int, lists: list[Memory]) -> Command:
+        described = super().describe(command, memory, offset, length, lists)
+        return described.but(PRP1=described.PRP1 & -memory.page_size)
+
+
+@defect("read/prp2:missing")
+class NoSecondPage(DataPath):
+    """Leaves PRP2 0 where the data goes on in a second page."""
+
+    def describe(self, command: Command, memory: Memory, offset: int, length: int, lists: list[Memory]) -> Command:
+        described = super().describe(command, memory, offset, length, lists)
+        return described.but(PRP2=0) if pages(described, memory, length) == LISTED else described
+
+
+@defect("read/prp2:junk", source="Linux 5228b3280b9b")
+class Junk(DataPath):
+    """Leaves junk in PRP2 where it is not used."""
+
+    def describe(self, command: Command, memory: Memory, offset: int, length: int, lists: list[Memory]) -> Command:
+        described = super().describe(command, memory, offset, length, lists)
+        return described if described.PRP2 else described.but(PRP2=0xDEAD_B000)
+
+
+class _ListDefect(DataPath):
+    """What is wrong is in the first PRP list page."""
+
+    def describe(self, command: Command, memory: Memory, offset: int, length: int, lists: list[Memory]) -> Command:
+        first = len(lists)
+        described = super().describe(command, memory, offset, length, lists)
+        return self.spoil(described, memory, offset, lists[first]) if len(lists) > first else described
+
+    def spoil(self, command: Command, memory: Memory, offset: int, page: Memory) -> Command:
+        raise NotImplementedError
+
+
+@defect("read/prp-list:first-page-too")
+class FirstPageToo(_ListDefect):
+    """Begins a PRP list with the page that PRP1 names already."""
+
+    def spoil(self, command: Command, memory: Memory, offset: int, page: Memory) -> Command:
+        own = memory.pages[offset // memory.page_size]
+        page.write(0, own.to_bytes(8, "little") + page.read(0, len(page) - 8))
+        return command
+
+
+@defect("read/prp-list:misaligned", source="U-Boot b21dcebfa6b")
+class MisalignedList(_ListDefect):
+    """Puts a PRP list at an address that is no multiple of 8."""
+
+    def spoil(self, command: Command, memory: Memory, offset: int, page: Memory) -> Command:
+        page.write(4, page.read(0, len(page) - 4))
+        return command.but(PRP2=command.PRP2 + 4)
+
+
+@defect("read/prp-entries:offset")
+class EntryOffset(_ListDefect):
+    """Gives the entries of a PRP list an offset into their pages."""
+
+    def spoil(self, command: Command, memory: Memory, offset: int, page: Memory) -> Command:
+        page.write(0, (int.from_bytes(page.read(0, 8), "little") + 8).to_bytes(8, "little"))
+        return command
+
+
+@defect("read/mdts-split:never")
+class NeverSplit(Namespace):
+    """Sends a transfer as one command, however small MDTS is."""
+
+    @property
+    def longest(self) -> int:
+        return 1 << 16
+
+
+@defect("read/odd-buffer:as-it-is", source="Haiku 69880fc7cb")
+class AsItIs(DataPath):
+    """Points PRP1 at an odd address."""
+
+    def describable(self, offset: int) -> bool:
+        return True
+
+    def describe(self, command: Command, memory: Memory, offset: int, length: int, lists: list[Memory]) -> Command:
+        described = super().describe(command, memory, offset & ~3, length, lists)
+        return described.but(PRP1=described.PRP1 | offset & 3)
+
+
+@defect("read/block-4096:in-512s", source="Asterinas issue 1984")
+class In512s(Namespace):
+    """Counts NLB in units of 512 bytes, whatever the block size is."""
+
+    def command(self, kind: type[LbaCommand], lba: int, blocks: int, flags: dict[str, int]) -> Command:
+        return super().command(kind, lba, blocks * self.block_size // 512, flags)
+
+
+@defect("read/mptr-zero:junk")
+class MetadataPointer(DataPath):
+    """Leaves junk in MPTR, although there is no metadata."""
+
+    def describe(self, command: Command, memory: Memory, offset: int, length: int, lists: list[Memory]) -> Command:
+        return super().describe(command, memory, offset, length, lists).but(MPTR=0x1000)
