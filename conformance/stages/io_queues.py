@@ -9,7 +9,7 @@ from conformance.citations import BASE_2_0, INTEGRITY, PRACTICE
 from conformance.record import CompletionQueue, Record, State
 from conformance.scenario import LOAD, Draw, Plan, do, scenario
 from lab.events import Completed, Dma, Doorbell, Event, Interrupt, Remark, Submitted
-from lab.nvme.commands import CreateIoCq, CreateIoSq, DeleteIoCq, DeleteIoSq
+from lab.nvme.commands import CreateIoCq, CreateIoSq, DeleteIoCq, DeleteIoSq, Read
 from lab.plan import Fault
 
 CREATES = CreateIoCq | CreateIoSq
@@ -50,6 +50,13 @@ def smallest(draw: Draw) -> Plan:
 def largest(draw: Draw) -> Plan:
     device = draw.device(cap={"MQES": 0xFFFF})
     return Plan(device, [LOAD, do("queues"), do("read", nsid=1, lba=draw.between(0, 900), blocks=16)])
+
+
+@scenario("io-queues/backlog", "rings of at most 8 entries before a medium so slow that a driver comes to fill them")
+def backlog(draw: Draw) -> Plan:
+    device = draw.device(cap={"MQES": 7}, mdts=1)
+    slow = Fault(name="slow", behaviour="delay", queue="io", opcode=Read.OPCODE, arguments={"ms": 5})
+    return Plan(device, [LOAD, do("read", nsid=1, lba=draw.between(0, 900), blocks=256)], [slow])
 
 
 @scenario("io-queues/no-queue", "every Create I/O Submission Queue fails", hostile=True)

@@ -12,6 +12,7 @@ from conformance.scenario import LOAD, Draw, Plan, do, scenario
 from conformance.stages.read import inside, returned
 from lab.events import Completed, FaultInjected, Submitted
 from lab.nvme.commands import BROADCAST_NSID, Flush, Write, WriteZeroes
+from lab.nvme.identify import Oncs
 from lab.plan import Action, Fault, Namespace
 
 
@@ -65,6 +66,13 @@ def fua_scenario(draw: Draw) -> Plan:
 def zeroes(draw: Draw) -> Plan:
     lba = draw.between(1, 900)
     return Plan(draw.device(), [LOAD, do("zeroes", nsid=1, lba=lba, blocks=16), _read(lba - 1, 18)])
+
+
+@scenario("write/zeroes-not-offered", "blocks are zeroed on a controller without Write Zeroes, but with Dataset Management")
+def zeroes_not_offered(draw: Draw) -> Plan:
+    lba = draw.between(1, 900)
+    device = draw.device(identify={"ONCS": int(Oncs.of(DATASET_MANAGEMENT=1))})
+    return Plan(device, [LOAD, do("zeroes", nsid=1, lba=lba, blocks=16), _read(lba - 1, 18)])
 
 
 @scenario("write/past-end", "a write that ends behind the namespace, and one behind it")
