@@ -6,10 +6,10 @@ flight, epoch since the last reset). Checks read its `State`; none of them rebui
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from lab.events import (
     ActionEnded,
@@ -118,35 +118,37 @@ class State:
 
     def answered(self, event: Completed) -> Submitted | None:
         """The submission that a completion ends, while it is still in flight."""
-        return self.in_flight.get((event.completion.SQID, event.completion.CID))
+        return self.in_flight.get(event.key)
 
     # -- how it moves -----------------------------------------------------------------------------------------------
 
-    def apply(self, event: Event) -> None:
-        match event:
-            case RegisterWrite():
-                self._register(event)
-            case RegisterRead(offset=CSTS.OFFSET):
-                self.csts = CSTS(event.value)
-            case ConfigWrite() if event.offset <= 4 < event.offset + event.size:
-                self.pci_command = event.value >> (4 - event.offset) * 8 & 0xFFFF
-            case Interrupt():
-                self.interrupts = event.how
-            case Reset():
-                self._disable()
-                if event.cause not in ("cc-en", "shutdown"):
-                    self.written.clear()
-            case Doorbell(completion=False, qid=qid) if sq := self.sqs.get(qid):
-                sq.tail = event.value & 0xFFFF
-            case Doorbell(completion=True, qid=qid) if cq := self.cqs.get(qid):
-                cq.returned += (event.value - cq.head) % cq.size
-                cq.head = event.value & 0xFFFF
-            case Submitted():
-                self.in_flight[event.sqid, event.command.CID] = event
-                if sq := self.sqs.get(event.sqid):
-                    sq.fetched += 1
-            case Completed():
-                self._completed(event)
+    def _read(self, event: RegisterRead) -> None:
+        if event.offset == CSTS.OFFSET:
+            self.csts = CSTS(event.value)
+
+    def _config(self, event: ConfigWrite) -> None:
+        if event.offset <= 4 < event.offset + event.size:
+            self.pci_command = event.value >> (4 - event.offset) * 8 & 0xFFFF
+
+    def _interrupt(self, event: Interrupt) -> None:
+        self.interrupts = event.how
+
+    def _reset(self, event: Reset) -> None:
+        self._disable()
+        if event.cause not in ("cc-en", "shutdown"):
+            self.written.clear()
+
+    def _rung(self, event: Doorbell) -> None:
+        if event.completion and (cq := self.cqs.get(event.qid)):
+            cq.returned += (event.value - cq.head) % cq.size
+            cq.head = event.value & 0xFFFF
+        elif not event.completion and (sq := self.sqs.get(event.qid)):
+            sq.tail = event.value & 0xFFFF
+
+    def _submitted(self, event: Submitted) -> None:
+        self.in_flight[event.key] = event
+        if sq := self.sqs.get(event.sqid):
+            sq.fetched += 1
 
     def _register(self, event: RegisterWrite) -> None:
         self.written.update(range(event.offset & ~3, event.offset + event.size, 4))
@@ -176,13 +178,12 @@ class State:
         self.granted, self.shadow = None, False
 
     def _completed(self, event: Completed) -> None:
-        done = event.completion
         if cq := self.cqs.get(event.cqid):
             cq.posted += 1
-        if sq := self.sqs.get(done.SQID):
-            sq.head = done.SQHD if event.is_exact("SQHD") else sq.fetched % sq.size
-        submitted = self.in_flight.pop((done.SQID, done.CID), None)
-        if submitted is None or not done.ok:
+        if sq := self.sqs.get(event.key[0]):
+            sq.head = event.completion.SQHD if event.is_exact("SQHD") else sq.fetched % sq.size
+        submitted = self.in_flight.pop(event.key, None)
+        if submitted is None or submitted.sqid != 0 or not (done := event.completion).ok:
             return
         match submitted.command:
             case CreateIoCq() as command:
@@ -202,6 +203,18 @@ class State:
                 self.shadow = True
             case SetFeatures(FID=0x07):
                 self.granted = (done.DW0 & 0xFFFF) + 1, (done.DW0 >> 16) + 1
+
+    MOVES: ClassVar[Mapping[type[Event], Callable[[State, Any], None]]] = {
+        ConfigWrite: _config,
+        RegisterRead: _read,
+        RegisterWrite: _register,
+        Doorbell: _rung,
+        Submitted: _submitted,
+        Completed: _completed,
+        Interrupt: _interrupt,
+        Reset: _reset,
+    }
+    """What each kind of event does to it; the others do nothing."""
 
 
 @dataclass(frozen=True)
@@ -271,16 +284,20 @@ class Record:
         Events of several controllers that the device's record could not tell apart are left out: nothing may be judged
         from a state that is a mixture.
         """
-        states: dict[str, State] = {}
-        for event in self.events:
-            id = event.controller or (self.controllers[0].id if len(self.controllers) == 1 else "")
-            spec = self.scenario.device.controller(id)
-            if spec is None:
-                continue
-            if id not in states:
-                states[id] = State(spec, self.profiles.get(id))
-            yield states[id], event
-            states[id].apply(event)
+        states = {spec.id: State(spec, self.profiles.get(spec.id)) for spec in self.controllers}
+        for id, event, move in self._steps:
+            state = states[id]
+            yield state, event
+            if move is not None:
+                move(state, event)
+
+    @cached_property
+    def _steps(self) -> list[tuple[str, Event, Callable[[State, Any], None] | None]]:
+        """Controller, event, and what it does to the controller's state: decided once, walked by every check."""
+        only = self.controllers[0].id if len(self.controllers) == 1 else ""
+        known = {spec.id for spec in self.controllers}
+        tagged = ((event.controller or only, event) for event in self.events)
+        return [(id, event, State.MOVES.get(type(event))) for id, event in tagged if id in known]
 
     def commands(self, *kinds: type[C]) -> Iterator[tuple[State, Submitted, C]]:
         """The submissions of commands of these classes, with the state just before each."""

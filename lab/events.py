@@ -102,6 +102,11 @@ class Submitted(Event):
     def command(self) -> Command:
         return decode(self.raw, admin=self.sqid == 0)
 
+    @cached_property
+    def key(self) -> tuple[int, int]:
+        """(SQID, CID): what tells it from the other commands in flight."""
+        return self.sqid, self.command.CID
+
     def is_exact(self, *fields: str) -> bool:
         return self.exact is None or (bool(fields) and all(name in self.exact for name in fields))
 
@@ -118,6 +123,11 @@ class Completed(Event):
     @cached_property
     def completion(self) -> Completion:
         return Completion(self.raw)
+
+    @cached_property
+    def key(self) -> tuple[int, int]:
+        """(SQID, CID) of the command that it ends."""
+        return self.completion.SQID, self.completion.CID
 
     def is_exact(self, *fields: str) -> bool:
         return self.exact is None or (bool(fields) and all(name in self.exact for name in fields))

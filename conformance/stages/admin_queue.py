@@ -279,9 +279,8 @@ def phase(record: Record) -> Iterator[Finding]:
 def unique_cid(record: Record) -> Iterator[Finding]:
     """Keeps command identifiers unique among the commands in flight on a queue."""
     for state, event, command in record.commands(Command):
-        cid = command.CID
-        ok = (event.sqid, cid) not in state.in_flight
-        yield Finding(ok, event, "a CID that is not in flight", f"CID {cid:#x} on SQ {event.sqid}", fields=("CID",))
+        shown = f"CID {command.CID:#x} on SQ {event.sqid}"
+        yield Finding(event.key not in state.in_flight, event, "a CID that is not in flight", shown, fields=("CID",))
 
 
 @check("admin-queue/sqe-clean", cite=BASE_2_0["3.3.3.1"], level=MANDATORY, why="shall", witnesses=["wire"])
