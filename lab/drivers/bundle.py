@@ -1,14 +1,19 @@
-"""The reference driver as one file that any python3 runs: a zipapp, made in memory, the same bytes each time."""
+"""The reference driver as one file that any python3 runs: a zipapp, made in memory, the same bytes each time.
+
+Each module is in there twice: as it is, and compiled, for an interpreter of the same version as this one, which then starts
+in a fraction of the time. Another version leaves the compiled ones aside.
+"""
 
 from __future__ import annotations
 
 import io
+import py_compile
+import tempfile
 import zipfile
 from functools import cache
 from pathlib import Path
 
-import lab.nvme
-import lab.reference
+from lab import nvme, reference
 
 MAIN = "from lab.reference.nvmectl import main\n\nraise SystemExit(main())\n"
 LONG_AGO = (1980, 1, 1, 0, 0, 0)
@@ -19,12 +24,22 @@ LONG_AGO = (1980, 1, 1, 0, 0, 0)
 def bundle() -> bytes:
     """`lab.nvme` and `lab.reference` with `nvmectl` as the program."""
     files = {"__main__.py": MAIN.encode(), "lab/__init__.py": b""}
-    for package in (lab.nvme, lab.reference):
-        folder = Path(package.__path__[0])
-        for path in sorted(folder.glob("*.py")):
-            files[f"lab/{folder.name}/{path.name}"] = path.read_bytes()
+    with tempfile.TemporaryDirectory(prefix="bundle-") as scratch:
+        for package in (nvme, reference):
+            folder = Path(package.__path__[0])
+            for path in sorted(folder.glob("*.py")):
+                name = f"lab/{folder.name}/{path.name}"
+                files[name] = path.read_bytes()
+                files[f"{name}c"] = _compiled(path, name, Path(scratch) / "module.pyc")
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in files.items():
             archive.writestr(zipfile.ZipInfo(name, LONG_AGO), content, zipfile.ZIP_DEFLATED)
     return b"#!/usr/bin/env python3\n" + out.getvalue()
+
+
+def _compiled(path: Path, name: str, scratch: Path) -> bytes:
+    """The module's byte code, which is never checked against the source."""
+    mode = py_compile.PycInvalidationMode.UNCHECKED_HASH
+    py_compile.compile(str(path), str(scratch), name, doraise=True, invalidation_mode=mode)
+    return scratch.read_bytes()

@@ -7,6 +7,8 @@ Python executes one thing after the other: memory order is the program's.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from lab.controller.in_process import Function, InProcess
 from lab.controller.memory import LocalMemory
 from lab.drivers.watchdog import Watchdog
@@ -32,6 +34,17 @@ class Host:
         self.memory = memory or LocalMemory(ARENA, strict=True)
         self.arena = AddressSpace(0, self.memory.size)
         self.bus = AddressSpace(BUS, BUS + self.memory.size)
+
+
+@dataclass(eq=False)
+class WatchedMemory(Memory):
+    """DMA memory whose reader is watched: it may look for ever for something that does not come."""
+
+    watchdog: Watchdog
+
+    def read(self, offset: int, length: int) -> bytes:
+        self.watchdog.read()
+        return super().read(offset, length)
 
 
 class InProcessTransport:
@@ -77,7 +90,7 @@ class InProcessTransport:
             for index, page in enumerate(pages):
                 self._host.memory.map(page, view[index * page_size : (index + 1) * page_size], page_size)
         self._function.controller.record.dma_map(lowest, size, True)
-        memory = Memory(view, pages, page_size)
+        memory = WatchedMemory(view, pages, page_size, self._watchdog)
         self._held[lowest] = arena, memory
         return memory
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 SPINS = 200_000
-"""Register reads in a row with nothing else in between, which no driver needs that means to go on."""
+"""Reads of registers or rings in a row with nothing else in between, which no driver needs that means to go on."""
 
 
 class Hung(BaseException):
@@ -32,7 +32,7 @@ class Watchdog:
             raise Hung
 
     def read(self) -> None:
-        """The driver reads a register. Raises Hung."""
+        """The driver looks at a register or a ring. Raises Hung."""
         self._reads += 1
         if self._reads > SPINS or self._now() > self._until:
             raise Hung

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from bisect import insort
 
+from lab.reference.errors import Refused
+
 
 class AddressSpace:
     """Addresses from ``start`` to ``end`` (exclusive). The lowest that fit are given first."""
@@ -12,13 +14,13 @@ class AddressSpace:
         self._free = [(start, end)]
 
     def take(self, length: int, alignment: int) -> int:
-        """The address of ``length`` free bytes; MemoryError if there are none."""
+        """The address of ``length`` free bytes; Refused if there are none."""
         for index, (start, end) in enumerate(self._free):
             at = -(-start // alignment) * alignment
             if at + length <= end:
                 self._free[index : index + 1] = [(a, b) for a, b in ((start, at), (at + length, end)) if a < b]
                 return at
-        raise MemoryError(f"no {length} bytes of DMA memory are free")
+        raise Refused(f"no {length} bytes of DMA memory are free")
 
     def give(self, address: int, length: int) -> None:
         """They are free again."""

@@ -230,6 +230,15 @@ def _number(text: str) -> int:
         raise argparse.ArgumentTypeError(f"{text!r} is no number") from None
 
 
+def _at_least(least: int) -> Callable[[str], int]:
+    def number(text: str) -> int:
+        if (found := _number(text)) < least:
+            raise argparse.ArgumentTypeError(f"{text} is less than {least}")
+        return found
+
+    return number
+
+
 def _feature(text: str) -> int:
     name = text.upper().replace("-", "_")
     found = int(Fid[name]) if name in Fid.__members__ else _number(text)
@@ -257,8 +266,8 @@ def _parser(openers: Mapping[str, Opener]) -> argparse.ArgumentParser:
     common.add_argument("--device", action="append", metavar="ADDRESS", help="vfio: PCI address; all controllers by default")
     common.add_argument("--image", type=Path, help="in-process, qtest: a raw disk image instead of an empty disk")
     common.add_argument("--force", action="store_true", help="vfio: take the controller from another driver")
-    common.add_argument("--queues", type=_number, help="I/O queue pairs wanted")
-    common.add_argument("--depth", type=_number, help="entries of each I/O queue")
+    common.add_argument("--queues", type=_at_least(1), help="I/O queue pairs wanted")
+    common.add_argument("--depth", type=_at_least(2), help="entries of each I/O queue")
     common.add_argument("--poll", action="store_true", help="look for completions instead of taking interrupts")
     common.add_argument("--json", action="store_true", help="for programs")
     parser = argparse.ArgumentParser(prog="nvmectl", description="The reference driver's own tool.", parents=[common])

@@ -26,7 +26,7 @@ from lab.reference.address_space import AddressSpace, whole_pages
 from lab.reference.errors import Refused
 from lab.reference.transport import HOST_PAGE, Memory
 
-DEVICES = Path("/sys/bus/pci/devices")
+PCI, MOUNTS = Path("/sys/bus/pci"), Path("/proc/mounts")
 DRIVER = "vfio-pci"
 
 _BASE = ord(";") << 8 | 100  # VFIO_TYPE, VFIO_BASE
@@ -53,7 +53,7 @@ _NVME = "0x010802"
 
 def controllers() -> list[str]:
     """The PCI addresses of all NVMe controllers of this machine."""
-    return sorted(path.name for path in DEVICES.glob("*") if _text(path / "class") == _NVME)
+    return sorted(path.name for path in (PCI / "devices").glob("*") if _text(path / "class") == _NVME)
 
 
 def bind(address: str, *, force: bool = False) -> None:
@@ -61,7 +61,7 @@ def bind(address: str, *, force: bool = False) -> None:
 
     Without ``force`` a controller that another driver has is left alone.
     """
-    function = DEVICES / address
+    function = PCI / "devices" / address
     if not function.is_dir():
         raise Refused(f"there is no PCI function {address}; NVMe controllers here: {', '.join(controllers()) or 'none'}")
     if mounted := _mounted(function):
@@ -71,13 +71,13 @@ def bind(address: str, *, force: bool = False) -> None:
         return
     if owner and not force:
         raise Refused(f"the driver {owner} has {address}; --force takes the controller away from it")
-    if not Path("/sys/bus/pci/drivers", DRIVER).is_dir():
+    if not (PCI / "drivers" / DRIVER).is_dir():
         raise Refused(f"this kernel has no {DRIVER}: load the modules vfio_iommu_type1 and vfio-pci")
     try:
         if owner:
             (function / "driver/unbind").write_text(address)
         (function / "driver_override").write_text(DRIVER)
-        Path("/sys/bus/pci/drivers_probe").write_text(address)
+        (PCI / "drivers_probe").write_text(address)
     except OSError as error:
         raise Refused(f"{address} cannot be given to {DRIVER}: {error.strerror}") from error
 
@@ -100,7 +100,7 @@ class Vfio:
         self.vectors = pci.msix(self)[1]
 
     def _open(self, address: str) -> None:
-        group = DEVICES / address / "iommu_group"
+        group = PCI / "devices" / address / "iommu_group"
         if not group.exists():
             raise Refused(f"{address} is in no IOMMU group: this machine has no IOMMU, or it is off (intel_iommu=on)")
         try:
@@ -244,7 +244,7 @@ class Vfio:
 def _mounted(function: Path) -> tuple[str, str] | None:
     """(disk, mount point) of a disk of this function that is in use by a file system."""
     disks = {path.name for path in function.glob("nvme/nvme*/nvme*n*")}
-    for line in Path("/proc/mounts").read_text().splitlines():
+    for line in MOUNTS.read_text().splitlines():
         source, point = line.split(" ")[:2]
         if (found := re.fullmatch(r"/dev/(nvme\d+n\d+)(p\d+)?", source)) and found[1] in disks:
             return source, point

@@ -106,6 +106,7 @@ SENTENCES = {
     "--image /nowhere info": "the image /nowhere cannot be used: No such file or directory",
     "--image /dev/null info": "no whole number of blocks",
     "--transport vfio --device 0000:ff:1f.7 info": "there is no PCI function 0000:ff:1f.7; NVMe controllers here: ",
+    "raw admin 6 --cdw10 1 --length 0x7fffffffff": "bytes of DMA memory are free",
     "write 1 0 /nowhere": "No such file or directory: '/nowhere'",
     "write 1 0 /dev/null": "there is nothing to write",
 }
@@ -131,6 +132,8 @@ def test_part_of_a_block_is_refused(capsys: pytest.CaptureFixture[str], tmp_path
         ("--transport pigeon info", "invalid choice: 'pigeon' (choose from 'in-process', 'qtest', 'vfio')"),
         ("features nonsense", "'nonsense' is no number"),
         ("features 256", "256 does not fit a feature's identifier of 8 bits"),
+        ("--queues 0 info", "argument --queues: 0 is less than 1"),
+        ("info --depth 1", "argument --depth: 1 is less than 2"),
         ("read 1", "the following arguments are required: lba, blocks"),
         ("fly", "invalid choice: 'fly'"),
         ("", "the following arguments are required: VERB"),
