@@ -9,7 +9,7 @@ from conformance.citations import BASE_2_0, PCIE_1_0
 from conformance.record import CompletionQueue, Record, State
 from conformance.scenario import LOAD, Draw, Plan, do, scenario
 from lab.events import Completed, Doorbell, Event, RegisterRead, RegisterWrite, Submitted
-from lab.nvme.commands import Command, CreateIoCq, CreateIoSq, Read
+from lab.nvme.commands import Command, CreateIoCq, CreateIoSq, Read, Write
 from lab.nvme.registers import ACQ, AQA, ASQ, CC, CSTS, INTMC, INTMS, doorbell_offset
 from lab.plan import Fault
 
@@ -285,12 +285,20 @@ def unique_cid(record: Record) -> Iterator[Finding]:
 
 @check("admin-queue/sqe-clean", cite=BASE_2_0["3.3.3.1"], level=MANDATORY, why="shall", witnesses=["wire"])
 def sqe_clean(record: Record) -> Iterator[Finding]:
-    """Leaves FUSE, PSDT and the reserved fields of a submission queue entry 0."""
-    for _, event, command in record.commands(Command):
-        stray = {f"byte {offset}": f"{bits:#04x}" for offset, bits in command.reserved.items()}
+    """Leaves FUSE, PSDT, the reserved fields and the unused tags of a submission queue entry 0."""
+    for state, event, command in record.commands(Command):
+        stray = {f"byte {offset}": f"{bits:#04x}" for offset, bits in command.reserved.items()} | _stray_tags(state, command)
         ok = not command.FUSE and not stray and (not command.PSDT or event.sqid != 0)
-        shown = f"FUSE={command.FUSE}, PSDT={command.PSDT}, reserved bits set: {stray or 'none'}"
-        yield Finding(ok, event, "FUSE, PSDT and reserved fields 0", shown)
+        shown = f"FUSE={command.FUSE}, PSDT={command.PSDT}, stray bits: {stray or 'none'}"
+        yield Finding(ok, event, "FUSE, PSDT and what it does not mean 0", shown)
+
+
+def _stray_tags(state: State, command: Command) -> dict[str, str]:
+    """Protection information tags in a command to a namespace that has no room for any."""
+    namespace = state.spec.namespace(command.NSID) if isinstance(command, Read | Write) else None
+    if namespace is None or namespace.metadata_size:
+        return {}
+    return {name: f"{value:#x}" for name in ("TAGS_UPPER", "ILBRT", "LBAT", "LBATM") if (value := getattr(command, name))}
 
 
 @check("admin-queue/no-intm-with-msix", cite=BASE_2_0["3.1.3.3"], level=MANDATORY, why="shall", witnesses=["wire"])
