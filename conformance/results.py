@@ -163,6 +163,16 @@ def spoken(verdicts: Iterable[VerdictEntry]) -> dict[tuple[str, str, str], Verdi
     return best
 
 
+def folded(verdicts: Iterable[VerdictEntry]) -> dict[tuple[str, str], VerdictEntry]:
+    """(driver, check) → the verdict that speaks for all scenarios and devices: what one device cannot show, another may."""
+    best: dict[tuple[str, str], VerdictEntry] = {}
+    for verdict in spoken(verdicts).values():
+        key = verdict.driver, verdict.check
+        if key not in best or rank(verdict) < rank(best[key]):
+            best[key] = verdict
+    return best
+
+
 @dataclass(frozen=True)
 class Row:
     """One stage of one driver on one device. ``counts`` are checks by outcome; known failures count apart."""
@@ -238,7 +248,7 @@ def disqualified(results: Results, driver: str) -> list[VerdictEntry]:
     """The mandatory checks that did not pass, of the stages that were asked for: only without any the driver qualifies."""
     return [
         verdict
-        for verdict in spoken(results.verdicts).values()
+        for verdict in folded(results.verdicts).values()
         if verdict.driver == driver
         and verdict.level == MANDATORY
         and (_asked(results, verdict) or verdict.outcome is Outcome.FAIL)
@@ -260,7 +270,7 @@ def exit_status(results: Results, *, bisect: bool = False) -> int:
     status = 0
     if results.unfinished or any(v.outcome is Outcome.ERROR for v in results.verdicts):
         status = LAB_FAILED
-    elif any(_fails(results, verdict) for verdict in spoken(results.verdicts).values()):
+    elif any(_fails(results, verdict) for verdict in folded(results.verdicts).values()):
         status = DRIVER_FAILED
     elif unjudged(results):
         status = NOTHING_JUDGED
@@ -383,8 +393,8 @@ def evidence_of(results: Results, verdict: VerdictEntry) -> str:
 
 
 def speaking(results: Results, *outcomes: Outcome) -> Iterator[tuple[VerdictEntry, int]]:
-    """The verdicts that speak and end so, with the number of scenarios that say the same; by driver, device, stage."""
-    same = Counter((v.driver, v.device, v.check, v.outcome, v.known) for v in results.verdicts)
-    for verdict in sorted(spoken(results.verdicts).values(), key=lambda v: stage_index(v.stage)):
+    """The verdicts that speak for a driver and end so, by stage, with the number of recordings that say the same."""
+    same = Counter((v.driver, v.check, v.outcome, v.known) for v in results.verdicts)
+    for verdict in sorted(folded(results.verdicts).values(), key=lambda v: stage_index(v.stage)):
         if verdict.outcome in outcomes:
-            yield verdict, same[verdict.driver, verdict.device, verdict.check, verdict.outcome, verdict.known]
+            yield verdict, same[verdict.driver, verdict.check, verdict.outcome, verdict.known]

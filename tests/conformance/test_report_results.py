@@ -76,6 +76,24 @@ def test_the_worst_scenario_speaks_for_a_check_and_an_unknown_failure_before_a_k
     assert best["toy", "qemu", "read/nlb"] is fresh
 
 
+def test_what_one_device_cannot_show_another_may() -> None:
+    unseen = verdict(Outcome.INCONCLUSIVE)
+    seen = verdict(Outcome.PASS, device="lab")
+    assert r.disqualified(result(unseen, seen), "toy") == []
+    assert r.exit_status(result(unseen, seen, strict=True)) == 0
+    assert r.exit_status(result(unseen, PASS, strict=True)) == 1
+
+
+def test_a_check_that_fails_on_both_devices_is_one_failure_and_a_pass_elsewhere_excuses_none() -> None:
+    broken = verdict(Outcome.FAIL)
+    both = result(broken, broken.model_copy(update={"device": "lab"}))
+    assert len(r.disqualified(both, "toy")) == 1
+    assert [number for _, number in r.speaking(both, Outcome.FAIL)] == [2]
+    assert r.exit_status(result(broken, verdict(Outcome.PASS, device="lab"))) == 1
+    known = verdict(Outcome.FAIL, known="on QEMU's device only")
+    assert r.exit_status(result(known, verdict(Outcome.FAIL, device="lab"))) == 1
+
+
 def test_rows_count_checks_and_not_scenarios() -> None:
     found = r.rows(
         result(
