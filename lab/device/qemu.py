@@ -6,13 +6,12 @@ host's page cache at once (no writeback copy in QEMU), so the file holds what th
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
-from lab.content import areas
 from lab.deadline import Deadline
+from lab.device.images import create_images, image, owners
 from lab.errors import LabError
 from lab.guest.machine import Machine
 from lab.guest.monitor import Event
@@ -107,26 +106,11 @@ class QemuDevice:
         self.spec = spec
         self._folder = folder
         self._version = version
-        self._shared = {(c.id, n.nsid): owner for owner, c, n in _owners(spec)}
+        self._shared = {(c.id, n.nsid): owner for owner, c, n in owners(spec)}
 
     def create_images(self, seed: int) -> None:
-        """Sparse files with the pattern in the namespaces' areas; a shared one has a name for each of its controllers."""
-        for controller, namespace in self._namespaces():
-            path = self._image(controller.id, namespace.nsid)
-            owner = self._shared[controller.id, namespace.nsid]
-            try:
-                if owner != controller.id:
-                    os.link(self._image(owner, namespace.nsid), path)
-                    continue
-                with path.open("xb") as image:
-                    image.truncate(namespace.blocks * (namespace.block_size + namespace.metadata_size))
-                    for offset, data in areas(seed, namespace):
-                        image.seek(offset)
-                        image.write(data)
-            except OSError as error:
-                raise LabError(
-                    f"The image {path} cannot be made: {error.strerror}", remedy="free some space, or use another folder"
-                ) from error
+        """The images with the pattern in the namespaces' areas; before anything is plugged."""
+        create_images(self.spec, self._folder, seed)
 
     @property
     def blockdevs(self) -> tuple[Json, ...]:
@@ -136,7 +120,7 @@ class QemuDevice:
                 "driver": "raw",
                 "node-name": _node(controller, namespace),
                 "discard": "unmap",  # Deallocate and Write Zeroes reach the file
-                "file": {"driver": "file", "filename": str(self._image(controller.id, namespace.nsid))},
+                "file": {"driver": "file", "filename": str(image(self._folder, controller.id, namespace.nsid))},
             }
             for controller, namespace in self._owned()
         )
@@ -222,15 +206,9 @@ class QemuDevice:
             return None
         return f"nvm-subsystem-{controller.id}"
 
-    def _image(self, controller: str, nsid: int) -> Path:
-        return self._folder / f"{controller}-{nsid}.img"
-
-    def _namespaces(self) -> Iterator[tuple[Controller, Namespace]]:
-        return ((c, n) for c in self.spec.controllers for n in c.namespaces)
-
     def _owned(self) -> Iterator[tuple[Controller, Namespace]]:
         """Each namespace once."""
-        return ((c, n) for c, n in self._namespaces() if self._shared[c.id, n.nsid] == c.id)
+        return ((c, n) for owner, c, n in owners(self.spec) if owner == c.id)
 
 
 def _about(device: str) -> Callable[[Event], bool]:
@@ -239,15 +217,6 @@ def _about(device: str) -> Callable[[Event], bool]:
 
 def _sharing(spec: DeviceSpec) -> tuple[Controller, ...]:
     return tuple(c for c in spec.controllers if any(n.shared for n in c.namespaces))
-
-
-def _owners(spec: DeviceSpec) -> Iterator[tuple[str, Controller, Namespace]]:
-    """(owner's id, controller, namespace): a shared namespace belongs to the first controller that has it."""
-    first: dict[int, str] = {}
-    for controller in spec.controllers:
-        for namespace in controller.namespaces:
-            owner = first.setdefault(namespace.nsid, controller.id) if namespace.shared else controller.id
-            yield owner, controller, namespace
 
 
 def _is_simple(controller: Controller) -> bool:
