@@ -62,7 +62,7 @@ class Clock:
     def advance(self, seconds: float) -> None:
         """Moves time on by so much, firing what becomes due at its own moment."""
         end = self.now() + seconds
-        while (due := self.next_due()) is not None and self.now() + due <= end:
+        while (due := self.next_due()) is not None and (due == 0.0 or self.now() + due <= end):
             self._offset += due
             self.run()
         self._offset += max(0.0, end - self.now())

@@ -240,6 +240,14 @@ def test_one_namespace_that_fails_identify_hides_no_other(make: Make) -> None:
     assert isinstance(reply.status, dict) and "cannot be used" in reply.status["words"]
 
 
+def test_what_is_overdue_happens_at_the_next_wait(make: Make) -> None:
+    rig = make(fault("delay", opcode=READ, queue="io", ms=0))
+    controller = rig.load()
+    for _ in range(50):
+        assert read(rig).status == "success"
+    assert controller.recovery.aborts == controller.recovery.resets == 0
+
+
 def test_queues_start_afresh_after_a_reset_under_load(make: Make) -> None:
     rig = make(fault("fatal", opcode=READ, queue="io", nth=50), mdts=1, cap={"MQES": 15})
     controller = rig.load()
