@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 
 from lab.defects.defect import defect
+from lab.nvme.completions import Completion
 from lab.nvme.fields import Register
-from lab.nvme.registers import ACQ, AQA, ASQ, CC, INTMC, doorbell_offset
+from lab.nvme.registers import ACQ, AQA, ASQ, CC, CSTS, INTMC, doorbell_offset
 from lab.reference import pci
-from lab.reference.controller import Controller
+from lab.reference.controller import LAST, Controller
+from lab.reference.errors import ControllerFailed
 from lab.reference.queue_pair import QueuePair
 from lab.reference.registers import ALL_ONES, Registers
 from lab.reference.request import Request
@@ -229,3 +232,43 @@ class Unmasks(QueuePair):
         ended = super().reap()
         self._registers.write(INTMC(1))
         return ended
+
+
+@defect("admin-queue/ready-wait:for-ever", source="OpenVMM issue 3022", scenarios=("admin-queue/never-ready",))
+class WaitsForEver(Controller):
+    """Waits for RDY without end."""
+
+    def wait_ready(self, ready: int) -> None:
+        while self.registers.status().RDY != ready:
+            self.transport.sleep(0.01)
+
+
+@defect("admin-queue/ready-wait:ten-milliseconds", source="U-Boot 04d2a384011", scenarios=("admin-queue/slow-ready",))
+class TenMilliseconds(Controller):
+    """Waits 10 ms for RDY, whatever CAP.TO says."""
+
+    @property
+    def ready_seconds(self) -> float:
+        return 0.01
+
+
+@defect("admin-queue/ready-wait:blind-to-fatal", scenarios=("admin-queue/fatal",))
+class BlindToFatal(Controller):
+    """Reports a controller as ready that never was."""
+
+    def start(self, until: str = LAST) -> None:
+        with suppress(ControllerFailed):
+            super().start(until)
+        self.stage = until
+
+    def status(self) -> CSTS:
+        return CSTS.of(RDY=1)
+
+
+@defect("admin-queue/match-completion:seven-bits", source="SeaBIOS d8a6c846")
+class SevenBits(CompletionRing):
+    """Keeps 7 of the 8 bits of a status code."""
+
+    def peek(self) -> Completion | None:
+        completion = super().peek()
+        return completion.but(SC=completion.SC & 0x7F) if completion else None

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from lab.defects.defect import defect
-from lab.nvme.registers import CSTS, VS
+from lab.nvme.registers import CSTS, DOORBELLS, VS, doorbell_offset
+from lab.reference import pci
 from lab.reference.controller import Controller
-from lab.reference.registers import Registers
+from lab.reference.errors import Refused
+from lab.reference.registers import R, Registers
 from lab.reference.service import Open, Service
 from lab.reference.settings import Settings
 
@@ -52,3 +56,61 @@ class FirstOnly(Service):
 
     def __init__(self, open: Open, settings: Settings | None = None, driver: type[Controller] = Controller) -> None:
         super().__init__(lambda: open()[:1], settings, driver)
+
+
+@defect("detect/class-code:one-vendor")
+class KnownVendor(Controller):
+    """Binds to the vendor id that it was developed with, instead of the class code."""
+
+    def detect(self) -> None:
+        if self.transport.config_read(0, 2) != 0x1B36:
+            raise Refused("not our hardware")
+        super().detect()
+
+
+@defect("detect/other-class:wildcard")
+class Wildcard(Controller):
+    """Takes every function of class 0108h for an NVMe I/O controller."""
+
+    def detect(self) -> None:
+        pci.set_command(self.transport, pci.MEMORY_SPACE)
+        self.cap = self.registers.capabilities()
+        self.version = self.registers.read(VS)
+
+
+@defect("detect/css-bitmap:compared", source="EDK2 5d8d8b5148")
+class Compared(Controller):
+    """Compares CAP.CSS with 1 instead of testing its bit 0."""
+
+    def command_set(self) -> int:
+        if self.cap.CSS != 1:
+            raise Refused("the controller does not support the NVM command set")
+        return 0
+
+
+@defect("detect/doorbell-span:one-page")
+class OnePage(Registers):
+    """Maps one page of doorbells, and what is written beyond it goes nowhere."""
+
+    def ring(self, qid: int, *, completion: bool, value: int) -> None:
+        if doorbell_offset(qid, completion=completion, dstrd=self.dstrd) < DOORBELLS + 0x1000:
+            super().ring(qid, completion=completion, value=value)
+
+
+class _Unsuspecting(Registers):
+    """Takes all ones for what the register says."""
+
+    def read(self, register: type[R]) -> R:
+        halves = range(register.OFFSET, register.OFFSET + register.SIZE, 4)
+        return register(sum(self._transport.read32(offset) << 32 * n for n, offset in enumerate(halves)))
+
+
+@defect("detect/all-ones:waits")
+class WaitsForTheGone(Wildcard):
+    """Waits for RDY=0 of a controller that is gone, whose CSTS reads all ones."""
+
+    parts = replace(Controller.parts, registers=_Unsuspecting)
+
+    def wait_ready(self, ready: int) -> None:
+        while self.registers.status().RDY != ready:
+            pass

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from lab.defects.defect import defect
 from lab.nvme.commands import Command, Identify
-from lab.nvme.identify import Cns, IdentifyController, IdentifyNamespace
+from lab.nvme.identify import SIZE, Cns, IdentifyController, IdentifyNamespace, NamespaceList
 from lab.reference.controller import Controller
 from lab.reference.data import DataPath
+from lab.reference.errors import CommandFailed
 from lab.reference.identification import Identification
 from lab.reference.namespace import Namespace
 from lab.reference.transport import Memory
@@ -111,3 +112,31 @@ class AllOfNn(Identification):
 
     def namespace(self, nsid: int) -> IdentifyNamespace:
         return IdentifyNamespace(self.ask(Cns.NAMESPACE, nsid))
+
+
+@defect("identify/cns2-by-version:always", source="SeaBIOS f21e3044")
+class AlwaysTheList(Identification):
+    """Asks for the active namespace list, also a controller of 1.0, which does not know it."""
+
+    def active(self, identity: IdentifyController) -> list[int]:
+        return list(NamespaceList(self.ask(Cns.ACTIVE_NAMESPACES)).ids)
+
+
+@defect("identify/metadata-format:unseen", source="EDK2 79f2734e5a")
+class MetadataUnseen(Namespace):
+    """Reads a format with metadata as if there were none."""
+
+    @property
+    def refusal(self) -> str:
+        return ""
+
+
+@defect("identify/failure:zeros")
+class GoesOnWithZeros(Identification):
+    """Takes the zeroed buffer for the answer when Identify fails."""
+
+    def ask(self, cns: Cns, nsid: int = 0) -> bytes:
+        try:
+            return super().ask(cns, nsid)
+        except CommandFailed:
+            return bytes(SIZE)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from lab.defects.defect import defect
 from lab.nvme.commands import CreateIoCq, CreateIoSq, DeleteIoCq, DeleteIoSq
 from lab.reference.controller import Controller
-from lab.reference.errors import ControllerFailed
+from lab.reference.errors import CommandFailed, ControllerFailed
 from lab.reference.namespace import Namespace
 from lab.reference.queue_pair import QueuePair
-from lab.reference.ring import SubmissionRing
+from lab.reference.ring import CQE_SIZE, PHASE_BYTE, CompletionRing, SubmissionRing
 
 
 @defect("io-queues/number-of-queues:not-asked", source="Managarm 4ae88a69a")
@@ -143,3 +143,24 @@ class NeverSent(Namespace):
 
     def noop(self) -> None:
         pass
+
+
+@defect("io-queues/create-fails:blind-delete", source="U-Boot 61280341e92", scenarios=("io-queues/no-queue",))
+class BlindDelete(Controller):
+    """Deletes both queues of a pair, also the one whose creation failed."""
+
+    def create_pair(self, qid: int, entries: int) -> QueuePair:
+        try:
+            return super().create_pair(qid, entries)
+        except CommandFailed:
+            self.execution.admin(DeleteIoSq.of(QID=qid))
+            raise
+
+
+@defect("io-queues/cq-zeroed:as-it-was")
+class AsItWas(CompletionRing):
+    """Hands over memory as it was, with a phase tag set in its last slot."""
+
+    def restart(self) -> None:
+        super().restart()
+        self.memory.write((self.entries - 1) * CQE_SIZE + PHASE_BYTE, b"\1")

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+
 from lab.defects.defect import defect
 from lab.nvme.commands import Command, LbaCommand
+from lab.nvme.completions import Completion
 from lab.reference.data import DataPath
+from lab.reference.errors import CommandFailed
 from lab.reference.namespace import Namespace
+from lab.reference.queue_pair import QueuePair
+from lab.reference.request import Request
 from lab.reference.transport import Memory
 
 LISTED = 2
@@ -85,14 +93,20 @@ class Junk(DataPath):
 
 
 class _ListDefect(DataPath):
-    """What is wrong is in the first PRP list page."""
+    """What is wrong is in the PRP list."""
 
     def describe(self, command: Command, memory: Memory, offset: int, length: int, lists: list[Memory]) -> Command:
         first = len(lists)
         described = super().describe(command, memory, offset, length, lists)
-        return self.spoil(described, memory, offset, lists[first]) if len(lists) > first else described
+        if len(lists) == first:
+            return described
+        own = lists[first:]
+        spoilt = self.spoil(described, memory, offset, own[0], own)
+        lists[first:] = own
+        return spoilt
 
-    def spoil(self, command: Command, memory: Memory, offset: int, page: Memory) -> Command:
+    def spoil(self, command: Command, memory: Memory, offset: int, page: Memory, lists: list[Memory]) -> Command:
+        """The command, after its first list ``page`` or the others of ``lists`` were changed."""
         raise NotImplementedError
 
 
@@ -100,7 +114,7 @@ class _ListDefect(DataPath):
 class FirstPageToo(_ListDefect):
     """Begins a PRP list with the page that PRP1 names already."""
 
-    def spoil(self, command: Command, memory: Memory, offset: int, page: Memory) -> Command:
+    def spoil(self, command: Command, memory: Memory, offset: int, page: Memory, lists: list[Memory]) -> Command:
         own = memory.pages[offset // memory.page_size]
         page.write(0, own.to_bytes(8, "little") + page.read(0, len(page) - 8))
         return command
@@ -110,7 +124,7 @@ class FirstPageToo(_ListDefect):
 class MisalignedList(_ListDefect):
     """Puts a PRP list at an address that is no multiple of 8."""
 
-    def spoil(self, command: Command, memory: Memory, offset: int, page: Memory) -> Command:
+    def spoil(self, command: Command, memory: Memory, offset: int, page: Memory, lists: list[Memory]) -> Command:
         page.write(4, page.read(0, len(page) - 4))
         return command.but(PRP2=command.PRP2 + 4)
 
@@ -119,7 +133,7 @@ class MisalignedList(_ListDefect):
 class EntryOffset(_ListDefect):
     """Gives the entries of a PRP list an offset into their pages."""
 
-    def spoil(self, command: Command, memory: Memory, offset: int, page: Memory) -> Command:
+    def spoil(self, command: Command, memory: Memory, offset: int, page: Memory, lists: list[Memory]) -> Command:
         page.write(0, (int.from_bytes(page.read(0, 8), "little") + 8).to_bytes(8, "little"))
         return command
 
@@ -159,3 +173,65 @@ class MetadataPointer(DataPath):
 
     def describe(self, command: Command, memory: Memory, offset: int, length: int, lists: list[Memory]) -> Command:
         return super().describe(command, memory, offset, length, lists).but(MPTR=0x1000)
+
+
+@defect("read/prp-chain:needless", source="U-Boot 4ca8d95ce1e", scenarios=("read/chain",))
+class NeedlessChain(_ListDefect):
+    """Chains another list page as soon as one is full, although nothing is left for it."""
+
+    def spoil(self, command: Command, memory: Memory, offset: int, page: Memory, lists: list[Memory]) -> Command:
+        last = page.read(len(page) - 8, 8)
+        if any(last) and len(lists) == 1:
+            lists.append(self._c.transport.allocate(len(page), page.page_size))
+            lists[-1].write(0, last)
+            page.write(len(page) - 8, lists[-1].address.to_bytes(8, "little"))
+        return command
+
+
+@defect("read/prp-chain:never", scenarios=("read/chain",))
+class NeverChained(_ListDefect):
+    """Fills the last slot of a full list page with a data page, and the rest of the list is never read."""
+
+    def spoil(self, command: Command, memory: Memory, offset: int, page: Memory, lists: list[Memory]) -> Command:
+        if len(lists) > 1:
+            page.write(len(page) - 8, lists[1].read(0, 8))
+        return command
+
+
+@defect("read/prp-chain:one-slot-too-far", source="U-Boot 4f510505988", scenarios=("read/chain",))
+class OneSlotTooFar(_ListDefect):
+    """Advances the pointer into a chained list page by one slot too much."""
+
+    def spoil(self, command: Command, memory: Memory, offset: int, page: Memory, lists: list[Memory]) -> Command:
+        for chained in lists[1:]:
+            chained.write(0, bytes(8) + chained.read(0, len(chained) - 8))
+        return command
+
+
+@defect("read/scattered:assumed-contiguous")
+class AssumedContiguous(DataPath):
+    """Takes the pages of a buffer for neighbours on the bus."""
+
+    def describe(self, command: Command, memory: Memory, offset: int, length: int, lists: list[Memory]) -> Command:
+        pages = range(memory.address, memory.address + len(memory), memory.page_size)
+        return super().describe(command, replace(memory, pages=tuple(pages)), offset, length, lists)
+
+
+@defect("read/media-error:ignored", source="Redox efab539, EDK2 9a77210b43")
+class Ignored(Namespace):
+    """Does not look at the status of its I/O commands."""
+
+    def _run(self, commands: Sequence[Command]) -> None:
+        with suppress(CommandFailed):
+            super()._run(commands)
+
+
+@defect("read/out-of-order:first-in-first-out")
+class FirstInFirstOut(QueuePair):
+    """Takes a completion for the end of all commands that were submitted before it."""
+
+    def match(self, completion: Completion) -> Request | None:
+        request = super().match(completion)
+        for cid in [cid for cid in self.outstanding if request and self.qid and cid < completion.CID]:
+            self.outstanding.pop(cid).end(completion)
+        return request

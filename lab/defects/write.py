@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+
 from lab.defects.defect import defect
 from lab.nvme.commands import Command, Flush, LbaCommand, Write, WriteZeroes
-from lab.reference.errors import Refused
+from lab.reference.errors import CommandFailed, Refused
 from lab.reference.namespace import Namespace
 from lab.reference.transport import Memory
 
@@ -74,3 +77,21 @@ class Unchecked(Namespace):
 
     def check(self, lba: int, blocks: int) -> None:
         pass
+
+
+@defect("write/error:swallowed")
+class Swallowed(Namespace):
+    """Reports a write and a flush as done, whatever their status."""
+
+    def _run(self, commands: Sequence[Command]) -> None:
+        with suppress(CommandFailed):
+            super()._run(commands)
+
+
+@defect("write/ordering:overlapping", scenarios=("write/backlog",))
+class Overlapping(Namespace):
+    """Begins each piece of a long write with the last block of the piece before it, which is still on its way."""
+
+    def pieces(self, lba: int, blocks: int) -> Iterator[tuple[int, int]]:
+        for at, count in super().pieces(lba, blocks):
+            yield (at, count) if at == lba or count == self.longest else (at - 1, count + 1)
