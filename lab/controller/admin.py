@@ -327,7 +327,7 @@ def format_nvm(c: Controller, request: Request) -> int:
     targets = list(c.attached.values()) if command.NSID == BROADCAST_NSID else [c.namespace(command.NSID)]
     if any(command.format >= len(ns.formats) for ns in targets):
         raise Failed(Status.FORMAT_INVALID)
-    if any(ns.write_protected for ns in targets):
+    if any(ns.write_protection for ns in targets):
         raise Failed(Status.NAMESPACE_WRITE_PROTECTED)
     for ns in targets:
         ns.format(command.format, bool(command.MSET))
@@ -355,7 +355,7 @@ COMMANDS: dict[int, Row] = {
             NIC=1),
         Row(nvme.NamespaceAttachment, namespace_attachment, supported=lambda c: bool(c.identity.OACS.NAMESPACE_MANAGEMENT),
             NIC=1),
-        Row(nvme.KeepAlive, keep_alive, nsid=False),
+        Row(nvme.KeepAlive, keep_alive, nsid=False, supported=lambda c: bool(c.identity.KAS)),
         Row(nvme.FormatNvm, format_nvm, supported=lambda c: bool(c.identity.OACS.FORMAT), LBCC=1, NCC=1, CSE=1),
     )
 }  # fmt: skip

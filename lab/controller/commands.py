@@ -40,9 +40,13 @@ class Row:
         dirty = command(b"\xff" * command.SIZE).reserved
         self._reserved = sum(bits << 8 * offset for offset, bits in dirty.items())
 
+    def supported(self, c: Controller) -> bool:
+        """Whether a controller has it."""
+        return self._supported is None or self._supported(c)
+
     def execute(self, c: Controller, request: Request) -> int:
         """Decodes the command, remarks on what must be zero and is not, and executes it."""
-        if self._supported is not None and not self._supported(c):
+        if not self.supported(c):
             raise Failed(Status.INVALID_OPCODE)
         raw = request.raw
         command = request.command = self._command(raw)

@@ -11,13 +11,21 @@ from lab.controller import transfer
 from lab.controller.request import Failed, Request
 from lab.nvme import features
 from lab.nvme.commands import BROADCAST_NSID, GetFeatures, Select, SetFeatures
-from lab.nvme.features import AsyncEventConfig, Fid, NumberOfQueues, Timestamp
+from lab.nvme.features import (
+    AsyncEventConfig,
+    Fid,
+    NamespaceWriteProtection,
+    NumberOfQueues,
+    TemperatureThreshold,
+    Timestamp,
+)
 from lab.nvme.status import Status
 
 if TYPE_CHECKING:
     from lab.controller.controller import Controller
 
 _CHANGEABLE, _NAMESPACE = 1 << 2, 1 << 1  # Get Features, supported capabilities
+ALL_SENSORS = 0xF
 
 
 @dataclass(frozen=True)
@@ -28,6 +36,8 @@ class Feature:
     of_namespace: bool = False
     set: Callable[[Controller, Request, SetFeatures], int] | None = None
     """Takes the value and returns the completion's dword 0; without it the value is merely kept."""
+    supported: Callable[[Controller], bool] | None = None
+    """Whether a controller has it; None for all."""
 
 
 class Features:
@@ -65,6 +75,10 @@ class Features:
             return int(NumberOfQueues.of(NSQR=self._c.spec.io_queues - 1, NCQR=self._c.spec.io_queues - 1))
         return FEATURES[fid].default
 
+    def threshold(self, which: int) -> int:
+        """The over (0) or under (1) temperature threshold in kelvin; 0 for none."""
+        return self.values.get((Fid.TEMPERATURE_THRESHOLD, which), 0 if which else self.default(Fid.TEMPERATURE_THRESHOLD))
+
     def timestamp(self) -> bytes:
         """The Timestamp feature's data."""
         now = time.time_ns() // 1_000_000 + self._clock_offset
@@ -90,6 +104,10 @@ def get_features(c: Controller, request: Request) -> int:
             return _CHANGEABLE | (_NAMESPACE if feature.of_namespace else 0)
         case _:
             raise Failed(Status.INVALID_FIELD)
+    if command.FID == Fid.TEMPERATURE_THRESHOLD:
+        value = c.features.threshold(_threshold(command.CDW11, setting=False))
+    if command.FID == Fid.NAMESPACE_WRITE_PROTECTION:
+        value = c.namespace(nsid).write_protection
     if command.FID == Fid.INTERRUPT_VECTOR_CONFIG:
         vector = command.CDW11 & 0xFFFF
         if vector >= max(1, c.spec.vectors):
@@ -126,7 +144,7 @@ def set_features(c: Controller, request: Request) -> int:
 
 def _feature(c: Controller, fid: int) -> Feature:
     feature = FEATURES.get(fid)
-    if feature is None or (fid == Fid.VOLATILE_WRITE_CACHE and not c.spec.write_cache):
+    if feature is None or (feature.supported is not None and not feature.supported(c)):
         raise Failed(Status.INVALID_FIELD)
     return feature
 
@@ -172,8 +190,16 @@ def _set_timestamp(c: Controller, request: Request, command: SetFeatures) -> int
 
 
 def _set_temperature(c: Controller, request: Request, command: SetFeatures) -> int:
-    c.features.values[Fid.TEMPERATURE_THRESHOLD, 0] = command.CDW11 & 0xFFFF
+    c.features.values[Fid.TEMPERATURE_THRESHOLD, _threshold(command.CDW11, setting=True)] = command.CDW11 & 0xFFFF
     return 0
+
+
+def _threshold(cdw11: int, *, setting: bool) -> int:
+    """0 for the over and 1 for the under temperature threshold. There are no sensors besides the composite temperature."""
+    asked = TemperatureThreshold(cdw11)
+    if asked.THSEL > 1 or asked.TMPSEL not in ((0, ALL_SENSORS) if setting else (0,)):
+        raise Failed(Status.INVALID_FIELD)
+    return asked.THSEL
 
 
 def _set_power_state(c: Controller, request: Request, command: SetFeatures) -> int:
@@ -192,9 +218,18 @@ def _set_vector(c: Controller, request: Request, command: SetFeatures) -> int:
 
 
 def _set_protection(c: Controller, request: Request, command: SetFeatures) -> int:
-    c.namespace(request.nsid).write_protected = command.CDW11 & 7 != 0
-    c.features.values[Fid.NAMESPACE_WRITE_PROTECTION, request.nsid] = command.CDW11
+    """The namespace's state, which outlives resets. Base 2.0, 8.12? "Namespace Write Protection"."""
+    ns, state = c.namespace(request.nsid), NamespaceWriteProtection(command.CDW11).WPS
+    if state > 3 or not _PROTECTIONS[state] & (c.identity.NWPC | 1):
+        raise Failed(Status.INVALID_FIELD)
+    if ns.write_protection > 1 and state != ns.write_protection:
+        raise Failed(Status.FEATURE_NOT_CHANGEABLE)
+    ns.write_protection = state
     return 0
+
+
+_PROTECTIONS = (1, 1, 2, 4)
+"""Each state's bit of NWPC: none, write protected, until the power cycle, for ever."""
 
 
 FEATURES: dict[int, Feature] = {
@@ -202,7 +237,7 @@ FEATURES: dict[int, Feature] = {
     Fid.POWER_MANAGEMENT: Feature(set=_set_power_state),
     Fid.TEMPERATURE_THRESHOLD: Feature(default=343, set=_set_temperature),  # 70 °C
     Fid.ERROR_RECOVERY: Feature(of_namespace=True),
-    Fid.VOLATILE_WRITE_CACHE: Feature(set=_set_write_cache),
+    Fid.VOLATILE_WRITE_CACHE: Feature(set=_set_write_cache, supported=lambda c: bool(c.identity.VWC.PRESENT)),
     Fid.NUMBER_OF_QUEUES: Feature(set=_set_queues),
     Fid.INTERRUPT_COALESCING: Feature(),
     Fid.INTERRUPT_VECTOR_CONFIG: Feature(set=_set_vector),
@@ -211,6 +246,8 @@ FEATURES: dict[int, Feature] = {
     Fid.TIMESTAMP: Feature(set=_set_timestamp),
     Fid.HOST_BEHAVIOR_SUPPORT: Feature(),
     Fid.HOST_IDENTIFIER: Feature(),
-    Fid.NAMESPACE_WRITE_PROTECTION: Feature(of_namespace=True, set=_set_protection),
+    Fid.NAMESPACE_WRITE_PROTECTION: Feature(
+        of_namespace=True, set=_set_protection, supported=lambda c: bool(c.identity.NWPC.WRITE_PROTECT)
+    ),
 }
 """The features that the controller has."""

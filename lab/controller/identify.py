@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from lab.controller.namespaces import Namespace
+from lab.controller.namespaces import FORMATS, Namespace
 from lab.controller.pci import DEFAULTS
 from lab.errors import UsageError
 from lab.nvme.identify import (
@@ -18,9 +18,11 @@ from lab.nvme.identify import (
     Frmw,
     IdentifyController,
     IdentifyNamespace,
+    LbaFormat,
     Lpa,
     Mc,
     Nmic,
+    Nwpc,
     Oacs,
     Oaes,
     Oncs,
@@ -73,7 +75,8 @@ def controller(spec: Spec, cntlid: int, siblings: int, namespaces: int) -> Ident
         SQES=EntrySize.of(REQUIRED=6, MAXIMUM=6), CQES=EntrySize.of(REQUIRED=4, MAXIMUM=4), NN=namespaces,
         ONCS=Oncs.of(COMPARE=1, WRITE_UNCORRECTABLE=1, DATASET_MANAGEMENT=1, WRITE_ZEROES=1, SAVE_AND_SELECT=1, TIMESTAMP=1,
                      VERIFY=1, COPY=1),
-        FNA=Fna.of(CRYPTO_ERASE=1), VWC=Vwc.of(PRESENT=spec.write_cache, FLUSH_BROADCAST=3 if spec.write_cache else 0),
+        FNA=Fna.of(CRYPTO_ERASE=1), NWPC=Nwpc.of(WRITE_PROTECT=1),
+        VWC=Vwc.of(PRESENT=spec.write_cache, FLUSH_BROADCAST=3 if spec.write_cache else 0),
         OCFS=1, SGLS=Sgls.of(SUPPORT=spec.sgl, BIT_BUCKET=spec.sgl), SUBNQN=f"nqn.2026-01.org.example:nvme-lab:{spec.serial}",
         PSD=(PowerState.of(MP=2500, ENLAT=16, EXLAT=4),),
     )  # fmt: skip
@@ -91,6 +94,12 @@ def namespace(spec: Spec, ns: Namespace) -> IdentifyNamespace:
         NGUID=ns.nguid or b"", EUI64=ns.eui64 or b"", LBAF=ns.formats,
     )  # fmt: skip
     return _with(plain, spec.identify_namespace, f"controller {spec.id}: identify_namespace")
+
+
+def formats(spec: Spec) -> tuple[LbaFormat, ...]:
+    """The LBA formats that the namespaces of a controller offer."""
+    told = tuple(LbaFormat(bits) for bits in spec.identify_namespace.get("LBAF", ()))
+    return tuple(one for one in told if one.LBADS) or FORMATS
 
 
 def _with(plain: S, overrides: Mapping[str, Any], where: str) -> S:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from lab.controller import transfer
 from lab.controller.commands import Row
-from lab.controller.identify import COPY_BLOCKS, COPY_RANGES
 from lab.controller.namespaces import Namespace
 from lab.controller.request import Failed, Request
 from lab.nvme import commands as nvme
@@ -114,11 +113,12 @@ def copy(c: Controller, request: Request) -> int:
     ns = c.namespace(request.nsid)
     if command.DESFMT:
         raise Failed(Status.INVALID_FIELD)
-    if command.ranges > COPY_RANGES:
+    limits = c.identify_namespace(request.nsid)
+    if command.ranges > limits.MSRC + 1:
         raise Failed(Status.COMMAND_SIZE_LIMIT_EXCEEDED)
     raw = transfer.receive(c, request, command.ranges * CopyRange.SIZE)
     sources = [CopyRange(raw[at : at + CopyRange.SIZE]) for at in range(0, len(raw), CopyRange.SIZE)]
-    if any(source.blocks > COPY_BLOCKS for source in sources):
+    if any(source.blocks > limits.MSSRL for source in sources) or sum(source.blocks for source in sources) > limits.MCL:
         raise Failed(Status.COMMAND_SIZE_LIMIT_EXCEEDED)
     if any(source.SLBA + source.blocks > ns.blocks for source in sources):
         raise Failed(Status.LBA_OUT_OF_RANGE)
@@ -163,7 +163,7 @@ def _readable(ns: Namespace, lba: int, blocks: int) -> None:
 
 
 def _writable(ns: Namespace) -> None:
-    if ns.write_protected:
+    if ns.write_protection:
         raise Failed(Status.NAMESPACE_WRITE_PROTECTED)
 
 

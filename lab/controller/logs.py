@@ -21,6 +21,7 @@ from lab.nvme.logs import (
 from lab.nvme.status import Status
 
 if TYPE_CHECKING:
+    from lab.controller.commands import Row
     from lab.controller.controller import Controller
 
 CELSIUS = 40
@@ -84,10 +85,10 @@ class Logs:
     def effects(self) -> bytes:
         from lab.controller import admin, io
 
-        return CommandsSupported.of(
-            ACS=[admin.COMMANDS[n].effects if n in admin.COMMANDS else 0 for n in range(256)],
-            IOCS=[io.COMMANDS[n].effects if n in io.COMMANDS else 0 for n in range(256)],
-        )
+        def effects(table: dict[int, Row]) -> list[int]:
+            return [table[n].effects if n in table and table[n].supported(self._c) else 0 for n in range(256)]
+
+        return CommandsSupported.of(ACS=effects(admin.COMMANDS), IOCS=effects(io.COMMANDS))
 
 
 PAGES: dict[int, Callable[[Logs], bytes]] = {

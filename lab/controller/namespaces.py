@@ -17,8 +17,9 @@ from lab.plan import Namespace as Spec
 CACHE_SIZE = 16 << 20
 """Bytes that the write cache can hold back; what is older has reached the medium."""
 FORMATS = (LbaFormat.of(LBADS=9), LbaFormat.of(LBADS=12), LbaFormat.of(LBADS=9, MS=8), LbaFormat.of(LBADS=12, MS=8))
-"""The LBA formats that a namespace offers, besides its own."""
+"""The LBA formats that a namespace offers, unless Identify's LBAF is overridden."""
 
+_UNTIL_POWER_CYCLE = 2
 _PIECE = 1 << 20
 _KEEP_SIZE, _PUNCH_HOLE = 1, 2  # fallocate(2)
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -69,14 +70,16 @@ class WriteCache:
 class Namespace:
     """One namespace, which several controllers may share. LabError when its image cannot be used."""
 
-    def __init__(self, spec: Spec, image: Path) -> None:
+    def __init__(self, spec: Spec, image: Path, formats: tuple[LbaFormat, ...] = FORMATS) -> None:
+        """``formats`` are the LBA formats that it offers; its own comes first where it is none of them."""
         self.spec, self.nsid = spec, spec.nsid
         self.image = image
         self.block_size, self.metadata_size = spec.block_size, spec.metadata_size
         self.extended = False  # metadata at the end of each block, else in a buffer of its own
-        self.write_protected = False
+        self.write_protection = 0
+        """Its state: 0 none, 1 protected, 2 until the power cycle, 3 for ever. Base 2.0, 5.27.1.28."""
         own = LbaFormat.of(LBADS=spec.block_size.bit_length() - 1, MS=spec.metadata_size)
-        self.formats = FORMATS if own in FORMATS else (own, *FORMATS)
+        self.formats = formats if own in formats else (own, *formats)
         self.format_index = self.formats.index(own)
         self.uncorrectable: set[int] = set()
         self.cache = WriteCache()
@@ -158,6 +161,8 @@ class Namespace:
 
     def cut_power(self, keep: float = 0.0, seed: int = 0) -> int:
         """Loses writes that were not flushed, each with probability 1 - ``keep``; how many."""
+        if self.write_protection == _UNTIL_POWER_CYCLE:
+            self.write_protection = 0
         return self.cache.roll_back(self._fd, keep, seed)
 
     def _make_room(self) -> None:

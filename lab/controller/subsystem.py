@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lab.controller import identify
 from lab.controller.namespaces import Namespace
 from lab.controller.request import Failed
 from lab.errors import UsageError
@@ -38,7 +39,7 @@ class Subsystem:
                 if ns.shared and ns.nsid in self._shared:
                     own[ns.nsid] = self._shared[ns.nsid]
                     continue
-                own[ns.nsid] = Namespace(ns, images / f"{controller.id}-{ns.nsid}.img")
+                own[ns.nsid] = Namespace(ns, images / f"{controller.id}-{ns.nsid}.img", identify.formats(controller))
                 if ns.shared:
                     self._shared[ns.nsid] = own[ns.nsid]
 
@@ -90,7 +91,7 @@ class Subsystem:
             nsid=nsid, blocks=wanted.NSZE, block_size=chosen.block_size, metadata_size=chosen.MS, attached=False,
             shared=bool(wanted.NMIC.SHARED),
         )  # fmt: skip
-        ns = Namespace(spec, self._images / f"{controller.spec.id}-{nsid}.img")
+        ns = Namespace(spec, self._images / f"{controller.spec.id}-{nsid}.img", formats)
         ns.format(ns.format_index, bool(wanted.FLBAS.EXTENDED))
         self._own[controller.spec.id][nsid] = ns
         if spec.shared:
