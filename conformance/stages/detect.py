@@ -44,6 +44,11 @@ def bar64_scenario(draw: Draw) -> Plan:
     return Plan(draw.device(prefetchable_bar=True), [LOAD, do("ready"), do("identify")])
 
 
+@scenario("detect/command-sets", "CAP.CSS with a further bit beside that of the NVM command set")
+def command_sets(draw: Draw) -> Plan:
+    return Plan(draw.device(cap={"CSS": 1 << 7 | 1}), [LOAD, do("ready"), do("identify")])
+
+
 @scenario("detect/stride", "doorbells 4 KiB apart, so that they reach far beyond one page")
 def stride(draw: Draw) -> Plan:
     device = draw.device(cap={"DSTRD": 10}, io_queues=2, vectors=3)

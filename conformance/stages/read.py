@@ -10,9 +10,12 @@ from conformance.citations import BASE_2_0, INTEGRITY, NVM_1_0
 from conformance.disk import Disk, replay, show
 from conformance.record import Asked, Record, State
 from conformance.scenario import LOAD, Draw, Plan, do, scenario
-from lab.events import Completed, Dma, PrpList, Submitted
+from lab.events import Completed, Dma, Event, PrpList, Submitted
 from lab.nvme.commands import Psdt, Read, Write
 from lab.plan import Action, Fault, Namespace
+
+PAGE = 4096
+"""Bytes of the smallest memory page."""
 
 
 def _read(lba: int, blocks: int, **more: int) -> Action:
@@ -79,17 +82,23 @@ def media_error_scenario(draw: Draw) -> Plan:
     return Plan(draw.device(), [LOAD, _read(lba - 8, 8), _read(lba - 4, 8), _read(lba, 1), _read(lba + 1, 8)], [bad_block(lba)])
 
 
-@scenario("read/out-of-order", "every completion but each eighth waits until another has passed it")
+@scenario("read/out-of-order", "completions wait until another has passed them, and some of the data comes last of all")
 def out_of_order_scenario(draw: Draw) -> Plan:
+    lba = draw.between(300, 900)
     late = Fault(name="late", behaviour="out-of-order", queue="io", opcode=Read.OPCODE)
-    return Plan(draw.device(mdts=1), [LOAD, _read(draw.between(1, 900), 400)], [late])
+    slow = [
+        Fault(name=f"slow-{n}", behaviour="delay", queue="io", opcode=Read.OPCODE, lba=lba + n, arguments={"ms": 200})
+        for n in (0, 100)
+    ]
+    return Plan(draw.device(mdts=1), [LOAD, _read(lba, 400)], [late, *slow])
 
 
-@scenario("read/chain", "one command of more pages than a PRP list page holds")
+@scenario("read/chain", "commands of as many pages as fit into a PRP list page, and of more")
 def chain(draw: Draw) -> Plan:
     lba = draw.between(1, 8)
     areas = ((0, 8 * 1024),)
-    return Plan(draw.device(draw.namespace(areas=areas), mdts=0), [LOAD, _read(lba, 8 * 514), _read(lba, 8 * 513, offset=512)])
+    full = [_read(lba, 8 * 513), _read(lba, 8 * 514), _read(lba, 8 * 513, offset=512)]
+    return Plan(draw.device(draw.namespace(areas=areas), mdts=0), [LOAD, *full])
 
 
 def bad_block(lba: int) -> Fault:
@@ -254,9 +263,16 @@ def _list_pages(entries: int, offset: int, page: int) -> int:
     return pages
 
 
-@check("read/prp-chain", cite=BASE_2_0["4.1.1"], level=MANDATORY, why="shall", witnesses=["wire"])
+def _fills_a_page(state: State, event: Event) -> bool:
+    """Is this a command whose PRP list takes a whole list page, and nothing more?"""
+    if not isinstance(event, Submitted) or not event.sqid or not (length := state.transfer_bytes(event.command)):
+        return False
+    return list_entries(state, event, length) == (state.page - event.command.PRP2 % state.page) // 8
+
+
+@check("read/prp-chain", cite=BASE_2_0["4.1.1"], level=MANDATORY, why="shall", witnesses=["wire", "store"])
 def prp_chain(record: Record) -> Iterator[Finding]:
-    """Chains to another list page exactly when the entries do not fit."""
+    """Chains to another list page exactly when the entries do not fit, and uses each from its first slot on."""
     pages: dict[tuple[str, int, int], list[PrpList]] = {}
     for _, event in record.walk():
         if isinstance(event, PrpList):
@@ -268,6 +284,11 @@ def prp_chain(record: Record) -> Iterator[Finding]:
         if seen and list_entries(state, event, length) > 1:
             needed = _list_pages(list_entries(state, event, length), event.command.PRP2 % state.page, state.page)
             yield Finding(len(seen) == needed, seen[-1], f"{needed} list pages", f"{len(seen)}")
+            empty = [page for page in seen if 0 in page.entries]
+            yield Finding(not empty, (empty or seen)[0], "an address in every slot", f"{len(empty)} pages with empty slots")
+    for asked, disk in reads(record):  # a chain from a page that is just full shows only in what lands in the wrong place
+        if any(_fills_a_page(state, event) for state, event in record.during(asked)):
+            yield from (found for found in returned(record, asked, disk) if not found.ok)
 
 
 @check("read/scattered", cite=BASE_2_0["4.1.1"], level=MANDATORY, why="integrity", witnesses=["store"], needs=["read"])
@@ -275,8 +296,11 @@ def scattered(record: Record) -> Iterator[Finding]:
     """Reads into pages that do not follow one another in memory."""
     for asked, disk in reads(record):
         moved = [event for _, event in record.during(asked) if isinstance(event, Dma) and event.to_host]
-        if any(a.address + a.length != b.address for a, b in pairwise(moved)):
-            yield from returned(record, asked, disk)
+        apart = any(a.address + a.length != b.address for a, b in pairwise(moved))
+        several = int(asked.arguments["blocks"]) * disk.namespace.block_size > PAGE
+        for found in returned(record, asked, disk) if several or apart else ():
+            if apart or not found.ok:  # what lay together proves nothing, unless it should have lain apart
+                yield found
 
 
 @check("read/media-error", cite=NVM_1_0["3.2.4"], level=MANDATORY, why="integrity", witnesses=["fault"], needs=["read"],

@@ -50,6 +50,13 @@ def long(draw: Draw) -> Plan:
     return Plan(draw.device(mdts=2), [LOAD, _write(draw, lba, 100), _read(lba, 100), _read(lba - 1, 1), _read(lba + 100, 1)])
 
 
+@scenario("write/backlog", "a long write to a medium so slow that its pieces are outstanding together")
+def backlog(draw: Draw) -> Plan:
+    lba = draw.between(1, 500)
+    slow = Fault(name="slow", behaviour="delay", queue="io", opcode=Write.OPCODE, arguments={"ms": 5})
+    return Plan(draw.device(mdts=1), [LOAD, _write(draw, lba, 100), _read(lba, 100)], [slow])
+
+
 @scenario("write/fresh", "a signature is there after the driver has gone and come again")
 def fresh(draw: Draw) -> Plan:
     lba = draw.between(1, 900)
