@@ -24,6 +24,8 @@ from lab.toolchain import LinuxGuest, Toolchain
 AGENT = Path(linux_agent.__file__)
 IN_GUEST = "/run/nvme-lab"
 """The folder in the guest for all that is pushed."""
+KERNEL_OPTIONS = "oops=panic ipv6.disable=1"
+"""A driver that crashed is not asked on; a network that has no IPv6 is not searched for it, at each fork anew."""
 ROOT_PORTS = 4
 """More than most scenarios need, so that they are forks of one template."""
 SECONDS = 60.0
@@ -64,7 +66,7 @@ class Linux:
             memory=guest.get("memory", mebibytes(boot.memory)),
             kernel=self._guest.vmlinux,
             initrd=self._guest.initrd,
-            append=f"{self._guest.append} oops=panic {boot.append}".rstrip(),  # a driver that crashed is not asked on
+            append=f"{self._guest.append} {KERNEL_OPTIONS} {boot.append}".rstrip(),
             root_ports=max(ROOT_PORTS, len(scenario.device.controllers)),
             iommu=guest.get("iommu", False),
             network=True,
@@ -84,6 +86,7 @@ class Linux:
         if result.status:
             last = result.stderr.decode(errors="replace").strip()
             raise GuestError(f"The lab's agent does not start in the guest: {last}", last=last)
+        Channel(machine).ask({"action": "quiet", "log_after": -1}, deadline=deadline)
 
     def open(self, machine: Machine, scenario: Scenario, deadline: Deadline) -> LinuxSession:
         deadline = Deadline(min(self._manifest.boot.seconds, deadline.remaining()))

@@ -73,7 +73,7 @@ def test_without_a_guest_the_remedy_is_named(tmp_path: Path) -> None:
 def test_the_guest_is_what_the_scenario_asks_for(tmp_path: Path, guest: LinuxGuest) -> None:
     spec = adapter(tmp_path, guest, modules=["nvme"]).guest(SCENARIO)
     assert (spec.smp, spec.memory, spec.iommu) == (2, 512, True)
-    assert spec.append == "console=ttyS0 oops=panic"
+    assert spec.append == "console=ttyS0 oops=panic ipv6.disable=1"
     assert spec.kernel == guest.vmlinux and spec.initrd == guest.initrd and spec.network
 
 

@@ -40,7 +40,7 @@ def devices(spec: GuestSpec) -> list[dict[str, object]]:
         (GuestSpec(kernel=Path("/k"), append="console=ttyS0 quiet"), ("-append", "console=ttyS0 quiet")),
         (GuestSpec(kernel=Path("/k"), initrd=Path("/i")), ("-initrd", "/i")),
         (GuestSpec(bios=Path("u-boot.rom")), ("-bios", "u-boot.rom")),
-        (GuestSpec(network=True), ("-netdev", "user,id=net0,restrict=on,hostfwd=tcp:127.0.0.1:0-:22")),
+        (GuestSpec(network=True), ("-netdev", "user,id=net0,ipv6=off,restrict=on,hostfwd=tcp:127.0.0.1:0-:22")),
         (GuestSpec(iommu=True), ("-machine", "q35,kernel-irqchip=split")),
         (GuestSpec(memory_file=Path("/r")), ("-machine", "q35,memory-backend=ram")),
         (GuestSpec(trace=("pci_nvme_*", "vfio_user_*")), ("-trace", "enable=pci_nvme_*")),
