@@ -72,6 +72,7 @@ class InProcessTransport:
         return self._function.read(offset, 4)
 
     def write32(self, offset: int, value: int) -> None:
+        self._watchdog.step()
         self._function.write(offset, 4, value)
 
     def publish(self) -> None:

@@ -77,6 +77,7 @@ class QtestTransport:
         return self._qtest.read32(self._bar + offset)
 
     def write32(self, offset: int, value: int) -> None:
+        self._watchdog.step()
         self._qtest.write32(self._bar + offset, value)
 
     def publish(self) -> None:

@@ -26,7 +26,7 @@ class Watchdog:
         self._reads = 0
 
     def step(self) -> None:
-        """The driver waits, writes or allocates. Raises Hung."""
+        """The driver waits, or writes a register. Raises Hung."""
         self._reads = 0
         if self._now() > self._until:
             raise Hung

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from lab.drivers import watchdog
 from lab.events import ConfigWrite, Doorbell, Interrupt, RegisterWrite, Submitted
 from lab.nvme.commands import (
     AsyncEventRequest,
@@ -263,6 +264,15 @@ def test_raw_commands_go_as_they_are_and_their_data_always_has_room(make: Make) 
     for wrong in ({"opcode": 256}, {"opcode": 2, "cdw10": 1 << 32}, {"command": "00"}, {"command": "xy"}, {}):
         reply = rig.ask("raw", queue="io", **wrong)
         assert isinstance(reply.status, dict) and "this is no command" in reply.status["words"]
+
+
+def test_a_driver_that_has_much_to_do_is_not_taken_for_one_that_hangs(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watchdog, "SPINS", 200)
+    rig = make(cap={"MQES": 1})
+    rig.load()
+    assert rig.ask("read", nsid=1, lba=0, blocks=BLOCKS).status == "success"
+    for _ in range(100):
+        assert rig.ask("noop", nsid=1).status == "success"
 
 
 def test_fifty_loads_and_unloads_leave_nothing_behind(make: Make) -> None:
