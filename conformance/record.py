@@ -323,6 +323,18 @@ class Record:
             if asked.action in actions and asked.ended and asked.status != "unsupported":
                 yield asked
 
+    @cached_property
+    def _submissions(self) -> tuple[Submitted, ...]:
+        return tuple(event for event in self.events if isinstance(event, Submitted))
+
+    def saw(self, asked: Asked, *kinds: type[Command]) -> bool:
+        """Did the device see a command of these classes between an action and its answer?
+
+        What a driver says of the medium without a command proves nothing: it may be out of a cache, or invented.
+        """
+        end = asked.ended.t if asked.ended else float("inf")
+        return any(asked.started.t <= e.t <= end and isinstance(e.command, kinds) for e in self._submissions)
+
     def during(self, asked: Asked) -> Iterator[tuple[State, Event]]:
         """What the device saw between an action and its answer."""
         end = asked.ended.t if asked.ended else float("inf")

@@ -117,7 +117,8 @@ def ready_wait(record: Record) -> Iterator[Finding]:
             elif began is not None and isinstance(event, RegisterRead) and event.offset == CSTS.OFFSET:
                 last = max(last, event.t - began - wanted)
         if slow:
-            yield Finding(asked.ok, asked.ended, "a driver that waits until RDY=1", asked.status)
+            if not asked.ok or began is not None:
+                yield Finding(asked.ok, asked.ended, "a driver that waits until RDY=1", asked.status)
         else:
             shown = f"{asked.status}; last look {last:+.1f} s from the end of CAP.TO"
             ended = asked.status != "timeout" and last <= READY_SLACK

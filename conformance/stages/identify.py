@@ -276,7 +276,9 @@ def cns2_by_version(record: Record) -> Iterator[Finding]:
         wanted = Cns.NAMESPACE, Cns.CONTROLLER
         yield Finding(command.CNS in wanted, event, "CNS 00h or 01h of a 1.0 controller", f"CNS {command.CNS:02x}h", ("CNS",))
     for asked in record.answers("list"):
-        yield Finding(bool(asked.all("namespaces")), asked.ended, "its namespace all the same", asked.all("namespaces"))
+        found = asked.all("namespaces")
+        if not found or any(record.commands(Identify)):
+            yield Finding(bool(found), asked.ended, "its namespace all the same", found)
 
 
 @check("identify/metadata-format", cite=NVM_1_0["5.2"], level=MANDATORY, why="integrity", witnesses=["out", "wire"],
@@ -289,7 +291,7 @@ def metadata_format(record: Record) -> Iterator[Finding]:
                 command = event.command
                 ok = command.MPTR != 0 or bool(command.PRINFO & 8)
                 yield Finding(ok, event, "MPTR, or PRACT", f"{command}", fields=("MPTR", "PRINFO"))
-        if not asked.ok:
+        if not asked.ok and any(record.commands(Identify)):
             yield Finding(True, asked.ended, "refused or handled", f"refused: {asked.status}")
 
 

@@ -121,7 +121,10 @@ def reads(record: Record) -> Iterator[tuple[Asked, Disk]]:
 
 
 def returned(record: Record, asked: Asked, disk: Disk) -> Iterator[Finding]:
-    """Did the driver return what the disk held? Before a hostile device it may fail instead."""
+    """Did the driver return what the disk held? Before a hostile device it may fail instead.
+
+    The right bytes count only if the device saw a Read.
+    """
     lba, blocks, size = int(asked.arguments["lba"]), int(asked.arguments["blocks"]), disk.namespace.block_size
     expected = disk.expect_range(lba, blocks)
     if record.scenario.hostile and not asked.ok:
@@ -133,7 +136,7 @@ def returned(record: Record, asked: Asked, disk: Disk) -> Iterator[Finding]:
         wrong = next((part for part in parts if part[1] != part[2]), None)
         if wrong:
             yield Finding(False, asked.ended, f"LBA {wrong[0]}: {show(wrong[1])}", show(wrong[2]))
-        else:
+        elif record.saw(asked, Read):
             yield Finding(len(asked.data) == len(expected), asked.ended, f"{len(expected)} bytes", f"{len(asked.data)} bytes")
 
 
@@ -166,7 +169,8 @@ def mbr(record: Record) -> Iterator[Finding]:
     for asked, disk in reads(record):
         if asked.arguments["lba"] == 0 and (expected := disk.expect(0)) and expected[510:512] == b"\x55\xaa":
             found = (asked.data or b"")[510:512]
-            yield Finding(found == b"\x55\xaa", asked.ended, "55aa at byte 510", found.hex() or "nothing")
+            if found != b"\x55\xaa" or record.saw(asked, Read):
+                yield Finding(found == b"\x55\xaa", asked.ended, "55aa at byte 510", found.hex() or "nothing")
 
 
 @check("read/nlb", cite=NVM_1_0["3.2.4"], level=MANDATORY, why="integrity", witnesses=["wire"], needs=["read"])

@@ -115,10 +115,12 @@ def exact(record: Record) -> Iterator[Finding]:
             for found in differences(image, controller.id, disk):
                 where = f"namespace {nsid}, LBA {found.lba}"
                 yield Finding(False, written[-1].ended, f"{where}: {show(found.expected)}", show(found.actual))
-            yield Finding(True, written[-1].ended, "all other blocks as before", f"namespace {nsid}")
+            if any(record.saw(asked, Write) for asked in written):
+                yield Finding(True, written[-1].ended, "all other blocks as before", f"namespace {nsid}")
     for asked, disk in replay(record):
-        answered = asked.action == "write" and asked.ended and asked.status != "unsupported"
-        if answered and inside(asked, disk.namespace) and not record.scenario.hostile:
+        if asked.action != "write" or not asked.ended or asked.status == "unsupported" or record.scenario.hostile:
+            continue
+        if inside(asked, disk.namespace) and (not asked.ok or record.saw(asked, Write)):
             yield Finding(asked.ok, asked.ended, "success", asked.status)
 
 

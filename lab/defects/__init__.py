@@ -12,6 +12,6 @@ import lab.defects.identify
 import lab.defects.io_queues
 import lab.defects.read
 import lab.defects.write  # noqa: F401  (importing a stage declares its defects)
-from lab.defects.defect import DEFECTS, Defect, find
+from lab.defects.defect import DEFECTS, LIAR, Defect, find
 
-__all__ = ["DEFECTS", "Defect", "find"]
+__all__ = ["DEFECTS", "LIAR", "Defect", "find"]

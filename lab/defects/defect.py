@@ -28,6 +28,10 @@ from lab.reference.service import Service
 PRACTICE = "known mistake"
 """The source of a defect that has no driver's history behind it."""
 
+LIAR = "liar"
+"""No single mistake: a driver that answers every question rightly, writes what it is given behind the device's back, and never
+sends the device a command. Nothing that the device must have seen may be believed of it."""
+
 Part = TypeVar("Part", bound=type)
 
 

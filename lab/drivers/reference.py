@@ -17,6 +17,7 @@ from typing import Any
 
 from lab import defects
 from lab.controller.in_process import InProcess
+from lab.controller.memory import LocalMemory
 from lab.deadline import Deadline
 from lab.drivers.base import Adapter, mebibytes, target
 from lab.drivers.bundle import bundle
@@ -64,9 +65,10 @@ class _Reference:
                 f"{manifest.path}: variables: there is no {sorted(unknown)[0]!r} (there are: {', '.join((*SETTINGS, DEFECT))})"
             )
         self._manifest = manifest
-        if DEFECT in manifest.variables:
-            defect = defects.find(manifest.variables[DEFECT])
-            self.driver, self.service = defect.driver, defect.service
+        self.defect = manifest.variables.get(DEFECT, "")
+        if self.defect not in ("", defects.LIAR):
+            found = defects.find(self.defect)
+            self.driver, self.service = found.driver, found.service
 
     def seconds(self, action: str) -> float:
         return SECONDS
@@ -125,13 +127,22 @@ class ReferenceInProcess(_Reference):
 
     def open_in_process(self, device: InProcess, scenario: Scenario) -> LocalSession:
         """The driver on a device of this process, whose memory must be strict: it is opened as the driver allocates it."""
-        host, watchdog = Host(device.memory), Watchdog(device.device.clock.now)
+        with ExitStack() as cleanup:
+            if self.defect == defects.LIAR:
+                device = cleanup.enter_context(_twin(device))
+            host, watchdog = Host(device.memory), Watchdog(device.device.clock.now)
 
-        def functions() -> list[InProcessTransport]:
-            return [InProcessTransport(host, device, function, watchdog) for function in device.functions.values()]
+            def functions() -> list[InProcessTransport]:
+                return [InProcessTransport(host, device, function, watchdog) for function in device.functions.values()]
 
-        service = self.service(functions, self.settings(scenario), self.driver)
-        return LocalSession(service, scenario, watchdog, ExitStack())
+            service = self.service(functions, self.settings(scenario), self.driver)
+            return LocalSession(service, scenario, watchdog, cleanup.pop_all())
+
+
+def _twin(device: InProcess) -> InProcess:
+    """A device with the same images that nobody records, and nothing is wrong with: what a liar asks in secret."""
+    images = next(iter(device.device.subsystem.all_namespaces())).image.parent
+    return InProcess(device.device.spec, images, memory=LocalMemory(device.memory.size, strict=True))
 
 
 class ReferenceQtest(_Reference):
@@ -141,6 +152,8 @@ class ReferenceQtest(_Reference):
         return GuestSpec(memory=QTEST_MEMORY, extra=("-S",))
 
     def open(self, machine: Machine, scenario: Scenario, deadline: Deadline) -> LocalSession:
+        if self.defect == defects.LIAR:
+            raise UsageError(f"{self._manifest.path}: the liar lives in process", remedy="use the driver reference")
         if machine.spec.memory_file is None:
             raise LabError("the qtest transport needs the machine's RAM in a file")
         with ExitStack() as cleanup:
@@ -164,7 +177,7 @@ class ReferenceVfio(_Reference):
                 f"{manifest.path}: VFIO needs the Linux guest, which was not prepared",
                 remedy='add needs = ["linux-guest"] to the manifest',
             )
-        if DEFECT in manifest.variables:
+        if self.defect:
             raise UsageError(f"{manifest.path}: no defect is pushed into a guest", remedy="seed it in process or over qtest")
         self._guest = toolchain.linux
 
