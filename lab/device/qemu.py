@@ -69,6 +69,8 @@ def _obstacles(spec: DeviceSpec, version: tuple[int, ...]) -> Iterator[str]:
             yield f"{who} cannot have MDTS {controller.mdts}, but {least} to {MAX_MDTS}"
         if not controller.write_cache:
             yield f"{who} always reports a volatile write cache"
+        if controller.pci:
+            yield f"{who} has PCI ids and a class of its own"
         if controller.prefetchable_bar:
             yield f"{who} has a BAR0 that is not prefetchable"
         for kind, fields, known in (
