@@ -275,11 +275,12 @@ def _parser(openers: Mapping[str, Opener]) -> argparse.ArgumentParser:
 
     def verb(
         name: str,
-        help: str,
+        help: str | None,
         ask: Callable[[Service, argparse.Namespace], Reply],
         show: Callable[[argparse.Namespace, Reply], None] = _show_done,
     ) -> argparse.ArgumentParser:
-        added: argparse.ArgumentParser = verbs.add_parser(name, help=help, parents=[common])
+        shown = {} if help is None else {"help": help}
+        added: argparse.ArgumentParser = verbs.add_parser(name, parents=[common], **shown)
         added.set_defaults(ask=ask, show=show)
         return added
 
@@ -320,6 +321,6 @@ def _parser(openers: Mapping[str, Opener]) -> argparse.ArgumentParser:
     bench = verb("bench", "commands a second", _bench, _show_bench)
     bench.add_argument("--nsid", type=_number, default=1)
     bench.add_argument("--seconds", type=float, default=1.0, help="for each depth")
-    serving = verb("serve", argparse.SUPPRESS, _plain("info"))
+    serving = verb("serve", None, _plain("info"))  # for the lab, not for people
     serving.add_argument("folder", type=Path)
     return parser
