@@ -279,8 +279,10 @@ def _parser(openers: Mapping[str, Opener]) -> argparse.ArgumentParser:
         ask: Callable[[Service, argparse.Namespace], Reply],
         show: Callable[[argparse.Namespace, Reply], None] = _show_done,
     ) -> argparse.ArgumentParser:
-        shown = {} if help is None else {"help": help}
-        added: argparse.ArgumentParser = verbs.add_parser(name, parents=[common], **shown)
+        if help is None:  # not even mentioned
+            added: argparse.ArgumentParser = verbs.add_parser(name, parents=[common])
+        else:
+            added = verbs.add_parser(name, help=help, parents=[common])
         added.set_defaults(ask=ask, show=show)
         return added
 
