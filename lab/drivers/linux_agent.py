@@ -86,8 +86,10 @@ def settled() -> None:
 def disk(request: Fields) -> tuple[Path, int]:
     """The node of the namespace that the request means by ``serial`` and ``nsid``, and its block size."""
     for path in disks():
-        if text(path / "nsid") == str(request["nsid"]) and text(path / "device/serial").strip() == request["serial"].strip():
-            return Path("/dev", path.name), int(text(path / "queue/logical_block_size"))
+        size = text(path / "queue/logical_block_size")  # "" while the disk is still being made
+        name = text(path / "nsid"), text(path / "device/serial").strip()
+        if size and name == (str(request["nsid"]), request["serial"].strip()):
+            return Path("/dev", path.name), int(size)
     raise Refused(f"no disk for namespace {request['nsid']} of {request['serial']}")
 
 

@@ -1,0 +1,223 @@
+"""The programmable controller against QEMU's own device: 4 KiB direct I/O by fio, in one guest and one run, in turns.
+
+Three devices in front of one Linux guest: the programmable controller with its full record; QEMU's own device as such, which
+is the measure; and QEMU's own device recorded by its trace, as the lab does it otherwise. Each does the same jobs for about
+the same time, round after round, so that a busy machine is equally unkind to all. Every block that is written is read back and
+verified, and the devices' own counters must tell of as many commands as fio does.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import statistics
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+from lab.bench.figures import Figure
+from lab.bench.fio import Fio, FioInGuest, Job
+from lab.deadline import Deadline
+from lab.device.lab import LabDevice
+from lab.device.qemu import QemuDevice
+from lab.drivers import find
+from lab.drivers.linux import Linux, LinuxSession
+from lab.errors import LabError
+from lab.evidence import EvidenceWriter
+from lab.guest.accelerator import accelerator
+from lab.guest.folder import run_folder
+from lab.guest.machine import Machine
+from lab.guest.ssh import Ssh
+from lab.plan import Action, Controller, DeviceSpec, Namespace, Scenario
+from lab.toolchain import LinuxGuest, Qemu, Toolchain
+from lab.trace.declarations import Declarations
+from lab.trace.reader import TraceReader
+from lab.trace.translator import EVENTS, Translator
+
+JOBS = (
+    Job("verified random writes, QD1", "write", 1),
+    Job("random reads, QD1", "read", 1),
+    Job("verified random writes, QD32", "write", 32),
+    Job("random reads, QD32", "read", 32),
+)
+"""Writes come first, so that reads find what was written."""
+ROUNDS = 5
+SECONDS = 1.0
+"""For each job of each device in each round."""
+SETTLING = 120.0
+"""Seconds for the guest to come up, and for each fio beyond the time of its job."""
+WARM_UP = 1024
+"""I/Os of the round that is not counted, from which the length of the others is estimated."""
+BLOCKS = 1 << 16
+"""Of 4 KiB: the most that a job touches."""
+MEMORY = 512
+"""MiB of the guest, a sixth of which fio's libraries take."""
+LAB, OWN, TRACED = "the programmable controller, recording", "QEMU's own device", "QEMU's own device, traced"
+
+
+def bench(toolchain: Toolchain, fio: Fio, folder: Path, *, rounds: int = ROUNDS, seconds: float = SECONDS) -> list[Figure]:
+    """Medians of so many rounds. ``folder`` keeps what was written and recorded: ``lab/lab.rec`` and ``traced``."""
+    qemu, linux = toolchain.qemu, toolchain.linux
+    if qemu is None or linux is None:
+        raise LabError("the benchmark needs QEMU and the Linux guest", remedy="prepare them: nvme-lab fetch")
+    with ExitStack() as cleanup:
+        devices, bencher = cleanup.enter_context(_guest(toolchain, qemu, linux, fio, folder))
+        first = {device.name: {job: bencher.measure(device, job, WARM_UP) for job in JOBS} for device in devices}
+        found: dict[str, dict[Job, list[_Measured]]] = {device.name: {job: [] for job in JOBS} for device in devices}
+        for number in range(rounds):
+            for device in devices if number % 2 == 0 else devices[::-1]:
+                for job in JOBS:
+                    blocks = min(BLOCKS, max(WARM_UP, round(first[device.name][job].rate * seconds)))
+                    found[device.name][job].append(bencher.measure(device, job, blocks))
+    return list(_figures(found))
+
+
+@dataclass(frozen=True)
+class _Measured:
+    rate: float
+    """I/Os a second."""
+    qemu: float
+    """Host CPU seconds of QEMU for an I/O, the guest's own included."""
+    lab: float
+    """Host CPU seconds of the lab for an I/O: serving the device, or reading the trace."""
+
+
+class _Device(Protocol):
+    """One of the devices that are compared."""
+
+    name: str
+    serial: str
+
+    def counted(self) -> tuple[int, int]:
+        """The reads and writes that it has carried out."""
+
+    def active(self) -> AbstractContextManager[None]:
+        """While it is measured; nobody else is."""
+
+
+class _Lab:
+    name, serial = LAB, "lab"
+
+    def __init__(self, device: LabDevice) -> None:
+        self._device = device
+
+    def counted(self) -> tuple[int, int]:
+        logs = self._device.server.call(lambda device: device.controllers[self.serial].logs)
+        return logs.reads, logs.writes
+
+    def active(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+
+class _Own:
+    name, serial = OWN, "own"
+
+    def __init__(self, machine: Machine) -> None:
+        self._machine = machine
+
+    def counted(self) -> tuple[int, int]:
+        for one in self._machine.qmp("query-blockstats"):
+            if self.serial in one.get("qdev", "").split("/"):
+                return one["stats"]["rd_operations"], one["stats"]["wr_operations"]
+        raise LabError(f"QEMU has no statistics of {self.serial}.")
+
+    def active(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+
+class _Traced(_Own):
+    name, serial = TRACED, "traced"
+
+    def __init__(self, machine: Machine, trace: TraceReader) -> None:
+        super().__init__(machine)
+        self._trace = trace
+
+    @contextmanager
+    def active(self) -> Iterator[None]:
+        """The trace is that of all of QEMU's own devices, so it is on for this one only."""
+        self._switch(True)
+        yield
+        self._switch(False)
+        self._trace.caught_up(Deadline(SETTLING))
+
+    def _switch(self, on: bool) -> None:
+        for pattern in EVENTS:
+            self._machine.qmp("trace-event-set-state", {"name": pattern, "enable": on})
+
+
+class _Bencher:
+    """Measures one job on one device."""
+
+    def __init__(self, machine: Machine, fio: FioInGuest, disks: Mapping[str, str]) -> None:
+        self._machine, self._fio, self._disks = machine, fio, disks
+
+    def measure(self, device: _Device, job: Job, blocks: int) -> _Measured:
+        """LabError if the device has carried out less than fio says it did."""
+        before, began = device.counted(), self._cpu()
+        with device.active():
+            done = self._fio.run(job, self._disks[device.serial], blocks, Deadline(SETTLING + blocks / 100))
+        ended, after = self._cpu(), device.counted()
+        seen = after[0] - before[0], after[1] - before[1]
+        if seen[0] < done.reads or seen[1] < done.writes:
+            raise LabError(f"fio counts {done.reads} reads and {done.writes} writes on {device.name}, which saw {seen}.")
+        count = done.reads + done.writes
+        return _Measured(done.rate, *((to - since) / count for since, to in zip(began, ended, strict=True)))
+
+    def _cpu(self) -> tuple[float, float]:
+        """CPU seconds of QEMU (proc_pid_stat(5), utime and stime) and of this process so far."""
+        fields = Path(f"/proc/{self._machine.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK"), time.process_time()
+
+
+@contextmanager
+def _guest(
+    toolchain: Toolchain, qemu: Qemu, guest: LinuxGuest, fio: Fio, folder: Path
+) -> Iterator[tuple[Sequence[_Device], _Bencher]]:
+    """The guest with its driver loaded, fio in it, and the three devices in front of it."""
+    linux, deadline = Linux(find("linux"), toolchain), Deadline(SETTLING)
+    scenario = _scenario(Controller(id="lab", serial="lab", namespaces=(Namespace(blocks=BLOCKS * 8),)))
+    with ExitStack() as cleanup:
+        enter = cleanup.enter_context
+        scratch = enter(run_folder())
+        trace = enter(_trace(qemu, folder))
+        (folder / "lab").mkdir()
+        lab = enter(LabDevice(scenario.device, folder, qemu.version, sockets=scratch, records=folder / "lab"))
+        name = accelerator(qemu.command, qemu.env).name
+        spec = replace(linux.guest(scenario), memory_file=scratch / "memory")
+        machine = enter(Machine(qemu.command, qemu.env, spec, name, trace=trace.write_end))
+        trace.started()
+        trace.translator.memory = enter(machine.memory())
+        session = linux.open(machine, scenario, deadline)
+        lab.plug(machine, [{"bus": "rp0"}])
+        _own("own", folder, qemu).plug(machine, [{"bus": "rp1"}])
+        session.plugged(2, deadline)
+        _load(session, deadline)
+        traced = _Traced(machine, trace)
+        with traced.active():  # the translator has to see how its queues are made
+            _own("traced", folder, qemu).plug(machine, [{"bus": "rp2"}])
+            session.plugged(3, deadline)
+        ssh = enter(Ssh.connect(machine.ssh_port(), guest.private_key, guest.host_key, machine.check, deadline))
+        devices = _Lab(lab), _Own(machine), traced
+        disks = _disks(ssh, [device.serial for device in devices], deadline)
+        yield devices, _Bencher(machine, FioInGuest(fio, session, ssh, deadline), disks)
+
+
+@contextmanager
+def _trace(qemu: Qemu, folder: Path) -> Iterator[TraceReader]:
+    """A reader of the trace, with its evidence in ``traced``. QEMU must have ended before this does."""
+    if qemu.trace_events is None:
+        raise LabError("the declarations of QEMU's trace events (trace-events-all) were not found")
+    evidence = EvidenceWriter(folder / "traced", {"scenario": "bench"})
+    with TraceReader(Declarations.load(qemu.trace_events, EVENTS), Translator(["traced"]), evidence) as reader:
+        yield reader
+    evidence.close("complete")
+
+
+def _own(id: str, folder: Path, qemu: Qemu) -> QemuDevice:
+    spec = _scenario(Controller(id=id, serial=id, namespaces=(Namespace(blocks=BLOCKS * 8),))).device
+    device = QemuDevice(spec, folder, qemu.version)
+    device.create_images(0)
+    return device
