@@ -36,6 +36,8 @@ class Feature:
     of_namespace: bool = False
     set: Callable[[Controller, Request, SetFeatures], int] | None = None
     """Takes the value and returns the completion's dword 0; without it the value is merely kept."""
+    select: Callable[[Controller, int, bool], int] | None = None
+    """Which of its values dword 11 is about, and whether it is to be set; Failed if there is none such."""
     supported: Callable[[Controller], bool] | None = None
     """Whether a controller has it; None for all."""
 
@@ -65,19 +67,20 @@ class Features:
         """The volatile write cache is there and switched on."""
         return bool(self._c.spec.write_cache and self.value(Fid.VOLATILE_WRITE_CACHE))
 
-    def value(self, fid: int, nsid: int = 0) -> int:
-        return self.values.get((fid, nsid), self.default(fid))
+    def value(self, fid: int, which: int = 0) -> int:
+        """``which``: the namespace, the vector, the threshold, where a feature has a value for each."""
+        return self.values.get((fid, which), self.default(fid, which))
 
-    def default(self, fid: int) -> int:
+    def default(self, fid: int, which: int = 0) -> int:
+        if fid == Fid.INTERRUPT_VECTOR_CONFIG:
+            return which
+        if fid == Fid.TEMPERATURE_THRESHOLD and which:
+            return 0  # no under temperature threshold
         if fid == Fid.VOLATILE_WRITE_CACHE:
             return int(self._c.spec.write_cache)
         if fid == Fid.NUMBER_OF_QUEUES:
             return int(NumberOfQueues.of(NSQR=self._c.spec.io_queues - 1, NCQR=self._c.spec.io_queues - 1))
         return FEATURES[fid].default
-
-    def threshold(self, which: int) -> int:
-        """The over (0) or under (1) temperature threshold in kelvin; 0 for none."""
-        return self.values.get((Fid.TEMPERATURE_THRESHOLD, which), 0 if which else self.default(Fid.TEMPERATURE_THRESHOLD))
 
     def timestamp(self) -> bytes:
         """The Timestamp feature's data."""
@@ -95,24 +98,20 @@ def get_features(c: Controller, request: Request) -> int:
     assert isinstance(command, GetFeatures)
     feature = _feature(c, command.FID)
     nsid = _namespace(c, request, feature)
+    if feature.of_namespace and nsid == BROADCAST_NSID:
+        raise Failed(Status.INVALID_NAMESPACE)
+    which = nsid if feature.select is None else feature.select(c, command.CDW11, False)
     match command.SEL:
         case Select.CURRENT:
-            value = c.features.value(command.FID, nsid)
+            value = c.features.value(command.FID, which)
         case Select.DEFAULT | Select.SAVED:
-            return c.features.default(command.FID)
+            return c.features.default(command.FID, which)
         case Select.SUPPORTED_CAPABILITIES:
             return _CHANGEABLE | (_NAMESPACE if feature.of_namespace else 0)
         case _:
             raise Failed(Status.INVALID_FIELD)
-    if command.FID == Fid.TEMPERATURE_THRESHOLD:
-        value = c.features.threshold(_threshold(command.CDW11, setting=False))
     if command.FID == Fid.NAMESPACE_WRITE_PROTECTION:
         value = c.namespace(nsid).write_protection
-    if command.FID == Fid.INTERRUPT_VECTOR_CONFIG:
-        vector = command.CDW11 & 0xFFFF
-        if vector >= max(1, c.spec.vectors):
-            raise Failed(Status.INVALID_FIELD)
-        value = c.features.values.get((command.FID, vector), vector)
     length = features.data_length(command.FID, command.CDW11, setting=False)
     if length:
         data = c.features.timestamp() if command.FID == Fid.TIMESTAMP else c.features.buffers.get(command.FID, b"")
@@ -190,11 +189,11 @@ def _set_timestamp(c: Controller, request: Request, command: SetFeatures) -> int
 
 
 def _set_temperature(c: Controller, request: Request, command: SetFeatures) -> int:
-    c.features.values[Fid.TEMPERATURE_THRESHOLD, _threshold(command.CDW11, setting=True)] = command.CDW11 & 0xFFFF
+    c.features.values[Fid.TEMPERATURE_THRESHOLD, _threshold(c, command.CDW11, True)] = command.CDW11 & 0xFFFF
     return 0
 
 
-def _threshold(cdw11: int, *, setting: bool) -> int:
+def _threshold(c: Controller, cdw11: int, setting: bool) -> int:
     """0 for the over and 1 for the under temperature threshold. There are no sensors besides the composite temperature."""
     asked = TemperatureThreshold(cdw11)
     if asked.THSEL > 1 or asked.TMPSEL not in ((0, ALL_SENSORS) if setting else (0,)):
@@ -210,11 +209,15 @@ def _set_power_state(c: Controller, request: Request, command: SetFeatures) -> i
 
 
 def _set_vector(c: Controller, request: Request, command: SetFeatures) -> int:
-    vector = command.CDW11 & 0xFFFF
+    c.features.values[Fid.INTERRUPT_VECTOR_CONFIG, _vector(c, command.CDW11, True)] = command.CDW11
+    return 0
+
+
+def _vector(c: Controller, cdw11: int, setting: bool) -> int:
+    vector = cdw11 & 0xFFFF
     if vector >= max(1, c.spec.vectors):
         raise Failed(Status.INVALID_FIELD)
-    c.features.values[Fid.INTERRUPT_VECTOR_CONFIG, vector] = command.CDW11
-    return 0
+    return vector
 
 
 def _set_protection(c: Controller, request: Request, command: SetFeatures) -> int:
@@ -235,12 +238,12 @@ _PROTECTIONS = (1, 1, 2, 4)
 FEATURES: dict[int, Feature] = {
     Fid.ARBITRATION: Feature(default=7),  # no burst limit
     Fid.POWER_MANAGEMENT: Feature(set=_set_power_state),
-    Fid.TEMPERATURE_THRESHOLD: Feature(default=343, set=_set_temperature),  # 70 °C
+    Fid.TEMPERATURE_THRESHOLD: Feature(default=343, set=_set_temperature, select=_threshold),  # 70 °C
     Fid.ERROR_RECOVERY: Feature(of_namespace=True),
     Fid.VOLATILE_WRITE_CACHE: Feature(set=_set_write_cache, supported=lambda c: bool(c.identity.VWC.PRESENT)),
     Fid.NUMBER_OF_QUEUES: Feature(set=_set_queues),
     Fid.INTERRUPT_COALESCING: Feature(),
-    Fid.INTERRUPT_VECTOR_CONFIG: Feature(set=_set_vector),
+    Fid.INTERRUPT_VECTOR_CONFIG: Feature(set=_set_vector, select=_vector),
     Fid.WRITE_ATOMICITY: Feature(),
     Fid.ASYNC_EVENT_CONFIG: Feature(),
     Fid.TIMESTAMP: Feature(set=_set_timestamp),

@@ -108,8 +108,10 @@ def get_log_page(c: Controller, request: Request) -> int:
     page = PAGES.get(command.LID)
     if page is None:
         raise Failed(Status.LOG_PAGE_INVALID)
-    if command.LID == Lid.SMART and request.nsid not in (0, BROADCAST_NSID) and not c.identity.LPA.SMART_PER_NAMESPACE:
-        raise Failed(Status.INVALID_FIELD)
+    if command.LID == Lid.SMART and request.nsid not in (0, BROADCAST_NSID):
+        if not c.identity.LPA.SMART_PER_NAMESPACE:
+            raise Failed(Status.INVALID_FIELD)
+        c.namespace(request.nsid)
     if command.OT or command.offset & 3:
         raise Failed(Status.INVALID_FIELD)
     content = page(c.logs)

@@ -8,7 +8,7 @@ import pytest
 
 from lab.nvme import commands as nvme
 from lab.nvme.features import Fid
-from lab.nvme.identify import IdentifyNamespace, LbaFormat, Oncs
+from lab.nvme.identify import IdentifyNamespace, LbaFormat, Lpa, Oncs
 from lab.nvme.logs import CommandsSupported, Lid
 from lab.nvme.ranges import CopyRange
 from lab.nvme.status import Status
@@ -79,3 +79,20 @@ def test_both_thresholds_of_the_temperature(host: Host) -> None:
     assert (threshold(0), threshold(under)) == (343, 280)
     sensor = nvme.GetFeatures.of(FID=Fid.TEMPERATURE_THRESHOLD, CDW11=1 << 16)
     assert host.do(sensor).status == Status.INVALID_FIELD, "there is no sensor 1"
+
+
+def test_vectors_and_thresholds_that_are_not_there_have_no_defaults_either(host: Host) -> None:
+    for fid, selector in ((Fid.INTERRUPT_VECTOR_CONFIG, 99), (Fid.TEMPERATURE_THRESHOLD, 1 << 16)):
+        for select in range(4):
+            command = nvme.GetFeatures.of(FID=fid, CDW11=selector, SEL=select)
+            assert host.do(command).status == Status.INVALID_FIELD
+    assert host.admin(nvme.GetFeatures.of(FID=Fid.INTERRUPT_VECTOR_CONFIG, CDW11=2, SEL=1)).DW0 == 2
+
+
+def test_what_is_a_namespaces_own_is_not_asked_of_all(make_host: MakeHost) -> None:
+    host = make_host(identify={"LPA": Lpa.of(SMART_PER_NAMESPACE=1)}).up()
+    everybody = nvme.GetFeatures.of(FID=Fid.ERROR_RECOVERY, NSID=nvme.BROADCAST_NSID)
+    assert host.do(everybody).status == Status.INVALID_NAMESPACE
+    smart = nvme.GetLogPage.reading(Lid.SMART, 512, PRP1=host.pages())
+    assert host.do(smart.but(NSID=1)).ok and host.do(smart.but(NSID=nvme.BROADCAST_NSID)).ok
+    assert host.do(smart.but(NSID=0xFFFF_FFFE)).status == Status.INVALID_NAMESPACE
