@@ -19,7 +19,7 @@ from typing import Any
 
 from conformance.results import DriverEntry, KnownEntry, LeftOut, Results
 from conformance.suite import CHECKS, SCENARIOS, Selection, select
-from lab import drivers
+from lab import defects, drivers
 from lab.device import lab as lab_device
 from lab.device import qemu as qemu_device
 from lab.errors import UsageError
@@ -29,6 +29,7 @@ from lab.settings import Settings
 from lab.toolchain import Qemu, Toolchain, prepare
 
 DEFAULT_DRIVER = "linux"
+REFERENCE = "reference"
 DEFAULT_SEED = 0
 """Fixed, so that a failure in CI is the same failure at home."""
 DEVICES: tuple[DeviceKind, ...] = ("qemu", "lab")
@@ -60,6 +61,7 @@ class Request:
     scenarios: tuple[str, ...] = ()
     seed: int = DEFAULT_SEED
     strict: bool = False
+    defect: str = ""  # seeded into the reference driver
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,8 @@ class Campaign:
 def plan(request: Request) -> Campaign:
     """What the request means. UsageError for a name that does not exist."""
     selection = select(request.stages, request.checks, request.scenarios)
-    manifests = tuple(drivers.find(name) for name in request.drivers or (DEFAULT_DRIVER,))
+    default = REFERENCE if request.defect else DEFAULT_DRIVER
+    manifests = tuple(_seeded(drivers.find(name), request.defect) for name in request.drivers or (default,))
     _check_manifests(manifests)
     devices = [device for device in DEVICES if device in (request.devices or DEFAULT_DEVICES)]
     for device in request.devices:
@@ -121,6 +124,17 @@ def plan(request: Request) -> Campaign:
         _left_out(job, f"the manifest does not claim stage {job.scenario.stage}") for job in jobs if job not in claimed
     )
     return Campaign(request, manifests, tuple(claimed), left_out)
+
+
+def _seeded(manifest: DriverManifest, defect: str) -> DriverManifest:
+    """The driver with a mistake in it, if one is asked for. UsageError for an unknown one, or another driver than ours."""
+    if not defect:
+        return manifest
+    if manifest.adapter not in drivers.SEEDABLE:
+        raise UsageError(f"no defect can be seeded into the driver {manifest.name!r}", remedy=f"--driver {REFERENCE}")
+    if defect != defects.LIAR:
+        defects.find(defect)
+    return manifest.model_copy(update={"variables": {**manifest.variables, "defect": defect}})
 
 
 def equip(campaign: Campaign, settings: Settings, progress: Progress) -> Campaign:

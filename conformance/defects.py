@@ -1,8 +1,9 @@
 """The campaign of seeded defects: can the suite fail? Each defect must be caught by its own check, and nothing by itself.
 
-First the unmodified driver goes through every scenario: whatever fails there is a false alarm. Then each defect goes through
-the scenarios where its check is judged, one after the other until the check has caught it. All of it happens in process, on the
-programmable controller, with every check judging.
+The unmodified driver goes through every scenario: whatever fails there is a false alarm. So does the liar, who says what is
+right and does nothing: no check of what the device or the disk saw may pass on it. Each defect goes through the scenarios where
+its check is judged, one after the other until the check has caught it. All of it happens in process, on the programmable
+controller, with every check judging.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from conformance.check import Outcome
 from conformance.judge import Verdict, judge
 from conformance.suite import SCENARIOS, select
 from lab import drivers
-from lab.defects import DEFECTS, Defect, find
+from lab.defects import DEFECTS, LIAR, Defect, find
 from lab.drivers.watchdog import Hung
 from lab.errors import UsageError
 from lab.evidence import Evidence
@@ -39,7 +40,7 @@ SHARED_MEMORY = Path("/dev/shm")
 
 @dataclass(frozen=True)
 class Alarm:
-    """A check that failed on the unmodified driver, or a scenario that the lab could not judge."""
+    """A verdict that should not be: a failure of the unmodified driver, a lie believed, or what the lab could not judge."""
 
     scenario: str
     check: str
@@ -75,6 +76,7 @@ class Outcomes:
 
     examined: tuple[Examined, ...]
     false_alarms: tuple[Alarm, ...]
+    believed: tuple[Alarm, ...]  # checks that passed on the liar
 
     @property
     def caught(self) -> int:
@@ -82,7 +84,13 @@ class Outcomes:
 
     @property
     def good(self) -> bool:
-        return self.caught == len(self.examined) and not self.false_alarms and not any(one.errors for one in self.examined)
+        """Everything is caught, and nothing else is wrong."""
+        return self.caught == len(self.examined) and not (self.false_alarms or self.believed or self.errors)
+
+    @property
+    def errors(self) -> tuple[Alarm, ...]:
+        """What the lab could not judge."""
+        return tuple(alarm for one in self.examined for alarm in one.errors)
 
     def to_json(self) -> dict[str, Any]:
         """As ``nvme-lab defects --json`` prints it (cli.md)."""
@@ -91,7 +99,8 @@ class Outcomes:
             "caught": self.caught,
             "total": len(self.examined),
             "false_alarms": [vars(alarm) for alarm in self.false_alarms],
-            "errors": [vars(alarm) for one in self.examined for alarm in one.errors],
+            "believed": [vars(alarm) for alarm in self.believed],
+            "errors": [vars(alarm) for alarm in self.errors],
         }
 
 
@@ -112,18 +121,26 @@ def campaign(
     ids = [defect.id for defect in defects]
     with ProcessPoolExecutor(jobs or len(os.sched_getaffinity(0)), mp_context=get_context("spawn")) as pool:
         golden = [pool.submit(false_alarms, scenario, seed) for scenario in SCENARIOS]
+        lies = [pool.submit(lies_believed, scenario, seed) for scenario in SCENARIOS]
         seeded = [pool.submit(examine, id, seed) for id in ids]
         examined = []
         for future in seeded:
             examined.append(future.result())
             if on_done:
                 on_done(examined[-1])
-        return Outcomes(tuple(examined), tuple(alarm for future in golden for alarm in future.result()))
+        wrong, believed = (tuple(alarm for future in futures for alarm in future.result()) for futures in (golden, lies))
+        return Outcomes(tuple(examined), wrong, believed)
 
 
 def false_alarms(scenario: str, seed: int) -> list[Alarm]:
     """What fails in a scenario although the driver makes no mistake."""
     return [_alarm(verdict) for verdict in _verdicts(scenario, seed) if verdict.outcome in (*CAUGHT, Outcome.ERROR)]
+
+
+def lies_believed(scenario: str, seed: int) -> list[Alarm]:
+    """What passes in a scenario although the device saw nothing, by checks that do not go by the answers alone."""
+    verdicts = [verdict for verdict in _verdicts(scenario, seed, LIAR) if verdict.check.witnesses != ("out",)]
+    return [_alarm(verdict) for verdict in verdicts if verdict.outcome in (Outcome.PASS, Outcome.ERROR)]
 
 
 def examine(id: str, seed: int) -> Examined:

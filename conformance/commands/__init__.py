@@ -11,6 +11,7 @@ import click
 
 from conformance import signals
 from conformance.campaign import lab_version
+from conformance.commands.defects import defects
 from conformance.commands.evidence import judge, report
 from conformance.commands.listing import list_group
 from conformance.commands.machine import doctor, fetch
@@ -35,7 +36,7 @@ def nvme_lab() -> None:
     sweep()
 
 
-for command in (run, test, list_group, judge, report, doctor, fetch):
+for command in (run, test, list_group, judge, report, defects, doctor, fetch):
     nvme_lab.add_command(command)
 
 

@@ -14,6 +14,7 @@ from conformance.commands.options import JSON
 from conformance.report.terminal import show
 from conformance.suite import CHECKS, SCENARIOS, stages
 from lab import drivers
+from lab.defects import DEFECTS
 
 
 @click.group("list")
@@ -97,7 +98,7 @@ def _check(check: Check) -> dict[str, Any]:
         "cite": vars(check.cite),
         "witnesses": list(check.witnesses),
         "statement": check.statement,
-        "defects": [],  # no defect has been seeded yet
+        "defects": [defect.id for defect in DEFECTS.values() if defect.check == check.id],
     }
 
 

@@ -40,6 +40,7 @@ SCENARIOS_PER_WORKER = 2
 @click.option("--device", "devices", multiple=True, type=click.Choice(DEVICES), help="device in front of it [default: all]")
 @click.option("--jobs", type=click.IntRange(1, 64), metavar="N", help="scenarios at once [default: one a processor]")
 @click.option("--seed", type=int, default=DEFAULT_SEED, show_default=True, help="draws serial numbers, sizes and data")
+@click.option("--defect", default="", metavar="ID", help="seed this mistake into the reference driver (see nvme-lab defects)")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), metavar="DIR", help="folder for the results")
 @STRICT
 @click.option("--keep", is_flag=True, help="remove no older results (otherwise the ten newest stay)")

@@ -17,10 +17,10 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
+from difflib import get_close_matches
 from typing import Any, TypeVar
 
 from lab.errors import UsageError
-from lab.manifest import nearest
 from lab.reference.controller import Controller
 from lab.reference.parts import Parts
 from lab.reference.service import Service
@@ -84,5 +84,7 @@ def with_part(changed: type) -> type[Controller]:
 def find(id: str) -> Defect:
     """The defect of that id. UsageError with the nearest id if there is none."""
     if id not in DEFECTS:
-        raise UsageError(f"there is no defect {id!r}{nearest(id, DEFECTS)}", remedy="nvme-lab defects lists them")
+        close = " or ".join(get_close_matches(id, DEFECTS, 3))
+        hint = f"; did you mean {close}?" if close else ""
+        raise UsageError(f"there is no defect {id!r}{hint}", remedy="nvme-lab defects lists them")
     return DEFECTS[id]

@@ -27,6 +27,8 @@ WITHOUT_QEMU = frozenset({"reference-in-process"})
 """Adapters whose drivers run on the programmable controller in this very process."""
 _DEVICES: Mapping[str, tuple[DeviceKind, ...]] = {"reference-in-process": ("lab",), "reference-qtest": ("qemu",)}
 """Adapters that reach one device only."""
+SEEDABLE = frozenset({"reference-in-process", "reference-qtest"})
+"""Adapters whose driver takes a mistake (`lab.defects`)."""
 
 
 def adapters() -> Mapping[str, Factory | None]:
