@@ -141,7 +141,7 @@ class Declarations:
             if second != self._second:  # thousands of lines share one
                 self._epoch = calendar.timegm(time.strptime(second, "%Y-%m-%dT%H:%M:%S"))
                 self._second = second
-            return self._epoch + float(stamp[19:].rstrip("Z"))
+            return self._epoch + float(stamp[19:].rstrip("Z") or 0)  # a whole second has no fraction
         except ValueError:
             return None
 

@@ -61,6 +61,11 @@ def test_a_line_gives_the_declared_values(
     assert line.t == pytest.approx(AT, abs=1e-6)
 
 
+def test_a_whole_second_is_printed_without_a_fraction(declarations: Declarations) -> None:
+    line = declarations.parse("2026-11-20T09:24:33Z pci_nvme_irq_pin pulsing IRQ pin")
+    assert line is not None and line.t == int(AT) + 1
+
+
 @pytest.mark.parametrize(
     "text",
     [
