@@ -12,14 +12,14 @@ import os
 import re
 import statistics
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
 from lab.bench.figures import Figure
-from lab.bench.fio import Fio, FioInGuest, Job
+from lab.bench.fio import Done, Fio, FioInGuest, Job
 from lab.deadline import Deadline
 from lab.device.lab import LabDevice
 from lab.device.qemu import QemuDevice
@@ -65,24 +65,65 @@ def bench(toolchain: Toolchain, fio: Fio, folder: Path, *, rounds: int = ROUNDS,
         raise LabError("the benchmark needs QEMU and the Linux guest", remedy="prepare them: nvme-lab fetch")
     with ExitStack() as cleanup:
         devices, bencher = cleanup.enter_context(_guest(toolchain, qemu, linux, fio, folder))
-        first = {device.name: {job: bencher.measure(device, job, WARM_UP) for job in JOBS} for device in devices}
-        found: dict[str, dict[Job, list[_Measured]]] = {device.name: {job: [] for job in JOBS} for device in devices}
+        first = {(device.name, job): bencher.measure(device, job, WARM_UP) for device in devices for job in JOBS}
+        starts = {device.name: bencher.measure(device, JOBS[0], 1) for device in devices}
+        found: _Found = {key: [] for key in first}
         for number in range(rounds):
             for device in devices if number % 2 == 0 else devices[::-1]:
                 for job in JOBS:
-                    blocks = min(BLOCKS, max(WARM_UP, round(first[device.name][job].rate * seconds)))
-                    found[device.name][job].append(bencher.measure(device, job, blocks))
+                    blocks = min(BLOCKS, max(WARM_UP, round(first[device.name, job].rate() * seconds)))
+                    found[device.name, job].append(bencher.measure(device, job, blocks).without(starts[device.name]))
     return list(_figures(found))
+
+
+def _figures(found: _Found) -> Iterator[Figure]:
+    def median(name: str, job: Job, value: Callable[[_Measured], float]) -> float:
+        return statistics.median(map(value, found[name, job]))
+
+    for other in (OWN, TRACED):
+        for job in JOBS:
+            yield Figure(
+                job.name, median(LAB, job, _Measured.rate), "I/O per s",
+                other, median(other, job, _Measured.rate), more_is_better=True,
+            )  # fmt: skip
+    for job in (job for job in JOBS if job.direction == "read"):
+        for what, other, value in (
+            ("QEMU's CPU time", OWN, _Measured.qemu_each),
+            ("the lab's CPU time", TRACED, _Measured.lab_each),
+        ):
+            yield Figure(
+                f"{what} for each of: {job.name}", 1e6 * median(LAB, job, value), "µs", other, 1e6 * median(other, job, value)
+            )
 
 
 @dataclass(frozen=True)
 class _Measured:
-    rate: float
-    """I/Os a second."""
+    """One job on one device."""
+
+    done: Done
     qemu: float
-    """Host CPU seconds of QEMU for an I/O, the guest's own included."""
+    """CPU seconds of QEMU, the guest's included."""
     lab: float
-    """Host CPU seconds of the lab for an I/O: serving the device, or reading the trace."""
+    """CPU seconds of this process, which serves the programmable controller and reads the trace."""
+
+    def without(self, start: _Measured) -> _Measured:
+        """Without what it costs to start fio."""
+        return replace(self, qemu=max(0.0, self.qemu - start.qemu), lab=max(0.0, self.lab - start.lab))
+
+    def rate(self) -> float:
+        """I/Os a second."""
+        return self.done.rate
+
+    def qemu_each(self) -> float:
+        """CPU seconds for an I/O."""
+        return self.qemu / self.done.count
+
+    def lab_each(self) -> float:
+        return self.lab / self.done.count
+
+
+_Found = dict[tuple[str, Job], list[_Measured]]
+"""What was measured of a device and a job, round by round."""
 
 
 class _Device(Protocol):
@@ -163,8 +204,7 @@ class _Bencher:
         seen = after[0] - before[0], after[1] - before[1]
         if seen[0] < done.reads or seen[1] < done.writes:
             raise LabError(f"fio counts {done.reads} reads and {done.writes} writes on {device.name}, which saw {seen}.")
-        count = done.reads + done.writes
-        return _Measured(done.rate, *((to - since) / count for since, to in zip(began, ended, strict=True)))
+        return _Measured(done, *(to - since for since, to in zip(began, ended, strict=True)))
 
     def _cpu(self) -> tuple[float, float]:
         """CPU seconds of QEMU (proc_pid_stat(5), utime and stime) and of this process so far."""
@@ -221,3 +261,28 @@ def _own(id: str, folder: Path, qemu: Qemu) -> QemuDevice:
     device = QemuDevice(spec, folder, qemu.version)
     device.create_images(0)
     return device
+
+
+def _scenario(controller: Controller) -> Scenario:
+    device = DeviceSpec(controllers=(controller,))
+    return Scenario(
+        id="bench/controller", stage="read", title="direct I/O", seed=0, device=device, actions=(), guest={"memory": MEMORY}
+    )
+
+
+def _load(session: LinuxSession, deadline: Deadline) -> None:
+    answer = session.perform(Action("load"), None, deadline)
+    if answer.status != "success":
+        raise LabError(f"The driver of the benchmark cannot be loaded: {answer.status}.")
+
+
+def _disks(ssh: Ssh, serials: Sequence[str], deadline: Deadline) -> dict[str, str]:
+    """The block device of each controller's only namespace. The driver may still be on its way to it."""
+    missing = list(serials)
+    while not deadline.expired:
+        said = ssh.run("grep . /sys/block/nvme*n*/device/serial", deadline=deadline).stdout.decode()
+        found = {serial: f"/dev/{name}" for name, serial in re.findall(r"^/sys/block/(\w+)/\S+:(\S+)", said, re.M)}
+        missing = [serial for serial in serials if serial not in found]
+        if not missing:
+            return found
+    raise LabError(f"The guest shows no disk of {', '.join(missing)}.")

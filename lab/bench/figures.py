@@ -1,9 +1,14 @@
-"""What a benchmark has found, as data."""
+"""What a benchmark has found, as data, and where."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+import os
+import platform
+from dataclasses import dataclass
 from typing import Any
+
+from lab.guest.accelerator import accelerator
+from lab.toolchain import Toolchain
 
 
 @dataclass(frozen=True)
@@ -16,11 +21,29 @@ class Figure:
     against: str
     """What it is compared with."""
     against_value: float
+    more_is_better: bool = False
+    """As of a rate; a time, or memory, is the better the less it is."""
 
     @property
     def ratio(self) -> float:
-        """How many times the other one is as large."""
-        return self.against_value / self.value
+        """How many times as good as the other one: 2 is twice as fast, or half the time."""
+        mine, other = (self.value, self.against_value) if self.more_is_better else (self.against_value, self.value)
+        return mine / other
 
     def to_json(self) -> dict[str, Any]:
-        return {**asdict(self), "ratio": self.ratio}
+        names = ("name", "value", "unit", "against", "against_value", "ratio")
+        return {name: getattr(self, name) for name in names}
+
+
+def environment(toolchain: Toolchain) -> dict[str, Any]:
+    """What the figures depend on besides the lab: without it they say little."""
+    found: dict[str, Any] = {
+        "system": platform.system(), "release": platform.release(), "machine": platform.machine(),
+        "cpus": len(os.sched_getaffinity(0)), "load": os.getloadavg()[0], "python": platform.python_version(),
+    }  # fmt: skip
+    if (qemu := toolchain.qemu) is not None:
+        kept = toolchain.cache.root / "accelerator.json" if toolchain.cache else None
+        found |= {"qemu": ".".join(map(str, qemu.version)), "accelerator": accelerator(qemu.command, qemu.env, kept).name}
+    if toolchain.linux is not None:
+        found["guest"] = toolchain.linux.release
+    return found

@@ -69,6 +69,11 @@ class Done:
     rate: float
     """I/Os a second in the job's direction."""
 
+    @property
+    def count(self) -> int:
+        """Reads and writes."""
+        return self.reads + self.writes
+
 
 class FioInGuest:
     """fio in one guest."""
@@ -80,7 +85,7 @@ class FioInGuest:
             session.put(file, f"{IN_GUEST}/{name}", 0o755, deadline)
 
     def run(self, job: Job, disk: str, blocks: int, deadline: Deadline) -> Done:
-        """The job on the first ``blocks`` blocks of a disk. GuestError if fio fails, finds wrong data, or did something else."""
+        """The job on the first ``blocks`` blocks of a disk. GuestError if fio fails, finds wrong data or does less."""
         options = {
             "name": "bench", "filename": disk, "rw": f"rand{job.direction}", "bs": BLOCK, "size": blocks * BLOCK,
             "ioengine": "libaio", "direct": 1, "iodepth": job.depth, "thread": 1, "gtod_reduce": 1, "disk_util": 0,
@@ -96,7 +101,7 @@ class FioInGuest:
             raise GuestError(f"fio failed in the guest ({job.name} on {disk}): {last}", last=last)
         done = _done(job, _report(result.stdout))
         if (done.reads, done.writes) != (blocks, blocks if job.direction == "write" else 0):
-            raise GuestError(f"fio was to do {job.name} on {blocks} blocks and did {done.reads} reads and {done.writes} writes.")
+            raise GuestError(f"fio did {job.name} on {blocks} blocks by {done.reads} reads and {done.writes} writes.")
         return done
 
 

@@ -1,0 +1,238 @@
+"""The reference driver on its three transports: reads a second, one at a time and 32 at once, against the same run's floor.
+
+The floor is what a transport cannot do without: in process and by VFIO the copy of 4 KiB from one place to another by the same
+interpreter, over qtest a register read, which is a round trip over the socket. A floor is measured beside each of its rates.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from lab import content
+from lab.bench.figures import Figure
+from lab.controller.in_process import InProcess
+from lab.deadline import Deadline
+from lab.device.images import create_images
+from lab.device.qemu import QemuDevice
+from lab.drivers import find
+from lab.drivers.bundle import bundle
+from lab.drivers.reference import QTEST_MEMORY, ReferenceVfio
+from lab.drivers.reference_in_process import Host, InProcessTransport
+from lab.drivers.reference_qtest import Ram
+from lab.drivers.reference_qtest import find as find_by_qtest
+from lab.errors import GuestError, LabError
+from lab.guest.accelerator import accelerator
+from lab.guest.arguments import MIB, GuestSpec
+from lab.guest.folder import run_folder
+from lab.guest.machine import Machine
+from lab.guest.qtest import Qtest
+from lab.guest.ssh import Ssh
+from lab.plan import Controller, DeviceSpec, Namespace, Scenario
+from lab.reference.bench import FIRST_ROUND, TRANSFER, reads
+from lab.reference.service import Service
+from lab.reference.transport import Transport
+from lab.toolchain import LinuxGuest, Qemu, Toolchain
+
+DEPTHS = 1, 32
+ROUNDS = 5
+SECONDS = 1.0
+"""For each rate and each floor in each round."""
+GUEST_SECONDS = 120.0
+"""For the guest to come up, and for what is asked of it beyond the measurement."""
+SEED = 1
+NAMESPACE = Namespace(blocks=1 << 15, areas=((0, 64),))
+DEVICE = DeviceSpec(controllers=(Controller(serial="BENCH", namespaces=(NAMESPACE,)),))
+FIRST = b"".join(content.initial(SEED, NAMESPACE, lba) for lba in range(TRANSFER // NAMESPACE.block_size))
+"""What the first 4 KiB must be."""
+LEAST = 2 * FIRST_ROUND * len(DEPTHS)
+"""Reads that a device must have carried out for one round."""
+COPY, ROUND_TRIP = "a bare copy of 4 KiB", "a bare round trip"
+
+
+@dataclass(frozen=True)
+class Round:
+    """What was measured on one transport at about the same time, all a second."""
+
+    rates: tuple[float, ...]
+    """Reads of 4 KiB, for each of `DEPTHS`."""
+    floor: float
+
+
+def bench(toolchain: Toolchain, *, rounds: int = ROUNDS, seconds: float = SECONDS) -> list[Figure]:
+    """Medians of so many rounds on each transport."""
+    qemu, linux = toolchain.qemu, toolchain.linux
+    if qemu is None or linux is None:
+        raise LabError("the benchmark needs QEMU and the Linux guest", remedy="prepare them: nvme-lab fetch")
+    found: list[Figure] = []
+    for name, floor, opened in (
+        ("in process", COPY, _in_process(seconds)),
+        ("over qtest", ROUND_TRIP, _over_qtest(qemu, seconds)),
+        ("by VFIO", COPY, _by_vfio(toolchain, qemu, linux, seconds)),
+    ):
+        with opened as measure:
+            done = [measure() for _ in range(rounds)]
+        for at, depth in enumerate(DEPTHS):
+            rate = statistics.median(one.rates[at] for one in done)
+            least = statistics.median(one.floor for one in done)
+            found.append(Figure(f"reads {name}, QD{depth}", rate, "per s", floor, least, more_is_better=True))
+    return found
+
+
+def copies(seconds: float) -> float:
+    """How often a second 4 KiB are copied from one place in memory to another. Also runs in the guest, so it stands alone."""
+    source, target = memoryview(bytes(4096)), memoryview(bytearray(4096))
+    count, began = 0, time.perf_counter()
+    while (passed := time.perf_counter() - began) < seconds:
+        for _ in range(1000):
+            target[:] = source
+        count += 1000
+    return count / passed
+
+
+def _round_trips(transport: Transport, seconds: float) -> float:
+    """How often a second a register is read."""
+    count, began = 0, time.perf_counter()
+    while (passed := time.perf_counter() - began) < seconds:
+        transport.read32(0)
+        count += 1
+    return count / passed
+
+
+# -- the transports -------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _in_process(seconds: float) -> Iterator[Callable[[], Round]]:
+    """On the programmable controller with its full record."""
+    host = Host()
+    with tempfile.TemporaryDirectory(prefix="nvme-lab-") as name:
+        folder = Path(name)
+        create_images(DEVICE, folder, SEED)
+        with InProcess(DEVICE, folder, records=folder, memory=host.memory) as device:
+            logs = device.function.controller.logs
+            transport = InProcessTransport(host, device, device.function)
+            with _loaded(transport) as service:
+                yield lambda: _counted(lambda: logs.reads, lambda: _local(service, seconds, copies(seconds)))
+
+
+@contextmanager
+def _over_qtest(qemu: Qemu, seconds: float) -> Iterator[Callable[[], Round]]:
+    """On QEMU's own device in a machine that stands still."""
+    with run_folder() as folder:
+        device = QemuDevice(DEVICE, folder, qemu.version)
+        device.create_images(SEED)
+        guest = GuestSpec(
+            memory=QTEST_MEMORY, memory_file=folder / "memory", blockdevs=device.blockdevs,
+            devices=device.devices([{"bus": "pcie.0", "addr": "4"}]), extra=("-S",),
+        )  # fmt: skip
+        with Machine(qemu.command, qemu.env, guest, "tcg") as machine, Qtest(machine) as qtest:
+            (transport,) = find_by_qtest(qtest, Ram(folder / "memory", QTEST_MEMORY * MIB))
+            with _loaded(transport) as service:
+                yield lambda: _counted(
+                    lambda: _read_by(machine), lambda: _local(service, seconds, _round_trips(transport, seconds))
+                )
+
+
+@contextmanager
+def _by_vfio(toolchain: Toolchain, qemu: Qemu, linux: LinuxGuest, seconds: float) -> Iterator[Callable[[], Round]]:
+    """On QEMU's own device in a Linux guest with an IOMMU: nvmectl, run by the guest's python3."""
+    scenario = Scenario(id="bench/reference", stage="read", title="reads", seed=SEED, device=DEVICE, actions=())
+    with run_folder() as folder, ExitStack() as cleanup:
+        device = QemuDevice(DEVICE, folder, qemu.version)
+        device.create_images(SEED)
+        spec = replace(ReferenceVfio(find("reference-vfio"), toolchain).guest(scenario), memory_file=folder / "memory")
+        machine = cleanup.enter_context(Machine(qemu.command, qemu.env, spec, accelerator(qemu.command, qemu.env).name))
+        deadline = Deadline(GUEST_SECONDS)
+        ssh = Ssh.connect(machine.ssh_port(), linux.private_key, linux.host_key, machine.check, deadline)
+        guest = _Guest(cleanup.enter_context(ssh), seconds)
+        guest.prepare()
+        device.plug(machine, [{"bus": "rp0"}])
+        guest.wait_for_controller()
+        yield lambda: _counted(lambda: _read_by(machine), guest.measure)
+
+
+class _Guest:
+    """A guest in which the driver is a program that is called."""
+
+    def __init__(self, ssh: Ssh, seconds: float) -> None:
+        self._ssh, self._seconds = ssh, seconds
+
+    def prepare(self) -> None:
+        self._run("modprobe vfio_iommu_type1 && modprobe vfio-pci && cat > /run/nvmectl.pyz", bundle())
+
+    def wait_for_controller(self) -> None:
+        """Until the guest has followed the hot plug."""
+        deadline = Deadline(GUEST_SECONDS)
+        while not int(self._run("cat /sys/bus/pci/devices/*/class | grep -c ^0x0108 || true")):
+            if deadline.expired:
+                raise LabError(f"the guest has not found the controller in {deadline.seconds:g} s")
+
+    def measure(self) -> Round:
+        _check(bytes.fromhex(self._nvmectl(f"read 1 0 {TRANSFER // NAMESPACE.block_size}")["data"]))
+        copying = f"import time\n{inspect.getsource(copies)}\nprint(copies({self._seconds}))\n"
+        floor = float(self._run("python3 -", copying.encode()))
+        figures = self._nvmectl(f"bench --seconds {self._seconds}")["figures"]
+        if [figure["name"] for figure in figures] != [f"read 4 KiB QD{depth}" for depth in DEPTHS]:
+            raise LabError(f"nvmectl has measured something else: {figures}")
+        return Round(tuple(figure["value"] for figure in figures), floor)
+
+    def _nvmectl(self, words: str) -> Any:
+        return json.loads(self._run(f"python3 /run/nvmectl.pyz --transport vfio --json {words}"))
+
+    def _run(self, command: str, input: bytes = b"") -> bytes:
+        result = self._ssh.run(command, input, deadline=Deadline(GUEST_SECONDS + len(DEPTHS) * self._seconds))
+        if result.status:
+            last = (result.stderr or result.stdout).decode(errors="replace").strip()
+            raise GuestError(f"The guest cannot do {command!r}: {last}", last=last)
+        return result.stdout
+
+
+@contextmanager
+def _loaded(transport: Transport) -> Iterator[Service]:
+    """The driver in this process, with its controller brought up."""
+    service = Service(lambda: [transport])
+    reply = service.perform("load", {})
+    if reply.status != "success":
+        raise LabError(f"the reference driver cannot be loaded: {reply}")
+    try:
+        yield service
+    finally:
+        service.close()
+
+
+def _local(service: Service, seconds: float, floor: float) -> Round:
+    _check(service.perform("read", {"nsid": 1, "lba": 0, "blocks": TRANSFER // NAMESPACE.block_size}).data)
+    controller = service.chosen({}, "read")
+    namespace = service.namespace({"nsid": 1}, "read")
+    return Round(tuple(reads(controller, namespace, depth, seconds).rate for depth in DEPTHS), floor)
+
+
+# -- what makes a figure one ----------------------------------------------------------------------------------------
+
+
+def _check(data: bytes | None) -> None:
+    if data != FIRST:
+        raise LabError(f"the first {TRANSFER} bytes that the benchmark read are wrong: {(data or b'')[:16].hex()}…")
+
+
+def _counted(count: Callable[[], int], measure: Callable[[], Round]) -> Round:
+    """The round, if the device tells of its reads too."""
+    before = count()
+    done = measure()
+    if (seen := count() - before) < LEAST:
+        raise LabError(f"the device saw {seen} reads of a benchmark that makes at least {LEAST}")
+    return done
+
+
+def _read_by(machine: Machine) -> int:
+    """The reads that QEMU's device, the only one, has carried out."""
+    return sum(one["stats"]["rd_operations"] for one in machine.qmp("query-blockstats"))
