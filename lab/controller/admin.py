@@ -25,7 +25,6 @@ from lab.nvme.identify import (
     IoCommandSets,
     NamespaceList,
     NamespaceManagementData,
-    Nmic,
     Nstat,
     namespace_descriptor_list,
 )
@@ -202,8 +201,14 @@ def _csi_active(c: Controller, command: nvme.Identify) -> bytes:
 
 
 def _independent(c: Controller, command: nvme.Identify) -> bytes:
-    ns = c.namespace(command.NSID)
-    return IndependentNamespace.of(NMIC=Nmic.of(SHARED=ns.spec.shared), NSTAT=Nstat.of(READY=1))
+    if command.NSID not in c.attached:
+        c.check_nsid(command.NSID)
+        return bytes(SIZE)
+    ns = c.identify_namespace(command.NSID)
+    return IndependentNamespace.of(
+        NMIC=ns.NMIC, RESCAP=ns.RESCAP, FPI=ns.FPI, ANAGRPID=ns.ANAGRPID, NSATTR=ns.NSATTR, NVMSETID=ns.NVMSETID,
+        ENDGID=ns.ENDGID, NSTAT=Nstat.of(READY=1),
+    )  # fmt: skip
 
 
 def _allocated(c: Controller, command: nvme.Identify) -> bytes:

@@ -294,8 +294,12 @@ class Controller:
 
     def warn(self, critical_warning: int) -> None:
         """SMART's critical warning becomes this; new bits that feature 0Bh asks for raise their event."""
-        new = critical_warning & ~self.logs.warning & self.features.async_event_config.SMART
+        new = critical_warning & ~self.logs.warning
         self.logs.warning = critical_warning
-        if new:
-            self.events.smart(new)
+        self.tell_warnings(new)
+
+    def tell_warnings(self, new: int) -> None:
+        """Critical warnings came up; those that feature 0Bh asks for raise their event."""
+        if asked := new & self.features.async_event_config.SMART:
+            self.events.smart(asked)
             self.interrupts.flush()

@@ -189,7 +189,9 @@ def _set_timestamp(c: Controller, request: Request, command: SetFeatures) -> int
 
 
 def _set_temperature(c: Controller, request: Request, command: SetFeatures) -> int:
+    before = c.logs.critical_warning
     c.features.values[Fid.TEMPERATURE_THRESHOLD, _threshold(c, command.CDW11, True)] = command.CDW11 & 0xFFFF
+    c.tell_warnings(c.logs.critical_warning & ~before)
     return 0
 
 

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 from lab.controller import transfer
 from lab.controller.request import Failed, Request
 from lab.nvme.commands import BROADCAST_NSID, GetLogPage, LbaCommand
+from lab.nvme.features import Fid
 from lab.nvme.logs import (
     KELVIN,
     ChangedNamespaces,
     CommandsSupported,
+    CriticalWarning,
     ErrorInformation,
     FirmwareSlots,
     Lid,
@@ -37,7 +39,7 @@ class Logs:
         self._error_count = 0
         self.reads = self.writes = self.blocks_read = self.blocks_written = 0  # blocks of 512 bytes
         self.media_errors = self.power_cycles = self.unsafe_shutdowns = 0
-        self.warning = 0  # critical warning bits
+        self.warning = 0  # critical warning bits that the lab has set
         self.celsius = CELSIUS
         self.changed_namespaces: set[int] = set()
         self._began = controller.clock.now()
@@ -64,9 +66,16 @@ class Logs:
         size = (self._c.identity.ELPE + 1) * ErrorInformation.SIZE
         return b"".join(self._errors).ljust(size, b"\0")
 
+    @property
+    def critical_warning(self) -> int:
+        """SMART's bits: the lab's, and whether the temperature is at a threshold (feature 04h) or beyond."""
+        over, under = (self._c.features.value(Fid.TEMPERATURE_THRESHOLD, which) for which in (0, 1))
+        beyond = not under < self.celsius + KELVIN < over
+        return self.warning | CriticalWarning.of(TEMPERATURE=beyond)
+
     def smart(self) -> bytes:
         return Smart.of(
-            CRITICAL_WARNING=self.warning, TEMPERATURE=self.celsius + KELVIN, AVAILABLE_SPARE=100, SPARE_THRESHOLD=10,
+            CRITICAL_WARNING=self.critical_warning, TEMPERATURE=self.celsius + KELVIN, AVAILABLE_SPARE=100, SPARE_THRESHOLD=10,
             DATA_UNITS_READ=-(-self.blocks_read // 1000), DATA_UNITS_WRITTEN=-(-self.blocks_written // 1000),
             HOST_READS=self.reads, HOST_WRITES=self.writes, POWER_CYCLES=self.power_cycles,
             POWER_ON_HOURS=int(self._c.clock.now() - self._began) // 3600, UNSAFE_SHUTDOWNS=self.unsafe_shutdowns,

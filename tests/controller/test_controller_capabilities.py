@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lab.nvme import commands as nvme
+from lab.nvme.async_events import AsyncEvent
 from lab.nvme.features import Fid
-from lab.nvme.identify import IdentifyNamespace, LbaFormat, Lpa, Oncs
-from lab.nvme.logs import CommandsSupported, Lid
+from lab.nvme.identify import Cns, IdentifyNamespace, IndependentNamespace, LbaFormat, Lpa, Oncs
+from lab.nvme.logs import CommandsSupported, Lid, Smart
 from lab.nvme.ranges import CopyRange
 from lab.nvme.status import Status
 
@@ -96,3 +97,23 @@ def test_what_is_a_namespaces_own_is_not_asked_of_all(make_host: MakeHost) -> No
     smart = nvme.GetLogPage.reading(Lid.SMART, 512, PRP1=host.pages())
     assert host.do(smart.but(NSID=1)).ok and host.do(smart.but(NSID=nvme.BROADCAST_NSID)).ok
     assert host.do(smart.but(NSID=0xFFFF_FFFE)).status == Status.INVALID_NAMESPACE
+
+
+def test_a_threshold_that_the_temperature_has_passed_warns(host: Host) -> None:
+    host.admin(nvme.SetFeatures.of(FID=Fid.ASYNC_EVENT_CONFIG, CDW11=0xFF))
+    cid = host.submit(nvme.AsyncEventRequest.of())
+    assert not host.completions()
+    host.submit(nvme.SetFeatures.of(FID=Fid.TEMPERATURE_THRESHOLD, CDW11=300))
+    events = [completion for completion in host.completions() if completion.CID == cid]
+    assert [(AsyncEvent(c.DW0).AET, AsyncEvent(c.DW0).AEI) for c in events] == [(1, 1)]
+    smart = nvme.GetLogPage.reading(Lid.SMART, 512)
+    assert Smart(host.data(smart)).CRITICAL_WARNING.TEMPERATURE == 1
+    host.admin(nvme.SetFeatures.of(FID=Fid.TEMPERATURE_THRESHOLD, CDW11=350))
+    assert Smart(host.data(smart)).CRITICAL_WARNING.TEMPERATURE == 0
+
+
+def test_the_independent_structure_agrees_with_the_other(make_host: MakeHost) -> None:
+    host = make_host(identify_namespace={"NMIC": 1, "ENDGID": 3}).up()
+    found = IndependentNamespace(host.data(nvme.Identify.of(CNS=Cns.INDEPENDENT_NAMESPACE, NSID=1)))
+    assert (found.NMIC.SHARED, found.ENDGID, found.NSTAT.READY) == (1, 3, 1)
+    assert not any(host.data(nvme.Identify.of(CNS=Cns.INDEPENDENT_NAMESPACE, NSID=2))), "inactive"
