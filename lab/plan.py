@@ -121,7 +121,7 @@ class Scenario:
     device: DeviceSpec
     actions: tuple[Action, ...]
     faults: tuple[Fault, ...] = ()
-    guest: Mapping[str, Any] = field(default_factory=dict)  # what the guest must be: cpus, memory (MiB), iommu
+    guest: Mapping[str, Any] = field(default_factory=dict)  # what the guest must be: cpus, memory (MiB), iommu, command_seconds
     hostile: bool = False  # the device is odd or faulty: a driver may refuse it, and actions may fail in good order
 
     def to_json(self) -> dict[str, Any]:

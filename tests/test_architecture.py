@@ -15,6 +15,7 @@ LAYERS = (
     {"lab.errors", "lab.deadline", "lab.nvme"},
     {"lab.events", "lab.plan", "lab.settings", "lab.manifest", "lab.reference"},
     {"lab.content", "lab.profile", "lab.stream", "images"},
+    {"lab.mix"},
     {"lab.evidence", "lab.toolchain"},
     {"lab.controller", "lab.trace", "lab.guest", "lab.defects"},
     {"lab.device"},
@@ -30,6 +31,7 @@ JUDGING = {
 }  # fmt: skip
 WHAT_JUDGES_READ = {
     "lab.errors", "lab.nvme", "lab.events", "lab.plan", "lab.evidence", "lab.manifest", "lab.profile", "lab.content",
+    "lab.mix",
 }  # fmt: skip
 
 OURS = ("lab", "conformance", "images")

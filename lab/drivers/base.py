@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from lab.deadline import Deadline
 from lab.errors import LabError, UsageError
 from lab.guest.arguments import GuestSpec
 from lab.guest.machine import Machine
 from lab.manifest import DriverManifest
+from lab.mix import Mix, spelled_out
 from lab.plan import Action, Answer, Namespace, Scenario
 
 
@@ -74,6 +75,23 @@ def target(scenario: Scenario, action: Action) -> Target | None:
         if namespace.nsid == action.arguments["nsid"] and wanted in (None, controller.id):
             return Target(namespace, controller.serial, index)
     raise LabError(f"scenario {scenario.id}: {action.name} names namespace {action.arguments['nsid']}, which is not attached")
+
+
+def lags(action: Action, answer: Answer) -> bool:
+    """Does the driver show other namespaces than those that the question waits for (``until``: their ids)?"""
+    wanted = action.arguments.get("until")
+    return wanted is not None and wanted != sorted(told["nsid"] for told in answer.fields.get("namespaces", ()))
+
+
+def told(scenario: Scenario, action: Action, data: bytes | None) -> tuple[dict[str, Any], bytes]:
+    """The arguments and the bytes for a driver that knows controllers by serial number, and nothing of patterns."""
+    arguments, found = dict(action.arguments), target(scenario, action)
+    if found:
+        arguments["serial"] = found.serial
+    if found and action.name == "load-mix":
+        lanes, data = spelled_out(Mix.of(arguments), found.namespace)
+        arguments |= lanes
+    return arguments, data or b""
 
 
 def own_file(manifest: DriverManifest, key: str, name: str) -> Path:

@@ -10,7 +10,7 @@ from typing import Any
 
 from lab.deadline import Deadline
 from lab.drivers import linux_agent
-from lab.drivers.base import mebibytes, own_file, target
+from lab.drivers.base import mebibytes, own_file, told
 from lab.errors import GuestError, LabError, Timeout, UsageError
 from lab.guest.arguments import CHANNEL, GuestSpec
 from lab.guest.channel import Channel, Frame
@@ -30,6 +30,10 @@ ROOT_PORTS = 4
 """More than most scenarios need, so that they are forks of one template."""
 SECONDS = 60.0
 """For any action: above the driver's own time-out of 30 s for a command, so that its answer to that is heard."""
+CORE = "nvme_core"
+"""The module that knows time-outs, as the kernel writes its name."""
+TIMEOUTS = "io_timeout={0} admin_timeout={0}"
+"""Its parameters, in seconds (drivers/nvme/host/core.c)."""
 _START_AGENT = f"mkdir -p {IN_GUEST} && cd {IN_GUEST} && cat > agent.py && setsid python3 agent.py {CHANNEL} < /dev/null"
 
 
@@ -92,7 +96,7 @@ class Linux:
         deadline = Deadline(min(self._manifest.boot.seconds, deadline.remaining()))
         if machine.spec.state is None:  # it was booted; what is forked was settled before
             self.settle(machine, deadline)
-        session = LinuxSession(machine, scenario, self._load_order)
+        session = LinuxSession(machine, scenario, _patient(self._load_order, scenario))
         session.ask({"action": "begin", "time": time.time()}, deadline=deadline)
         for path in self._modules:
             session.put(path, f"{IN_GUEST}/{path.name}", 0o644, deadline)
@@ -122,19 +126,18 @@ class LinuxSession:
         self.ask({"action": "plugged", "controllers": controllers}, deadline=deadline)
 
     def perform(self, action: Action, data: bytes | None, deadline: Deadline) -> Answer:
-        request = {**action.arguments, "action": action.name}
-        if found := target(self._scenario, action):
-            request["serial"] = found.serial
+        arguments, given = told(self._scenario, action, data)
+        request = {**arguments, "action": action.name}
         if action.name == "load":
             request["modules"] = self._modules
         if action.name == "unload":
             request["modules"] = [_plain(Path(file).stem) for file, _ in reversed(self._modules)]
         try:
-            answer, read = self.ask(request, data or b"", deadline=deadline)
+            answer, read = self.ask(request, given, deadline=deadline)
         except Timeout as late:
             return Answer("timeout", {"log": late.what})
         log = {"log": "\n".join(answer["log"])} if action.name == "load" or answer["log"] else {}
-        return Answer(answer["status"], {**answer["fields"], **log}, read if action.name == "read" and read else None)
+        return Answer(answer["status"], {**answer["fields"], **log}, read if action.name in ("read", "raw") and read else None)
 
     def close(self) -> None:
         """The channel is the machine's."""
@@ -150,6 +153,14 @@ class LinuxSession:
             raise _failed(str(request["action"]), answer.head["failure"])
         self._log_end = answer.head["log_end"]
         return answer
+
+
+def _patient(modules: list[tuple[str, str]], scenario: Scenario) -> list[tuple[str, str]]:
+    """The modules, and how long commands may take where the scenario says so: no fault shall cost half a minute."""
+    if "command_seconds" not in scenario.guest:
+        return modules
+    seconds = TIMEOUTS.format(scenario.guest["command_seconds"])
+    return [(file, f"{text} {seconds}".lstrip() if _plain(Path(file).stem) == CORE else text) for file, text in modules]
 
 
 def _failed(action: str, last: str) -> GuestError:

@@ -10,6 +10,7 @@ name below; what the kernel refuses comes back as its errno.
 import ctypes
 import errno
 import fcntl
+import hashlib
 import io
 import json
 import mmap
@@ -21,6 +22,7 @@ import sys
 import threading
 import time
 import traceback
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,6 +38,8 @@ MODULE_ERRORS = {
     errno.EBUSY: "in use",
 }
 """What these mean for a module (init_module(2)); all others are as everywhere."""
+ADMIN_COMMAND, IO_COMMAND = 0xC0484E41, 0xC0484E43  # linux/nvme_ioctl.h: _IOWR('N', 0x41 and 0x43, 72 bytes)
+PASSTHROUGH = struct.Struct("<BBHIIIQQII6III")
 PAGE = 4096
 POISON = b"\x5a"
 NVME_CLASS = "0x0108"
@@ -49,6 +53,15 @@ Fields = dict[str, Any]
 
 class Refused(Exception):
     """The driver, or its loading, failed in its own words."""
+
+
+class Status(Exception):
+    """The controller completed a command with another status than success, which the driver hands through."""
+
+
+def words(error: OSError) -> str:
+    """An errno as people know it."""
+    return f"{errno.errorcode.get(error.errno or 0, error.errno)}: {error.strerror}"
 
 
 def text(path: Path) -> str:
@@ -260,6 +273,87 @@ def _range(request: Fields, code: int) -> Fields:
     return {}
 
 
+def load_mix(request: Fields) -> Fields:
+    """All lanes of a load at once (`lab.mix` tells them), each a thread on its job's CPU. Which CPUs there are is told too."""
+    node, size = disk(request)
+    length, at, lanes = request["blocks"] * size, 0, []
+    cpus = sorted(os.sched_getaffinity(0))
+    for told in request["lanes"]:
+        steps: list[tuple[int, int | bytes]] = []
+        for lba, crc in told["steps"]:
+            steps.append((lba * size, request["data"][at : at + length] if crc is None else crc))
+            at += length if crc is None else 0
+        lanes.append(_Lane(node, length, cpus[told["job"] % len(cpus)], steps))
+    for lane in lanes:
+        lane.start()
+    for lane in lanes:
+        lane.join()
+    found: Fields = {"operations": sum(lane.ended for lane in lanes), "cpus": len(cpus)}
+    found |= {"errors": sum(len(lane.errors) for lane in lanes), "mismatches": sum(lane.mismatches for lane in lanes)}
+    found["first_error"] = next((lane.errors[0] for lane in lanes if lane.errors), "")
+    found["regions"] = [_digest(node, lba * size, blocks * size) for lba, blocks in request["regions"]]
+    return found
+
+
+class _Lane(threading.Thread):
+    """One step after the other: (byte offset, bytes to write or the CRC-32 of what must be read)."""
+
+    def __init__(self, node: Path, length: int, cpu: int, steps: list[tuple[int, int | bytes]]) -> None:
+        super().__init__()
+        self._node, self._cpu, self._steps = node, cpu, steps
+        self._buffer = _buffer(length)
+        self._view = memoryview(self._buffer)[:length]
+        self.ended, self.mismatches, self.errors = 0, 0, list[str]()
+
+    def run(self) -> None:
+        os.sched_setaffinity(0, {self._cpu})
+        with opened(self._node, os.O_RDWR | os.O_DIRECT) as node:
+            for at, what in self._steps:
+                try:
+                    self._step(node, at, what)
+                except OSError as error:
+                    self.errors.append(words(error))
+                self.ended += 1
+
+    def _step(self, node: int, at: int, what: int | bytes) -> None:
+        if isinstance(what, bytes):
+            self._view[:] = what
+            moved = os.pwritev(node, [self._view], at)
+        else:
+            moved = os.preadv(node, [self._view], at)
+            self.mismatches += zlib.crc32(self._view) != what
+        if moved != len(self._view):
+            raise OSError(errno.EIO, f"{moved} of {len(self._view)} bytes were moved")
+
+
+def _digest(node: Path, at: int, length: int) -> str:
+    """SHA-256 of what the disk holds there; "" where it cannot be read."""
+    buffer = _buffer(length)
+    with opened(node, os.O_RDONLY | os.O_DIRECT) as source, memoryview(buffer)[:length] as view:
+        try:
+            moved = os.preadv(source, [view], at)
+        except OSError:
+            return ""
+        return hashlib.sha256(view[:moved]).hexdigest()
+
+
+def raw_(request: Fields) -> Fields | bytes:
+    """One command as it is (linux/nvme_ioctl.h, struct nvme_passthru_cmd): ``opcode``, ``nsid``, ``cdw10`` to ``cdw15``."""
+    admin = request.get("queue", "admin") == "admin"
+    node = Path("/dev", controllers()[0].name) if admin else disk(request)[0]
+    length = request.get("length", 0)
+    buffer = _buffer(max(length, 1))
+    address = ctypes.addressof(ctypes.c_char.from_buffer(buffer)) if length else 0
+    dwords = [request.get(f"cdw{number}", 0) for number in range(10, 16)]
+    command = bytearray(PASSTHROUGH.pack(request["opcode"], 0, 0, request.get("nsid", 0), 0, 0, 0, address, 0, length, *dwords,
+                                         0, 0))  # fmt: skip
+    with opened(node, os.O_RDWR) as target:
+        status = fcntl.ioctl(target, ADMIN_COMMAND if admin else IO_COMMAND, command)
+    if status:
+        raise Status(status)
+    return bytes(buffer[:length]) if length else {"result": PASSTHROUGH.unpack(command)[-1]}
+
+
 def reset(request: Fields) -> Fields:
     for path in controllers():
         (path / "reset_controller").write_text("1")  # returns when the reset has ended
@@ -307,6 +401,7 @@ ACTIONS: Mapping[str, Callable[[Fields], Fields | bytes]] = {
     "load": load, "unload": unload, "info": info, "ready": ready, "identify": identify, "list": list_,
     "queues": queues, "noop": flush, "read": read, "write": write, "flush": flush, "zeroes": zeroes, "trim": trim,
     "reset": reset, "rescan": rescan, "shutdown": shutdown,
+    "raw": raw_, "load-mix": load_mix,
 }  # fmt: skip
 
 
@@ -341,7 +436,9 @@ def served(request: Fields) -> bytes:
     except Refused as refused:
         answer["status"] = {"words": str(refused)}
     except OSError as error:
-        answer["status"] = {"words": f"{errno.errorcode.get(error.errno or 0, error.errno)}: {error.strerror}"}
+        answer["status"] = {"words": words(error)}
+    except Status as status:
+        answer["status"] = {"sct": status.args[0] >> 8 & 7, "sc": status.args[0] & 0xFF}
     except Exception:
         answer["failure"] = traceback.format_exc()
     log = list(kernel_log(request["log_after"]))

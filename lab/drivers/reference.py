@@ -19,7 +19,7 @@ from lab import defects
 from lab.controller.in_process import InProcess
 from lab.controller.memory import LocalMemory
 from lab.deadline import Deadline
-from lab.drivers.base import Adapter, mebibytes, target
+from lab.drivers.base import Adapter, mebibytes, told
 from lab.drivers.bundle import bundle
 from lab.drivers.reference_in_process import Host, InProcessTransport
 from lab.drivers.reference_qtest import Ram, find
@@ -74,12 +74,14 @@ class _Reference:
         return SECONDS
 
     def settings(self, scenario: Scenario) -> Settings:
-        """The manifest's choices; a queue pair for each CPU that the scenario asks for."""
+        """The manifest's choices; a queue pair for each CPU that the scenario asks for, and its patience with commands."""
         try:
             numbers = {name: int(value) for name, value in self._manifest.variables.items() if name in SETTINGS}
         except ValueError as error:
             raise UsageError(f"{self._manifest.path}: variables: {error}") from error
         chosen: dict[str, Any] = {"io_queues": scenario.guest.get("cpus", 2), **numbers}
+        if "command_seconds" in scenario.guest:
+            chosen["command_seconds"] = float(scenario.guest["command_seconds"])
         return replace(Settings(), **{**chosen, "polling": bool(chosen.get("polling"))})
 
 
@@ -98,7 +100,8 @@ class LocalSession:
             return Answer("timeout", {"log": f"the driver still hangs in {self._hung}"})
         self._watchdog.start(deadline.remaining())
         try:
-            reply = self._service.perform(action.name, _arguments(self._scenario, action), data)
+            arguments, given = told(self._scenario, action, data)
+            reply = self._service.perform(action.name, arguments, given)
         except Hung:
             self._hung = action.name
             return Answer("timeout", {"log": f"the driver did not come back from {action.name}"})
@@ -236,8 +239,9 @@ class GuestSession:
 
     def perform(self, action: Action, data: bytes | None, deadline: Deadline) -> Answer:
         self._number += 1
-        asked = {"number": self._number, "action": action.name, "arguments": _arguments(self._scenario, action)}
-        request = json.dumps(asked).encode() + b"\n" + (data or b"")
+        arguments, given = told(self._scenario, action, data)
+        asked = {"number": self._number, "action": action.name, "arguments": arguments}
+        request = json.dumps(asked).encode() + b"\n" + given
         try:
             said = _run(self._ssh, _ASK.format(number=self._number), deadline, request)
         except Timeout as late:
@@ -253,12 +257,6 @@ class GuestSession:
 
     def close(self) -> None:
         self._ssh.close()
-
-
-def _arguments(scenario: Scenario, action: Action) -> Mapping[str, Any]:
-    """The action's arguments for the service, which knows controllers by their serial numbers."""
-    found = target(scenario, action)
-    return {**action.arguments, "serial": found.serial} if found else action.arguments
 
 
 def _run(ssh: Ssh, command: str, deadline: Deadline, input: bytes = b"") -> bytes:

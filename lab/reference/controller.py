@@ -54,6 +54,7 @@ class Controller:
         self.events = self.parts.events(self)
         self.features = self.parts.features(self)
         self.health = self.parts.health(self)
+        self.load = self.parts.load(self)
         self.stage = ""
         """The last step that was gone through; "" before the first."""
         self.failed: ControllerFailed | None = None

@@ -71,7 +71,7 @@ class Execution:
         requests = [Request(command) for command in commands]
         waiting, flying = deque(requests), set[Request]()
         while waiting or flying:
-            self._launch(pair, waiting, flying, depth or len(commands))
+            self.launch(pair, waiting, flying, depth or len(commands))
             for request in self.wait(pair, flying):
                 flying.discard(request)
                 if retry and self.should_retry(request):
@@ -79,7 +79,7 @@ class Execution:
                     waiting.append(request)
         return [request.result() for request in requests]
 
-    def _launch(self, pair: QueuePair, waiting: deque[Request], flying: set[Request], depth: int) -> None:
+    def launch(self, pair: QueuePair, waiting: deque[Request], flying: set[Request], depth: int) -> None:
         """Submits what there is room for, and rings one doorbell for all of it."""
         now = self._c.transport.now()
         if self._c.failed is None and pair.live:

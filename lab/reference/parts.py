@@ -10,6 +10,7 @@ from lab.reference.execution import Execution
 from lab.reference.features import Features
 from lab.reference.health import Health
 from lab.reference.identification import Identification
+from lab.reference.load import Load
 from lab.reference.namespace import Namespace
 from lab.reference.queue_pair import QueuePair
 from lab.reference.recovery import Recovery
@@ -33,3 +34,4 @@ class Parts:
     events: type[Events] = Events
     features: type[Features] = Features
     health: type[Health] = Health
+    load: type[Load] = Load

@@ -12,6 +12,7 @@ from lab.nvme.identify import Oacs, Oncs
 from lab.nvme.logs import Smart
 from lab.reference.controller import LAST, Controller
 from lab.reference.errors import CommandFailed, CommandTimedOut, DriverError, Refused
+from lab.reference.identification import Identifiers
 from lab.reference.namespace import Namespace
 from lab.reference.settings import Settings
 from lab.reference.transport import Transport
@@ -50,6 +51,7 @@ class Service:
 
     def perform(self, action: str, arguments: Mapping[str, Any], data: bytes | None = None) -> Reply:
         """The answer to an action; what the driver has to say instead of a result becomes its status."""
+        before = self._told()  # what has come meanwhile counts: the answer shall not be out of date
         try:
             reply = _ACTIONS[action](self, arguments, data)
         except CommandFailed as failure:
@@ -59,7 +61,7 @@ class Service:
             reply = Reply("timeout", {"log": str(late)})
         except DriverError as error:
             reply = Reply({"words": str(error)})
-        told = self._told()
+        told = [*before, *self._told()]
         if told:
             reply.fields["log"] = "\n".join(filter(None, [reply.fields.get("log", ""), *told]))
         return reply
@@ -216,7 +218,15 @@ def _set(register: Register, names: Mapping[str, Any]) -> list[str]:
 
 
 def list_(service: Service, asked: Asked, data: bytes | None) -> Reply:
-    found = [_listed(c, ns) for c in service.at("identify") for ns in c.namespaces.values()]
+    """Every namespace once: what several controllers share has the same names on all of them, and is its first one's."""
+    found = list[dict[str, Any]]()
+    known = set[Identifiers]()
+    for controller in service.at("identify"):
+        for namespace in controller.namespaces.values():
+            if namespace.shared and namespace.names in known:
+                continue
+            known.add(namespace.names)
+            found.append(_listed(controller, namespace))
     return Reply(fields={"namespaces": found})
 
 
@@ -292,6 +302,16 @@ def shutdown(service: Service, asked: Asked, data: bytes | None) -> Reply:
     return Reply()
 
 
+def load_mix(service: Service, asked: Asked, data: bytes | None) -> Reply:
+    """Many reads and writes at once (`lab.mix` tells them): how many have ended, how, and what each job's region then holds."""
+    namespace = service.namespace(asked, "multiqueue")
+    load = service.chosen(asked, "multiqueue").load
+    done = load.run(namespace, asked["blocks"], asked["lanes"], data or b"")
+    fields: dict[str, Any] = {"operations": done.operations, "errors": done.errors, "mismatches": done.mismatches}
+    fields["regions"] = [load.digest(namespace, job, lba, count) for job, (lba, count) in enumerate(asked["regions"])]
+    return Reply(fields=fields | ({"first_error": done.first_error} if done.first_error else {}))
+
+
 def get_feature(service: Service, asked: Asked, data: bytes | None) -> Reply:
     value, found = service.chosen(asked, "identify").features.get(asked["feature"], nsid=asked.get("nsid", 0))
     return Reply(fields={"value": value}, data=found or None)
@@ -304,7 +324,12 @@ def set_feature(service: Service, asked: Asked, data: bytes | None) -> Reply:
 
 
 def smart(service: Service, asked: Asked, data: bytes | None) -> Reply:
-    return Reply(fields=health_figures(service.chosen(asked, "identify").health.smart()))
+    """What SMART tells; with ``errors`` the error log too, the newest entry first."""
+    health = service.chosen(asked, "identify").health
+    found = health_figures(health.smart())
+    if asked.get("errors"):
+        found["errors"] = [{"sqid": entry.SQID, "status": entry.status, "nsid": entry.NSID} for entry in health.errors()]
+    return Reply(fields=found)
 
 
 def health_figures(log: Smart) -> dict[str, Any]:
@@ -326,6 +351,13 @@ def health_figures(log: Smart) -> dict[str, Any]:
         "media_errors": log.MEDIA_ERRORS,
         "error_log_entries": log.ERROR_LOG_ENTRIES,
     }
+
+
+def format_(service: Service, asked: Asked, data: bytes | None) -> Reply:
+    """Formats a namespace with the LBA format of that index: nothing is left in it."""
+    service.namespace(asked, "features").format(asked["format"])
+    service.chosen(asked, "features").scan()
+    return Reply()
 
 
 def raw(service: Service, asked: Asked, data: bytes | None) -> Reply:
@@ -370,7 +402,9 @@ def raw_length(controller: Controller, command: Command) -> int:
 _ACTIONS: Mapping[str, Callable[[Service, Asked, bytes | None], Reply]] = {
     "load": load, "unload": unload, "info": info, "ready": ready, "identify": identify, "list": list_, "rescan": rescan,
     "queues": queues, "noop": noop, "read": read, "write": write, "flush": flush, "zeroes": zeroes, "trim": trim,
-    "reset": reset, "shutdown": shutdown, "get-feature": get_feature, "set-feature": set_feature, "smart": smart, "raw": raw,
+    "reset": reset, "shutdown": shutdown, "get-feature": get_feature, "set-feature": set_feature, "smart": smart, "format": format_,
+    "raw": raw,
+    "load-mix": load_mix,
 }  # fmt: skip
 ACTIONS = frozenset(_ACTIONS)
 """What can be asked."""
