@@ -117,19 +117,26 @@ def chosen(checks: Sequence[str] = (), ids: Sequence[str] = ()) -> list[Defect]:
 def campaign(
     defects: Iterable[Defect], *, seed: int = 0, jobs: int | None = None, on_done: Callable[[Examined], None] | None = None
 ) -> Outcomes:
-    """Runs the unmodified driver and these defects, ``jobs`` at once (None: one a processor)."""
+    """Runs these defects, ``jobs`` at once (None: one a processor), and the driver without any in the same scenarios.
+
+    Where all defects are run, that one goes through all scenarios.
+    """
     ids = [defect.id for defect in defects]
+    scenarios = SCENARIOS if set(ids) == set(DEFECTS) else dict.fromkeys(s for id in ids for s in scenarios_of(DEFECTS[id]))
     with ProcessPoolExecutor(jobs or len(os.sched_getaffinity(0)), mp_context=get_context("spawn")) as pool:
-        golden = [pool.submit(false_alarms, scenario, seed) for scenario in SCENARIOS]
-        lies = [pool.submit(lies_believed, scenario, seed) for scenario in SCENARIOS]
-        seeded = [pool.submit(examine, id, seed) for id in ids]
-        examined = []
-        for future in seeded:
-            examined.append(future.result())
-            if on_done:
-                on_done(examined[-1])
-        wrong, believed = (tuple(alarm for future in futures for alarm in future.result()) for futures in (golden, lies))
-        return Outcomes(tuple(examined), wrong, believed)
+        try:
+            golden = [pool.submit(false_alarms, scenario, seed) for scenario in scenarios]
+            lies = [pool.submit(lies_believed, scenario, seed) for scenario in scenarios]
+            seeded = [pool.submit(examine, id, seed) for id in ids]
+            examined = []
+            for future in seeded:
+                examined.append(future.result())
+                if on_done:
+                    on_done(examined[-1])
+            wrong, believed = (tuple(alarm for future in futures for alarm in future.result()) for futures in (golden, lies))
+            return Outcomes(tuple(examined), wrong, believed)
+        finally:
+            pool.shutdown(cancel_futures=True)  # who interrupts waits for nothing that has not begun
 
 
 def false_alarms(scenario: str, seed: int) -> list[Alarm]:
