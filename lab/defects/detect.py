@@ -8,7 +8,7 @@ from lab.defects.defect import defect
 from lab.nvme.registers import CSTS, DOORBELLS, VS, doorbell_offset
 from lab.reference import pci
 from lab.reference.controller import Controller
-from lab.reference.errors import Refused
+from lab.reference.errors import ControllerGone, Refused
 from lab.reference.registers import R, Registers
 from lab.reference.service import Open, Service
 from lab.reference.settings import Settings
@@ -56,6 +56,16 @@ class FirstOnly(Service):
 
     def __init__(self, open: Open, settings: Settings | None = None, driver: type[Controller] = Controller) -> None:
         super().__init__(lambda: open()[:1], settings, driver)
+
+
+@defect("detect/bar64:lower-half")
+class LowerHalf(Registers):
+    """Maps BAR0 at the lower half of its address, where nobody answers."""
+
+    def read(self, register: type[R]) -> R:
+        if self._transport.config_read(0x14, 4):
+            raise ControllerGone("all registers read all ones")
+        return super().read(register)
 
 
 @defect("detect/class-code:one-vendor")

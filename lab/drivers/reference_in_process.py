@@ -20,6 +20,10 @@ ARENA = 1 << 30
 """Bytes of memory; the operating system only gives what is touched."""
 BUS = 0x8_0000_0000
 """Where bus addresses begin: above 4 GiB, so that every high half matters."""
+BAR0, ABOVE_4G = 0x10, 0b1100
+"""Where BAR0 is in configuration space, and the bits of one that is 64-bit and prefetchable. PCI Local Bus 3.0, 6.2.5.1."""
+BAR = 0x40_0000_0000
+"""What such a BAR0 is set to; registers are reached without it."""
 ACCESS_SECONDS = 1e-6
 """What a register read takes, so that time passes for a driver that does nothing else."""
 
@@ -59,6 +63,9 @@ class InProcessTransport:
         function.on_interrupt = self._signalled.add
         self._msix, count = pci.msix(self)
         self.vectors = count or 1  # INTx
+        if self.config_read(BAR0, 4) & ABOVE_4G == ABOVE_4G:  # firmware places it there
+            self.config_write(BAR0, 4, BAR & 0xFFFF_FFFF)
+            self.config_write(BAR0 + 4, 4, BAR >> 32)
 
     def config_read(self, offset: int, size: int) -> int:
         return self._function.config_read(offset, size)
