@@ -47,8 +47,13 @@ UNSETTLED = {"new", "connecting", "resetting", "deleting", "deleting (no IO)"}
 """States of a controller on its way to another one (drivers/nvme/host/sysfs.c, nvme_sysfs_show_state)."""
 LOOK_AGAIN = 0.01
 PORT_SECONDS = 10
+PROBE_SECONDS = 2
+"""For a loaded driver to take a function that was plugged; one that refuses it does not say so."""
 
 Fields = dict[str, Any]
+
+loaded = threading.Event()
+"""The driver is loaded."""
 
 
 class Refused(Exception):
@@ -136,11 +141,23 @@ def put(request: Fields) -> Fields:
 
 
 def plugged(request: Fields) -> Fields:
-    """Until the PCI core sees so many functions, and none of their controllers is on its way."""
+    """Until the PCI core sees so many functions, and a driver that is loaded has had the time to take them."""
     while len(functions()) != request["controllers"]:
         time.sleep(LOOK_AGAIN)
-    settled()
+    if loaded.is_set():
+        end = time.monotonic() + PROBE_SECONDS
+        while len(controllers()) < len(functions()) and time.monotonic() < end:
+            time.sleep(LOOK_AGAIN)
+        settled()
+        wait_for_probes()
     return {}
+
+
+def wait_for_probes() -> None:
+    """Until the kernel has ended all probes that it has begun, the search for namespaces included: it does that itself
+    whenever a module is loaded (kernel/module/main.c, do_init_module), so one is that does nothing."""
+    for command in ("modprobe", "rmmod"):
+        subprocess.run([command, "nls_ascii"])
 
 
 # -- actions --------------------------------------------------------------------------------------------------------
@@ -150,6 +167,7 @@ def load(request: Fields) -> Fields:
     for module, parameters in request["modules"]:
         with opened(Path(module), os.O_RDONLY) as file:
             _module_call(FINIT_MODULE, module, file, parameters.encode(), 0)
+    loaded.set()
     settled()  # the call itself waits for the probes, which may leave a reset running
     return {}
 
@@ -157,6 +175,7 @@ def load(request: Fields) -> Fields:
 def unload(request: Fields) -> Fields:
     for module in request["modules"]:
         _module_call(DELETE_MODULE, module, module.encode(), os.O_NONBLOCK)
+    loaded.clear()
     return {}
 
 
