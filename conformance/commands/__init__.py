@@ -11,6 +11,7 @@ import click
 
 from conformance import signals
 from conformance.campaign import lab_version
+from conformance.commands.bench import bench_group
 from conformance.commands.defects import defects
 from conformance.commands.evidence import judge, report
 from conformance.commands.listing import list_group
@@ -19,7 +20,7 @@ from conformance.commands.project import test
 from conformance.commands.run import run
 from conformance.results import WRONG_USAGE
 from lab.errors import LabError
-from lab.guest.folder import sweep
+from lab.guest.folder import sweep_all
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -33,10 +34,10 @@ def nvme_lab() -> None:
     nvme-lab run --driver my-os.toml      your driver, by its manifest
     nvme-lab run --stage read             one stage alone
     """
-    sweep()
+    sweep_all()
 
 
-for command in (run, test, list_group, judge, report, defects, doctor, fetch):
+for command in (run, test, list_group, judge, report, defects, bench_group, doctor, fetch):
     nvme_lab.add_command(command)
 
 

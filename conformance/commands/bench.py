@@ -1,0 +1,121 @@
+"""``nvme-lab bench``: each benchmark measures two things in one run, in turns, and shows how many times as good the one is."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from conformance.commands.options import JSON, machine, settings
+from conformance.report.terminal import show
+from lab.bench import controller, fio, fork, reference
+from lab.bench.figures import Figure, environment
+from lab.toolchain import Toolchain, prepare
+
+WANTS = ("qemu", "linux-guest")
+ROUNDS = click.option("--rounds", type=click.IntRange(1), metavar="N", default=5, show_default=True,
+                      help="medians of so many")  # fmt: skip
+SECONDS = click.option("--seconds", type=click.FloatRange(0.01), metavar="N", default=1.0, show_default=True,
+                       help="for each figure in each round")  # fmt: skip
+
+
+@click.group("bench")
+def bench_group() -> None:
+    """Measure the lab itself, always against something else in the same run.
+
+    \b
+    nvme-lab bench controller
+    nvme-lab bench fork --rounds 3 --json
+    """
+
+
+@bench_group.command("fork")
+@ROUNDS
+@JSON
+@machine
+def bench_fork(rounds: int, as_json: bool, **options: Any) -> None:
+    """Forked guests against booted ones: from nothing to the first block that was read and is right.
+
+    \b
+    nvme-lab bench fork
+    """
+    toolchain = prepare(settings(options), WANTS, _say)
+    _tell(fork.bench(toolchain, rounds), toolchain, as_json)
+
+
+@bench_group.command("controller")
+@SECONDS
+@ROUNDS
+@JSON
+@machine
+def bench_controller(seconds: float, rounds: int, as_json: bool, **options: Any) -> None:
+    """The programmable controller, recording all, against QEMU's own device: 4 KiB direct I/O by fio in a Linux guest.
+
+    QEMU's own device as such is the measure. It is also shown with its trace on, which is how the lab records it.
+
+    \b
+    nvme-lab bench controller
+    """
+    chosen = settings(options)
+    toolchain = prepare(chosen, WANTS, _say)
+    program = fio.fetch(chosen, _say)
+    with tempfile.TemporaryDirectory(prefix="nvme-lab-bench-") as folder:
+        figures = controller.bench(toolchain, program, Path(folder), rounds=rounds, seconds=seconds)
+    _tell(figures, toolchain, as_json)
+
+
+@bench_group.command("reference")
+@SECONDS
+@ROUNDS
+@JSON
+@machine
+def bench_reference(seconds: float, rounds: int, as_json: bool, **options: Any) -> None:
+    """The reference driver in process, over qtest and by VFIO: reads a second against what each transport cannot do without.
+
+    \b
+    nvme-lab bench reference
+    """
+    toolchain = prepare(settings(options), WANTS, _say)
+    _tell(reference.bench(toolchain, rounds=rounds, seconds=seconds), toolchain, as_json)
+
+
+def _say(text: str) -> None:
+    click.echo(text, err=True)
+
+
+def _tell(figures: Sequence[Figure], toolchain: Toolchain, as_json: bool) -> None:
+    where = environment(toolchain)
+    if as_json:
+        told = {"figures": [figure.to_json() for figure in figures], "environment": where}
+        click.echo(json.dumps(told, indent=1, ensure_ascii=False))
+    else:
+        show(Group(_table(figures), "", Text(", ".join(f"{name} {value}" for name, value in where.items()), style="dim")))
+
+
+def _table(figures: Sequence[Figure]) -> Table:
+    """A row a figure; what a figure is compared with is named once for all that follow each other."""
+    grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    grid.add_column("")
+    grid.add_column("", justify="right")
+    grid.add_column("", style="dim")
+    grid.add_column("against", justify="right")
+    grid.add_column("", style="dim")
+    grid.add_column("times as good", justify="right", style="bold")
+    before = ""
+    for figure in figures:
+        against = "" if figure.against == before else figure.against
+        before = figure.against
+        mine, other = _number(figure.value), _number(figure.against_value)
+        grid.add_row(figure.name, mine, figure.unit, other, against, f"{figure.ratio:.2g}")
+    return grid
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"

@@ -1,0 +1,78 @@
+"""``nvme-lab bench``: what it prints, with benchmarks that take no time."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conformance.commands import bench, run_command
+from lab.bench import controller, fio, fork, reference
+from lab.bench.figures import Figure, environment
+from lab.toolchain import Toolchain
+
+FIGURES = [
+    Figure("a rate", 6000.0, "per s", "the other", 8000.0, more_is_better=True),
+    Figure("a time", 0.25, "s", "the other", 1.0),
+]
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """With what the benchmarks were called; they find `FIGURES` at once."""
+    calls: list[dict[str, Any]] = []
+
+    def instead(toolchain: Toolchain, *others: object, **options: Any) -> Sequence[Figure]:
+        calls.append({"others": others, **options})
+        return FIGURES
+
+    for module in (controller, fork, reference):
+        monkeypatch.setattr(module, "bench", instead)
+    monkeypatch.setattr(fio, "fetch", lambda settings, progress: "fio")
+    monkeypatch.setattr(bench, "prepare", lambda settings, wants, progress: Toolchain(qemu=None, linux=None))
+    return calls
+
+
+@pytest.mark.parametrize("name", ["fork", "controller", "reference"])
+def test_figures_for_programs(name: str, asked: list[dict[str, Any]], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(["bench", name, "--json", "--rounds", "2"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["figures"] == [
+        {"name": "a rate", "value": 6000, "unit": "per s", "against": "the other", "against_value": 8000, "ratio": 0.75},
+        {"name": "a time", "value": 0.25, "unit": "s", "against": "the other", "against_value": 1, "ratio": 4},
+    ]
+    assert {"system", "machine", "cpus", "load", "python"} <= said["environment"].keys()
+
+
+def test_figures_for_people(asked: list[dict[str, Any]], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(["bench", "reference", "--seconds", "0.5"]) == 0
+    _, first, second, *_ = capsys.readouterr().out.splitlines()
+    assert re.split(" {2,}", first) == ["a rate", "6,000", "per s", "8,000", "the other", "0.75"]
+    assert re.split(" {2,}", second) == ["a time", "0.25", "s", "1", "4"]
+    assert asked == [{"others": (), "rounds": 5, "seconds": 0.5}]
+
+
+def test_the_controllers_benchmark_gets_fio_and_a_folder_for_its_time(
+    asked: list[dict[str, Any]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_command(["bench", "controller", "--json", "--rounds", "1", "--seconds", "2"]) == 0
+    program, folder = asked[0]["others"]
+    assert program == "fio" and isinstance(folder, Path) and not folder.exists()
+    assert (asked[0]["rounds"], asked[0]["seconds"]) == (1, 2)
+
+
+@pytest.mark.parametrize("words", [["nothing"], ["fork", "--rounds", "0"], ["fork", "--seconds", "1"]])
+def test_wrong_usage(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(["bench", *words]) == 4
+    assert "Error:" in capsys.readouterr().err
+
+
+def test_the_environment_names_what_figures_depend_on(toolchain: Toolchain) -> None:
+    told = environment(toolchain)
+    assert toolchain.qemu and told["qemu"] == ".".join(map(str, toolchain.qemu.version))
+    assert told["accelerator"] in ("kvm", "tcg,thread=multi") and told["cpus"] >= 1
+    assert toolchain.linux and told["guest"] == toolchain.linux.release

@@ -1,0 +1,43 @@
+"""The benchmark of the reference driver, in small: what is measured is real, whatever its speed."""
+
+from __future__ import annotations
+
+import pytest
+
+from lab.bench import reference
+from lab.bench.reference import LEAST, Round, bench, copies
+from lab.errors import LabError
+from lab.toolchain import Toolchain
+
+
+@pytest.mark.slow
+def test_all_transports_are_measured_against_their_floors(toolchain: Toolchain) -> None:
+    figures = bench(toolchain, rounds=1, seconds=0.05)
+    assert [figure.name for figure in figures] == [
+        f"reads {how}, QD{depth}" for how in ("in process", "over qtest", "by VFIO") for depth in (1, 32)
+    ]
+    assert all(figure.value > 0 and figure.against_value > 0 and figure.more_is_better for figure in figures)
+    assert [figure.against for figure in figures[::2]] == [reference.COPY, reference.ROUND_TRIP, reference.COPY]
+
+
+def test_a_device_that_was_not_asked_is_no_figure() -> None:
+    done = Round(rates=(1.0, 1.0), floor=1.0)
+    counts = iter([0, LEAST, LEAST, 2 * LEAST - 1])
+    assert reference._counted(lambda: next(counts), lambda: done) is done
+    with pytest.raises(LabError, match=f"the device saw {LEAST - 1} reads"):
+        reference._counted(lambda: next(counts), lambda: done)
+
+
+def test_wrong_data_are_no_figure(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reference, "FIRST", bytes(4096))
+    with reference._in_process(0.01) as measure, pytest.raises(LabError, match="first 4096 bytes that the benchmark read"):
+        measure()
+
+
+def test_the_floor_is_a_copy() -> None:
+    assert copies(0.01) > 1000
+
+
+def test_without_a_guest_there_is_nothing_to_measure() -> None:
+    with pytest.raises(LabError, match="needs QEMU and the Linux guest"):
+        bench(Toolchain(qemu=None, linux=None))
