@@ -17,6 +17,7 @@ from lab.controller.memory import LocalMemory
 from lab.deadline import Deadline
 from lab.device.images import create_images
 from lab.device.lab import unservable
+from lab.device.live import LIVE, change_modelled
 from lab.drivers.base import Session, target
 from lab.errors import LabError
 from lab.events import ActionEnded, ActionStarted, Plugged
@@ -26,7 +27,7 @@ from lab.profile import Profile, write_profiles
 
 MEMORY = 1 << 30
 """Bytes of the host's memory; the operating system only gives what is touched."""
-BY_THE_LAB = frozenset({"plug", "unplug", "fault"})
+BY_THE_LAB = frozenset({"plug", "unplug", "fault", *LIVE})
 """Actions that are done to the device, not asked of the driver."""
 
 
@@ -85,6 +86,9 @@ class InProcessRecording:
         self.driver_in_place |= action.name == "load"
         if action.name == "fault":
             device.arm(action.arguments["name"], action.arguments["armed"])
+            answer = Answer()
+        elif action.name in LIVE:
+            change_modelled(device, action)
             answer = Answer()
         elif action.name in BY_THE_LAB or action.name not in self._driver.actions:
             answer = Answer("unsupported")

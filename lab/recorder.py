@@ -26,10 +26,11 @@ from typing import Any, TypeAlias
 from lab import content
 from lab.deadline import Deadline
 from lab.device.lab import LabDevice
+from lab.device.live import LIVE, CannotChange, change
 from lab.device.probe import probe
 from lab.device.qemu import Place, QemuDevice
 from lab.drivers import Adapter, Session, adapter
-from lab.drivers.base import target
+from lab.drivers.base import lags, target
 from lab.errors import GuestPanic, LabError, Timeout
 from lab.events import ActionEnded, ActionStarted, Panicked, Plugged
 from lab.evidence import EvidenceWriter
@@ -60,8 +61,10 @@ FIRST_SLOT = "4"
 """PCI device number (hexadecimal) of the first controller that is there at start, unless the manifest says otherwise."""
 SHARED_MEMORY = Path("/dev/shm")
 Device: TypeAlias = QemuDevice | LabDevice
-BY_THE_LAB = frozenset({"plug", "unplug", "fault"})
+BY_THE_LAB = frozenset({"plug", "unplug", "fault", *LIVE})
 """Actions that are done to the device, not asked of the driver."""
+FOLLOW_SECONDS, ASK_AGAIN = 5.0, 0.02
+"""How long, and how often, a driver is asked again that has not followed a change of the device yet (``until``)."""
 
 
 def record(
@@ -260,15 +263,31 @@ class _Recording:
         elif action.name not in self._driver.actions:
             answer = Answer("unsupported")
         else:
-            seconds = min(self._driver.seconds(action.name), deadline.remaining())
-            answer = session.perform(action, self._data(action), Deadline(seconds))
+            answer = self._perform(action, session, deadline)
         said: dict[str, Any] = {"status": answer.status, **answer.fields}
         if answer.data is not None:
             said["data"] = self._evidence.keep_answer(number, answer.data)
         self._evidence.record(ActionEnded(t=time.time(), number=number, action=action.name, answer=said))
 
+    def _perform(self, action: Action, session: Session, deadline: Deadline) -> Answer:
+        """The driver's answer. A driver follows the device in its own time, and nobody is told when it has: a list is asked
+        for again until it holds the namespaces that ``until`` names, or FOLLOW_SECONDS have passed."""
+        patience = Deadline(FOLLOW_SECONDS)
+        while True:
+            seconds = min(self._driver.seconds(action.name), deadline.remaining())
+            answer = session.perform(action, self._data(action), Deadline(seconds))
+            if patience.expired or answer.status != "success" or not lags(action, answer):
+                return answer
+            time.sleep(ASK_AGAIN)
+
     def _do(self, action: Action, device: Device, machine: Machine, session: Session) -> Answer:
         """An action of the lab itself."""
+        if action.name in LIVE:
+            try:
+                change(device, machine, action, Deadline(PLUG_SECONDS))
+            except CannotChange as why:
+                return Answer("unsupported", {"log": str(why)})
+            return Answer()
         if action.name == "fault":
             if not isinstance(device, LabDevice):
                 raise LabError(f"QEMU's own device has no fault {action.arguments['name']!r}", remedy="use --device lab")

@@ -72,12 +72,12 @@ class Device:
             raise UsageError(f"controller {controller} has no inactive namespace {nsid}")
         found.attach(ns)
 
-    def detach(self, controller: str, nsid: int) -> None:
-        """Makes a namespace inactive on a controller."""
+    def detach(self, controller: str, nsid: int, *, tell: bool = True) -> None:
+        """Makes a namespace inactive on a controller, whose host is not told of it where ``tell`` is false."""
         found = self._find(controller)
         if nsid not in found.attached:
             raise UsageError(f"controller {controller} has no active namespace {nsid}")
-        found.detach(nsid)
+        found.detach(nsid, tell=tell)
 
     def warn(self, controller: str, critical_warning: int) -> None:
         """Sets SMART's critical warning bits, and raises the event for those that the host has asked for."""

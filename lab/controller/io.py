@@ -97,6 +97,8 @@ def dataset_management(c: Controller, request: Request) -> int:
     ns = c.namespace(request.nsid)
     ranges = dsm_ranges(transfer.receive(c, request, command.data_length), command.ranges)
     for one in ranges:
+        c.remark("dsm-range", sqid=request.sq.qid, cid=request.cid, slba=one.SLBA, nlb=one.LENGTH)
+    for one in ranges:
         if one.SLBA + one.LENGTH > ns.blocks:
             raise Failed(Status.LBA_OUT_OF_RANGE)
     if command.AD:

@@ -107,7 +107,7 @@ class QemuDevice:
             raise LabError(f"QEMU's device cannot be what the scenario asks for: {obstacle}.", remedy="use --device lab")
         self.spec = spec
         self._folder = folder
-        self._version = version
+        self.version = version
         self._shared = {(c.id, n.nsid): owner for owner, c, n in owners(spec)}
 
     def create_images(self, seed: int) -> None:
@@ -151,7 +151,7 @@ class QemuDevice:
         if running:
             machine.qmp("stop")
         for device in self.devices(places):
-            if device["driver"] == "nvme-ns" and self._version < LIVE_NAMESPACES:
+            if device["driver"] == "nvme-ns" and self.version < LIVE_NAMESPACES:
                 # The controller's own bus refuses until the machine is made the handler of its hot-plug.
                 bus = f"/machine/peripheral/{device['bus']}/{device['bus']}"
                 machine.qmp("qom-set", {"path": bus, "property": "hotplug-handler", "value": "/machine"})
@@ -168,6 +168,22 @@ class QemuDevice:
         self._remove(machine, [str(d["id"]) for d in devices if d["id"] in left], deadline)
         for blockdev in self.blockdevs:
             machine.qmp("blockdev-del", {"node-name": blockdev["node-name"]}, deadline)
+
+    # -- while it is in use -----------------------------------------------------------------------------------------
+
+    def attach(self, machine: Machine, controller: str, nsid: int) -> None:
+        """Adds a namespace that was detached; the controller tells its host. QEMU from LIVE_NAMESPACES on."""
+        places: list[Place] = [{}] * len(self.spec.controllers)
+        machine.qmp("device_add", next(d for d in self.devices(places) if d["id"] == _namespace_id(controller, nsid)))
+
+    def detach(self, machine: Machine, controller: str, nsid: int, deadline: Deadline) -> None:
+        """Removes a namespace and keeps its image; the controller tells its host. QEMU from LIVE_NAMESPACES on."""
+        self._remove(machine, [_namespace_id(controller, nsid)], deadline)
+
+    def warn(self, machine: Machine, controller: str, critical_warning: int) -> None:
+        """Sets SMART's critical warning bits, and raises the event for those that the host has asked for."""
+        path = f"/machine/peripheral/{controller}"
+        machine.qmp("qom-set", {"path": path, "property": "smart_critical_warning", "value": critical_warning})
 
     @staticmethod
     def _remove(machine: Machine, ids: Sequence[str], deadline: Deadline) -> None:
@@ -186,7 +202,7 @@ class QemuDevice:
             "max_ioqpairs": controller.io_queues,
             "msix_qsize": controller.vectors,
         }
-        if self._version >= NO_SHADOW_DOORBELLS:
+        if self.version >= NO_SHADOW_DOORBELLS:
             device["dbcs"] = False
         device |= {CAP_PROPERTIES[name][0]: value for name, value in controller.cap.items()}
         device |= {IDENTIFY_PROPERTIES[name][0]: value for name, value in controller.identify.items()}
@@ -233,6 +249,10 @@ def _node(controller: Controller, namespace: Namespace) -> str:
     return f"{controller.id}-{namespace.nsid}"
 
 
+def _namespace_id(controller: str, nsid: int) -> str:
+    return f"{controller}-ns{nsid}"
+
+
 def _backend(controller: Controller, namespace: Namespace) -> Json:
     return {
         "drive": _node(controller, namespace),
@@ -244,7 +264,7 @@ def _backend(controller: Controller, namespace: Namespace) -> Json:
 def _namespace(controller: Controller, namespace: Namespace, *, in_subsystem: bool) -> Json:
     device: Json = {
         "driver": "nvme-ns",
-        "id": f"{controller.id}-ns{namespace.nsid}",
+        "id": _namespace_id(controller.id, namespace.nsid),
         "bus": controller.id,
         **_backend(controller, namespace),
         "nsid": namespace.nsid,
