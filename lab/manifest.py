@@ -18,7 +18,7 @@ from lab.errors import UsageError
 
 ACTIONS = (
     "load", "info", "ready", "identify", "list", "queues", "noop", "read", "write", "flush", "zeroes", "trim", "mount",
-    "rescan", "reset", "raw", "shutdown", "unload", "load-mix", "get-feature", "set-feature", "smart",
+    "rescan", "reset", "raw", "shutdown", "unload", "load-mix", "get-feature", "set-feature", "smart", "format",
 )  # fmt: skip
 """What a driver can be asked (contract.md)."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from lab.nvme.commands import Command, DatasetManagement, Flush, LbaCommand, Read, Write, WriteZeroes
+from lab.nvme.commands import Command, DatasetManagement, Flush, FormatNvm, LbaCommand, Read, Write, WriteZeroes
 from lab.nvme.identify import IdentifyNamespace
 from lab.nvme.ranges import DsmRange, encode_ranges
 from lab.reference.errors import Refused
@@ -52,6 +52,11 @@ class Namespace:
         if self.identity.format.LBADS < SMALLEST_BLOCK:
             return f"namespace {self.nsid} has a format with blocks of 2^{self.identity.format.LBADS} bytes"
         return ""
+
+    @property
+    def shared(self) -> bool:
+        """May other controllers have it too, by names that tell it? NVM Command Set 1.0, 4.1.5.1?: NMIC"""
+        return bool(self.identity.NMIC.SHARED) and self.names != Identifiers()
 
     # -- steps 5 and 6: read and write ------------------------------------------------------------------------------
 
@@ -131,6 +136,15 @@ class Namespace:
             with self._c.data.buffer(len(data)) as memory:
                 memory.write(0, data)
                 self._c.execution.with_data(self._c.pair(), command, memory, len(data))
+
+    def format(self, index: int) -> None:
+        """Format NVM with another LBA format, without a secure erase. Base 2.0, 5.14"""
+        assert self._c.identity is not None
+        if not self._c.identity.OACS.FORMAT:
+            raise Refused("the controller has no Format NVM: bit 1 of OACS is 0")
+        if index >= len(self.identity.formats):
+            raise Refused(f"there is no LBA format {index}: namespace {self.nsid} has {len(self.identity.formats)}")
+        self._c.execution.admin(FormatNvm.of(NSID=self.nsid, LBAFL=index & 15, LBAFU=index >> 4))
 
     # -- from blocks to commands ------------------------------------------------------------------------------------
 

@@ -402,9 +402,8 @@ def raw_length(controller: Controller, command: Command) -> int:
 _ACTIONS: Mapping[str, Callable[[Service, Asked, bytes | None], Reply]] = {
     "load": load, "unload": unload, "info": info, "ready": ready, "identify": identify, "list": list_, "rescan": rescan,
     "queues": queues, "noop": noop, "read": read, "write": write, "flush": flush, "zeroes": zeroes, "trim": trim,
-    "reset": reset, "shutdown": shutdown, "get-feature": get_feature, "set-feature": set_feature, "smart": smart, "format": format_,
-    "raw": raw,
-    "load-mix": load_mix,
+    "reset": reset, "shutdown": shutdown, "get-feature": get_feature, "set-feature": set_feature, "smart": smart,
+    "format": format_, "raw": raw, "load-mix": load_mix,
 }  # fmt: skip
 ACTIONS = frozenset(_ACTIONS)
 """What can be asked."""

@@ -315,3 +315,22 @@ def test_many_commands_are_outstanding_and_one_doorbell_tells_of_several(make: M
     assert rig.ask("read", nsid=1, lba=0, blocks=16 * 40).status == "success"
     io_bells = [e for e in rig.events() if isinstance(e, Doorbell) and e.qid > 0 and not e.completion]
     assert len(io_bells) == 1 and io_bells[0].value == 40
+
+
+def test_a_format_leaves_nothing_and_other_blocks(make: Make) -> None:
+    rig = make()
+    rig.load()
+    assert rig.ask("write", b"x" * 512, nsid=1, lba=3, blocks=1).status == "success"
+    assert rig.ask("format", nsid=1, format=1).status == "success"
+    assert rig.ask("list").fields["namespaces"] == [{"controller": "RIG", "nsid": 1, "blocks": BLOCKS // 8, "block_size": 4096}]
+    assert rig.ask("read", nsid=1, lba=0, blocks=1).data == bytes(4096)
+    assert "no LBA format 9" in str(rig.ask("format", nsid=1, format=9).status)
+
+
+def test_of_a_log_without_offsets_only_the_beginning_is_read(make: Make) -> None:
+    rig = make(mdts=1, identify={"ELPE": 255, "LPA": 0})
+    rig.load()
+    assert rig.ask("get-feature", feature=0x7D).status == {"sct": 0, "sc": 2}
+    assert len(rig.ask("smart", errors=True).fields["errors"]) == 1
+    sent = [e.command for e in rig.events() if isinstance(e, Submitted) and isinstance(e.command, GetLogPage)]
+    assert [command.data_length for command in sent if command.LID == 1] == [8192]
