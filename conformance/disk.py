@@ -58,26 +58,40 @@ class Disk:
         return iter(sorted(seen))
 
 
+Key = tuple[str, int]
+"""(controller's id, NSID): what tells a namespace from all others. A shared one is its first controller's."""
+
+
 def replay(record: Record) -> Iterator[tuple[Asked, Disk]]:
-    """Every answered action on a namespace with that namespace's disk just before it (first controller that has it)."""
-    disks: dict[int, Disk] = {}
+    """Every answered action on a namespace with that namespace's disk just before it."""
+    disks = _disks(record)
     for asked in record.asked:
-        nsid = asked.arguments.get("nsid")
-        if nsid is None:
-            continue
-        found = namespace_of(record, nsid)
-        if found is None:
-            continue
-        disk = disks.setdefault(nsid, Disk(record.scenario.seed, found[1]))
-        yield asked, disk
-        disk.apply(asked)
+        if (key := _meant(record, asked)) is not None:
+            yield asked, disks[key]
+            disks[key].apply(asked)
 
 
-def namespace_of(record: Record, nsid: int) -> tuple[Controller, Namespace] | None:
+def key_of(record: Record, controller: Controller, namespace: Namespace) -> Key:
+    """Where a controller's namespace stands among `final_disks`."""
+    if namespace.shared:
+        sharing = (c.id for c in record.controllers if (n := c.namespace(namespace.nsid)) and n.shared)
+        return next(sharing), namespace.nsid
+    return controller.id, namespace.nsid
+
+
+def _meant(record: Record, asked: Asked) -> Key | None:
+    """The namespace that an action names: on the controller it names, or else on the first that has it."""
+    wanted = asked.arguments.get("controller")
     for controller in record.controllers:
-        if (namespace := controller.namespace(nsid)) is not None:
-            return controller, namespace
+        if wanted in (None, controller.id) and (namespace := controller.namespace(asked.arguments.get("nsid", 0))):
+            return key_of(record, controller, namespace)
     return None
+
+
+def _disks(record: Record) -> dict[Key, Disk]:
+    """Every namespace once, as it is at the start."""
+    held = [(c, n) for c in record.controllers for n in c.namespaces]
+    return {key_of(record, c, n): Disk(record.scenario.seed, n) for c, n in reversed(held)}
 
 
 @dataclass(frozen=True)
@@ -91,14 +105,12 @@ class Difference:
     actual: bytes
 
 
-def final_disks(record: Record) -> dict[int, Disk]:
+def final_disks(record: Record) -> dict[Key, Disk]:
     """The disks after all actions, also of namespaces that nobody asked about."""
-    disks = {
-        n.nsid: Disk(record.scenario.seed, n) for controller in record.controllers for n in controller.namespaces
-    }
+    disks = _disks(record)
     for asked in record.asked:
-        if (nsid := asked.arguments.get("nsid")) in disks:
-            disks[nsid].apply(asked)
+        if (key := _meant(record, asked)) is not None:
+            disks[key].apply(asked)
     return disks
 
 

@@ -107,16 +107,15 @@ def error_scenario(draw: Draw) -> Plan:
 def exact(record: Record) -> Iterator[Finding]:
     """Changes exactly the blocks it was asked to write, on this and every other namespace."""
     written = [asked for asked in record.answers("write") if asked.ok]
-    for controller in record.controllers:
-        for nsid, disk in final_disks(record).items():
-            image = record.evidence.image(controller.id, nsid)
-            if image is None or not written:
-                continue
-            for found in differences(image, controller.id, disk):
-                where = f"namespace {nsid}, LBA {found.lba}"
-                yield Finding(False, written[-1].ended, f"{where}: {show(found.expected)}", show(found.actual))
-            if any(record.saw(asked, Write) for asked in written):
-                yield Finding(True, written[-1].ended, "all other blocks as before", f"namespace {nsid}")
+    for (controller, nsid), disk in final_disks(record).items():
+        image = record.evidence.image(controller, nsid)
+        if image is None or not written:
+            continue
+        for found in differences(image, controller, disk):
+            where = f"namespace {nsid} of {controller}, LBA {found.lba}"
+            yield Finding(False, written[-1].ended, f"{where}: {show(found.expected)}", show(found.actual))
+        if any(record.saw(asked, Write) for asked in written):
+            yield Finding(True, written[-1].ended, "all other blocks as before", f"namespace {nsid} of {controller}")
     for asked, disk in replay(record):
         if asked.action != "write" or not asked.ended or asked.status == "unsupported" or record.scenario.hostile:
             continue
