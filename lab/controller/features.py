@@ -128,7 +128,8 @@ def set_features(c: Controller, request: Request) -> int:
         raise Failed(Status.FEATURE_NOT_SAVEABLE)
     nsid = _namespace(c, request, feature)
     known = features.VALUES.get(Fid(command.FID))
-    if known is not None and (stray := known(command.CDW11).reserved):
+    stray = known(command.CDW11).reserved if known is not None else 0
+    if stray:
         c.remark("feature-reserved", fid=command.FID, value=command.CDW11, bits=stray)
     length = features.data_length(command.FID, command.CDW11, setting=True)
     if length:
@@ -137,7 +138,7 @@ def set_features(c: Controller, request: Request) -> int:
         return feature.set(c, request, command)
     targets = sorted(c.attached) if nsid == BROADCAST_NSID else [nsid]
     for target in targets:
-        c.features.values[command.FID, target] = command.CDW11
+        c.features.values[command.FID, target] = command.CDW11 & ~stray
     return 0
 
 
