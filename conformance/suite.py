@@ -10,7 +10,9 @@ import conformance.stages.admin_queue
 import conformance.stages.detect
 import conformance.stages.identify
 import conformance.stages.io_queues
+import conformance.stages.multi_namespace
 import conformance.stages.read
+import conformance.stages.reset
 import conformance.stages.write  # noqa: F401  (importing a stage declares its scenarios and checks)
 from conformance.check import CHECKS, Check
 from conformance.scenario import SCENARIOS, Template
