@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from lab.controller.memory import DmaRefused
+from lab.controller.pci import BUS_MASTER, COMMAND
 from lab.controller.request import DNR, Failed, Posting, Request
 from lab.errors import UsageError
 from lab.nvme.commands import decode
@@ -256,6 +257,14 @@ class ReadyDrops(_Whole, name="ready-drops"):
 
     def whole(self) -> None:
         self.c.drop_ready()
+
+
+class BusMasterOff(_Whole, name="bus-master-off"):
+    """Bus Master Enable goes to 0 without the host's doing: no DMA, until the host sets it again."""
+
+    def whole(self) -> None:
+        command = self.c.config.read(COMMAND, 2)
+        self.c.config.write(COMMAND, bytes([command[0] & ~BUS_MASTER, command[1]]))
 
 
 class Removed(_Whole, name="removed"):

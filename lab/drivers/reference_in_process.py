@@ -117,12 +117,13 @@ class InProcessTransport:
         else:
             pci.clear_command(self, pci.INTX_DISABLE)
 
-    def wait(self, vector: int | None, seconds: float) -> None:
+    def wait(self, vector: int | None, seconds: float) -> bool:
         self._watchdog.step()
-        if vector in self._signalled:
-            self._signalled.discard(vector)
-        else:
+        if vector not in self._signalled:
             self._device.wait(seconds)
+        signalled = vector in self._signalled
+        self._signalled -= {vector}
+        return signalled
 
     def sleep(self, seconds: float) -> None:
         until = self.now() + seconds

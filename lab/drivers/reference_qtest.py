@@ -112,18 +112,19 @@ class QtestTransport:
         control = self.config_read(self._msix + 2, 2)
         self.config_write(self._msix + 2, 2, control & ~pci.MSIX_MASK_ALL | pci.MSIX_ENABLE)
 
-    def wait(self, vector: int | None, seconds: float) -> None:
+    def wait(self, vector: int | None, seconds: float) -> bool:
         self._watchdog.step()
         if vector is None or self._words is None:
             os.sched_yield()
-            return
+            return False
         view, at, began = self._words.view, vector * WORD, self.now()
         while not view[at]:
             waited = self.now() - began
             if waited >= seconds:
-                return
+                return False
             time.sleep(PAUSE if waited > SPIN_SECONDS else 0)  # at least leaves the processor to QEMU
         view[at : at + WORD] = bytes(WORD)
+        return True
 
     def sleep(self, seconds: float) -> None:
         self._watchdog.step()

@@ -66,8 +66,9 @@ class Transport(Protocol):
     def open_vectors(self, count: int) -> None:
         """Switches on MSI-X with handlers for vectors 0 to count - 1."""
 
-    def wait(self, vector: int | None, seconds: float) -> None:
-        """Until ``vector`` has signalled or ``seconds`` have passed. Without a vector it returns soon: the caller polls."""
+    def wait(self, vector: int | None, seconds: float) -> bool:
+        """Until ``vector`` has signalled or ``seconds`` have passed, or sooner; whether it has signalled. Without a vector it
+        returns soon: the caller polls."""
 
     def sleep(self, seconds: float) -> None: ...
 

@@ -217,11 +217,13 @@ class Vfio:
         while self._events:
             os.close(self._events.pop())
 
-    def wait(self, vector: int | None, seconds: float) -> None:
+    def wait(self, vector: int | None, seconds: float) -> bool:
         if vector is None:
             os.sched_yield()
         elif select.select([self._events[vector]], [], [], seconds)[0]:
             os.eventfd_read(self._events[vector])
+            return True
+        return False
 
     def sleep(self, seconds: float) -> None:
         time.sleep(seconds)

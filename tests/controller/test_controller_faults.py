@@ -189,6 +189,17 @@ def test_fatal_at_a_command(make_host: MakeHost) -> None:
     assert host.do(read(host), 1).ok
 
 
+def test_bus_master_enable_is_lost_until_the_host_sets_it_again(make_host: MakeHost) -> None:
+    host = make_host(fault("bus-master-off", opcode=READ, nth=1)).up()
+    host.submit(read(host), 1)
+    host.submit(read(host), 1)
+    assert host.completions(1) == [] and host.csts.CFS, "it cannot even fetch the second one"
+    assert not host.function.config_read(4, 2) & 4 and host.function.config_read(4, 2) & 2
+    host.disable()
+    host.up()
+    assert host.do(read(host), 1).ok
+
+
 def test_fatal_by_the_switch(make_host: MakeHost) -> None:
     host = make_host(fault("fatal", armed=False)).up()
     assert host.do(read(host), 1).ok
