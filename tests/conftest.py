@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from lab.settings import Settings
 from lab.toolchain import WANTS, Toolchain, prepare
+
+settings.register_profile("lab", deadline=None, suppress_health_check=[HealthCheck.too_slow])  # a busy machine is no bug
+settings.load_profile("lab")
 
 
 @pytest.fixture(scope="session")
