@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -14,12 +15,14 @@ from conformance.commands.options import JSON
 from conformance.report.terminal import show
 from conformance.suite import CHECKS, SCENARIOS, stages
 from lab import drivers
+from lab.controller.behaviour import BEHAVIOURS
 from lab.defects import DEFECTS
+from lab.nvme.status import Status
 
 
 @click.group("list")
 def list_group() -> None:
-    """List what there is: drivers, stages, checks, scenarios.
+    """List what there is: drivers, stages, checks, scenarios, faults.
 
     \b
     nvme-lab list checks
@@ -88,6 +91,26 @@ def list_scenarios(as_json: bool) -> None:
     """
     rows = [{"id": name, "stage": template.stage, "title": template.title} for name, template in SCENARIOS.items()]
     _show(rows, as_json, ("id", "title"))
+
+
+@list_group.command("faults")
+@JSON
+def list_faults(as_json: bool) -> None:
+    """What the programmable controller can do wrong: the behaviours of a scenario's faults.
+
+    
+    nvme-lab list faults
+    """
+    rows = [
+        {
+            "name": name,
+            "does": inspect.cleandoc(kind.__doc__ or "").replace("\n", " "),
+            "arguments": {key: str(value) if isinstance(value, Status) else value for key, value in kind.ARGUMENTS.items()},
+        }
+        for name, kind in BEHAVIOURS.items()
+        if name
+    ]
+    _show(rows, as_json, ("name", "does", "arguments"))
 
 
 def _check(check: Check) -> dict[str, Any]:
