@@ -105,7 +105,7 @@ def list_faults(as_json: bool) -> None:
         {
             "name": name,
             "does": inspect.cleandoc(kind.__doc__ or "").replace("\n", " "),
-            "arguments": {key: str(value) if isinstance(value, Status) else value for key, value in kind.ARGUMENTS.items()},
+            "arguments": {key: int(value) if isinstance(value, Status) else value for key, value in kind.ARGUMENTS.items()},
         }
         for name, kind in BEHAVIOURS.items()
         if name
