@@ -29,6 +29,11 @@ def wraps(draw: Draw) -> Plan:
     return Plan(draw.device(), [LOAD, *[do("rescan")] * 40, do("list")])
 
 
+@scenario("admin-queue/large-pages", "the smallest page that the controller takes is 8 KiB", hostile=True)
+def large_pages(draw: Draw) -> Plan:
+    return Plan(draw.device(cap={"MPSMIN": 1}), [LOAD, do("ready"), do("read", nsid=1, lba=draw.between(0, 900), blocks=40)])
+
+
 @scenario("admin-queue/never-ready", "CSTS.RDY never becomes 1", hostile=True)
 def never_ready(draw: Draw) -> Plan:
     return Plan(draw.device(cap={"TO": 2}), [LOAD, do("ready")], [Fault(name="dead", behaviour="never-ready")])

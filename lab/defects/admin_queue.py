@@ -95,6 +95,14 @@ class PageTooLarge(Controller):
         return super().configuration().but(MPS=self.cap.MPSMAX + 1)
 
 
+@defect("admin-queue/page-size:in-css", source="libvfn d79c4ae", scenarios=("admin-queue/large-pages",))
+class PageSizeInCss(Controller):
+    """Writes the page size into CC.CSS, and leaves MPS 0."""
+
+    def configuration(self) -> CC:
+        return super().configuration().but(CSS=self.cap.MPSMIN, MPS=0)
+
+
 @defect("admin-queue/cc-valid:ams")
 class Arbitration(Controller):
     """Sets AMS to weighted round robin, whatever CAP.AMS says."""
