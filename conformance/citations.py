@@ -35,6 +35,7 @@ BASE_2_0 = _sections(
         "3.1.3.8": "Offset 24h: AQA – Admin Queue Attributes",
         "3.1.3.9": "Offset 28h: ASQ – Admin Submission Queue Base Address",
         "3.1.3.10": "Offset 30h: ACQ – Admin Completion Queue Base Address",
+        "3.2.1?": "Namespaces",
         "3.3": "NVM Queue Models",
         "3.3.1": "Memory-based Transport Queue Model (PCIe)",
         "3.3.3.1": "Submission Queue Entry",

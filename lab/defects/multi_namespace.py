@@ -1,0 +1,136 @@
+"""Defects of having several namespaces, or several controllers, and of following what becomes of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from lab.defects.defect import defect
+from lab.nvme.async_events import AsyncEvent
+from lab.nvme.commands import BROADCAST_NSID, Command, LbaCommand, Read
+from lab.nvme.identify import Cns, IdentifyController, IdentifyNamespace
+from lab.reference.controller import Controller
+from lab.reference.errors import CommandFailed
+from lab.reference.events import Events
+from lab.reference.identification import Identification
+from lab.reference.namespace import Namespace
+from lab.reference.service import Service
+
+
+@defect("multi-namespace/sparse:counts")
+class Counts(Identification):
+    """Takes the namespaces for those from 1 up to their number."""
+
+    def active(self, identity: IdentifyController) -> list[int]:
+        return list(range(1, len(super().active(identity)) + 1))
+
+
+@defect("multi-namespace/block-size:of-the-controller")
+class OneBlockSize(Namespace):
+    """Takes the block size of the first namespace for that of all."""
+
+    @property
+    def block_size(self) -> int:
+        return next(iter(self._c.namespaces.values()), self).identity.block_size
+
+
+@defect("multi-namespace/no-crosstalk:always-one", scenarios=("multi-namespace/same-blocks",))
+class AlwaysOne(Namespace):
+    """Sends NSID 1 with every read and write."""
+
+    def command(self, kind: type[LbaCommand], lba: int, blocks: int, flags: dict[str, int]) -> Command:
+        return super().command(kind, lba, blocks, flags).but(NSID=1)
+
+
+@defect("multi-namespace/one-of-many:all-of-nn")
+class DisksOfNn(Identification):
+    """Makes a disk of every id that the controller could have."""
+
+    def active(self, identity: IdentifyController) -> list[int]:
+        return list(range(1, identity.NN + 1))
+
+    def namespace(self, nsid: int) -> IdentifyNamespace:
+        return IdentifyNamespace(self.ask(Cns.NAMESPACE, nsid))
+
+
+@defect("multi-namespace/bad-neighbour:gives-up")
+class GivesUp(Controller):
+    """Ends its search for namespaces at the first one that fails Identify."""
+
+    def scan(self) -> None:
+        super().scan()
+        if self.unusable:
+            first = min(self.unusable)
+            self.namespaces = {nsid: found for nsid, found in self.namespaces.items() if nsid < first}
+
+
+@defect("multi-namespace/broadcast:read", scenarios=("multi-namespace/same-blocks",))
+class BroadcastRead(Namespace):
+    """Reads from all namespaces at once."""
+
+    def command(self, kind: type[LbaCommand], lba: int, blocks: int, flags: dict[str, int]) -> Command:
+        plain = super().command(kind, lba, blocks, flags)
+        return plain.but(NSID=BROADCAST_NSID) if issubclass(kind, Read) else plain
+
+
+@defect("multi-namespace/changed:never-reads-the-log")
+class NeverReadsTheLog(Events):
+    """Takes note of an event, and does nothing about it."""
+
+    def act(self, event: AsyncEvent) -> None:
+        pass
+
+
+@defect("multi-namespace/changed:never-looks-again")
+class NeverLooksAgain(Controller):
+    """Reads the log of changed namespaces, and leaves its disks as they are."""
+
+    def scan(self) -> None:
+        if not self.namespaces:
+            super().scan()
+
+
+@defect("multi-namespace/stale:success")
+class StaleSuccess(Namespace):
+    """Ends what was sent to a namespace that is gone as if it had been done."""
+
+    def _run(self, commands: Sequence[Command]) -> None:
+        try:
+            super()._run(commands)
+        except CommandFailed as failure:
+            if failure.completion.SCT:
+                raise
+
+
+@defect("multi-namespace/shared:two-disks")
+class TwoDisks(Namespace):
+    """Makes a disk of a shared namespace on each of its controllers."""
+
+    @property
+    def shared(self) -> bool:
+        return False
+
+
+@defect("multi-namespace/private:one-disk")
+class OneDisk(Namespace):
+    """Takes namespaces of the same names for the same, and those without a name too."""
+
+    @property
+    def shared(self) -> bool:
+        return True
+
+
+@defect("multi-namespace/private:by-nsid")
+class ByNsid(Service):
+    """Takes the first namespace of that id, on whatever controller."""
+
+    def namespace(self, arguments: Mapping[str, Any], stage: str) -> Namespace:
+        return super().namespace({**arguments, "serial": ""}, stage)
+
+
+@defect("multi-namespace/many:sixteen")
+class Sixteen(Identification):
+    """Has room for sixteen namespaces."""
+
+    def active(self, identity: IdentifyController) -> list[int]:
+        return super().active(identity)[:16]
