@@ -8,16 +8,19 @@ from __future__ import annotations
 import copyreg
 import os
 import platform
+import re
 import sys
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from conformance.results import DriverEntry, KnownEntry, LeftOut, Results
+from conformance import costs
+from conformance.results import DriverEntry, KnownEntry, LeftOut, Results, ShardEntry, read
 from conformance.suite import CHECKS, SCENARIOS, Selection, select
 from lab import defects, drivers
 from lab.device import lab as lab_device
@@ -62,6 +65,8 @@ class Request:
     seed: int = DEFAULT_SEED
     strict: bool = False
     defect: str = ""  # seeded into the reference driver
+    shard: str = ""  # "2/5": only this part of the scenarios; "" is all of them
+    times: Path | None = None  # earlier results, by whose seconds scenarios are ordered and split
 
 
 @dataclass(frozen=True)
@@ -89,6 +94,21 @@ class Campaign:
     left_out: tuple[LeftOut, ...] = ()
     toolchain: Toolchain = UNEQUIPPED
     out: Path = Path()
+    costs: Mapping[str, float] = field(default_factory=dict)
+    """Seconds that each job is expected to take."""
+    shard: ShardEntry | None = None
+
+    @property
+    def portable(self) -> Campaign:
+        """Without what is true of this machine only."""
+        return replace(self, toolchain=UNEQUIPPED, out=Path())
+
+    @property
+    def slowest_first(self) -> list[Job]:
+        """The jobs as they are to be started: a slow one that comes last would keep one worker busy alone."""
+        by_name = {job.name: job for job in self.jobs}
+        expected = {name: self.costs.get(name, 0.0) for name in by_name}
+        return [by_name[name] for name in costs.dearest_first(by_name, expected)]
 
     def results(self) -> Results:
         """Results without a verdict yet."""
@@ -97,15 +117,18 @@ class Campaign:
             drivers={manifest.name: _entry(manifest, self.request) for manifest in self.drivers},
             narrowed=bool(self.request.checks or self.request.scenarios),
             strict=self.request.strict,
+            shards=[self.shard] if self.shard else [],
             left_out=list(self.left_out),
         )
 
 
 def plan(request: Request) -> Campaign:
     """What the request means. UsageError for a name that does not exist."""
+    if request.shard:
+        _shard_numbers(request.shard)
     selection = select(request.stages, request.checks, request.scenarios)
     default = REFERENCE if request.defect else DEFAULT_DRIVER
-    manifests = tuple(_seeded(drivers.find(name), request.defect) for name in request.drivers or (default,))
+    manifests = tuple(_placed(_seeded(drivers.find(name), request.defect)) for name in request.drivers or (default,))
     _check_manifests(manifests)
     devices = [device for device in DEVICES if device in (request.devices or DEFAULT_DEVICES)]
     for device in request.devices:
@@ -126,6 +149,11 @@ def plan(request: Request) -> Campaign:
     return Campaign(request, manifests, tuple(claimed), left_out)
 
 
+def _placed(manifest: DriverManifest) -> DriverManifest:
+    """Wherever it is used: workers need not have our working folder."""
+    return manifest.model_copy(update={"path": manifest.path.absolute()})
+
+
 def _seeded(manifest: DriverManifest, defect: str) -> DriverManifest:
     """The driver with a mistake in it, if one is asked for. UsageError for an unknown one, or another driver than ours."""
     if not defect:
@@ -139,18 +167,67 @@ def _seeded(manifest: DriverManifest, defect: str) -> DriverManifest:
 
 def equip(campaign: Campaign, settings: Settings, progress: Progress) -> Campaign:
     """The campaign with its toolchain, which is fetched and built if need be, and without what the device cannot be."""
-    wants = dict.fromkeys(want for manifest in campaign.drivers for want in drivers.wants(manifest))
-    toolchain = prepare(settings, tuple(wants), progress)
+    prepared = toolchain(campaign, settings, progress)
     for manifest in campaign.drivers:
-        drivers.adapter(manifest, toolchain)  # a manifest that does not suit its adapter is wrong usage, said at once
-    obstacles = {job.name: _obstacle(job, toolchain.qemu) for job in campaign.jobs}
+        drivers.adapter(manifest, prepared)  # a manifest that does not suit its adapter is wrong usage, said at once
+    obstacles = {job.name: _obstacle(job, prepared.qemu) for job in campaign.jobs}
     left_out = tuple(_left_out(job, why) for job in campaign.jobs if (why := obstacles[job.name]) is not None)
-    return replace(
+    campaign = replace(
         campaign,
-        toolchain=toolchain,
+        toolchain=prepared,
         jobs=tuple(job for job in campaign.jobs if obstacles[job.name] is None),
         left_out=(*campaign.left_out, *left_out),
     )
+    return _priced(_shard(campaign))
+
+
+def toolchain(campaign: Campaign, settings: Settings, progress: Progress) -> Toolchain:
+    """All that the campaign's drivers want of this machine."""
+    wants = dict.fromkeys(want for manifest in campaign.drivers for want in drivers.wants(manifest))
+    return prepare(settings, tuple(wants), progress)
+
+
+def _priced(campaign: Campaign) -> Campaign:
+    """With what each job will cost, by all that is known here."""
+    here = costs.remembered(cache_root(campaign))
+    return replace(campaign, costs={**_estimates(campaign), **here, **_times(campaign.request)})
+
+
+def _shard(campaign: Campaign) -> Campaign:
+    """The asked part of the campaign. It is split by what all machines know alike, so that each finds the same parts."""
+    if not campaign.request.shard:
+        return campaign
+    number, of = _shard_numbers(campaign.request.shard)
+    known = _times(campaign.request)
+    seconds = {name: known.get(name, estimate) for name, estimate in _estimates(campaign).items()}
+    parts = costs.split(seconds, of)
+    meaning = replace(campaign.request, shard="", times=None), parts
+    return replace(
+        campaign,
+        jobs=tuple(job for job in campaign.jobs if job.name in set(parts[number - 1])),
+        shard=ShardEntry(number=number, of=of, split=sha256(repr(meaning).encode()).hexdigest()[:16]),
+    )
+
+
+def _shard_numbers(text: str) -> tuple[int, int]:
+    """"2/5" as numbers; UsageError for what is no shard."""
+    found = re.fullmatch(r"(\d+)/(\d+)", text)
+    number, of = map(int, found.groups()) if found else (0, 0)
+    if not 1 <= number <= of:
+        raise UsageError(f"there is no shard {text!r}", remedy="a shard is its number and how many there are: 1/5, 2/5, … 5/5")
+    return number, of
+
+
+def _estimates(campaign: Campaign) -> dict[str, float]:
+    return {job.name: costs.estimate(job.scenario) for job in campaign.jobs}
+
+
+def _times(request: Request) -> dict[str, float]:
+    return costs.measured(read(request.times)) if request.times else {}
+
+
+def cache_root(campaign: Campaign) -> Path | None:
+    return campaign.toolchain.cache.root if campaign.toolchain.cache else None
 
 
 def _job(manifest: DriverManifest, device: DeviceKind, scenario: Scenario, selection: Selection) -> Job:

@@ -2,6 +2,7 @@
 
     results.json   junit.xml   summary.md
     evidence/DRIVER/DEVICE/SCENARIO/
+    failed/DRIVER/DEVICE/SCENARIO/     what was recorded before the lab failed, where the second attempt is judged
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from lab.errors import LabError, UsageError
 
 RESULTS = "nvme-lab-results"
 LATEST = "latest"
+EVIDENCE, FAILED = "evidence", "failed"
 NEWEST_KEPT = 10
 """Results under `RESULTS` that outlive the next run, unless it is told to keep all."""
 _STAMP = re.compile(r"\d{8}T\d{6}Z(-\d+)?")
@@ -32,7 +34,7 @@ def default_folder(parent: Path) -> Path:
 def prepare_folder(folder: Path) -> Path:
     """Makes the folder; UsageError if it holds results already. A default folder becomes the ``latest``."""
     folder = folder.absolute()
-    if (folder / FILE).exists() or (folder / "evidence").exists():
+    if (folder / FILE).exists() or (folder / EVIDENCE).exists():
         raise UsageError(f"{folder} holds results already.", remedy="remove it, or choose another folder with --out")
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -59,8 +61,13 @@ def prune(folder: Path, newest: int = NEWEST_KEPT) -> list[Path]:
 
 
 def evidence_folder(out: Path, name: str) -> Path:
-    """Where the evidence of a recording goes. A worker that died may have left one: the next gets a number."""
-    return next(folder for folder in _numbered(out / "evidence" / name) if not folder.exists())
+    """Where the evidence of a recording goes. What an attempt that failed has left there moves to ``failed``."""
+    folder = out / EVIDENCE / name
+    if folder.exists():
+        aside = next(place for place in _numbered(out / FAILED / name) if not place.exists())
+        aside.parent.mkdir(parents=True, exist_ok=True)
+        folder.rename(aside)
+    return folder
 
 
 def _numbered(folder: Path) -> Iterator[Path]:

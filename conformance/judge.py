@@ -13,8 +13,9 @@ from lab.errors import LabError
 from lab.events import Event
 from lab.evidence import Evidence
 
-KEPT_FINDINGS = 20
-"""Findings that a verdict keeps: the violations first. ``judged`` tells how many there were."""
+KEPT_VIOLATIONS = 20
+KEPT_EXAMPLES = 2
+"""Findings that a verdict keeps: violations, and things that were as they must be. ``judged`` tells how many there were."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,8 @@ def judge(evidence: Evidence, checks: Iterable[Check]) -> list[Verdict]:
     verdicts = []
     for check in checks:
         outcome, reason, findings = (Outcome.ERROR, trouble, []) if trouble else _apply(check, record, driver)
-        kept = sorted(findings, key=lambda finding: finding.ok)[:KEPT_FINDINGS]
+        violations = [finding for finding in findings if not finding.ok][:KEPT_VIOLATIONS]
+        examples = [finding for finding in findings if finding.ok][:KEPT_EXAMPLES]
         verdicts.append(
             Verdict(
                 driver=driver["name"],
@@ -84,7 +86,7 @@ def judge(evidence: Evidence, checks: Iterable[Check]) -> list[Verdict]:
                 outcome=outcome,
                 reason=reason,
                 known=_known(driver, check, evidence.identity["device"]) if outcome is Outcome.FAIL else None,
-                findings=tuple(kept),
+                findings=(*violations, *examples),
                 judged=len(findings),
                 evidence=evidence.folder,
             )

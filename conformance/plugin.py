@@ -22,6 +22,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "scenario": {"action": "append", "metavar": "ID", "help": "only this scenario"},
     "seed": {"type": int, "metavar": "N", "help": "draws serial numbers, sizes and data (default: 0)"},
     "out": {"type": Path, "metavar": "DIR", "help": "folder for results and evidence"},
+    "shard": {"metavar": "N/M", "help": "only this one of M parts, which cost the same (see nvme-lab report)"},
+    "times": {"type": Path, "metavar": "RESULT", "help": "earlier results, by whose seconds scenarios are split and ordered"},
     "strict": {"action": "store_true", "default": None, "help": "warnings and unobserved mandatory rules fail"},
 }
 

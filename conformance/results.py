@@ -96,6 +96,7 @@ class RunEntry(_Model):
     stage: str
     evidence: str
     seconds: float
+    again: str = ""  # why the lab failed at the first attempt, where this is the second
 
     @property
     def key(self) -> tuple[str, str, str]:
@@ -127,6 +128,14 @@ class DriverEntry(_Model):
     known: list[KnownEntry] = []
 
 
+class ShardEntry(_Model):
+    """One of several runs that share a campaign. ``split`` is the same for those whose scenarios fit together."""
+
+    number: int
+    of: int
+    split: str
+
+
 class Results(_Model):
     """All that a run found."""
 
@@ -136,6 +145,7 @@ class Results(_Model):
     narrowed: bool = False  # single checks or scenarios were selected
     strict: bool = False
     unfinished: str = ""  # why the run ended early; "" if it did not
+    shards: list[ShardEntry] = []  # which parts of the campaign these are; [] if it was never split
     runs: list[RunEntry] = []
     left_out: list[LeftOut] = []
     verdicts: list[VerdictEntry] = []
@@ -143,6 +153,17 @@ class Results(_Model):
     def run_of(self, verdict: VerdictEntry) -> RunEntry | None:
         """The recording that a verdict judges."""
         return next((run for run in self.runs if run.key == verdict.key[:3]), None)
+
+    @property
+    def missing_shards(self) -> list[int]:
+        """The numbers of the shards that are not in here."""
+        have = {shard.number for shard in self.shards}
+        return [number for number in range(1, self.shards[0].of + 1) if number not in have] if self.shards else []
+
+    @property
+    def whole(self) -> bool:
+        """Is this all that the drivers' claims are judged by, or only a selection, a shard, the begin of a run?"""
+        return not (self.narrowed or self.unfinished or self.missing_shards)
 
 
 # -- what a result means --------------------------------------------------------------------------------------------
@@ -222,7 +243,9 @@ def _asked(results: Results, verdict: VerdictEntry) -> bool:
 
 
 def unjudged(results: Results) -> list[tuple[str, str]]:
-    """(driver, stage) that was asked for, and about which nothing was found out."""
+    """(driver, stage) that was asked for, and about which nothing was found out. Nothing is said of a shard alone."""
+    if results.missing_shards:
+        return []
     judged = {(v.driver, v.stage) for v in results.verdicts if v.outcome in JUDGED}
     asked = ((name, stage) for name, driver in results.drivers.items() for stage in driver.asked)
     return [pair for pair in asked if pair not in judged]
@@ -230,12 +253,13 @@ def unjudged(results: Results) -> list[tuple[str, str]]:
 
 def stale(results: Results) -> list[tuple[str, str, KnownEntry]]:
     """(driver, device, entry): known failures that fail no more. Nothing is said of a run that judged only a selection."""
-    if results.narrowed or results.unfinished:
+    if not results.whole:
         return []
     best = spoken(results.verdicts)
     return [
         (name, device, entry)
         for name, driver in results.drivers.items()
+        if set(driver.stages) <= set(driver.asked)
         for entry in driver.known
         for device in entry.devices
         if (verdict := best.get((name, device, entry.check))) is not None
@@ -334,9 +358,11 @@ def merge(parts: Sequence[tuple[Path, Results]], folder: Path) -> Results:
     """Several results (shards) as one, its evidence relative to ``folder``.
 
     No verdict is lost and none counts twice: where two judge the same, the one that speaks by the fold's order is kept.
+    UsageError for shards that do not belong together.
     """
     if not parts:
         raise ValueError("nothing to merge")
+    shards = _shards(parts)
     runs: dict[tuple[str, str, str], RunEntry] = {}
     verdicts: dict[tuple[str, str, str, str], VerdictEntry] = {}
     left_out: dict[tuple[str, str, str], LeftOut] = {}
@@ -362,10 +388,28 @@ def merge(parts: Sequence[tuple[Path, Results]], folder: Path) -> Results:
         narrowed=any(part.narrowed for part in results),
         strict=any(part.strict for part in results),
         unfinished="; ".join(dict.fromkeys(part.unfinished for part in results if part.unfinished)),
+        shards=shards,
         runs=list(runs.values()),
         left_out=[entry for key, entry in left_out.items() if key not in runs],
         verdicts=list(verdicts.values()),
     )
+
+
+def _shards(parts: Sequence[tuple[Path, Results]]) -> list[ShardEntry]:
+    """All shards among the parts, each once."""
+    found: dict[int, ShardEntry] = {}
+    for path, part in parts:
+        for shard in part.shards:
+            first = next(iter(found.values()), shard)
+            if (shard.of, shard.split) != (first.of, first.split):
+                raise UsageError(
+                    f"{path}: shard {shard.number}/{shard.of} is of another split than shard {first.number}/{first.of}.",
+                    remedy="give every shard the same selection, seed, --times file, version of the lab and QEMU",
+                )
+            found[shard.number] = shard
+    if found and not all(part.shards for _, part in parts):
+        raise UsageError("Shards and whole results cannot be merged.", remedy="name only the shards of one campaign")
+    return [found[number] for number in sorted(found)]
 
 
 def _joined(one: DriverEntry, other: DriverEntry) -> DriverEntry:

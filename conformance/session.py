@@ -2,12 +2,15 @@
 
 A scenario is recorded when its first item is set up, and judged by all its checks at once; the items then only say what their
 verdict is. With xdist the scenario is the unit that a worker gets, so it is recorded once there too. Verdicts travel on the
-items' reports to the controlling process, which alone writes the results.
+items' reports to the controlling process, which alone writes the results; from another machine the evidence travels with them.
+
+Where the lab fails (a guest was killed, a worker died) the scenario is recorded once more, and its results say so.
 """
 
 from __future__ import annotations
 
 import pickle
+import shutil
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
@@ -15,14 +18,16 @@ from dataclasses import fields, replace
 from os import getpid, kill
 from pathlib import Path
 from signal import SIGINT
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
 
 import lab.recorder
-from conformance import results, signals
-from conformance.campaign import Campaign, Job, Request, equip, plan
+from conformance import costs, results, signals
+from conformance.campaign import Campaign, Job, Request, cache_root, equip, plan, toolchain
 from conformance.check import Outcome
+from conformance.distribution import ATTEMPTS, WORKER_DIED, WholeScenarios, pack, unpack
 from conformance.folders import default_folder, evidence_folder, prepare_folder
 from conformance.judge import Verdict, judge, place
 from conformance.plugin import CAMPAIGN
@@ -31,10 +36,13 @@ from conformance.suite import CHECKS
 from lab import settings
 from lab.errors import LabError, UsageError
 from lab.evidence import Evidence
+from lab.guest.folder import sweep_all
 
 PACKAGE = Path(__file__).parent
 ROOT = "conformance"
 """The first part of every item's node id."""
+AGAIN = "again"
+"""The outcome that pytest reports where a worker died and another one does its scenario again."""
 
 
 class ConformanceWarning(pytest.PytestWarning):
@@ -55,7 +63,7 @@ class Suite(pytest.Directory):
     campaign: Campaign
 
     def collect(self) -> Iterator[pytest.Collector]:
-        for job in self.campaign.jobs:
+        for job in self.campaign.slowest_first:
             yield Recording.of(self, job, self.campaign)
 
 
@@ -85,7 +93,8 @@ class Recording(pytest.Collector):
             try:
                 found = self._record()
             except Exception as error:  # whatever it was, it is the lab's failure and belongs into the results
-                self.verdicts = {check: self._error(check, error) for check in self.job.checks}
+                reason = str(error) if isinstance(error, LabError) else f"{type(error).__name__}: {error}"
+                self.verdicts = {check: _error(self.job, check, reason) for check in self.job.checks}
                 if not isinstance(error, LabError):
                     raise
             else:
@@ -94,22 +103,41 @@ class Recording(pytest.Collector):
 
     def _record(self) -> list[Verdict]:
         job = self.job
-        folder = evidence_folder(self.campaign.out, job.name)
-        lab.recorder.record(job.driver, job.scenario, job.device, folder, toolchain=self.campaign.toolchain)
-        evidence = Evidence(folder)
+        evidence, again = self._attempts()
         self.run = results.RunEntry(
             driver=job.driver.name,
             device=job.device,
             scenario=job.scenario.id,
             stage=job.scenario.stage,
-            evidence=str(folder.relative_to(self.campaign.out)),
+            evidence=str(evidence.folder.relative_to(self.campaign.out)),
             seconds=evidence.end.seconds if evidence.end else 0.0,
+            again=again,
         )
         return judge(evidence, [CHECKS[check] for check in job.checks])
 
-    def _error(self, check: str, error: Exception) -> Verdict:
-        reason = str(error) if isinstance(error, LabError) else f"{type(error).__name__}: {error}"
-        return Verdict(self.job.driver.name, self.job.device, self.job.scenario.id, CHECKS[check], Outcome.ERROR, reason=reason)
+    def _attempts(self) -> tuple[Evidence, str]:
+        """The evidence, and why the lab failed before it was there: "" at the first attempt. There is no third."""
+        try:
+            evidence = self._attempt()
+            if evidence.end is None or evidence.end.outcome != "lab-error":
+                return evidence, ""
+            failure = evidence.end.reason
+        except UsageError:
+            raise
+        except LabError as error:
+            failure = str(error)
+        return self._attempt(), failure
+
+    def _attempt(self) -> Evidence:
+        job = self.job
+        folder = evidence_folder(self.campaign.out, job.name)
+        lab.recorder.record(job.driver, job.scenario, job.device, folder, toolchain=self.campaign.toolchain)
+        return Evidence(folder)
+
+
+
+def _error(job: Job, check: str, reason: str) -> Verdict:
+    return Verdict(job.driver.name, job.device, job.scenario.id, CHECKS[check], Outcome.ERROR, reason=reason)
 
 
 class Judgement(pytest.Item):
@@ -202,6 +230,27 @@ class WorkerPlugin(SuitePlugin):
         self._stack.close()
 
 
+class RemotePlugin(SuitePlugin):
+    """In an xdist worker on another machine, which has a toolchain of its own and returns the evidence with the verdicts."""
+
+    def __init__(self, campaign: Campaign) -> None:
+        self._stack = ExitStack()
+        self._stack.enter_context(signals.interrupting())
+        scratch = Path(self._stack.enter_context(TemporaryDirectory(prefix="nvme-lab-")))
+        super().__init__(replace(campaign, out=scratch, toolchain=toolchain(campaign, settings.load(), lambda text: None)))
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_logreport(self, report: Any) -> None:
+        """Attaches the evidence to the first verdict of a recording."""
+        found = getattr(report, "nvme", None)
+        if found and found["run"] and (folder := self.campaign.out / found["run"]["evidence"]).exists():
+            found["evidence"] = pack(folder)
+            shutil.rmtree(folder)
+
+    def pytest_unconfigure(self) -> None:
+        self._stack.close()
+
+
 class ControllerPlugin(SuitePlugin):
     """In the process that the user started: prepares, tells the workers, keeps the verdicts, writes the results."""
 
@@ -213,7 +262,8 @@ class ControllerPlugin(SuitePlugin):
         self._runs: dict[tuple[str, str, str], results.RunEntry] = {}
         self._verdicts: dict[str, results.VerdictEntry] = {}
         self._collected: dict[str, None] = {}
-        self._workers: list[int] = []
+        self._workers: list[int] = []  # process ids on this machine
+        self._again: set[str] = set()  # jobs whose worker has died
 
     def begin(self, campaign: Campaign) -> None:
         """This campaign it is, with results that hold no verdict yet."""
@@ -228,14 +278,22 @@ class ControllerPlugin(SuitePlugin):
         # it renames items, and under pytest 9.2 that no longer works.)
         if config.getoption("dist", "no") not in ("no", "loadscope", "loadfile"):
             config.option.dist = "loadscope"
+        if hasattr(config.option, "loadscopereorder"):
+            config.option.loadscopereorder = False  # by the number of checks; ours are in order of their cost
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_make_scheduler(self, config: pytest.Config, log: Any) -> Any:
+        return WholeScenarios(config, log) if config.getoption("dist") == "loadscope" else None
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:
-        node.workerinput[CAMPAIGN] = pickle.dumps((self.campaign, getpid()))
+        here = node.gateway.spec.popen
+        node.workerinput[CAMPAIGN] = pickle.dumps((self.campaign, getpid()) if here else (self.campaign.portable,))
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodeready(self, node: Any) -> None:
-        self._workers.append(node.gateway._rinfo().pid)
+        if node.gateway.spec.popen:
+            self._workers.append(node.gateway._rinfo().pid)
 
     # -- what was collected, and what came of it ------------------------------------------------------------------------
 
@@ -252,6 +310,10 @@ class ControllerPlugin(SuitePlugin):
             return
         if found["run"]:
             run = results.RunEntry.model_validate(found["run"])
+            if (archive := found.pop("evidence", None)) is not None:
+                unpack(archive, evidence_folder(self.campaign.out, "/".join(run.key)))
+            if "/".join(run.key) in self._again:
+                run.again = run.again or WORKER_DIED
             self._runs[run.key] = run
         self._verdicts[report.nodeid] = results.VerdictEntry.model_validate(found["verdict"])
         if self._on_report:
@@ -262,7 +324,27 @@ class ControllerPlugin(SuitePlugin):
         found = getattr(report, "nvme", None)
         if found and report.passed and found["verdict"]["outcome"] == Outcome.WARN:
             return "warned", "W", ("WARN", {"yellow": True})
+        if report.outcome == AGAIN:
+            return AGAIN, "A", (AGAIN.upper(), {"yellow": True})
         return None
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_handlecrashitem(self, crashitem: str, report: Any, sched: Any) -> None:
+        """A worker has died over a scenario: what it has said of it does not count, another one records it again, or none."""
+        scope, _, _ = crashitem.rpartition("::")
+        job = next((job for job in self.campaign.jobs if scope == f"{ROOT}::{job.name}"), None)
+        if job is None or not isinstance(sched, WholeScenarios):
+            return
+        for check in job.checks:
+            self._verdicts.pop(f"{scope}::{check}", None)
+        self._runs.pop((job.driver.name, job.device, job.scenario.id), None)
+        if sched.deaths[scope] < ATTEMPTS:
+            self._again.add(job.name)
+            report.outcome = AGAIN
+            return
+        for check in job.checks:
+            error = _error(job, check, f"{WORKER_DIED}, and so did the second one")
+            self._verdicts[f"{scope}::{check}"] = results.VerdictEntry.model_validate(error.to_json())
 
     # -- the end --------------------------------------------------------------------------------------------------------
 
@@ -277,7 +359,7 @@ class ControllerPlugin(SuitePlugin):
         """Writes the results, partial ones too: in the order of the campaign, whichever worker was faster."""
         if session.config.getoption("collectonly", False) or not self._collected:
             return
-        for id in self._collected:
+        for id in (f"{ROOT}::{job.name}::{check}" for job in self.campaign.jobs for check in job.checks):
             if id in self._verdicts:
                 verdict = self._verdicts[id]
                 self.results.verdicts.append(verdict)
@@ -288,6 +370,10 @@ class ControllerPlugin(SuitePlugin):
             why = "interrupted" if exitstatus == pytest.ExitCode.INTERRUPTED else "ended early"
             self.results.unfinished = f"{why}: {missing} of {len(self._collected)} verdicts are missing"
         self.written = results.write(self.results, self.campaign.out)
+        failed = {"/".join(verdict.key[:3]) for verdict in self.results.verdicts if verdict.outcome is Outcome.ERROR}
+        found = {name: seconds for name, seconds in costs.measured(self.results).items() if name not in failed}
+        costs.remember(cache_root(self.campaign), found)
+        sweep_all()  # what killed workers have left
 
 
 class StandalonePlugin(ControllerPlugin):
@@ -319,9 +405,10 @@ class StandalonePlugin(ControllerPlugin):
         terminalreporter.write_line(f"results: {self.written}")
 
 
-def worker(carried: bytes) -> WorkerPlugin:
-    """What a worker registers, with the campaign and the process id that came from the controller."""
-    return WorkerPlugin(*pickle.loads(carried))
+def worker(carried: bytes) -> SuitePlugin:
+    """What a worker registers, with the campaign that came from the controller, and its process id if it is on this machine."""
+    campaign, *parent = pickle.loads(carried)
+    return WorkerPlugin(campaign, *parent) if parent else RemotePlugin(campaign)
 
 
 def controller(given: Mapping[str, Any]) -> StandalonePlugin:

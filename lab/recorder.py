@@ -36,7 +36,7 @@ from lab.events import ActionEnded, ActionStarted, Panicked, Plugged
 from lab.evidence import EvidenceWriter
 from lab.guest.accelerator import Accelerator, accelerator
 from lab.guest.arguments import MIB, GuestSpec
-from lab.guest.folder import run_folder
+from lab.guest.folder import SHARED_MEMORY, run_folder, shared_root
 from lab.guest.machine import Machine
 from lab.guest.template import CannotFork, Settler, Template, Templates
 from lab.in_process import InProcessAdapter, InProcessRecording, profiles
@@ -59,7 +59,6 @@ DRAIN_SECONDS = 30.0
 """From QEMU's end until the last line of its trace has been translated."""
 FIRST_SLOT = "4"
 """PCI device number (hexadecimal) of the first controller that is there at start, unless the manifest says otherwise."""
-SHARED_MEMORY = Path("/dev/shm")
 Device: TypeAlias = QemuDevice | LabDevice
 BY_THE_LAB = frozenset({"plug", "unplug", "fault", *LIVE})
 """Actions that are done to the device, not asked of the driver."""
@@ -356,7 +355,7 @@ def _memory_root(memory: int) -> Path | None:
     except OSError:
         return None
     roomy = status.f_bavail * status.f_frsize > 2 * memory * MIB and os.access(SHARED_MEMORY, os.W_OK)
-    return SHARED_MEMORY / f"nvme-lab-{os.getuid()}" if roomy else None
+    return shared_root() if roomy else None
 
 
 def _identity(

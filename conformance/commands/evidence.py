@@ -10,11 +10,13 @@ import click
 
 from conformance.campaign import lab_version
 from conformance.commands.options import JSON, STRICT, VERBOSE, selection
+from conformance.folders import EVIDENCE
 from conformance.judge import judge as judge_evidence
 from conformance.report import terminal
 from conformance.report.junit import junit
 from conformance.report.markdown import markdown
 from conformance.results import (
+    LAB_FAILED,
     DriverEntry,
     Results,
     RunEntry,
@@ -65,7 +67,8 @@ def judge(evidence: Sequence[Path], as_json: bool, verbose: bool, strict: bool, 
 def _folders(roots: Sequence[Path]) -> list[Path]:
     found: dict[Path, None] = {}
     for root in roots:
-        below = evidence_folders(root.resolve())
+        results = root.resolve() / EVIDENCE  # not the failed attempts beside it
+        below = evidence_folders(results if results.is_dir() else root.resolve())
         if not below:
             raise UsageError(
                 f"There is no evidence in {root}.",
@@ -113,18 +116,27 @@ def report(results: Sequence[Path], form: str, output: Path | None, verbose: boo
     \b
     nvme-lab report nvme-lab-results/latest --format markdown
     nvme-lab report shard-1 shard-2 --format junit -o junit.xml
+
+    Exit status: 0, or 2 where shards or some of their verdicts are missing.
     """
     parts = [(path if path.is_dir() else path.parent, read(path)) for path in results]
     merged = merge(parts, Path.cwd())
+    _render(merged, form, output, verbose)
+    if missing := merged.missing_shards:
+        numbers = ", ".join(map(str, missing))
+        click.echo(f"nvme-lab: missing of {merged.shards[0].of} shards: {numbers}", err=True)
+    return LAB_FAILED if merged.shards and (missing or merged.unfinished) else 0
+
+
+def _render(merged: Results, form: str, output: Path | None, verbose: bool) -> None:
     if form == "text" and output is None:
         terminal.show(terminal.summary(merged, Path(), verbose=verbose))
-        return 0
+        return
     text = terminal.plain_summary(merged, Path(), verbose=verbose) if form == "text" else FORMATS[form](merged)
     if output is None:
         click.echo(text.rstrip())
-        return 0
+        return
     try:
         output.write_text(text.rstrip() + "\n", encoding="utf-8")
     except OSError as error:
         raise UsageError(f"{output} cannot be written: {error.strerror}.") from error
-    return 0

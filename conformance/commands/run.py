@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import chdir, contextmanager
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from rich.console import Console
 
 from conformance.campaign import DEFAULT_SEED, DEVICES, Campaign, Request, equip, plan
 from conformance.commands.options import STRICT, VERBOSE, machine, selection, settings
+from conformance.distribution import ATTEMPTS
 from conformance.folders import check_free, default_folder, prepare_folder, prune
 from conformance.report import terminal
 from conformance.report.junit import junit
@@ -39,6 +40,9 @@ SCENARIOS_PER_WORKER = 2
 @selection
 @click.option("--device", "devices", multiple=True, type=click.Choice(DEVICES), help="device in front of it [default: all]")
 @click.option("--jobs", type=click.IntRange(1, 64), metavar="N", help="scenarios at once [default: one a processor]")
+@click.option("--tx", multiple=True, metavar="SPEC", help="workers elsewhere, as pytest-xdist has it: ssh=HOST (repeatable)")
+@click.option("--shard", default="", metavar="N/M", help="only this one of M parts, which cost the same (see report)")
+@click.option("--times", type=click.Path(path_type=Path), metavar="RESULT", help="earlier results, to split and order by")
 @click.option("--seed", type=int, default=DEFAULT_SEED, show_default=True, help="draws serial numbers, sizes and data")
 @click.option("--defect", default="", metavar="ID", help="seed this mistake into the reference driver (see nvme-lab defects)")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), metavar="DIR", help="folder for the results")
@@ -63,26 +67,29 @@ def run(**options: Any) -> int:
     check_free(out, RESERVE_BYTES + EVIDENCE_BYTES * len(campaign.jobs))
     if not options["keep"]:
         prune(out)
-    results = record_and_judge(replace(campaign, out=out), _jobs(options["jobs"], len(campaign.jobs)), console)
+    workers = _workers(options["jobs"], options["tx"], len(campaign.jobs))
+    results = record_and_judge(replace(campaign, out=out), workers, console)
     _write_reports(results, out)
     terminal.show(terminal.summary(results, _shown(out), verbose=options["verbose"]))
     console.print(f"Results: {_shown(out)}", style="dim")
     return exit_status(results, bisect=options["bisect"])
 
 
-def record_and_judge(campaign: Campaign, jobs: int, console: Console) -> Results:
-    """Drives pytest over the campaign in this process, with ``jobs`` workers if more than one."""
+def record_and_judge(campaign: Campaign, workers: Sequence[str], console: Console) -> Results:
+    """Drives pytest over the campaign: in this process, or with ``workers`` in xdist's words (``2*popen``, ``ssh=HOST``)."""
     controller = ControllerPlugin(campaign)
+    # xdist takes an argument that is an existing path for a test, so options and values stand together.
     arguments = [
-        *("--pyargs", ROOT, "-c", os.devnull, f"--rootdir={campaign.out}", "--noconftest", "--capture=no"),
+        *("--pyargs", ROOT, f"--config-file={os.devnull}", f"--rootdir={campaign.out}", "--noconftest", "--capture=no"),
         *("-p", "no:cacheprovider", "-p", "no:terminal", "-p", "xdist.plugin", "-p", "conformance.plugin"),
-        *(("-n", str(jobs)) if jobs > 1 else ()),
+        *(("--dist=loadscope", f"--max-worker-restart={ATTEMPTS * len(campaign.jobs)}") if workers else ()),
+        *(f"--tx={worker}" for worker in workers),
     ]
-    console.print(terminal.header(controller.results, _extent(campaign, jobs)))
+    console.print(terminal.header(controller.results, _extent(campaign, workers)))
     if not campaign.jobs:
         write(controller.results, campaign.out)
         return controller.results
-    with _own_pytest(), Progress(campaign.jobs, console) as progress:
+    with _own_pytest(), chdir(campaign.out), Progress(campaign, console) as progress:
         status = pytest.main(arguments, plugins=[controller, progress])
     if controller.written is None:
         if status != pytest.ExitCode.INTERRUPTED:
@@ -108,16 +115,25 @@ def _own_pytest() -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _jobs(asked: int | None, scenarios: int) -> int:
-    """Workers: as many as processors, but never more than have something to do."""
+def _workers(asked: int | None, elsewhere: Sequence[str], scenarios: int) -> list[str]:
+    """In xdist's words: as many here as processors or as were asked for, but never more than have something to do.
+
+    None where one would be alone: its work is done in this process. None here either, unless asked for, where there are others.
+    """
     if asked is not None:
-        return min(asked, max(scenarios, 1))
-    return max(1, min(len(os.sched_getaffinity(0)), scenarios // SCENARIOS_PER_WORKER))
+        jobs = min(asked, max(scenarios, 1))
+    elif elsewhere:
+        jobs = 0
+    else:
+        jobs = max(1, min(len(os.sched_getaffinity(0)), scenarios // SCENARIOS_PER_WORKER))
+    here = [f"{jobs}*popen"] if jobs > 1 or (jobs and elsewhere) else []
+    return [*here, *elsewhere]
 
 
-def _extent(campaign: Campaign, jobs: int) -> list[str]:
+def _extent(campaign: Campaign, workers: Sequence[str]) -> list[str]:
     scenarios = f"{len(campaign.jobs)} scenario{'' if len(campaign.jobs) == 1 else 's'}"
-    return [scenarios if jobs == 1 else f"{scenarios}, {jobs} at once"]
+    shard = [f"shard {campaign.shard.number} of {campaign.shard.of}"] if campaign.shard else []
+    return [f"{scenarios} on {', '.join(workers)}" if workers else scenarios, *shard]
 
 
 def _machine(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -12,19 +12,25 @@ from rich.live import Live
 from rich.spinner import Spinner
 from rich.text import Text
 
-from conformance.campaign import Job
+from conformance.campaign import Campaign
 from conformance.check import Outcome
 
 BAD = {Outcome.FAIL: "bold red", Outcome.ERROR: "bold magenta", Outcome.WARN: "yellow"}
 
 
+LEAST_COST = 0.1
+"""Seconds, of a scenario that is recorded at once."""
+
+
 class Progress:
     """A pytest plugin of the controlling process: follows the items, counts scenarios."""
 
-    def __init__(self, jobs: Sequence[Job], console: Console) -> None:
+    def __init__(self, campaign: Campaign, console: Console) -> None:
         self._console = console
-        self._left = {job.name: len(job.checks) for job in jobs}
-        self._total = len(jobs)
+        self._checks = {job.name: len(job.checks) for job in campaign.jobs}
+        self._left = dict(self._checks)
+        self._costs = {job.name: max(campaign.costs.get(job.name, 1.0), LEAST_COST) for job in campaign.jobs}
+        self._total = len(campaign.jobs)
         self._done = 0
         self._now: dict[str, float] = {}  # the scenarios that are being recorded, and since when
         self._counts: dict[str, dict[str, int]] = {}
@@ -58,22 +64,32 @@ class Progress:
         self._left[name] -= 1
         if self._left[name] == 0:
             self._done += 1
-            self._finished(name, time.monotonic() - self._now.pop(name, time.monotonic()))
+            again = " again: the lab failed at the first attempt" if found["run"] and found["run"]["again"] else ""
+            self._finished(name, time.monotonic() - self._now.pop(name, time.monotonic()), again)
         self._show()
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_handlecrashitem(self, crashitem: str) -> None:
+        """Its worker has died: what it has said of the scenario does not count."""
+        name = _job(crashitem)
+        if name in self._left:
+            self._console.print(Text(f"{name}: its worker died", style="bold magenta"))
+            self._left[name] = self._checks[name]
+            self._counts.pop(name, None)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_keyboard_interrupt(self) -> None:
         self._console.print("Stopping: guests are being ended, what was judged is kept.")
 
-    def _finished(self, name: str, seconds: float) -> None:
+    def _finished(self, name: str, seconds: float, again: str) -> None:
         counts = self._counts.pop(name)
         bad = next((colour for outcome, colour in BAD.items() if counts.get(outcome.lower())), "")
-        if self._live and not bad:
+        if self._live and not bad and not again:
             return  # on a terminal only what needs a look stays
         order = ("fail", "error", "warn", "known", "pass", "inconclusive", "unsupported")
         said = ", ".join(f"{counts[word]} {word}" for word in order if word in counts)
         width = len(str(self._total))
-        self._console.print(Text(f"[{self._done:{width}}/{self._total}] {name}  {said}  ({seconds:.1f} s)", style=bad))
+        self._console.print(Text(f"[{self._done:{width}}/{self._total}] {name}  {said}  ({seconds:.1f} s{again})", style=bad))
 
     def _show(self) -> None:
         if self._live is None:
@@ -82,10 +98,12 @@ class Progress:
         self._spinner.update(text=Text(f"{self._done} of {self._total}  {now}  {self._time_left()}", overflow="ellipsis"))
 
     def _time_left(self) -> str:
+        """By what the scenarios that are left were expected to cost, and how that has fitted so far."""
         if self._done < 2:
             return ""
-        seconds = (time.monotonic() - self._began) / self._done * (self._total - self._done)
-        return f"about {seconds:.0f} s left"
+        left = sum(self._costs[name] for name, checks in self._left.items() if checks)
+        done = sum(self._costs.values()) - left
+        return f"about {(time.monotonic() - self._began) / done * left:.0f} s left"
 
 
 def _job(nodeid: str) -> str:

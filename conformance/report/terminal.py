@@ -172,6 +172,11 @@ def _remarks(results: Results, verbose: bool) -> Iterator[RenderableType]:
             f"stale  {entry.check} no longer fails for {driver} on {device}: remove it from the known failures", style="yellow"
         )
     yield from _silent(results, verbose)
+    again = [run for run in results.runs if run.again]
+    if again:
+        yield ""
+    for run in again:
+        yield Text(f"recorded again  {'/'.join(run.key)}, after {run.again.splitlines()[0]}", style="yellow")
     if results.left_out:
         yield ""
         yield Text(f"{_count(len(results.left_out), 'scenario')} not recorded: {_reasons(results, verbose)}", style="dim")
@@ -199,6 +204,9 @@ def _reasons(results: Results, verbose: bool) -> str:
 def _conclusion(results: Results) -> Iterator[RenderableType]:
     if results.unfinished:
         yield Text(f"This result is partial. {results.unfinished[0].upper()}{results.unfinished[1:]}.", style="bold magenta")
+    if results.missing_shards:
+        lost = ", ".join(map(str, results.missing_shards))
+        yield Text(f"This result is partial. Of {results.shards[0].of} shards there is no {lost}.", style="bold magenta")
     missing = unjudged(results)
     if missing:
         stages = ", ".join(f"{stage} ({driver})" for driver, stage in missing)
@@ -213,7 +221,7 @@ def _qualification(results: Results, driver: str) -> Text:
     counts = {outcome: sum(v.outcome is outcome for v in failing) for outcome in Outcome}
     if not any(v.driver == driver and v.outcome in JUDGED for v in results.verdicts) and not counts[Outcome.ERROR]:
         return Text(f"{driver}: nothing was judged.", style="bold yellow")
-    if not failing and not results.narrowed and not results.unfinished:
+    if not failing and results.whole:
         stages = ", ".join(results.drivers[driver].asked)
         return Text(f"{driver} qualifies: every mandatory check of {stages} passed.", style="bold green")
     words = (

@@ -15,6 +15,7 @@ from filelock import FileLock, Timeout
 from lab.errors import LabError
 
 LOCK = "lock"
+SHARED_MEMORY = Path("/dev/shm")
 LONGEST_SOCKET_NAME = 32
 SOCKET_PATH_LIMIT = 107
 """Bytes of a unix socket's path, sockaddr_un.sun_path without its final zero."""
@@ -26,6 +27,11 @@ def default_root() -> Path:
     if runtime.is_absolute() and os.access(runtime, os.W_OK):
         return runtime / "nvme-lab"
     return Path(tempfile.gettempdir()) / f"nvme-lab-{os.getuid()}"
+
+
+def shared_root() -> Path:
+    """The same in memory, for guests' RAM that others map. Not made here: there may be no /dev/shm."""
+    return SHARED_MEMORY / f"nvme-lab-{os.getuid()}"
 
 
 @contextmanager
@@ -60,6 +66,12 @@ def sweep(root: Path | None = None) -> list[Path]:
         for folder in garbage:
             shutil.rmtree(folder, ignore_errors=True)
     return garbage
+
+
+def sweep_all() -> list[Path]:
+    """Removes all run folders of this user's whose owner is dead."""
+    shared = shared_root()
+    return [*sweep(), *(sweep(shared) if shared.is_dir() else ())]
 
 
 def _changes(root: Path) -> FileLock:

@@ -165,7 +165,11 @@ def test_a_folder_that_cannot_be_made_is_wrong_usage(tmp_path: Path) -> None:
         folders.prepare_folder(tmp_path / "file" / "out")
 
 
-def test_evidence_of_a_second_attempt_gets_a_number(tmp_path: Path) -> None:
-    first = folders.evidence_folder(tmp_path, "toy/qemu/read/basic")
-    first.mkdir(parents=True)
-    assert folders.evidence_folder(tmp_path, "toy/qemu/read/basic") == first.with_name("basic-2")
+def test_evidence_of_a_failed_attempt_moves_out_of_the_way(tmp_path: Path) -> None:
+    for attempt in range(3):
+        folder = folders.evidence_folder(tmp_path, "toy/qemu/read/basic")
+        assert folder == tmp_path / "evidence/toy/qemu/read/basic" and not folder.exists()
+        folder.mkdir(parents=True)
+        (folder / "attempt").write_text(str(attempt))
+    failed = tmp_path / "failed/toy/qemu/read"
+    assert {f.name: (f / "attempt").read_text() for f in failed.iterdir()} == {"basic": "0", "basic-2": "1"}

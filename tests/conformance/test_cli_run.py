@@ -23,12 +23,15 @@ class Lab:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.cache = folder / "cache"
+        self.cache.mkdir()
         (folder / "toy.toml").write_text((HERE / "toy.toml").read_text())
 
     def env(self, **more: str) -> dict[str, str]:
         path = os.pathsep.join([str(HERE), *sys.path])
         kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
-        return {**kept, "PYTHONPATH": path, "TOY_LOG": str(self.folder / "log"), **more}
+        toys = {"TOY_LOG": str(self.folder / "log"), "TOY_CACHE": str(self.cache)}
+        return {**kept, "PYTHONPATH": path, **toys, **more}
 
     def start(self, *arguments: str, **env: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
@@ -97,9 +100,9 @@ def test_a_run_shows_and_writes_what_it_found(lab: Lab, jobs: str) -> None:
         (("--check", "read/unclear", "--strict"), {}, 1),
         (("--check", "read/unclear", "--bisect"), {}, 125),
         (("--check", "read/unsupported"), {}, 3),
-        (("--scenario", "read/broken"), {"TOY_BROKEN": "1"}, 2),
-        (("--scenario", "read/broken", "--bisect"), {"TOY_BROKEN": "1"}, 125),
-        ((), {"TOY_BROKEN": "1"}, 2),
+        (("--scenario", "read/broken"), {"TOY_BROKEN": "9"}, 2),
+        (("--scenario", "read/broken", "--bisect"), {"TOY_BROKEN": "9"}, 125),
+        ((), {"TOY_BROKEN": "9"}, 2),
         (("--stage", "raed"), {}, 4),
         (("--jobs", "none"), {}, 4),
         (("--nonsense",), {}, 4),

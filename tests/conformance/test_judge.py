@@ -9,7 +9,7 @@ import pytest
 
 from conformance.check import CHECKS, Check, Finding, Function, Outcome
 from conformance.citations import PRACTICE
-from conformance.judge import KEPT_FINDINGS, fold, judge
+from conformance.judge import KEPT_EXAMPLES, KEPT_VIOLATIONS, fold, judge
 from conformance.record import Record
 from lab.errors import LabError
 from lab.events import RegisterWrite, Submitted
@@ -111,11 +111,10 @@ def test_a_known_failure_stays_a_failure_with_its_reason(
 
 
 def test_violations_are_kept_before_what_was_right(make_evidence: MakeEvidence) -> None:
-    findings = [Finding(True, EXACT)] * 100 + [Finding(False, EXACT)]
+    findings = [Finding(True, EXACT)] * 100 + [Finding(False, EXACT)] * 50
     (verdict,) = judge(make_evidence(), [made(yielding(*findings))])
-    assert len(verdict.findings) == KEPT_FINDINGS
-    assert [finding.ok for finding in verdict.findings][:2] == [False, True]
-    assert verdict.judged == 101
+    assert [finding.ok for finding in verdict.findings] == [False] * KEPT_VIOLATIONS + [True] * KEPT_EXAMPLES
+    assert verdict.judged == 150
 
 
 def test_the_fold_lets_the_gravest_outcome_speak(make_evidence: MakeEvidence) -> None:

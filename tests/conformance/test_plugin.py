@@ -130,7 +130,7 @@ def test_a_stage_alone_and_a_check_alone(child: Child) -> None:
 
 
 def test_the_labs_failure_is_an_error_and_never_the_drivers(child: Child) -> None:
-    done = child.suite("--nvme-scenario", "read/broken", "--nvme-scenario", "read/more", TOY_BROKEN="1")
+    done = child.suite("--nvme-scenario", "read/broken", "--nvme-scenario", "read/more", TOY_BROKEN="9")
     assert counts(done) == {"passed": 3, "errors": 2}, done.stdout
     assert "the toy broke" in done.stdout
     assert [o for s, _, o in outcomes(child.results) if s == "read/broken"] == ["ERROR", "ERROR"]

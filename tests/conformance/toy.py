@@ -30,6 +30,7 @@ from lab.evidence import EvidenceWriter
 from lab.manifest import DriverManifest
 from lab.plan import Scenario
 from lab.toolchain import Qemu, Toolchain
+from lab.toolchain.cache import Cache
 
 LOG = Path(os.environ.get("TOY_LOG", "toy.log"))
 """A line for everything that happened, from whichever process."""
@@ -82,7 +83,8 @@ class ToyQemu(Qemu):
 def toolchain(*_: Any) -> Toolchain:
     note("prepare")
     qemu = ToyQemu(("toy",), {}, (11, 1, 3), "option", None, "00", (), None)
-    return Toolchain(qemu, None, {}, {"toy": {"version": "1", "sha256": "00"}})
+    cache = Cache(Path(os.environ["TOY_CACHE"])) if "TOY_CACHE" in os.environ else None
+    return Toolchain(qemu, None, {}, {"toy": {"version": "1", "sha256": "00"}}, cache)
 
 
 def note(text: str) -> None:
@@ -92,9 +94,11 @@ def note(text: str) -> None:
 
 def record(manifest: DriverManifest, scenario: Scenario, device: str, folder: Path, *, toolchain: Toolchain) -> Path:
     note(f"record {scenario.id}")
-    if scenario.id == "read/broken" and os.environ.get("TOY_BROKEN"):
+    attempt = LOG.read_text().splitlines().count(f"record {scenario.id}")
+    if scenario.id == "read/broken" and attempt <= int(os.environ.get("TOY_BROKEN", 0)):
         raise LabError("the toy broke", remedy="mend it")
-    if scenario.id == "read/slow" and os.environ.get("TOY_KILL"):
+    if scenario.id == "read/slow" and attempt <= int(os.environ.get("TOY_KILL", 0)):
+        folder.mkdir(parents=True)
         os.kill(os.getpid(), signal.SIGKILL)
     driver = manifest.model_dump(mode="json")
     identity = {
