@@ -277,12 +277,16 @@ def _load(session: LinuxSession, deadline: Deadline) -> None:
 
 
 def _disks(ssh: Ssh, serials: Sequence[str], deadline: Deadline) -> dict[str, str]:
-    """The block device of each controller's only namespace. The driver may still be on its way to it."""
+    """The block device of each controller's only namespace, on which neighbours are not merged: one I/O is one command.
+
+    The driver may still be on its way to it.
+    """
     missing = list(serials)
     while not deadline.expired:
         said = ssh.run("grep . /sys/block/nvme*n*/device/serial", deadline=deadline).stdout.decode()
         found = {serial: f"/dev/{name}" for name, serial in re.findall(r"^/sys/block/(\w+)/\S+:(\S+)", said, re.M)}
         missing = [serial for serial in serials if serial not in found]
         if not missing:
+            ssh.run("for merges in /sys/block/nvme*n*/queue/nomerges; do echo 2 > $merges; done", deadline=deadline)
             return found
     raise LabError(f"The guest shows no disk of {', '.join(missing)}.")
