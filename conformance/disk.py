@@ -13,6 +13,7 @@ from pathlib import Path
 
 from conformance.record import Asked, Record
 from lab import content
+from lab.mix import Mix
 from lab.plan import Controller, Namespace
 
 
@@ -36,7 +37,11 @@ class Disk:
 
     def apply(self, asked: Asked) -> None:
         """Takes an action that may have changed the disk."""
-        if asked.action not in ("write", "zeroes", "trim") or asked.arguments.get("nsid") != self.namespace.nsid:
+        if asked.arguments.get("nsid") != self.namespace.nsid:
+            return
+        if asked.action == "load-mix":
+            self._mixed(asked)
+        if asked.action not in ("write", "zeroes", "trim"):
             return
         lba, blocks = int(asked.arguments["lba"]), int(asked.arguments["blocks"])
         if lba + blocks > self.namespace.blocks:
@@ -49,6 +54,13 @@ class Disk:
             else:
                 fill = int(asked.arguments["fill"])
                 self.overlay[block] = content.block(fill, self.namespace.nsid, block, self.namespace.block_size)
+
+    def _mixed(self, asked: Asked) -> None:
+        """Takes a mixed load: a lane that met an error may have missed any of its writes."""
+        clean = asked.ok and not asked.answer.get("errors")
+        for lba, fill in Mix.of(asked.arguments).final().items():
+            held = content.block(fill, self.namespace.nsid, lba, self.namespace.block_size)
+            self.overlay[lba] = held if clean else None
 
     def expected_blocks(self) -> Iterator[int]:
         """Every block that may differ from zero."""

@@ -11,6 +11,7 @@ import conformance.stages.detect
 import conformance.stages.identify
 import conformance.stages.io_queues
 import conformance.stages.multi_namespace
+import conformance.stages.multiqueue
 import conformance.stages.read
 import conformance.stages.reset
 import conformance.stages.write  # noqa: F401  (importing a stage declares its scenarios and checks)

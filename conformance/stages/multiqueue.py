@@ -1,0 +1,306 @@
+"""Stage 9, multiqueue: many commands on many queues. What overlaps tells more than what takes how long, so the record is
+judged, not the clock. Base 2.0, 3.3.1, 5.4 and 5.27.1.5."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+
+from conformance.check import MANDATORY, OPTIONAL, RECOMMENDED, Finding, check
+from conformance.citations import BASE_2_0, INTEGRITY, PRACTICE
+from conformance.disk import differences, final_disks, key_of, show
+from conformance.record import Asked, Record
+from conformance.scenario import LOAD, Draw, Plan, do, scenario
+from conformance.stages.reset import PATIENCE, deeds, strikes
+from lab.events import Completed, Doorbell, Submitted
+from lab.mix import Mix
+from lab.nvme.commands import CreateIoCq, Read, Write
+from lab.plan import Action, Fault
+
+CPUS = 2
+DEEP = 32
+"""Commands that a driver should be able to keep outstanding on one queue."""
+GROWTH = 1.2
+"""What more queues, or more depth, bring at the least."""
+SHORT = 4
+"""Entries of rings that are soon full."""
+
+
+def _mix(draw: Draw, jobs: int, depth: int, operations: int, *, blocks: int = 8) -> Action:
+    lba = draw.between(8, 200)
+    return do("load-mix", nsid=1, lba=lba, blocks=blocks, jobs=jobs, depth=depth, operations=operations, seed=draw.fill())
+
+
+def _slow(ms: int) -> Fault:
+    """Every I/O command takes so long, however many there are."""
+    return Fault(name="latency", behaviour="delay", queue="io", arguments={"ms": ms})
+
+
+@scenario("multiqueue/plain", "a mixed load from each of two CPUs", cpus=CPUS)
+def plain(draw: Draw) -> Plan:
+    return Plan(draw.device(), [LOAD, do("queues"), _mix(draw, CPUS, 4, 160)])
+
+
+@scenario("multiqueue/latency", "a mixed load from each of two CPUs on a medium of fixed latency", cpus=CPUS)
+def latency(draw: Draw) -> Plan:
+    return Plan(draw.device(), [LOAD, do("queues"), _mix(draw, CPUS, 4, 160)], [_slow(10)])
+
+
+@scenario("multiqueue/long", "commands that need PRP lists, many of them at once", cpus=CPUS)
+def long(draw: Draw) -> Plan:
+    return Plan(draw.device(), [LOAD, _mix(draw, CPUS, 4, 120, blocks=24)], [_slow(5)])
+
+
+@scenario("multiqueue/few", "one queue pair for two CPUs", cpus=CPUS)
+def few(draw: Draw) -> Plan:
+    return Plan(draw.device(io_queues=1, vectors=2), [LOAD, do("queues"), _mix(draw, CPUS, 4, 120)], [_slow(5)])
+
+
+@scenario("multiqueue/full", f"more commands than rings of {SHORT} entries hold", cpus=CPUS)
+def full(draw: Draw) -> Plan:
+    return Plan(draw.device(cap={"MQES": SHORT - 1}), [LOAD, _mix(draw, CPUS, 8, 160)], [_slow(5)])
+
+
+@scenario("multiqueue/deep", f"{DEEP} commands at once from one CPU", cpus=CPUS)
+def deep(draw: Draw) -> Plan:
+    return Plan(draw.device(), [LOAD, _mix(draw, 1, DEEP, 10 * DEEP)], [_slow(40)])
+
+
+@scenario("multiqueue/split", "a read of many commands, all known from the start")
+def split(draw: Draw) -> Plan:
+    return Plan(draw.device(mdts=1), [LOAD, do("read", nsid=1, lba=draw.between(0, 900), blocks=256)], [_slow(5)])
+
+
+@scenario("multiqueue/scaling", "more depth, then more queues, on a medium of fixed latency", cpus=CPUS)
+def scaling_scenario(draw: Draw) -> Plan:
+    loads = [_mix(draw, 1, 1, 20), _mix(draw, 1, 8, 160), _mix(draw, CPUS, 8, 320)]
+    return Plan(draw.device(), [LOAD, *loads], [_slow(20)])
+
+
+@scenario("multiqueue/spurious", "each Write comes with an interrupt that means nothing", cpus=CPUS)
+def spurious(draw: Draw) -> Plan:
+    alarms = [
+        Fault(name=f"alarm-{vector}", behaviour="spurious-interrupt", queue="io", opcode=Write.OPCODE,
+              arguments={"vector": vector, "count": 2})
+        for vector in (1, 2)
+    ]  # fmt: skip
+    return Plan(draw.device(), [LOAD, _mix(draw, CPUS, 4, 160)], [*alarms, _slow(5)])
+
+
+@scenario("multiqueue/reset-under-load", "the controller fails in the middle of a mixed load", hostile=True, cpus=CPUS,
+          command_seconds=PATIENCE)  # fmt: skip
+def under_load(draw: Draw) -> Plan:
+    fails = Fault(name="fails", behaviour="fatal", queue="io", opcode=Write.OPCODE, nth=draw.between(30, 50), times=1)
+    return Plan(draw.device(), [LOAD, _mix(draw, CPUS, 4, 160)], [fails, _slow(5)])
+
+
+# -- what a load was on the wire ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Load:
+    """What the device saw of one action: a command's submission queue, its LBA, and when it came and was completed."""
+
+    asked: Asked
+    commands: tuple[tuple[int, int, float, float], ...]
+    most: Counter[int]  # commands in flight at once at most, by submission queue
+
+    @property
+    def seconds(self) -> float:
+        return max(end for *_, end in self.commands) - min(begin for *_, begin, _ in self.commands)
+
+    @property
+    def overlap(self) -> float:
+        """Commands in flight on average."""
+        return sum(end - begin for *_, begin, end in self.commands) / max(self.seconds, 1e-9)
+
+    @property
+    def ended(self) -> int:
+        return int(self.asked.answer.get("operations", 0))
+
+    @property
+    def wanted(self) -> int:
+        return int(self.asked.arguments["operations"])
+
+    @property
+    def figures(self) -> str:
+        """What the driver says of it."""
+        said = self.asked.answer
+        told = ", ".join(f"{said.get(name, '?')} {name}" for name in ("operations", "errors", "mismatches"))
+        return f"{self.asked.status}: {told}" + (f" ({said['first_error']})" if said.get("first_error") else "")
+
+    @property
+    def whole(self) -> bool:
+        """Did every operation end well, by the driver's own account and by the device's?"""
+        said = self.asked.answer
+        good = self.asked.ok and not said.get("errors") and not said.get("mismatches")
+        return good and self.ended == self.wanted <= len(self.commands)
+
+
+def load_of(record: Record, asked: Asked) -> Load | None:
+    """What an action's Reads and Writes were on the wire; None where there were none."""
+    began: dict[tuple[int, int], tuple[int, float]] = {}
+    commands: list[tuple[int, int, float, float]] = []
+    flying, most = Counter[int](), Counter[int]()
+    for _, event in record.during(asked):
+        if isinstance(event, Submitted) and isinstance(event.command, Read | Write):
+            began[event.key] = event.command.SLBA, event.t
+            flying[event.sqid] += 1
+            most[event.sqid] = max(most[event.sqid], flying[event.sqid])
+        elif isinstance(event, Completed) and event.key in began:
+            lba, begin = began.pop(event.key)
+            flying[event.key[0]] -= 1
+            if event.completion.ok:
+                commands.append((event.key[0], lba, begin, event.t))
+    return Load(asked, tuple(commands), most) if commands else None
+
+
+def loads(record: Record) -> Iterator[Load]:
+    """The mixed loads that the device saw."""
+    for asked in record.answers("load-mix"):
+        if (found := load_of(record, asked)) is not None:
+            yield found
+
+
+def done(load: Load) -> Finding:
+    return Finding(load.whole, load.asked.ended, f"success: {load.wanted} operations, 0 errors, 0 mismatches", load.figures)
+
+
+# -- checks ---------------------------------------------------------------------------------------------------------
+
+
+@check("multiqueue/degrade", cite=BASE_2_0["5.27.1.5"], level=MANDATORY, why="integrity", witnesses=["out", "wire"],
+       needs=["load-mix"], scenarios=["multiqueue/few"])  # fmt: skip
+def degrade(record: Record) -> Iterator[Finding]:
+    """Works when it is granted fewer queues than there are CPUs."""
+    for asked in record.answers("load"):
+        yield Finding(asked.ok, asked.ended, "success", asked.status)
+    for load in loads(record):
+        yield done(load)
+
+
+@check("multiqueue/per-cpu", cite=PRACTICE, level=RECOMMENDED, why="practice", witnesses=["wire"], needs=["load-mix"],
+       scenarios=["multiqueue/plain", "multiqueue/latency"])  # fmt: skip
+def per_cpu(record: Record) -> Iterator[Finding]:
+    """Submits what comes from one CPU to one queue, and to another one than what comes from another CPU."""
+    for load in loads(record):
+        mix = Mix.of(load.asked.arguments)
+        used = [{sqid for sqid, lba, *_ in load.commands if lba in mix.region(job)} for job in range(mix.jobs)]
+        for job, queues in enumerate(used):
+            others = set[int]().union(*(other for number, other in enumerate(used) if number != job))
+            ok = len(queues) == 1 and not queues & others
+            yield Finding(ok, load.asked.ended, f"one queue of its own for CPU {job}", f"SQs {sorted(queues)} of {used}")
+
+
+@check("multiqueue/own-vector", cite=BASE_2_0["5.4"], level=RECOMMENDED, why="practice", witnesses=["wire"])
+def own_vector(record: Record) -> Iterator[Finding]:
+    """Gives each I/O completion queue a vector of its own where there are enough."""
+    for state, event, command in record.commands(CreateIoCq):
+        used = [cq.vector for cq in state.cqs.values() if cq.qid and cq.vector is not None]
+        if command.IEN and used and len(used) + 1 < state.spec.vectors:
+            yield Finding(command.IV not in used, event, f"another vector than {used}", f"vector {command.IV}", ("IV", "IEN"))
+
+
+@check("multiqueue/depth", cite=BASE_2_0["3.3.1"], level=RECOMMENDED, why="practice", witnesses=["wire"], needs=["load-mix"],
+       scenarios=["multiqueue/deep"])  # fmt: skip
+def depth(record: Record) -> Iterator[Finding]:
+    """Keeps as many commands outstanding on a queue as are asked of it, or half of them at the least."""
+    sizes = {qid: sq.size for state, _ in record.walk() for qid, sq in state.sqs.items()}
+    for load in loads(record):
+        for qid, most in load.most.items():
+            asked = min(int(load.asked.arguments["depth"]), sizes.get(qid, SHORT) - 1)
+            yield Finding(2 * most >= asked, load.asked.ended, f"up to {asked} in flight on SQ {qid}", f"{most}")
+
+
+@check("multiqueue/batch", cite=PRACTICE, level=OPTIONAL, why="practice", witnesses=["wire"], needs=["read"],
+       scenarios=["multiqueue/split"])  # fmt: skip
+def batch(record: Record) -> Iterator[Finding]:
+    """Tells of several commands by one doorbell when it has them."""
+    for asked in record.answers("read"):
+        rung, sent = Counter[int](), Counter[int]()
+        for _, event in record.during(asked):
+            match event:
+                case Doorbell(qid=qid, completion=False) if qid > 0:
+                    rung[qid] += 1
+                case Submitted(sqid=qid, command=Read()):
+                    sent[qid] += 1
+        for qid, count in sent.items():
+            if count >= SHORT:
+                shown = f"{rung[qid]} doorbells for {count} commands"
+                yield Finding(rung[qid] < count, asked.ended, f"fewer doorbells of SQ {qid} than commands", shown)
+
+
+@check("multiqueue/back-pressure", cite=BASE_2_0["3.3.1"], level=MANDATORY, why="integrity", witnesses=["out", "wire"],
+       needs=["load-mix"], scenarios=["multiqueue/full"])  # fmt: skip
+def back_pressure(record: Record) -> Iterator[Finding]:
+    """Holds requests back while a ring is full, and loses none."""
+    sizes = {qid: sq.size for state, _ in record.walk() for qid, sq in state.sqs.items()}
+    for load in loads(record):
+        if not load.whole or any(most >= sizes.get(qid, 0) - 1 for qid, most in load.most.items()):
+            yield done(load)
+
+
+@check("multiqueue/shared-cq", cite=BASE_2_0["3.3.3.2"], level=OPTIONAL, why="practice", witnesses=["out", "wire"],
+       needs=["load-mix"], scenarios=["multiqueue/plain", "multiqueue/latency", "multiqueue/long"])  # fmt: skip
+def shared_cq(record: Record) -> Iterator[Finding]:
+    """Tells submission queues that share a completion queue apart."""
+    shared = any(len({sq.cqid for sq in state.sqs.values()}) < len(state.sqs) for state, _ in record.walk())
+    for load in loads(record) if shared else ():
+        acted = deeds(record, load.asked)
+        ok = load.whole and "reset" not in acted.split(", ")
+        yield Finding(ok, load.asked.ended, "all operations, without a reset", f"{load.figures}, {acted}")
+
+
+@check("multiqueue/spurious-interrupt", cite=PRACTICE, level=RECOMMENDED, why="practice", witnesses=["out", "fault"],
+       needs=["load-mix"], scenarios=["multiqueue/spurious"])  # fmt: skip
+def spurious_interrupt(record: Record) -> Iterator[Finding]:
+    """Takes an interrupt without a completion for nothing."""
+    for load in loads(record) if strikes(record) else ():
+        yield done(load)
+
+
+@check("multiqueue/integrity", cite=INTEGRITY, level=MANDATORY, why="integrity", witnesses=["out", "store"],
+       needs=["load-mix"], scenarios=["multiqueue/plain", "multiqueue/latency", "multiqueue/long", "multiqueue/few",
+                                      "multiqueue/full", "multiqueue/spurious", "multiqueue/reset-under-load"])  # fmt: skip
+def integrity(record: Record) -> Iterator[Finding]:
+    """Corrupts nothing under a mixed load on all queues."""
+    for load in loads(record):
+        mismatches = load.asked.answer.get("mismatches", 0)
+        yield Finding(not mismatches, load.asked.ended, "reads of what was written", f"{mismatches} mismatches")
+        for controller in record.controllers:
+            for namespace in controller.namespaces:
+                image = record.evidence.image(controller.id, namespace.nsid)
+                disk = final_disks(record)[key_of(record, controller, namespace)]
+                for found in differences(image, controller.id, disk) if image else ():
+                    where = f"namespace {found.nsid}, LBA {found.lba}"
+                    yield Finding(False, load.asked.ended, f"{where}: {show(found.expected)}", show(found.actual))
+
+
+@check("multiqueue/reset-under-load", cite=INTEGRITY, level=MANDATORY, why="integrity", witnesses=["out", "fault"],
+       needs=["load-mix"], scenarios=["multiqueue/reset-under-load"])  # fmt: skip
+def reset_under_load(record: Record) -> Iterator[Finding]:
+    """Loses no request over a reset under load: each one ends, well or with an error."""
+    for load in loads(record) if strikes(record) else ():
+        shown = f"{load.figures}, by {deeds(record, load.asked)}"
+        ok = load.asked.status != "timeout" and load.ended == load.wanted
+        yield Finding(ok, load.asked.ended, f"{load.wanted} operations that end", shown)
+        good = load.ended - int(load.asked.answer.get("errors", 0))
+        yield Finding(len(load.commands) >= good, load.asked.ended, f"{good} commands that succeed", f"{len(load.commands)}")
+
+
+@check("multiqueue/scaling", cite=PRACTICE, level=RECOMMENDED, why="practice", witnesses=["wire"], needs=["load-mix"],
+       scenarios=["multiqueue/scaling"])  # fmt: skip
+def scaling(record: Record) -> Iterator[Finding]:
+    """Keeps more commands in flight with more depth, and more again with more queues."""
+    seen = list(loads(record))
+    told = []
+    for load in seen:
+        asked, rate = load.asked.arguments, len(load.commands) / max(load.seconds, 1e-9)
+        queues = len({sqid for sqid, *_ in load.commands})
+        shown = f"{load.overlap:.1f} in flight on {queues} queues, {rate:.0f} commands/s"
+        told.append(f"{asked['jobs']} jobs of depth {asked['depth']}: {shown}")
+    if len(seen) > 1:
+        grows = all(GROWTH * less.overlap < more.overlap for less, more in pairwise(seen))
+        yield Finding(grows, seen[-1].asked.ended, f"each time {GROWTH} times as many in flight, or more", "; ".join(told))
