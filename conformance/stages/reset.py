@@ -367,10 +367,16 @@ def aer(record: Record) -> Iterator[Finding]:
             case Completed() if (submitted := state.answered(event)) and isinstance(submitted.command, AsyncEventRequest):
                 if event.completion.ok:
                     told[state.spec.id] = event
-            case RegisterWrite(offset=CC.OFFSET):
-                told.pop(state.spec.id, None)
+            case RegisterWrite(offset=CC.OFFSET) if unanswered := told.pop(state.spec.id, None):
+                yield from _not_replaced(record, unanswered, event.t)
     for unanswered in told.values():
-        yield Finding(False, unanswered, "another request after it", "none")
+        yield from _not_replaced(record, unanswered, float("inf"))
+
+
+def _not_replaced(record: Record, told: Completed, until: float) -> Iterator[Finding]:
+    """A driver that was asked something after an event has had the time to send another request."""
+    if any(told.t < asked.started.t and asked.ended and asked.ended.t < until for asked in record.asked):
+        yield Finding(False, told, "another request after it", "none")
 
 
 @check("reset/bad-completion", cite=BASE_2_0["3.3.3.2"], level=MANDATORY, why="integrity", witnesses=["fault"], needs=["read"],
@@ -439,7 +445,8 @@ def reload(record: Record) -> Iterator[Finding]:
             asked = ends[pending.pop(0)]
             now = f"{asked.status}: {queues} I/O queues, vectors {sorted(vectors)}, {held} bytes open to the device"
             first = first or now
-            yield Finding(asked.ok and now == first, asked.ended, first, now)
+            if queues or first != now:
+                yield Finding(asked.ok and now == first, asked.ended, first, now)
             queues, vectors = 0, set()
         match event:
             case DmaMap(length=length, mapped=mapped):

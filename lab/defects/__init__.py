@@ -12,6 +12,7 @@ import lab.defects.identify
 import lab.defects.io_queues
 import lab.defects.multi_namespace
 import lab.defects.read
+import lab.defects.reset
 import lab.defects.write  # noqa: F401  (importing a stage declares its defects)
 from lab.defects.defect import DEFECTS, LIAR, Defect, find
 

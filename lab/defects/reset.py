@@ -1,0 +1,300 @@
+"""Defects of error handling: retries, Abort, resets, removal, shutdown."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from contextlib import suppress
+
+from lab.defects.defect import defect
+from lab.nvme.commands import Command
+from lab.nvme.completions import Completion
+from lab.nvme.registers import CC
+from lab.nvme.status import Status
+from lab.reference.controller import Controller
+from lab.reference.errors import CommandFailed, CommandTimedOut, ControllerFailed, ControllerGone, DriverError
+from lab.reference.events import Events
+from lab.reference.execution import Execution
+from lab.reference.queue_pair import QueuePair
+from lab.reference.recovery import Recovery
+from lab.reference.request import Request
+from lab.reference.ring import CompletionRing, SubmissionRing
+
+
+@defect("reset/retries:for-ever")
+class ForEver(Execution):
+    """Tries a command that failed again and again."""
+
+    def should_retry(self, request: Request) -> bool:
+        return request.completion is not None and not request.ok and not request.completion.DNR
+
+
+@defect("reset/retries:dnr-ignored")
+class DnrIgnored(Execution):
+    """Tries a command again that must not be retried."""
+
+    def should_retry(self, request: Request) -> bool:
+        return not request.ok and request.attempts <= self._c.settings.retries
+
+
+@defect("reset/stall:silent", source="U-Boot 389363d2875", scenarios=("reset/stall",))
+class Silent(Recovery):
+    """Takes a command that was not completed in time for done."""
+
+    def hung(self, pair: QueuePair, request: Request) -> None:
+        pair.outstanding = {cid: other for cid, other in pair.outstanding.items() if other is not request}
+        request.end(Completion.of())
+
+
+@defect("reset/stall:no-abort", scenarios=("reset/stall",))
+class NoAbort(Recovery):
+    """Reports a command that was not completed in time, and leaves it with the controller."""
+
+    def hung(self, pair: QueuePair, request: Request) -> None:
+        pair.outstanding = {cid: other for cid, other in pair.outstanding.items() if other is not request}
+        request.timeouts = self._c.settings.timeouts + 1
+        request.end(lost=CommandTimedOut("not completed in time"))
+
+
+@defect("reset/abort:bit-ignored", source="SPDK issue 2131", scenarios=("reset/abort-refused",))
+class BitIgnored(Recovery):
+    """Takes a command for aborted, although bit 0 of Abort's result says that it was not."""
+
+    def was_aborted(self, answer: Completion) -> bool:
+        return True
+
+    def abort(self, pair: QueuePair, request: Request) -> bool:
+        if not super().abort(pair, request):
+            pair.outstanding = {cid: other for cid, other in pair.outstanding.items() if other is not request}
+            request.end(lost=CommandTimedOut("aborted"))
+        return True
+
+
+@defect("reset/abort:slot", scenarios=("reset/stall",))
+class AbortsASlot(QueuePair):
+    """Names in Abort the place of a command in the ring, where its identifier belongs."""
+
+    def cid_of(self, request: Request) -> int | None:
+        return None if super().cid_of(request) is None else self.submission.tail + self.submission.entries
+
+
+@defect("reset/queue-state:stale-phase", source="EDK2 6523ae8baa", scenarios=("reset/asked",))
+class StalePhase(CompletionRing):
+    """Goes on after a reset where it was in a completion ring, with the phase tag that it had."""
+
+    started = False
+
+    def restart(self) -> None:
+        if not self.started:
+            super().restart()
+        self.started = True
+
+
+@defect("reset/queue-state:stale-entries", scenarios=("reset/asked",))
+class StaleEntries(CompletionRing):
+    """Begins a completion ring anew after a reset, and takes what is left in it for new."""
+
+    started = False
+
+    def restart(self) -> None:
+        if not self.started:
+            super().restart()
+        self.started, self.head, self.phase = True, 0, 1
+
+
+@defect("reset/queue-state:stale-tail", scenarios=("reset/asked",))
+class StaleTail(SubmissionRing):
+    """Goes on after a reset where it was in a submission ring."""
+
+    started = False
+
+    def restart(self) -> None:
+        if not self.started:
+            super().restart()
+        self.started, self.head = True, self.tail
+
+
+@defect("reset/once:twice", source="SPDK issue 2233", scenarios=("reset/twice",))
+class Twice(QueuePair):
+    """Keeps the last command that has ended among those that are outstanding: a second completion ends it again."""
+
+    last: tuple[int, Request] | None = None
+
+    def match(self, completion: Completion) -> Request | None:
+        if self.qid and self.last and completion.CID == self.last[0]:
+            return self.last[1]
+        found = super().match(completion)
+        self.last = (completion.CID, found) if found else None
+        return found
+
+
+@defect("reset/no-doorbell:rings", scenarios=("reset/asked",))
+class Rings(Controller):
+    """Gives back a completion slot while the controller is being reset."""
+
+    def stop(self) -> None:
+        super().stop()
+        if self.stage:
+            self.registers.ring(0, completion=True, value=0)
+
+
+@defect("reset/cfs:ignored", source="SPDK a818564374")
+class FatalIgnored(Recovery):
+    """Gives a controller up that has failed, where a reset would bring it back."""
+
+    def reset(self, why: str) -> None:
+        self._c.give_up(ControllerFailed(why))
+
+
+@defect("reset/cfs:never-waits")
+class ResetsAtOnce(Controller):
+    """Enables a controller again without waiting until it has stopped."""
+
+    def stop(self) -> None:
+        if not self.stage:
+            super().stop()
+            return
+        for pair in self._pairs.values():
+            pair.live = False
+        self.io = []
+        self.registers.write(self.registers.read(CC).but(EN=0))
+
+
+@defect("reset/bus-master-off:hangs")
+class WaitsForDma(Execution):
+    """Waits for a command as long as it takes, however the controller is."""
+
+    def look(self, pair: QueuePair, now: float) -> None:
+        pass
+
+
+@defect("reset/removal:spins", source="FreeBSD rS343445")
+class Spins(Execution):
+    """Waits for a controller that does not answer any more."""
+
+    def look(self, pair: QueuePair, now: float) -> None:
+        try:
+            self._c.registers.status()
+        except ControllerGone:
+            return
+        super().look(pair, now)
+
+
+@defect("reset/lost-interrupt:hangs")
+class TrustsInterrupts(Execution):
+    """Looks for completions only after an interrupt."""
+
+    def wait(self, pair: QueuePair, flying: Collection[Request]) -> list[Request]:
+        ended = [request for request in pair.reap() if request in flying]
+        while not ended:
+            if self._c.transport.wait(pair.vector, self._c.settings.look_seconds):
+                ended = [request for request in pair.reap() if request in flying]
+        return ended
+
+
+@defect("reset/aer:one-too-many")
+class OneTooMany(Events):
+    """Takes AERL for the number of events that may be outstanding, counts from 0 to it, and adds one."""
+
+    def limit(self) -> int:
+        assert self._c.identity is not None
+        return self._c.identity.AERL + 2
+
+
+@defect("reset/aer:not-again", scenarios=("reset/events",))
+class NotAgain(Events):
+    """Sends no event request in the place of one that has ended."""
+
+    def handle(self) -> None:
+        self._c.admin.reap()
+        while self._come:
+            self.act(self._come.pop(0))
+
+
+@defect("reset/bad-completion:out-of-bounds")
+class OutOfBounds(QueuePair):
+    """Takes the command that a completion names without looking whether there is one."""
+
+    def match(self, completion: Completion) -> Request | None:
+        return self.outstanding.pop(completion.CID)
+
+
+@defect("reset/bad-completion:any")
+class AnyWillDo(QueuePair):
+    """Takes any completion for that of the oldest command."""
+
+    def match(self, completion: Completion) -> Request | None:
+        found = super().match(completion)
+        if found is None and self.qid and self.outstanding:
+            return self.outstanding.pop(next(iter(self.outstanding)))
+        return found
+
+
+@defect("reset/bad-queue:ignored")
+class QueueIgnored(QueuePair):
+    """Looks at nothing of a completion but its command identifier and status."""
+
+    def match(self, completion: Completion) -> Request | None:
+        self.submission.fetched(completion.SQHD)
+        return self.outstanding.pop(completion.CID, None)
+
+
+@defect("reset/shutdown:none", source="EDK2 7111e46fde")
+class NoShutdown(Controller):
+    """Leaves a controller by CC.EN=0, without a shutdown."""
+
+    def shutdown(self) -> None:
+        if self.failed is None and self.stage not in ("", "detect"):
+            self.stop()
+        self.stage = ""
+
+
+@defect("reset/shutdown:not-waited")
+class NotWaited(Controller):
+    """Does not wait until the shutdown is complete."""
+
+    def wait_shut_down(self) -> None:
+        pass
+
+
+@defect("reset/shutdown:submits-after", scenarios=("reset/shutdown",))
+class SubmitsAfter(Controller):
+    """Deletes its queues after the shutdown."""
+
+    def shutdown(self) -> None:
+        pairs, self.io = self.io, []
+        super().shutdown()
+        if self.failed is None:
+            for pair in pairs:
+                self.registers.ring(pair.qid, completion=True, value=0)
+
+
+@defect("reset/bad-command:panics")
+class Panics(Execution):
+    """Takes it for impossible that a controller does not know an opcode."""
+
+    def run(
+        self, pair: QueuePair, commands: Sequence[Command], *, retry: bool = True, depth: int | None = None
+    ) -> list[Completion]:
+        try:
+            return super().run(pair, commands, retry=retry, depth=depth)
+        except CommandFailed as failure:
+            assert failure.completion.status != Status.INVALID_OPCODE, "all our opcodes are known"
+            raise
+
+
+@defect("reset/reload:leaks")
+class Leaks(Controller):
+    """Gives nothing back when it is unloaded."""
+
+    def close(self) -> None:
+        with suppress(DriverError):
+            self.shutdown()
+
+
+@defect("reset/spurious-ready:hangs")
+class WaitsForReady(Execution):
+    """Waits for a controller that is not ready to be so again."""
+
+    def look(self, pair: QueuePair, now: float) -> None:
+        if self._c.registers.status().RDY:
+            super().look(pair, now)
