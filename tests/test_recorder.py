@@ -51,7 +51,7 @@ ROUND = (
     do("read", nsid=1, lba=0, blocks=8),
     do("write", nsid=1, lba=100, blocks=2, fill=FILL),
     do("read", nsid=1, lba=99, blocks=4),
-    do("load-mix"),
+    do("mount"),
 )
 """Reads known blocks, writes two and reads them back with their neighbours; the last is asked of no adapter here."""
 
