@@ -11,6 +11,7 @@ import lab.defects.every
 import lab.defects.identify
 import lab.defects.io_queues
 import lab.defects.multi_namespace
+import lab.defects.multiqueue
 import lab.defects.read
 import lab.defects.reset
 import lab.defects.write  # noqa: F401  (importing a stage declares its defects)
