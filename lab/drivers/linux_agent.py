@@ -216,16 +216,19 @@ def _identified(path: Path) -> Fields:
 
 
 def list_(request: Fields) -> Fields:
-    return {"namespaces": [_listed(path) for path in disks()]}
+    return {"namespaces": [found for path in disks() if (found := _listed(path))]}
 
 
 def _listed(path: Path) -> Fields:
-    block_size = int(text(path / "queue/logical_block_size"))
+    """What a disk shows; nothing of one that is just being made, or taken away."""
+    block_size, nsid, size = (text(path / name) for name in ("queue/logical_block_size", "nsid", "size"))
+    if not (block_size and nsid and size):
+        return {}
     found: Fields = {
         "controller": text(path / "device/serial"),
-        "nsid": int(text(path / "nsid")),
-        "blocks": int(text(path / "size")) * 512 // block_size,  # sysfs counts in 512 bytes, whatever the block size
-        "block_size": block_size,
+        "nsid": int(nsid),
+        "blocks": int(size) * 512 // int(block_size),  # sysfs counts in 512 bytes, whatever the block size
+        "block_size": int(block_size),
     }
     nguid, uuid = text(path / "nguid"), text(path / "uuid")
     shown = {"nguid": nguid, "eui64": text(path / "eui"), "uuid": "" if uuid == nguid else uuid}  # no UUID: it shows the NGUID
@@ -310,7 +313,13 @@ def load_mix(request: Fields) -> Fields:
     found: Fields = {"operations": sum(lane.ended for lane in lanes), "cpus": len(cpus)}
     found |= {"errors": sum(len(lane.errors) for lane in lanes), "mismatches": sum(lane.mismatches for lane in lanes)}
     found["first_error"] = next((lane.errors[0] for lane in lanes if lane.errors), "")
-    found["regions"] = [_digest(node, lba * size, blocks * size) for lba, blocks in request["regions"]]
+    found["regions"] = []
+    try:
+        for job, (lba, blocks) in enumerate(request["regions"]):
+            os.sched_setaffinity(0, {cpus[job % len(cpus)]})
+            found["regions"].append(_digest(node, lba * size, blocks * size))
+    finally:
+        os.sched_setaffinity(0, cpus)
     return found
 
 
