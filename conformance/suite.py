@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import conformance.rules
 import conformance.stages.admin_queue
 import conformance.stages.detect
+import conformance.stages.features
 import conformance.stages.identify
 import conformance.stages.io_queues
 import conformance.stages.multi_namespace

@@ -8,6 +8,7 @@ the driver and the commit that mended it.
 import lab.defects.admin_queue
 import lab.defects.detect
 import lab.defects.every
+import lab.defects.features
 import lab.defects.identify
 import lab.defects.io_queues
 import lab.defects.multi_namespace

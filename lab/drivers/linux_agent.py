@@ -43,6 +43,7 @@ PASSTHROUGH = struct.Struct("<BBHIIIQQII6III")
 PAGE = 4096
 POISON = b"\x5a"
 NVME_CLASS = "0x0108"
+VOLATILE_WRITE_CACHE = 0x06
 UNSETTLED = {"new", "connecting", "resetting", "deleting", "deleting (no IO)"}
 """States of a controller on its way to another one (drivers/nvme/host/sysfs.c, nvme_sysfs_show_state)."""
 LOOK_AGAIN = 0.01
@@ -67,6 +68,10 @@ class Status(Exception):
 def words(error: OSError) -> str:
     """An errno as people know it."""
     return f"{errno.errorcode.get(error.errno or 0, error.errno)}: {error.strerror}"
+
+
+class NotOffered(Exception):
+    """Linux has no words for that: nvme-cli's passthrough would say it, and that is not the driver's own."""
 
 
 def text(path: Path) -> str:
@@ -382,6 +387,24 @@ def raw_(request: Fields) -> Fields | bytes:
     return bytes(buffer[:length]) if length else {"result": PASSTHROUGH.unpack(command)[-1]}
 
 
+def get_feature(request: Fields) -> Fields:
+    """The volatile write cache, which Linux shows for each disk of a controller; it shows no other feature."""
+    if request["feature"] != VOLATILE_WRITE_CACHE:
+        raise NotOffered
+    caches = {text(path / "queue/write_cache") for path in disks()}
+    if len(caches) != 1:
+        raise Refused(f"{len(caches)} answers: {', '.join(sorted(caches))}")
+    return {"value": int(caches == {"write back"})}
+
+
+def smart(request: Fields) -> Fields:
+    """The composite temperature as the driver's sensor shows it (Documentation/hwmon/sysfs-interface: m°C), and its alarm."""
+    sensor = next((path for controller in controllers() for path in controller.glob("hwmon*")), None)
+    if sensor is None:
+        raise NotOffered
+    return {"temperature": round(int(text(sensor / "temp1_input")) / 1000), "alarm": text(sensor / "temp1_alarm") == "1"}
+
+
 def reset(request: Fields) -> Fields:
     for path in controllers():
         (path / "reset_controller").write_text("1")  # returns when the reset has ended
@@ -428,7 +451,7 @@ OF_THE_LAB: Mapping[str, Callable[[Fields], Fields | bytes]] = {
 ACTIONS: Mapping[str, Callable[[Fields], Fields | bytes]] = {
     "load": load, "unload": unload, "info": info, "ready": ready, "identify": identify, "list": list_,
     "queues": queues, "noop": flush, "read": read, "write": write, "flush": flush, "zeroes": zeroes, "trim": trim,
-    "reset": reset, "rescan": rescan, "shutdown": shutdown,
+    "reset": reset, "rescan": rescan, "get-feature": get_feature, "smart": smart, "shutdown": shutdown,
     "raw": raw_, "load-mix": load_mix,
 }  # fmt: skip
 
@@ -463,6 +486,8 @@ def served(request: Fields) -> bytes:
             answer["fields"] = found
     except Refused as refused:
         answer["status"] = {"words": str(refused)}
+    except NotOffered:
+        answer["status"] = "unsupported"
     except OSError as error:
         answer["status"] = {"words": words(error)}
     except Status as status:

@@ -1,0 +1,211 @@
+"""Defects of features, log pages, trimming and formatting."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from lab.defects.defect import defect
+from lab.nvme.async_events import AsyncEvent, EventType
+from lab.nvme.commands import Command, DatasetManagement, FormatNvm, GetLogPage, Select, SetFeatures
+from lab.nvme.features import AsyncEventConfig, Fid
+from lab.nvme.logs import Lid, Smart
+from lab.reference.data import DataPath
+from lab.reference.errors import CommandFailed, ControllerFailed
+from lab.reference.events import Events
+from lab.reference.features import Features
+from lab.reference.health import Health
+from lab.reference.namespace import Namespace
+from lab.reference.transport import Memory
+
+
+@defect("features/select-gated:always-saves")
+class AlwaysSaves(Features):
+    """Saves a feature without a look at ONCS."""
+
+    def _need_save_and_select(self) -> None:
+        pass
+
+
+@defect("features/buffer:dropped", source="Haiku bfce786a2e")
+class BufferDropped(Features):
+    """Asks for a feature that has data, and gives no buffer for it."""
+
+    def _length(self, length: int | None, fid: int) -> int:
+        return 0
+
+
+@defect("features/queues-early:late", scenarios=("features/late-queues",))
+class LateQueues(Features):
+    """Sets Number of Queues whenever it is asked to."""
+
+    def set(self, fid: int, value: int, *, save: bool = False, nsid: int = 0, data: bytes = b"") -> int:
+        return self._c.execution.admin(SetFeatures.of(FID=fid, SV=save, NSID=nsid, CDW11=value)).DW0
+
+
+@defect("features/write-cache:inverted")
+class CacheInverted(Features):
+    """Takes the bit for a write cache that is off."""
+
+    def get(self, fid: int, select: Select = Select.CURRENT, *, nsid: int = 0, cdw11: int = 0) -> tuple[int, bytes]:
+        value, data = super().get(fid, select, nsid=nsid, cdw11=cdw11)
+        return value ^ (fid == Fid.VOLATILE_WRITE_CACHE), data
+
+
+@defect("features/write-cache:sets-the-opposite")
+class CacheSetInverted(Features):
+    """Switches the write cache off when asked to switch it on, and on when asked to switch it off."""
+
+    def set(self, fid: int, value: int, *, save: bool = False, nsid: int = 0, data: bytes = b"") -> int:
+        return super().set(fid, value ^ (fid == Fid.VOLATILE_WRITE_CACHE), save=save, nsid=nsid, data=data)
+
+
+@defect("features/arbitration:wrong-byte")
+class WrongByte(Features):
+    """Sets arbitration with its fields one byte too low."""
+
+    def set(self, fid: int, value: int, *, save: bool = False, nsid: int = 0, data: bytes = b"") -> int:
+        return super().set(fid, value >> 8 if fid == Fid.ARBITRATION else value, save=save, nsid=nsid, data=data)
+
+
+@defect("features/unsupported:fatal")
+class Fatal(Events):
+    """Gives a controller up that refuses the choice of events."""
+
+    def arm(self) -> None:
+        super().arm()
+        if self.told:
+            raise ControllerFailed(self.told[-1])
+
+
+@defect("features/unsupported:taken-for-zero")
+class TakenForZero(Features):
+    """Takes a feature that the controller does not have for one whose value is 0."""
+
+    def get(self, fid: int, select: Select = Select.CURRENT, *, nsid: int = 0, cdw11: int = 0) -> tuple[int, bytes]:
+        try:
+            return super().get(fid, select, nsid=nsid, cdw11=cdw11)
+        except CommandFailed:
+            return 0, b""
+
+
+@defect("features/event-mask:none")
+class NoEvents(Events):
+    """Waits for events, and asks for none."""
+
+    def wanted(self) -> AsyncEventConfig:
+        return AsyncEventConfig(0)
+
+
+@defect("features/event-mask:all")
+class AllEvents(Events):
+    """Asks for every event there is, whether the controller has it or not."""
+
+    def wanted(self) -> AsyncEventConfig:
+        return AsyncEventConfig(super().wanted() | 0xFF00)
+
+
+@defect("features/smart:one-dword-more")
+class OneDwordMore(Health):
+    """Sends the number of dwords, where NUMD is 0's based, into a buffer that has room for it by chance."""
+
+    def command(self, lid: int, length: int, offset: int, nsid: int) -> GetLogPage:
+        return super().command(lid, length + 4, offset, nsid)
+
+
+@defect("features/smart:64-bits", scenarios=("features/smart",))
+class CountersOf64Bits(Health):
+    """Takes the counters for 64 bits wide."""
+
+    def smart(self) -> Smart:
+        log = super().smart()
+        return log.but(HOST_WRITES=log.HOST_WRITES & (1 << 64) - 1, POWER_CYCLES=log.POWER_CYCLES & (1 << 64) - 1)
+
+
+@defect("features/error-log:always-64", scenarios=("features/short-error-log",))
+class Always64(Health):
+    """Takes it for granted that an error log has 64 entries."""
+
+    @property
+    def error_entries(self) -> int:
+        return 64
+
+
+@defect("features/log-offset:always")
+class AlwaysOffsets(Health):
+    """Reads a long log page in parts, whatever LPA says."""
+
+    @property
+    def offsets(self) -> bool:
+        return True
+
+
+@defect("features/critical-warning:ignored")
+class WarningIgnored(Events):
+    """Reads the log page that an event of SMART names, and tells nobody of it."""
+
+    def handle(self) -> None:
+        self._c.admin.reap()
+        while self._come:
+            event: AsyncEvent = self._come.pop(0)
+            if event.AET == EventType.SMART:
+                self._c.health.log(Lid.SMART, 512)
+            else:
+                self.act(event)
+            self.fill()
+
+
+@defect("features/trim:one-more-range")
+class OneMoreRange(DataPath):
+    """Sends the number of ranges, where NR is 0's based."""
+
+    def describe(self, command: Command, memory: Memory, offset: int, length: int, lists: list[Memory]) -> Command:
+        described = super().describe(command, memory, offset, length, lists)
+        return described.but(NR=described.ranges) if isinstance(described, DatasetManagement) else described
+
+
+@defect("features/trim:no-deallocate")
+class NoDeallocate(DataPath):
+    """Sends Dataset Management without the bit that says what for."""
+
+    def describe(self, command: Command, memory: Memory, offset: int, length: int, lists: list[Memory]) -> Command:
+        described = super().describe(command, memory, offset, length, lists)
+        return described.but(AD=0) if isinstance(described, DatasetManagement) else described
+
+
+@defect("features/trim-range:past-the-end", scenarios=("features/trim-past-end",))
+class TrimsPastTheEnd(Namespace):
+    """Trims whatever it is asked to, and leaves the end of the namespace to the controller."""
+
+    def check(self, lba: int, blocks: int) -> None:
+        pass
+
+
+@defect("features/trim-units:bytes", source="Haiku 1572bf59b7", scenarios=("features/trim", "features/trim-4096"))
+class TrimsBytes(Namespace):
+    """Gives the length of a range in bytes."""
+
+    def trim(self, ranges: Sequence[tuple[int, int]]) -> None:
+        super().trim([(lba, blocks * self.block_size) for lba, blocks in ranges])
+
+
+@defect("features/trimmed-read:zeros", scenarios=("features/trim-keeps",))
+class AssumesZeros(Namespace):
+    """Returns zeros for blocks that it has trimmed, without asking the controller."""
+
+    _trimmed: tuple[tuple[int, int], ...] = ()
+
+    def trim(self, ranges: Sequence[tuple[int, int]]) -> None:
+        super().trim(ranges)
+        self._trimmed += tuple(ranges)
+
+    def read(self, lba: int, blocks: int, offset: int = 0) -> bytes:
+        inside = any(first <= lba and lba + blocks <= first + count for first, count in self._trimmed)
+        return bytes(blocks * self.block_size) if inside else super().read(lba, blocks, offset)
+
+
+@defect("features/format-gated:blind")
+class FormatsBlindly(Namespace):
+    """Sends Format NVM without a look at OACS."""
+
+    def format(self, index: int) -> None:
+        self._c.execution.admin(FormatNvm.of(NSID=self.nsid, LBAFL=index & 15))
