@@ -19,6 +19,7 @@ from lab.device.lab import LabDevice
 from lab.drivers.linux import IN_GUEST, Linux
 from lab.drivers.registry import find
 from lab.errors import GuestError, LabError, Timeout
+from lab.events import Remark
 from lab.guest.accelerator import accelerator
 from lab.guest.folder import run_folder, shared_root
 from lab.guest.machine import Machine
@@ -100,9 +101,10 @@ class LiveLinux:
         """How often a fault has struck."""
         return self.device.server.call(lambda device: device.strikes(fault))
 
-    def events(self, controller: str = "nv0") -> list[Any]:
-        """What the device has recorded so far."""
-        return list(read_stream(self._folder / f"{controller}.rec", complete=False))
+    def remarks(self, controller: str = "nv0") -> list[str]:
+        """The rules that the driver has broken so far, as the device remarks on them."""
+        recorded = read_stream(self._folder / f"{controller}.rec", complete=False)
+        return [event.name for event in recorded if isinstance(event, Remark)]
 
     # -- the guest --------------------------------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ import click
 
 from conformance import signals
 from conformance.campaign import lab_version
+from conformance.commands.behaviours import behaviours
 from conformance.commands.bench import bench_group
 from conformance.commands.defects import defects
 from conformance.commands.evidence import judge, report
@@ -37,7 +38,7 @@ def nvme_lab() -> None:
     sweep_all()
 
 
-for command in (run, test, list_group, judge, report, defects, bench_group, doctor, fetch):
+for command in (run, test, list_group, judge, report, defects, bench_group, doctor, fetch, behaviours):
     nvme_lab.add_command(command)
 
 

@@ -1,0 +1,124 @@
+"""``nvme-lab behaviours``: what the live Linux driver makes of each behaviour of the programmable controller."""
+
+from __future__ import annotations
+
+import json
+import re
+import tempfile
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.table import Table
+
+from conformance.commands.options import JSON, machine, settings
+from conformance.report.terminal import console, show
+from lab import behaviours as lab_behaviours
+from lab.behaviours import TRIALS, Shown, Trial
+from lab.controller.behaviour import BEHAVIOURS
+from lab.errors import UsageError
+from lab.settings import nearest
+from lab.toolchain import Toolchain, prepare
+
+NUMBERS = re.compile(r"(I/O|id|request|tag) (?:0x[0-9a-f]+|\d+)\b")
+"""Of commands in Linux's log: they are others at each run, and would make each one's document differ."""
+
+
+@click.command()
+@click.option("--behaviour", "names", multiple=True, metavar="NAME", help="only this behaviour (repeatable)")
+@click.option("--write", "document", type=click.Path(path_type=Path), metavar="FILE", help="write a Markdown document too")
+@click.option("--jobs", type=click.IntRange(1), default=2, show_default=True, help="guests at a time")
+@JSON
+@machine
+def behaviours(names: Sequence[str], document: Path | None, jobs: int, as_json: bool, **options: Any) -> int:
+    """Show each behaviour of the programmable controller on a live Linux: its log, and what it did.
+
+    \b
+    nvme-lab behaviours --behaviour drop
+    nvme-lab behaviours --write docs/behaviours.md
+    """
+    lab_behaviours.check_complete()
+    chosen = _chosen(names)
+    out = console()
+    toolchain = prepare(settings(options), {"qemu", "linux-guest"}, lambda text: out.print(text, style="dim"))
+    shown = []
+    with ThreadPoolExecutor(jobs) as pool:
+        for one in pool.map(lambda trial: _try(toolchain, trial), chosen):
+            shown.append(one)
+            if not as_json:
+                show(_terminal(one))
+    if as_json:
+        click.echo(json.dumps([{**asdict(one), "effects": one.effects} for one in shown], indent=1))
+    if document is not None:
+        document.write_text(markdown(shown, toolchain))
+    return 1 if any(one.struck == 0 for one in shown) else 0
+
+
+def _chosen(names: Sequence[str]) -> list[Trial]:
+    known = {trial.behaviour: trial for trial in TRIALS}
+    for name in names:
+        if name not in known:
+            raise UsageError(f"there is no behaviour {name!r}{nearest(name, known)}")
+    return [known[name] for name in names or known]
+
+
+def _try(toolchain: Toolchain, trial: Trial) -> Shown:
+    with tempfile.TemporaryDirectory(prefix="nvme-lab-behaviour-") as folder:
+        return lab_behaviours.show(toolchain, trial, Path(folder))
+
+
+def _terminal(shown: Shown) -> Table:
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    grid.add_row(f"[bold]{shown.trial.behaviour}[/bold]", ", ".join(shown.effects), f"{shown.provoked}, {shown.seconds:g} s")
+    for line in shown.log:
+        grid.add_row("", f"[dim]{line}[/dim]")
+    return grid
+
+
+# -- the document ---------------------------------------------------------------------------------------------------
+
+_HEAD = """\
+# Behaviours
+
+What the programmable controller can do wrong, and what the Linux driver (nvme.ko {release}) makes of it: one row a behaviour.
+Each was tried on a live Linux in a guest of its own, with time-outs of {timeout} s for commands and 1 s for CSTS.RDY (CAP.TO).
+Arguments are shown with their defaults. "Provoked by" is what was asked of Linux while the behaviour was armed; all but
+`reset` strike one command. Numbers of commands in Linux's log are left out.
+
+This file is written by `nvme-lab behaviours --write docs/behaviours.md`.
+
+| behaviour | what it does | arguments | tried with | provoked by | what Linux said | what Linux did | afterwards |
+|---|---|---|---|---|---|---|---|
+"""
+
+
+def markdown(shown: Sequence[Shown], toolchain: Toolchain) -> str:
+    """The document."""
+    release = toolchain.linux.release if toolchain.linux else ""
+    head = _HEAD.format(release=release, timeout=lab_behaviours.TIMEOUT)
+    return head + "".join(f"| {' | '.join(_row(one))} |\n" for one in shown)
+
+
+def _row(shown: Shown) -> Iterator[str]:
+    trial = shown.trial
+    kind = BEHAVIOURS[trial.behaviour]
+    yield f"`{trial.behaviour}`"
+    yield " ".join((kind.__doc__ or "").split()).replace("``", "`")
+    yield _arguments(kind.ARGUMENTS) or "none"
+    yield _arguments(trial.arguments) or "no arguments"
+    yield trial.provocation
+    yield "<br>".join(f"`{_stable(line)}`" for line in shown.log) or "nothing"
+    yield f"{', '.join(shown.effects)}; {shown.provoked} after {shown.seconds:g} s"
+    yield f"read: {shown.afterwards}" if shown.state == "live" else f"controller {shown.state}, {shown.afterwards}"
+
+
+def _stable(line: str) -> str:
+    return NUMBERS.sub(r"\1 …", line).strip()
+
+
+def _arguments(arguments: Any) -> str:
+    return ", ".join(f"`{name}`={value:d}" if isinstance(value, int) and not isinstance(value, bool) else f"`{name}`={value}"
+                     for name, value in arguments.items())  # fmt: skip
