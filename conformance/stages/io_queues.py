@@ -203,10 +203,17 @@ def create_fails(record: Record) -> Iterator[Finding]:
 @check("io-queues/cq-zeroed", cite=BASE_2_0["3.3.1"], level=MANDATORY, why="integrity", witnesses=["wire"])
 def cq_zeroed(record: Record) -> Iterator[Finding]:
     """Hands over completion queue memory whose phase tags are 0."""
-    dirty = {event.detail["cqid"]: event for event in record.events if isinstance(event, Remark) and event.name == CQ_DIRTY}
-    for _, event, command in record.commands(CreateIoCq) if record.exact else ():
-        found = dirty.get(command.QID)
-        yield Finding(found is None, found or event, "phase tags 0", dict(found.detail) if found else "0")
+    dirty = set[int]()  # queues that were remarked on while they were being created
+    for state, event in record.walk() if record.exact else ():
+        match event:
+            case Remark(name=name, detail=detail) if name == CQ_DIRTY:
+                dirty.add(detail["cqid"])
+                yield Finding(False, event, "phase tags 0", dict(detail))
+            case Submitted(command=CreateIoCq(QID=qid)):
+                dirty.discard(qid)
+            case Completed() if (submitted := state.answered(event)) and event.completion.ok:
+                if isinstance(submitted.command, CreateIoCq) and submitted.command.QID not in dirty:
+                    yield Finding(True, submitted, "phase tags 0", "0")
 
 
 @check(
