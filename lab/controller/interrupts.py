@@ -14,26 +14,27 @@ Signal = Callable[[str, int], None]
 
 
 class Interrupts:
-    """Collects what is to be signalled while commands are worked off, and signals each vector once."""
+    """Collects what is to be signalled while commands are worked off, and signals each vector once, in the order of posting:
+    commands that Delete I/O Submission Queue aborts are heard of before it is done itself."""
 
     def __init__(self, config: ConfigSpace, registers: RegisterFile, record: Recorder, signal: Signal) -> None:
         self._config, self._registers, self._record = config, registers, record
         self.signal = signal
-        self._due: set[int] = set()
+        self._due: dict[int, None] = {}
         self._asserted: dict[int, CompletionQueue] = {}  # INTx: queues with something to consume
 
     def posted(self, cq: CompletionQueue) -> None:
         """A completion that the host wants to hear of is in ``cq``."""
         if cq.vector is not None:
-            self._due.add(cq.vector)
+            self._due[cq.vector] = None
             self._asserted[cq.qid] = cq
 
     def flush(self) -> None:
         """Signals what was posted."""
         if not self._due:
             return
-        due, self._due = self._due, set()
-        for vector in sorted(due):
+        due, self._due = self._due, {}
+        for vector in due:
             self.raise_vector(vector)
 
     def raise_vector(self, vector: int) -> None:
