@@ -6,11 +6,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from hashlib import sha256
 from itertools import pairwise
 
 from conformance.check import MANDATORY, OPTIONAL, RECOMMENDED, Finding, check
 from conformance.citations import BASE_2_0, INTEGRITY, PRACTICE
-from conformance.disk import differences, final_disks, key_of, show
+from conformance.disk import differences, final_disks, key_of, replay, show
 from conformance.record import Asked, Record
 from conformance.scenario import LOAD, Draw, Plan, do, scenario
 from conformance.stages.reset import PATIENCE, deeds, strikes
@@ -270,6 +271,7 @@ def integrity(record: Record) -> Iterator[Finding]:
     for load in loads(record):
         mismatches = load.asked.answer.get("mismatches", 0)
         yield Finding(not mismatches, load.asked.ended, "reads of what was written", f"{mismatches} mismatches")
+        yield from _read_back(record, load)
         for controller in record.controllers:
             for namespace in controller.namespaces:
                 image = record.evidence.image(controller.id, namespace.nsid)
@@ -277,6 +279,21 @@ def integrity(record: Record) -> Iterator[Finding]:
                 for found in differences(image, controller.id, disk) if image else ():
                     where = f"namespace {found.nsid}, LBA {found.lba}"
                     yield Finding(False, load.asked.ended, f"{where}: {show(found.expected)}", show(found.actual))
+
+
+def _read_back(record: Record, load: Load) -> Iterator[Finding]:
+    """Does the driver read back from each job's region what must be there after the load?"""
+    mix = Mix.of(load.asked.arguments)
+    for asked, disk in replay(record):
+        if asked.number != load.asked.number:
+            continue
+        disk.apply(asked)
+        for job, found in enumerate(load.asked.answer.get("regions", ())):
+            region = mix.region(job)
+            held = disk.expect_range(region.start, len(region))
+            if held is not None:
+                expected = sha256(held).hexdigest()
+                yield Finding(found == expected, load.asked.ended, f"job {job}'s region: {expected[:16]}…", f"{found[:16]}…")
 
 
 @check("multiqueue/reset-under-load", cite=INTEGRITY, level=MANDATORY, why="integrity", witnesses=["out", "fault"],
