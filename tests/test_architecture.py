@@ -16,12 +16,12 @@ LAYERS = (
     {"lab.events", "lab.plan", "lab.settings", "lab.manifest", "lab.reference"},
     {"lab.content", "lab.profile", "lab.stream", "images"},
     {"lab.mix"},
-    {"lab.evidence", "lab.toolchain"},
+    {"lab.evidence", "lab.mix", "lab.toolchain"},
     {"lab.controller", "lab.trace", "lab.guest", "lab.defects"},
     {"lab.device"},
     {"lab.drivers"},
-    {"lab.in_process", "lab.bench", "lab.differential"},
-    {"lab.recorder"},
+    {"lab.in_process", "lab.live", "lab.bench", "lab.differential"},
+    {"lab.recorder", "lab.behaviours"},
 )
 """From the ground up: a part imports parts of lower layers only."""
 
