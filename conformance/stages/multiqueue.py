@@ -108,6 +108,7 @@ class Load:
     asked: Asked
     commands: tuple[tuple[int, int, float, float], ...]
     most: Counter[int]  # commands in flight at once at most, by submission queue
+    peak: int  # and on all queues together
 
     @property
     def seconds(self) -> float:
@@ -115,7 +116,7 @@ class Load:
 
     @property
     def overlap(self) -> float:
-        """Commands in flight on average."""
+        """Commands in flight on average: a figure, which a busy machine makes smaller."""
         return sum(end - begin for *_, begin, end in self.commands) / max(self.seconds, 1e-9)
 
     @property
@@ -145,18 +146,19 @@ def load_of(record: Record, asked: Asked) -> Load | None:
     """What an action's Reads and Writes were on the wire; None where there were none."""
     began: dict[tuple[int, int], tuple[int, float]] = {}
     commands: list[tuple[int, int, float, float]] = []
-    flying, most = Counter[int](), Counter[int]()
+    flying, most, peak = Counter[int](), Counter[int](), 0
     for _, event in record.during(asked):
         if isinstance(event, Submitted) and isinstance(event.command, Read | Write):
             began[event.key] = event.command.SLBA, event.t
             flying[event.sqid] += 1
             most[event.sqid] = max(most[event.sqid], flying[event.sqid])
+            peak = max(peak, flying.total())
         elif isinstance(event, Completed) and event.key in began:
             lba, begin = began.pop(event.key)
             flying[event.key[0]] -= 1
             if event.completion.ok:
                 commands.append((event.key[0], lba, begin, event.t))
-    return Load(asked, tuple(commands), most) if commands else None
+    return Load(asked, tuple(commands), most, peak) if commands else None
 
 
 def loads(record: Record) -> Iterator[Load]:
@@ -317,8 +319,8 @@ def scaling(record: Record) -> Iterator[Finding]:
     for load in seen:
         asked, rate = load.asked.arguments, len(load.commands) / max(load.seconds, 1e-9)
         queues = len({sqid for sqid, *_ in load.commands})
-        shown = f"{load.overlap:.1f} in flight on {queues} queues, {rate:.0f} commands/s"
+        shown = f"{load.peak} in flight at most, {load.overlap:.1f} on average, on {queues} queues, {rate:.0f} commands/s"
         told.append(f"{asked['jobs']} jobs of depth {asked['depth']}: {shown}")
     if len(seen) > 1:
-        grows = all(GROWTH * less.overlap < more.overlap for less, more in pairwise(seen))
+        grows = all(GROWTH * less.peak < more.peak for less, more in pairwise(seen))
         yield Finding(grows, seen[-1].asked.ended, f"each time {GROWTH} times as many in flight, or more", "; ".join(told))

@@ -27,7 +27,8 @@ PATIENCE = 2
 """Seconds that a driver may wait for a command before it does something, where it can be told so."""
 BLOCKS = 8
 """Of each read: they lie so far apart that one block tells them from each other."""
-RELOADS = 50
+RELOADS = 12
+"""A leak of one a time shows at the second; fifty times would take Linux half a minute under emulation."""
 RETRIES = 64
 """Attempts that nobody needs for one command."""
 LATE = {"ms": 20}
