@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from lab.behaviours import TRIALS, check_complete, show
+from lab.behaviours import TRIALS, Trial, check_complete, show
 from lab.device.images import image
 from lab.live import LiveLinux
 from lab.nvme.commands import Abort, Read
@@ -213,10 +213,16 @@ def test_each_behaviour_has_a_trial() -> None:
 
 @pytest.mark.parametrize(
     ("name", "effects"),
-    [("drop", ("Abort",)), ("no-interrupt", ("polled",)), ("corrupt", ("wrong data to the caller",)),
-     ("status", ("EIO to the caller",)), ("fatal", ("reset",))],
+    [("drop", ("Abort",)), ("corrupt", ("wrong data to the caller",)), ("status", ("ENODATA to the caller",)),
+     ("fatal", ("reset",))],
 )  # fmt: skip
 def test_what_linux_makes_of_a_behaviour(toolchain: Toolchain, tmp_path: Path, name: str, effects: tuple[str, ...]) -> None:
     (trial,) = (trial for trial in TRIALS if trial.behaviour == name)
     shown = show(toolchain, trial, tmp_path)
     assert shown.struck == 1 and shown.effects == effects and shown.afterwards == "success", shown
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("trial", TRIALS, ids=[trial.behaviour for trial in TRIALS])
+def test_every_behaviour_strikes_a_live_linux(toolchain: Toolchain, tmp_path: Path, trial: Trial) -> None:
+    assert show(toolchain, trial, tmp_path).struck >= 1
