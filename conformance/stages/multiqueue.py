@@ -17,7 +17,7 @@ from conformance.scenario import LOAD, Draw, Plan, do, scenario
 from conformance.stages.reset import PATIENCE, deeds, strikes
 from lab.events import Completed, Doorbell, Submitted
 from lab.mix import Mix
-from lab.nvme.commands import CreateIoCq, Read, Write
+from lab.nvme.commands import CreateIoCq, CreateIoSq, Read, Write
 from lab.plan import Action, Fault
 
 CPUS = 2
@@ -180,7 +180,8 @@ def done(load: Load) -> Finding:
 def degrade(record: Record) -> Iterator[Finding]:
     """Works when it is granted fewer queues than there are CPUs."""
     for asked in record.answers("load"):
-        yield Finding(asked.ok, asked.ended, "success", asked.status)
+        if not asked.ok or record.saw(asked, CreateIoSq):
+            yield Finding(asked.ok, asked.ended, "success", asked.status)
     for load in loads(record):
         yield done(load)
 

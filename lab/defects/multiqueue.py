@@ -78,7 +78,7 @@ class RingsForEach(QueuePair):
         self.ring()
 
 
-@defect("multiqueue/back-pressure:drops", source="Haiku cb53bf1e28")
+@defect("multiqueue/back-pressure:drops")
 class Drops(Execution):
     """Ends what does not fit into a full ring with an error."""
 
@@ -90,6 +90,16 @@ class Drops(Execution):
             request.start(self._c.transport.now())
             request.end(lost=CommandLost("the ring is full"))
             flying.add(request)
+
+
+@defect("multiqueue/back-pressure:deadlock", source="Haiku cb53bf1e28")
+class Deadlock(Execution):
+    """Waits for room in a full ring, and looks for no completion meanwhile."""
+
+    def launch(self, pair: QueuePair, waiting: deque[Request], flying: set[Request], depth: int) -> None:
+        super().launch(pair, waiting, flying, depth)
+        while waiting and not pair.room:
+            self._c.transport.wait(pair.vector, self._c.settings.look_seconds)
 
 
 class _Sharing(QueuePair):

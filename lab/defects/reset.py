@@ -127,6 +127,16 @@ class Twice(QueuePair):
         return found
 
 
+@defect("reset/once:before-abort", source="Linux CVE-2026-31523", scenarios=("reset/stall",))
+class EndsBeforeAbort(Recovery):
+    """Ends a command that was not completed in time, and ends it again when the completion comes with its Abort."""
+
+    def hung(self, pair: QueuePair, request: Request) -> None:
+        request.timeouts += 1
+        request.end(lost=CommandTimedOut("not completed in time"))
+        self.abort(pair, request)
+
+
 @defect("reset/no-doorbell:rings", scenarios=("reset/asked",))
 class Rings(Controller):
     """Gives back a completion slot while the controller is being reset."""
@@ -167,7 +177,7 @@ class WaitsForDma(Execution):
         pass
 
 
-@defect("reset/removal:spins", source="FreeBSD rS343445")
+@defect("reset/removal:spins")
 class Spins(Execution):
     """Waits for a controller that does not answer any more."""
 
@@ -177,6 +187,15 @@ class Spins(Execution):
         except ControllerGone:
             return
         super().look(pair, now)
+
+
+@defect("reset/removal:crashes", source="FreeBSD rS343445")
+class CrashesAtLeave(Controller):
+    """Takes it for granted that the controller is well when the driver leaves."""
+
+    def close(self) -> None:
+        assert self.failed is None, "nobody leaves a controller that has failed"
+        super().close()
 
 
 @defect("reset/lost-interrupt:hangs")
