@@ -283,7 +283,8 @@ def queue_state(record: Record) -> Iterator[Finding]:
             yield Finding(back <= there, event, f"at most {there} slots given back", f"{back}")
     resets = [asked for asked in record.answers("reset") if not record.scenario.hostile]
     for asked in resets:
-        yield Finding(asked.ok, asked.ended, "a controller that is back", asked.status)
+        if not asked.ok or _reset_steps(record, asked):
+            yield Finding(asked.ok, asked.ended, "a controller that is back", asked.status)
     for asked in record.answers("read"):
         if any(reset.started.t < asked.started.t for reset in resets):
             yield Finding(asked.ok and proven(record, asked), asked.ended, "a read that completes", asked.status)
