@@ -151,12 +151,15 @@ def _twin(device: InProcess) -> InProcess:
 class ReferenceQtest(_Reference):
     """On QEMU's device in a machine whose processor never starts."""
 
+    def __init__(self, manifest: DriverManifest, toolchain: Toolchain) -> None:
+        super().__init__(manifest, toolchain)
+        if self.defect == defects.LIAR:
+            raise UsageError(f"{manifest.path}: the liar lives in process only", remedy="use the driver reference")
+
     def guest(self, scenario: Scenario) -> GuestSpec:
         return GuestSpec(memory=QTEST_MEMORY, extra=("-S",))
 
     def open(self, machine: Machine, scenario: Scenario, deadline: Deadline) -> LocalSession:
-        if self.defect == defects.LIAR:
-            raise UsageError(f"{self._manifest.path}: the liar lives in process", remedy="use the driver reference")
         if machine.spec.memory_file is None:
             raise LabError("the qtest transport needs the machine's RAM in a file")
         with ExitStack() as cleanup:

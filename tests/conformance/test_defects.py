@@ -26,12 +26,14 @@ from conformance.defects import (
 )
 from conformance.judge import judge
 from conformance.suite import CHECKS, SCENARIOS, select
+from lab import drivers
 from lab.defects import DEFECTS, Defect
 from lab.defects.defect import defect
 from lab.errors import UsageError
 from lab.reference.controller import Controller
 from lab.reference.namespace import Namespace
 from lab.reference.service import Service
+from lab.toolchain import Toolchain
 
 OTHER_SEED = 11
 """Not that of the campaign's default: what is caught must not hang on one draw."""
@@ -156,6 +158,20 @@ def test_the_command_prints_it_for_people(capsys: pytest.CaptureFixture[str]) ->
 def test_wrong_usage_is_told(arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_command(arguments) == 4
     assert says in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("driver", "defect", "says"),
+    [
+        ("reference-qtest", "liar", "lives in process only"),
+        ("reference-qtest", "read/none", "there is no defect 'read/none'"),
+        ("reference", "read/none", "there is no defect 'read/none'"),
+    ],
+)
+def test_an_adapter_takes_what_it_can_seed(driver: str, defect: str, says: str) -> None:
+    manifest = drivers.find(driver).model_copy(update={"variables": {"defect": defect}})
+    with pytest.raises(UsageError, match=says):
+        drivers.adapter(manifest, Toolchain(None, None))
 
 
 def test_run_seeds_a_defect(tmp_path: Path) -> None:
