@@ -96,7 +96,7 @@ class Linux:
         deadline = Deadline(min(self._manifest.boot.seconds, deadline.remaining()))
         if machine.spec.state is None:  # it was booted; what is forked was settled before
             self.settle(machine, deadline)
-        session = LinuxSession(machine, scenario, _patient(self._load_order, scenario))
+        session = LinuxSession(machine, scenario, patient(self._load_order, scenario))
         session.ask({"action": "begin", "time": time.time()}, deadline=deadline)
         for path in self._modules:
             session.put(path, f"{IN_GUEST}/{path.name}", 0o644, deadline)
@@ -155,7 +155,7 @@ class LinuxSession:
         return answer
 
 
-def _patient(modules: list[tuple[str, str]], scenario: Scenario) -> list[tuple[str, str]]:
+def patient(modules: list[tuple[str, str]], scenario: Scenario) -> list[tuple[str, str]]:
     """The modules, and how long commands may take where the scenario says so: no fault shall cost half a minute."""
     if "command_seconds" not in scenario.guest:
         return modules

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from lab.drivers import linux_agent
-from lab.drivers.linux import ROOT_PORTS, Linux
+from lab.drivers.linux import ROOT_PORTS, Linux, patient
 from lab.errors import LabError, UsageError
 from lab.manifest import DriverManifest, parse
 from lab.plan import Controller, DeviceSpec, Namespace, Scenario
@@ -114,3 +114,10 @@ def served(monkeypatch: pytest.MonkeyPatch, failure: Exception) -> tuple[dict[st
     monkeypatch.setattr(linux_agent, "kernel_log", lambda after: iter([(after + 1, "nvme0: failed")]))
     line, _, data = linux_agent.served({"action": "read", "number": 1, "log_after": 7}).partition(b"\n")
     return json.loads(line), data
+
+
+def test_a_scenario_of_faults_shortens_the_time_outs_of_the_core_module() -> None:
+    modules = [("/run/nvme-core.ko", "multipath=0"), ("/run/nvme.ko", "")]
+    assert patient(modules, SCENARIO) == modules
+    hurried = replace(SCENARIO, guest={"command_seconds": 2})
+    assert patient(modules, hurried) == [("/run/nvme-core.ko", "multipath=0 io_timeout=2 admin_timeout=2"), modules[1]]
