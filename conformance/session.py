@@ -263,6 +263,8 @@ class ControllerPlugin(SuitePlugin):
         self._verdicts: dict[str, results.VerdictEntry] = {}
         self._collected: dict[str, None] = {}
         self._workers: list[int] = []  # process ids on this machine
+        self._ready = False  # has a worker collected?
+        self.unborn = ""  # why none did
         self._again: set[str] = set()  # jobs whose worker has died
 
     def begin(self, campaign: Campaign) -> None:
@@ -302,6 +304,7 @@ class ControllerPlugin(SuitePlugin):
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_node_collection_finished(self, ids: list[str]) -> None:
+        self._ready = True
         self._collected.update(dict.fromkeys(id for id in ids if id.startswith(f"{ROOT}::")))
 
     def pytest_runtest_logreport(self, report: Any) -> None:
@@ -329,6 +332,13 @@ class ControllerPlugin(SuitePlugin):
         return None
 
     @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any, error: object) -> None:
+        """A worker that fails before it has collected would fail again: that ends the run."""
+        if error and not self._ready and not self.unborn:
+            self.unborn = f"{node.gateway.spec.ssh or 'here'}: {str(error).strip().splitlines()[-1]}"
+            node.config.pluginmanager.get_plugin("dsession").shouldstop = self.unborn
+
+    @pytest.hookimpl(optionalhook=True)
     def pytest_handlecrashitem(self, crashitem: str, report: Any, sched: Any) -> None:
         """A worker has died over a scenario: what it has said of it does not count, another one records it again, or none."""
         scope, _, _ = crashitem.rpartition("::")
@@ -345,6 +355,13 @@ class ControllerPlugin(SuitePlugin):
         for check in job.checks:
             error = _error(job, check, f"{WORKER_DIED}, and so did the second one")
             self._verdicts[f"{scope}::{check}"] = results.VerdictEntry.model_validate(error.to_json())
+
+    def pytest_internalerror(self, excinfo: pytest.ExceptionInfo[BaseException]) -> bool | None:
+        """A machine that cannot be reached is no mistake of ours."""
+        if type(excinfo.value).__name__ != "HostNotFound":
+            return None
+        self.unborn = f"{excinfo.value}: there is no way to this machine"
+        return True
 
     # -- the end --------------------------------------------------------------------------------------------------------
 

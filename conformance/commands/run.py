@@ -28,6 +28,10 @@ from lab.errors import LabError
 EVIDENCE_BYTES = 4 << 20
 """A scenario's evidence, on average and generously."""
 RESERVE_BYTES = 64 << 20
+_OURS = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_ADDOPTS": "", "PYTEST_PLUGINS": ""}
+"""Pytest without what a machine adds to it: other plugins and options could change what is collected and reported."""
+_AS_HERE = "".join(f"//env:{name}={value}" for name, value in _OURS.items())
+"""The same for workers, in xdist's words."""
 SCENARIOS_PER_WORKER = 2
 """With fewer, a worker is not worth its start."""
 
@@ -83,7 +87,7 @@ def record_and_judge(campaign: Campaign, workers: Sequence[str], console: Consol
         *("--pyargs", ROOT, f"--config-file={os.devnull}", f"--rootdir={campaign.out}", "--noconftest", "--capture=no"),
         *("-p", "no:cacheprovider", "-p", "no:terminal", "-p", "xdist.plugin", "-p", "conformance.plugin"),
         *(("--dist=loadscope", f"--max-worker-restart={ATTEMPTS * len(campaign.jobs)}") if workers else ()),
-        *(f"--tx={worker}" for worker in workers),
+        *(f"--tx={worker}{_AS_HERE}" for worker in workers),
     ]
     console.print(terminal.header(controller.results, _extent(campaign, workers)))
     if not campaign.jobs:
@@ -92,6 +96,8 @@ def record_and_judge(campaign: Campaign, workers: Sequence[str], console: Consol
     with _own_pytest(), chdir(campaign.out), Progress(campaign, console) as progress:
         status = pytest.main(arguments, plugins=[controller, progress])
     if controller.written is None:
+        if controller.unborn:
+            raise LabError(f"A worker could not be started: {controller.unborn}", remedy="see docs/scale.md for other machines")
         if status != pytest.ExitCode.INTERRUPTED:
             raise LabError(f"pytest ended with status {status} before anything was judged")
         controller.results.unfinished = "interrupted before anything was judged"
@@ -101,10 +107,8 @@ def record_and_judge(campaign: Campaign, workers: Sequence[str], console: Consol
 
 @contextmanager
 def _own_pytest() -> Iterator[None]:
-    """Pytest without what this machine adds to it: other plugins and options could change what is collected and reported."""
-    ours = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_ADDOPTS": "", "PYTEST_PLUGINS": ""}
-    before = {name: os.environ.get(name) for name in ours}
-    os.environ.update(ours)
+    before = {name: os.environ.get(name) for name in _OURS}
+    os.environ.update(_OURS)
     try:
         yield
     finally:
@@ -133,7 +137,8 @@ def _workers(asked: int | None, elsewhere: Sequence[str], scenarios: int) -> lis
 def _extent(campaign: Campaign, workers: Sequence[str]) -> list[str]:
     scenarios = f"{len(campaign.jobs)} scenario{'' if len(campaign.jobs) == 1 else 's'}"
     shard = [f"shard {campaign.shard.number} of {campaign.shard.of}"] if campaign.shard else []
-    return [f"{scenarios} on {', '.join(workers)}" if workers else scenarios, *shard]
+    where = ", ".join(worker.partition("//")[0] for worker in workers)
+    return [f"{scenarios} on {where}" if workers else scenarios, *shard]
 
 
 def _machine(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import pytest
 from conformance.suite import SCENARIOS
 from lab.events import Event
 from lab.evidence import Evidence, EvidenceWriter
+from tests.conformance.toy_lab import Lab
 
 DRIVER: dict[str, Any] = {"name": "some", "actions": ["load", "read"], "stages": ["read"], "known": []}
 
@@ -37,3 +38,9 @@ def make_evidence(tmp_path: Path) -> MakeEvidence:
         return Evidence(folder)
 
     return make
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Lab:
+    """``nvme-lab`` with the toy, in a folder of its own."""
+    return Lab(tmp_path)

@@ -13,7 +13,7 @@ import pytest
 from conformance import costs, results
 from conformance.campaign import Campaign, Request, plan
 from conformance.distribution import WORKER_DIED
-from test_cli_run import Lab, lab  # noqa: F401 (a fixture)
+from tests.conformance.toy_lab import Lab
 
 
 def seconds(lab: Lab, **known: float) -> None:
@@ -52,7 +52,8 @@ def test_no_cache_and_a_broken_one_are_no_trouble(tmp_path: Path) -> None:
 def test_verdicts_do_not_depend_on_the_order_or_the_workers(lab: Lab) -> None:
     found = []
     for number, jobs in enumerate(("1", "2", "4")):
-        seconds(lab, **{name: random.Random(number).random() for name in ("read_basic", "read_more", "read_slow", "write_basic")})
+        names = ("read_basic", "read_more", "read_slow", "write_basic")
+        seconds(lab, **{name: random.Random(f"{number} {name}").random() for name in names})
         lab.run("--jobs", jobs, "--out", f"out{number}")
         found.append([{**verdict, "findings": len(verdict["findings"])} for verdict in lab.results(f"out{number}")["verdicts"]])
     assert found[0] == found[1] == found[2]
