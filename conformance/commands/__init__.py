@@ -19,6 +19,7 @@ from conformance.commands.listing import list_group
 from conformance.commands.machine import doctor, fetch
 from conformance.commands.project import test
 from conformance.commands.run import run
+from conformance.commands.wire import wire
 from conformance.results import WRONG_USAGE
 from lab.errors import LabError
 from lab.guest.folder import sweep_all
@@ -38,7 +39,7 @@ def nvme_lab() -> None:
     sweep_all()
 
 
-for command in (run, test, list_group, judge, report, defects, bench_group, doctor, fetch, behaviours):
+for command in (run, test, list_group, judge, report, defects, bench_group, doctor, fetch, behaviours, wire):
     nvme_lab.add_command(command)
 
 
