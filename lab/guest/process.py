@@ -17,7 +17,12 @@ LAST_LINES = 8
 
 # setpriv asks the kernel to kill the process when the thread that created it ends. A lab that died before that would never
 # be noticed; the shell runs after the request and sees its parent ($0 is our pid), so the gap is closed before QEMU starts.
-_TIED_TO_US = ("setpriv", "--pdeathsig", "KILL", "--", "sh", "-c", '[ "$PPID" = "$0" ] && exec "$@"')
+_TIED_TO_US = ("setpriv", "--pdeathsig", "KILL", "--no-new-privs")
+_UNLESS_ORPHANED = ("--", "sh", "-c", '[ "$PPID" = "$0" ] && exec "$@"')
+# Of a root that runs the lab QEMU keeps the name, by which it opens the lab's files, but none of the powers: no other user's
+# files, devices, networks or processes. (Another user could not even read a cache and an evidence folder that are root's.)
+_POWERLESS = ("--bounding-set=-all", "--inh-caps=-all")
+CAP_SETPCAP = 8
 
 
 class Process:
@@ -50,7 +55,7 @@ class Process:
         try:
             with self._output.open("wb") as output:
                 self._popen = subprocess.Popen(
-                    [*_TIED_TO_US, str(os.getpid()), *self._command],
+                    [*_TIED_TO_US, *_relinquished(), *_UNLESS_ORPHANED, str(os.getpid()), *self._command],
                     env=self._env,
                     stdin=subprocess.DEVNULL,
                     stdout=output,
@@ -112,6 +117,12 @@ class Process:
         if self._popen and self.alive:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._popen.pid, number)
+
+
+def _relinquished() -> tuple[str, ...]:
+    """What must be given up: nothing by somebody who has no powers, and who may not even ask for it."""
+    status = dict(line.split(":\t", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return _POWERLESS if int(status["CapEff"], 16) >> CAP_SETPCAP & 1 else ()
 
 
 def _describe(status: int | None) -> str:
