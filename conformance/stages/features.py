@@ -44,8 +44,8 @@ def _set(feature: Fid, value: int, **more: bool) -> Action:
     return do("set-feature", feature=feature, value=value, **more)
 
 
-def _reads(lba: int, blocks: int) -> Action:
-    return do("read", nsid=1, lba=lba, blocks=blocks)
+def _reads(nsid: int, lba: int, blocks: int) -> Action:
+    return do("read", nsid=nsid, lba=lba, blocks=blocks)
 
 
 @scenario("features/basic", "features are read and set, and health is asked for")
@@ -56,7 +56,8 @@ def basic(draw: Draw) -> Plan:
              _set(Fid.VOLATILE_WRITE_CACHE, 1), _get(Fid.VOLATILE_WRITE_CACHE)]  # fmt: skip
     other = [_get(Fid.ARBITRATION), _set(Fid.ARBITRATION, int(arbitration)), _get(Fid.ARBITRATION),
              _set(Fid.TEMPERATURE_THRESHOLD, int(threshold)), _get(Fid.TEMPERATURE_THRESHOLD), _get(Fid.TIMESTAMP)]  # fmt: skip
-    return Plan(draw.device(), [LOAD, *cache, *other, do("smart", errors=True), do("reset"), do("list")])
+    late = _set(Fid.NUMBER_OF_QUEUES, draw.between(0, 3) * 0x10001)  # which must not be sent: there are I/O queues
+    return Plan(draw.device(), [LOAD, *cache, *other, late, do("smart", errors=True), do("reset"), do("list")])
 
 
 @scenario("features/no-cache", "a controller without a volatile write cache")
@@ -64,16 +65,15 @@ def no_cache(draw: Draw) -> Plan:
     return Plan(draw.device(write_cache=False), [LOAD, _get(Fid.VOLATILE_WRITE_CACHE), do("list")])
 
 
-@scenario("features/late-queues", "the number of queues is to be set while there are I/O queues")
-def late_queues(draw: Draw) -> Plan:
-    return Plan(draw.device(), [LOAD, _set(Fid.NUMBER_OF_QUEUES, draw.between(0, 3) * 0x10001), _reads(1, 4)])
-
-
-@scenario("features/only-current", "a controller that has only current values of features, and one of them is to be saved")
-def only_current(draw: Draw) -> Plan:
-    device = draw.device(identify={"ONCS": int(Oncs.of(DATASET_MANAGEMENT=1, WRITE_ZEROES=1))})
+@scenario("features/bare", "only current values of features, an error log of four entries, no format; all of it is asked for")
+def bare(draw: Draw) -> Plan:
+    oncs, oacs = Oncs.of(DATASET_MANAGEMENT=1, WRITE_ZEROES=1), Oacs.of(NAMESPACE_MANAGEMENT=1)
+    device = draw.device(identify={"ONCS": int(oncs), "OACS": int(oacs), "ELPE": 3})
     threshold = TemperatureThreshold.of(TMPTH=KELVIN + draw.between(60, 90))
-    return Plan(device, [LOAD, _set(Fid.TEMPERATURE_THRESHOLD, int(threshold), save=True), _get(Fid.TEMPERATURE_THRESHOLD)])
+    saved = [_set(Fid.TEMPERATURE_THRESHOLD, int(threshold), save=True), _get(Fid.TEMPERATURE_THRESHOLD)]
+    errors = [_get(Fid.NAMESPACE_METADATA), do("smart", errors=True)]
+    formatted = [do("format", nsid=1, format=1), _reads(1, draw.between(1, 900), 4)]
+    return Plan(device, [LOAD, *saved, *errors, *formatted])
 
 
 @scenario("features/unsupported", "features that drivers set by themselves are refused", hostile=True)
@@ -83,7 +83,7 @@ def unsupported_scenario(draw: Draw) -> Plan:
               arguments={**INVALID_FIELD, "dnr": 1})
         for fid, opcode in [*((fid, SetFeatures.OPCODE) for fid in REFUSED), (Fid.ARBITRATION, GetFeatures.OPCODE)]
     ]  # fmt: skip
-    return Plan(draw.device(), [LOAD, _get(Fid.ARBITRATION), _reads(draw.between(1, 900), 8)], refused)
+    return Plan(draw.device(), [LOAD, _get(Fid.ARBITRATION), _reads(1, draw.between(1, 900), 8)], refused)
 
 
 @scenario("features/smart", "a SMART log page with figures that fill all their bits")
@@ -102,36 +102,18 @@ def smart_scenario(draw: Draw) -> Plan:
     return Plan(draw.device(), [LOAD, do("smart")], [told])
 
 
-@scenario("features/short-error-log", "an error log of four entries")
-def short_error_log(draw: Draw) -> Plan:
-    device = draw.device(identify={"ELPE": 3})
-    return Plan(device, [LOAD, _get(Fid.NAMESPACE_METADATA), do("smart", errors=True)])
-
-
 @scenario("features/no-log-offset", "an error log longer than a command may move, and no log page offset")
 def no_log_offset(draw: Draw) -> Plan:
     device = draw.device(mdts=1, identify={"ELPE": 255, "LPA": 0})
     return Plan(device, [LOAD, _get(Fid.NAMESPACE_METADATA), do("smart", errors=True)])
 
 
-def _trims(draw: Draw, block_size: int) -> Plan:
-    """Trims between blocks that hold a pattern, and reads over their edges."""
-    lba = 8 * draw.between(2, 10)
-    namespace = draw.namespace(block_size=block_size, blocks=draw.between(30000, 50000))
-    return Plan(
-        draw.device(namespace),
-        [LOAD, do("trim", nsid=1, lba=lba, blocks=8), do("trim", nsid=1, lba=lba + 24, blocks=1), _reads(lba - 4, 40)],
-    )
-
-
-@scenario("features/trim", "blocks in the middle of others are trimmed")
+@scenario("features/trim", "blocks in the middle of others are trimmed, of 512 bytes and of 4096")
 def trim_scenario(draw: Draw) -> Plan:
-    return _trims(draw, 512)
-
-
-@scenario("features/trim-4096", "the same with blocks of 4096 bytes")
-def trim_4096(draw: Draw) -> Plan:
-    return _trims(draw, 4096)
+    lba = 8 * draw.between(2, 10)
+    held = [draw.namespace(n, block_size=size, blocks=draw.between(30000, 50000)) for n, size in ((1, 512), (2, 4096))]
+    trims = [do("trim", nsid=n, lba=lba + at, blocks=blocks) for n in (1, 2) for at, blocks in ((0, 8), (24, 1))]
+    return Plan(draw.device(*held), [LOAD, *trims, *(_reads(n, lba - 4, 40) for n in (1, 2))])
 
 
 @scenario("features/trim-past-end", "a trim that ends behind the namespace, and one up to its end")
@@ -139,7 +121,7 @@ def trim_past_end(draw: Draw) -> Plan:
     namespace = draw.namespace()
     end = namespace.blocks
     trims = [do("trim", nsid=1, lba=lba, blocks=16) for lba in (end - 8, end - 16)]
-    return Plan(draw.device(namespace), [LOAD, *trims, _reads(end - 16, 16)])
+    return Plan(draw.device(namespace), [LOAD, *trims, _reads(1, end - 16, 16)])
 
 
 @scenario("features/trim-keeps", "a controller that keeps what was trimmed, and tells nothing of such blocks (DLFEAT 0)")
@@ -147,20 +129,14 @@ def trim_keeps(draw: Draw) -> Plan:
     lba = 8 * draw.between(2, 100)
     keeps = Fault(name="keeps", behaviour="status", queue="io", opcode=DatasetManagement.OPCODE, arguments=SUCCESS)
     device = draw.device(identify_namespace={"DLFEAT": 0})
-    asked = [do("trim", nsid=1, lba=lba, blocks=16), do("zeroes", nsid=1, lba=lba + 64, blocks=8), _reads(lba, 16)]
+    asked = [do("trim", nsid=1, lba=lba, blocks=16), do("zeroes", nsid=1, lba=lba + 64, blocks=8), _reads(1, lba, 16)]
     return Plan(device, [LOAD, *asked], [keeps])
-
-
-@scenario("features/format-not-offered", "a format is asked for, and the controller has none")
-def format_not_offered(draw: Draw) -> Plan:
-    device = draw.device(identify={"OACS": int(Oacs.of(NAMESPACE_MANAGEMENT=1))})
-    return Plan(device, [LOAD, do("format", nsid=1, format=1), _reads(draw.between(1, 900), 4)])
 
 
 @scenario("features/warning", "SMART warns of the temperature while the driver is at rest")
 def warning(draw: Draw) -> Plan:
     hot = CriticalWarning.of(TEMPERATURE=1)
-    return Plan(draw.device(), [LOAD, _reads(1, 4), do("warn", warning=int(hot)), _reads(5, 4), do("smart")])
+    return Plan(draw.device(), [LOAD, _reads(1, 1, 4), do("warn", warning=int(hot)), _reads(1, 5, 4), do("smart")])
 
 
 # -- features ------------------------------------------------------------------------------------------------------------
@@ -385,24 +361,33 @@ def trim_units(record: Record) -> Iterator[Finding]:
 
 
 @check("features/trimmed-read", cite=NVM_1_0["4.1.5"], level=RECOMMENDED, why="integrity", witnesses=["store", "wire"],
-       needs=["trim", "read"])  # fmt: skip
+       needs=["trim", "read"], scenarios=["features/trim", "features/trim-past-end", "features/trim-keeps"])  # fmt: skip
 def trimmed_read(record: Record) -> Iterator[Finding]:
     """Assumes of trimmed blocks only what DLFEAT promises."""
-    trimmed: list[Asked] = []
+    trimmed = set[int]()
     for asked in record.answers("trim", "read"):
-        if asked.action == "trim":
-            trimmed += [asked] if asked.ok and record.saw(asked, DatasetManagement) else []
-        elif trimmed and asked.data is not None and (image := record.evidence.image(record.controllers[0].id, 1)):
-            size = record.controllers[0].namespaces[0].block_size
-            with image.open("rb") as file:
-                file.seek(int(asked.arguments["lba"]) * size)
-                really = file.read(len(asked.data))
-            if asked.data != really or record.saw(asked, Read):
+        nsid = asked.arguments["nsid"]
+        if asked.action == "trim" and asked.ok and record.saw(asked, DatasetManagement):
+            trimmed.add(nsid)
+        elif asked.action == "read" and asked.data is not None and nsid in trimmed:
+            really = _on_the_medium(record, asked, len(asked.data))
+            if really is not None and (asked.data != really or record.saw(asked, Read)):
                 yield Finding(asked.data == really, asked.ended, f"what is there: {show(really)}", show(asked.data))
     for state, event, command in record.commands(WriteZeroes):
         identified = state.profile.namespaces.get(command.NSID) if state.profile else None
         if identified is not None and not identified.DLFEAT.WRITE_ZEROES:
             yield Finding(not command.DEAC, event, "DEAC 0, as DLFEAT bit 3 is", f"DEAC {command.DEAC}", fields=("DEAC",))
+
+
+def _on_the_medium(record: Record, asked: Asked, length: int) -> bytes | None:
+    """What is there in the end where a read began: these scenarios write nothing after their last trim."""
+    controller, nsid = record.controllers[0], asked.arguments["nsid"]
+    namespace, image = controller.namespace(nsid), record.evidence.image(controller.id, nsid)
+    if namespace is None or image is None:
+        return None
+    with image.open("rb") as file:
+        file.seek(int(asked.arguments["lba"]) * namespace.block_size)
+        return file.read(length)
 
 
 @check("features/format-gated", cite=BASE_2_0["5.14"], level=OPTIONAL, why="shall", witnesses=["wire"], needs=["format"])

@@ -60,16 +60,10 @@ def sparse_1_0(draw: Draw) -> Plan:
     return Plan(device, [LOAD, do("list"), *(_read(n, draw.between(1, 900), 8) for n in nsids)])
 
 
-@scenario("multi-namespace/block-sizes", "namespaces of 512-byte and of 4096-byte blocks on one controller")
-def block_sizes(draw: Draw) -> Plan:
-    held = draw.namespace(1), draw.namespace(2, block_size=4096), draw.namespace(3)
-    return Plan(draw.device(*held), [LOAD, do("list"), *_round(draw, (1, 2, 3))])
-
-
-@scenario("multi-namespace/same-blocks", "the same blocks of three namespaces are written, and then all of them read")
+@scenario("multi-namespace/same-blocks", "the same blocks of namespaces of 512-byte and of 4096-byte blocks")
 def same_blocks(draw: Draw) -> Plan:
-    held = draw.namespace(1), draw.namespace(2), draw.namespace(3)
-    return Plan(draw.device(*held), [LOAD, *_round(draw, (3, 1, 2)), do("flush", nsid=2)])
+    held = draw.namespace(1), draw.namespace(2, block_size=4096), draw.namespace(3)
+    return Plan(draw.device(*held), [LOAD, do("list"), *_round(draw, (3, 1, 2)), do("flush", nsid=2)])
 
 
 @scenario("multi-namespace/one-of-many", "one namespace, although the controller knows ids for hundreds")
@@ -85,8 +79,17 @@ def one_of_256(draw: Draw) -> Plan:
 
 @scenario("multi-namespace/bad-neighbour", "Identify Namespace fails for the one in the middle", hostile=True)
 def bad_neighbour_scenario(draw: Draw) -> Plan:
+    return _one_fails(draw, Cns.NAMESPACE)
+
+
+@scenario("multi-namespace/bad-descriptors", "the list of its identifiers fails for the one in the middle", hostile=True)
+def bad_descriptors(draw: Draw) -> Plan:
+    return _one_fails(draw, Cns.NAMESPACE_DESCRIPTORS)
+
+
+def _one_fails(draw: Draw, cns: Cns) -> Plan:
     fails = Fault(
-        name="fails", behaviour="status", queue="admin", opcode=Identify.OPCODE, cdw10=Cns.NAMESPACE, nsid=2,
+        name="fails", behaviour="status", queue="admin", opcode=Identify.OPCODE, cdw10=cns, nsid=2,
         arguments={"sc": 0x06, "dnr": 1},
     )  # fmt: skip
     held = draw.namespace(1), draw.namespace(2), draw.namespace(3)
@@ -171,7 +174,7 @@ def sparse(record: Record) -> Iterator[Finding]:
 
 
 @check("multi-namespace/block-size", cite=NVM_1_0["4.1.5"], level=MANDATORY, why="integrity", witnesses=["out", "store"],
-       needs=["list", "read"], scenarios=["multi-namespace/block-sizes"])  # fmt: skip
+       needs=["list", "read"], scenarios=["multi-namespace/same-blocks"])  # fmt: skip
 def block_size(record: Record) -> Iterator[Finding]:
     """Keeps the block size of each namespace apart."""
     for asked in record.answers("list"):
@@ -214,7 +217,7 @@ def one_of_many(record: Record) -> Iterator[Finding]:
 
 
 @check("multi-namespace/bad-neighbour", cite=PRACTICE, level=MANDATORY, why="integrity", witnesses=["fault"], needs=["list"],
-       scenarios=["multi-namespace/bad-neighbour"])  # fmt: skip
+       scenarios=["multi-namespace/bad-neighbour", "multi-namespace/bad-descriptors"])  # fmt: skip
 def bad_neighbour(record: Record) -> Iterator[Finding]:
     """Shows the other namespaces where one fails Identify."""
     for asked in record.answers("list"):

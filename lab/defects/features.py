@@ -34,7 +34,7 @@ class BufferDropped(Features):
         return 0
 
 
-@defect("features/queues-early:late", scenarios=("features/late-queues",))
+@defect("features/queues-early:late", scenarios=("features/basic",))
 class LateQueues(Features):
     """Sets Number of Queues whenever it is asked to."""
 
@@ -121,7 +121,7 @@ class CountersOf64Bits(Health):
         return log.but(HOST_WRITES=log.HOST_WRITES & (1 << 64) - 1, POWER_CYCLES=log.POWER_CYCLES & (1 << 64) - 1)
 
 
-@defect("features/error-log:always-64", scenarios=("features/short-error-log",))
+@defect("features/error-log:always-64", scenarios=("features/bare",))
 class Always64(Health):
     """Takes it for granted that an error log has 64 entries."""
 
@@ -180,7 +180,7 @@ class TrimsPastTheEnd(Namespace):
         pass
 
 
-@defect("features/trim-units:bytes", source="Haiku 1572bf59b7", scenarios=("features/trim", "features/trim-4096"))
+@defect("features/trim-units:bytes", source="Haiku 1572bf59b7", scenarios=("features/trim",))
 class TrimsBytes(Namespace):
     """Gives the length of a range in bytes."""
 
