@@ -13,6 +13,7 @@ from conformance import signals
 from conformance.campaign import lab_version
 from conformance.commands.behaviours import behaviours
 from conformance.commands.bench import bench_group
+from conformance.commands.compare import compare
 from conformance.commands.defects import defects
 from conformance.commands.evidence import judge, report
 from conformance.commands.listing import list_group
@@ -39,7 +40,7 @@ def nvme_lab() -> None:
     sweep_all()
 
 
-for command in (run, test, list_group, judge, report, defects, bench_group, doctor, fetch, behaviours, wire):
+for command in (run, test, list_group, judge, report, defects, bench_group, doctor, fetch, behaviours, wire, compare):
     nvme_lab.add_command(command)
 
 

@@ -1,0 +1,84 @@
+"""``nvme-lab compare``: has the driver become worse?"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from conformance.commands.options import JSON
+from conformance.compare import Change, Comparison, Kind
+from conformance.compare import compare as compare_results
+from conformance.report.terminal import show
+from conformance.results import DRIVER_FAILED, Results, read
+from conformance.wire import printable
+from lab.errors import UsageError
+
+HEADINGS: dict[Kind, tuple[str, str]] = {
+    "regressions": ("Regressions", "bold red"),
+    "lost": ("Lost: judged before, and not now", "bold yellow"),
+    "excused": ("Failures that the manifest knows now", "yellow"),
+    "new": ("New", "bold"),
+    "fixes": ("Fixes", "bold green"),
+}
+
+
+@click.command()
+@click.argument("old", type=click.Path(path_type=Path))
+@click.argument("new", type=click.Path(path_type=Path))
+@JSON
+def compare(old: Path, new: Path, as_json: bool) -> int:
+    """Find what has changed from one result to another. OLD, NEW: folders that nvme-lab run wrote, or their results.json.
+
+    \b
+    nvme-lab compare baseline/results.json nvme-lab-results/latest
+
+    Exit status: 0, or 1 on a regression.
+    """
+    results = read(old), read(new)
+    found = compare_results(*results)
+    if not found.compared:
+        raise UsageError(
+            f"{old} and {new} have no verdict in common: nothing can be compared.",
+            remedy="compare results of the same driver and device",
+        )
+    if as_json:
+        click.echo(json.dumps(found.to_json(), indent=1, ensure_ascii=False))
+    else:
+        show(Group(*_lines(found, *results)))
+    return DRIVER_FAILED if found.regressions else 0
+
+
+def _lines(found: Comparison, old: Results, new: Results) -> Iterator[RenderableType]:
+    for kind, (heading, style) in HEADINGS.items():
+        changes: list[Change] = getattr(found, kind)
+        if changes:
+            yield Text(f"\n{heading}", style=style)
+        for change in changes:
+            yield from _change(change)
+    if found.slower:
+        yield Text("\nSlower", style="bold yellow")
+    for slow in found.slower:
+        where = f"{slow.driver}/{slow.device}/{slow.scenario}"
+        yield Text(f"  {where}  {slow.old:.1f} s → {slow.new:.1f} s ({slow.new / max(slow.old, 0.001):.1f} times)")
+    yield Text("")
+    for name, result in (("OLD", old), ("NEW", new)):
+        if result.unfinished or result.missing_shards:
+            yield Text(f"{name} is a partial result.", style="bold magenta")
+    counts = ", ".join(f"{len(getattr(found, kind))} {kind}" for kind in HEADINGS)
+    style = HEADINGS["regressions"][1] if found.regressions else "bold green"
+    yield Text(f"{counts}, {len(found.slower)} slower; {found.compared} verdicts compared.", style=style)
+
+
+def _change(change: Change) -> Iterator[Text]:
+    more = f" and {len(change.scenarios) - 1} more" if len(change.scenarios) > 1 else ""
+    where = f"{change.driver} on {change.device}, {change.scenarios[0]}{more}"
+    yield Text.assemble(f"  {change.old} → {change.new}  {change.check}  ", (where, "dim"))
+    words = {"expected": change.expected, "actual": change.actual, "reason": change.reason, "evidence": change.evidence}
+    for word, said in words.items():
+        if said:
+            yield Text(f"      {word:9} {printable(said)}", style="dim" if word == "evidence" else "")
