@@ -132,6 +132,7 @@ class _Recording:
         self._cache = kept_in
         self.driver_in_place = not driver.hotplug  # a firmware's driver is there from the start
         self.last_words = ""
+        self._plugged = False
 
     def now(self) -> float:
         """The time on the clock of the events."""
@@ -153,11 +154,17 @@ class _Recording:
             cleanup.callback(session.close)
             if self._driver.hotplug and not self._plugs_itself():
                 self._plug(device, machine, session)
-            for number, action in enumerate(self._scenario.actions):
-                if deadline.expired:
-                    raise Timeout(f"the {deadline.seconds:g} s of the scenario are over before action {number}, {action.name}")
-                self._ask(number, action, device, machine, session, deadline)
-            machine.check("the end of the scenario")
+            try:
+                for number, action in enumerate(self._scenario.actions):
+                    if deadline.expired:
+                        raise Timeout(
+                            f"the {deadline.seconds:g} s of the scenario are over before action {number}, {action.name}"
+                        )
+                    self._ask(number, action, device, machine, session, deadline)
+                machine.check("the end of the scenario")
+            finally:  # a driver that lost its device without a fault of its own may have said anything, its last words included
+                if isinstance(device, LabDevice) and self._plugged and machine.process.alive:
+                    device.check()
 
     @contextmanager
     def _device(self, kind: DeviceKind, scratch: Path) -> Iterator[Device]:
@@ -316,6 +323,7 @@ class _Recording:
         return next((a.name for a in self._scenario.actions if a.name in ("plug", "unplug")), "") == "plug"
 
     def _note_plugged(self, present: bool) -> None:
+        self._plugged = present
         for controller in self._scenario.device.controllers:
             self._evidence.record(Plugged(t=time.time(), controller=controller.id, present=present))
 

@@ -30,8 +30,8 @@ STOP_SECONDS = 10.0
 class Port:
     """One controller's socket and the client on it. A second client waits until the first has gone."""
 
-    def __init__(self, controller: Controller, listener: socket.socket) -> None:
-        self.controller, self.listener = controller, listener
+    def __init__(self, id: str, controller: Controller, listener: socket.socket) -> None:
+        self.id, self.controller, self.listener = id, controller, listener
         self.session: Session | None = None
 
     def accept(self) -> Session | None:
@@ -71,6 +71,7 @@ class DeviceServer:
         """``folder`` is for the sockets, and short enough for them; ``images`` and ``records`` as for `Device`."""
         self.spec = spec
         self.sockets = {controller.id: folder / f"{controller.id}.sock" for controller in spec.controllers}
+        self.connected: set[str] = set()  # the controllers that have a client; changed by the device's thread only
         self._images, self._records, self._faults = images, records, tuple(faults)
         self._calls: deque[Callable[[Device], None]] = deque()
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
@@ -182,7 +183,7 @@ class _Loop:
         for id, controller in self._device.controllers.items():
             listener = _listen(server.sockets[id])
             cleanup.callback(listener.close)
-            port = self._ports[id] = Port(controller, listener)
+            port = self._ports[id] = Port(id, controller, listener)
             self._listeners[listener.fileno()] = port
             self._poll.register(listener, select.EPOLLIN)
 
@@ -214,6 +215,7 @@ class _Loop:
         if session is None:
             return
         fd = session.connection.fileno()
+        self._server.connected.add(port.id)
         self._sessions[fd] = port, session
         self._poll.register(fd, select.EPOLLIN)
         self._poll.unregister(port.listener)
@@ -221,6 +223,7 @@ class _Loop:
     def _close(self, fd: int, port: Port, why: str) -> None:
         self._poll.unregister(fd)
         del self._sessions[fd]
+        self._server.connected.discard(port.id)
         port.hang_up(why)
         self._poll.register(port.listener, select.EPOLLIN)
 

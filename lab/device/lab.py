@@ -130,6 +130,13 @@ class LabDevice:
         """Flips the switch of a fault."""
         self.server.arm(fault, armed)
 
+    def check(self) -> None:
+        """While it is plugged: LabError if QEMU has lost a controller, after which no driver can be right."""
+        self.server.call(lambda device: None)
+        lost = [controller.id for controller in self.spec.controllers if controller.id not in self.server.connected]
+        if lost:
+            raise LabError(f"QEMU has lost its connection to controller {', '.join(lost)}")
+
     def __enter__(self) -> LabDevice:
         self.server.start()
         return self
