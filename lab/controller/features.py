@@ -128,7 +128,7 @@ def set_features(c: Controller, request: Request) -> int:
         raise Failed(Status.FEATURE_NOT_SAVEABLE)
     nsid = _namespace(c, request, feature)
     known = features.VALUES.get(Fid(command.FID))
-    stray = known(command.CDW11).reserved if known is not None else 0
+    stray = known(command.CDW11).reserved if known is not None else command.CDW11  # some have nothing but data
     if stray:
         c.remark("feature-reserved", fid=command.FID, value=command.CDW11, bits=stray)
     length = features.data_length(command.FID, command.CDW11, setting=True)

@@ -172,6 +172,14 @@ DIFFERENCES: tuple[Difference, ...] = (
         ),
     ),
     Difference(
+        "cid-conflict",
+        "a command with the identifier of one that is outstanding: Command ID Conflict; QEMU executes it",
+        "the host must not, and the status exists for it",
+        "model",
+        "Base 2.0, 3.3.3.2.1.1, status 3h",
+        lambda found: found.kind == "status" and (found.model, found.qemu) == (Status.COMMAND_ID_CONFLICT, OK),
+    ),
+    Difference(
         "directives",
         "Directive Send and Receive: Invalid Opcode; QEMU has them",
         "the model has no directives; told to announce them, it still has none",

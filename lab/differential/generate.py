@@ -53,6 +53,8 @@ class Generator:
         self._free: list[int] = []
         self._free_lists: list[int] = []
         self._cid = 0
+        self._alone = True
+        """Of the commands of a step only one that is alone may point to page 0, or they would race for it."""
 
     def step(self, live: Sequence[int]) -> Step:
         """One more; ``live`` are the I/O queues that there are."""
@@ -61,9 +63,17 @@ class Generator:
         self._free_lists = random.sample(range(LIST_PAGES), LIST_PAGES)
         qid = random.choice(tuple(live)) if random.random() < 0.6 else 0
         count = random.choice((1, 1, 1, 1, 1, 2, 4)) if qid else 1
+        self._alone = count == 1
         makers, weights = zip(*(TOGETHER if count > 1 else IO if qid else ADMIN), strict=True)
         commands = [self._numbered(random.choices(makers, weights)[0](self)) for _ in range(count)]
+        if not qid and self._sometimes(0.01):
+            commands = self._conflict()
         return Step(qid, tuple(commands), tuple(self._memory))
+
+    def _conflict(self) -> list[Command]:
+        """A command with the identifier of one that is outstanding."""
+        waiting = self._numbered(nvme.AsyncEventRequest.of())
+        return [waiting, nvme.GetFeatures.of(FID=Fid.ARBITRATION, CID=waiting.CID)]
 
     def _numbered(self, command: Command) -> Command:
         self._cid = self._cid % 0xFFFE + 1
@@ -99,15 +109,14 @@ class Generator:
         elif pages:
             if self._sometimes(0.06):
                 pages[random.randrange(len(pages))] += random.choice((4, 1, 0x800))  # only the first page may have an offset
-            if self._sometimes(0.04):
+            if self._alone and self._sometimes(0.04):
                 pages[random.randrange(len(pages))] = random.choice((0, RAM + PAGE))
             prp2 = self._list(pages)
-        if self._sometimes(0.03):
+        if self._alone and self._sometimes(0.04):
             prp1 = random.choice((0, prp1 | 1, prp1 | 2, RAM))
-        if self._sometimes(0.03):
-            prp2 = (
-                RAM if len(pages) > 1 else random.choice((0, prp2 | 4, prp2 | 1, RAM))
-            )  # a list at an odd address can hang QEMU
+        if self._alone and self._sometimes(0.04):
+            # A list at an odd address can hang QEMU.
+            prp2 = RAM if len(pages) > 1 else random.choice((0, prp2 | 4, prp2 | 1, RAM))
         return {"PRP1": prp1, "PRP2": prp2}
 
     def _list(self, entries: list[int]) -> int:
@@ -201,10 +210,12 @@ class Generator:
         nsid, random = self._random.choice(self._namespaces).nsid, self._random
         ns, count = self._namespace(nsid), random.choice((1, 1, 2, 3, 16))
         sizes = [random.choice((1, 3, 8, 30)) if count < 10 else 1 for _ in range(count)]
-        sources = [CopyRange.of(SLBA=random.randrange(ns.blocks - size), NLB=size - 1) for size in sizes]
+        # From one half to the other: where source and target overlap, each copies in its own order.
+        half = ns.blocks // 2
+        sources = [CopyRange.of(SLBA=random.randrange(half - size), NLB=size - 1) for size in sizes]
         page = self._page()
         self._memory.append((page, b"".join(sources)))
-        target = random.randrange(ns.blocks - sum(sizes))
+        target = half + random.randrange(half - sum(sizes))
         return nvme.Copy.of(NSID=nsid, SDLBA=target, NR=count - 1, PRP1=page)
 
     def unknown_io(self) -> Command:
@@ -236,18 +247,18 @@ class Generator:
 
     def set_features(self) -> Command:
         random = self._random
-        fid = random.choice((*Fid, 0x00, 0x77, 0xC0))
+        fid = random.choice((*Fid, Fid.ERROR_RECOVERY, Fid.ERROR_RECOVERY, 0x00, 0x77, 0xC0))
         if fid == Fid.HOST_MEMORY_BUFFER:
             fid = Fid.ARBITRATION
         return nvme.SetFeatures.of(
             FID=fid, SV=int(self._sometimes(0.05)), NSID=random.choice((0, 0, 0, self._any_nsid())),
-            CDW11=random.choice((0, 1, 3, 7, 0x157, 0x0007_0007, 0xFFFF, 0xFFFF_0000)), PRP1=self._page(),
+            CDW11=random.choice((0, 1, 3, 7, 0x157, 0x0007_0007, 0xFFFF, 0xFFFF_0000, 0x0001_0000)), PRP1=self._page(),
         )  # fmt: skip
 
     def get_log_page(self) -> Command:
         random = self._random
         return nvme.GetLogPage.reading(
-            random.choice((*list(Lid)[:6], *list(Lid)[:6], *Lid, 0x7F, 0xC0)),
+            random.choice((*list(Lid)[:6], *list(Lid)[:6], Lid.CHANGED_NAMESPACES, *Lid, 0x7F, 0xC0)),
             random.choice((4, 16, 64, 512, 512, 4096)),
             random.choice((0, 0, 0, 4, 64, 508, 512, 2, 4096, 1 << 20)),
             RAE=random.randrange(2), NSID=random.choice((0, BROADCAST_NSID, BROADCAST_NSID, self._any_nsid())),

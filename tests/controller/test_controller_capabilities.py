@@ -117,3 +117,11 @@ def test_the_independent_structure_agrees_with_the_other(make_host: MakeHost) ->
     found = IndependentNamespace(host.data(nvme.Identify.of(CNS=Cns.INDEPENDENT_NAMESPACE, NSID=1)))
     assert (found.NMIC.SHARED, found.ENDGID, found.NSTAT.READY) == (1, 3, 1)
     assert not any(host.data(nvme.Identify.of(CNS=Cns.INDEPENDENT_NAMESPACE, NSID=2))), "inactive"
+
+
+def test_reserved_bits_of_a_feature_are_not_kept(host: Host) -> None:
+    for fid in (Fid.WRITE_ATOMICITY, Fid.HOST_BEHAVIOR_SUPPORT):  # a bit; nothing but data
+        host.admin(nvme.SetFeatures.of(FID=fid, CDW11=0xFFFF, PRP1=host.pages()))
+    assert host.admin(nvme.GetFeatures.of(FID=Fid.WRITE_ATOMICITY)).DW0 == 1
+    assert host.admin(nvme.GetFeatures.of(FID=Fid.HOST_BEHAVIOR_SUPPORT, PRP1=host.pages())).DW0 == 0
+    assert host.remarks().count("feature-reserved") == 2
