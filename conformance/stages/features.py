@@ -308,7 +308,7 @@ def critical_warning(record: Record) -> Iterator[Finding]:
     later = [asked for asked in record.asked if asked.number > warned.number]
     logs = "\n".join(str(asked.answer.get("log", "")) for asked in later)
     told = re.search(r"(?i)critical|warning|temperature", logs)
-    yield Finding(bool(told), later[-1].ended, "a word of the critical warning", logs or "nothing")
+    yield Finding(bool(told), later[-1].ended, "a word of the critical warning", logs.strip() or "nothing")
 
 
 # -- maintenance ---------------------------------------------------------------------------------------------------------

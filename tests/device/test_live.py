@@ -1,0 +1,86 @@
+"""Changes of a device in use: on the model, on QEMU's device, and where they cannot be had."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from lab.controller.in_process import InProcess
+from lab.deadline import Deadline
+from lab.device.live import CannotChange, change, change_modelled
+from lab.device.qemu import QemuDevice
+from lab.drivers import find
+from lab.drivers.base import lags
+from lab.errors import UsageError
+from lab.events import ActionEnded
+from lab.evidence import Evidence
+from lab.guest.machine import Machine
+from lab.plan import Action, Answer, Controller, DeviceKind, DeviceSpec, Namespace, Scenario
+from lab.recorder import record
+from lab.toolchain import Toolchain
+
+TWO = Namespace(nsid=1, blocks=64), Namespace(nsid=2, blocks=64)
+SPEC = DeviceSpec(controllers=(Controller(serial="SERIAL-OF-20-LETTERS", namespaces=TWO),))
+NOBODY = cast(Machine, None)
+"""A machine that must not be asked."""
+
+
+def test_the_model_changes(tmp_path: Path) -> None:
+    with InProcess(SPEC, tmp_path) as process:
+        controller = process.function.controller
+        change_modelled(process.device, Action("detach", {"nsid": 2}))
+        assert list(controller.attached) == [1] and controller.logs.changed_namespaces == {2}
+        change_modelled(process.device, Action("attach", {"nsid": 2, "controller": "nv0"}))
+        change_modelled(process.device, Action("warn", {"warning": 2}))
+        assert sorted(controller.attached) == [1, 2] and controller.logs.warning == 2
+        with pytest.raises(UsageError, match="no active namespace 3"):
+            change_modelled(process.device, Action("detach", {"nsid": 3}))
+
+
+def test_nobody_need_be_told(tmp_path: Path) -> None:
+    with InProcess(SPEC, tmp_path) as process:
+        change_modelled(process.device, Action("detach", {"nsid": 2, "quiet": True}))
+        controller = process.function.controller
+        assert list(controller.attached) == [1] and not controller.logs.changed_namespaces
+
+
+@pytest.mark.parametrize(
+    ("version", "arguments", "says"),
+    [((7, 2, 22), {"nsid": 2}, "from 11.1 on"), ((11, 1, 3), {"nsid": 2, "quiet": True}, "tells of every namespace")],
+)
+def test_what_qemu_cannot_change_is_said(
+    tmp_path: Path, version: tuple[int, ...], arguments: dict[str, object], says: str
+) -> None:
+    with pytest.raises(CannotChange, match=says):
+        change(QemuDevice(SPEC, tmp_path, version), NOBODY, Action("detach", arguments), Deadline(1))
+
+
+@pytest.mark.parametrize(
+    ("shown", "late"), [([1, 2], False), ([2, 1], False), ([1], True), ([1, 2, 3], True)], ids=["all", "order", "few", "more"]
+)
+def test_a_list_is_late_until_it_is_as_wanted(shown: list[int], late: bool) -> None:
+    answer = Answer(fields={"namespaces": [{"nsid": nsid} for nsid in shown]})
+    assert lags(Action("list", {"until": [1, 2]}), answer) is late
+    assert not lags(Action("list"), answer)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("driver", "device"), [("reference", "lab"), ("reference-qtest", "qemu"), ("linux", "qemu"), ("linux", "lab")]
+)
+def test_a_driver_follows(toolchain: Toolchain, tmp_path: Path, driver: str, device: DeviceKind) -> None:
+    def shown(*nsids: int) -> Action:
+        return Action("list", {"until": list(nsids)})
+
+    away, back = (Action(name, {"nsid": 2}) for name in ("detach", "attach"))
+    actions = Action("load"), shown(1, 2), away, shown(1), back, shown(1, 2), Action("warn", {"warning": 2}), Action("smart")
+    given = Scenario(id="a/b", stage="multi-namespace", title="", seed=1, device=SPEC, actions=actions)
+    evidence = Evidence(record(find(driver), given, device, tmp_path / "e", toolchain=toolchain))
+    assert evidence.end is not None and (evidence.end.outcome, evidence.end.reason) == ("complete", "")
+    answers = [event.answer for event in evidence.events() if isinstance(event, ActionEnded)]
+    assert [answer["status"] for answer in answers] == ["success"] * len(actions)
+    lists = [sorted(told["nsid"] for told in answer["namespaces"]) for answer in answers if "namespaces" in answer]
+    assert lists == [[1, 2], [1], [1, 2]]
+    assert answers[-1].get("alarm", answers[-1].get("critical_warning"))
