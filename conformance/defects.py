@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import signal
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
@@ -29,13 +28,13 @@ from lab.defects import DEFECTS, LIAR, Defect, find
 from lab.drivers.watchdog import Hung
 from lab.errors import UsageError
 from lab.evidence import Evidence
+from lab.guest.folder import SHARED_MEMORY, run_folder, shared_root
 from lab.toolchain import Toolchain
 
 DRIVER = "reference"
 CAUGHT = (Outcome.FAIL, Outcome.WARN)
 SECONDS = 20
 """Wall-clock time for one scenario: a driver that spins without a step ends with a time-out as its answer."""
-SHARED_MEMORY = Path("/dev/shm")
 
 
 @dataclass(frozen=True)
@@ -179,8 +178,8 @@ def record(scenario: str, seed: int, folder: Path, defect: str = "") -> Evidence
 
 
 def _verdicts(scenario: str, seed: int, defect: str = "") -> list[Verdict]:
-    with tempfile.TemporaryDirectory(dir=SHARED_MEMORY if SHARED_MEMORY.is_dir() else None) as folder:
-        return judge(record(scenario, seed, Path(folder) / "evidence", defect), select().checks_of(scenario))
+    with run_folder(shared_root() if SHARED_MEMORY.is_dir() else None) as folder:
+        return judge(record(scenario, seed, folder / "evidence", defect), select().checks_of(scenario))
 
 
 def _alarm(verdict: Verdict) -> Alarm:

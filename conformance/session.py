@@ -18,7 +18,6 @@ from dataclasses import fields, replace
 from os import getpid, kill
 from pathlib import Path
 from signal import SIGINT
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -36,7 +35,7 @@ from conformance.suite import CHECKS
 from lab import settings
 from lab.errors import LabError, UsageError
 from lab.evidence import Evidence
-from lab.guest.folder import sweep_all
+from lab.guest.folder import run_folder, sweep_all
 
 PACKAGE = Path(__file__).parent
 ROOT = "conformance"
@@ -236,7 +235,7 @@ class RemotePlugin(SuitePlugin):
     def __init__(self, campaign: Campaign) -> None:
         self._stack = ExitStack()
         self._stack.enter_context(signals.interrupting())
-        scratch = Path(self._stack.enter_context(TemporaryDirectory(prefix="nvme-lab-")))
+        scratch = self._stack.enter_context(run_folder())
         super().__init__(replace(campaign, out=scratch, toolchain=toolchain(campaign, settings.load(), lambda text: None)))
 
     @pytest.hookimpl(tryfirst=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
@@ -20,6 +19,7 @@ from lab import behaviours as lab_behaviours
 from lab.behaviours import TRIALS, Shown, Trial
 from lab.controller.behaviour import BEHAVIOURS
 from lab.errors import UsageError
+from lab.guest.folder import run_folder
 from lab.settings import nearest
 from lab.toolchain import Toolchain, prepare
 
@@ -66,8 +66,8 @@ def _chosen(names: Sequence[str]) -> list[Trial]:
 
 
 def _try(toolchain: Toolchain, trial: Trial) -> Shown:
-    with tempfile.TemporaryDirectory(prefix="nvme-lab-behaviour-") as folder:
-        return lab_behaviours.show(toolchain, trial, Path(folder))
+    with run_folder() as folder:
+        return lab_behaviours.show(toolchain, trial, folder)
 
 
 def _terminal(shown: Shown) -> Table:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import click
@@ -17,6 +15,7 @@ from conformance.commands.options import JSON, machine, settings
 from conformance.report.terminal import show
 from lab.bench import controller, fio, fork, reference
 from lab.bench.figures import Figure, environment
+from lab.guest.folder import run_folder
 from lab.toolchain import Toolchain, prepare
 
 WANTS = ("qemu", "linux-guest")
@@ -66,8 +65,8 @@ def bench_controller(seconds: float, rounds: int, as_json: bool, **options: Any)
     chosen = settings(options)
     toolchain = prepare(chosen, WANTS, _say)
     program = fio.fetch(chosen, _say)
-    with tempfile.TemporaryDirectory(prefix="nvme-lab-bench-") as folder:
-        figures = controller.bench(toolchain, program, Path(folder), rounds=rounds, seconds=seconds)
+    with run_folder() as folder:
+        figures = controller.bench(toolchain, program, folder, rounds=rounds, seconds=seconds)
     _tell(figures, toolchain, as_json)
 
 

@@ -9,12 +9,10 @@ from __future__ import annotations
 import inspect
 import json
 import statistics
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from lab import content
@@ -114,8 +112,7 @@ def _round_trips(transport: Transport, seconds: float) -> float:
 def _in_process(seconds: float) -> Iterator[Callable[[], Round]]:
     """On the programmable controller with its full record."""
     host = Host()
-    with tempfile.TemporaryDirectory(prefix="nvme-lab-") as name:
-        folder = Path(name)
+    with run_folder() as folder:
         create_images(DEVICE, folder, SEED)
         with InProcess(DEVICE, folder, records=folder, memory=host.memory) as device:
             logs = device.function.controller.logs

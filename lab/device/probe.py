@@ -6,15 +6,14 @@ device properties give the same registers and the same Identify data, so a twin 
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from lab.deadline import Deadline
 from lab.device.qemu import QemuDevice
 from lab.errors import GuestError, Timeout
 from lab.guest.arguments import GuestSpec
+from lab.guest.folder import run_folder
 from lab.guest.machine import Machine
 from lab.guest.qtest import Qtest
 from lab.nvme.commands import Command, Identify
@@ -35,8 +34,8 @@ SECONDS = 20.0
 
 def probe(command: Sequence[str], env: Mapping[str, str], version: tuple[int, ...], spec: DeviceSpec) -> dict[str, Profile]:
     """The profile of each controller of the device that QEMU makes of ``spec``, by the controller's id."""
-    with tempfile.TemporaryDirectory(prefix="nvme-lab-probe-") as folder:
-        device = QemuDevice(_empty(spec), Path(folder), version)
+    with run_folder() as folder:
+        device = QemuDevice(_empty(spec), folder, version)
         device.create_images(seed=0)
         places = [{"bus": "pcie.0", "addr": f"{FIRST_SLOT + n:#x}"} for n in range(len(spec.controllers))]
         guest = GuestSpec(

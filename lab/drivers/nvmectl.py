@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +15,7 @@ from lab.drivers.reference_in_process import Host, InProcessTransport
 from lab.drivers.reference_qtest import Ram, find
 from lab.errors import LabError, UsageError
 from lab.guest.arguments import MIB, GuestSpec
+from lab.guest.folder import run_folder
 from lab.guest.machine import Machine
 from lab.guest.qtest import Qtest
 from lab.plan import Controller, DeviceSpec, Namespace
@@ -45,10 +45,10 @@ def _spec(image: Path | None) -> DeviceSpec:
 @contextmanager
 def _images(image: Path | None) -> Iterator[Path]:
     """A folder whose nv0-1.img is the user's image, by a link, or is still to be made."""
-    with tempfile.TemporaryDirectory(prefix="nvmectl-") as folder:
+    with run_folder() as folder:
         if image is not None:
-            (Path(folder) / "nv0-1.img").symlink_to(image.resolve())
-        yield Path(folder)
+            (folder / "nv0-1.img").symlink_to(image.resolve())
+        yield folder
 
 
 @contextmanager
