@@ -8,7 +8,8 @@ driver or a guest said is shown without control characters.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum, StrEnum
 from itertools import islice
@@ -52,6 +53,9 @@ BESIDE: Direction = "·"
 
 LONGEST = 240
 """Characters of a driver's or a guest's words that a row shows."""
+
+BEFORE, AFTER = 8, 3
+"""Rows that an excerpt shows around an event."""
 
 NAMES: Mapping[tuple[type[Command], str], type[IntEnum]] = {
     (Identify, "CNS"): Cns,
@@ -178,6 +182,8 @@ def field_texts(holder: Register | Command, values: Mapping[str, Any] | None = N
 
 def printable(text: str) -> str:
     """The text on one line, without anything that a terminal would obey."""
+    if text.isprintable():
+        return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text)
 
 
@@ -315,6 +321,26 @@ _TELLERS: Mapping[type[Event], tuple[Callable[[Any], Direction], Callable[[Any],
     ActionEnded: (_always(BESIDE), _answered),
     Panicked: (_always(BESIDE), lambda event: ("PANIC", _short(event.text))),
 }
+
+
+def excerpts(rows: Iterable[Row], wanted: Collection[tuple[str, int]]) -> dict[tuple[str, int], list[Row]]:
+    """Key (`key`) of an event → its row amid the `BEFORE` rows before and the `AFTER` rows after it."""
+    found: dict[tuple[str, int], list[Row]] = {}
+    growing: list[tuple[int, list[Row]]] = []  # until which row, and the excerpt
+    past: deque[Row] = deque(maxlen=BEFORE + 1)
+    for at, row in enumerate(rows):
+        past.append(row)
+        growing = [(last, excerpt) for last, excerpt in growing if at <= last]
+        for _, excerpt in growing:
+            excerpt.append(row)
+        if key(row.event) in wanted:
+            growing.append((at + AFTER, found.setdefault(key(row.event), list(past))))
+    return found
+
+
+def key(event: Event) -> tuple[str, int]:
+    """What tells an event from all others of its evidence: the record ("" for events.jsonl), and the line there."""
+    return (event.controller if event.line < 0 else "", event.line)
 
 
 # -- one command, whole -----------------------------------------------------------------------------------------------

@@ -13,18 +13,19 @@ from rich.text import Text
 from conformance.commands.options import JSON
 from conformance.compare import Change, Comparison, Kind
 from conformance.compare import compare as compare_results
-from conformance.report.terminal import show
+from conformance.report.terminal import SHOWN, show
 from conformance.results import DRIVER_FAILED, Results, read
 from conformance.wire import printable
 from lab.errors import UsageError
 
 HEADINGS: dict[Kind, tuple[str, str]] = {
-    "regressions": ("Regressions", "bold red"),
-    "lost": ("Lost: judged before, and not now", "bold yellow"),
-    "excused": ("Failures that the manifest knows now", "yellow"),
-    "new": ("New", "bold"),
     "fixes": ("Fixes", "bold green"),
+    "new": ("New", "bold"),
+    "excused": ("Failures that the manifest knows now", "yellow"),
+    "lost": ("Lost: judged before, and not now", "bold yellow"),
+    "regressions": ("Regressions", "bold red"),
 }
+"""In the order in which they are shown: what matters most stands last, next to the conclusion."""
 
 
 @click.command()
@@ -58,8 +59,11 @@ def _lines(found: Comparison, old: Results, new: Results) -> Iterator[Renderable
         changes: list[Change] = getattr(found, kind)
         if changes:
             yield Text(f"\n{heading}", style=style)
-        for change in changes:
+        shown = changes if kind == "regressions" else changes[:SHOWN]
+        for change in shown:
             yield from _change(change)
+        if changes[len(shown) :]:
+            yield Text(f"  and {len(changes) - len(shown)} more (--json tells all)", style="dim")
     if found.slower:
         yield Text("\nSlower", style="bold yellow")
     for slow in found.slower:

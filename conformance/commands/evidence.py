@@ -13,6 +13,7 @@ from conformance.commands.options import JSON, STRICT, VERBOSE, selection
 from conformance.folders import EVIDENCE
 from conformance.judge import judge as judge_evidence
 from conformance.report import terminal
+from conformance.report.html import html, witness_of
 from conformance.report.junit import junit
 from conformance.report.markdown import markdown
 from conformance.results import (
@@ -31,6 +32,7 @@ from lab.errors import UsageError
 from lab.evidence import Evidence, evidence_folders
 
 FORMATS: Mapping[str, Callable[[Results], str]] = {
+    "html": lambda results: html(results, witness_of(results, Path.cwd())),
     "json": lambda results: results.model_dump_json(by_alias=True, indent=1),
     "junit": junit,
     "markdown": markdown,
@@ -114,6 +116,7 @@ def report(results: Sequence[Path], form: str, output: Path | None, verbose: boo
     """Render results; several (shards) are merged first. RESULT: folders that nvme-lab run wrote, or their results.json.
 
     \b
+    nvme-lab report nvme-lab-results/latest --format html -o report.html
     nvme-lab report nvme-lab-results/latest --format markdown
     nvme-lab report shard-1 shard-2 --format junit -o junit.xml
 

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from conformance.report.terminal import console
-from conformance.wire import Row, Timeline, Trust, dump, of_command, timeline
+from conformance.wire import Row, Timeline, Trust, dump, key, of_command, timeline
 from lab.errors import UsageError
 from lab.events import (
     ActionEnded,
@@ -124,9 +124,8 @@ def _follow(folder: Path) -> None:
         recording = Evidence(folder)
         ended = recording.end is not None  # looked at before the events, so that none is missed
         for event in recording.events():
-            key = (event.controller if event.line < 0 else "", event.line)
-            if key not in seen:
-                seen.add(key)
+            if key(event) not in seen:
+                seen.add(key(event))
                 _print(out, text(told.row(event)))
         if ended:
             return

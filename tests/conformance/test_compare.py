@@ -95,7 +95,7 @@ def test_a_regression_is_explained(tmp_path: Path) -> None:
     shown = run(tmp_path, result(*one(PASS)), result(*one(FAIL))).output
     assert "Regressions" in shown and "PASS → FAIL  read/nlb  toy on qemu, read/basic" in shown
     assert "8 blocks" in shown and "7 <blocks> & [red]more[/]" in shown
-    assert "1 regressions, 0 lost" in shown and "2 verdicts compared." in shown
+    assert "0 lost, 1 regressions" in shown and "2 verdicts compared." in shown
 
 
 @pytest.mark.parametrize(("new", "status"), [(FAIL, 1), (PASS, 0), (SILENT, 0)])

@@ -1,0 +1,191 @@
+"""The HTML report: what it says, that nothing hostile gets out of its text, and that a browser shows it without complaint."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+import shutil
+import subprocess
+import time
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from conformance.check import Outcome
+from conformance.commands import nvme_lab
+from conformance.report.html import html, witness_of
+from conformance.results import FindingEntry, KnownEntry, LeftOut, Results, RunEntry, VerdictEntry, write
+from conformance.wire import AFTER, BEFORE
+from lab.events import RegisterWrite
+from tests.conformance.conftest import MakeEvidence
+from tests.conformance.test_report import PASS, result, verdict
+
+NASTY = "</td></script><script>alert(1)</script><img src=x onerror=alert(1)>\x1b[2J\u202e{{ 7 * 7 }}'\""
+BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+class Page(HTMLParser):
+    """Tags, attributes and text of a page; an end tag that fits no open one is a mistake of the page."""
+
+    EMPTY = frozenset({"meta", "input", "br", "rect", "link"})
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self._open: list[str] = []
+        self.feed(text)
+        assert not self._open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in self.EMPTY:
+            self._open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self._open and self._open[-1] not in ("script", "style"):
+            self.text += data
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+def page(results: Results, folder: Path = Path()) -> Page:
+    return Page(html(results, witness_of(results, folder)))
+
+
+def test_a_passing_driver_qualifies() -> None:
+    text = page(result(PASS)).text
+    assert "toy qualifies: every mandatory check of read passed." in text
+    assert "Everything that was selected was judged." in text
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "said"),
+    [
+        ([PASS, verdict(Outcome.FAIL)], "toy does not qualify"),
+        ([PASS, verdict(Outcome.FAIL, known="because")], "toy does not qualify"),
+        ([PASS, verdict(Outcome.ERROR, reason="QEMU died")], "toy does not qualify"),
+        ([PASS, verdict(Outcome.INCONCLUSIVE)], "not all of it is proven"),
+        ([verdict(Outcome.INCONCLUSIVE)], "nothing mandatory was judged"),
+    ],
+)
+def test_otherwise_what_is_missing_stands_first(verdicts: list[VerdictEntry], said: str) -> None:
+    text = page(result(*verdicts)).text
+    assert said in text
+    assert "What is missing: 1 mandatory check" in text and text.index("read/nlb") < text.index("Stages")
+
+
+def test_a_selection_does_not_qualify() -> None:
+    text = page(result(PASS, narrowed=True)).text
+    assert "qualifies" not in text and "that was selected passed" in text
+
+
+def test_reasons_are_told() -> None:
+    silent = verdict(Outcome.UNSUPPORTED, "read/sizes", reason="cannot be asked to read").model_copy(update={"findings": []})
+    left = LeftOut(driver="toy", device="lab", scenario="read/past-end", reason="no faults there")
+    results = result(PASS, verdict(Outcome.FAIL, known="the vendor knows"), silent, left_out=[left], unfinished="interrupted")
+    results.drivers["toy"].known.append(KnownEntry(check="read/nlb", reason="the vendor knows", devices=["qemu"]))
+    text = page(results).text
+    for said in ("the vendor knows", "cannot be asked to read", "1 scenario not recorded: no faults", "partial: interrupted"):
+        assert said in text
+
+
+def test_nothing_hostile_gets_out_of_its_text() -> None:
+    finding = FindingEntry(ok=False, event=1, place=NASTY, expected=NASTY, actual=NASTY)
+    changes = {"findings": [finding], "driver": NASTY, "scenario": NASTY, "reason": NASTY, "statement": NASTY}
+    bad = verdict(Outcome.FAIL).model_copy(update=changes)
+    results = result(PASS, bad, unfinished=NASTY)
+    results.drivers[NASTY] = results.drivers["toy"]
+    results.runs.append(RunEntry(driver=NASTY, device="qemu", scenario=NASTY, stage="read", evidence="e", seconds=1))
+    results.lab["host"] = {NASTY: NASTY}
+    clean, attacked = page(result(PASS, verdict(Outcome.FAIL))), page(results)
+    assert {tag for tag, _ in attacked.tags} == {tag for tag, _ in clean.tags}
+    assert len(attacked.all("script")) == 1 and not any(name.startswith("on") for _, names in attacked.tags for name in names)
+    assert "{{ 7 * 7 }}" in attacked.text and "\x1b" not in attacked.text and "\u202e" not in attacked.text
+
+
+def test_it_loads_nothing_and_runs_only_its_own_script() -> None:
+    text = html(result(PASS), witness_of(result(PASS), Path()))
+    made = Page(text)
+    assert not any({"src", "srcset", "action", "onclick", "style"} & names.keys() for _, names in made.tags)
+    assert all(str(link["href"]).startswith("#") for link in made.all("a"))
+    assert "http" not in re.sub(r"http-equiv", "", text) and "url(" not in text and "@import" not in text
+    script = re.search(r"<script>(.*?)</script>", text, re.DOTALL)
+    assert script is not None
+    own = base64.b64encode(hashlib.sha256(script[1].encode()).digest()).decode()
+    policy = next(meta["content"] for meta in made.all("meta") if "http-equiv" in meta)
+    assert policy is not None and f"script-src 'sha256-{own}'" in policy and "default-src 'none'" in policy
+
+
+def test_every_control_has_a_label_and_every_link_a_target() -> None:
+    made = page(result(PASS, verdict(Outcome.FAIL)))
+    ids = [names["id"] for _, names in made.tags if "id" in names]
+    assert len(ids) == len(set(ids))
+    assert {str(link["href"])[1:] for link in made.all("a")} <= set(ids)
+    labels, fields = made.all("label"), made.all("input") + made.all("select")
+    assert len(labels) == len(fields) > 0 and all("scope" in head for head in made.all("th"))
+
+
+def test_a_failure_shows_what_the_device_saw(make_evidence: MakeEvidence) -> None:
+    events = [RegisterWrite(t=n, controller="nv0", offset=0x14, size=4, value=n) for n in range(40)]
+    evidence = make_evidence(events)
+    finding = FindingEntry(ok=False, event=21, place="events.jsonl:21", expected="x", actual="y")
+    results = result(verdict(Outcome.FAIL).model_copy(update={"findings": [finding]}))
+    results.runs[0].evidence = evidence.folder.name
+    made = page(results, evidence.folder.parent)
+    assert [names.get("aria-current") for names in made.all("tr")].count("true") == 1
+    assert made.text.count("write CC") == BEFORE + 1 + AFTER and "20.000000" in made.text
+    lost = page(results, evidence.folder)  # the evidence is somewhere else: told without it
+    assert "write CC" not in lost.text and "events.jsonl:21" in lost.text
+
+
+def thousands() -> Results:
+    outcomes = [Outcome.FAIL, *[Outcome.PASS] * 8]
+    verdicts = [
+        verdict(outcomes[(check + scenario) % 9], f"read/check-{check}", scenario=f"read/s{scenario}")
+        for check in range(100)
+        for scenario in range(100)
+    ]
+    runs = [
+        RunEntry(driver="toy", device="qemu", scenario=f"read/s{n}", stage="read", evidence=f"evidence/{n}", seconds=n / 10)
+        for n in range(100)
+    ]
+    return result(*verdicts).model_copy(update={"runs": runs})
+
+
+def test_ten_thousand_verdicts_are_a_small_page() -> None:
+    began = time.process_time()
+    text = html(thousands(), witness_of(thousands(), Path()))
+    assert len(text.encode()) < 2_500_000
+    assert time.process_time() - began < 20
+    assert sum("data-word" in names for names in Page(text).all("tbody")) == 100
+
+
+def test_the_command_writes_it(tmp_path: Path) -> None:
+    write(result(PASS, verdict(Outcome.FAIL)), tmp_path)
+    file = tmp_path / "report.html"
+    done = CliRunner().invoke(nvme_lab, ["report", str(tmp_path), "--format", "html", "-o", str(file)])
+    assert done.exit_code == 0, done.output
+    assert "toy does not qualify" in Page(file.read_text()).text
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine")
+def test_a_browser_runs_it_without_complaint(tmp_path: Path) -> None:
+    file = tmp_path / "report.html"
+    file.write_text(html(thousands(), witness_of(thousands(), Path())), encoding="utf-8")
+    options = ["--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", f"--user-data-dir={tmp_path}/profile"]
+    done = subprocess.run(
+        [str(BROWSER), *options, "--dump-dom", file.as_uri()], capture_output=True, text=True, timeout=90, check=True
+    )
+    assert "100 of 100 checks, 100 verdicts by driver and device" in done.stdout  # its script ran, under its policy
+    assert "CONSOLE" not in done.stderr
