@@ -73,6 +73,9 @@ PCI_HEADER = {0x04: "Command", 0x06: "Status", 0x0C: "Cache Line Size", 0x0D: "L
 PCI_COMMAND = {0: "I/O space", 1: "memory space", 2: "bus master", 10: "INTx disabled"}
 """Bits of the Command register. PCI Local Bus 3.0, 6.2.2 "Device Control"."""
 
+TELLING = frozenset({"SLBA", "NLB"})
+"""Fields of which zero says something: the first block, and one block."""
+
 _REGISTERS = (*REGISTERS, *OPTIONAL)
 
 
@@ -174,9 +177,9 @@ def command_name(command: Command) -> str:
 
 
 def field_texts(holder: Register | Command, values: Mapping[str, Any] | None = None) -> Iterator[str]:
-    """``NAME=value`` of the fields that are not zero, with the value's own name where it has one."""
+    """``NAME=value`` of the fields that are not zero or `TELLING`, with the value's own name where it has one."""
     for name, value in (holder.fields() if values is None else values).items():
-        if value:
+        if value or name in TELLING:
             yield f"{name}={_value(value)}{_meaning(holder, name, value)}"
 
 

@@ -15,6 +15,7 @@ from conformance.commands.behaviours import behaviours
 from conformance.commands.bench import bench_group
 from conformance.commands.compare import compare
 from conformance.commands.defects import defects
+from conformance.commands.diff import diff
 from conformance.commands.evidence import judge, report
 from conformance.commands.listing import list_group
 from conformance.commands.machine import doctor, fetch
@@ -40,7 +41,7 @@ def nvme_lab() -> None:
     sweep_all()
 
 
-for command in (run, test, list_group, judge, report, defects, bench_group, doctor, fetch, behaviours, wire, compare):
+for command in (run, test, list_group, judge, report, defects, bench_group, doctor, fetch, behaviours, wire, compare, diff):
     nvme_lab.add_command(command)
 
 

@@ -55,7 +55,7 @@ def wire(evidence: Path, follow: bool, number: int | None) -> None:
     """
     if follow and number is not None:
         raise UsageError("--follow and --command exclude each other.")
-    recording = Evidence(_one(evidence))
+    recording = Evidence(one_evidence(evidence))
     if follow:
         _follow(recording.folder)
         return
@@ -64,7 +64,7 @@ def wire(evidence: Path, follow: bool, number: int | None) -> None:
     _page(texts)
 
 
-def _one(path: Path) -> Path:
+def one_evidence(path: Path) -> Path:
     """The evidence folder that is meant; UsageError if there is none or a choice."""
     folders = evidence_folders(path) if path.is_dir() else []
     if len(folders) == 1:

@@ -1,0 +1,97 @@
+"""``nvme-lab diff``: two recordings side by side."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.table import Table
+from rich.text import Text
+
+from conformance.commands.options import JSON
+from conformance.commands.wire import one_evidence
+from conformance.diff import Hunk, Step, joined
+from conformance.diff import diff as diff_rows
+from conformance.report.terminal import show
+from conformance.wire import timeline
+from lab.evidence import Evidence
+
+CONTEXT = 3
+"""Steps that are shown around a difference."""
+DIFFERENT = 1
+
+
+@click.command()
+@click.argument("left", metavar="EVIDENCE_A", type=click.Path(path_type=Path))
+@click.argument("right", metavar="EVIDENCE_B", type=click.Path(path_type=Path))
+@JSON
+def diff(left: Path, right: Path, as_json: bool) -> int:
+    """Show where two recordings part: registers, commands, how they end. EVIDENCE: folders of one scenario each.
+
+    Time, command identifiers and addresses are not compared, nor are doorbells, data and the guest's PCI setup.
+
+    \b
+    nvme-lab diff golden/read/basic nvme-lab-results/latest/evidence/my-os/qemu/read/basic
+
+    Exit status: 0 if they are the same, 1 if not.
+    """
+    recordings = [Evidence(one_evidence(path)) for path in (left, right)]
+    hunks = diff_rows(*(timeline(recording.scenario, joined(recording.events())) for recording in recordings))
+    if as_json:
+        click.echo(json.dumps(_json(recordings, hunks), indent=1, ensure_ascii=False))
+    else:
+        show(_beside(recordings, hunks))
+        show(Text(_conclusion(hunks), style="bold"))
+    return 0 if all(hunk.same for hunk in hunks) else DIFFERENT
+
+
+def _conclusion(hunks: Sequence[Hunk]) -> str:
+    same = sum(len(hunk.left) for hunk in hunks if hunk.same)
+    first = next((hunk for hunk in hunks if not hunk.same), None)
+    if first is None:
+        return f"Both do the same: {same} steps."
+    before = len(hunks[0].left) if hunks[0].same else 0
+    parts = [f"{side[0].words!r}" if side else "nothing" for side in (first.left, first.right)]
+    return f"They part after {before} steps: {parts[0]} against {parts[1]}. {same} steps are the same."
+
+
+def _beside(recordings: Sequence[Evidence], hunks: Sequence[Hunk]) -> Table:
+    grid = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold", expand=True)
+    grid.add_column("")
+    for recording in recordings:
+        grid.add_column(recording.name, ratio=1, overflow="fold")
+    for at, hunk in enumerate(hunks):
+        if not hunk.same:
+            for ours, theirs in zip_longest(hunk.left, hunk.right):
+                mark = "<" if theirs is None else ">" if ours is None else "|"
+                grid.add_row(Text(mark, style="bold yellow"), _cell(ours, "red"), _cell(theirs, "green"))
+            continue
+        head = 0 if at == 0 else CONTEXT
+        tail = len(hunk.left) - (0 if at == len(hunks) - 1 else CONTEXT)
+        for index, (ours, theirs) in enumerate(zip(hunk.left, hunk.right, strict=True)):
+            if index < head or index >= tail:
+                grid.add_row("", _cell(ours, "dim"), _cell(theirs, "dim"))
+            elif index == head:
+                grid.add_row("", Text(f"… {tail - head} steps the same", style="dim italic"), "")
+    return grid
+
+
+def _cell(step: Step | None, style: str) -> Text:
+    if step is None:
+        return Text("")
+    return Text.assemble((f"{step.row.t:.6f} {step.row.number} ".replace("  ", " "), "dim"), (step.words, style))
+
+
+def _json(recordings: Sequence[Evidence], hunks: Sequence[Hunk]) -> dict[str, Any]:
+    def side(steps: Sequence[Step]) -> list[dict[str, Any]]:
+        return [{"t": round(s.row.t, 6), "command": s.row.command, "line": s.row.event.line, "step": s.words} for s in steps]
+
+    return {
+        "recordings": [recording.name for recording in recordings],
+        "same": sum(len(hunk.left) for hunk in hunks if hunk.same),
+        "differences": [{"left": side(hunk.left), "right": side(hunk.right)} for hunk in hunks if not hunk.same],
+    }

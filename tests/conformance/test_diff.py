@@ -1,0 +1,92 @@
+"""Two recordings held against each other: what is a driver's own business does not count, what it does differently does."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+from click.testing import CliRunner, Result
+
+from conformance.commands import nvme_lab, run_command
+from conformance.diff import Hunk, diff, joined
+from conformance.wire import timeline
+from lab.events import Doorbell, Event, RegisterRead, Submitted
+from lab.evidence import Evidence
+from lab.nvme.registers import CAP
+from tests.conformance.conftest import MakeEvidence
+from tests.conformance.recordings import unpack
+
+
+def between(evidence: Evidence, events: Iterable[Event]) -> list[Hunk]:
+    """The evidence against itself with other events."""
+    return diff(*(timeline(evidence.scenario, joined(one)) for one in (evidence.events(), events)))
+
+
+def changed(evidence: Evidence, **fields: int) -> list[Event]:
+    """Its events, the last submission's fields changed; exact, as what the device itself saw."""
+    events = list(evidence.events())
+    at = max(at for at, event in enumerate(events) if isinstance(event, Submitted))
+    last = events[at]
+    assert isinstance(last, Submitted)
+    events[at] = replace(last, raw=bytes(last.command.but(**fields)))
+    return events
+
+
+def differences(hunks: list[Hunk]) -> list[tuple[list[str], list[str]]]:
+    return [([s.words for s in h.left], [s.words for s in h.right]) for h in hunks if not h.same]
+
+
+def test_time_addresses_and_doorbells_do_not_count(tmp_path: Path) -> None:
+    evidence = unpack("linux-lab-read-basic", tmp_path / "evidence")
+    events = [replace(event, t=event.t * 2) for event in changed(evidence, PRP1=0x7654_3000) if not isinstance(event, Doorbell)]
+    hunks = between(evidence, events)
+    assert differences(hunks) == []
+    assert sum(len(hunk.left) for hunk in hunks) > 40
+
+
+def test_another_block_counts_and_is_the_only_difference(tmp_path: Path) -> None:
+    evidence = unpack("linux-lab-read-basic", tmp_path / "evidence")
+    ((left, right),) = differences(between(evidence, changed(evidence, SLBA=0x1234)))
+    assert len(left) == len(right) == 1
+    assert "SLBA=0x1234" in right[0] and "SLBA=0x1234" not in left[0]
+
+
+def test_halves_of_a_wide_register_are_one_access(make_evidence: MakeEvidence) -> None:
+    whole = RegisterRead(t=1, controller="nv0", offset=0, size=8, value=CAP.of(MQES=7, MPSMAX=4))
+    low = replace(whole, size=4, value=whole.value & 0xFFFF_FFFF)
+    high = replace(low, offset=4, value=whole.value >> 32)
+    assert list(joined([low, high])) == [whole]
+    assert list(joined([low, low, high, low])) == [low, whole, low]
+    assert list(joined([low, replace(high, controller="nv1")])) == [low, replace(high, controller="nv1")]
+
+
+def test_a_register_that_is_polled_counts_once(make_evidence: MakeEvidence) -> None:
+    poll = RegisterRead(t=1, controller="nv0", offset=0x1C, size=4, value=0)
+    ready = replace(poll, value=1)
+    assert differences(between(make_evidence([poll, ready]), [poll, poll, poll, ready])) == []
+    assert differences(between(make_evidence([poll, ready]), [poll, poll])) == [(["read CSTS 0x1  RDY=1"], [])]
+
+
+# -- the command ----------------------------------------------------------------------------------------------------
+
+
+def run(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(nvme_lab, ["diff", *map(str, arguments)])
+
+
+def test_the_same_recording_is_the_same(tmp_path: Path) -> None:
+    evidence = unpack("u-boot-qemu-read-basic", tmp_path / "evidence")
+    assert "Both do the same: " in run(evidence.folder, evidence.folder).output
+    assert run_command(["diff", str(evidence.folder), str(evidence.folder)]) == 0
+
+
+def test_two_drivers_side_by_side(tmp_path: Path) -> None:
+    one, other = (unpack(name, tmp_path / name).folder for name in ("linux-qemu-write-basic", "reference-lab-write-basic"))
+    shown = run(one, other).output
+    assert "linux/qemu/write/basic" in shown.splitlines()[0] and "reference/lab/write/basic" in shown.splitlines()[0]
+    assert "They part after " in shown and "steps the same" in shown
+    assert run_command(["diff", str(one), str(other)]) == 1
+    told = json.loads(run(one, other, "--json").output)
+    assert told["same"] > 0 and {"t", "command", "line", "step"} == set(told["differences"][-1]["right"][-1])
