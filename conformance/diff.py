@@ -19,6 +19,8 @@ from lab.nvme.registers import ACQ, ASQ, REGISTERS
 ADDRESSES = frozenset({"MPTR", "PRP1", "PRP2"})
 """Fields of a command of which only whether they are there is compared."""
 OWN = frozenset({"OPC", "CID", *ADDRESSES})
+DRIVERS_RESETS = ("cc-en", "shutdown", "flr")
+"""Resets that are a driver's doing; the others come from the lab or the machine."""
 _WIDE = frozenset(register.OFFSET for register in REGISTERS if register.SIZE == 8)
 THOROUGH = 4000
 """Steps of both recordings together up to which the shortest difference is looked for, however often steps repeat."""
@@ -102,7 +104,7 @@ def _words(row: Row) -> str:
             return f"{row.name} {row.detail}".rstrip()
         case ActionEnded() as event:
             return f"{row.name} {printable(str(event.answer.get('status')))}"
-        case Reset():
+        case Reset(cause=cause) if cause in DRIVERS_RESETS:
             return f"{row.name} {row.detail}"
     return ""
 

@@ -22,6 +22,8 @@ from lab.evidence import Evidence
 
 CONTEXT = 3
 """Steps that are shown around a difference."""
+SHOWN = 40
+"""Steps of a difference that are shown; --json tells all."""
 DIFFERENT = 1
 
 
@@ -66,9 +68,12 @@ def _beside(recordings: Sequence[Evidence], hunks: Sequence[Hunk]) -> Table:
         grid.add_column(recording.name, ratio=1, overflow="fold")
     for at, hunk in enumerate(hunks):
         if not hunk.same:
-            for ours, theirs in zip_longest(hunk.left, hunk.right):
+            for ours, theirs in zip_longest(hunk.left[:SHOWN], hunk.right[:SHOWN]):
                 mark = "<" if theirs is None else ">" if ours is None else "|"
                 grid.add_row(Text(mark, style="bold yellow"), _cell(ours, "red"), _cell(theirs, "green"))
+            more = [len(side) - SHOWN for side in (hunk.left, hunk.right)]
+            if max(more) > 0:
+                grid.add_row("", *(Text(f"… and {number} more" if number > 0 else "", style="dim italic") for number in more))
             continue
         head = 0 if at == 0 else CONTEXT
         tail = len(hunk.left) - (0 if at == len(hunks) - 1 else CONTEXT)

@@ -90,3 +90,13 @@ def test_two_drivers_side_by_side(tmp_path: Path) -> None:
     assert run_command(["diff", str(one), str(other)]) == 1
     told = json.loads(run(one, other, "--json").output)
     assert told["same"] > 0 and {"t", "command", "line", "step"} == set(told["differences"][-1]["right"][-1])
+
+
+def test_a_long_difference_is_cut_and_says_so(make_evidence: MakeEvidence) -> None:
+    reads = [RegisterRead(t=n, controller="nv0", offset=8, size=4, value=n) for n in range(60)]
+    one, other = make_evidence([]), make_evidence(reads)
+    shown = run(one.folder, other.folder).output
+    assert shown.count("read VS") == 40 + 1  # and in the conclusion
+    assert "… and 20 more" in shown
+    (difference,) = json.loads(run(one.folder, other.folder, "--json").output)["differences"]
+    assert len(difference["right"]) == 60
