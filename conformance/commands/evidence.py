@@ -13,7 +13,7 @@ from conformance.commands.options import JSON, STRICT, VERBOSE, selection
 from conformance.folders import EVIDENCE
 from conformance.judge import judge as judge_evidence
 from conformance.report import terminal
-from conformance.report.html import html, witness_of
+from conformance.report.html import hashes_of, html, witness_of
 from conformance.report.junit import junit
 from conformance.report.markdown import markdown
 from conformance.results import (
@@ -32,7 +32,7 @@ from lab.errors import UsageError
 from lab.evidence import Evidence, evidence_folders
 
 FORMATS: Mapping[str, Callable[[Results], str]] = {
-    "html": lambda results: html(results, witness_of(results, Path.cwd())),
+    "html": lambda results: html(results, witness_of(results, Path.cwd()), hashes_of(results, Path.cwd())),
     "json": lambda results: results.model_dump_json(by_alias=True, indent=1),
     "junit": junit,
     "markdown": markdown,

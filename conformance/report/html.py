@@ -87,8 +87,8 @@ class Card:
         return min((line.word for line in self.lines), key=ORDER.index)
 
 
-def html(results: Results, witness: Witness) -> str:
-    """The page. ``witness`` finds what the device saw."""
+def html(results: Results, witness: Witness, hashes: Mapping[str, Mapping[str, str]] | None = None) -> str:
+    """The page. ``witness`` finds what the device saw; ``hashes`` tells for each driver what files it was made of."""
     cards = _cards(results)
     machines = list(dict.fromkeys((v.driver, v.device) for v in results.verdicts))
     by_stage: dict[tuple[str, str, str], Row] = {(row.driver, row.device, row.stage): row for row in rows(results)}
@@ -106,6 +106,7 @@ def html(results: Results, witness: Witness) -> str:
         order=ORDER,
         levels=LEVELS,
         witness=witness,
+        hashes=hashes or {},
         key=key,
         place=_place,
         evidence=lambda verdict: paths.get(verdict.key[:3], ""),
@@ -237,3 +238,16 @@ def witness_of(results: Results, folder: Path) -> Witness:
         return seen(verdict.key[:3]).get(place, ()) if place else ()
 
     return witness
+
+
+def hashes_of(results: Results, folder: Path) -> dict[str, dict[str, str]]:
+    """Driver → file → SHA-256, of its manifest too, as its first recording tells that is at hand."""
+    found: dict[str, dict[str, str]] = {}
+    for run in results.runs:
+        if run.driver not in found:
+            try:
+                driver = Evidence(folder / run.evidence).identity["driver"]
+            except (LabError, KeyError):
+                continue
+            found[run.driver] = {"manifest": str(driver.get("manifest", "")), **driver.get("files", {})}
+    return found

@@ -16,7 +16,7 @@ from click.testing import CliRunner
 
 from conformance.check import Outcome
 from conformance.commands import nvme_lab
-from conformance.report.html import html, witness_of
+from conformance.report.html import hashes_of, html, witness_of
 from conformance.results import FindingEntry, KnownEntry, LeftOut, Results, RunEntry, VerdictEntry, write
 from conformance.wire import AFTER, BEFORE
 from lab.events import RegisterWrite
@@ -179,13 +179,45 @@ def test_the_command_writes_it(tmp_path: Path) -> None:
     assert "toy does not qualify" in Page(file.read_text()).text
 
 
+def test_the_files_of_a_driver_are_named_with_their_hashes(make_evidence: MakeEvidence) -> None:
+    evidence = make_evidence(driver={"name": "toy", "manifest": "ab12", "files": {"nvme.ko": "cd34", NASTY: NASTY}})
+    results = result(PASS)
+    results.runs[0].evidence = evidence.folder.name
+    hashes = hashes_of(results, evidence.folder.parent)
+    assert hashes["toy"]["nvme.ko"] == "cd34" and hashes["toy"]["manifest"] == "ab12"
+    made = Page(html(results, witness_of(results, Path()), hashes))
+    assert "toy nvme.kocd34" in made.text and not made.all("img")
+    assert hashes_of(results, evidence.folder) == {}  # the evidence is somewhere else
+
+
+def browse(text: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """The page as a browser has it when its scripts have run, and on stderr what it complained of."""
+    file = folder / "report.html"
+    file.write_text(text, encoding="utf-8")
+    options = ["--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--virtual-time-budget=3000"]
+    command = [str(BROWSER), *options, f"--user-data-dir={folder}/profile", "--dump-dom", file.as_uri()]
+    return subprocess.run(command, capture_output=True, text=True, timeout=90, check=True)
+
+
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine")
 def test_a_browser_runs_it_without_complaint(tmp_path: Path) -> None:
-    file = tmp_path / "report.html"
-    file.write_text(html(thousands(), witness_of(thousands(), Path())), encoding="utf-8")
-    options = ["--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", f"--user-data-dir={tmp_path}/profile"]
-    done = subprocess.run(
-        [str(BROWSER), *options, "--dump-dom", file.as_uri()], capture_output=True, text=True, timeout=90, check=True
-    )
-    assert "100 of 100 checks, 100 verdicts by driver and device" in done.stdout  # its script ran, under its policy
+    done = browse(html(thousands(), witness_of(thousands(), Path())), tmp_path)
+    assert ">100 of 100 checks, 100 verdicts by driver and device" in done.stdout  # its script ran, under its policy
+    assert "CONSOLE" not in done.stderr
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine")
+@pytest.mark.parametrize(
+    ("act", "left"),
+    [
+        ("$('search').value = 'read/check-4 SENDS'; $('search').dispatchEvent(new Event('input', {bubbles: true}))", 11),
+        ("document.querySelector('input[value=FAIL]').click()", 0),
+        ("$('search').value = 'nothing'; filter(); document.querySelector('button[data-stage]').click()", 100),
+    ],
+    ids=["search", "outcome", "stage"],
+)
+def test_a_browser_filters(act: str, left: int, tmp_path: Path) -> None:
+    page = re.sub(r"<meta http-equiv[^>]*>", "", html(thousands(), witness_of(thousands(), Path())))
+    done = browse(page.replace("</body>", f"<script>{act}</script></body>"), tmp_path)
+    assert f">{left} of 100 checks, " in done.stdout
     assert "CONSOLE" not in done.stderr
