@@ -186,8 +186,17 @@ def test_the_files_of_a_driver_are_named_with_their_hashes(make_evidence: MakeEv
     hashes = hashes_of(results, evidence.folder.parent)
     assert hashes["toy"]["nvme.ko"] == "cd34" and hashes["toy"]["manifest"] == "ab12"
     made = Page(html(results, witness_of(results, Path()), hashes))
-    assert "toy nvme.kocd34" in made.text and not made.all("img")
+    assert "toynvme.kocd34" in made.text and not made.all("img")
     assert hashes_of(results, evidence.folder) == {}  # the evidence is somewhere else
+
+
+def test_merged_results_tell_each_environment() -> None:
+    results = result(PASS)
+    parts = [{"version": "0", "started": f"on day {n}", "qemu": {"version": f"11.{n}"}, "versions": {}} for n in (1, 2)]
+    results.lab["merged"] = parts
+    text = page(results).text
+    assert "run of on day 1" in text and "run of on day 2" in text and "11.2" in text
+    assert "{'" not in text  # nothing is shown in Python's words
 
 
 def browse(text: str, folder: Path) -> subprocess.CompletedProcess[str]:
