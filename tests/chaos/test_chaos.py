@@ -22,6 +22,8 @@ from lab.guest.folder import shared_root, sweep
 HERE = Path(__file__).parent
 MAIN = "import mayhem; from conformance.cli import main; main()"
 CALM = "from conformance.cli import main; main()"
+UNBLAMED = {Outcome.PASS, Outcome.INCONCLUSIVE}
+"""What is sampled from the memory of a guest on QEMU's device may be seen in one run and overwritten in another."""
 SAMPLE = ("detect/basic", "admin-queue/basic", "io-queues/basic", "read/basic", "write/basic")
 
 
@@ -80,7 +82,9 @@ def campaign(folder: Path, runtime: Path, seed: int, *arguments: str) -> list[st
             assert verdict.known is None
             assert any(strike.endswith(f" {'/'.join(verdict.key[:3])}") for strike in strikes), verdict
         else:
-            assert (verdict.outcome, verdict.known) == (expected[verdict.key].outcome, expected[verdict.key].known), verdict
+            calm_one = expected[verdict.key]
+            same = (verdict.outcome, verdict.known) == (calm_one.outcome, calm_one.known)
+            assert same or {verdict.outcome, calm_one.outcome} == UNBLAMED, verdict
     errors = {verdict.key[:3] for verdict in struck.verdicts if verdict.outcome is Outcome.ERROR}
     hit = {tuple(strike.partition(" ")[2].split("/", 2)) for strike in strikes if not strike.startswith("missed")}
     assert again | errors <= hit
