@@ -181,7 +181,7 @@ class State:
         if cq := self.cqs.get(event.cqid):
             cq.posted += 1
         if sq := self.sqs.get(event.key[0]):
-            sq.head = event.completion.SQHD if event.is_exact("SQHD") else sq.fetched % sq.size
+            sq.head = sq.fetched % sq.size if event.head is None else event.head
         submitted = self.in_flight.pop(event.key, None)
         if submitted is None or submitted.sqid != 0 or not (done := event.completion).ok:
             return

@@ -129,6 +129,11 @@ class Completed(Event):
         """(SQID, CID) of the command that it ends."""
         return self.completion.SQID, self.completion.CID
 
+    @cached_property
+    def head(self) -> int | None:
+        """SQHD, where the device itself is known to have said it."""
+        return self.completion.SQHD if self.is_exact("SQHD") else None
+
     def is_exact(self, *fields: str) -> bool:
         return self.exact is None or (bool(fields) and all(name in self.exact for name in fields))
 

@@ -36,6 +36,10 @@ SCENARIOS_PER_WORKER = 2
 """With fewer, a worker is not worth its start."""
 
 
+_UNUSED = ("cacheprovider", "terminal", "logging", "doctest", "unraisableexception", "threadexception", "warnings")
+"""Pytest's plugins that would look at each of thousands of verdicts, and show nobody what they find."""
+
+
 @click.command(
     epilog="Exit status: 0 all good, 1 a driver failed, 2 the lab failed, 3 a selected stage with nothing judged, "
     "4 wrong usage, 130 or 143 interrupted."
@@ -85,7 +89,8 @@ def record_and_judge(campaign: Campaign, workers: Sequence[str], console: Consol
     # xdist takes an argument that is an existing path for a test, so options and values stand together.
     arguments = [
         *("--pyargs", ROOT, f"--config-file={os.devnull}", f"--rootdir={campaign.out}", "--noconftest", "--capture=no"),
-        *("-p", "no:cacheprovider", "-p", "no:terminal", "-p", "xdist.plugin", "-p", "conformance.plugin"),
+        *(part for name in _UNUSED for part in ("-p", f"no:{name}")),
+        *("-p", "xdist.plugin", "-p", "conformance.plugin"),
         *(("--dist=loadscope", f"--max-worker-restart={ATTEMPTS * len(campaign.jobs)}") if workers else ()),
         *(f"--tx={worker}{_AS_HERE}" for worker in workers),
     ]

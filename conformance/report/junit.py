@@ -14,23 +14,22 @@ LONGEST = 4000
 def junit(results: Results) -> str:
     """The document as text."""
     document = JUnitXml("nvme-lab")
-    suites: dict[tuple[str, str, str], TestSuite] = {}
+    cases: dict[tuple[str, str, str], list[TestCase]] = {}
     seconds = {run.key: run.seconds for run in results.runs}
     for verdict in results.verdicts:
-        key = verdict.key[:3]
-        if key not in suites:
-            suites[key] = TestSuite("/".join(key))
-        first = not len(suites[key])
-        suites[key].add_testcase(_case(results, verdict, seconds.get(key, 0.0) if first else 0.0))
-    for suite in suites.values():
-        document.add_testsuite(suite)
+        suite = cases.setdefault(verdict.key[:3], [])
+        suite.append(_case(results, verdict, 0.0 if suite else seconds.get(verdict.key[:3], 0.0)))
+    for key, found in cases.items():
+        made = TestSuite("/".join(key))
+        made.add_testcases(found)  # all at once: it counts them anew each time
+        document.add_testsuite(made)
     text: bytes = document.tostring()  # type: ignore[no-untyped-call]  # junitparser has no types
     return text.decode()
 
 
 def _case(results: Results, verdict: VerdictEntry, seconds: float) -> TestCase:
     case = TestCase(verdict.check, f"{verdict.driver}.{verdict.device}.{verdict.scenario}", seconds)
-    text = explanation(results, verdict)[:LONGEST]
+    text = explanation(results, verdict)[:LONGEST] if verdict.outcome in (Outcome.FAIL, Outcome.WARN) else ""
     match verdict.outcome:
         case Outcome.FAIL if verdict.known is None:
             case.result = [Failure(text.partition("\n")[0], verdict.check)]

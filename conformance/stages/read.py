@@ -132,10 +132,11 @@ def returned(record: Record, asked: Asked, disk: Disk) -> Iterator[Finding]:
     if not asked.ok or asked.data is None:
         yield Finding(False, asked.ended, f"{blocks} blocks from LBA {lba}", f"status {asked.status}")
     elif expected is not None:
-        parts = ((lba + i, expected[i * size :][:size], asked.data[i * size :][:size]) for i in range(blocks))
-        wrong = next((part for part in parts if part[1] != part[2]), None)
-        if wrong:
-            yield Finding(False, asked.ended, f"LBA {wrong[0]}: {show(wrong[1])}", show(wrong[2]))
+        places = range(0, len(expected), size) if asked.data[: len(expected)] != expected else ()
+        wrong = next((at for at in places if asked.data[at : at + size] != expected[at : at + size]), None)
+        if wrong is not None:
+            there, here = expected[wrong : wrong + size], asked.data[wrong : wrong + size]
+            yield Finding(False, asked.ended, f"LBA {lba + wrong // size}: {show(there)}", show(here))
         elif record.saw(asked, Read):
             yield Finding(len(asked.data) == len(expected), asked.ended, f"{len(expected)} bytes", f"{len(asked.data)} bytes")
 
