@@ -36,7 +36,7 @@ SCENARIOS_PER_WORKER = 2
 """With fewer, a worker is not worth its start."""
 
 
-_UNUSED = ("cacheprovider", "terminal", "logging", "doctest", "unraisableexception", "threadexception", "warnings")
+_UNUSED = ("cacheprovider", "terminal", "logging", "doctest", "unraisableexception", "threadexception")
 """Pytest's plugins that would look at each of thousands of verdicts, and show nobody what they find."""
 
 
