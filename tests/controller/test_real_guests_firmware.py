@@ -39,7 +39,7 @@ BOOT_SECTOR = """
 0C  B6 00        mov dh, 0          ; head 0
 0E  BB 00 80     mov bx, 8000h
 11  CD 13        int 13h
-13  72 12        jc fail
+13  72 14        jc fail
 15  BE 00 80     mov si, 8000h
 18  AC           next: lodsb
 19  84 C0        test al, al
@@ -48,10 +48,11 @@ BOOT_SECTOR = """
 20  EE           out dx, al
 21  EB F5        jmp next
 23  B0 2A        done: mov al, 2Ah
-25  E6 F4        out 0F4h, al
-27  B0 01        fail: mov al, 1
-29  E6 F4        out 0F4h, al
-2B  F4           hlt
+25  E6 F4        out 0F4h, al       ; asks QEMU to end, and goes on until it does
+27  EB FE        jmp $
+29  B0 01        fail: mov al, 1
+2B  E6 F4        out 0F4h, al
+2D  F4           hlt
 """
 BOOTED = 0x2A << 1 | 1
 """What isa-debug-exit makes of it."""
