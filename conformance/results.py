@@ -10,14 +10,16 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from conformance.check import FOLD, MANDATORY, Outcome
+from conformance.measure import measurements
 from lab.errors import LabError, UsageError
+from lab.evidence import Evidence
 from lab.manifest import STAGES
 
 FILE = "results.json"
@@ -87,6 +89,39 @@ class VerdictEntry(_Model):
         return next((finding for finding in self.findings if not finding.ok), None)
 
 
+class PointEntry(_Model):
+    """A value ``y`` at ``x``; in a histogram ``y`` of them from ``x`` up to ``to`` (exclusive)."""
+
+    x: float
+    y: float
+    to: float | None = None
+
+
+class SeriesEntry(_Model):
+    """Points that belong together, in the order of x."""
+
+    name: str
+    points: list[PointEntry]
+
+
+class AxisEntry(_Model):
+    """What is measured along an axis, and in which unit."""
+
+    name: str
+    unit: str
+
+
+class MeasurementEntry(_Model):
+    """Figures for people to look at; they never decide a verdict."""
+
+    id: str
+    title: str
+    kind: Literal["line", "histogram"]
+    x: AxisEntry
+    y: AxisEntry
+    series: list[SeriesEntry]
+
+
 class RunEntry(_Model):
     """One scenario that was recorded. ``evidence`` is relative to the folder of results.json."""
 
@@ -97,10 +132,16 @@ class RunEntry(_Model):
     evidence: str
     seconds: float
     again: str = ""  # why the lab failed at the first attempt, where this is the second
+    measurements: list[MeasurementEntry] = []
 
     @property
     def key(self) -> tuple[str, str, str]:
         return self.driver, self.device, self.scenario
+
+
+def measured(evidence: Evidence) -> list[MeasurementEntry]:
+    """What was measured in a recording."""
+    return [MeasurementEntry.model_validate(asdict(found)) for found in measurements(evidence)]
 
 
 class LeftOut(_Model):

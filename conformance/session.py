@@ -111,6 +111,7 @@ class Recording(pytest.Collector):
             evidence=str(evidence.folder.relative_to(self.campaign.out)),
             seconds=evidence.end.seconds if evidence.end else 0.0,
             again=again,
+            measurements=results.measured(evidence),
         )
         return judge(evidence, [CHECKS[check] for check in job.checks])
 

@@ -23,6 +23,7 @@ from conformance.results import (
     RunEntry,
     VerdictEntry,
     exit_status,
+    measured,
     merge,
     read,
     stage_index,
@@ -103,6 +104,7 @@ def _judge_into(results: Results, evidence: Evidence, selected: Selection, asked
             stage=scenario.stage,
             evidence=os.path.relpath(evidence.folder),
             seconds=evidence.end.seconds if evidence.end else 0.0,
+            measurements=measured(evidence),
         )
     )
 

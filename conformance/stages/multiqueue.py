@@ -3,15 +3,15 @@ judged, not the clock. Base 2.0, 3.3.1, 5.4 and 5.27.1.5."""
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import sha256
-from itertools import pairwise
 
 from conformance.check import MANDATORY, OPTIONAL, RECOMMENDED, Finding, check
 from conformance.citations import BASE_2_0, INTEGRITY, PRACTICE
 from conformance.disk import differences, final_disks, key_of, replay, show
+from conformance.measure import Axis, Point, Series, histogram, measure
 from conformance.record import Asked, Record
 from conformance.scenario import LOAD, Draw, Plan, do, scenario
 from conformance.stages.reset import PATIENCE, deeds, strikes
@@ -23,6 +23,10 @@ from lab.plan import Action, Fault
 CPUS = 2
 DEEP = 32
 """Commands that a driver should be able to keep outstanding on one queue."""
+DEPTHS, STEPS = (1, 4, 16), 12
+"""What is outstanding on each queue when throughput is measured, and how often."""
+MEDIUM_MS = 20
+"""Latency of the medium then: long enough for a driver under emulation to submit all that it is asked for meanwhile."""
 GROWTH = 1.2
 """What more queues, or more depth, bring at the least."""
 SHORT = 4
@@ -75,10 +79,10 @@ def split(draw: Draw) -> Plan:
     return Plan(draw.device(mdts=4), [LOAD, do("read", nsid=1, lba=draw.between(0, 900), blocks=3072)], [_slow(5)])
 
 
-@scenario("multiqueue/scaling", "more depth, then more queues, on a medium of fixed latency", cpus=CPUS)
+@scenario("multiqueue/scaling", "more depth and more queues, on a medium of fixed latency", cpus=CPUS)
 def scaling_scenario(draw: Draw) -> Plan:
-    loads = [_mix(draw, 1, 1, 20), _mix(draw, 1, 8, 160), _mix(draw, CPUS, 8, 320)]
-    return Plan(draw.device(), [LOAD, *loads], [_slow(20)])
+    loads = [_mix(draw, jobs, depth, jobs * depth * STEPS) for jobs in (1, CPUS) for depth in DEPTHS]
+    return Plan(draw.device(), [LOAD, *loads], [_slow(MEDIUM_MS)])
 
 
 @scenario("multiqueue/spurious", "each Write comes with an interrupt that means nothing", cpus=CPUS)
@@ -103,7 +107,8 @@ def under_load(draw: Draw) -> Plan:
 
 @dataclass(frozen=True)
 class Load:
-    """What the device saw of one action: a command's submission queue, its LBA, and when it came and was completed."""
+    """What the device saw of one action: a command's submission queue, its LBA, and when it came and was completed; in the
+    order of completion."""
 
     asked: Asked
     commands: tuple[tuple[int, int, float, float], ...]
@@ -111,13 +116,29 @@ class Load:
     peak: int  # and on all queues together
 
     @property
+    def own(self) -> tuple[tuple[int, int, float, float], ...]:
+        """The commands of the load itself, which is read back when the last of them has ended."""
+        return self.commands[: self.wanted]
+
+    @property
     def seconds(self) -> float:
-        return max(end for *_, end in self.commands) - min(begin for *_, begin, _ in self.commands)
+        """From the first command to the last completion."""
+        return max(self.own[-1][-1] - min(begin for *_, begin, _ in self.own), 1e-9)
+
+    @property
+    def rate(self) -> float:
+        """Commands a second: a figure, which a busy machine makes smaller."""
+        return len(self.own) / self.seconds
 
     @property
     def overlap(self) -> float:
-        """Commands in flight on average: a figure, which a busy machine makes smaller."""
-        return sum(end - begin for *_, begin, end in self.commands) / max(self.seconds, 1e-9)
+        """Commands in flight on average: a figure too."""
+        return sum(end - begin for *_, begin, end in self.own) / self.seconds
+
+    @property
+    def queues(self) -> int:
+        """Submission queues that it used."""
+        return len({sqid for sqid, *_ in self.own})
 
     @property
     def ended(self) -> int:
@@ -315,13 +336,73 @@ def reset_under_load(record: Record) -> Iterator[Finding]:
        scenarios=["multiqueue/scaling"])  # fmt: skip
 def scaling(record: Record) -> Iterator[Finding]:
     """Keeps more commands in flight with more depth, and more again with more queues."""
-    seen = list(loads(record))
-    told = []
-    for load in seen:
-        asked, rate = load.asked.arguments, len(load.commands) / max(load.seconds, 1e-9)
-        queues = len({sqid for sqid, *_ in load.commands})
-        shown = f"{load.peak} in flight at most, {load.overlap:.1f} on average, on {queues} queues, {rate:.0f} commands/s"
-        told.append(f"{asked['jobs']} jobs of depth {asked['depth']}: {shown}")
-    if len(seen) > 1:
-        grows = all(GROWTH * less.peak < more.peak for less, more in pairwise(seen))
-        yield Finding(grows, seen[-1].asked.ended, f"each time {GROWTH} times as many in flight, or more", "; ".join(told))
+    seen = {(load.asked.arguments["jobs"], load.asked.arguments["depth"]): load for load in loads(record)}
+    for (jobs, depth), more in seen.items():
+        for less in (seen.get((jobs, _before(depth))), seen.get((jobs - 1, depth))):
+            if less is not None:
+                expected = f"at least {GROWTH} times the {less.peak} in flight of {_named(less)}"
+                shown = f"{more.peak} in flight at most, {more.overlap:.1f} on average, {more.rate:.0f} commands/s"
+                yield Finding(more.peak > GROWTH * less.peak, more.asked.ended, expected, f"{_named(more)}: {shown}")
+
+
+def _before(depth: int) -> int:
+    """The depth that was measured before this one; 0 if none was."""
+    return max((other for other in DEPTHS if other < depth), default=0)
+
+
+def _named(load: Load) -> str:
+    jobs, depth = load.asked.arguments["jobs"], load.asked.arguments["depth"]
+    return f"{jobs} job{'s' * (jobs > 1)} of depth {depth} on {load.queues} queue{'s' * (load.queues > 1)}"
+
+
+# -- figures --------------------------------------------------------------------------------------------------------
+
+
+@measure("multiqueue/throughput", title=f"Throughput on a medium of {MEDIUM_MS} ms", x=Axis("depth of each queue", "commands"),
+         y=Axis("commands completed", "commands/s"), scenarios=["multiqueue/scaling"])  # fmt: skip
+def throughput(record: Record) -> Iterator[Series]:
+    """Commands a second, by what is asked for on each queue: a line for each number of jobs, with the queues that it used."""
+    by_jobs: dict[int, list[Load]] = {}
+    for load in loads(record):
+        by_jobs.setdefault(int(load.asked.arguments["jobs"]), []).append(load)
+    for jobs, done in sorted(by_jobs.items()):
+        queues = max(load.queues for load in done)
+        name = f"{jobs} job{'s' * (jobs > 1)} on {queues} queue{'s' * (queues > 1)}"
+        points = sorted((int(load.asked.arguments["depth"]), load.rate) for load in done)
+        yield Series(name, tuple(Point(depth, round(rate, 1)) for depth, rate in points))
+
+
+@measure("multiqueue/in-flight", title=f"Commands in flight on a medium of {MEDIUM_MS} ms",
+         x=Axis("depth of each queue", "commands"), y=Axis("in flight on all queues, on average", "commands"),
+         scenarios=["multiqueue/scaling"])  # fmt: skip
+def in_flight(record: Record) -> Iterator[Series]:
+    """How well the driver keeps the device busy."""
+    for jobs in range(1, CPUS + 1):
+        found = {load.asked.arguments["depth"]: load.overlap for load in loads(record) if load.asked.arguments["jobs"] == jobs}
+        yield Series(f"{jobs} job{'s' * (jobs > 1)}", tuple(Point(depth, round(found[depth], 2)) for depth in sorted(found)))
+
+
+MICROSECONDS = (0.0, *(float(digit * 10**power) for power in range(9) for digit in (1, 2, 5)), 1e9)
+"""Where the bars of the histogram begin; the last one ends beyond any scenario."""
+
+
+@measure("multiqueue/latency", title="Latency that the driver adds to the medium's", kind="histogram",
+         x=Axis("from the completion's being posted to its slot's being given back", "µs"), y=Axis("completions", "commands"),
+         scenarios=["multiqueue/scaling"])  # fmt: skip
+def latency_added(record: Record) -> Iterator[Series]:
+    """Interrupt, and whatever lies between it and the driver's having taken the completion."""
+    for load in loads(record):
+        yield Series(_named(load), histogram(sorted(_reactions(record, load.asked)), MICROSECONDS))
+
+
+def _reactions(record: Record, asked: Asked) -> Iterator[float]:
+    """Microseconds from each completion on an I/O queue to the head doorbell that gives its slot back."""
+    posted: dict[int, deque[float]] = {}
+    for state, event in record.during(asked):
+        match event:
+            case Completed(cqid=qid, t=t) if qid > 0:
+                posted.setdefault(qid, deque()).append(t)
+            case Doorbell(completion=True, qid=qid) if (cq := state.cqs.get(qid)) and state.rings_all(qid):
+                waiting = posted.get(qid, deque())
+                for _ in range(min(len(waiting), (event.value - cq.head) % cq.size)):
+                    yield (event.t - waiting.popleft()) * 1e6

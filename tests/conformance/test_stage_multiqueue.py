@@ -18,14 +18,14 @@ def scaling(tmp_path_factory: pytest.TempPathFactory) -> list[Load]:
 
 
 def test_a_load_is_what_the_device_saw_of_it(scaling: list[Load]) -> None:
-    assert [load.wanted for load in scaling] == [20, 160, 320]
-    for load, most in zip(scaling, ({1: 1}, {1: 8}, {1: 8, 2: 8}), strict=True):
+    assert [load.wanted for load in scaling] == [12, 48, 192, 24, 96, 384]
+    for load, most in zip(scaling, ({1: 1}, {1: 4}, {1: 16}, {1: 1, 2: 1}, {1: 4, 2: 4}, {1: 16, 2: 16}), strict=True):
         assert load.whole and len(load.commands) > load.wanted, "and the regions are read back"
         assert load.most == most
 
 
 def test_what_is_in_flight_is_counted_not_timed(scaling: list[Load]) -> None:
-    assert [load.peak for load in scaling] == [1, 8, 16]
+    assert [load.peak for load in scaling] == [1, 4, 16, 2, 8, 32]
     assert all(0 < load.overlap <= load.peak for load in scaling)
 
 
