@@ -14,14 +14,13 @@ from rich.table import Table
 from rich.text import Text
 
 from conformance.check import Outcome
+from conformance.report.conclusion import State, conclude
 from conformance.results import (
     EVERY,
-    JUDGED,
     OTHERS,
     Results,
     Row,
     VerdictEntry,
-    disqualified,
     evidence_of,
     lab_failures,
     rows,
@@ -36,6 +35,13 @@ COLOURS = {
     "known failure": "yellow",
     "passes": "green",
     "nothing judged": "dim",
+}
+STATES = {
+    State.QUALIFIES: "bold green",
+    State.FAILS: "bold red",
+    State.UNPROVEN: "bold green",
+    State.SELECTION: "bold green",
+    State.SILENT: "bold yellow",
 }
 COLUMNS = (
     ("pass", Outcome.PASS, "green"),
@@ -212,30 +218,8 @@ def _conclusion(results: Results) -> Iterator[RenderableType]:
         stages = ", ".join(f"{stage} ({driver})" for driver, stage in missing)
         yield Text(f"Nothing was judged in {_plural(len(missing), 'stage')} {stages}.", style="bold yellow")
     for driver in results.drivers:
-        yield _qualification(results, driver)
-
-
-def _qualification(results: Results, driver: str) -> Text:
-    """One sentence: what the driver is now entitled to say."""
-    failing = disqualified(results, driver)
-    counts = {outcome: sum(v.outcome is outcome for v in failing) for outcome in Outcome}
-    if not any(v.driver == driver and v.outcome in JUDGED for v in results.verdicts) and not counts[Outcome.ERROR]:
-        return Text(f"{driver}: nothing was judged.", style="bold yellow")
-    if not failing and results.whole:
-        stages = ", ".join(results.drivers[driver].asked)
-        return Text(f"{driver} qualifies: every mandatory check of {stages} passed.", style="bold green")
-    words = (
-        (Outcome.FAIL, "failed"),
-        (Outcome.ERROR, "the lab could not judge"),
-        (Outcome.INCONCLUSIVE, "could not be observed"),
-        (Outcome.UNSUPPORTED, "it cannot be asked"),
-    )
-    said = ", ".join(f"{counts[outcome]} {word}" for outcome, word in words if counts[outcome])
-    if not failing:
-        return Text(f"{driver}: every mandatory check that was selected passed.", style="bold green")
-    if counts[Outcome.FAIL] or counts[Outcome.ERROR]:
-        return Text(f"{driver} does not qualify. Mandatory checks: {said}.", style="bold red")
-    return Text(f"{driver}: nothing mandatory failed; not proven: {said}.", style="bold green")
+        conclusion = conclude(results, driver)
+        yield Text(conclusion.text, style=STATES[conclusion.state])
 
 
 def _colour(verdict: VerdictEntry) -> str:

@@ -1,0 +1,80 @@
+"""What a driver is now entitled to say, in the same words wherever it is shown."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from enum import StrEnum
+
+from conformance.check import MANDATORY, Outcome
+from conformance.results import JUDGED, Results, VerdictEntry, disqualified, folded, rank, stage_index
+
+MISSING = {
+    Outcome.FAIL: "failed",
+    Outcome.ERROR: "the lab could not judge",
+    Outcome.INCONCLUSIVE: "could not be observed",
+    Outcome.UNSUPPORTED: "it cannot be asked",
+}
+"""Why a mandatory check that did not pass did not, in the order of telling."""
+
+
+class State(StrEnum):
+    """How a driver stands, as a headline says it."""
+
+    QUALIFIES = "qualifies"
+    FAILS = "does not qualify"
+    UNPROVEN = "not proven"
+    SELECTION = "selection passed"
+    SILENT = "nothing judged"
+
+
+@dataclass(frozen=True)
+class Conclusion:
+    """``text`` is the sentence about the driver. ``missing`` are the mandatory checks in the way, the worst first;
+    of ``mandatory`` ones ``passed`` did."""
+
+    driver: str
+    state: State
+    text: str
+    missing: list[VerdictEntry]
+    passed: int
+    mandatory: int
+
+    @property
+    def failures(self) -> int:
+        """Mandatory checks that failed, and that the manifest does not know."""
+        return sum(verdict.outcome is Outcome.FAIL and verdict.known is None for verdict in self.missing)
+
+    @property
+    def known(self) -> int:
+        return sum(verdict.known is not None for verdict in self.missing)
+
+    @property
+    def unproven(self) -> int:
+        return sum(verdict.outcome in (Outcome.INCONCLUSIVE, Outcome.UNSUPPORTED) for verdict in self.missing)
+
+
+def conclude(results: Results, driver: str) -> Conclusion:
+    """What the results say of the driver as a whole."""
+    missing = sorted(disqualified(results, driver), key=lambda verdict: (rank(verdict), stage_index(verdict.stage)))
+    own = [verdict for verdict in folded(results.verdicts).values() if verdict.driver == driver]
+    passed = sum(verdict.level == MANDATORY and verdict.outcome is Outcome.PASS for verdict in own)
+    state, text = _said(results, driver, missing, silent=not any(v.outcome in JUDGED for v in own), passed=passed)
+    return Conclusion(driver, state, text, missing, passed, passed + len(missing))
+
+
+def _said(results: Results, driver: str, missing: list[VerdictEntry], *, silent: bool, passed: int) -> tuple[State, str]:
+    counts = Counter(verdict.outcome for verdict in missing)
+    said = ", ".join(f"{counts[outcome]} {words}" for outcome, words in MISSING.items() if counts[outcome])
+    if counts[Outcome.FAIL] or counts[Outcome.ERROR]:
+        return State.FAILS, f"{driver} does not qualify. Mandatory checks: {said}."
+    if silent:
+        return State.SILENT, f"{driver}: nothing was judged."
+    if missing:
+        return State.UNPROVEN, f"{driver}: nothing mandatory failed; not proven: {said}."
+    if not passed:
+        return State.SILENT, f"{driver}: nothing mandatory was judged."
+    if not results.whole:
+        return State.SELECTION, f"{driver}: every mandatory check that was selected passed."
+    stages = ", ".join(results.drivers[driver].asked)
+    return State.QUALIFIES, f"{driver} qualifies: every mandatory check of {stages} passed."
