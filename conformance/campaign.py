@@ -170,7 +170,7 @@ def equip(campaign: Campaign, settings: Settings, progress: Progress) -> Campaig
     prepared = toolchain(campaign, settings, progress)
     for manifest in campaign.drivers:
         drivers.adapter(manifest, prepared)  # a manifest that does not suit its adapter is wrong usage, said at once
-    obstacles = {job.name: _obstacle(job, prepared.qemu) for job in campaign.jobs}
+    obstacles = {job.name: _obstacle(job, prepared.qemu_for(job.driver.boot.arch)) for job in campaign.jobs}
     left_out = tuple(_left_out(job, why) for job in campaign.jobs if (why := obstacles[job.name]) is not None)
     campaign = replace(
         campaign,

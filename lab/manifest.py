@@ -50,6 +50,7 @@ class Boot(_Table):
     initrd: str = ""
     append: str = ""
     firmware: str = ""  # given to QEMU as -bios
+    arch: Literal["x86_64", "aarch64"] = "x86_64"
     machine: str = "q35"
     cpu: str = "max"
     memory: Annotated[str, Field(pattern=r"^\d+[MG]$")] = "256M"

@@ -34,7 +34,7 @@ from lab.drivers.base import lags, target
 from lab.errors import GuestPanic, LabError, Timeout
 from lab.events import ActionEnded, ActionStarted, Panicked, Plugged
 from lab.evidence import EvidenceWriter
-from lab.guest.accelerator import Accelerator, accelerator
+from lab.guest.accelerator import TCG, Accelerator, accelerator
 from lab.guest.arguments import MIB, GuestSpec
 from lab.guest.folder import SHARED_MEMORY, run_folder, shared_root
 from lab.guest.machine import Machine
@@ -45,6 +45,7 @@ from lab.plan import Action, Answer, DeviceKind, Scenario
 from lab.profile import write_profiles
 from lab.toolchain import Qemu, Toolchain
 from lab.toolchain.cache import Cache
+from lab.toolchain.qemu import X86_64
 from lab.trace.declarations import Declarations
 from lab.trace.reader import TraceReader
 from lab.trace.translator import EVENTS, Translator
@@ -86,10 +87,10 @@ def record(
         evidence = EvidenceWriter(folder, {**_identity(manifest, driver, scenario, device, toolchain), **(identity or {})})
         recording = InProcessRecording(driver, scenario, evidence)
     else:
-        qemu = toolchain.qemu
+        qemu = toolchain.qemu_for(manifest.boot.arch)
         if qemu is None:
-            raise LabError("no QEMU was prepared", remedy="ask the toolchain for qemu (lab.drivers.wants)")
-        chosen = accelerator(qemu.command, qemu.env, toolchain.cache.root / "accelerator.json" if toolchain.cache else None)
+            raise LabError(f"no QEMU for {manifest.boot.arch} was prepared", remedy="ask for lab.drivers.wants")
+        chosen = _accelerator(qemu, toolchain.cache)
         machine = {"accelerator": asdict(chosen), "qemu": _qemu(qemu)}
         told = {**_identity(manifest, driver, scenario, device, toolchain), **machine, **(identity or {})}
         evidence = EvidenceWriter(folder, told)
@@ -183,7 +184,7 @@ class _Recording:
         if scenario.faults:
             raise LabError("QEMU's own device serves no faults", remedy="use --device lab")
         device = QemuDevice(scenario.device, folder / "namespaces", self._qemu.version)
-        write_profiles(folder, probe(self._qemu.command, self._qemu.env, self._qemu.version, scenario.device))
+        write_profiles(folder, probe(self._qemu, scenario.device))
         device.create_images(scenario.seed)
         yield device
 
@@ -333,6 +334,12 @@ class _Recording:
             return None
         asked = action.arguments
         return content.blocks(asked["fill"], asked["nsid"], asked["lba"], asked["blocks"], found.namespace.block_size)
+
+
+def _accelerator(qemu: Qemu, cache: Cache | None) -> Accelerator:
+    if qemu.arch != X86_64:
+        return Accelerator(TCG, f"a guest of architecture {qemu.arch} is emulated on x86-64")
+    return accelerator(qemu.command, qemu.env, cache.root / "accelerator.json" if cache else None)
 
 
 def _quiet(machine: Machine, trace: TraceReader) -> None:

@@ -6,8 +6,7 @@ device properties give the same registers and the same Identify data, so a twin 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from lab.deadline import Deadline
 from lab.device.qemu import QemuDevice
@@ -22,30 +21,51 @@ from lab.nvme.identify import Cns, IdentifyController, IdentifyNamespace, Namesp
 from lab.nvme.registers import ACQ, AQA, ASQ, CAP, CC, CSTS, VS, doorbell_offset
 from lab.plan import Controller, DeviceSpec
 from lab.profile import Profile
+from lab.toolchain import Qemu
 
 FIRST_SLOT = 4
 """PCI device number of the first controller on pcie.0."""
-BAR, BAR_STEP = 0xE000_0000, 0x10_0000
+BAR_STEP = 0x10_0000
 ENTRIES = 64
 """Of the admin queues: more than are ever used, so that nothing wraps."""
 ASQ_AT, ACQ_AT, DATA_AT = 0x10_0000, 0x10_1000, 0x10_2000
+"""From the RAM's first byte on."""
 SECONDS = 20.0
 
 
-def probe(command: Sequence[str], env: Mapping[str, str], version: tuple[int, ...], spec: DeviceSpec) -> dict[str, Profile]:
+@dataclass(frozen=True)
+class Platform:
+    """Where the lab finds things without firmware's help."""
+
+    machine: str
+    bar: int
+    """An address that reaches PCI memory space."""
+    ecam: int | None = None
+
+
+PLATFORMS = {
+    "x86_64": Platform("q35", bar=0xE000_0000),
+    "aarch64": Platform("virt,highmem=off", bar=0x1000_0000, ecam=0x3F00_0000),  # hw/arm/virt.c: all below the RAM
+}
+
+
+def probe(qemu: Qemu, spec: DeviceSpec) -> dict[str, Profile]:
     """The profile of each controller of the device that QEMU makes of ``spec``, by the controller's id."""
+    platform = PLATFORMS[qemu.arch]
     with run_folder() as folder:
-        device = QemuDevice(_empty(spec), folder, version)
+        device = QemuDevice(_empty(spec), folder, qemu.version)
         device.create_images(seed=0)
         places = [{"bus": "pcie.0", "addr": f"{FIRST_SLOT + n:#x}"} for n in range(len(spec.controllers))]
         guest = GuestSpec(
+            arch=qemu.arch,
+            machine=platform.machine,
             memory=16,
             blockdevs=device.blockdevs,
             devices=(*device.subsystems, *device.devices(places)),
             extra=("-S",),
         )
-        with Machine(command, env, guest, "tcg") as machine, Qtest(machine) as qtest:
-            return {c.id: _Twin(qtest, n).profile() for n, c in enumerate(spec.controllers)}
+        with Machine(qemu.command, qemu.env, guest, "tcg") as machine, Qtest(machine, platform.ecam) as qtest:
+            return {c.id: _Twin(qtest, n, platform.bar, guest.ram_base).profile() for n, c in enumerate(spec.controllers)}
 
 
 def _empty(spec: DeviceSpec) -> DeviceSpec:
@@ -58,10 +78,11 @@ def _empty(spec: DeviceSpec) -> DeviceSpec:
 class _Twin:
     """One controller, brought up just far enough to be asked Identify."""
 
-    def __init__(self, qtest: Qtest, number: int) -> None:
+    def __init__(self, qtest: Qtest, number: int, bars: int, ram: int) -> None:
         self._qtest = qtest
         self._bdf = (FIRST_SLOT + number) << 3
-        self._bar = BAR + number * BAR_STEP
+        self._bar = bars + number * BAR_STEP
+        self._ram = ram
         self._sent = 0
 
     def profile(self) -> Profile:
@@ -71,8 +92,8 @@ class _Twin:
         qtest.write_config(self._bdf, 0x14, 0)
         qtest.write_config(self._bdf, 0x04, 0x6)  # memory space and bus master
         qtest.write32(bar + AQA.OFFSET, AQA.of(ASQS=ENTRIES - 1, ACQS=ENTRIES - 1))
-        qtest.write64(bar + ASQ.OFFSET, ASQ_AT)
-        qtest.write64(bar + ACQ.OFFSET, ACQ_AT)
+        qtest.write64(bar + ASQ.OFFSET, self._ram + ASQ_AT)
+        qtest.write64(bar + ACQ.OFFSET, self._ram + ACQ_AT)
         qtest.write32(bar + CC.OFFSET, CC.of(EN=1, IOSQES=6, IOCQES=4))
         deadline = Deadline(SECONDS)
         while not CSTS(qtest.read32(bar + CSTS.OFFSET)).RDY:
@@ -93,13 +114,13 @@ class _Twin:
     def _identify(self, command: Command) -> bytes:
         """The 4096 bytes that an Identify returns."""
         qtest, slot = self._qtest, self._sent
-        qtest.write(ASQ_AT + slot * 64, command.but(CID=slot, PRP1=DATA_AT))
+        qtest.write(self._ram + ASQ_AT + slot * 64, command.but(CID=slot, PRP1=self._ram + DATA_AT))
         self._sent += 1
         qtest.write32(self._bar + doorbell_offset(0, completion=False, dstrd=0), self._sent)
         deadline = Deadline(SECONDS)
-        while not (completion := Completion(qtest.read(ACQ_AT + slot * 16, 16))).P:
+        while not (completion := Completion(qtest.read(self._ram + ACQ_AT + slot * 16, 16))).P:
             if deadline.expired:
                 raise Timeout(f"Waited {SECONDS:g} s in vain for the completion of {command}.")
         if not completion.ok:
             raise GuestError(f"QEMU's nvme answered {command} with {completion.text}.")
-        return qtest.read(DATA_AT, 4096)
+        return qtest.read(self._ram + DATA_AT, 4096)

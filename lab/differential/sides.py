@@ -287,7 +287,7 @@ _COMMON = ("NSFEAT", "NLBAF", "MC", "DPC", "DPS", "NMIC", "RESCAP", "FPI", "DLFE
 @contextmanager
 def pair(qemu: Qemu, spec: DeviceSpec, folder: Path, seed: int) -> Iterator[Pair]:
     """Both devices, started, with images in ``folder``. ``spec`` has one controller."""
-    profile = probe(qemu.command, qemu.env, qemu.version, spec)[spec.controllers[0].id]
+    profile = probe(qemu, spec)[spec.controllers[0].id]
     for name in ("model", "qemu"):
         (folder / name).mkdir()
         create_images(spec, folder / name, seed)

@@ -55,6 +55,7 @@ class GenericSerial:
     def guest(self, scenario: Scenario) -> GuestSpec:
         boot = self._manifest.boot
         return GuestSpec(
+            arch=boot.arch,
             machine=boot.machine,
             cpu=boot.cpu,
             smp=scenario.guest.get("cpus", boot.cpus),
@@ -159,19 +160,20 @@ class SerialSession:
 
 
 class _Memory:
-    """The guest's memory as physical addresses, by the file that QEMU shares; below the hole for devices they are offsets."""
+    """The guest's memory as physical addresses, by the file that QEMU shares; they are in one range."""
 
     def __init__(self, machine: Machine) -> None:
         self._file = machine.spec.memory_file
+        self._base = machine.spec.ram_base
 
     def read(self, address: int, length: int) -> bytes:
         with self._opened("rb") as memory:
-            memory.seek(address)
+            memory.seek(address - self._base)
             return memory.read(length)
 
     def write(self, address: int, data: bytes) -> None:
         with self._opened("r+b") as memory:
-            memory.seek(address)
+            memory.seek(address - self._base)
             memory.write(data)
 
     def _opened(self, mode: Literal["rb", "r+b"]) -> BinaryIO:

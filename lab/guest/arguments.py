@@ -15,6 +15,10 @@ FIRST_ROOT_PORT = 0x10
 """PCI device number of ``rp0`` on pcie.0. Fixed, so that addresses do not depend on what else is plugged."""
 CHANNEL = "nvme-lab"
 """The name of the virtio-serial port, which the guest's kernel shows in /sys/class/virtio-ports."""
+RAM_BASE = {"x86_64": 0, "aarch64": 1 << 30}
+"""By architecture; arm's is that of the machine ``virt``."""
+PREFETCHABLE = 1 << 30
+"""Bytes of prefetchable memory that firmware keeps free behind each root port: so much only fits above 4 GiB."""
 MAX_ROOT_PORTS = 15
 """Device numbers 10h to 1Eh; q35's own ICH9 sits at 1Fh."""
 
@@ -23,6 +27,7 @@ MAX_ROOT_PORTS = 15
 class GuestSpec:
     """A guest as data. The defaults suit a Linux guest into which devices are plugged over QMP."""
 
+    arch: str = "x86_64"
     machine: str = "q35"
     cpu: str = "max"
     smp: int = 1
@@ -57,6 +62,11 @@ class GuestSpec:
     sandbox: bool = True
     """Deny QEMU what it never needs: new privileges, children, obsolete system calls."""
     extra: tuple[str, ...] = ()
+
+    @property
+    def ram_base(self) -> int:
+        """The physical address of the RAM's first byte."""
+        return RAM_BASE[self.arch]
 
 
 @dataclass(frozen=True)

@@ -160,8 +160,8 @@ class Machine:
         """The guest's RAM, where the specification names a file for it."""
         assert self.spec.memory_file
         if self.spec.memory_private:
-            return ForkMemory(self.process.pid, self.spec.memory_file, self.spec.memory)
-        return GuestMemory(self.spec.memory_file, self.spec.memory)
+            return ForkMemory(self.process.pid, self.spec.memory_file, self.spec.memory)  # of x86-64: it begins at 0
+        return GuestMemory(self.spec.memory_file, self.spec.memory, self.spec.ram_base)
 
     def ssh_port(self) -> int:
         """The loopback port that leads to the guest's port 22."""

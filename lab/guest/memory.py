@@ -15,18 +15,20 @@ ONE_RANGE = 2048
 
 
 class GuestMemory:
-    """A read-only view of ``memory`` MiB of RAM in the file that `GuestSpec.memory_file` names."""
+    """A read-only view of ``memory`` MiB of RAM, from address ``base`` on, in the file that `GuestSpec.memory_file` names."""
 
-    def __init__(self, path: Path, memory: int) -> None:
+    def __init__(self, path: Path, memory: int, base: int = 0) -> None:
         _require_one_range(memory)
+        self._base = base
         with path.open("rb") as file:
             self._ram = mmap.mmap(file.fileno(), memory * MIB, prot=mmap.PROT_READ)
 
     def read(self, address: int, length: int) -> bytes | None:
         """The bytes at a guest-physical address; None when they are not all RAM."""
-        if address < 0 or length < 0 or address + length > len(self._ram):
+        start = address - self._base
+        if start < 0 or length < 0 or start + length > len(self._ram):
             return None
-        return self._ram[address : address + length]
+        return self._ram[start : start + length]
 
     def close(self) -> None:
         self._ram.close()

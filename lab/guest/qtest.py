@@ -1,7 +1,8 @@
 """QEMU's qtest protocol: the lab's own hands on the guest's buses, beside or instead of the guest's processor.
 
 The server is added to a running QEMU over QMP, so that it works with any accelerator, also where QEMU was built without the
-qtest one. Configuration space is reached by the ports CF8h and CFCh of PCI Local Bus 3.0, 3.2.2.3.2.
+qtest one. Configuration space is reached by the ports CF8h and CFCh of PCI Local Bus 3.0, 3.2.2.3.2, or where there are no
+ports, as memory: by the Enhanced Configuration Access Mechanism of PCI Express Base 3.0, 7.2.2.
 """
 
 from __future__ import annotations
@@ -20,12 +21,14 @@ SECONDS = 10.0
 class Qtest:
     """Reads and writes of ports, MMIO and memory, one command after another."""
 
-    def __init__(self, machine: Machine) -> None:
+    def __init__(self, machine: Machine, ecam: int | None = None) -> None:
+        """``ecam``: where configuration space is memory; None for the ports."""
         path = machine.folder / "qtest.sock"
         backend = {"type": "socket", "data": {"addr": {"type": "unix", "data": {"path": str(path)}}, "wait": False}}
         machine.qmp("chardev-add", {"id": "qtest", "backend": backend})
         machine.qmp("object-add", {"qom-type": "qtest", "id": "qtest0", "chardev": "qtest", "log": "none"})
         self._machine = machine
+        self._ecam = ecam
         self._cleanup = ExitStack()
         self._socket = self._cleanup.enter_context(socket.socket(socket.AF_UNIX))
         self._socket.settimeout(SECONDS)
@@ -73,9 +76,14 @@ class Qtest:
 
     def read_config(self, bdf: int, offset: int) -> int:
         """Dword ``offset`` of the configuration space of function ``bdf`` (bus << 8 | device << 3 | function)."""
+        if self._ecam is not None:
+            return self.read32(self._ecam + (bdf << 12) + offset)
         self.command(f"outl 0xcf8 {0x8000_0000 | bdf << 8 | offset:#x}")
         return int(self.command("inl 0xcfc"), 16)
 
     def write_config(self, bdf: int, offset: int, value: int) -> None:
+        if self._ecam is not None:
+            self.write32(self._ecam + (bdf << 12) + offset, value)
+            return
         self.command(f"outl 0xcf8 {0x8000_0000 | bdf << 8 | offset:#x}")
         self.command(f"outl 0xcfc {value:#x}")

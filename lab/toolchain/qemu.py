@@ -28,6 +28,7 @@ LADDER: Mapping[str, tuple[int, ...]] = MappingProxyType(
 )
 """Feature and the first version of QEMU that has it."""
 
+X86_64 = "x86_64"
 FLOOR = (7, 2)
 """Below this nothing has been tried."""
 ENOUGH = (10, 1)
@@ -57,19 +58,21 @@ class Qemu:
     """What of the ladder it is too old for."""
     img: tuple[str, ...] | None
     """The prefix of its qemu-img, if there is one."""
+    arch: str = X86_64
+    """Of its guests, as in the name of the program."""
 
 
-def choose(named: Path | None, fetch: Callable[[], Path], say: Callable[[str], None], *, arch: str = "x86_64") -> Qemu:
+def choose(named: Path | None, fetch: Callable[[], Path], say: Callable[[str], None], *, arch: str = X86_64) -> Qemu:
     """The QEMU for guests of ``arch``. ``fetch`` gives the tree of the fetched closure; it is called only if needed."""
     program = f"qemu-system-{arch}"
     if named is not None:
-        return _installed(_named(named), "option")
+        return _installed(_named(named), "option", arch)
     found = shutil.which(program)
-    machine = _installed(Path(found), "machine") if found else None
+    machine = _installed(Path(found), "machine", arch) if found else None
     if machine is not None and machine.version >= ENOUGH:
         return machine
     try:
-        return _fetched(fetch(), program)
+        return _fetched(fetch(), arch)
     except LabError as error:
         if machine is None or machine.version < FLOOR:
             raise
@@ -91,7 +94,7 @@ def _named(path: Path) -> Path:
     return found
 
 
-def _installed(program: Path, origin: str) -> Qemu:
+def _installed(program: Path, origin: str, arch: str) -> Qemu:
     image_tool = shutil.which("qemu-img", path=str(program.parent)) or shutil.which("qemu-img")
     declared = (program.parent / "../share/qemu/trace-events-all", Path("/usr/share/qemu/trace-events-all"))
     version = _ask_version((str(program),), {})
@@ -104,11 +107,12 @@ def _installed(program: Path, origin: str) -> Qemu:
         sha256=file_sha256(program),
         missing=missing(version),
         img=(image_tool,) if image_tool else None,
+        arch=arch,
     )
 
 
-def _fetched(root: Path, program: str) -> Qemu:
-    tree = Tree(root)
+def _fetched(root: Path, arch: str) -> Qemu:
+    tree, program = Tree(root), f"qemu-system-{arch}"
     data = [argument for folder in _DATA_FOLDERS if (root / folder).is_dir() for argument in ("-L", str(root / folder))]
     command = (*tree.command(f"usr/bin/{program}"), *data)
     env = MappingProxyType({"QEMU_MODULE_DIR": str(root / _MODULES)})
@@ -122,6 +126,7 @@ def _fetched(root: Path, program: str) -> Qemu:
         sha256=file_sha256(tree.require(f"usr/bin/{program}")),
         missing=missing(version),
         img=tuple(tree.command("usr/bin/qemu-img")) if tree.find("usr/bin/qemu-img") else None,
+        arch=arch,
     )
 
 
