@@ -18,8 +18,12 @@ import conformance.stages.reset
 import conformance.stages.write  # noqa: F401  (importing a stage declares its scenarios and checks)
 from conformance.check import CHECKS, Check
 from conformance.scenario import SCENARIOS, Template
+from lab import extensions
 from lab.errors import UsageError
 from lab.manifest import STAGES, nearest
+
+for _brought in extensions.points(extensions.CHECKS):  # of other packages
+    extensions.imported(_brought)
 
 __all__ = ["CHECKS", "SCENARIOS", "Selection", "select", "stages"]
 

@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[1]
 
 LAYERS = (
     {"lab.errors", "lab.deadline", "lab.nvme"},
+    {"lab.extensions"},
     {"lab.events", "lab.plan", "lab.settings", "lab.manifest", "lab.reference"},
     {"lab.content", "lab.profile", "lab.stream", "images"},
     {"lab.mix"},
@@ -31,7 +32,7 @@ JUDGING = {
 }  # fmt: skip
 WHAT_JUDGES_READ = {
     "lab.errors", "lab.nvme", "lab.events", "lab.plan", "lab.evidence", "lab.manifest", "lab.profile", "lab.content",
-    "lab.mix",
+    "lab.mix", "lab.extensions",
 }  # fmt: skip
 
 OURS = ("lab", "conformance", "images")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import click
@@ -12,10 +13,11 @@ from rich.table import Table
 
 from conformance.check import Check
 from conformance.commands.options import JSON
+from conformance.report.reference import check_reference
 from conformance.report.terminal import show
 from conformance.suite import CHECKS, SCENARIOS, stages
 from lab import drivers
-from lab.controller.behaviour import BEHAVIOURS
+from lab.controller import behaviour
 from lab.defects import DEFECTS
 from lab.nvme.status import Status
 
@@ -33,13 +35,13 @@ def list_group() -> None:
 @list_group.command("drivers")
 @JSON
 def list_drivers(as_json: bool) -> None:
-    """The drivers that come with the lab, and what they claim.
+    """The drivers that have a name, shipped or of other packages, and what they claim.
 
     \b
     nvme-lab list drivers
     """
     rows = []
-    for name in drivers.shipped():
+    for name in drivers.names():
         manifest = drivers.find(name)
         rows.append({"name": name, "adapter": manifest.adapter, "stages": list(manifest.stages), "summary": manifest.summary})
     _show(rows, as_json, ("name", "adapter", "summary"))
@@ -66,16 +68,21 @@ def list_stages(as_json: bool) -> None:
 
 @list_group.command("checks")
 @click.option("--stage", "wanted", multiple=True, type=click.Choice(stages()), help="only of this stage (repeatable)")
+@click.option("--write", "document", type=click.Path(path_type=Path), metavar="FILE", help="write the reference in Markdown")
 @JSON
-def list_checks(wanted: Sequence[str], as_json: bool) -> None:
+def list_checks(wanted: Sequence[str], document: Path | None, as_json: bool) -> None:
     """The checks: what the driver must do, how binding it is, where it stands.
 
     \b
     nvme-lab list checks --stage read
+    nvme-lab list checks --write checks.md
     """
-    checks = [check for stage in stages() for check in CHECKS.values() if check.stage == stage]
-    rows = [_check(check) for check in checks if not wanted or check.stage in wanted]
-    if as_json:
+    every = (check for stage in stages() for check in CHECKS.values() if check.stage == stage)
+    checks = [check for check in every if not wanted or check.stage in wanted]
+    rows = [_check(check) for check in checks]
+    if document:
+        document.write_text(check_reference(checks, {row["id"]: row["defects"] for row in rows}), encoding="utf-8")
+    elif as_json:
         click.echo(json.dumps(rows, indent=1, ensure_ascii=False))
     else:
         _table([{**row, "cites": str(CHECKS[row["id"]].cite)} for row in rows], ("id", "level", "statement", "cites"))
@@ -107,8 +114,8 @@ def list_faults(as_json: bool) -> None:
             "does": inspect.cleandoc(kind.__doc__ or "").replace("\n", " "),
             "arguments": {key: int(value) if isinstance(value, Status) else value for key, value in kind.ARGUMENTS.items()},
         }
-        for name, kind in BEHAVIOURS.items()
-        if name
+        for name in behaviour.names()
+        if (kind := behaviour.find(name))
     ]
     _show(rows, as_json, ("name", "does", "arguments"))
 

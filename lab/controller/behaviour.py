@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from lab import extensions
 from lab.controller.memory import DmaRefused
 from lab.controller.pci import BUS_MASTER, COMMAND
 from lab.controller.request import DNR, Failed, Posting, Request
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from lab.controller.controller import Controller
 
 BEHAVIOURS: dict[str, type[Behaviour]] = {}
-"""Name to behaviour."""
+"""Name to behaviour: those of the lab, and of other packages those that were asked for (`find`)."""
 
 
 class Behaviour:
@@ -344,3 +345,15 @@ class StuckReady(Behaviour, name="stuck-ready"):
 
 
 del BEHAVIOURS[""]
+
+
+def names() -> list[str]:
+    """Every behaviour there is."""
+    return sorted({*BEHAVIOURS, *extensions.names(extensions.BEHAVIOURS)})
+
+
+def find(name: str) -> type[Behaviour] | None:
+    """The behaviour of that name, which may be another package's; None if there is none."""
+    if name not in BEHAVIOURS and name in extensions.names(extensions.BEHAVIOURS):
+        extensions.load(extensions.BEHAVIOURS, name, "a behaviour of that name", lambda kind: BEHAVIOURS.get(name) is kind)
+    return BEHAVIOURS.get(name)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from lab.controller.behaviour import BEHAVIOURS, Behaviour
+from lab.controller import behaviour
+from lab.controller.behaviour import Behaviour
 from lab.controller.request import Request
 from lab.errors import UsageError
 from lab.events import FaultInjected
@@ -62,11 +63,11 @@ class Faults:
         self._c = controller
         self._all: dict[str, Armed] = {}
         for fault in faults:
-            kind = BEHAVIOURS.get(fault.behaviour)
+            kind = behaviour.find(fault.behaviour)
             if kind is None:
                 raise UsageError(
                     f"fault {fault.name!r}: there is no behaviour {fault.behaviour!r}",
-                    remedy=f"the device knows {', '.join(sorted(BEHAVIOURS))}",
+                    remedy=f"the device knows {', '.join(behaviour.names())}",
                 )
             self._all[fault.name] = Armed(fault, kind(controller, fault))
         self._select()

@@ -7,7 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TypeAlias
 
-from lab.controller.behaviour import BEHAVIOURS
+from lab.controller import behaviour
 from lab.controller.server import DeviceServer
 from lab.deadline import Deadline
 from lab.device.images import create_images
@@ -47,7 +47,7 @@ def _obstacles(spec: DeviceSpec, version: tuple[int, ...] | None, faults: Iterab
             if namespace.block_size not in BLOCK_SIZES:
                 yield f"namespace {namespace.nsid} cannot have blocks of {namespace.block_size} bytes"
     for fault in faults:
-        if fault.behaviour not in BEHAVIOURS:
+        if behaviour.find(fault.behaviour) is None:
             yield f"the programmable controller has no behaviour {fault.behaviour!r}"
 
 

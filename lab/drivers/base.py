@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,6 +14,7 @@ from lab.guest.machine import Machine
 from lab.manifest import DriverManifest
 from lab.mix import Mix, spelled_out
 from lab.plan import Action, Answer, Namespace, Scenario
+from lab.toolchain import LinuxGuest, Toolchain
 
 
 class Session(Protocol):
@@ -35,7 +36,11 @@ class Session(Protocol):
 
 
 class Adapter(Protocol):
-    """One driver under test, before anything runs."""
+    """One driver under test, before anything runs.
+
+    Its class may also have ``devices``, where it reaches only some (`lab.plan.DeviceKind`), and ``in_qemu = False``, where the
+    driver runs in this very process (`lab.in_process.InProcessAdapter`).
+    """
 
     hotplug: bool
     """The device is plugged into the running guest; else it is there at start."""
@@ -77,6 +82,11 @@ def target(scenario: Scenario, action: Action) -> Target | None:
     raise LabError(f"scenario {scenario.id}: {action.name} names namespace {action.arguments['nsid']}, which is not attached")
 
 
+def askable(action: Action, actions: Collection[str], stops: Collection[str]) -> bool:
+    """Can a driver that knows these actions be asked that? To be loaded ``until`` a stage it must be able to stop there."""
+    return action.name in actions and (action.name != "load" or action.arguments.get("until") in (None, *stops))
+
+
 def lags(action: Action, answer: Answer) -> bool:
     """Does the driver show other namespaces than those that the question waits for (``until``: their ids)?"""
     wanted = action.arguments.get("until")
@@ -100,6 +110,17 @@ def own_file(manifest: DriverManifest, key: str, name: str) -> Path:
     if not path.is_file():
         raise UsageError(f"{manifest.path}: {key}: there is no file {path}", remedy="build it, or correct the path")
     return path
+
+
+def linux_guest(manifest: DriverManifest, toolchain: Toolchain) -> LinuxGuest:
+    """The Linux guest that the manifest needs."""
+    guest = toolchain.guest_for(manifest.needs)
+    if guest is None:
+        raise LabError(
+            f"{manifest.path}: the adapter {manifest.adapter} needs a Linux guest, and none was prepared",
+            remedy='add needs = ["linux-guest"] to the manifest',
+        )
+    return guest
 
 
 def mebibytes(size: str) -> int:

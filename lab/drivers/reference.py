@@ -31,7 +31,7 @@ from lab.guest.machine import Machine
 from lab.guest.qtest import Qtest
 from lab.guest.ssh import Ssh
 from lab.manifest import DriverManifest
-from lab.plan import Action, Answer, Scenario
+from lab.plan import Action, Answer, DeviceKind, Scenario
 from lab.reference.controller import Controller
 from lab.reference.service import ACTIONS, Service
 from lab.reference.settings import Settings
@@ -122,6 +122,9 @@ class LocalSession:
 class ReferenceInProcess(_Reference):
     """On the programmable controller in this process: no guest, no QEMU."""
 
+    devices: tuple[DeviceKind, ...] = ("lab",)
+    in_qemu = False
+
     def guest(self, scenario: Scenario) -> None:
         return None
 
@@ -150,6 +153,8 @@ def _twin(device: InProcess) -> InProcess:
 
 class ReferenceQtest(_Reference):
     """On QEMU's device in a machine whose processor never starts."""
+
+    devices: tuple[DeviceKind, ...] = ("qemu",)
 
     def __init__(self, manifest: DriverManifest, toolchain: Toolchain) -> None:
         super().__init__(manifest, toolchain)

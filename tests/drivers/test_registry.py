@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from lab.drivers import adapter, adapters, find, registry, shipped, wants
+from lab import extensions
+from lab.drivers import adapter, adapters, find, shipped, wants
 from lab.errors import LabError, UsageError
 from lab.toolchain import Toolchain
 
@@ -25,7 +26,8 @@ def test_every_shipped_manifest_is_valid_and_named_like_its_file() -> None:
     assert {"linux", "u-boot"} <= set(shipped())
     for name in shipped():
         assert find(name).name == name
-        assert wants(find(name))[:1] == (() if name == "reference" else ("qemu",))  # which runs in process
+        qemu = {"reference": (), "u-boot-arm64": ("qemu-aarch64",)}.get(name, ("qemu",))  # the reference runs in process
+        assert wants(find(name))[:1] == qemu
 
 
 def test_an_unknown_driver_is_answered_with_the_nearest() -> None:
@@ -90,17 +92,17 @@ def test_firmware_that_was_not_prepared_is_the_labs_failure() -> None:
 
 
 def test_adapters_of_other_packages_are_found_by_entry_point(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    points = EntryPoints([EntryPoint("theirs", f"{__name__}:Theirs", registry.ENTRY_POINTS)])
-    broken = EntryPoint("broken", "no_such_package:X", registry.ENTRY_POINTS)
+    points = EntryPoints([EntryPoint("theirs", f"{__name__}:Theirs", extensions.ADAPTERS)])
+    broken = EntryPoint("broken", "no_such_package:X", extensions.ADAPTERS)
 
     def entry_points(group: str, **named: Any) -> EntryPoints:
         return EntryPoints([*points, broken]).select(group=group, **named)
 
-    monkeypatch.setattr(registry, "entry_points", entry_points)
+    monkeypatch.setattr(extensions, "entry_points", entry_points)
     assert {"theirs", "broken", "linux"} <= set(adapters())
     made = adapter(find(str(manifest(tmp_path, 'name = "mine"\nadapter = "theirs"'))), NOTHING)
     assert isinstance(made, Theirs)
-    with pytest.raises(LabError, match=r"the adapter 'broken' \(no_such_package:X\) cannot be imported"):
+    with pytest.raises(LabError, match=r"'broken' in nvme_lab.adapters \(no_such_package:X\) cannot be imported"):
         adapter(find(str(manifest(tmp_path, 'name = "mine"\nadapter = "broken"'))), NOTHING)
 
 

@@ -1,0 +1,66 @@
+"""What other packages bring, by entry points (docs/packages.md). A package is imported only when something of it is used.
+
+    nvme_lab.adapters     name = factory of an adapter            (`lab.drivers.registry`)
+    nvme_lab.drivers      name = path of a manifest               (`lab.drivers.registry`)
+    nvme_lab.behaviours   name = subclass of Behaviour            (`lab.controller.behaviour`)
+    nvme_lab.checks       any name = module that declares checks and scenarios when it is imported (`conformance.suite`)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from lab.errors import LabError
+
+ADAPTERS, DRIVERS = "nvme_lab.adapters", "nvme_lab.drivers"
+BEHAVIOURS, CHECKS = "nvme_lab.behaviours", "nvme_lab.checks"
+GROUPS = (ADAPTERS, DRIVERS, BEHAVIOURS, CHECKS)
+
+
+def names(group: str) -> list[str]:
+    """What other packages bring of a kind, without importing them."""
+    return sorted({point.name for point in entry_points(group=group)})
+
+
+def points(*groups: str) -> Iterator[EntryPoint]:
+    """All of these kinds, by name."""
+    for group in groups:
+        yield from sorted(entry_points(group=group), key=lambda point: point.name)
+
+
+def load(group: str, name: str, what: str, fits: Callable[[Any], bool]) -> Any:
+    """What stands behind a name, which must fit and is ``what`` in words.
+
+    LabError that tells the package where it cannot be imported or is something else, or where two have that name.
+    """
+    found = list(entry_points(group=group, name=name))
+    if len(found) > 1:
+        both = " and ".join(map(package, found))
+        raise LabError(f"{both} both bring {name!r} in {group}.", remedy="uninstall one of them")
+    loaded = imported(found[0])
+    if not fits(loaded):
+        raise broken(found[0], f"is not {what}, but {loaded!r}")
+    return loaded
+
+
+def imported(point: EntryPoint) -> Any:
+    """What an entry point leads to; LabError that tells the package if it leads nowhere."""
+    try:
+        return point.load()
+    except Exception as error:  # anything can go wrong in another package's import, and the user must hear in which
+        raise broken(point, f"cannot be imported: {error!r}") from error
+
+
+def broken(point: EntryPoint, why: str) -> LabError:
+    """The error for an entry point that is of no use."""
+    return LabError(
+        f"{package(point)}: {point.name!r} in {point.group} ({point.value}) {why}",
+        remedy="mend that package, or uninstall it",
+    )
+
+
+def package(point: EntryPoint) -> str:
+    """The distribution that an entry point belongs to, with its version."""
+    return f"the package {point.dist.name} {point.dist.version}" if point.dist else "an unknown package"
