@@ -85,6 +85,7 @@ class Check:
     needs: tuple[str, ...]  # actions without which it cannot be judged
     scenarios: tuple[str, ...]  # where it is judged; none: an invariant, judged on all evidence
     find: Function
+    stops: str = ""  # the stage after which a driver must be able to stop, or it cannot be judged
 
     @property
     def stage(self) -> str:
@@ -112,6 +113,7 @@ def check(
     why: str,
     witnesses: Iterable[Witness],
     needs: Iterable[str] = (),
+    stops: str = "",
     scenarios: Iterable[str] = (),
 ) -> Callable[[Function], Check]:
     """Registers the decorated function as a check; ValueError where the id is taken or the statement is missing."""
@@ -119,7 +121,7 @@ def check(
     def register(find: Function) -> Check:
         if id in CHECKS:
             raise ValueError(f"check {id} is declared twice")
-        made = Check(id, cite, level, why, tuple(witnesses), tuple(needs), tuple(scenarios), find)
+        made = Check(id, cite, level, why, tuple(witnesses), tuple(needs), tuple(scenarios), find, stops)
         if not made.statement:
             raise ValueError(f"check {id} has no statement: write a docstring")
         CHECKS[id] = made

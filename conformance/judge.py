@@ -125,6 +125,8 @@ def _apply(check: Check, record: Record, driver: Mapping[str, Any]) -> tuple[Out
     missing = [name for name in check.needs if name not in driver["actions"]]
     if missing:
         return Outcome.UNSUPPORTED, f"the driver cannot be asked to {', '.join(missing)}", []
+    if check.stops and check.stops not in driver.get("stops", ()):
+        return Outcome.UNSUPPORTED, f"the driver cannot stop after {check.stops}", []
     if check.needs and check.stage not in driver["stages"]:
         return Outcome.UNSUPPORTED, f"the manifest does not claim stage {check.stage}", []
     try:

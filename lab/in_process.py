@@ -18,7 +18,7 @@ from lab.deadline import Deadline
 from lab.device.images import create_images
 from lab.device.lab import unservable
 from lab.device.live import LIVE, change_modelled
-from lab.drivers.base import Session, target
+from lab.drivers.base import Session, askable, target
 from lab.errors import LabError
 from lab.events import ActionEnded, ActionStarted, Plugged
 from lab.evidence import EvidenceWriter
@@ -47,8 +47,11 @@ class InProcessAdapter(Protocol):
 class InProcessRecording:
     """One recording, while it lasts."""
 
-    def __init__(self, driver: InProcessAdapter, scenario: Scenario, evidence: EvidenceWriter) -> None:
-        self._driver, self._scenario, self._evidence = driver, scenario, evidence
+    def __init__(
+        self, driver: InProcessAdapter, scenario: Scenario, evidence: EvidenceWriter, stops: tuple[str, ...] = ()
+    ) -> None:
+        """``stops`` are the stages after which the driver can stop."""
+        self._driver, self._scenario, self._evidence, self._stops = driver, scenario, evidence, stops
         self.driver_in_place = False
         self.last_words = ""
         self._clock: Callable[[], float] = time.time
@@ -90,7 +93,7 @@ class InProcessRecording:
         elif action.name in LIVE:
             change_modelled(device, action)
             answer = Answer()
-        elif action.name in BY_THE_LAB or action.name not in self._driver.actions:
+        elif action.name in BY_THE_LAB or not askable(action, self._driver.actions, self._stops):
             answer = Answer("unsupported")
         else:
             answer = session.perform(action, self._data(action), Deadline(self._driver.seconds(action.name)))

@@ -30,7 +30,7 @@ from lab.device.live import LIVE, CannotChange, change
 from lab.device.probe import probe
 from lab.device.qemu import Place, QemuDevice
 from lab.drivers import Adapter, Session, adapter
-from lab.drivers.base import lags, target
+from lab.drivers.base import askable, lags, target
 from lab.errors import GuestPanic, LabError, Timeout
 from lab.events import ActionEnded, ActionStarted, Panicked, Plugged
 from lab.evidence import EvidenceWriter
@@ -85,7 +85,7 @@ def record(
     recording: _Recording | InProcessRecording
     if isinstance(driver, InProcessAdapter):
         evidence = EvidenceWriter(folder, {**_identity(manifest, driver, scenario, device, toolchain), **(identity or {})})
-        recording = InProcessRecording(driver, scenario, evidence)
+        recording = InProcessRecording(driver, scenario, evidence, manifest.stops)
     else:
         qemu = toolchain.qemu_for(manifest.boot.arch)
         if qemu is None:
@@ -267,7 +267,7 @@ class _Recording:
         self.driver_in_place |= action.name == "load"
         if action.name in BY_THE_LAB:
             answer = self._do(action, device, machine, session)
-        elif action.name not in self._driver.actions:
+        elif not askable(action, self._driver.actions, self._manifest.stops):
             answer = Answer("unsupported")
         else:
             answer = self._perform(action, session, deadline)

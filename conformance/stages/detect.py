@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from conformance.check import MANDATORY, RECOMMENDED, Finding, check
-from conformance.citations import BASE_2_0, PCIE_1_0
+from conformance.citations import BASE_2_0, PCIE_1_0, PRACTICE
 from conformance.record import Record
 from conformance.scenario import LOAD, Draw, Plan, do, scenario
 from conformance.stages.admin_queue import not_ready
-from lab.events import ConfigWrite, Doorbell, RegisterRead, RegisterWrite
+from lab.events import ConfigWrite, Doorbell, RegisterRead, RegisterWrite, Submitted
 from lab.nvme.registers import CSTS, DOORBELLS, READ_ONLY, register_at
 from lab.plan import DeviceSpec, Fault
 
@@ -19,9 +19,9 @@ BAR0_HIGH = 0x14
 """Offset in configuration space of the high half of BAR0."""
 
 
-@scenario("detect/basic", "one controller with one namespace")
+@scenario("detect/basic", "one controller with one namespace, first only detected")
 def basic(draw: Draw) -> Plan:
-    return Plan(draw.device(), [LOAD, do("info")])
+    return Plan(draw.device(), [do("load", until="detect"), LOAD, do("info")])
 
 
 @scenario("detect/two-controllers", "two controllers behind two root ports")
@@ -52,9 +52,9 @@ def command_sets(draw: Draw) -> Plan:
     return Plan(draw.device(cap={"CSS": 1 << 7 | 1}), [LOAD, do("ready"), do("identify")])
 
 
-@scenario("detect/stride", "doorbells 4 KiB apart, so that they reach far beyond one page")
+@scenario("detect/stride", "doorbells 4 KiB apart, so that they reach far beyond one page; rings of some hundred entries")
 def stride(draw: Draw) -> Plan:
-    device = draw.device(cap={"DSTRD": 10}, io_queues=2, vectors=3)
+    device = draw.device(cap={"DSTRD": 10, "MQES": draw.between(100, 900)}, io_queues=2, vectors=3)
     return Plan(device, [LOAD, do("info"), do("read", nsid=1, lba=draw.between(0, 900), blocks=8)])
 
 
@@ -147,6 +147,19 @@ def read_only(record: Record) -> Iterator[Finding]:
             ok = register not in READ_ONLY and (register is not CSTS or CSTS(event.value) == CSTS.of(NSSRO=1))
             name = register.__name__ if register else f"{event.offset:#x}"
             yield Finding(ok, event, "a register that the host may write", f"{name} = {event.value:#x}")
+
+
+@check("detect/read-only-stage", cite=PRACTICE, level=RECOMMENDED, why="practice", witnesses=["wire"], stops="detect",
+       scenarios=["detect/basic"])  # fmt: skip
+def read_only_stage(record: Record) -> Iterator[Finding]:
+    """Only looks while it detects: no register is written and no command is sent before the driver goes on."""
+    for asked in record.answers("load"):
+        if asked.arguments.get("until") == "detect":
+            seen = [event for _, event in record.during(asked)]
+            deeds = [event for event in seen if isinstance(event, RegisterWrite | Doorbell | Submitted)]
+            if deeds or any(isinstance(event, RegisterRead) for event in seen):
+                shown = f"{len(deeds)} register writes, doorbells and commands"
+                yield Finding(not deeds, deeds[0] if deeds else asked.ended, "registers are read, and nothing else", shown)
 
 
 @check("detect/cap", cite=BASE_2_0["3.1.3.1"], level=MANDATORY, why="integrity", witnesses=["out"], needs=["info"])

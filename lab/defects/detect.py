@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from lab.defects.defect import defect
-from lab.nvme.registers import CSTS, DOORBELLS, VS, doorbell_offset
+from lab.nvme.registers import CC, CSTS, DOORBELLS, VS, doorbell_offset
 from lab.reference import pci
 from lab.reference.controller import Controller
 from lab.reference.errors import ControllerGone, Refused
@@ -30,6 +30,16 @@ class WritesStatus(Controller):
     def stop(self) -> None:
         self.registers.write(CSTS.of(CFS=1))
         super().stop()
+
+
+@defect("detect/read-only-stage:enables")
+class EnablesAtOnce(Controller):
+    """Resets the controller while it is still finding out what it has found."""
+
+    def detect(self) -> None:
+        super().detect()
+        self.stop()
+        self.registers.write(self.registers.read(CC))
 
 
 @defect("detect/cap:mqes")

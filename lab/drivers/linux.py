@@ -24,8 +24,10 @@ from lab.toolchain import LinuxGuest, Toolchain
 AGENT = Path(linux_agent.__file__)
 IN_GUEST = "/run/nvme-lab"
 """The folder in the guest for all that is pushed."""
-KERNEL_OPTIONS = "oops=panic ipv6.disable=1"
-"""A driver that crashed is not asked on; a network that has no IPv6 is not searched for it, at each fork anew."""
+KERNEL_OPTIONS = "oops=panic ipv6.disable=1 pci=no_e820"
+"""A driver that crashed is not asked on; a network that has no IPv6 is not searched for it, at each fork anew. Firmware puts
+prefetchable memory where QEMU's map of a computer with an AMD processor has a reserved hole; without the last Linux would not
+use it, and no BAR would lie above 4 GiB."""
 ROOT_PORTS = 4
 """More than most scenarios need, so that they are forks of one template."""
 SECONDS = 60.0

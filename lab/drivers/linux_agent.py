@@ -49,6 +49,7 @@ UNSETTLED = {"new", "connecting", "resetting", "deleting", "deleting (no IO)"}
 LOOK_AGAIN = 0.01
 PORT_SECONDS = 10
 PROBE_SECONDS = 2
+QUEUE_DEPTH = Path("/sys/module/nvme/parameters/io_queue_depth")
 """For a loaded driver to take a function that was plugged; one that refuses it does not say so."""
 
 Fields = dict[str, Any]
@@ -192,7 +193,14 @@ def _module_call(call: int, module: str, *arguments: int | bytes) -> None:
 
 
 def info(request: Fields) -> Fields:
-    return {"controllers": [{"address": text(path / "address")} for path in controllers()]}
+    return {"controllers": [_informed(path) for path in controllers()]}
+
+
+def _informed(path: Path) -> Fields:
+    """Of CAP the driver shows MQES alone, and that only where it asks for less than the driver's own limit
+    (drivers/nvme/host/pci.c, nvme_pci_enable: the smaller one becomes sqsize, which is 0's based)."""
+    entries, limit = int(text(path / "sqsize") or 0) + 1, int(text(QUEUE_DEPTH) or 0)
+    return {"address": text(path / "address"), **({"max_queue_entries": entries} if 1 < entries < limit else {})}
 
 
 def ready(request: Fields) -> Fields:

@@ -142,7 +142,7 @@ def _devices(spec: GuestSpec) -> Iterator[Json]:
         yield {"driver": "intel-iommu", "intremap": "on", "caching-mode": True}
     for n in range(spec.root_ports):
         yield {"driver": "pcie-root-port", "id": f"rp{n}", "bus": "pcie.0", "addr": f"{FIRST_ROOT_PORT + n:#x}",
-               "chassis": n + 1, "slot": n + 1}  # fmt: skip
+               "chassis": n + 1, "slot": n + 1, "pref64-reserve": PREFETCHABLE}  # fmt: skip
     if spec.vmgenid:
         yield {"driver": "vmgenid", "guid": "auto"}
     if spec.network:

@@ -101,6 +101,14 @@ def test_what_the_driver_does_not_claim_is_unsupported(
     assert verdict.outcome is outcome
 
 
+@pytest.mark.parametrize(("stops", "outcome"), [(["detect", "identify"], Outcome.PASS), (["identify"], Outcome.UNSUPPORTED)])
+def test_a_driver_that_cannot_stop_at_a_stage_is_not_judged_there(
+    make_evidence: MakeEvidence, stops: list[str], outcome: Outcome
+) -> None:
+    (verdict,) = judge(make_evidence(driver={"stops": stops}), [made(yielding(Finding(True, EXACT)), stops="detect")])
+    assert verdict.outcome is outcome
+
+
 @pytest.mark.parametrize(("devices", "known"), [(["qemu"], "upstream"), (["lab"], None)])
 def test_a_known_failure_stays_a_failure_with_its_reason(
     make_evidence: MakeEvidence, devices: list[str], known: str | None
