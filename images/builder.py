@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from hashlib import sha256
@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 
 from images import kernel
 from images.cpio import Archive
-from images.elf import Tree
+from images.elf import Tree, header
 from images.modules import Modules
 from images.recipe import RECIPES, Image, Python
 from lab.errors import LabError
@@ -24,6 +24,13 @@ from lab.errors import LabError
 _MERGED = {"lib": "usr/lib", "lib64": "usr/lib", "bin": "usr/bin", "sbin": "usr/bin", "usr/sbin": "bin"}
 _MULTIARCH = "usr/lib/x86_64-linux-gnu"
 _PRELOAD_LIST = "etc/nvme-lab/preload"
+_KERNELS = ("boot/vmlinuz-*", "usr/lib/modules/*/vmlinuz")
+"""Where packages put the kernel: those of Debian 12, and those of newer suites."""
+_MODULES = ("lib/modules/*", "usr/lib/modules/*")
+_BY_OWN_LOADER = """\
+#!/usr/bin/busybox sh
+exec /{folder}/{loader} --library-path /{folder} --argv0 {name} /{folder}/{name} "$@"
+"""
 
 _COMPILE = """\
 import py_compile, sys
@@ -44,11 +51,11 @@ class Built:
     """File name and content of the modules that stay outside, in load order."""
 
 
-def build(image: Image, kernel_root: Path, tools_root: Path, recipes: Path = RECIPES) -> Built:
-    """Build the image of a recipe from its two unpacked closures."""
-    tools = Tree(tools_root)
-    vmlinux = kernel.vmlinux(_only(kernel_root, "boot/vmlinuz-*").read_bytes())
-    folder = _only(kernel_root, "lib/modules/*")
+def build(image: Image, roots: Mapping[str, Path], recipes: Path = RECIPES) -> Built:
+    """Build the image of a recipe from its unpacked closures, given by their names."""
+    kernel_root, tools = roots[image.kernel], Tree(roots[image.tools])
+    vmlinux = kernel.vmlinux(_only(kernel_root, *_KERNELS).read_bytes())
+    folder = _only(kernel_root, *_MODULES)
     modules = Modules(folder)
     archive = Archive()
     _skeleton(archive, image)
@@ -57,6 +64,9 @@ def build(image: Image, kernel_root: Path, tools_root: Path, recipes: Path = REC
         _add_program(archive, tools, program)
     for library in image.extra_libraries:
         archive.file(f"usr/lib/{library}", tools.library(library).read_bytes(), 0o755)
+    for closure, programs in image.foreign.items():
+        for program in programs:
+            _add_foreign(archive, Tree(roots[closure]), f"opt/{closure}", program)
     _add_python(archive, tools, image.python)
     _add_modules(archive, modules, folder.name, image)
     archive.file("init", (recipes / image.init).read_bytes(), 0o755)
@@ -97,6 +107,17 @@ def _add_program(archive: Archive, tools: Tree, path: str) -> None:
 def _add_libraries(archive: Archive, tools: Tree, path: str) -> None:
     for name, file in tools.closure(path).items():
         archive.file(f"usr/lib/{name}", file.read_bytes(), 0o755)
+
+
+def _add_foreign(archive: Archive, tree: Tree, folder: str, path: str) -> None:
+    """The program, its loader and its libraries in ``folder``; in /usr/bin a script of its name that starts it there."""
+    program = tree.require(path)
+    for name, file in tree.closure(path).items():
+        archive.file(f"{folder}/{name}", file.read_bytes(), 0o755)
+    archive.file(f"{folder}/{program.name}", program.read_bytes(), 0o755)
+    loader = PurePosixPath(header(program.read_bytes()).interpreter).name
+    script = _BY_OWN_LOADER.format(folder=folder, loader=loader, name=program.name)
+    archive.file(f"usr/bin/{program.name}", script.encode(), 0o755)
 
 
 def _add_busybox(archive: Archive, tools: Tree, path: str) -> None:
@@ -167,8 +188,9 @@ def _lines(lines: list[str]) -> bytes:
     return "".join(f"{line}\n" for line in lines).encode()
 
 
-def _only(root: Path, pattern: str) -> Path:
-    found = sorted(root.glob(pattern))
+def _only(root: Path, *patterns: str) -> Path:
+    """The only path that fits one of the patterns."""
+    found = sorted(path for pattern in patterns for path in root.glob(pattern))
     if len(found) != 1:
-        raise LabError(f"Expected one {pattern} under {root}, there are {len(found)}.")
+        raise LabError(f"Expected one {' or '.join(patterns)} under {root}, there are {len(found)}.")
     return found[0]

@@ -14,10 +14,23 @@ from collections.abc import Callable
 
 from lab.errors import LabError
 
+
+def _zstd(payload: bytes) -> bytes:
+    try:
+        import zstandard
+    except ImportError as error:
+        raise LabError(
+            "The guest kernel is compressed with Zstandard, and this Python has no package zstandard.",
+            remedy="pip install zstandard",
+        ) from error
+    return zstandard.ZstdDecompressor().decompressobj().decompress(payload)
+
+
 _MAGIC_OFFSET, _MAGIC = 0x202, b"HdrS"
 _DECOMPRESSORS: dict[bytes, Callable[[bytes], bytes]] = {
     b"\xfd7zXZ\0": lambda payload: lzma.LZMADecompressor().decompress(payload),
     b"\x1f\x8b": lambda payload: zlib.decompressobj(wbits=31).decompress(payload),
+    b"\x28\xb5\x2f\xfd": _zstd,
     b"BZh": lambda payload: bz2.BZ2Decompressor().decompress(payload),
     b"]\0\0": lambda payload: lzma.LZMADecompressor(lzma.FORMAT_ALONE).decompress(payload),
 }
@@ -37,7 +50,7 @@ def vmlinux(image: bytes) -> bytes:
     if decompress is None:
         raise LabError(
             f"The guest kernel is compressed in a way that is not known here (it begins with {payload[:4].hex()}).",
-            remedy="give the kernel as vmlinux, or build it with CONFIG_KERNEL_XZ or CONFIG_KERNEL_GZIP",
+            remedy="give the kernel as vmlinux, or build it with CONFIG_KERNEL_XZ, CONFIG_KERNEL_GZIP or CONFIG_KERNEL_ZSTD",
         )
     kernel = decompress(payload)
     if not kernel.startswith(b"\x7fELF"):

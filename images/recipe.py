@@ -43,7 +43,7 @@ class Python(_Table):
 
 
 class Image(_Table):
-    """An initramfs. ``kernel`` and ``tools`` name closures of the same recipe."""
+    """An initramfs. ``kernel``, ``tools`` and the keys of ``foreign`` name closures of the same recipe."""
 
     kernel: str
     tools: str
@@ -56,6 +56,9 @@ class Image(_Table):
     """Programs of the tools closure, carried with the libraries that they need."""
     extra_libraries: list[str] = []
     """Libraries that are opened by name at run time, which no program's header lists."""
+    foreign: dict[str, list[str]] = {}
+    """Programs of other closures, which stand on other versions of the libraries: each closure's are in a folder of their own,
+    with the loader and the libraries that they need, and run by their names."""
     python: Python
     preload: list[str]
     """Modules that /init loads."""
@@ -70,6 +73,8 @@ class Image(_Table):
 
 
 class Recipe(_Table):
+    extends: str = ""
+    """Another recipe: this one has its closures too, and of its image all that is not said here."""
     closures: dict[str, Closure] = Field(min_length=1)
     image: Image | None = None
     firmware: dict[str, str] = {}
@@ -83,15 +88,26 @@ def names(folder: Path = RECIPES) -> list[str]:
 def load(name: str, folder: Path = RECIPES) -> Recipe:
     """The recipe ``name``.toml; what is wrong in it is named with its file, its key and the nearest valid name."""
     file = folder / f"{name}.toml"
-    if not file.is_file():
-        raise UsageError(f"There is no recipe {name!r} in {folder}{nearest(name, names(folder))}")
+    data = _read(file)
     try:
-        return Recipe.model_validate(tomllib.loads(file.read_text()))
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"{file} is not valid TOML: {error}.") from error
+        return Recipe.model_validate(data)
     except ValidationError as error:
         lines = [_sentence(file, e["type"], e["loc"], e["msg"]) for e in error.errors()]
         raise UsageError("\n".join(lines)) from error
+
+
+def _read(file: Path) -> dict[str, Any]:
+    """The file's tables, on top of those that it extends."""
+    if not file.is_file():
+        raise UsageError(f"There is no recipe {file.stem!r} in {file.parent}{nearest(file.stem, names(file.parent))}")
+    try:
+        data = tomllib.loads(file.read_text())
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"{file} is not valid TOML: {error}.") from error
+    if "extends" not in data:
+        return data
+    base = _read(file.with_name(f"{data['extends']}.toml"))
+    return {**base, **data, **{table: {**base[table], **data.get(table, {})} for table in ("closures", "image")}}
 
 
 def _sentence(file: Path, kind: str, location: tuple[int | str, ...], message: str) -> str:

@@ -10,8 +10,8 @@ from typing import Any
 
 from lab.deadline import Deadline
 from lab.drivers import linux_agent
-from lab.drivers.base import mebibytes, own_file, told
-from lab.errors import GuestError, LabError, Timeout, UsageError
+from lab.drivers.base import linux_guest, mebibytes, own_file, told
+from lab.errors import GuestError, Timeout, UsageError
 from lab.guest.arguments import CHANNEL, GuestSpec
 from lab.guest.channel import Channel, Frame
 from lab.guest.console import LINUX_PANIC
@@ -48,16 +48,11 @@ class Linux:
     settled_by = sha256(AGENT.read_bytes()).hexdigest()
 
     def __init__(self, manifest: DriverManifest, toolchain: Toolchain) -> None:
-        if toolchain.linux is None:
-            raise LabError(
-                f"{manifest.path}: the linux adapter needs the Linux guest, which was not prepared",
-                remedy='add needs = ["linux-guest"] to the manifest',
-            )
         if manifest.actions:
             raise UsageError(f"{manifest.path}: actions: the linux adapter knows its own words; remove this table")
         self._manifest = manifest
-        self._guest = toolchain.linux
-        self._modules = [_module(manifest, toolchain.linux, name) for name in manifest.push.modules]
+        self._guest = linux_guest(manifest, toolchain)
+        self._modules = [_module(manifest, self._guest, name) for name in manifest.push.modules]
         pushed = {f"modules/{path.name}": path for path in self._modules}
         self._load_order = self._ordered()
         others = {destination: own_file(manifest, "push.files", name) for destination, name in manifest.push.files.items()}

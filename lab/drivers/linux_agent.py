@@ -36,6 +36,7 @@ MODULE_ERRORS = {
     errno.ENOENT: "unknown symbol, or unknown parameter",
     errno.ESRCH: "wrong version of a symbol",
     errno.EBUSY: "in use",
+    errno.EAGAIN: "in use",
 }
 """What these mean for a module (init_module(2)); all others are as everywhere."""
 ADMIN_COMMAND, IO_COMMAND = 0xC0484E41, 0xC0484E43  # linux/nvme_ioctl.h: _IOWR('N', 0x41 and 0x43, 72 bytes)
@@ -180,16 +181,23 @@ def load(request: Fields) -> Fields:
 
 def unload(request: Fields) -> Fields:
     for module in request["modules"]:
-        _module_call(DELETE_MODULE, module, module.encode(), os.O_NONBLOCK)
+        _module_call(DELETE_MODULE, module, module.encode(), os.O_NONBLOCK, patience=PROBE_SECONDS)
     loaded.clear()
     return {}
 
 
-def _module_call(call: int, module: str, *arguments: int | bytes) -> None:
-    """The system call that insmod and rmmod make. To run them would double the time that a fork takes to load a driver."""
-    if LIBC.syscall(call, *arguments):
+def _module_call(call: int, module: str, *arguments: int | bytes, patience: float = 0) -> None:
+    """The system call that insmod and rmmod make. To run them would double the time that a fork takes to load a driver.
+
+    For so many seconds a module that is in use is waited for, as ``modprobe -r --wait`` does: newer kernels read the partitions
+    of a disk and close it again on a work queue, after its driver has been loaded.
+    """
+    end = time.monotonic() + patience
+    while LIBC.syscall(call, *arguments):
         number = ctypes.get_errno()
-        raise Refused(f"{Path(module).name}: {MODULE_ERRORS.get(number, os.strerror(number))}")
+        if number != errno.EAGAIN or time.monotonic() > end:
+            raise Refused(f"{Path(module).name}: {MODULE_ERRORS.get(number, os.strerror(number))}")
+        time.sleep(LOOK_AGAIN)
 
 
 def info(request: Fields) -> Fields:

@@ -19,10 +19,15 @@ from lab.toolchain import lock, qemu
 from lab.toolchain.apt import file_sha256
 from lab.toolchain.cache import Cache, full_disk_named, require_space
 from lab.toolchain.closures import Closures, Fetched, Progress
-from lab.toolchain.qemu import Qemu
+from lab.toolchain.qemu import X86_64, Qemu
 
 _FIRMWARE = ("u-boot", "edk2")
-_RECIPE_OF = {"qemu": "qemu", "linux-guest": "linux", **{name: name for name in _FIRMWARE}}
+_FOREIGN = {"qemu-aarch64": "aarch64"}
+"""QEMUs for guests of another architecture than this machine's."""
+_LINUX = "linux-guest"
+_GUESTS = {_LINUX: "linux", "linux-backports-guest": "linux-backports", "qemu-vfio-guest": "qemu-vfio"}
+"""Linux guests and their recipes."""
+_RECIPE_OF = {"qemu": "qemu", **_GUESTS, **{name: name for name in (*_FIRMWARE, *_FOREIGN)}}
 WANTS = tuple(_RECIPE_OF)
 
 _IMAGE_SPACE = 250_000_000
@@ -56,6 +61,20 @@ class Toolchain:
     """Package, or file that the user named: its version and SHA-256."""
     cache: Cache | None = None
     """Where all of it lies, and where what is made from it can be kept."""
+    foreign: Mapping[str, Qemu] = field(default_factory=dict)
+    """QEMUs for guests of other architectures."""
+    variants: Mapping[str, LinuxGuest] = field(default_factory=dict)
+    """Linux guests with another kernel or more tools than ``linux``, by the names under which they are wanted."""
+
+    def guest_for(self, needs: Collection[str]) -> LinuxGuest | None:
+        """The Linux guest that is among the needs, if it was wanted."""
+        if _LINUX in needs:
+            return self.linux
+        return next((guest for name, guest in self.variants.items() if name in needs), None)
+
+    def qemu_for(self, arch: str) -> Qemu | None:
+        """The QEMU for guests of this architecture, if it was wanted."""
+        return self.qemu if arch == X86_64 else self.foreign.get(arch)
 
 
 def prepare(settings: Settings, wants: Collection[str], progress: Progress) -> Toolchain:
@@ -74,6 +93,8 @@ def update_lock(settings: Settings, progress: Progress, lock_file: Path = lock.L
     found = {}
     for name in recipe.names():
         for closure_name, closure in recipe.load(name).closures.items():
+            if closure_name in found:  # of a recipe that this one extends
+                continue
             progress(f"{closure_name}: resolving")
             found[closure_name] = (closure, closures.resolve(closure))
     lock.write(lock_file, found)
@@ -91,10 +112,12 @@ class _Preparation:
 
     def run(self, wants: Collection[str]) -> Toolchain:
         machine = self._qemu() if "qemu" in wants else None
-        linux = self._linux() if "linux-guest" in wants else None
+        foreign = {arch: self._foreign(want, arch) for want, arch in _FOREIGN.items() if want in wants}
+        guests = {want: self._linux(recipe_name) for want, recipe_name in _GUESTS.items() if want in wants}
+        linux = guests.pop(_LINUX, None)
         wanted = [self._firmware(name) for name in _FIRMWARE if name in wants]
         firmware = {name: file for files in wanted for name, file in files.items()}
-        return Toolchain(machine, linux, firmware, dict(sorted(self._versions.items())), self._cache)
+        return Toolchain(machine, linux, firmware, dict(sorted(self._versions.items())), self._cache, foreign, guests)
 
     def _fetch(self, loaded: Recipe, name: str) -> Fetched:
         fetched = self._closures.fetch(name, loaded.closures[name])
@@ -109,6 +132,12 @@ class _Preparation:
         self._versions["qemu"] = {"version": ".".join(map(str, chosen.version)), "sha256": chosen.sha256}
         return chosen
 
+    def _foreign(self, want: str, arch: str) -> Qemu:
+        """The user's own --qemu is for this machine's architecture, so it has no say here."""
+        chosen = qemu.choose(None, lambda: self._fetch(recipe.load(want), want).root, self._progress, arch=arch)
+        self._versions[want] = {"version": ".".join(map(str, chosen.version)), "sha256": chosen.sha256}
+        return chosen
+
     def _firmware(self, want: str) -> dict[str, Path]:
         loaded = recipe.load(_RECIPE_OF[want])
         root = self._fetch(loaded, next(iter(loaded.closures))).root
@@ -118,10 +147,10 @@ class _Preparation:
                 raise LabError(f"The package of {name} has no file {loaded.firmware[name]}.")
         return files
 
-    def _linux(self) -> LinuxGuest:
-        loaded = recipe.load("linux")
+    def _linux(self, recipe_name: str) -> LinuxGuest:
+        loaded = recipe.load(recipe_name)
         image = loaded.image
-        assert image is not None, "the recipe linux.toml has no [image]"
+        assert image is not None, f"the recipe {recipe_name}.toml has no [image]"
         named_kernel, named_image = self._settings.kernel, self._settings.image
         folder = None if named_kernel and named_image else self._build(loaded, image)
         if named_kernel:
@@ -149,12 +178,12 @@ class _Preparation:
 
     def _build(self, loaded: Recipe, image: Image) -> Path:
         """The image of the recipe in the cache: vmlinux, base.cpio, modules/, image.json."""
-        kernel, tools = self._fetch(loaded, image.kernel), self._fetch(loaded, image.tools)
+        roots = {name: self._fetch(loaded, name).root for name in (image.kernel, image.tools, *image.foreign)}
 
         def build(folder: Path) -> None:
             require_space(self._cache.root, _IMAGE_SPACE)
-            self._progress("linux-guest: building the image")
-            built = builder.build(image, kernel.root, tools.root)
+            self._progress(f"building the guest image of {' and '.join(roots)}")
+            built = builder.build(image, roots)
             (folder / "vmlinux").write_bytes(built.vmlinux)
             (folder / "base.cpio").write_bytes(built.initrd)
             (folder / "modules").mkdir()
@@ -163,7 +192,8 @@ class _Preparation:
             facts = {"release": built.release, "modules": list(built.pushed)}
             (folder / "image.json").write_text(json.dumps(facts))
 
-        key = sha256("\n".join((builder.source_key(image), kernel.root.name, tools.root.name)).encode()).hexdigest()[:32]
+        made_of = (builder.source_key(image), *(root.name for root in roots.values()))
+        key = sha256("\n".join(made_of).encode()).hexdigest()[:32]
         return self._cache.entry("images", key, build)
 
     def _with_keys(self, base: Path, key: str) -> Path:
