@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 Json: TypeAlias = Mapping[str, object]
 
@@ -19,6 +19,10 @@ RAM_BASE = {"x86_64": 0, "aarch64": 1 << 30}
 """By architecture; arm's is that of the machine ``virt``."""
 PREFETCHABLE = 1 << 30
 """Bytes of prefetchable memory that firmware keeps free behind each root port: so much only fits above 4 GiB."""
+DEBUG_CONSOLE = 0xE9
+"""The port of isa-debugcon, where Bochs had it: what is written there is shown."""
+EXIT_PORT = 0xF4
+"""The port of isa-debug-exit: a value n that is written there ends QEMU with the exit status 2n + 1."""
 MAX_ROOT_PORTS = 15
 """Device numbers 10h to 1Eh; q35's own ICH9 sits at 1Fh."""
 
@@ -42,7 +46,19 @@ class GuestSpec:
     kernel: Path | None = None
     initrd: Path | None = None
     append: str = ""
+    disk: Path | None = None
+    """A raw image of the hard disk that is booted from; what is written to it is forgotten."""
+    iso: Path | None = None
+    """An ISO image of the optical disc that is booted from."""
     bios: Path | None = None
+    strict_boot: bool = False
+    """Firmware leaves alone what it is not to boot from; else SeaBIOS looks for a system on NVMe disks, and so uses them."""
+    console: Literal["serial", "debug-console"] = "serial"
+    """What `Machine.console` is connected to."""
+    debug_exit: bool = False
+    """The guest may end QEMU with an exit code (`EXIT_PORT`, `Machine.exit_code`)."""
+    paused: bool = False
+    """Nothing runs before QMP's cont."""
     root_ports: int = 0
     """Empty PCI Express root ports ``rp0``, ``rp1``, … for hot-plug."""
     iommu: bool = False
@@ -103,7 +119,8 @@ def _options(spec: GuestSpec, endpoints: Endpoints, accelerator: str) -> Iterato
     yield "-chardev", f"socket,id=qmp,fd={endpoints.qmp}"
     yield "-qmp", "chardev:qmp"
     yield "-chardev", f"socket,id=console,fd={endpoints.console}"
-    yield "-serial", "chardev:console"
+    if spec.console == "serial":
+        yield "-serial", "chardev:console"
     if spec.channel:
         yield "-chardev", f"socket,id=channel,fd={endpoints.channel}"
     yield from _boot(spec)
@@ -116,6 +133,8 @@ def _options(spec: GuestSpec, endpoints: Endpoints, accelerator: str) -> Iterato
     yield from (("-trace", f"enable={pattern}") for pattern in spec.trace)
     if endpoints.trace is not None:
         yield "-D", f"/dev/fd/{endpoints.trace}"
+    if spec.paused:
+        yield ("-S",)
     yield spec.extra
 
 
@@ -126,6 +145,14 @@ def _machine(spec: GuestSpec) -> str:
 
 
 def _boot(spec: GuestSpec) -> Iterator[tuple[str, ...]]:
+    if spec.strict_boot:
+        yield "-boot", "strict=on"
+    if spec.disk:
+        escaped = str(spec.disk).replace(",", ",,")
+        yield "-drive", f"if=none,id=boot,format=raw,snapshot=on,file={escaped}"
+    if spec.iso:
+        file = {"driver": "file", "filename": str(spec.iso)}
+        yield "-blockdev", _json({"driver": "raw", "node-name": "boot", "read-only": True, "file": file})
     if spec.bios:
         yield "-bios", str(spec.bios)
     if spec.kernel:
@@ -140,6 +167,14 @@ def _devices(spec: GuestSpec) -> Iterator[Json]:
     """In the order QEMU must see them: an IOMMU covers only what comes after it, a bus comes before its devices."""
     if spec.iommu:
         yield {"driver": "intel-iommu", "intremap": "on", "caching-mode": True}
+    if spec.console == "debug-console":
+        yield {"driver": "isa-debugcon", "iobase": DEBUG_CONSOLE, "chardev": "console"}
+    if spec.debug_exit:
+        yield {"driver": "isa-debug-exit", "iobase": EXIT_PORT, "iosize": 4}
+    if spec.disk:
+        yield {"driver": "ide-hd", "drive": "boot", "bus": "ide.0", "bootindex": 0}
+    if spec.iso:
+        yield {"driver": "ide-cd", "drive": "boot", "bus": "ide.0", "bootindex": 0}
     for n in range(spec.root_ports):
         yield {"driver": "pcie-root-port", "id": f"rp{n}", "bus": "pcie.0", "addr": f"{FIRST_ROOT_PORT + n:#x}",
                "chassis": n + 1, "slot": n + 1, "pref64-reserve": PREFETCHABLE}  # fmt: skip

@@ -96,7 +96,19 @@ class Console:
         Raises GuestPanic or GuestDied at once when the guest is gone, and Timeout when the deadline has passed.
         """
         wanted = [patterns] if isinstance(patterns, str) else list(patterns)
-        waiting_for = f"the console to show {what or ' or '.join(map(repr, wanted))}"
+        index = self._wait(wanted, deadline, f"the console to show {what or ' or '.join(map(repr, wanted))}")
+        before, match = self._stream.before, self._stream.match
+        assert isinstance(before, str) and isinstance(match, re.Match)
+        return Seen(before, match, index)
+
+    def rest(self, deadline: Deadline) -> str:
+        """All that comes until QEMU hangs up, where that is wanted. Raises GuestPanic and Timeout."""
+        self._wait([pexpect.EOF], deadline, "the guest to end")
+        assert isinstance(self._stream.before, str)
+        return self._stream.before
+
+    def _wait(self, wanted: Sequence[str | type[pexpect.EOF]], deadline: Deadline, waiting_for: str) -> int:
+        """The index of what comes first."""
         if self._panic_met:
             raise self.panicked(waiting_for)
         try:
@@ -113,9 +125,7 @@ class Console:
         if index >= len(wanted):
             self._panic_met = True
             raise self.panicked(waiting_for)
-        before, match = self._stream.before, self._stream.match
-        assert isinstance(before, str) and isinstance(match, re.Match)
-        return Seen(before, match, index)
+        return int(index)
 
     def last_lines(self) -> str:
         """The end of the record, readable."""

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any
 
 from lab.deadline import Deadline
-from lab.errors import GuestError, LabError
+from lab.errors import GuestError, GuestPanic, LabError
 from lab.guest.arguments import Endpoints, GuestSpec, arguments
 from lab.guest.console import LINUX_PANIC, Console
 from lab.guest.folder import run_folder
@@ -171,11 +171,23 @@ class Machine:
             raise LabError(f"QEMU forwards no port to the guest's SSH server; it says:\n{listing}")
         return int(forward[1])
 
+    @property
+    def exit_code(self) -> int | None:
+        """What the guest wrote to isa-debug-exit, by which it has ended; None while it runs, and if it ended otherwise.
+
+        A 0 cannot be told from QEMU's own failure and counts as that.
+        """
+        status = self.process.status
+        return status >> 1 if self.spec.debug_exit and status is not None and status > 1 and status & 1 else None
+
     def check(self, waiting_for: str) -> None:
-        """For waits on something else: raises GuestPanic or GuestDied if ``waiting_for`` can no longer come."""
+        """For waits on something else: raises GuestPanic or GuestDied if ``waiting_for`` can no longer come.
+
+        A guest that has ended with an exit code has ended in order.
+        """
         if self.console.panic is not None:
             raise self.console.panicked(waiting_for)
-        if not self.process.alive:
+        if not self.process.alive and self.exit_code is None:
             raise self.died(waiting_for)
 
     def died(self, waiting_for: str) -> GuestError:
@@ -184,7 +196,22 @@ class Machine:
         self.console.drained(Deadline(REAP_SECONDS))
         if self.console.panic is not None:
             return self.console.panicked(waiting_for)
+        if (end := self._own_end()) is not None:
+            last = self.console.last_lines()
+            return GuestPanic(f"The guest {end} while the lab waited for {waiting_for}; its last lines:\n{last}", last=last)
         return self.process.died(waiting_for)
+
+    def _own_end(self) -> str | None:
+        """How the guest itself has ended QEMU; None if it was not the guest."""
+        if self.exit_code is not None:
+            return f"ended with exit code {self.exit_code:#x}"
+        if self.process.status != 0:
+            return None
+        events = self._monitor.last("SHUTDOWN", Deadline(REAP_SECONDS))
+        shutdowns = [event["data"] for event in events if event["data"]["guest"]]
+        if any(data["reason"] == "guest-reset" for data in shutdowns):
+            return "reset the machine (a processor that cannot go on does so: a triple fault)"
+        return "switched the machine off" if shutdowns else None
 
     def _end(self) -> None:
         deadline = Deadline(STOP_SECONDS)

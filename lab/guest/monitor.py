@@ -70,6 +70,12 @@ class Monitor:
             raise self._died(f"the QMP event {name}")
         raise Timeout(f"Waited {deadline.seconds:g} s in vain for the QMP event {name}; the last other one: {last}.")
 
+    def last(self, name: str, deadline: Deadline) -> list[Event]:
+        """The events of that name that nobody has taken, once QEMU has hung up (or the deadline has passed)."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed, deadline.remaining())
+            return [event for event in self._events if event["event"] == name]
+
     def close(self) -> None:
         """Ends the connection and the thread."""
         with contextlib.suppress(QMPError, EOFError, OSError):  # QEMU hung up first: the connection is gone either way

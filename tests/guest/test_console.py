@@ -52,6 +52,16 @@ def test_expect_finds_what_comes_in_pieces(line: Line) -> None:
     assert line.console.expect("READY ü", Deadline(SOON)).before == "NVME-LAB "
 
 
+def test_the_rest_is_all_that_comes_until_qemu_hangs_up(line: Line) -> None:
+    line.says("prompt> rest\r\n")
+    line.console.expect("> ", Deadline(SOON))
+    with pytest.raises(Timeout, match="in vain for the guest to end"):
+        line.console.rest(Deadline(0.05))
+    line.says("of it")
+    line.guest.shutdown(socket.SHUT_RDWR)
+    assert line.console.rest(Deadline(SOON)) == "rest\r\nof it"
+
+
 def test_send_reaches_the_guest(line: Line) -> None:
     line.console.send("nvme scan\n")
     assert line.guest.recv(100) == b"nvme scan\n"

@@ -45,6 +45,8 @@ def devices(spec: GuestSpec) -> list[dict[str, object]]:
         (GuestSpec(memory_file=Path("/r")), ("-machine", "q35,memory-backend=ram")),
         (GuestSpec(trace=("pci_nvme_*", "vfio_user_*")), ("-trace", "enable=pci_nvme_*")),
         (GuestSpec(trace=("pci_nvme_*", "vfio_user_*")), ("-trace", "enable=vfio_user_*")),
+        (GuestSpec(strict_boot=True), ("-boot", "strict=on")),
+        (GuestSpec(disk=Path("/a,b")), ("-drive", "if=none,id=boot,format=raw,snapshot=on,file=/a,,b")),
         (GuestSpec(extra=("-S", "-rtc", "base=utc")), ("-rtc", "base=utc")),
     ],
 )
@@ -62,6 +64,9 @@ def test_spec_to_option(spec: GuestSpec, expected: tuple[str, str]) -> None:
         (GuestSpec(), "-object"),
         (GuestSpec(), "-device"),
         (GuestSpec(), "-D"),
+        (GuestSpec(), "-boot"),
+        (GuestSpec(), "-S"),
+        (GuestSpec(console="debug-console"), "-serial"),
         (GuestSpec(sandbox=False), "-sandbox"),
     ],
 )
@@ -106,6 +111,20 @@ def test_block_devices_come_before_devices_and_keep_their_commas() -> None:
         if "dev" in option[-6:] and value[0] == "{"
     ]
     assert given == [("-blockdev", DISK), ("-device", NVME)]
+
+
+def test_what_is_booted_from_comes_first_in_line() -> None:
+    (disk,) = devices(GuestSpec(disk=Path("/d")))
+    (disc,) = devices(GuestSpec(iso=Path("/i")))
+    assert (disk["driver"], disk["drive"], disk["bootindex"]) == ("ide-hd", "boot", 0)
+    assert (disc["driver"], disc["drive"], disc["bootindex"]) == ("ide-cd", "boot", 0)
+    assert '"read-only":true' in dict(options(GuestSpec(iso=Path("/i"))))["-blockdev"]
+
+
+def test_a_debug_console_and_an_exit_code_have_their_ports() -> None:
+    console, debug_exit = devices(GuestSpec(console="debug-console", debug_exit=True))
+    assert console == {"driver": "isa-debugcon", "iobase": 0xE9, "chardev": "console"}
+    assert debug_exit == {"driver": "isa-debug-exit", "iobase": 0xF4, "iosize": 4}
 
 
 def test_u_boot_shape_in_full() -> None:

@@ -144,6 +144,47 @@ def test_qemus_last_words_are_in_the_error(toolchain: Toolchain, root: Path) -> 
             guest.console.expect("login:", Deadline(60))
 
 
+CODE = """
+b0 15        mov al, 15h
+e6 f4        out f4h, al
+f4           hlt
+"""
+RESET = """
+b0 06        mov al, 6
+ba f9 0c     mov dx, cf9h    ; the chipset's reset register
+ee           out dx, al
+f4           hlt
+"""
+
+
+def rom(folder: Path, listing: str) -> Path:
+    """A firmware of 64 KiB that does nothing else, from the processor's first instruction at FFF0h on."""
+    code = b"".join(bytes.fromhex(line[:13]) for line in filter(None, listing.splitlines()))
+    path = folder / "rom"
+    path.write_bytes(bytes(0xFFF0) + code.ljust(16, b"\xf4"))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("listing", "code", "said"),
+    [(CODE, 0x15, "The guest ended with exit code 0x15 while"), (RESET, None, "The guest reset the machine")],
+)
+def test_a_guest_that_ends_itself(toolchain: Toolchain, root: Path, listing: str, code: int | None, said: str) -> None:
+    spec = GuestSpec(memory=16, bios=rom(root, listing), debug_exit=True, paused=True)
+    with machine(toolchain, root, spec) as guest:
+        assert guest.exit_code is None
+        guest.qmp("cont")
+        assert guest.process.wait(Deadline(10))
+        assert guest.exit_code == code
+        with pytest.raises(GuestPanic, match=said):
+            guest.console.expect("anything", Deadline(10))
+        if code is None:
+            with pytest.raises(GuestPanic, match=said):
+                guest.check("its end")
+        else:
+            guest.check("its end")  # which is in order
+
+
 def test_qemu_that_does_not_listen_is_killed(toolchain: Toolchain, root: Path) -> None:
     threads = threading.active_count()
     with machine(toolchain, root) as guest:

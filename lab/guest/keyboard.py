@@ -1,0 +1,31 @@
+"""A keyboard that the lab types on by QMP's send-key: a PC's own PS/2 one, with US layout."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from lab.guest.machine import Machine
+
+_PLAIN = {
+    "`": "grave_accent", "-": "minus", "=": "equal", "[": "bracket_left", "]": "bracket_right", "\\": "backslash",
+    ";": "semicolon", "'": "apostrophe", ",": "comma", ".": "dot", "/": "slash", " ": "spc", "\n": "ret", "\t": "tab",
+}  # fmt: skip
+_SHIFTED = dict(zip('~_+{}|:"<>?!@#$%^&*()', "`-=[]\\;',./1234567890", strict=True))
+_LETTERS = "abcdefghijklmnopqrstuvwxyz"
+_LOWER = {**_PLAIN, **{character: character for character in _LETTERS + "0123456789"}}
+
+KEYS: Mapping[str, tuple[str, ...]] = {
+    **{character: (key,) for character, key in _LOWER.items()},
+    **{character: ("shift", _LOWER[below]) for character, below in _SHIFTED.items()},
+    **{letter.upper(): ("shift", letter) for letter in _LETTERS},
+}
+"""Character to the keys that are pressed together for it, by QMP's names (QKeyCode)."""
+
+HOLD_MS = 1
+"""From press to release. Who types waits for the echo, so that no keyboard's buffer overflows."""
+
+
+def press(machine: Machine, character: str) -> None:
+    """Presses and releases the keys of one character; KeyError where the keyboard has none."""
+    keys = [{"type": "qcode", "data": key} for key in KEYS[character]]
+    machine.qmp("send-key", {"keys": keys, "hold-time": HOLD_MS})
