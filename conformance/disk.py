@@ -1,7 +1,7 @@
 """What every block must hold, from the scenario's initial content and what the driver acknowledged since.
 
 The model answers "unknown" where nobody can say: after a write that failed or was never answered, the old or the new bytes
-(or a mixture) may be there.
+(or a mixture) may be there; the same is true of what was not flushed when power was cut.
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ class Disk:
 
     seed: int
     namespace: Namespace
+    cached: bool = True  # what is written may be lost until it is flushed
     overlay: dict[int, bytes | None] = field(default_factory=dict)  # None: unknown
+    unflushed: set[int] = field(default_factory=set)
 
     def expect(self, lba: int) -> bytes | None:
         """The bytes of a block; None if nobody can say."""
@@ -37,30 +39,46 @@ class Disk:
 
     def apply(self, asked: Asked) -> None:
         """Takes an action that may have changed the disk."""
+        if asked.action == "cut-power" and asked.ok:
+            self.overlay.update(dict.fromkeys(self.unflushed))
+            self.unflushed.clear()
         if asked.arguments.get("nsid") != self.namespace.nsid:
             return
-        if asked.action == "load-mix":
+        if asked.action == "flush" and asked.ok:
+            self.unflushed.clear()
+        elif asked.action == "load-mix":
             self._mixed(asked)
-        if asked.action not in ("write", "zeroes", "trim"):
-            return
-        lba, blocks = int(asked.arguments["lba"]), int(asked.arguments["blocks"])
-        if lba + blocks > self.namespace.blocks:
-            blocks = max(self.namespace.blocks - lba, 0)
-        for block in range(lba, lba + blocks):
-            if not asked.ok or asked.action == "trim":
-                self.overlay[block] = None
-            elif asked.action == "zeroes":
-                self.overlay[block] = bytes(self.namespace.block_size)
-            else:
-                fill = int(asked.arguments["fill"])
-                self.overlay[block] = content.block(fill, self.namespace.nsid, block, self.namespace.block_size)
+        elif asked.action in CHANGES:
+            for block in touched(asked, self.namespace):
+                self._keep(block, self._new(asked, block) if asked.ok else None, durable=bool(asked.arguments.get("fua")))
+
+    def _new(self, asked: Asked, lba: int) -> bytes | None:
+        """What a block of a write, zeroes or trim that succeeded holds now."""
+        size = self.namespace.block_size
+        if asked.action == "trim":
+            return None
+        if asked.action == "zeroes":
+            return bytes(size)
+        new = content.block(int(asked.arguments["fill"]), self.namespace.nsid, lba, size)
+        if asked.action == "write" or (old := self.expect(lba)) is None:
+            return new if asked.action == "write" else None
+        begin = int(asked.arguments["lba"]) * size + int(asked.arguments["at"]) - lba * size
+        first, last = max(begin, 0), min(begin + int(asked.arguments["length"]), size)
+        return old[:first] + new[first:last] + old[last:]
+
+    def _keep(self, lba: int, held: bytes | None, *, durable: bool = False) -> None:
+        self.overlay[lba] = held
+        if durable or not self.cached:
+            self.unflushed.discard(lba)
+        else:
+            self.unflushed.add(lba)
 
     def _mixed(self, asked: Asked) -> None:
         """Takes a mixed load: a lane that met an error may have missed any of its writes."""
         clean = asked.ok and not asked.answer.get("errors")
         for lba, fill in Mix.of(asked.arguments).final().items():
             held = content.block(fill, self.namespace.nsid, lba, self.namespace.block_size)
-            self.overlay[lba] = held if clean else None
+            self._keep(lba, held if clean else None)
 
     def expected_blocks(self) -> Iterator[int]:
         """Every block that may differ from zero."""
@@ -68,6 +86,17 @@ class Disk:
         for first, count in self.namespace.areas:
             seen.update(range(first, first + count))
         return iter(sorted(seen))
+
+
+CHANGES = ("write", "write-bytes", "zeroes", "trim")
+"""Actions that change blocks."""
+
+
+def touched(asked: Asked, namespace: Namespace) -> range:
+    """The blocks that one of `CHANGES` may change; they end with the namespace."""
+    lba, arguments = int(asked.arguments["lba"]), asked.arguments
+    blocks = -(-(arguments["at"] + arguments["length"]) // namespace.block_size) if "at" in arguments else arguments["blocks"]
+    return range(lba, min(lba + int(blocks), max(lba, namespace.blocks)))
 
 
 Key = tuple[str, int]
@@ -78,9 +107,10 @@ def replay(record: Record) -> Iterator[tuple[Asked, Disk]]:
     """Every answered action on a namespace with that namespace's disk just before it."""
     disks = _disks(record)
     for asked in record.asked:
-        if (key := _meant(record, asked)) is not None:
+        key = _meant(record, asked)
+        if key is not None:
             yield asked, disks[key]
-            disks[key].apply(asked)
+        _apply(disks, asked, key)
 
 
 def key_of(record: Record, controller: Controller, namespace: Namespace) -> Key:
@@ -89,6 +119,12 @@ def key_of(record: Record, controller: Controller, namespace: Namespace) -> Key:
         sharing = (c.id for c in record.controllers if (n := c.namespace(namespace.nsid)) and n.shared)
         return next(sharing), namespace.nsid
     return controller.id, namespace.nsid
+
+
+def _apply(disks: dict[Key, Disk], asked: Asked, key: Key | None) -> None:
+    """An action changes the namespace that it names; a power cut is about all of them."""
+    for disk in disks.values() if asked.action == "cut-power" else [disks[key]] if key else []:
+        disk.apply(asked)
 
 
 def _meant(record: Record, asked: Asked) -> Key | None:
@@ -103,7 +139,7 @@ def _meant(record: Record, asked: Asked) -> Key | None:
 def _disks(record: Record) -> dict[Key, Disk]:
     """Every namespace once, as it is at the start."""
     held = [(c, n) for c in record.controllers for n in c.namespaces]
-    return {key_of(record, c, n): Disk(record.scenario.seed, n) for c, n in reversed(held)}
+    return {key_of(record, c, n): Disk(record.scenario.seed, n, c.write_cache) for c, n in reversed(held)}
 
 
 @dataclass(frozen=True)
@@ -121,8 +157,7 @@ def final_disks(record: Record) -> dict[Key, Disk]:
     """The disks after all actions, also of namespaces that nobody asked about."""
     disks = _disks(record)
     for asked in record.asked:
-        if (key := _meant(record, asked)) is not None:
-            disks[key].apply(asked)
+        _apply(disks, asked, _meant(record, asked))
     return disks
 
 

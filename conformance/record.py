@@ -282,7 +282,7 @@ class Record:
         """Every event of a controller with that controller's state just before it.
 
         Events of several controllers that the device's record could not tell apart are left out: nothing may be judged
-        from a state that is a mixture.
+        from a state that is a mixture. So are doorbells of a controller that has lost power, until its driver looks at it.
         """
         states = {spec.id: State(spec, self.profiles.get(spec.id)) for spec in self.controllers}
         for id, event, move in self._steps:
@@ -296,8 +296,17 @@ class Record:
         """Controller, event, and what it does to the controller's state: decided once, walked by every check."""
         only = self.controllers[0].id if len(self.controllers) == 1 else ""
         known = {spec.id for spec in self.controllers}
-        tagged = ((event.controller or only, event) for event in self.events)
-        return [(id, event, State.MOVES.get(type(event))) for id, event in tagged if id in known]
+        steps, dark = [], set[str]()
+        for event in self.events:
+            if (id := event.controller or only) not in known:
+                continue
+            if isinstance(event, Reset) and event.cause == "power":
+                dark.add(id)
+            elif isinstance(event, RegisterRead | RegisterWrite):
+                dark.discard(id)
+            if not (isinstance(event, Doorbell) and id in dark):
+                steps.append((id, event, State.MOVES.get(type(event))))
+        return steps
 
     def commands(self, *kinds: type[C]) -> Iterator[tuple[State, Submitted, C]]:
         """The submissions of commands of these classes, with the state just before each."""

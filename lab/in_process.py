@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
 
-from lab import content
 from lab.controller.controller import Controller
 from lab.controller.device import Device
 from lab.controller.in_process import InProcess
@@ -18,7 +17,7 @@ from lab.deadline import Deadline
 from lab.device.images import create_images
 from lab.device.lab import unservable
 from lab.device.live import LIVE, change_modelled
-from lab.drivers.base import Session, askable, target
+from lab.drivers.base import Session, askable, given
 from lab.errors import LabError
 from lab.events import ActionEnded, ActionStarted, Plugged
 from lab.evidence import EvidenceWriter
@@ -96,18 +95,11 @@ class InProcessRecording:
         elif action.name in BY_THE_LAB or not askable(action, self._driver.actions, self._stops):
             answer = Answer("unsupported")
         else:
-            answer = session.perform(action, self._data(action), Deadline(self._driver.seconds(action.name)))
+            answer = session.perform(action, given(self._scenario, action), Deadline(self._driver.seconds(action.name)))
         said: dict[str, Any] = {"status": answer.status, **answer.fields}
         if answer.data is not None:
             said["data"] = self._evidence.keep_answer(number, answer.data)
         self._evidence.record(ActionEnded(t=self.now(), number=number, action=action.name, answer=said))
-
-    def _data(self, action: Action) -> bytes | None:
-        """The bytes that ``fill`` stands for."""
-        if "fill" not in action.arguments or (found := target(self._scenario, action)) is None:
-            return None
-        asked = action.arguments
-        return content.blocks(asked["fill"], asked["nsid"], asked["lba"], asked["blocks"], found.namespace.block_size)
 
 
 def profiles(device: Device) -> dict[str, Profile]:

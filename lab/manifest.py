@@ -17,8 +17,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from lab.errors import UsageError
 
 ACTIONS = (
-    "load", "info", "ready", "identify", "list", "queues", "noop", "read", "write", "flush", "zeroes", "trim", "mount",
-    "rescan", "reset", "raw", "shutdown", "unload", "load-mix", "get-feature", "set-feature", "smart", "format",
+    "load", "info", "ready", "identify", "list", "queues", "noop", "read", "write", "write-bytes", "flush", "zeroes", "trim",
+    "mount", "rescan", "reset", "raw", "shutdown", "unload", "load-mix", "get-feature", "set-feature", "smart", "format",
 )  # fmt: skip
 """What a driver can be asked (contract.md)."""
 

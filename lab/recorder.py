@@ -23,14 +23,13 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from lab import content
 from lab.deadline import Deadline
 from lab.device.lab import LabDevice
 from lab.device.live import LIVE, CannotChange, change
 from lab.device.probe import probe
 from lab.device.qemu import Place, QemuDevice
 from lab.drivers import Adapter, Session, adapter
-from lab.drivers.base import askable, lags, target
+from lab.drivers.base import askable, given, lags
 from lab.errors import GuestPanic, LabError, Timeout
 from lab.events import ActionEnded, ActionStarted, Panicked, Plugged
 from lab.evidence import EvidenceWriter
@@ -282,7 +281,7 @@ class _Recording:
         patience = Deadline(FOLLOW_SECONDS)
         while True:
             seconds = min(self._driver.seconds(action.name), deadline.remaining())
-            answer = session.perform(action, self._data(action), Deadline(seconds))
+            answer = session.perform(action, given(self._scenario, action), Deadline(seconds))
             if patience.expired or answer.status != "success" or not lags(action, answer):
                 return answer
             time.sleep(ASK_AGAIN)
@@ -293,6 +292,8 @@ class _Recording:
             try:
                 change(device, machine, action, Deadline(PLUG_SECONDS))
             except CannotChange as why:
+        if action.name == "cut-power" and "unload" not in self._driver.actions:
+            return Answer("unsupported", {"log": "the driver could not be started anew"})
                 return Answer("unsupported", {"log": str(why)})
             return Answer()
         if action.name == "fault":
@@ -327,13 +328,6 @@ class _Recording:
         self._plugged = present
         for controller in self._scenario.device.controllers:
             self._evidence.record(Plugged(t=time.time(), controller=controller.id, present=present))
-
-    def _data(self, action: Action) -> bytes | None:
-        """The bytes that ``fill`` stands for."""
-        if "fill" not in action.arguments or (found := target(self._scenario, action)) is None:
-            return None
-        asked = action.arguments
-        return content.blocks(asked["fill"], asked["nsid"], asked["lba"], asked["blocks"], found.namespace.block_size)
 
 
 def _accelerator(qemu: Qemu, cache: Cache | None) -> Accelerator:

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from conformance.check import MANDATORY, OPTIONAL, RECOMMENDED, Finding, check
-from conformance.citations import BASE_2_0, NVM_1_0, PRACTICE
-from conformance.disk import differences, final_disks, replay, show
-from conformance.record import Record
+from conformance.citations import BASE_2_0, INTEGRITY, NVM_1_0, PRACTICE
+from conformance.disk import differences, final_disks, replay, show, touched
+from conformance.record import Asked, Record
 from conformance.scenario import LOAD, Draw, Plan, do, scenario
 from conformance.stages.read import inside, returned
-from lab.events import Completed, FaultInjected, Submitted
+from lab import content
+from lab.events import Completed, Dma, FaultInjected, Submitted
 from lab.nvme.commands import BROADCAST_NSID, Flush, Write, WriteZeroes
 from lab.nvme.identify import Oncs
 from lab.plan import Action, Fault, Namespace
+from lab.stream import digest
 
 
 def _write(draw: Draw, lba: int, blocks: int, **more: bool) -> Action:
@@ -24,6 +26,14 @@ def _read(lba: int, blocks: int) -> Action:
     return do("read", nsid=1, lba=lba, blocks=blocks)
 
 
+def _patched(draw: Draw, namespace: Namespace, lba: int) -> list[Action]:
+    """Bytes from inside a block to inside the next one, and both blocks read back with their neighbours."""
+    size = namespace.block_size
+    at = draw.between(1, size // 2)
+    part = do("write-bytes", nsid=1, lba=lba, at=at, length=draw.between(size, size + size // 4), fill=draw.fill())
+    return [part, _read(lba - 1, 4)]
+
+
 def _spots(draw: Draw, namespace: Namespace) -> list[Action]:
     """Writes at the start, inside, and at the last block, each read back."""
     lba = draw.between(40, 200)
@@ -32,16 +42,16 @@ def _spots(draw: Draw, namespace: Namespace) -> list[Action]:
     return [a for at, count in spots for a in (_write(draw, at, count), _read(at, count))]
 
 
-@scenario("write/basic", "single and several blocks, the last one too, each read back, then a flush")
+@scenario("write/basic", "single and several blocks, the last one too, and parts of blocks, each read back, then a flush")
 def basic(draw: Draw) -> Plan:
     namespace = draw.namespace()
-    return Plan(draw.device(namespace), [LOAD, *_spots(draw, namespace), do("flush", nsid=1)])
+    return Plan(draw.device(namespace), [LOAD, *_spots(draw, namespace), *_patched(draw, namespace, 13), do("flush", nsid=1)])
 
 
 @scenario("write/block-4096", "blocks of 4096 bytes")
 def block_4096(draw: Draw) -> Plan:
     namespace = draw.namespace(block_size=4096)
-    return Plan(draw.device(namespace), [LOAD, *_spots(draw, namespace), do("flush", nsid=1)])
+    return Plan(draw.device(namespace), [LOAD, *_spots(draw, namespace), *_patched(draw, namespace, 13), do("flush", nsid=1)])
 
 
 @scenario("write/long", "writes of many pages, longer than MDTS")
@@ -61,6 +71,14 @@ def backlog(draw: Draw) -> Plan:
 def fresh(draw: Draw) -> Plan:
     lba = draw.between(1, 900)
     return Plan(draw.device(), [LOAD, _write(draw, lba, 4), do("flush", nsid=1), do("unload"), LOAD, _read(lba, 4)])
+
+
+@scenario("write/power-cut", "power is cut behind a slow flush and a write that must reach the medium by itself")
+def power_cut(draw: Draw) -> Plan:
+    lba = draw.between(1, 500)
+    slow = Fault(name="slow", behaviour="delay", queue="io", opcode=Flush.OPCODE, arguments={"ms": 20})
+    kept = [_write(draw, lba, 8), do("flush", nsid=1), _write(draw, lba + 20, 8, fua=True)]
+    return Plan(draw.device(), [LOAD, *kept, do("cut-power"), do("unload"), LOAD, _read(lba, 8), _read(lba + 20, 8)], [slow])
 
 
 @scenario("write/fua", "a write that must reach the medium by itself")
@@ -131,6 +149,52 @@ def signature(record: Record) -> Iterator[Finding]:
         answered = asked.action == "read" and asked.ended and asked.status != "unsupported"
         if answered and inside(asked, disk.namespace) and any(lba + i in disk.overlay for i in range(blocks)):
             yield from returned(record, asked, disk)
+
+
+@check("write/partial-block", cite=INTEGRITY, level=RECOMMENDED, why="integrity", witnesses=["store"], needs=["write-bytes"],
+       scenarios=["write/basic", "write/block-4096"])  # fmt: skip
+def partial_block(record: Record) -> Iterator[Finding]:
+    """Keeps the rest of a block of which it writes a part, or refuses to write less than a block."""
+    for (controller, nsid), disk in final_disks(record).items():
+        parts = [asked for asked in record.answers("write-bytes") if asked.arguments["nsid"] == nsid]
+        written = [asked for asked in parts if asked.ok and record.saw(asked, Write)]
+        blocks = {lba for asked in written for lba in touched(asked, disk.namespace)}
+        if blocks and (image := record.evidence.image(controller, nsid)):
+            wrong = [found for found in differences(image, controller, disk) if found.lba in blocks]
+            for found in wrong:
+                yield Finding(False, written[-1].ended, f"LBA {found.lba}: {show(found.expected)}", show(found.actual))
+            if not wrong:
+                yield Finding(True, written[-1].ended, "the rest of each block as before", f"LBA {sorted(blocks)}")
+        for asked in parts:
+            if not asked.ok and not record.saw(asked, Write) and asked.status != "timeout":
+                yield Finding(True, asked.ended, "refused, or the rest kept", f"refused: {asked.status}")
+
+
+@check("write/buffer-stable", cite=INTEGRITY, level=MANDATORY, why="integrity", witnesses=["wire"], needs=["write"])
+def buffer_stable(record: Record) -> Iterator[Finding]:
+    """Keeps the data of a write as it is until the completion: the device gets the right bytes however late it takes them."""
+    for asked, disk in replay(record):
+        if asked.action != "write":
+            continue
+        at: dict[tuple[int, int], int] = {}  # byte of the namespace that comes next, by the command's key
+        for state, event in record.during(asked):
+            match event:
+                case Submitted(command=Write(SLBA=lba)):
+                    at[event.key] = lba * disk.namespace.block_size
+                case Dma(to_host=False) if event.digest and (key := (event.sqid, event.cid)) in at and key in state.in_flight:
+                    wanted = _bytes(asked, disk.namespace, at[key], event.length)
+                    at[key] += event.length
+                    if wanted is not None:
+                        yield Finding(digest(wanted) == event.digest, event, f"digest {digest(wanted)}", event.digest)
+
+
+def _bytes(asked: Asked, namespace: Namespace, at: int, length: int) -> bytes | None:
+    """Bytes of a namespace as a write wants them; None for what it is not about."""
+    size, fill = namespace.block_size, int(asked.arguments["fill"])
+    first, count = at // size, -(-(at + length) // size) - at // size
+    if not {first, first + count - 1} <= {*touched(asked, namespace)}:
+        return None
+    return content.blocks(fill, namespace.nsid, first, count, size)[at % size : at % size + length]
 
 
 @check("write/flush", cite=BASE_2_0["7.1"], level=MANDATORY, why="integrity", witnesses=["wire"], needs=["flush"])
@@ -204,6 +268,17 @@ def error(record: Record) -> Iterator[Finding]:
         failed = [e for _, e in record.during(asked) if isinstance(e, Submitted) and (e.sqid, e.command.CID) in struck]
         if failed:
             yield Finding(not asked.ok, asked.ended, f"an error of the {asked.action}", asked.status)
+
+
+@check("write/durable", cite=BASE_2_0["7.1"], level=MANDATORY, why="integrity", witnesses=["fault", "store"],
+       needs=["write", "flush", "read", "unload"], scenarios=["write/power-cut"])  # fmt: skip
+def durable(record: Record) -> Iterator[Finding]:
+    """Reports a flush, or a write by FUA, as done only when the data survives a power cut."""
+    cuts = [asked.started.t for asked in record.answers("cut-power") if asked.ok]
+    for asked, disk in replay(record):
+        answered = asked.action == "read" and asked.ended and asked.status != "unsupported"
+        if answered and cuts and asked.started.t > cuts[0]:
+            yield from returned(record, asked, disk)
 
 
 @check("write/ordering", cite=PRACTICE, level=OPTIONAL, why="practice", witnesses=["wire"])

@@ -9,6 +9,7 @@ from lab.defects.defect import defect
 from lab.nvme.commands import Command, Flush, LbaCommand, Write, WriteZeroes
 from lab.reference.errors import CommandFailed, Refused
 from lab.reference.namespace import Namespace
+from lab.reference.request import Request
 from lab.reference.transport import Memory
 
 
@@ -36,6 +37,49 @@ class NeverSubmitted(Namespace):
 
     def write_from(self, lba: int, blocks: int, memory: Memory, offset: int, *, fua: bool = False) -> None:
         self.check(lba, blocks)
+
+
+@defect("write/partial-block:residue")
+class Residue(Namespace):
+    """Fills the rest of a block that it writes in part with what its buffer held before."""
+
+    def patch(self, lba: int, at: int, data: bytes) -> None:
+        blocks = -(-(at + len(data)) // self.block_size)
+        held = bytearray(self.read(0, blocks))
+        held[at : at + len(data)] = data
+        self.write(lba, bytes(held))
+
+
+@defect("write/buffer-stable:reused", scenarios=("write/backlog",))
+class Reused(Namespace):
+    """Passes all pieces of a long write through one small buffer, which it fills anew while the piece before is on its way."""
+
+    def write_from(self, lba: int, blocks: int, memory: Memory, offset: int, *, fua: bool = False) -> None:
+        with self._c.data.buffer(self.longest * self.block_size) as small:
+            commands = []
+            for at, count in self.pieces(lba, blocks):
+                small.write(0, memory.read(offset + (at - lba) * self.block_size, count * self.block_size))
+                command = self.command(Write, at, count, {"FUA": 1} if fua else {})
+                commands.append(self._c.data.describe(command, small, 0, count * self.block_size, []))
+            self._run(commands)
+
+
+@defect("write/durable:before-flush")
+class BeforeFlush(Namespace):
+    """Reports a flush as done as soon as it is sent."""
+
+    def flush(self) -> None:
+        pair = self._c.pair()
+        pair.submit(Request(Flush.of(NSID=self.nsid)), self._c.transport.now())
+        pair.ring()
+
+
+@defect("write/durable:fua-lost")
+class FuaLost(Namespace):
+    """Takes a write that must reach the medium by itself for one like any other."""
+
+    def write_from(self, lba: int, blocks: int, memory: Memory, offset: int, *, fua: bool = False) -> None:
+        super().write_from(lba, blocks, memory, offset)
 
 
 @defect("write/flush:dropped")

@@ -1,7 +1,8 @@
-"""Changes of a device that a driver is using: namespaces come and go, and health gets worse.
+"""Changes of a device that a driver is using: namespaces come and go, health gets worse, and power is cut.
 
 These are actions of the lab: ``attach`` and ``detach`` {nsid, controller?; detach: quiet?}, ``warn`` {warning, controller?}.
-Without ``controller`` (its id) they are about the first one.
+Without ``controller`` (its id) they are about the first one. ``cut-power`` is about all of the device and takes what was
+written and not flushed with it; the driver is not told, and must be started anew.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from lab.plan import Action
 
 Device: TypeAlias = QemuDevice | LabDevice
 
-LIVE = frozenset({"attach", "detach", "warn"})
+LIVE = frozenset({"attach", "detach", "warn", "cut-power"})
 """The actions of this module."""
 
 
@@ -30,6 +31,8 @@ def change(device: Device, machine: Machine, action: Action, deadline: Deadline)
     if isinstance(device, LabDevice):
         device.server.call(lambda modelled: change_modelled(modelled, action))
         return
+    if action.name == "cut-power":
+        raise CannotChange("QEMU's own device loses nothing: what is written is in its image at once")
     if action.name != "warn" and device.version < LIVE_NAMESPACES:
         raise CannotChange(f"QEMU adds and removes namespaces live from {'.'.join(map(str, LIVE_NAMESPACES))} on")
     if action.arguments.get("quiet"):
@@ -48,6 +51,8 @@ def change_modelled(device: ModelledDevice, action: Action) -> None:
     """Does it to the programmable controller; UsageError where the device has no such controller or namespace."""
     controller = action.arguments.get("controller", device.spec.controllers[0].id)
     match action.name:
+        case "cut-power":
+            device.cut_power()
         case "attach":
             device.attach(controller, action.arguments["nsid"])
         case "detach":

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from lab import content
 from lab.deadline import Deadline
 from lab.errors import LabError, UsageError
 from lab.guest.arguments import GuestSpec
@@ -85,6 +86,18 @@ def target(scenario: Scenario, action: Action) -> Target | None:
 def askable(action: Action, actions: Collection[str], stops: Collection[str]) -> bool:
     """Can a driver that knows these actions be asked that? To be loaded ``until`` a stage it must be able to stop there."""
     return action.name in actions and (action.name != "load" or action.arguments.get("until") in (None, *stops))
+
+
+def given(scenario: Scenario, action: Action) -> bytes | None:
+    """The bytes that ``fill`` stands for; None for an action without it."""
+    asked = action.arguments
+    if "fill" not in asked or (found := target(scenario, action)) is None:
+        return None
+    size = found.namespace.block_size
+    if action.name == "write-bytes":
+        end = asked["at"] + asked["length"]
+        return content.blocks(asked["fill"], asked["nsid"], asked["lba"], -(-end // size), size)[asked["at"] : end]
+    return content.blocks(asked["fill"], asked["nsid"], asked["lba"], asked["blocks"], size)
 
 
 def lags(action: Action, answer: Answer) -> bool:

@@ -27,6 +27,7 @@ OF_BLOCKS = OF_A_NAMESPACE | {"lba", "blocks", "bytes", "offset"}
 ARGUMENTS: Mapping[str, frozenset[str]] = {
     "noop": OF_A_NAMESPACE, "flush": OF_A_NAMESPACE, "mount": OF_A_NAMESPACE | {"file"},
     "read": OF_BLOCKS, "write": OF_BLOCKS, "zeroes": OF_BLOCKS, "trim": OF_BLOCKS,
+    "write-bytes": OF_A_NAMESPACE | {"lba", "at", "length", "offset"},
     "raw": OF_A_NAMESPACE | {"queue", "command"}, "load-mix": frozenset({"jobs", "depth", "operations", "seed"}),
     "get-feature": frozenset({"feature"}), "set-feature": frozenset({"feature", "value"}),
 }  # fmt: skip

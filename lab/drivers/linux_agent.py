@@ -347,6 +347,17 @@ def load_mix(request: Fields) -> Fields:
 class _Lane(threading.Thread):
     """One step after the other: (byte offset, bytes to write or the CRC-32 of what must be read)."""
 
+def write_bytes(request: Fields) -> Fields:
+    """By the page cache, which completes blocks that are written in part."""
+    node, size = disk(request)
+    with opened(node, os.O_RDWR) as sink:
+        done = 0
+        while done < len(request["data"]):
+            done += os.pwrite(sink, request["data"][done:], request["lba"] * size + request["at"] + done)
+        os.fsync(sink)
+    return {}
+
+
     def __init__(self, node: Path, length: int, cpu: int, steps: list[tuple[int, int | bytes]]) -> None:
         super().__init__()
         self._node, self._cpu, self._steps = node, cpu, steps
@@ -466,7 +477,8 @@ OF_THE_LAB: Mapping[str, Callable[[Fields], Fields | bytes]] = {
 }  # fmt: skip
 ACTIONS: Mapping[str, Callable[[Fields], Fields | bytes]] = {
     "load": load, "unload": unload, "info": info, "ready": ready, "identify": identify, "list": list_,
-    "queues": queues, "noop": flush, "read": read, "write": write, "flush": flush, "zeroes": zeroes, "trim": trim,
+    "queues": queues, "noop": flush, "read": read, "write": write,
+    "write-bytes": write_bytes, "flush": flush, "zeroes": zeroes, "trim": trim,
     "reset": reset, "rescan": rescan, "get-feature": get_feature, "smart": smart, "shutdown": shutdown,
     "raw": raw_, "load-mix": load_mix,
 }  # fmt: skip

@@ -78,6 +78,12 @@ class Namespace:
             memory.write(offset, data)
             self.write_from(lba, blocks, memory, offset, fua=fua)
 
+    def patch(self, lba: int, at: int, data: bytes) -> None:
+        """Writes bytes from byte ``at`` of a block on. What else there is in the first and the last block stays."""
+        held = bytearray(self.read(lba, -(-(at + len(data)) // self.block_size)))
+        held[at : at + len(data)] = data
+        self.write(lba, bytes(held))
+
     def read_into(self, lba: int, blocks: int, memory: Memory, offset: int) -> None:
         """Reads into the caller's memory, straight where PRP entries can describe it, else by a buffer of our own."""
         if self._c.data.describable(offset):

@@ -271,6 +271,11 @@ def write(service: Service, asked: Asked, data: bytes | None) -> Reply:
     return Reply()
 
 
+def write_bytes(service: Service, asked: Asked, data: bytes | None) -> Reply:
+    service.namespace(asked, "write").patch(asked["lba"], asked["at"], data or b"")
+    return Reply()
+
+
 def flush(service: Service, asked: Asked, data: bytes | None) -> Reply:
     service.namespace(asked, "write").flush()
     return Reply()
@@ -401,7 +406,8 @@ def raw_length(controller: Controller, command: Command) -> int:
 
 _ACTIONS: Mapping[str, Callable[[Service, Asked, bytes | None], Reply]] = {
     "load": load, "unload": unload, "info": info, "ready": ready, "identify": identify, "list": list_, "rescan": rescan,
-    "queues": queues, "noop": noop, "read": read, "write": write, "flush": flush, "zeroes": zeroes, "trim": trim,
+    "queues": queues, "noop": noop, "read": read, "write": write,
+    "write-bytes": write_bytes, "flush": flush, "zeroes": zeroes, "trim": trim,
     "reset": reset, "shutdown": shutdown, "get-feature": get_feature, "set-feature": set_feature, "smart": smart,
     "format": format_, "raw": raw, "load-mix": load_mix,
 }  # fmt: skip
