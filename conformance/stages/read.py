@@ -8,14 +8,21 @@ from itertools import pairwise
 from conformance.check import MANDATORY, RECOMMENDED, Finding, check
 from conformance.citations import BASE_2_0, INTEGRITY, NVM_1_0
 from conformance.disk import Disk, replay, show
+from conformance.memory import Opened, needed
 from conformance.record import Asked, Record, State
 from conformance.scenario import LOAD, Draw, Plan, do, scenario
-from lab.events import Completed, Dma, Event, PrpList, Submitted
+from lab.events import Completed, Dma, DmaMap, Event, PrpList, RegisterRead, RegisterWrite, Remark, Submitted
 from lab.nvme.commands import Psdt, Read, Write
 from lab.plan import Action, Fault, Namespace
 
 PAGE = 4096
 """Bytes of the smallest memory page."""
+REFUSALS = ("not mapped", "mapped for reading only")
+"""How the host's memory refuses an access, in the device's words."""
+BUS_MASTER = 1 << 2
+"""Of PCI's Command register."""
+ALL_ONES = 0xFFFF_FFFF
+"""What a register of a device reads that is gone."""
 
 
 def _read(lba: int, blocks: int, **more: int) -> Action:
@@ -99,6 +106,17 @@ def chain(draw: Draw) -> Plan:
     areas = ((0, 8 * 1024),)
     full = [_read(lba, 8 * 513), _read(lba, 8 * 514), _read(lba, 8 * 513, offset=512)]
     return Plan(draw.device(draw.namespace(areas=areas), mdts=0), [LOAD, *full])
+
+
+@scenario("read/strict-iommu", "reads and writes of one page to many, on a slow medium, behind a strict IOMMU", iommu=True)
+def strict_iommu(draw: Draw) -> Plan:
+    lba = draw.between(1, 500)
+    slow = [
+        Fault(name=name, behaviour="delay", queue="io", opcode=opcode, arguments={"ms": 2})
+        for name, opcode in (("slow-read", Read.OPCODE), ("slow-write", Write.OPCODE))
+    ]
+    write = do("write", nsid=1, lba=lba, blocks=100, fill=draw.fill())
+    return Plan(draw.device(mdts=3), [LOAD, _read(lba, 1), _read(lba, 9, offset=512), write, _read(lba, 200)], slow)
 
 
 def bad_block(lba: int) -> Fault:
@@ -294,6 +312,40 @@ def prp_chain(record: Record) -> Iterator[Finding]:
     for asked, disk in reads(record):  # a chain from a page that is just full shows only in what lands in the wrong place
         if any(_fills_a_page(state, event) for state, event in record.during(asked)):
             yield from (found for found in returned(record, asked, disk) if not found.ok)
+
+
+@check("read/owned-memory", cite=INTEGRITY, level=MANDATORY, why="safety", witnesses=["wire"])
+def owned_memory(record: Record) -> Iterator[Finding]:
+    """Lets the device reach only memory that it owns at that time, from a command's submission to its completion."""
+    opened: dict[str, Opened] = {}  # by the driver: since it has touched the controller's first register
+    for state, event in record.walk():
+        own = opened.get(state.spec.id)
+        match event:
+            case RegisterRead() | RegisterWrite() if own is None:
+                opened[state.spec.id] = Opened()
+            case DmaMap() if own is not None:
+                own.follow(event)
+                if not event.mapped and state.enabled and not _cut_off(state):
+                    yield from _taken(state, event)
+            case Dma() if own is not None and own.cover(event.address, event.length):
+                yield Finding(True, event, "memory that is open to the device", f"{event.length} bytes at {event.address:#x}")
+            case Remark(detail={"why": str(why)}) if why.endswith(REFUSALS):
+                yield Finding(False, event, "memory that is open to the device", f"{event.name}: {dict(event.detail)}")
+
+
+def _cut_off(state: State) -> bool:
+    """Can the controller reach no memory any more: it may not (Bus Master Enable), or it is gone?"""
+    return (state.pci_command is not None and not state.pci_command & BUS_MASTER) or state.csts == ALL_ONES
+
+
+def _taken(state: State, event: DmaMap) -> Iterator[Finding]:
+    """Commands in flight that need what is closed to the device."""
+    closed = range(event.address, event.address + event.length)
+    for waiting in state.in_flight.values():
+        for pages in needed(state, waiting):
+            if pages.start < closed.stop and closed.start < pages.stop:
+                shown = f"{pages.start:#x} is closed, and CID {waiting.command.CID} of SQ {waiting.sqid} is in flight"
+                yield Finding(False, event, "memory that stays open until the completion", shown)
 
 
 @check("read/scattered", cite=BASE_2_0["4.1.1"], level=MANDATORY, why="integrity", witnesses=["store"], needs=["read"])

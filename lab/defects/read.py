@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import replace
 
 from lab.defects.defect import defect
+from lab.defects.reset import NoAbort
 from lab.nvme.commands import Command, LbaCommand
 from lab.nvme.completions import Completion
 from lab.reference.data import DataPath
@@ -165,6 +166,35 @@ class In512s(Namespace):
 
     def command(self, kind: type[LbaCommand], lba: int, blocks: int, flags: dict[str, int]) -> Command:
         return super().command(kind, lba, blocks * self.block_size // 512, flags)
+
+
+@defect("read/owned-memory:page-given-back", scenarios=("read/strict-iommu",))
+class PageGivenBack(DataPath):
+    """Points PRP2 at a page that it has given back."""
+
+    def describe(self, command: Command, memory: Memory, offset: int, length: int, lists: list[Memory]) -> Command:
+        described = super().describe(command, memory, offset, length, lists)
+        if pages(described, memory, length) != LISTED:
+            return described
+        page = self._c.transport.allocate(memory.page_size, memory.page_size)
+        self._c.transport.free(page)
+        return described.but(PRP2=page.address)
+
+
+@defect("read/owned-memory:list-given-back", scenarios=("read/strict-iommu",))
+class ListGivenBack(_ListDefect):
+    """Gives a PRP list back as soon as the command is built."""
+
+    def spoil(self, command: Command, memory: Memory, offset: int, page: Memory, lists: list[Memory]) -> Command:
+        for listed in lists:
+            self._c.transport.free(listed)
+        lists.clear()
+        return command
+
+
+@defect("read/owned-memory:left-behind", scenarios=("reset/stall",))
+class LeftBehind(NoAbort):
+    """Gives back the buffer of a command that was not completed in time, while the controller may still write to it."""
 
 
 @defect("read/mptr-zero:junk")
