@@ -1,0 +1,388 @@
+/*
+ * A prompt on the first serial line from which UEFI's block devices can be used: what a boot loader sees of a disk, more than
+ * the shell can do. OVMF starts it as QEMU's -kernel, once all drivers are connected. All numbers are hexadecimal; a disk is
+ * one that is a whole NVMe namespace, numbered in the order in which the firmware has them.
+ *
+ *   i                            the controllers (NVM Express Pass Thru Protocol, which the driver installs on each)
+ *   l                            the disks
+ *   r DISK LBA BLOCKS ADDRESS    Block I/O: ReadBlocks, WriteBlocks, FlushBlocks, Reset
+ *   w DISK LBA BLOCKS ADDRESS
+ *   f DISK
+ *   z DISK
+ *   u                            disconnects the driver from all controllers
+ *   c                            connects it again
+ *   s                            Runtime Services: ResetSystem, to shut down
+ *
+ * Names and layouts are those of the UEFI Specification 2.10: 4.3 "EFI System Table", 4.4 "EFI Boot Services Table", 10.3
+ * "Device Path Nodes", 13.9 "Block I/O Protocol", 13.12 "NVM Express Pass Thru Protocol", 11.2 "EFI Component Name2 Protocol".
+ *
+ * Build:  gcc -Os -std=c11 -Wall -Wextra -ffreestanding -fpie -fno-stack-protector -fno-asynchronous-unwind-tables -fcf-protection=none
+ *         -fno-ident -fshort-wchar -mno-red-zone -mgeneral-regs-only -nostdlib -static -Wl,--build-id=none,--oformat=binary
+ *         -Wl,-T,edk2.ld edk2.c -o edk2.rom
+ */
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* PE32+ (Microsoft, "PE Format") with one section, that is loaded where it lies in the file and needs no relocation. The bytes
+ * around 200h say to QEMU that nothing of this is a Linux kernel. */
+__asm__(
+	".section .header, \"ax\"\n"
+	".ascii \"MZ\"\n"
+	".org 0x3c\n.long 0x40\n"
+	".ascii \"PE\\0\\0\"\n"
+	".word 0x8664, 1\n"			/* x86-64, sections */
+	".long 0, 0, 0\n"
+	".word optional_end - optional, 0x0206\n"	/* executable, without line numbers and debugging information */
+	"optional:\n"
+	".word 0x20b, 0\n"
+	".long image_size - 0x400, 0, 0\n"	/* of code, of data */
+	".long main, 0x400\n"
+	".quad 0\n"				/* image base: anywhere */
+	".long 0x200, 0x200\n"			/* alignment in memory and in the file */
+	".word 0, 0, 0, 0, 0, 0\n"
+	".long 0, image_size, 0x400, 0\n"
+	".word 10, 0\n"				/* an EFI application */
+	".quad 0, 0, 0, 0\n"
+	".long 0, 6\n"				/* data directories, all empty */
+	".fill 6, 8, 0\n"
+	"optional_end:\n"
+	".ascii \".image\\0\\0\"\n"
+	".long image_size - 0x400, 0x400, image_size - 0x400, 0x400\n"
+	".long 0, 0, 0\n"
+	".long 0xe0000020\n"			/* code; executed, read and written */
+	".org 0x400\n"
+);
+
+#define API __attribute__((ms_abi))
+#define COM1 0x3f8
+#define TPL_APPLICATION 4
+#define TPL_NOTIFY 16
+#define BY_PROTOCOL 2
+#define RESET_SHUTDOWN 2
+#define ALLOCATE_ADDRESS 2
+#define LOADER_DATA 2
+#define BUFFER 0x8000000			/* what the manifest says of addresses: limits.address */
+#define BUFFER_PAGES 1024
+#define MOST 64
+
+typedef uint64_t Status;			/* an error has bit 63 */
+typedef void *Handle;
+
+typedef struct { uint32_t a; uint16_t b, c; uint8_t d[8]; } Guid;
+
+typedef struct {
+	uint8_t header[24];
+	uint64_t (API *raise_tpl)(uint64_t);
+	void (API *restore_tpl)(uint64_t);
+	Status (API *allocate_pages)(uint64_t type, uint64_t memory, uint64_t pages, uint64_t *address);
+	void *free_pages, *get_memory_map, *allocate_pool;
+	Status (API *free_pool)(void *);
+	void *create_event, *set_timer, *wait_for_event, *signal_event, *close_event, *check_event;
+	void *install_protocol, *reinstall_protocol, *uninstall_protocol;
+	Status (API *handle_protocol)(Handle, const Guid *, void **);
+	void *reserved, *register_notify, *locate_handle, *locate_device_path, *install_table;
+	void *load_image, *start_image, *exit, *unload_image, *exit_boot_services, *get_next_count, *stall;
+	Status (API *set_watchdog_timer)(uint64_t seconds, uint64_t code, uint64_t size, void *data);
+	Status (API *connect_controller)(Handle, Handle *drivers, void *path, bool recursive);
+	Status (API *disconnect_controller)(Handle, Handle driver, Handle child);
+	void *open_protocol, *close_protocol, *open_information, *protocols_per_handle;
+	Status (API *locate_handle_buffer)(uint64_t type, const Guid *, void *key, uint64_t *count, Handle **);
+} BootServices;
+
+typedef struct {
+	uint8_t header[24];
+	void *get_time, *set_time, *get_wakeup, *set_wakeup, *set_virtual_map, *convert_pointer;
+	void *get_variable, *get_next_variable, *set_variable, *get_next_count;
+	void (API *reset_system)(uint64_t type, Status, uint64_t size, void *data);
+} RuntimeServices;
+
+typedef struct {
+	uint8_t header[24];
+	void *vendor;
+	uint64_t revision;
+	void *input_handle, *input, *output_handle, *output, *error_handle, *error;
+	RuntimeServices *runtime;
+	BootServices *boot;
+} SystemTable;
+
+typedef struct {
+	uint32_t id;
+	bool removable, present, partition, read_only, caching;
+	uint32_t block_size, align;
+	uint64_t last_block;
+} Media;
+
+typedef struct BlockIo {
+	uint64_t revision;
+	Media *media;
+	Status (API *reset)(struct BlockIo *, bool extended);
+	Status (API *read)(struct BlockIo *, uint32_t media, uint64_t lba, uint64_t bytes, void *buffer);
+	Status (API *write)(struct BlockIo *, uint32_t media, uint64_t lba, uint64_t bytes, void *buffer);
+	Status (API *flush)(struct BlockIo *);
+} BlockIo;
+
+typedef struct { struct { uint32_t attributes, align, version; } *mode; } PassThru;
+
+typedef struct ComponentName {
+	void *driver_name;
+	Status (API *controller_name)(struct ComponentName *, Handle controller, Handle child, const char *language, uint16_t **name);
+} ComponentName;
+
+typedef struct { uint8_t type, subtype, length[2], data[]; } Node;
+
+static const Guid BLOCK_IO = {0x964e5b21, 0x6459, 0x11d2, {0x8e, 0x39, 0x00, 0xa0, 0xc9, 0x69, 0x72, 0x3b}};
+static const Guid DEVICE_PATH = {0x09576e91, 0x6d3f, 0x11d2, {0x8e, 0x39, 0x00, 0xa0, 0xc9, 0x69, 0x72, 0x3b}};
+static const Guid PASS_THRU = {0x52c78312, 0x8edc, 0x4233, {0x98, 0xf2, 0x1a, 0x1a, 0xa5, 0xe3, 0x88, 0xa5}};
+static const Guid COMPONENT_NAME = {0x6a7a5cff, 0xe8d9, 0x4f70, {0xba, 0xda, 0x75, 0xab, 0x30, 0x25, 0xce, 0x14}};
+
+static BootServices *boot;
+static Handle disks[MOST];
+static uint64_t disk_count;
+static Handle controllers[MOST];		/* kept, for they are no longer to be found once the driver is disconnected */
+static uint64_t controller_count;
+
+static void out8(uint16_t port, uint8_t value) { __asm__ volatile("outb %0, %1" : : "a"(value), "Nd"(port)); }
+
+static uint8_t in8(uint16_t port)
+{
+	uint8_t value;
+	__asm__ volatile("inb %1, %0" : "=a"(value) : "Nd"(port));
+	return value;
+}
+
+static void put(char c)
+{
+	while (!(in8(COM1 + 5) & 0x20)) { }
+	out8(COM1, (uint8_t)c);
+}
+
+static char get(void)
+{
+	while (!(in8(COM1 + 5) & 1)) { }
+	return (char)in8(COM1);
+}
+
+static void say(const char *text)
+{
+	while (*text)
+		put(*text++);
+}
+
+static void say_number(uint64_t value, unsigned digits)
+{
+	while (digits--)
+		put("0123456789abcdef"[value >> 4 * digits & 15]);
+}
+
+/* The next number of the line; 0 where there is none. */
+static uint64_t number(const char **line)
+{
+	uint64_t value = 0;
+	while (**line == ' ')
+		(*line)++;
+	for (;; (*line)++) {
+		char c = **line;
+		if (c >= '0' && c <= '9')
+			value = value << 4 | (uint64_t)(c - '0');
+		else if (c >= 'a' && c <= 'f')
+			value = value << 4 | (uint64_t)(c - 'a' + 10);
+		else
+			return value;
+	}
+}
+
+static void *protocol(Handle handle, const Guid *guid)
+{
+	void *found = NULL;
+	return boot->handle_protocol(handle, guid, &found) >> 63 ? NULL : found;
+}
+
+/* The node of a type in the handle's device path. */
+static const uint8_t *node(Handle handle, uint8_t type, uint8_t subtype)
+{
+	const Node *at = protocol(handle, &DEVICE_PATH);
+	while (at && at->type != 0x7f) {
+		if (at->type == type && at->subtype == subtype)
+			return at->data;
+		at = (const Node *)((const uint8_t *)at + at->length[0] + 256 * at->length[1]);
+	}
+	return NULL;
+}
+
+static uint64_t located(const Guid *guid, Handle **handles)
+{
+	uint64_t count = 0;
+	return boot->locate_handle_buffer(BY_PROTOCOL, guid, NULL, &count, handles) >> 63 ? 0 : count;
+}
+
+static void find(void)
+{
+	Handle *handles;
+	uint64_t count = located(&BLOCK_IO, &handles);
+	disk_count = 0;
+	for (uint64_t n = 0; n < count && disk_count < MOST; n++) {
+		BlockIo *io = protocol(handles[n], &BLOCK_IO);
+		if (io && !io->media->partition && node(handles[n], 3, 23))
+			disks[disk_count++] = handles[n];
+	}
+	if (count)
+		boot->free_pool(handles);
+	count = located(&PASS_THRU, &handles);
+	if (count)
+		controller_count = 0;
+	for (uint64_t n = 0; n < count && n < MOST; n++)
+		controllers[controller_count++] = handles[n];
+	if (count)
+		boot->free_pool(handles);
+}
+
+static void say_address(Handle handle)
+{
+	const uint8_t *pci = node(handle, 1, 1);	/* of a function on the root bus */
+	if (!pci)
+		return;
+	say("0000:00:");
+	say_number(pci[1], 2);
+	put('.');
+	say_number(pci[0], 1);
+}
+
+/* What the driver calls the disk. */
+static void say_name(Handle disk)
+{
+	Handle *handles;
+	uint64_t count = located(&COMPONENT_NAME, &handles);
+	for (uint64_t n = 0; n < count; n++) {
+		ComponentName *names = protocol(handles[n], &COMPONENT_NAME);
+		for (uint64_t c = 0; names && c < controller_count; c++) {
+			uint16_t *name;
+			if (names->controller_name(names, controllers[c], disk, "en", &name) >> 63)
+				continue;
+			for (; *name; name++)
+				put(*name < 0x7f ? (char)*name : '?');
+		}
+	}
+	if (count)
+		boot->free_pool(handles);
+}
+
+static void show_controllers(void)
+{
+	for (uint64_t n = 0; n < controller_count; n++) {
+		PassThru *pass = protocol(controllers[n], &PASS_THRU);
+		if (!pass)
+			continue;
+		say("\r\ncontroller ");
+		say_address(controllers[n]);
+		say(" version ");
+		say_number(pass->mode->version, 8);
+	}
+}
+
+static void show_disks(void)
+{
+	for (uint64_t n = 0; n < disk_count; n++) {
+		Media *media = ((BlockIo *)protocol(disks[n], &BLOCK_IO))->media;
+		const uint8_t *namespace = node(disks[n], 3, 23);
+		say("\r\ndisk ");
+		say_number(n, 2);
+		say(" of ");
+		say_address(disks[n]);
+		say(": namespace ");
+		for (int byte = 3; byte >= 0; byte--)
+			say_number(namespace[byte], 2);
+		say(" eui64 ");
+		for (int byte = 11; byte >= 4; byte--)
+			say_number(namespace[byte], 2);
+		say(" blocks ");
+		say_number(media->last_block + 1, 16);
+		say(" of ");
+		say_number(media->block_size, 8);
+		say(" called ");
+		say_name(disks[n]);
+	}
+}
+
+static void say_status(Status status)
+{
+	if (status >> 63) {
+		say("failed, status ");
+		say_number(status, 16);
+	} else {
+		say("done");
+	}
+}
+
+static void use_disk(char operation, const char *line)
+{
+	uint64_t disk = number(&line), lba = number(&line), blocks = number(&line);
+	void *address = (void *)number(&line);
+	if (*line || disk >= disk_count) {
+		say(*line ? "?" : "failed, no such disk");
+		return;
+	}
+	BlockIo *io = protocol(disks[disk], &BLOCK_IO);
+	uint64_t bytes = blocks * io->media->block_size;
+	switch (operation) {
+	case 'r': say_status(io->read(io, io->media->id, lba, bytes, address)); break;
+	case 'w': say_status(io->write(io, io->media->id, lba, bytes, address)); break;
+	case 'f': say_status(io->flush(io)); break;
+	default: say_status(io->reset(io, false));
+	}
+}
+
+/* Of the last failure, if there was one. */
+static Status each_controller(bool connect)
+{
+	Status worst = 0;
+	for (uint64_t n = 0; n < controller_count; n++) {
+		Status status = connect ? boot->connect_controller(controllers[n], NULL, NULL, true)
+					: boot->disconnect_controller(controllers[n], NULL, NULL);
+		if (status >> 63)
+			worst = status;
+	}
+	return worst;
+}
+
+static void obey(SystemTable *system, const char *line)
+{
+	switch (*line) {
+	case 'i': show_controllers(); break;
+	case 'l': show_disks(); break;
+	case 'r': case 'w': case 'f': case 'z': use_disk(*line, line + 1); break;
+	case 'u': say_status(each_controller(false)); break;
+	case 'c': say_status(each_controller(true)); break;
+	case 's': system->runtime->reset_system(RESET_SHUTDOWN, 0, 0, NULL); break;
+	default: say("?");
+	}
+}
+
+/* Timers of the firmware's own console would take bytes from the line, so none runs while a command is awaited. */
+static void await(char *line, size_t size)
+{
+	uint64_t tpl = boot->raise_tpl(TPL_NOTIFY);
+	size_t length = 0;
+	say("\r\n> ");
+	for (char c; (c = get()) != '\n';)
+		if (length < size - 1)
+			line[length++] = c;
+	line[length] = 0;
+	boot->restore_tpl(tpl);
+}
+
+API Status main(Handle image, SystemTable *system)
+{
+	static char line[100];
+	uint64_t buffer = BUFFER;
+	(void)image;
+	boot = system->boot;
+	boot->set_watchdog_timer(0, 0, 0, NULL);
+	if (boot->allocate_pages(ALLOCATE_ADDRESS, LOADER_DATA, BUFFER_PAGES, &buffer) >> 63)
+		say("\r\nthe memory of the buffer is in use");
+	for (;;) {
+		find();
+		await(line, sizeof line);
+		obey(system, line);
+	}
+}
