@@ -25,7 +25,7 @@ from conformance.suite import CHECKS, SCENARIOS, Selection, select
 from lab import defects, drivers
 from lab.device import lab as lab_device
 from lab.device import qemu as qemu_device
-from lab.errors import UsageError
+from lab.errors import LabError, UsageError
 from lab.manifest import STAGES, DriverManifest, nearest
 from lab.plan import DeviceKind, Scenario
 from lab.settings import Settings
@@ -67,6 +67,7 @@ class Request:
     defect: str = ""  # seeded into the reference driver
     shard: str = ""  # "2/5": only this part of the scenarios; "" is all of them
     times: Path | None = None  # earlier results, by whose seconds scenarios are ordered and split
+    only: tuple[str, ...] = ()  # driver/device/scenario; none: all
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,8 @@ class Campaign:
     costs: Mapping[str, float] = field(default_factory=dict)
     """Seconds that each job is expected to take."""
     shard: ShardEntry | None = None
+    replays: Path | None = None
+    """The evidence whose scenario, seed and all, this is once more."""
 
     @property
     def portable(self) -> Campaign:
@@ -115,7 +118,7 @@ class Campaign:
         return Results(
             lab=_lab(self),
             drivers={manifest.name: _entry(manifest, self.request) for manifest in self.drivers},
-            narrowed=bool(self.request.checks or self.request.scenarios),
+            narrowed=bool(self.request.checks or self.request.scenarios or self.request.only),
             strict=self.request.strict,
             shards=[self.shard] if self.shard else [],
             left_out=list(self.left_out),
@@ -127,8 +130,7 @@ def plan(request: Request) -> Campaign:
     if request.shard:
         _shard_numbers(request.shard)
     selection = select(request.stages, request.checks, request.scenarios)
-    default = REFERENCE if request.defect else DEFAULT_DRIVER
-    manifests = tuple(_placed(_seeded(drivers.find(name), request.defect)) for name in request.drivers or (default,))
+    manifests = tuple(_placed(seeded(drivers.find(name), request.defect)) for name in request.drivers or (_default(request),))
     _check_manifests(manifests)
     devices = [device for device in DEVICES if device in (request.devices or DEFAULT_DEVICES)]
     for device in request.devices:
@@ -141,6 +143,7 @@ def plan(request: Request) -> Campaign:
         if device in devices
         for template in selection.scenarios
         if (job := _job(manifest, device, template.resolve(request.seed), selection)).checks
+        and (not request.only or job.name in request.only)
     ]
     claimed = [job for job in jobs if job.scenario.stage in job.driver.stages]
     left_out = tuple(
@@ -149,12 +152,16 @@ def plan(request: Request) -> Campaign:
     return Campaign(request, manifests, tuple(claimed), left_out)
 
 
+def _default(request: Request) -> str:
+    return REFERENCE if request.defect else DEFAULT_DRIVER
+
+
 def _placed(manifest: DriverManifest) -> DriverManifest:
     """Wherever it is used: workers need not have our working folder."""
     return manifest.model_copy(update={"path": manifest.path.absolute()})
 
 
-def _seeded(manifest: DriverManifest, defect: str) -> DriverManifest:
+def seeded(manifest: DriverManifest, defect: str) -> DriverManifest:
     """The driver with a mistake in it, if one is asked for. UsageError for an unknown one, or another driver than ours."""
     if not defect:
         return manifest
@@ -179,6 +186,16 @@ def equip(campaign: Campaign, settings: Settings, progress: Progress) -> Campaig
         left_out=(*campaign.left_out, *left_out),
     )
     return _priced(_shard(campaign))
+
+
+def equip_offline(campaign: Campaign, settings: Settings) -> tuple[Campaign, str]:
+    """The campaign with what the cache holds, or as it is; and why nobody can say yet what the device cannot be."""
+    try:
+        return equip(campaign, replace(settings, offline=True), lambda text: None), ""
+    except UsageError:
+        raise
+    except LabError as error:
+        return _priced(_shard(campaign)), error.what
 
 
 def toolchain(campaign: Campaign, settings: Settings, progress: Progress) -> Toolchain:
@@ -271,6 +288,8 @@ def _asked(manifest: DriverManifest, request: Request) -> list[str]:
         return list(dict.fromkeys(CHECKS[check].stage for check in request.checks))
     if request.scenarios:
         return list(dict.fromkeys(SCENARIOS[scenario].stage for scenario in request.scenarios))
+    if request.only:
+        return list(dict.fromkeys(job.split("/")[2] for job in request.only))
     have = {check.stage for check in CHECKS.values()}
     return [stage for stage in STAGES if stage in have and stage in manifest.stages]
 
@@ -280,7 +299,9 @@ def _lab(campaign: Campaign) -> dict[str, Any]:
     return {
         "version": lab_version(),
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "seed": campaign.request.seed,
+        "seed": None if campaign.replays else campaign.request.seed,
+        **({"replays": str(campaign.replays)} if campaign.replays else {}),
+        "asked": {"drivers": list(campaign.request.drivers) or [_default(campaign.request)], "defect": campaign.request.defect},
         "qemu": qemu and {"version": ".".join(map(str, qemu.version)), "origin": qemu.origin, "sha256": qemu.sha256},
         "versions": {name: dict(facts) for name, facts in campaign.toolchain.versions.items()},
         "host": {

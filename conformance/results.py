@@ -335,14 +335,15 @@ def exit_status(results: Results, *, bisect: bool = False) -> int:
     status = 0
     if results.unfinished or any(v.outcome is Outcome.ERROR for v in results.verdicts):
         status = LAB_FAILED
-    elif any(_fails(results, verdict) for verdict in folded(results.verdicts).values()):
+    elif any(fails(results, verdict) for verdict in folded(results.verdicts).values()):
         status = DRIVER_FAILED
     elif unjudged(results):
         status = NOTHING_JUDGED
     return UNTESTABLE if bisect and status in (LAB_FAILED, NOTHING_JUDGED) else status
 
 
-def _fails(results: Results, verdict: VerdictEntry) -> bool:
+def fails(results: Results, verdict: VerdictEntry) -> bool:
+    """Does this verdict, if it speaks, fail the run?"""
     if verdict.outcome is Outcome.FAIL:
         return verdict.known is None
     unclear = verdict.outcome is Outcome.INCONCLUSIVE and verdict.level == MANDATORY and _asked(results, verdict)

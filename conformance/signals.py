@@ -31,6 +31,11 @@ def interrupting() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
+def status(received: list[int] | None, otherwise: int) -> int:
+    """The exit status of a command that these signals have reached."""
+    return 128 + received[0] if received else otherwise
+
+
 def end_with(parent: int) -> None:
     """From now on the end of process ``parent``, which must be the one that started this one, is a SIGTERM."""
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)

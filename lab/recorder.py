@@ -376,6 +376,7 @@ def _identity(
         "driver": {
             "name": manifest.name,
             "adapter": manifest.adapter,
+            "path": str(manifest.path),
             "manifest": sha256(text.encode()).hexdigest(),
             "files": {name: sha256(path.read_bytes()).hexdigest() for name, path in sorted(driver.files.items())},
             "variables": dict(manifest.variables),  # the id of a seeded defect among them

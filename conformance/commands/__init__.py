@@ -1,34 +1,72 @@
-"""The commands of ``nvme-lab`` (cli.md), a module each, and how any of them ends."""
+"""The commands of ``nvme-lab`` (cli.md), a module each that is imported when it is used, and how any of them ends."""
 
 from __future__ import annotations
 
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from importlib import import_module
 
 import click
 
 from conformance import signals
-from conformance.campaign import lab_version
-from conformance.commands.behaviours import behaviours
-from conformance.commands.bench import bench_group
-from conformance.commands.compare import compare
-from conformance.commands.defects import defects
-from conformance.commands.diff import diff
-from conformance.commands.evidence import judge, report
-from conformance.commands.listing import list_group
-from conformance.commands.machine import doctor, fetch
-from conformance.commands.project import test
-from conformance.commands.run import run
-from conformance.commands.wire import wire
-from conformance.results import WRONG_USAGE
-from lab.errors import LabError
+from lab.errors import LabError, UsageError
 from lab.guest.folder import sweep_all
+from lab.settings import nearest
+
+COMMANDS: Mapping[str, str] = {
+    "run": "run:run",
+    "list": "listing:list_group",
+    "replay": "replay:replay",
+    "judge": "evidence:judge",
+    "report": "evidence:report",
+    "compare": "compare:compare",
+    "wire": "wire:wire",
+    "diff": "diff:diff",
+    "doctor": "machine:doctor",
+    "fetch": "machine:fetch",
+    "defects": "defects:defects",
+    "behaviours": "behaviours:behaviours",
+    "bench": "bench:bench_group",
+    "test": "project:test",
+    "completion": "completion:completion",
+}
+"""Name → module in here, and what of it is the command; in the order of --help."""
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.version_option(lab_version(), prog_name="nvme-lab")
+class Commands(click.Group):
+    """A group that imports a command when it is asked for: what completes or fails early must not wait for all others."""
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        module, _, attribute = COMMANDS[name].partition(":")
+        command: click.Command = getattr(import_module(f"conformance.commands.{module}"), attribute)
+        return command
+
+    def resolve_command(
+        self, context: click.Context, arguments: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = arguments[0]
+        if name not in COMMANDS and not name.startswith("-"):
+            context.fail(f"No such command {name!r}{nearest(name, COMMANDS)}")
+        return super().resolve_command(context, arguments)
+
+
+def _version(context: click.Context, option: click.Parameter, asked: bool) -> None:
+    if asked and not context.resilient_parsing:
+        from conformance.campaign import lab_version
+
+        click.echo(f"nvme-lab {lab_version()}")
+        context.exit()
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.option("--version", is_flag=True, expose_value=False, is_eager=True, callback=_version, help="the version of the lab")
 def nvme_lab() -> None:
     """NVMe Lab tests NVMe drivers: it boots a guest under QEMU, plugs an NVMe device, asks the driver, records what the
     device saw, and judges it by the specification.
@@ -41,20 +79,16 @@ def nvme_lab() -> None:
     sweep_all()
 
 
-for command in (run, test, list_group, judge, report, defects, bench_group, doctor, fetch, behaviours, wire, compare, diff):
-    nvme_lab.add_command(command)
-
-
 def run_command(arguments: Sequence[str] | None = None, *, debug: bool = False) -> int:
     """Runs a command line; its exit status. Errors are a sentence on stderr; with ``debug``, a traceback before it."""
     with signals.interrupting() as received:
         try:
-            status = nvme_lab.main(args=arguments, prog_name="nvme-lab", standalone_mode=False)
+            status = nvme_lab.main(args=arguments, prog_name="nvme-lab", standalone_mode=False, obj=received)
         except click.exceptions.Exit as ended:
             status = ended.exit_code
         except click.ClickException as error:
             error.show()
-            status = WRONG_USAGE
+            status = UsageError.exit_status
         except LabError as error:
             if debug:
                 traceback.print_exc()
@@ -64,7 +98,7 @@ def run_command(arguments: Sequence[str] | None = None, *, debug: bool = False) 
             if debug:
                 traceback.print_exc()
             print("nvme-lab: interrupted", file=sys.stderr)
-            status = 2
+            status = LabError.exit_status
         except BrokenPipeError:  # the reader of our output has gone, and needs no more of it
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter complains when it ends
             status = 0
@@ -76,5 +110,5 @@ def run_command(arguments: Sequence[str] | None = None, *, debug: bool = False) 
                 "  remedy: set NVME_LAB_DEBUG=1 for the traceback, and report it",
                 file=sys.stderr,
             )
-            status = 2
-    return 128 + received[0] if received else int(status or 0)
+            status = LabError.exit_status
+    return signals.status(received, int(status or 0))

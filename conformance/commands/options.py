@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
+from conformance.commands import completing
 from lab.settings import Settings, load
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -23,10 +24,17 @@ _MACHINE = (
     click.option("--offline", is_flag=True, default=None, help="only what the cache holds"),
 )
 
+
+def _only(what: str, metavar: str, complete: completing.Complete) -> Callable[[F], F]:
+    return click.option(
+        f"--{what}", f"{what}s", multiple=True, metavar=metavar, shell_complete=complete, help=f"only this {what} (repeatable)"
+    )
+
+
 _SELECTION = (
-    click.option("--stage", "stages", multiple=True, metavar="NAME", help="only this stage (repeatable)"),
-    click.option("--check", "checks", multiple=True, metavar="ID", help="only this check (repeatable)"),
-    click.option("--scenario", "scenarios", multiple=True, metavar="ID", help="only this scenario (repeatable)"),
+    _only("stage", "NAME", completing.stages),
+    _only("check", "ID", completing.checks),
+    _only("scenario", "ID", completing.scenarios),
 )
 
 STRICT = click.option("--strict", is_flag=True, help="warnings and unobserved mandatory rules count as failed")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -38,6 +39,8 @@ STYLES: dict[type[Event], str] = {
     Unknown: "dim",
 }
 LEGEND = "→ host to device  ← device to host  · driver and lab  ~ sampled after the fact  ? rebuilt: the rest is not known"
+PLACE = re.compile(r"(?P<folder>.+?)(/device)?/[^/]+\.(jsonl|rec)(:\d+|, record \d+)?")
+"""As a failed finding names it."""
 LOOK = 0.2
 """Seconds between two looks at a recording that is under way."""
 
@@ -65,7 +68,9 @@ def wire(evidence: Path, follow: bool, number: int | None) -> None:
 
 
 def one_evidence(path: Path) -> Path:
-    """The evidence folder that is meant; UsageError if there is none or a choice."""
+    """The evidence folder that is meant, by itself or by a place in it; UsageError if there is none or a choice."""
+    if place := PLACE.fullmatch(str(path)):
+        path = Path(place["folder"])
     folders = evidence_folders(path) if path.is_dir() else []
     if len(folders) == 1:
         return folders[0]

@@ -1,10 +1,15 @@
-"""What is seen while a run lasts: one changing line on a terminal, one line a scenario elsewhere."""
+"""What is seen while a run lasts: one changing line on a terminal, one line a scenario elsewhere, events for programs.
+
+`Progress` is the pytest plugin that follows the items; a `Tally` is what it knows; displays show it.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import pytest
 from rich.console import Console
@@ -16,94 +21,182 @@ from conformance.campaign import Campaign
 from conformance.check import Outcome
 
 BAD = {Outcome.FAIL: "bold red", Outcome.ERROR: "bold magenta", Outcome.WARN: "yellow"}
-
+ORDER = ("fail", "error", "warn", "known", "pass", "inconclusive", "unsupported")
 
 LEAST_COST = 0.1
 """Seconds, of a scenario that is recorded at once."""
 
 
-class Progress:
-    """A pytest plugin of the controlling process: follows the items, counts scenarios."""
+@dataclass(frozen=True)
+class Finished:
+    """A scenario of which all verdicts are there. ``counts`` are verdicts by outcome, known failures apart."""
 
-    def __init__(self, campaign: Campaign, console: Console) -> None:
-        self._console = console
+    name: str
+    seconds: float
+    counts: Mapping[str, int]
+    again: str
+
+
+class Tally:
+    """Which scenarios are done, being recorded and left, and how long that will take."""
+
+    def __init__(self, campaign: Campaign) -> None:
         self._checks = {job.name: len(job.checks) for job in campaign.jobs}
         self._left = dict(self._checks)
         self._costs = {job.name: max(campaign.costs.get(job.name, 1.0), LEAST_COST) for job in campaign.jobs}
-        self._total = len(campaign.jobs)
-        self._done = 0
-        self._now: dict[str, float] = {}  # the scenarios that are being recorded, and since when
+        self._since: dict[str, float] = {}
         self._counts: dict[str, dict[str, int]] = {}
         self._began = time.monotonic()
-        self._live: Live | None = None
-        if console.is_terminal:
-            self._spinner = Spinner("dots", Text(""))
-            self._live = Live(self._spinner, console=console, transient=True, refresh_per_second=8)
+        self.total = len(campaign.jobs)
+        self.done = 0
 
-    def __enter__(self) -> Progress:
-        if self._live:
-            self._live.start()
-        return self
+    @property
+    def now(self) -> list[str]:
+        """The scenarios that are being recorded."""
+        return [name for name in self._since if self._left[name]]
 
-    def __exit__(self, *exception: object) -> None:
-        if self._live:
-            self._live.stop()
+    def started(self, name: str) -> bool:
+        """Notes a scenario; whether it is a new one."""
+        new = name in self._left and name not in self._since
+        if new:
+            self._since[name] = time.monotonic()
+        return new
+
+    def judged(self, name: str, found: Mapping[str, Any]) -> Finished | None:
+        """Counts a verdict; the scenario, if it was its last one."""
+        counts, verdict = self._counts.setdefault(name, {}), found["verdict"]
+        word = "known" if verdict["known"] is not None else verdict["outcome"].lower()
+        counts[word] = counts.get(word, 0) + 1
+        self._left[name] -= 1
+        if self._left[name]:
+            return None
+        self.done += 1
+        seconds = time.monotonic() - self._since.pop(name, time.monotonic())
+        return Finished(name, seconds, self._counts.pop(name), found["run"]["again"] if found["run"] else "")
+
+    def lost(self, name: str) -> bool:
+        """What was said of a scenario does not count; whether there is such a one."""
+        if name not in self._left:
+            return False
+        self._left[name] = self._checks[name]
+        self._counts.pop(name, None)
+        self._since.pop(name, None)
+        return True
+
+    def seconds_left(self) -> float | None:
+        """By what the scenarios that are left were expected to cost, and how that has fitted so far; None: too early to say."""
+        if self.done < min(2, self.total):
+            return None
+        left = sum(self._costs[name] for name, checks in self._left.items() if checks)
+        done = sum(self._costs.values()) - left
+        return (time.monotonic() - self._began) / done * left
+
+
+class Display(Protocol):
+    """Shows a run to somebody."""
+
+    def started(self, name: str) -> None: ...
+
+    def judged(self, verdict: Mapping[str, Any]) -> None: ...
+
+    def finished(self, tally: Tally, scenario: Finished) -> None: ...
+
+    def lost(self, name: str) -> None:
+        """The worker that recorded it has died."""
+
+    def changed(self, tally: Tally) -> None:
+        """After any of these."""
+
+    def stopping(self) -> None: ...
+
+
+class Progress:
+    """A pytest plugin of the controlling process: follows the items, counts scenarios."""
+
+    def __init__(self, campaign: Campaign, displays: Iterable[Display]) -> None:
+        self._tally = Tally(campaign)
+        self._displays = list(displays)
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
-        self._now.setdefault(_job(nodeid), time.monotonic())
-        self._show()
+        name = _job(nodeid)
+        if self._tally.started(name):
+            for display in self._displays:
+                display.started(name)
+            self._changed()
 
     def pytest_runtest_logreport(self, report: Any) -> None:
         found: Mapping[str, Any] | None = getattr(report, "nvme", None)
         if found is None:
             return
-        name, verdict = _job(report.nodeid), found["verdict"]
-        counts = self._counts.setdefault(name, {})
-        word = "known" if verdict["known"] is not None else verdict["outcome"].lower()
-        counts[word] = counts.get(word, 0) + 1
-        self._left[name] -= 1
-        if self._left[name] == 0:
-            self._done += 1
-            again = " again: the lab failed at the first attempt" if found["run"] and found["run"]["again"] else ""
-            self._finished(name, time.monotonic() - self._now.pop(name, time.monotonic()), again)
-        self._show()
+        finished = self._tally.judged(_job(report.nodeid), found)
+        for display in self._displays:
+            display.judged(found["verdict"])
+            if finished:
+                display.finished(self._tally, finished)
+        self._changed()
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_handlecrashitem(self, crashitem: str) -> None:
-        """Its worker has died: what it has said of the scenario does not count."""
         name = _job(crashitem)
-        if name in self._left:
-            self._console.print(Text(f"{name}: its worker died", style="bold magenta"))
-            self._left[name] = self._checks[name]
-            self._counts.pop(name, None)
+        if self._tally.lost(name):
+            for display in self._displays:
+                display.lost(name)
+            self._changed()
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_keyboard_interrupt(self) -> None:
-        self._console.print("Stopping: guests are being ended, what was judged is kept.")
+        for display in self._displays:
+            display.stopping()
 
-    def _finished(self, name: str, seconds: float, again: str) -> None:
-        counts = self._counts.pop(name)
-        bad = next((colour for outcome, colour in BAD.items() if counts.get(outcome.lower())), "")
-        if self._live and not bad and not again:
-            return  # on a terminal only what needs a look stays
-        order = ("fail", "error", "warn", "known", "pass", "inconclusive", "unsupported")
-        said = ", ".join(f"{counts[word]} {word}" for word in order if word in counts)
-        width = len(str(self._total))
-        self._console.print(Text(f"[{self._done:{width}}/{self._total}] {name}  {said}  ({seconds:.1f} s{again})", style=bad))
+    def _changed(self) -> None:
+        for display in self._displays:
+            display.changed(self._tally)
 
-    def _show(self) -> None:
-        if self._live is None:
+
+class Lines:
+    """For people: a changing line on a terminal, where only what needs a look stays; elsewhere a line a scenario."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._stack = ExitStack()
+        self._spinner: Spinner | None = None
+
+    def __enter__(self) -> Lines:
+        if self._console.is_terminal:
+            self._spinner = Spinner("dots", Text(""))
+            self._stack.enter_context(Live(self._spinner, console=self._console, transient=True, refresh_per_second=8))
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._stack.close()
+
+    def started(self, name: str) -> None: ...
+
+    def judged(self, verdict: Mapping[str, Any]) -> None: ...
+
+    def finished(self, tally: Tally, scenario: Finished) -> None:
+        bad = next((colour for outcome, colour in BAD.items() if scenario.counts.get(outcome.lower())), "")
+        if self._spinner and not bad and not scenario.again:
             return
-        now = ", ".join(name for name, left in self._left.items() if name in self._now and left) or "…"
-        self._spinner.update(text=Text(f"{self._done} of {self._total}  {now}  {self._time_left()}", overflow="ellipsis"))
+        said = ", ".join(f"{scenario.counts[word]} {word}" for word in ORDER if word in scenario.counts)
+        again = " again: the lab failed at the first attempt" if scenario.again else ""
+        width = len(str(tally.total))
+        place = f"[{tally.done:{width}}/{tally.total}]"
+        self._console.print(Text(f"{place} {scenario.name}  {said}  ({scenario.seconds:.1f} s{again})", style=bad))
 
-    def _time_left(self) -> str:
-        """By what the scenarios that are left were expected to cost, and how that has fitted so far."""
-        if self._done < 2:
-            return ""
-        left = sum(self._costs[name] for name, checks in self._left.items() if checks)
-        done = sum(self._costs.values()) - left
-        return f"about {(time.monotonic() - self._began) / done * left:.0f} s left"
+    def lost(self, name: str) -> None:
+        self._console.print(Text(f"{name}: its worker died", style="bold magenta"))
+
+    def changed(self, tally: Tally) -> None:
+        if self._spinner is None:
+            return
+        left = tally.seconds_left()
+        about = "" if left is None else f"about {left:.0f} s left"
+        now = ", ".join(tally.now) or "…"
+        self._spinner.update(text=Text(f"{tally.done} of {tally.total}  {about}  {now}", overflow="ellipsis", no_wrap=True))
+
+    def stopping(self) -> None:
+        self._console.print("Stopping: guests are being ended, what was judged is kept.")
 
 
 def _job(nodeid: str) -> str:

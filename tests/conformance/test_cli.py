@@ -14,7 +14,7 @@ import pytest
 
 from conformance import cli, folders, results
 from conformance.check import Outcome
-from conformance.commands import nvme_lab, run_command
+from conformance.commands import COMMANDS, run_command
 from conformance.commands.machine import examine
 from conformance.suite import CHECKS, SCENARIOS
 from lab.errors import UsageError
@@ -27,7 +27,7 @@ def lab(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, 
     return status, said.out, said.err
 
 
-@pytest.mark.parametrize("name", sorted(nvme_lab.commands))
+@pytest.mark.parametrize("name", sorted(COMMANDS))
 def test_every_command_explains_itself_with_an_example(capsys: pytest.CaptureFixture[str], name: str) -> None:
     status, out, _ = lab(capsys, name, "--help")
     assert status == 0
