@@ -20,6 +20,14 @@ WORSE = {str(Outcome.PASS): 0, str(Outcome.WARN): 1, KNOWN: 1, str(Outcome.FAIL)
 ABSENT = "-"
 """The word for a verdict that a result does not hold."""
 Kind = Literal["regressions", "fixes", "excused", "new", "lost"]
+HEADINGS: dict[Kind, str] = {
+    "fixes": "Fixes",
+    "new": "New",
+    "excused": "Failures that the manifest knows now",
+    "lost": "Lost: judged before, and not now",
+    "regressions": "Regressions",
+}
+"""What matters most stands last."""
 SLOWER_RATIO, SLOWER_SECONDS = 1.5, 1.0
 """A scenario is slower if it takes more than this many times as long, and more than this many seconds longer."""
 

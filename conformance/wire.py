@@ -8,25 +8,27 @@ driver or a guest said is shown without control characters.
 from __future__ import annotations
 
 import json
-from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import IntEnum, StrEnum
-from itertools import islice
 from typing import Any, Literal
 
 from conformance.record import State
 from lab.events import (
     ActionEnded,
     ActionStarted,
+    Barrier,
     Completed,
     ConfigWrite,
     Dma,
     DmaMap,
     Doorbell,
     Event,
+    EventIndex,
     FaultInjected,
     Interrupt,
+    MemoryRead,
+    MemoryWrite,
     Panicked,
     Plugged,
     PrpList,
@@ -34,6 +36,7 @@ from lab.events import (
     RegisterWrite,
     Remark,
     Reset,
+    ShadowDoorbell,
     Submitted,
     Unknown,
 )
@@ -53,9 +56,6 @@ BESIDE: Direction = "·"
 
 LONGEST = 240
 """Characters of a driver's or a guest's words that a row shows."""
-
-BEFORE, AFTER = 8, 3
-"""Rows that an excerpt shows around an event."""
 
 NAMES: Mapping[tuple[type[Command], str], type[IntEnum]] = {
     (Identify, "CNS"): Cns,
@@ -276,6 +276,16 @@ def _mapped(event: DmaMap) -> tuple[str, str]:
     return f"IOMMU {'map' if event.mapped else 'unmap'}", f"{event.length:#x} bytes at {event.address:#x}"
 
 
+def _shadowed(event: ShadowDoorbell | EventIndex) -> tuple[str, str]:
+    queue, pointer = ("CQ", "head") if event.completion else ("SQ", "tail")
+    return "shadow doorbell" if isinstance(event, ShadowDoorbell) else "EventIdx", f"{queue} {event.qid} {pointer} {event.value}"
+
+
+def _touched(event: MemoryRead | MemoryWrite) -> tuple[str, str]:
+    verb = "reads" if isinstance(event, MemoryRead) else "writes"
+    return f"driver {verb}", f"{event.length} bytes at {event.address:#x}" + (f"  {event.raw.hex()}" if event.raw else "")
+
+
 def _struck(event: FaultInjected) -> tuple[str, str]:
     return "FAULT", event.fault + (f" at SQ {event.sqid} CID {event.cid:#x}" if event.sqid >= 0 else "")
 
@@ -314,6 +324,11 @@ _TELLERS: Mapping[type[Event], tuple[Callable[[Any], Direction], Callable[[Any],
     PrpList: (_always(TO_DEVICE), _listed),
     Dma: (_moving, _moved),
     DmaMap: (_always(TO_DEVICE), _mapped),
+    ShadowDoorbell: (_always(TO_DEVICE), _shadowed),
+    EventIndex: (_always(TO_HOST), _shadowed),
+    MemoryRead: (_always(BESIDE), _touched),
+    MemoryWrite: (_always(BESIDE), _touched),
+    Barrier: (_always(BESIDE), lambda event: ("driver barrier", "")),
     Interrupt: (_always(TO_HOST), lambda event: ("interrupt", f"{event.how} vector {event.vector}")),
     Reset: (_always(BESIDE), lambda event: ("RESET", event.cause)),
     Remark: (_always(BESIDE), _remarked),
@@ -326,66 +341,7 @@ _TELLERS: Mapping[type[Event], tuple[Callable[[Any], Direction], Callable[[Any],
 }
 
 
-def excerpts(rows: Iterable[Row], wanted: Collection[tuple[str, int]]) -> dict[tuple[str, int], list[Row]]:
-    """Key (`key`) of an event → its row amid the `BEFORE` rows before and the `AFTER` rows after it."""
-    found: dict[tuple[str, int], list[Row]] = {}
-    growing: list[tuple[int, list[Row]]] = []  # until which row, and the excerpt
-    past: deque[Row] = deque(maxlen=BEFORE + 1)
-    for at, row in enumerate(rows):
-        past.append(row)
-        growing = [(last, excerpt) for last, excerpt in growing if at <= last]
-        for _, excerpt in growing:
-            excerpt.append(row)
-        if key(row.event) in wanted:
-            growing.append((at + AFTER, found.setdefault(key(row.event), list(past))))
-    return found
-
-
-def key(event: Event) -> tuple[str, int]:
-    """What tells an event from all others of its evidence: the record ("" for events.jsonl), and the line there."""
-    return (event.controller if event.line < 0 else "", event.line)
-
-
-# -- one command, whole -----------------------------------------------------------------------------------------------
-
-
-def of_command(rows: Sequence[Row], number: int) -> list[Row]:
-    """What belongs to a command: the doorbell before it, all that carries its number, and how its end was signalled and taken.
-
-    Empty if there is no such command. An interrupt or a doorbell may serve other commands too.
-    """
-    own = [at for at, row in enumerate(rows) if row.command == number]
-    if not own:
-        return []
-    submitted = rows[own[0]].event
-    assert isinstance(submitted, Submitted)
-    chosen = set(own) | _first(rows, range(own[0] - 1, -1, -1), _rings(submitted.controller, submitted.sqid, completion=False))
-    for at in own:
-        if isinstance(ended := rows[at].event, Completed):
-            later = range(at + 1, len(rows))
-            chosen |= _first(rows, later, _signals(ended.controller, rows[at].vector))
-            chosen |= _first(rows, later, _rings(ended.controller, ended.cqid, completion=True))
-    return [rows[at] for at in sorted(chosen)]
-
-
-def _first(rows: Sequence[Row], places: Iterable[int], fits: Callable[[Event], bool]) -> set[int]:
-    """The first of these places whose event fits; empty if none does."""
-    return set(islice((at for at in places if fits(rows[at].event)), 1))
-
-
-def _rings(controller: str, qid: int, *, completion: bool) -> Callable[[Event], bool]:
-    bell = (controller, qid, completion)
-    return lambda event: isinstance(event, Doorbell) and (event.controller, event.qid, event.completion) == bell
-
-
-def _signals(controller: str, vector: int | None) -> Callable[[Event], bool]:
-    """Is it the interrupt of a queue with this vector? INTx has no vectors."""
-    return lambda event: (
-        isinstance(event, Interrupt)
-        and vector is not None
-        and event.controller == controller
-        and (event.how == "intx" or event.vector == vector)
-    )
+# -- an entry, whole ---------------------------------------------------------------------------------------------------
 
 
 def dump(row: Row) -> Iterator[str]:

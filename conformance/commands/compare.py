@@ -11,21 +11,20 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from conformance.commands.options import JSON
-from conformance.compare import Change, Comparison, Kind
+from conformance.compare import HEADINGS, Change, Comparison, Kind
 from conformance.compare import compare as compare_results
 from conformance.report.terminal import SHOWN, show
 from conformance.results import DRIVER_FAILED, Results, read
 from conformance.wire import printable
 from lab.errors import UsageError
 
-HEADINGS: dict[Kind, tuple[str, str]] = {
-    "fixes": ("Fixes", "bold green"),
-    "new": ("New", "bold"),
-    "excused": ("Failures that the manifest knows now", "yellow"),
-    "lost": ("Lost: judged before, and not now", "bold yellow"),
-    "regressions": ("Regressions", "bold red"),
+STYLES: dict[Kind, str] = {
+    "fixes": "bold green",
+    "new": "bold",
+    "excused": "yellow",
+    "lost": "bold yellow",
+    "regressions": "bold red",
 }
-"""In the order in which they are shown: what matters most stands last, next to the conclusion."""
 
 
 @click.command()
@@ -55,10 +54,10 @@ def compare(old: Path, new: Path, as_json: bool) -> int:
 
 
 def _lines(found: Comparison, old: Results, new: Results) -> Iterator[RenderableType]:
-    for kind, (heading, style) in HEADINGS.items():
+    for kind, heading in HEADINGS.items():
         changes: list[Change] = getattr(found, kind)
         if changes:
-            yield Text(f"\n{heading}", style=style)
+            yield Text(f"\n{heading}", style=STYLES[kind])
         shown = changes if kind == "regressions" else changes[:SHOWN]
         for change in shown:
             yield from _change(change)
@@ -74,7 +73,7 @@ def _lines(found: Comparison, old: Results, new: Results) -> Iterator[Renderable
         if result.unfinished or result.missing_shards:
             yield Text(f"{name} is a partial result.", style="bold magenta")
     counts = ", ".join(f"{len(getattr(found, kind))} {kind}" for kind in HEADINGS)
-    style = HEADINGS["regressions"][1] if found.regressions else "bold green"
+    style = STYLES["regressions"] if found.regressions else "bold green"
     yield Text(f"{counts}, {len(found.slower)} slower; {found.compared} verdicts compared.", style=style)
 
 

@@ -13,9 +13,10 @@ from conformance.commands.options import JSON, STRICT, VERBOSE, selection
 from conformance.folders import EVIDENCE
 from conformance.judge import judge as judge_evidence
 from conformance.report import terminal
-from conformance.report.html import hashes_of, html, witness_of
+from conformance.report.html import Material, html
 from conformance.report.junit import junit
 from conformance.report.markdown import markdown
+from conformance.report.witness import hashes_of, witness_of
 from conformance.results import (
     LAB_FAILED,
     DriverEntry,
@@ -33,11 +34,20 @@ from lab.errors import UsageError
 from lab.evidence import Evidence, evidence_folders
 
 FORMATS: Mapping[str, Callable[[Results], str]] = {
-    "html": lambda results: html(results, witness_of(results, Path.cwd()), hashes_of(results, Path.cwd())),
     "json": lambda results: results.model_dump_json(by_alias=True, indent=1),
     "junit": junit,
     "markdown": markdown,
 }
+COMPARING: Mapping[str, Callable[[Results, Path | None], str]] = {
+    "html": lambda results, baseline: html(results, _material(results, baseline)),
+}
+"""The formats that can tell the difference from a baseline."""
+
+
+def _material(results: Results, baseline: Path | None) -> Material:
+    here = Path.cwd()
+    name, before = (str(baseline), read(baseline)) if baseline else ("", None)
+    return Material(witness_of(results, here), hashes_of(results, here), name, before)
 
 
 @click.command()
@@ -111,33 +121,47 @@ def _judge_into(results: Results, evidence: Evidence, selected: Selection, asked
 
 @click.command()
 @click.argument("results", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--format", "form", type=click.Choice([*FORMATS, "text"]), default="text", show_default=True)
+@click.option("--format", "form", type=click.Choice(["text", *COMPARING, *FORMATS]), default="text", show_default=True)
 @click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="a file instead of the terminal")
+@click.option(
+    "--baseline",
+    type=click.Path(path_type=Path),
+    metavar="RESULT",
+    help=f"tell the difference from it ({', '.join(COMPARING)})",
+)
 @VERBOSE
-def report(results: Sequence[Path], form: str, output: Path | None, verbose: bool) -> int:
+def report(results: Sequence[Path], form: str, output: Path | None, baseline: Path | None, verbose: bool) -> int:
     """Render results; several (shards) are merged first. RESULT: folders that nvme-lab run wrote, or their results.json.
 
     \b
     nvme-lab report nvme-lab-results/latest --format html -o report.html
+    nvme-lab report nvme-lab-results/latest --format html --baseline baseline/results.json -o report.html
     nvme-lab report nvme-lab-results/latest --format markdown
     nvme-lab report shard-1 shard-2 --format junit -o junit.xml
 
     Exit status: 0, or 2 where shards or some of their verdicts are missing.
     """
     parts = [(path if path.is_dir() else path.parent, read(path)) for path in results]
+    if baseline is not None and form not in COMPARING:
+        raise UsageError(f"--baseline goes with --format {' or '.join(COMPARING)}.", remedy="nvme-lab compare OLD NEW")
     merged = merge(parts, Path.cwd())
-    _render(merged, form, output, verbose)
+    _render(merged, form, output, baseline, verbose)
     if missing := merged.missing_shards:
         numbers = ", ".join(map(str, missing))
         click.echo(f"nvme-lab: missing of {merged.shards[0].of} shards: {numbers}", err=True)
     return LAB_FAILED if merged.shards and (missing or merged.unfinished) else 0
 
 
-def _render(merged: Results, form: str, output: Path | None, verbose: bool) -> None:
+def _render(merged: Results, form: str, output: Path | None, baseline: Path | None, verbose: bool) -> None:
     if form == "text" and output is None:
         terminal.show(terminal.summary(merged, Path(), verbose=verbose))
         return
-    text = terminal.plain_summary(merged, Path(), verbose=verbose) if form == "text" else FORMATS[form](merged)
+    if form == "text":
+        text = terminal.plain_summary(merged, Path(), verbose=verbose)
+    elif form in COMPARING:
+        text = COMPARING[form](merged, baseline)
+    else:
+        text = FORMATS[form](merged)
     if output is None:
         click.echo(text.rstrip())
         return

@@ -11,8 +11,9 @@ import click
 from rich.console import Console
 from rich.text import Text
 
+from conformance.excerpts import key, of_command
 from conformance.report.terminal import console
-from conformance.wire import Row, Timeline, Trust, dump, key, of_command, timeline
+from conformance.wire import Row, Timeline, Trust, dump, timeline
 from lab.errors import UsageError
 from lab.events import (
     ActionEnded,

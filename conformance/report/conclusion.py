@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from conformance.check import MANDATORY, Outcome
-from conformance.results import JUDGED, Results, VerdictEntry, disqualified, folded, rank, stage_index
+from conformance.results import JUDGED, Results, VerdictEntry, asked_for, disqualified, folded, rank, stage_index
 
 MISSING = {
     Outcome.FAIL: "failed",
@@ -30,12 +30,13 @@ class State(StrEnum):
 
 @dataclass(frozen=True)
 class Conclusion:
-    """``text`` is the sentence about the driver. ``missing`` are the mandatory checks in the way, the worst first;
-    of ``mandatory`` ones ``passed`` did."""
+    """``text`` is the sentence about the driver, ``why`` what it says beside the state. ``missing`` are the mandatory checks in
+    the way, the worst first; of ``mandatory`` ones ``passed`` did."""
 
     driver: str
     state: State
     text: str
+    why: str
     missing: list[VerdictEntry]
     passed: int
     mandatory: int
@@ -58,23 +59,25 @@ def conclude(results: Results, driver: str) -> Conclusion:
     """What the results say of the driver as a whole."""
     missing = sorted(disqualified(results, driver), key=lambda verdict: (rank(verdict), stage_index(verdict.stage)))
     own = [verdict for verdict in folded(results.verdicts).values() if verdict.driver == driver]
-    passed = sum(verdict.level == MANDATORY and verdict.outcome is Outcome.PASS for verdict in own)
-    state, text = _said(results, driver, missing, silent=not any(v.outcome in JUDGED for v in own), passed=passed)
-    return Conclusion(driver, state, text, missing, passed, passed + len(missing))
+    mandatory = [verdict for verdict in own if verdict.level == MANDATORY and asked_for(results, verdict)]
+    passed = sum(verdict.outcome is Outcome.PASS for verdict in mandatory)
+    state, begin, why = _said(results, driver, missing, silent=not any(v.outcome in JUDGED for v in own), passed=passed)
+    return Conclusion(driver, state, begin + why, f"{why[0].upper()}{why[1:]}", missing, passed, passed + len(missing))
 
 
-def _said(results: Results, driver: str, missing: list[VerdictEntry], *, silent: bool, passed: int) -> tuple[State, str]:
+def _said(results: Results, driver: str, missing: list[VerdictEntry], *, silent: bool, passed: int) -> tuple[State, str, str]:
+    """The state, how a sentence about the driver begins, and what there is to say."""
     counts = Counter(verdict.outcome for verdict in missing)
     said = ", ".join(f"{counts[outcome]} {words}" for outcome, words in MISSING.items() if counts[outcome])
     if counts[Outcome.FAIL] or counts[Outcome.ERROR]:
-        return State.FAILS, f"{driver} does not qualify. Mandatory checks: {said}."
+        return State.FAILS, f"{driver} does not qualify. ", f"Mandatory checks: {said}."
     if silent:
-        return State.SILENT, f"{driver}: nothing was judged."
+        return State.SILENT, f"{driver}: ", "nothing was judged."
     if missing:
-        return State.UNPROVEN, f"{driver}: nothing mandatory failed; not proven: {said}."
+        return State.UNPROVEN, f"{driver}: ", f"nothing mandatory failed; not proven: {said}."
     if not passed:
-        return State.SILENT, f"{driver}: nothing mandatory was judged."
+        return State.SILENT, f"{driver}: ", "nothing mandatory was judged."
     if not results.whole:
-        return State.SELECTION, f"{driver}: every mandatory check that was selected passed."
+        return State.SELECTION, f"{driver}: ", "every mandatory check that was selected passed."
     stages = ", ".join(results.drivers[driver].asked)
-    return State.QUALIFIES, f"{driver} qualifies: every mandatory check of {stages} passed."
+    return State.QUALIFIES, f"{driver} qualifies: ", f"every mandatory check of {stages} passed."

@@ -1,121 +1,96 @@
 """The qualification report: one HTML file that needs no network, the verdict first.
 
 What a driver said is hostile: everything is escaped, control characters are shown as such, and the page's policy lets no
-script run but its own. Verdicts of one check on one driver and device share a row, so thousands of them stay a small page.
+script run but its own.
 """
 
 from __future__ import annotations
 
 import base64
 import hashlib
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cache
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from conformance.check import MANDATORY, Outcome
-from conformance.results import (
-    Results,
-    Row,
-    RunEntry,
-    VerdictEntry,
-    disqualified,
-    lab_failures,
-    rank,
-    rows,
-    stage_index,
-    stale,
-    unjudged,
-)
-from conformance.wire import Row as WireRow
-from conformance.wire import excerpts, key, printable, timeline
-from lab.errors import LabError
-from lab.evidence import Evidence
+from conformance.check import Outcome
+from conformance.compare import HEADINGS, Comparison, compare
+from conformance.excerpts import Gap, key
+from conformance.report import ladder
+from conformance.report.cards import ORDER, cards, word
+from conformance.report.charts import Chart, charts
+from conformance.report.conclusion import Conclusion, State, conclude
+from conformance.report.witness import Witness, speaker
+from conformance.results import Results, RunEntry, lab_failures, rows, speaking, stage_index, stale, unjudged
+from conformance.suite import CHECKS
+from conformance.wire import printable
 
-KNOWN = "known"
-ORDER = ("FAIL", "ERROR", KNOWN, "WARN", "PASS", "UNSUPPORTED", "INCONCLUSIVE")
-"""Outcomes and known failures: what needs a look comes first."""
 LEVELS = {"M": "mandatory", "R": "recommended", "O": "optional"}
-SCENARIOS_TOLD = 6
-"""Failed scenarios of a row that are told in full; of further ones there is the name."""
+LOOKS = {State.QUALIFIES: "good", State.FAILS: "bad"}
+"""How a state is coloured; others are open."""
 FINDINGS_TOLD = 3
-BARS = 60
+BARS = 40
 """Scenarios in the chart, the slowest."""
 
-Excerpt = Sequence[WireRow]
-Witness = Callable[[VerdictEntry], Excerpt]
-"""What the device saw around the first violation of a verdict; empty where that is not at hand."""
-
 
 @dataclass(frozen=True)
-class Conclusion:
-    """What a driver is now entitled to say, and which mandatory checks are in the way."""
+class Material:
+    """What a page shows beside the results, as far as it is at hand."""
 
-    driver: str
-    state: str  # good, bad or open
-    text: str
-    missing: list[VerdictEntry]
-
-
-@dataclass(frozen=True)
-class Line:
-    """What one check says of one driver on one device; ``told`` are the verdicts that are worth their findings."""
-
-    driver: str
-    device: str
-    word: str
-    counts: Mapping[str, int]
-    told: list[VerdictEntry]
-    others: list[VerdictEntry]  # further ones of the same outcome
-    reasons: list[str]
+    witness: Witness = lambda verdict: ()
+    hashes: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """What files each driver was made of."""
+    baseline: str = ""
+    """The name of what the results are compared with."""
+    before: Results | None = None
+    """What was found there."""
 
 
-@dataclass(frozen=True)
-class Card:
-    """A check, with a line for each driver and device."""
-
-    about: VerdictEntry
-    lines: list[Line]
-
-    @property
-    def worst(self) -> str:
-        return min((line.word for line in self.lines), key=ORDER.index)
-
-
-def html(results: Results, witness: Witness, hashes: Mapping[str, Mapping[str, str]] | None = None) -> str:
-    """The page. ``witness`` finds what the device saw; ``hashes`` tells for each driver what files it was made of."""
-    cards = _cards(results)
+def html(results: Results, material: Material | None = None) -> str:
+    """The page."""
+    material = material or Material()
+    comparison = compare(material.before, results) if material.before else None
+    made = cards(results, material.witness)
     machines = list(dict.fromkeys((v.driver, v.device) for v in results.verdicts))
-    by_stage: dict[tuple[str, str, str], Row] = {(row.driver, row.device, row.stage): row for row in rows(results)}
-    stages = sorted({row.stage for row in by_stage.values()}, key=stage_index)
+    by_stage = {(row.driver, row.device, row.stage): row for row in rows(results)}
     paths = {run.key: run.evidence for run in results.runs}
     slowest = sorted(results.runs, key=lambda run: -run.seconds)
     return _environment().get_template("report.html.j2").render(
         results=results,
-        conclusions=[_conclusion(results, driver) for driver in results.drivers],
+        conclusions=[conclude(results, driver) for driver in results.drivers],
+        headline=_headline,
+        looks=LOOKS,
         machines=machines,
-        stages=stages,
+        stages=sorted({stage for _, _, stage in by_stage}, key=stage_index),
         cells=by_stage,
-        cards=cards,
-        words=[word for word in ORDER if any(word == line.word for card in cards for line in card.lines)],
+        cards=made,
+        words=[one for one in ORDER if any(one == line.word for card in made for line in card.lines)],
+        word=word,
         order=ORDER,
         levels=LEVELS,
-        witness=witness,
-        hashes=hashes or {},
+        hashes=material.hashes,
+        baseline=material.baseline,
+        comparison=comparison,
+        before=material.before,
+        headings=HEADINGS,
+        worse=_worse(comparison),
+        drawing=ladder,
+        is_gap=lambda part: isinstance(part, Gap),
         key=key,
-        place=_place,
+        speaker=speaker,
         evidence=lambda verdict: paths.get(verdict.key[:3], ""),
         findings_told=FINDINGS_TOLD,
         errors=lab_failures(results),
+        known=[verdict for verdict, _ in speaking(results, Outcome.FAIL) if verdict.known is not None],
         stale=stale(results),
         unjudged=unjudged(results),
-        left_out=_by_reason(results),
-        silent=[card for card in cards if all(line.word in ("UNSUPPORTED", "INCONCLUSIVE") for line in card.lines)],
+        left_out=_left_out(results),
+        silent=_silent(results),
+        unselected=_unselected(results),
+        measured=[(run, made) for run in results.runs if (made := _charts(run))],
         bars=list(_bars(slowest[:BARS])),
         more_bars=len(slowest[BARS:]),
         seconds=sum(run.seconds for run in results.runs),
@@ -145,57 +120,52 @@ def _shown(value: Any) -> Any:
 # -- what is said -----------------------------------------------------------------------------------------------------
 
 
-def _conclusion(results: Results, driver: str) -> Conclusion:
-    missing = sorted(disqualified(results, driver), key=lambda verdict: (rank(verdict), stage_index(verdict.stage)))
-    stages = ", ".join(results.drivers[driver].asked)
-    if any(verdict.outcome in (Outcome.FAIL, Outcome.ERROR) for verdict in missing):
-        return Conclusion(driver, "bad", "does not qualify", missing)
-    passed = any(v.driver == driver and v.outcome is Outcome.PASS and v.level == MANDATORY for v in results.verdicts)
-    if not passed:
-        return Conclusion(driver, "open", "nothing mandatory was judged", missing)
-    if missing:
-        return Conclusion(driver, "open", "nothing mandatory failed, but not all of it is proven", missing)
-    if not results.whole:
-        return Conclusion(driver, "open", "every mandatory check that was selected passed", missing)
-    return Conclusion(driver, "good", f"qualifies: every mandatory check of {stages} passed", missing)
+def _headline(conclusions: Sequence[Conclusion]) -> str:
+    """The answer for all drivers together."""
+    good = sum(one.state is State.QUALIFIES for one in conclusions)
+    return f"{'All' if good == len(conclusions) else good or 'None'} of {len(conclusions)} drivers qualify"
 
 
-def _cards(results: Results) -> list[Card]:
-    by_check: dict[str, dict[tuple[str, str], list[VerdictEntry]]] = {}
-    for verdict in results.verdicts:
-        by_check.setdefault(verdict.check, {}).setdefault((verdict.driver, verdict.device), []).append(verdict)
-    cards = [
-        Card(next(iter(machines.values()))[0], [_line(*machine, verdicts) for machine, verdicts in machines.items()])
-        for machines in by_check.values()
-    ]
-    return sorted(cards, key=lambda card: (ORDER.index(card.worst), stage_index(card.about.stage), card.about.check))
+def _worse(comparison: Comparison | None) -> Mapping[tuple[str, str, str], int]:
+    """(driver, device, stage) → regressions."""
+    found: dict[tuple[str, str, str], int] = {}
+    for change in comparison.regressions if comparison else ():
+        place = change.driver, change.device, change.check.partition("/")[0]
+        found[place] = found.get(place, 0) + 1
+    return found
 
 
-def _line(driver: str, device: str, verdicts: list[VerdictEntry]) -> Line:
-    best = min(verdicts, key=rank)
-    same = [verdict for verdict in verdicts if _word(verdict) == _word(best)]
-    violating = [verdict for verdict in verdicts if verdict.violation] if best.outcome is not Outcome.PASS else []
-    told = violating[:SCENARIOS_TOLD]
-    return Line(
-        driver=driver,
-        device=device,
-        word=_word(best),
-        counts=Counter(sorted(map(_word, verdicts), key=ORDER.index)),
-        told=told,
-        others=[verdict for verdict in same if verdict not in told],
-        reasons=list(dict.fromkeys(v.known or v.reason for v in same if v.known or v.reason)),
-    )
-
-
-def _word(verdict: VerdictEntry) -> str:
-    return KNOWN if verdict.known is not None else str(verdict.outcome)
-
-
-def _by_reason(results: Results) -> dict[str, list[str]]:
+def _left_out(results: Results) -> dict[str, list[str]]:
+    """Reason → scenarios that were not recorded."""
     found: dict[str, list[str]] = {}
     for entry in results.left_out:
         found.setdefault(entry.reason, []).append(f"{entry.driver}/{entry.device}/{entry.scenario}")
     return found
+
+
+def _silent(results: Results) -> dict[str, dict[str, list[tuple[str, str, str]]]]:
+    """Driver → reason → (check, level, statement) of rules about which no device told anything."""
+    found: dict[str, dict[str, list[tuple[str, str, str]]]] = {}
+    for verdict, _ in speaking(results, Outcome.UNSUPPORTED, Outcome.INCONCLUSIVE):
+        reasons = found.setdefault(verdict.driver, {})
+        reasons.setdefault(verdict.reason, []).append((verdict.check, verdict.level, verdict.statement))
+    return found
+
+
+def _unselected(results: Results) -> dict[str, list[str]]:
+    """Driver → checks of this lab that the result does not hold."""
+    judged: dict[str, set[str]] = {driver: set() for driver in results.drivers}
+    for verdict in results.verdicts:
+        judged[verdict.driver].add(verdict.check)
+    absent = {driver: [name for name in CHECKS if name not in names] for driver, names in judged.items()}
+    return {driver: names for driver, names in absent.items() if names}
+
+
+# -- what is drawn ----------------------------------------------------------------------------------------------------
+
+
+def _charts(run: RunEntry) -> list[Chart]:
+    return [chart for measurement in run.measurements for chart in charts(measurement)]
 
 
 def _bars(runs: Sequence[RunEntry]) -> Iterator[tuple[int, RunEntry, float]]:
@@ -203,51 +173,3 @@ def _bars(runs: Sequence[RunEntry]) -> Iterator[tuple[int, RunEntry, float]]:
     longest = max((run.seconds for run in runs), default=0) or 1
     for at, run in enumerate(runs):
         yield at, run, 100 * run.seconds / longest
-
-
-# -- what the device saw ----------------------------------------------------------------------------------------------
-
-
-def _place(verdict: VerdictEntry) -> tuple[str, int] | None:
-    """The key (`conformance.wire.key`) of the event that the first violation names."""
-    finding = verdict.violation
-    if finding is None or finding.event is None:
-        return None
-    record = finding.place.partition(".rec")[0].removeprefix("device/") if finding.event < 0 else ""
-    return record, finding.event
-
-
-def witness_of(results: Results, folder: Path) -> Witness:
-    """Finds what the device saw in the evidence, whose paths are relative to ``folder``: each recording is read once."""
-    wanted: dict[tuple[str, str, str], set[tuple[str, int]]] = {}
-    for verdict in results.verdicts:
-        if verdict.violation and (place := _place(verdict)):
-            wanted.setdefault(verdict.key[:3], set()).add(place)
-    paths = {run.key: folder / run.evidence for run in results.runs}
-
-    @cache
-    def seen(run: tuple[str, str, str]) -> Mapping[tuple[str, int], Excerpt]:
-        try:
-            evidence = Evidence(paths[run])
-            return excerpts(timeline(evidence.scenario, evidence.events()), wanted[run])
-        except (LabError, KeyError, OSError):  # a result may travel without its evidence
-            return {}
-
-    def witness(verdict: VerdictEntry) -> Excerpt:
-        place = _place(verdict)
-        return seen(verdict.key[:3]).get(place, ()) if place else ()
-
-    return witness
-
-
-def hashes_of(results: Results, folder: Path) -> dict[str, dict[str, str]]:
-    """Driver → file → SHA-256, of its manifest too, as its first recording tells that is at hand."""
-    found: dict[str, dict[str, str]] = {}
-    for run in results.runs:
-        if run.driver not in found:
-            try:
-                driver = Evidence(folder / run.evidence).identity["driver"]
-            except (LabError, KeyError):
-                continue
-            found[run.driver] = {"manifest": str(driver.get("manifest", "")), **driver.get("files", {})}
-    return found

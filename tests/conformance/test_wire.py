@@ -12,7 +12,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from conformance.commands import nvme_lab
-from conformance.wire import Row, Trust, dump, of_command, printable, timeline
+from conformance.excerpts import of_command
+from conformance.wire import Row, Trust, dump, printable, timeline
 from lab.errors import UsageError
 from lab.events import (
     ActionEnded,

@@ -1,0 +1,114 @@
+"""The checks as a page shows them: a card a check, a line for each driver and device, the worst first.
+
+Verdicts of one check on one driver and device share a line, so that thousands of them stay a small page.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from conformance.check import Outcome
+from conformance.excerpts import Excerpt, Key
+from conformance.report.ladder import Ladder, ladder
+from conformance.report.witness import Witness, place_of
+from conformance.results import Results, VerdictEntry, rank, stage_index
+
+KNOWN = "known"
+ORDER = ("FAIL", "ERROR", KNOWN, "WARN", "PASS", "UNSUPPORTED", "INCONCLUSIVE")
+"""Outcomes and known failures: what needs a look comes first."""
+SCENARIOS_TOLD = 6
+"""Failed scenarios of a line that are told in full; of further ones there is the name."""
+EXCERPTS = 250
+"""Excerpts of recordings that a page holds at most, so that it stays small even where everything fails."""
+
+
+@dataclass(frozen=True)
+class Told:
+    """A verdict with its findings. ``excerpt`` is what the device saw, empty where that is not at hand or has no room."""
+
+    verdict: VerdictEntry
+    excerpt: Excerpt = ()
+    place: Key | None = None
+
+    @property
+    def ladder(self) -> Ladder:
+        return ladder(self.excerpt, self.place)
+
+
+@dataclass(frozen=True)
+class Line:
+    """What one check says of one driver on one device. ``others`` are scenarios that end like the line and are not told."""
+
+    driver: str
+    device: str
+    word: str
+    counts: Mapping[str, int]
+    told: list[Told]
+    others: list[str]
+    reasons: list[str]
+
+
+@dataclass(frozen=True)
+class Card:
+    """A check, with a line for each driver and device."""
+
+    about: VerdictEntry
+    lines: list[Line]
+
+    @property
+    def worst(self) -> str:
+        return min((line.word for line in self.lines), key=ORDER.index)
+
+
+def word(verdict: VerdictEntry) -> str:
+    """The outcome, or that it is a known failure."""
+    return KNOWN if verdict.known is not None else str(verdict.outcome)
+
+
+def cards(results: Results, witness: Witness) -> list[Card]:
+    """All checks of the results."""
+    by_check: dict[str, dict[tuple[str, str], list[VerdictEntry]]] = {}
+    for verdict in results.verdicts:
+        by_check.setdefault(verdict.check, {}).setdefault((verdict.driver, verdict.device), []).append(verdict)
+    made = [
+        Card(next(iter(machines.values()))[0], [_line(*machine, verdicts) for machine, verdicts in machines.items()])
+        for machines in by_check.values()
+    ]
+    made.sort(key=lambda card: (ORDER.index(card.worst), stage_index(card.about.stage), card.about.check))
+    _show_what_was_seen(made, witness)
+    return made
+
+
+def _line(driver: str, device: str, verdicts: list[VerdictEntry]) -> Line:
+    best = min(verdicts, key=rank)
+    same = [verdict for verdict in verdicts if word(verdict) == word(best)]
+    if best.outcome is Outcome.PASS:
+        told = [verdict for verdict in same if verdict.findings][:1]
+    else:
+        told = [verdict for verdict in verdicts if verdict.violation][:SCENARIOS_TOLD]
+    return Line(
+        driver=driver,
+        device=device,
+        word=word(best),
+        counts=Counter(sorted(map(word, verdicts), key=ORDER.index)),
+        told=[Told(verdict) for verdict in told],
+        others=[verdict.scenario for verdict in same if verdict not in told],
+        reasons=list(dict.fromkeys(v.known or v.reason for v in same if v.known or v.reason)),
+    )
+
+
+def _show_what_was_seen(made: list[Card], witness: Witness) -> None:
+    """Fills in excerpts while there is room: each line's first before any second; of a check that passes, one line's."""
+    wanted = []
+    for card_at, card in enumerate(made):
+        passing = [line for line in card.lines if line.word == Outcome.PASS][1:]
+        wanted += [(at, card_at, line) for line in card.lines if line not in passing for at in range(len(line.told))]
+    wanted.sort(key=lambda one: one[:2])
+    left = EXCERPTS
+    for at, _, line in wanted:
+        verdict = line.told[at].verdict
+        if left and (excerpt := witness(verdict)):
+            line.told[at] = Told(verdict, excerpt, place_of(verdict))
+            left -= 1

@@ -1,0 +1,153 @@
+"""Charts as places on a drawing: ``charts.svg.j2`` draws them. Pure, and no scale hides anything: axes start at nothing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from conformance.results import MeasurementEntry, SeriesEntry
+
+WIDTH, HEIGHT = 560, 300
+LEFT, RIGHT, TOP, BOTTOM = 64, 10, 12, 44
+"""Margins, in the drawing's units."""
+TICKS = 5
+"""Lines across, about."""
+
+
+@dataclass(frozen=True)
+class Tick:
+    at: float
+    text: str
+
+
+@dataclass(frozen=True)
+class Box:
+    """A bar of a histogram, and what it says."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+    says: str
+
+
+@dataclass(frozen=True)
+class Dot:
+    x: float
+    y: float
+    says: str
+
+
+@dataclass(frozen=True)
+class Series:
+    """One line with its dots, or the bars of one histogram."""
+
+    name: str
+    dots: list[Dot] = field(default_factory=list)
+    boxes: list[Box] = field(default_factory=list)
+
+    @property
+    def path(self) -> str:
+        """The line through the dots, in SVG's words."""
+        return "M" + "L".join(f"{dot.x:.1f} {dot.y:.1f}" for dot in self.dots) if self.dots else ""
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A measurement as it is drawn; a histogram has one for each of its series, ``part`` tells which."""
+
+    of: MeasurementEntry
+    part: str
+    x_ticks: list[Tick]
+    y_ticks: list[Tick]
+    series: list[Series]
+
+    @property
+    def rows(self) -> list[tuple[str, str, str]]:
+        """(series, x, y) in words, for a table."""
+        drawn = {series.name for series in self.series}
+        return [
+            (series.name, number(point.x) + (f" to {number(point.to)}" if point.to is not None else ""), number(point.y))
+            for series in self.of.series
+            if series.name in drawn
+            for point in series.points
+        ]
+
+
+def charts(measurement: MeasurementEntry) -> Iterator[Chart]:
+    """The charts of a measurement, all of its series on the same axes."""
+    points = [point for series in measurement.series for point in series.points]
+    if not points:
+        return
+    top, y_ticks = _linear(max(point.y for point in points))
+    edges = sorted({edge for point in points for edge in (point.x, point.to) if edge is not None})
+    scale = _Logarithmic(edges)
+    x_ticks = [Tick(scale.at(edge), number(edge)) for edge in _sparse(edges, scale)]
+    if measurement.kind == "line":
+        drawn = [_line(series, scale, top) for series in measurement.series]
+        yield Chart(measurement, "", x_ticks, y_ticks, drawn)
+    else:
+        for series in measurement.series:
+            yield Chart(measurement, series.name, x_ticks, y_ticks, [_histogram(series, scale, top)])
+
+
+@dataclass(frozen=True)
+class _Logarithmic:
+    """The x axis: as far from 1 to 2 as from 64 to 128. What is not above nothing stands where half of the least would."""
+
+    edges: Sequence[float]
+
+    def at(self, value: float) -> float:
+        least = min((edge for edge in self.edges if edge > 0), default=1.0)
+        begin = math.log(least / 2 if min(self.edges) <= 0 else least)
+        end = math.log(max(*self.edges, least))
+        here = math.log(value) if value > 0 else begin
+        share = (here - begin) / (end - begin) if end > begin else 0.5
+        return LEFT + share * (WIDTH - LEFT - RIGHT)
+
+
+def _sparse(edges: Sequence[float], scale: _Logarithmic) -> Iterator[float]:
+    """Edges whose words do not run into each other."""
+    last = -math.inf
+    for edge in edges:
+        if scale.at(edge) - last >= 7 * len(number(edge)) + 8:
+            last = scale.at(edge)
+            yield edge
+
+
+def _linear(largest: float) -> tuple[float, list[Tick]]:
+    """Where the y axis ends, and its lines at round numbers."""
+    if largest <= 0:
+        return 1.0, [Tick(_y(0, 1.0), "0")]
+    rough = largest / TICKS
+    power = 10 ** math.floor(math.log10(rough))
+    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough)
+    count = math.ceil(largest / step)
+    return count * step, [Tick(_y(at * step, count * step), number(at * step)) for at in range(count + 1)]
+
+
+def _y(value: float, top: float) -> float:
+    return HEIGHT - BOTTOM - value / top * (HEIGHT - BOTTOM - TOP)
+
+
+def _line(series: SeriesEntry, scale: _Logarithmic, top: float) -> Series:
+    dots = [Dot(scale.at(p.x), _y(p.y, top), f"{series.name}: {number(p.y)} at {number(p.x)}") for p in series.points]
+    return Series(series.name, dots=dots)
+
+
+def _histogram(series: SeriesEntry, scale: _Logarithmic, top: float) -> Series:
+    boxes = []
+    for point in series.points:
+        left, right = scale.at(point.x), scale.at(point.to if point.to is not None else point.x)
+        y = _y(point.y, top)
+        says = f"{number(point.y)} from {number(point.x)} to {number(point.to if point.to is not None else point.x)}"
+        boxes.append(Box(left, y, max(right - left - 1, 1), HEIGHT - BOTTOM - y, says))
+    return Series(series.name, boxes=boxes)
+
+
+def number(value: float) -> str:
+    """The number as people write it: four digits, thousands apart."""
+    if value == int(value) or abs(value) >= 1000:
+        return f"{value:,.0f}".replace(",", "\u2009")
+    return f"{value:.4g}"

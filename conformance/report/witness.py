@@ -1,0 +1,66 @@
+"""What a report takes from the evidence beside the results: what the device saw, and what the drivers were made of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import cache
+from pathlib import Path
+
+from conformance.excerpts import Excerpt, Key, excerpts
+from conformance.results import FindingEntry, Results, VerdictEntry
+from conformance.wire import timeline
+from lab.errors import LabError
+from lab.evidence import Evidence
+
+Witness = Callable[[VerdictEntry], Excerpt]
+"""What the device saw around the finding that speaks for a verdict; empty where that is not at hand."""
+
+
+def speaker(verdict: VerdictEntry) -> FindingEntry | None:
+    """The finding that speaks for a verdict: its first violation, else what was as it must be."""
+    return verdict.violation or next(iter(verdict.findings), None)
+
+
+def place_of(verdict: VerdictEntry) -> Key | None:
+    """The key of the event that the finding names."""
+    finding = speaker(verdict)
+    if finding is None or finding.event is None:
+        return None
+    record = finding.place.partition(".rec")[0].removeprefix("device/") if finding.event < 0 else ""
+    return record, finding.event
+
+
+def witness_of(results: Results, folder: Path) -> Witness:
+    """Finds what the device saw in the evidence, whose paths are relative to ``folder``: each recording is read once."""
+    wanted: dict[tuple[str, str, str], set[Key]] = {}
+    for verdict in results.verdicts:
+        if (place := place_of(verdict)) is not None:
+            wanted.setdefault(verdict.key[:3], set()).add(place)
+    paths = {run.key: folder / run.evidence for run in results.runs}
+
+    @cache
+    def seen(run: tuple[str, str, str]) -> Mapping[Key, Excerpt]:
+        try:
+            evidence = Evidence(paths[run])
+            return excerpts(list(timeline(evidence.scenario, evidence.events())), wanted[run])
+        except (LabError, KeyError, OSError):  # a result may travel without its evidence
+            return {}
+
+    def witness(verdict: VerdictEntry) -> Excerpt:
+        place = place_of(verdict)
+        return seen(verdict.key[:3]).get(place, ()) if place else ()
+
+    return witness
+
+
+def hashes_of(results: Results, folder: Path) -> dict[str, dict[str, str]]:
+    """Driver → file → SHA-256, of its manifest too, as its first recording tells that is at hand."""
+    found: dict[str, dict[str, str]] = {}
+    for run in results.runs:
+        if run.driver not in found:
+            try:
+                driver = Evidence(folder / run.evidence).identity["driver"]
+            except (LabError, KeyError):
+                continue
+            found[run.driver] = {"manifest": str(driver.get("manifest", "")), **driver.get("files", {})}
+    return found
