@@ -46,22 +46,28 @@ class _Table(BaseModel):
 class Boot(_Table):
     """How the guest comes up. Paths are relative to the manifest; ``{name}`` in braces is a file of the toolchain."""
 
-    kernel: str = ""
+    kernel: str = ""  # what QEMU's -kernel takes: multiboot, PVH, Linux
     initrd: str = ""
-    append: str = ""
+    append: str = ""  # the kernel's command line
+    disk: str = ""  # a raw image of a hard disk; what the guest writes to it is forgotten
+    iso: str = ""  # an image of an optical disc
     firmware: str = ""  # given to QEMU as -bios
+    firmware_driver: bool = False  # the firmware's driver is the one under test; else it is kept from the NVMe devices
     arch: Literal["x86_64", "aarch64"] = "x86_64"
     machine: str = "q35"
     cpu: str = "max"
     memory: Annotated[str, Field(pattern=r"^\d+[MG]$")] = "256M"
     cpus: Annotated[int, Field(ge=1, le=64)] = 1
     options: tuple[str, ...] = ()  # further QEMU options, as they are
+    output: Literal["serial", "debug-console", "exit-code"] = "serial"  # where its words are heard
+    input: Literal["serial", "keyboard", "none"] = "serial"  # where it is typed at; keyboard: QMP's send-key
+    exit_success: Annotated[int, Field(ge=1, le=127)] | None = None  # what it writes to port F4h (isa-debug-exit) at the end
     nvme_address: str = ""  # PCI address of a device that is there at start, where the default hides it from the driver
-    ready: Pattern = ""  # what the console says when the driver can be asked
+    ready: Pattern = ""  # what the console says when the driver can be asked; without input: when it has done its work
     interrupt: Pattern = ""  # what the console says when a key must be sent to get there
     interrupt_key: str = "\n"
     dead: Pattern = ""  # what the console says when the guest has died
-    seconds: Annotated[float, Field(gt=0)] = 60.0  # how long until `ready`
+    seconds: Annotated[float, Field(gt=0)] = 60.0  # how long until `ready`, or its end
 
 
 class Push(_Table):
@@ -98,11 +104,13 @@ class Listing(Reading):
 class Words(Reading):
     """One action in the guest's words: commands with ``{argument}``s, and how the answer is read.
 
+    Without a command the answer is read from what the guest said while it came up; ``load`` without one is the boot itself.
+
     ``hexdump`` names a form whose bytes are the answer's data; ``error`` marks output that means failure. Its groups
     ``sct`` and ``sc``, or ``status`` (both in one number, without the phase tag), are the completion's status.
     """
 
-    command: str | tuple[str, ...]
+    command: str | tuple[str, ...] = ()
     hexdump: Literal["", "u-boot", "xxd"] = ""
     memory: bool = False  # instead: the lab itself puts and takes the data at `{address}` of the guest's physical memory
     fill: str = ""  # how one word of a write's data is put into memory, `{address}` and `{word}` given
@@ -111,6 +119,11 @@ class Words(Reading):
     success: Pattern = ""  # must be there
     error: Pattern = ""  # must not be there
     seconds: Annotated[float, Field(gt=0)] = 30.0
+
+    @property
+    def commands(self) -> tuple[str, ...]:
+        """What is typed, line by line."""
+        return (self.command,) if isinstance(self.command, str) else self.command
 
 
 class Known(_Table):

@@ -104,7 +104,7 @@ def css_bitmap(record: Record) -> Iterator[Finding]:
     profile = record.only_profile
     if profile is None or profile.cap.CSS in (0, 1) or record.scenario.hostile:
         return
-    for asked in record.answers("load"):
+    for asked in (load for load in record.answers("load") if "until" not in load.arguments):
         enabled = any(state.enabled for state, _ in record.during(asked))
         shown = f"CAP.CSS {profile.cap.CSS:#04x}, {'enabled' if enabled else 'never enabled'}"
         yield Finding(enabled, asked.ended, "a controller that is enabled", shown)

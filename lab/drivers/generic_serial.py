@@ -1,36 +1,27 @@
-"""Any driver behind a prompt on a serial line: all of it is in the manifest, from the boot to the last pattern."""
+"""Any driver behind a prompt, or one that does its work without being asked: all of it is in the manifest, from the boot to the
+last pattern. The prompt is on a serial line, or its output on a debug console and its input on a keyboard."""
 
 from __future__ import annotations
 
 import re
-import string
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
 from lab.deadline import Deadline
-from lab.drivers import reading
+from lab.drivers import reading, shape
 from lab.drivers.base import mebibytes, own_file, target
 from lab.errors import LabError, Timeout, UsageError
+from lab.guest import keyboard
 from lab.guest.arguments import GuestSpec
 from lab.guest.console import plain
 from lab.guest.machine import Machine
-from lab.manifest import DriverManifest, Words, nearest
+from lab.manifest import DriverManifest, Words
 from lab.plan import Action, Answer, Scenario
 from lab.toolchain import Toolchain
 
-ALWAYS = frozenset({"address"})
-"""Names in braces that every command may hold: where buffers may lie (limits.address) plus the action's ``offset``."""
-OF_A_NAMESPACE = frozenset({"nsid", "index", "block_size"})
-"""With an ``nsid``: itself, its place among the attached namespaces from 0, and its block size in bytes."""
-OF_BLOCKS = OF_A_NAMESPACE | {"lba", "blocks", "bytes", "offset"}
-ARGUMENTS: Mapping[str, frozenset[str]] = {
-    "noop": OF_A_NAMESPACE, "flush": OF_A_NAMESPACE, "mount": OF_A_NAMESPACE | {"file"},
-    "read": OF_BLOCKS, "write": OF_BLOCKS, "zeroes": OF_BLOCKS, "trim": OF_BLOCKS,
-    "write-bytes": OF_A_NAMESPACE | {"lba", "at", "length", "offset"},
-    "raw": OF_A_NAMESPACE | {"queue", "command"}, "load-mix": frozenset({"jobs", "depth", "operations", "seed"}),
-    "get-feature": frozenset({"feature"}), "set-feature": frozenset({"feature", "value"}),
-}  # fmt: skip
+NO_WORDS = Words()
+"""Of an action that the manifest does not mention: only ``load`` may be asked all the same."""
 POISON = b"\x5a"
 _TOOLCHAIN = re.compile(r"\{(.+)\}")
 
@@ -42,12 +33,10 @@ class GenericSerial:
 
     def __init__(self, manifest: DriverManifest, toolchain: Toolchain) -> None:
         boot = manifest.boot
-        if not boot.ready:
-            raise UsageError(f"{manifest.path}: boot.ready: this key is required, it is how the lab knows the prompt")
-        _check_names(manifest)
-        self.actions = frozenset(manifest.actions)
+        shape.check(manifest)
+        self.actions = frozenset({"load", *manifest.actions})  # to come up is not a matter of words
         self.panics: tuple[str, ...] = (f"(?m-s:{boot.dead})",) if boot.dead else ()
-        named = {"kernel": boot.kernel, "initrd": boot.initrd, "firmware": boot.firmware}
+        named = {key: getattr(boot, key) for key in ("kernel", "initrd", "disk", "iso", "firmware")}
         self.files: Mapping[str, Path] = {
             key: _file(manifest, toolchain, f"boot.{key}", name) for key, name in named.items() if name
         }
@@ -64,44 +53,73 @@ class GenericSerial:
             kernel=self.files.get("kernel"),
             initrd=self.files.get("initrd"),
             append=boot.append,
+            disk=self.files.get("disk"),
+            iso=self.files.get("iso"),
             bios=self.files.get("firmware"),
+            strict_boot=bool(boot.kernel or boot.disk or boot.iso) and not boot.firmware_driver,
+            console="debug-console" if boot.output == "debug-console" else "serial",
+            debug_exit=boot.exit_success is not None,
+            paused=shape.boots_at_load(self._manifest),
             extra=boot.options,
         )
 
     def seconds(self, action: str) -> float:
-        return self._manifest.actions[action].seconds
+        words = self._manifest.actions.get(action, NO_WORDS)
+        return words.seconds if words.commands else self._manifest.boot.seconds
 
     def open(self, machine: Machine, scenario: Scenario, deadline: Deadline) -> SerialSession:
-        boot = self._manifest.boot
-        ready = f"(?m-s:{boot.ready})"
-        deadline = Deadline(min(boot.seconds, deadline.remaining()))
-        if boot.interrupt:
-            seen = machine.console.expect([ready, f"(?m-s:{boot.interrupt})"], deadline, "that it is ready (boot.ready)")
-            if seen.which == 0:
-                return SerialSession(machine, self._manifest, scenario, ready)
-            machine.console.send(boot.interrupt_key)
-        machine.console.expect(ready, deadline, "that it is ready (boot.ready)")
-        return SerialSession(machine, self._manifest, scenario, ready)
+        session = SerialSession(machine, self._manifest, scenario)
+        if not machine.spec.paused:
+            session.come_up(Deadline(min(self._manifest.boot.seconds, deadline.remaining())))
+        return session
 
 
 class SerialSession:
     """See `lab.drivers.base.Session`."""
 
-    def __init__(self, machine: Machine, manifest: DriverManifest, scenario: Scenario, ready: str) -> None:
+    def __init__(self, machine: Machine, manifest: DriverManifest, scenario: Scenario) -> None:
+        self._machine = machine
         self._console = machine.console
         self._manifest = manifest
         self._scenario = scenario
-        self._ready = ready
+        self._ready = f"(?m-s:{manifest.boot.ready})"
         self._memory = _Memory(machine)
-        self._busy = ""  # the command that has not come back to the prompt
+        self._said: str | None = None  # what the guest said while it came up; None before it has
+        self._busy = ""  # what has not come back to the prompt
 
     def plugged(self, controllers: int, deadline: Deadline) -> None:
         """Its devices are there at start."""
 
+    def come_up(self, deadline: Deadline) -> None:
+        """Waits until the guest can be asked, or has done its work. Raises Timeout."""
+        boot = self._manifest.boot
+        self._busy, self._said = "its boot", ""
+        if boot.input == "none" and boot.exit_success is not None:
+            self._said = plain(self._console.rest(deadline))
+            self._machine.process.wait(deadline)
+            self._machine.check("its exit code")
+        else:
+            self._said = self._until_ready(deadline)
+        self._busy = ""
+
+    def _until_ready(self, deadline: Deadline) -> str:
+        """What the guest says before it is ready."""
+        boot, said = self._manifest.boot, ""
+        what = "that it is ready (boot.ready)"
+        if boot.interrupt:
+            seen = self._console.expect([self._ready, f"(?m-s:{boot.interrupt})"], deadline, what)
+            said = plain(seen.before)
+            if seen.which == 0:
+                return said
+            self._send(boot.interrupt_key)
+        return said + plain(self._console.expect(self._ready, deadline, what).before)
+
     def perform(self, action: Action, data: bytes | None, deadline: Deadline) -> Answer:
-        words = self._manifest.actions[action.name]
-        output = ""
+        words = self._manifest.actions.get(action.name, NO_WORDS)
         try:
+            if not words.commands:
+                return self._unasked(words, action, deadline)
+            output = ""
             for line in self._lines(words, action, data):
                 output += self._ask(line, deadline)
                 if words.error and re.search(words.error, output, re.MULTILINE):
@@ -109,6 +127,22 @@ class SerialSession:
         except Timeout as late:
             return Answer("timeout", {"log": late.what})
         return self._answer(words, action, output)
+
+    def _unasked(self, words: Words, action: Action, deadline: Deadline) -> Answer:
+        """The answer out of what the guest said while it came up; ``load`` is just that, once."""
+        if action.name == "load":
+            if self._said is not None:
+                return Answer("unsupported", {"log": "the driver came up with its guest, which starts once"})
+            self._machine.qmp("cont")
+            self.come_up(deadline)
+            code = self._machine.exit_code
+            if code not in (None, self._manifest.boot.exit_success):
+                return Answer({"words": f"exit code {code:#x}"}, {"log": (self._said or "").strip()})
+        elif self._said is None:
+            return Answer("unsupported", {"log": "the guest has not come up yet"})
+        elif self._busy:
+            raise Timeout(f"{self._busy} has not ended")
+        return self._answer(words, action, self._said or "")
 
     def close(self) -> None: ...
 
@@ -134,14 +168,12 @@ class SerialSession:
             self._memory.write(values["address"], data or POISON * values["bytes"])
         elif words.fill and data is not None:
             yield from filled(words, values["address"], data)
-        commands = [words.command] if isinstance(words.command, str) else words.command
-        for command in commands:
+        for command in words.commands:
             yield command.format(**values)
 
     def _values(self, action: Action) -> dict[str, Any]:
         """What the braces stand for."""
-        values: dict[str, Any] = {**self._manifest.variables, **action.arguments}
-        values["offset"] = values.get("offset", 0)
+        values: dict[str, Any] = {**shape.OPTIONAL, **self._manifest.variables, **action.arguments}
         values["address"] = self._manifest.limits.address + values["offset"]
         if found := target(self._scenario, action):
             values |= {"index": found.index, "block_size": found.namespace.block_size}
@@ -154,10 +186,27 @@ class SerialSession:
         if self._busy:
             self._console.expect(self._ready, Deadline(0), f"the prompt after {self._busy!r}, which came too late before")
         self._busy = line
-        self._console.send(line + "\n")
+        self._type(line, deadline)
         seen = self._console.expect(self._ready, deadline, f"the prompt after {line[:80]!r}")
         self._busy = ""
         return reading.without_echo(plain(seen.before), line)
+
+    def _type(self, line: str, deadline: Deadline) -> None:
+        """A line and Enter. On a keyboard each key waits for the echo of the one before."""
+        if self._manifest.boot.input == "serial":
+            self._send(line + "\n")
+            return
+        for character in line:
+            self._send(character)
+            self._console.expect(re.escape(character), deadline, f"the echo of {character!r}, typed on the keyboard")
+        self._send("\n")
+
+    def _send(self, text: str) -> None:
+        if self._manifest.boot.input == "serial":
+            self._console.send(text)
+            return
+        for character in text:
+            keyboard.press(self._machine, character)
 
 
 class _Memory:
@@ -195,26 +244,6 @@ def filled(words: Words, address: int, data: bytes) -> Iterator[str]:
         line = f"{line};{command}" if line else command
     if line:
         yield line
-
-
-def _check_names(manifest: DriverManifest) -> None:
-    """UsageError for a name in braces that stands for nothing, or a command that cannot be formatted."""
-    for action, words in manifest.actions.items():
-        known = ALWAYS | ARGUMENTS.get(action, frozenset()) | manifest.variables.keys()
-        commands = (words.command,) if isinstance(words.command, str) else words.command
-        _check_braces(manifest, f"actions.{action}.command", commands, known)
-        _check_braces(manifest, f"actions.{action}.fill", (words.fill,), {"address", "word"})
-
-
-def _check_braces(manifest: DriverManifest, key: str, commands: tuple[str, ...], known: frozenset[str] | set[str]) -> None:
-    for command in commands:
-        try:
-            names = [name for _, name, _, _ in string.Formatter().parse(command) if name is not None]
-        except ValueError as error:
-            raise UsageError(f"{manifest.path}: {key}: {command!r}: {error} (a brace itself is written twice)") from error
-        for name in names:
-            if name not in known:
-                raise UsageError(f"{manifest.path}: {key}: there is no {{{name}}}{nearest(name, known)}")
 
 
 def _file(manifest: DriverManifest, toolchain: Toolchain, key: str, name: str) -> Path:

@@ -64,6 +64,7 @@ def test_a_list_is_late_until_it_is_as_wanted(shown: list[int], late: bool) -> N
     answer = Answer(fields={"namespaces": [{"nsid": nsid} for nsid in shown]})
     assert lags(Action("list", {"until": [1, 2]}), answer) is late
     assert not lags(Action("list"), answer)
+    assert not lags(Action("load", {"until": "detect"}), answer)  # which is where to stop, not what to wait for
 
 
 @pytest.mark.slow

@@ -23,7 +23,8 @@ SCENARIO = Scenario(
     id="read/x", stage="read", title="", seed=1, actions=(),
     device=DeviceSpec(controllers=(Controller(serial="S", namespaces=NAMESPACES),)),
 )  # fmt: skip
-TOOLCHAIN = Toolchain(qemu=None, linux=None, firmware={}, versions={})
+TOOLCHAIN = Toolchain(qemu=None, linux=None, firmware={"rom": Path("rom")}, versions={})
+BOOT: dict[str, Any] = {"firmware": "{rom}", "ready": "^> "}
 
 
 @dataclass
@@ -61,7 +62,7 @@ def ask(
     script = Script(["", *outputs])
     adapter = GenericSerial(
         parse(
-            {"name": "x", "adapter": "x", "boot": {"ready": "^> "}, "limits": {"address": 0x1000}, "actions": actions,
+            {"name": "x", "adapter": "x", "boot": BOOT, "limits": {"address": 0x1000}, "actions": actions,
              "variables": {"disk": "hd"}},
             Path("x.toml"), ["x"],
         ),
@@ -139,7 +140,7 @@ def test_a_namespace_that_the_scenario_does_not_have_is_the_labs_failure() -> No
 def test_a_prompt_that_does_not_come_is_a_time_out_and_a_late_one_is_waited_for() -> None:
     script = Script(["", None, "three"])
     manifest = parse(
-        {"name": "x", "adapter": "x", "boot": {"ready": "> "}, "actions": {"load": {"command": "l"}, "info": {"command": "i"}}},
+        {"name": "x", "adapter": "x", "boot": BOOT, "actions": {"load": {"command": "l"}, "info": {"command": "i"}}},
         Path("x.toml"), ["x"],
     )  # fmt: skip
     script.pending.append("")
@@ -162,7 +163,7 @@ def test_a_panic_is_not_a_time_out(monkeypatch: pytest.MonkeyPatch) -> None:
     script = Script(["", ""])
     script.pending.append("")
     manifest = parse(
-        {"name": "x", "adapter": "x", "boot": {"ready": "> "}, "actions": {"load": {"command": "l"}}}, Path("x.toml"), ["x"]
+        {"name": "x", "adapter": "x", "boot": BOOT, "actions": {"load": {"command": "l"}}}, Path("x.toml"), ["x"]
     )
     session = GenericSerial(manifest, TOOLCHAIN).open(cast(Machine, FakeMachine(script)), SCENARIO, Deadline(5))
     monkeypatch.setattr(script, "expect", expect)

@@ -77,7 +77,7 @@ struct nvme_controller {
 extern struct nvme_controller nvme_controllers[MAX_CONTROLLERS];
 extern int nvme_count;
 
-void nvme_load(void);
+void nvme_load(int steps);
 int nvme_identify_namespaces(struct nvme_controller *c);
 int nvme_noop(uint32_t nsid);
 int nvme_read(uint32_t nsid, uint64_t lba, uint64_t blocks, uint64_t address);

@@ -14,10 +14,22 @@ static bool report(int status) {
 
 #define FOR_EACH(c) for (struct nvme_controller *c = nvme_controllers; c < nvme_controllers + nvme_count; c++)
 
-static uint64_t given[4]; /* the numbers behind the command */
+static uint64_t given[4];          /* the numbers behind the command */
+static const char *given_word = ""; /* or the word */
+
+static bool same(const char *a, const char *b) {
+    while (*a && *a == *b)
+        a++, b++;
+    return *a == *b;
+}
 
 static bool load(void) {
-    nvme_load();
+    static const char *const steps[] = {"detect", "admin-queue", "identify", "io-queues", "read"};
+    int last = STEPS;
+    for (int i = 0; i < STEPS; i++)
+        if (same(given_word, steps[i]))
+            last = i + 1;
+    nvme_load(last);
     if (!nvme_count)
         print("error: no NVMe controller\n");
     bool fine = nvme_count > 0;
@@ -107,11 +119,11 @@ static bool dump(void) {
 static bool help(void);
 
 static const struct {
-    const char *name, *arguments;
+    const char *name, *arguments; /* in brackets, what may be left out */
     bool (*run)(void);
 } commands[] = {
     {"help", "", help},
-    {"load", "", load},
+    {"load", "[last step]", load},
     {"info", "", info},
 #if STEPS >= 2
     {"ready", "", ready},
@@ -148,7 +160,7 @@ void kernel_main(void) {
     clock_start();
     bool fine = true;
     for (int i = 0; i < COMMANDS; i++)
-        if (!*commands[i].arguments && commands[i].run != help)
+        if (commands[i].run != help && (!*commands[i].arguments || *commands[i].arguments == '['))
             fine &= commands[i].run();
     print("done: %s\n", fine ? "all is well" : "something failed");
     exit(fine ? 0x10 : 0x11);
@@ -199,12 +211,6 @@ static uint64_t number(const char *text) {
     return value;
 }
 
-static bool same(const char *a, const char *b) {
-    while (*a && *a == *b)
-        a++, b++;
-    return *a == *b;
-}
-
 void kernel_main(void) {
     static char line[128];
     serial_start();
@@ -213,9 +219,10 @@ void kernel_main(void) {
     for (;;) {
         print("> ");
         read_line(line, sizeof line);
-        char *rest = line, *name = next_word(&rest);
-        for (int i = 0; i < 4; i++)
-            given[i] = number(next_word(&rest));
+        char *rest = line, *name = next_word(&rest), *word = next_word(&rest);
+        given_word = word;
+        for (int i = 0; i < 4; i++, word = next_word(&rest))
+            given[i] = number(word);
         int i = 0;
         while (i < COMMANDS && !same(name, commands[i].name))
             i++;

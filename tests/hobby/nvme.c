@@ -6,6 +6,8 @@
  *   4  io-queues     create a pair of I/O queues
  *   5  read          read blocks
  *
+ * What is built goes through all of its steps, or stops after the one that nvme_load is given.
+ *
  * It polls and has one command in flight at a time. Sections are those of the NVM Express Base Specification 2.0 ("Base"), the
  * NVM Command Set Specification 1.0 ("NVM") and the NVMe over PCIe Transport Specification 1.0 ("PCIe").
  */
@@ -330,19 +332,22 @@ int nvme_read(uint32_t nsid, uint64_t lba, uint64_t blocks, uint64_t address) {
 
 /* -- All that is built, one step after the other ---------------------------------------------------------------------------- */
 
+static int wanted; /* how many steps */
+
 static int bring_up(struct nvme_controller *c) {
     int status = detect(c);
 #if STEPS >= 2
-    if (!status)
+    if (!status && wanted >= 2) {
         status = start(c);
-    c->ready = !status;
+        c->ready = !status;
+    }
 #endif
 #if STEPS >= 3
-    if (!status)
+    if (!status && wanted >= 3)
         status = nvme_identify_namespaces(c);
 #endif
 #if STEPS >= 4
-    if (!status)
+    if (!status && wanted >= 4)
         status = create_queues(c);
 #endif
     return status;
@@ -356,7 +361,8 @@ static void found(struct pci_function where) {
     c->status = bring_up(c);
 }
 
-void nvme_load(void) {
+void nvme_load(int steps) {
+    wanted = steps;
     nvme_count = 0;
     pci_scan(NVME_CLASS, found);
 }

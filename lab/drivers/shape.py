@@ -1,0 +1,145 @@
+"""What `generic-serial` can make of a manifest: how its guest is booted, heard and typed at, and what contradicts itself there.
+
+Every mistake is a UsageError that names the file, the key and the remedy, before anything starts.
+"""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+from lab.errors import UsageError
+from lab.guest.keyboard import KEYS
+from lab.manifest import DriverManifest, nearest
+
+ALWAYS = frozenset({"address"})
+"""Names in braces that every command may hold: where buffers may lie (limits.address) plus the action's ``offset``."""
+OF_A_NAMESPACE = frozenset({"nsid", "index", "block_size"})
+"""With an ``nsid``: itself, its place among the attached namespaces from 0, and its block size in bytes."""
+OF_BLOCKS = OF_A_NAMESPACE | {"lba", "blocks", "bytes", "offset"}
+ARGUMENTS: Mapping[str, frozenset[str]] = {
+    "load": frozenset({"until"}),
+    "noop": OF_A_NAMESPACE, "flush": OF_A_NAMESPACE, "mount": OF_A_NAMESPACE | {"file"}, "format": OF_A_NAMESPACE | {"format"},
+    "read": OF_BLOCKS, "write": OF_BLOCKS, "zeroes": OF_BLOCKS, "trim": OF_BLOCKS,
+    "write-bytes": OF_A_NAMESPACE | {"lba", "at", "length"},
+    "raw": frozenset({"queue", "opcode", "nsid"}),
+    "load-mix": frozenset({"nsid", "lba", "blocks", "jobs", "depth", "operations", "seed"}),
+    "get-feature": frozenset({"feature"}), "set-feature": frozenset({"feature", "value", "save"}),
+    "smart": frozenset({"errors"}),
+}  # fmt: skip
+"""What the braces in an action's commands may hold beyond that."""
+OPTIONAL: Mapping[str, Any] = {"until": "", "offset": 0, "nsid": 0, "save": 0, "errors": 0}
+"""Arguments that a scenario may leave out, and what they are then."""
+ANSWERABLE_UNASKED = frozenset({"load", "info", "ready", "identify", "list", "queues"})
+"""Actions without arguments of their own, whose answer a guest can print before it is asked."""
+SOURCES = ("kernel", "disk", "iso")
+OF_A_PC = {"disk": "", "iso": "", "output": "serial", "input": "serial", "exit_success": None}
+"""Keys of [boot] that need devices of a PC, and what they are where nobody asks for these."""
+
+
+class Mistake(NamedTuple):
+    key: str
+    what: str
+    remedy: str = ""
+
+
+def boots_at_load(manifest: DriverManifest) -> bool:
+    """Does the driver come up with its guest? Then that is started when ``load`` is asked, and not before."""
+    words = manifest.actions.get("load")
+    return words is None or not words.commands
+
+
+def check(manifest: DriverManifest) -> None:
+    """UsageError for the first mistake."""
+    for mistake in (*_heard_and_typed_at(manifest), *_names(manifest), *_booted(manifest), *_asked(manifest)):
+        raise UsageError(f"{manifest.path}: {mistake.key}: {mistake.what}", remedy=mistake.remedy)
+
+
+def _heard_and_typed_at(manifest: DriverManifest) -> Iterator[Mistake]:
+    boot = manifest.boot
+    silent, deaf = boot.output == "exit-code", boot.input == "none"
+    if not boot.ready and not deaf and not silent:
+        yield Mistake("boot.ready", "this key is required, it is how the lab knows the prompt")
+    if not boot.ready and boot.exit_success is None and not silent:
+        yield Mistake(
+            "boot.ready", "nothing says when the guest has done its work",
+            "give the pattern of its last words here, or the code that it ends with as boot.exit_success",
+        )  # fmt: skip
+    if silent and boot.exit_success is None:
+        yield Mistake(
+            "boot.exit_success", 'this key is required where boot.output is "exit-code"', "give the code that means success"
+        )
+    if silent and not deaf:
+        yield Mistake(
+            "boot.input",
+            f"a guest that only gives an exit code cannot answer what is typed on its {boot.input}",
+            'set input = "none"',
+        )
+    if boot.output == "debug-console" and boot.input == "serial":
+        yield Mistake(
+            "boot.input", "a debug console is no serial line: nothing can be typed there",
+            'set input = "keyboard" or "none", or output = "serial"',
+        )  # fmt: skip
+    if deaf and boot.interrupt:
+        yield Mistake("boot.interrupt", 'no key can be sent where boot.input is "none"', "remove this key, or give an input")
+
+
+def _booted(manifest: DriverManifest) -> Iterator[Mistake]:
+    boot = manifest.boot
+    named = [key for key in SOURCES if getattr(boot, key)]
+    if len(named) > 1:
+        yield Mistake(f"boot.{named[1]}", f"the guest cannot be booted from {' and '.join(named)} at once", "keep one of them")
+    if not named and not boot.firmware:
+        yield Mistake("boot", "nothing says what is booted", f"give {', '.join(SOURCES)} or firmware")
+    for key in ("initrd", "append"):
+        if getattr(boot, key) and not boot.kernel:
+            yield Mistake(f"boot.{key}", "only a kernel takes it", "give boot.kernel, or remove this key")
+    for key, without in OF_A_PC.items() if boot.arch != "x86_64" else ():
+        if getattr(boot, key) != without:
+            yield Mistake(
+                f"boot.{key}", f"it needs a PC, and the guest is {boot.arch}", "say it by boot.options, if QEMU can do it"
+            )
+    if boots_at_load(manifest) and manifest.stops:
+        yield Mistake(
+            "stops",
+            "a driver that comes up with its guest cannot stop on the way",
+            "remove this key, or give actions.load.command",
+        )
+
+
+def _asked(manifest: DriverManifest) -> Iterator[Mistake]:
+    boot = manifest.boot
+    for action, words in manifest.actions.items():
+        key = f"actions.{action}.command"
+        if words.commands and boot.input == "none":
+            yield Mistake(
+                key,
+                'nothing can be typed where boot.input is "none"',
+                "remove this key: the answer is read from what the boot prints",
+            )
+        if not words.commands and action not in ANSWERABLE_UNASKED:
+            yield Mistake(key, "this key is required: the boot cannot have answered a question that was not asked yet")
+        if boot.output == "exit-code" and action != "load":
+            yield Mistake(f"actions.{action}", "an exit code answers nothing but load", "remove this table, or set an output")
+        for character in "".join(words.commands) if boot.input == "keyboard" else "":
+            if character not in KEYS:
+                yield Mistake(key, f"a US keyboard has no {character!r}")
+
+
+def _names(manifest: DriverManifest) -> Iterator[Mistake]:
+    """Names in braces that stand for nothing, and commands that cannot be formatted."""
+    for action, words in manifest.actions.items():
+        known = ALWAYS | ARGUMENTS.get(action, frozenset()) | manifest.variables.keys()
+        yield from _braces(f"actions.{action}.command", words.commands, known)
+        yield from _braces(f"actions.{action}.fill", (words.fill,), {"address", "word"})
+
+
+def _braces(key: str, commands: tuple[str, ...], known: frozenset[str] | set[str]) -> Iterator[Mistake]:
+    for command in commands:
+        try:
+            names = [name for _, name, _, _ in string.Formatter().parse(command) if name is not None]
+        except ValueError as error:
+            yield Mistake(key, f"{command!r}: {error} (a brace itself is written twice)")
+            continue
+        yield from (Mistake(key, f"there is no {{{name}}}{nearest(name, known)}") for name in names if name not in known)
