@@ -37,7 +37,7 @@ from lab.guest.accelerator import TCG, Accelerator, accelerator
 from lab.guest.arguments import MIB, GuestSpec
 from lab.guest.folder import SHARED_MEMORY, run_folder, shared_root
 from lab.guest.machine import Machine
-from lab.guest.template import CannotFork, Settler, Template, Templates
+from lab.guest.template import CannotFork, Forkable, Template, Templates
 from lab.in_process import InProcessAdapter, InProcessRecording, profiles
 from lab.manifest import DriverManifest
 from lab.plan import Action, Answer, DeviceKind, Scenario
@@ -152,7 +152,7 @@ class _Recording:
         ):
             session = self._driver.open(machine, self._scenario, deadline)
             cleanup.callback(session.close)
-            if self._driver.hotplug and not self._plugs_itself():
+            if self._driver.hotplug and not self._plugs_itself() and not _loaded(session):
                 self._plug(device, machine, session)
             try:
                 for number, action in enumerate(self._scenario.actions):
@@ -226,12 +226,14 @@ class _Recording:
 
         with ExitStack() as running:
             started = None
-            if self._cache and self._driver.hotplug and isinstance(self._driver, Settler):
+            if self._cache and isinstance(self._driver, Forkable):
                 templates = Templates(self._cache, self._qemu, self._accelerator.name, self._say)
-                try:
-                    started = running.enter_context(templates.fork(spec, self._driver, fork))
-                except CannotFork as reason:
-                    self._say(f"{reason} It is booted.")
+                for settler in self._driver.settlers(self._scenario):
+                    try:
+                        started = running.enter_context(templates.fork(spec, settler, fork))
+                        break
+                    except CannotFork as reason:
+                        self._say(str(reason))
             yield started or running.enter_context(machine(replace(spec, memory_file=memory)))
 
     def _say(self, text: str) -> None:
@@ -264,6 +266,8 @@ class _Recording:
     def _ask(self, number: int, action: Action, device: Device, machine: Machine, session: Session, deadline: Deadline) -> None:
         self._evidence.record(ActionStarted(t=time.time(), number=number, action=action.name, arguments=action.arguments))
         self.driver_in_place |= action.name == "load"
+        if action.name == "load" and _loaded(session):  # driver and device meet now, as they would by its loading
+            self._plug(device, machine, session)
         if action.name in BY_THE_LAB:
             answer = self._do(action, device, machine, session)
         elif not askable(action, self._driver.actions, self._manifest.stops):
@@ -341,6 +345,11 @@ def _quiet(machine: Machine, trace: TraceReader) -> None:
     with suppress(LabError):  # it has died already
         machine.qmp("stop", deadline=Deadline(STOP_SECONDS))
         trace.caught_up(Deadline(DRAIN_SECONDS))
+
+
+def _loaded(session: Session) -> bool:
+    """Was the driver loaded in the template? Then it waits for the device, which is plugged when it is asked to load."""
+    return getattr(session, "loaded", False)
 
 
 @cache

@@ -209,7 +209,7 @@ def disturb(monkeypatch: pytest.MonkeyPatch, at: str, happens: Callable[[Machine
 
 def crash(machine: Machine, session: Session, deadline: Deadline) -> None:
     assert isinstance(session, LinuxSession)
-    session.ask({"action": "put", "path": "/proc/sysrq-trigger", "mode": 0o200}, b"c", deadline=deadline)
+    session.agent.ask({"action": "put", "path": "/proc/sysrq-trigger", "mode": 0o200}, b"c", deadline=deadline)
 
 
 @pytest.mark.parametrize("at", ["info", "load"])

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from lab.drivers import find
-from lab.events import ActionEnded, Submitted
+from lab.drivers import find, linux
+from lab.events import ActionEnded, ActionStarted, Plugged, Submitted
 from lab.evidence import Evidence
 from lab.guest.template import CannotFork, Templates
+from lab.manifest import parse
 from lab.plan import Action, Controller, DeviceKind, DeviceSpec, Namespace, Scenario
 from lab.recorder import record
 from lab.toolchain import Toolchain
@@ -77,3 +78,46 @@ def test_a_fork_shows_the_same_commands_as_a_boot(
     reads = {"forked": forked, "booted": booted}
     assert all(any(sqid and raw[0] == 2 for sqid, raw in seen) for seen in reads.values())
     assert [raw[0] for sqid, raw in forked if not sqid] == [raw[0] for sqid, raw in booted if not sqid]
+
+
+@pytest.mark.slow
+def test_a_driver_that_was_loaded_beforehand_shows_the_same_commands_and_answers(
+    toolchain: Toolchain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the device is not there before the driver is asked to load."""
+
+    def seen(folder: str) -> tuple[list[int], str]:
+        evidence = recorded(tmp_path / folder, toolchain)
+        events = list(evidence.events())
+        load = next(n for n, event in enumerate(events) if isinstance(event, ActionStarted))
+        plugged = next(n for n, event in enumerate(events) if isinstance(event, Plugged))
+        assert (load < plugged) == (folder == "held")
+        said = next(event.answer["log"] for event in events if isinstance(event, ActionEnded))
+        return [event.raw[0] for event in events if isinstance(event, Submitted) and not event.sqid], said
+
+    commands, said = seen("held")
+    monkeypatch.setattr(linux, "may_be_held", lambda scenario: False)
+    others, also_said = seen("loaded")
+    assert commands == others and commands
+    assert "nvme nvme0: pci function" in said and "nvme nvme0: pci function" in also_said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("module", [b"no module at all", None])
+def test_a_module_that_cannot_be_loaded_beforehand_is_loaded_by_the_scenario(
+    toolchain: Toolchain, tmp_path: Path, module: bytes | None
+) -> None:
+    """One that is broken, and one that drives no PCI function: the evidence shows what became of it."""
+    assert toolchain.linux
+    own = tmp_path / "own.ko"
+    core = next(path for path in toolchain.linux.modules if path.stem == "nvme-core")
+    own.write_bytes(module or core.read_bytes())
+    manifest = parse(
+        {"name": "own", "adapter": "linux", "needs": ["linux-guest"], "push": {"modules": ["./own.ko"]}},
+        tmp_path / "own.toml", ["linux"],
+    )  # fmt: skip
+    evidence = Evidence(record(manifest, SCENARIO, "qemu", tmp_path / "e", toolchain=toolchain))
+    assert evidence.end is not None and evidence.end.outcome == "complete"
+    loaded = next(event.answer["status"] for event in evidence.events() if isinstance(event, ActionEnded))
+    assert loaded == (({"words": "own.ko: not a module for this kernel"}) if module else "success")
+    assert "cannot be loaded beforehand" in (evidence.folder / "lab.log").read_text()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from lab.guest.channel import Channel, Frame
 from lab.guest.console import LINUX_PANIC
 from lab.guest.machine import Machine
 from lab.guest.ssh import Ssh
+from lab.guest.template import CannotFork, Settler
 from lab.manifest import DriverManifest, nearest
 from lab.plan import Action, Answer, Scenario
 from lab.toolchain import LinuxGuest, Toolchain
@@ -24,18 +25,25 @@ from lab.toolchain import LinuxGuest, Toolchain
 AGENT = Path(linux_agent.__file__)
 IN_GUEST = "/run/nvme-lab"
 """The folder in the guest for all that is pushed."""
-KERNEL_OPTIONS = "oops=panic ipv6.disable=1 pci=no_e820"
-"""A driver that crashed is not asked on; a network that has no IPv6 is not searched for it, at each fork anew. Firmware puts
-prefetchable memory where QEMU's map of a computer with an AMD processor has a reserved hole; without the last Linux would not
-use it, and no BAR would lie above 4 GiB."""
+KERNEL_OPTIONS = "oops=panic pci=no_e820 ipv6.disable=1 psi=0 audit=0 lsm= cgroup_disable=memory"
+"""A driver that crashed is not asked on. Firmware puts prefetchable memory where QEMU's map of a computer with an AMD processor
+has a reserved hole; without the second Linux would not use it, and no BAR would lie above 4 GiB. What the others turn off has
+nothing to do in a guest with one user and one task, and each fork would pay for the translation of its code."""
 ROOT_PORTS = 4
 """More than most scenarios need, so that they are forks of one template."""
 SECONDS = 60.0
 """For any action: above the driver's own time-out of 30 s for a command, so that its answer to that is heard."""
 CORE = "nvme_core"
 """The module that knows time-outs, as the kernel writes its name."""
-TIMEOUTS = "io_timeout={0} admin_timeout={0}"
+TIMEOUTS = ("io_timeout", "admin_timeout")
 """Its parameters, in seconds (drivers/nvme/host/core.c)."""
+REHEARSAL: tuple[Mapping[str, Any], ...] = (
+    {"action": "plugged", "controllers": 0},
+    *({"action": name} for name in ("ready", "identify", "list")),
+)
+REHEARSALS = 20
+"""So often the agent is asked before its guest is saved: Python runs code of which it knows the types by other paths than new
+code, and memory that was touched once is there. Each fork would pay for that with the translation of the kernel's code."""
 _START_AGENT = f"mkdir -p {IN_GUEST} && cd {IN_GUEST} && cat > agent.py && setsid python3 agent.py {CHANNEL} < /dev/null"
 
 
@@ -45,7 +53,8 @@ class Linux:
     hotplug = True
     panics: tuple[str, ...] = LINUX_PANIC
     actions = frozenset(linux_agent.ACTIONS)
-    settled_by = sha256(AGENT.read_bytes()).hexdigest()
+    settled_by = sha256(b"".join(Path(file).read_bytes() for file in (AGENT, __file__))).hexdigest()
+    base = None
 
     def __init__(self, manifest: DriverManifest, toolchain: Toolchain) -> None:
         if manifest.actions:
@@ -54,7 +63,7 @@ class Linux:
         self._guest = linux_guest(manifest, toolchain)
         self._modules = [_module(manifest, self._guest, name) for name in manifest.push.modules]
         pushed = {f"modules/{path.name}": path for path in self._modules}
-        self._load_order = self._ordered()
+        self.load_order = self._ordered()
         others = {destination: own_file(manifest, "push.files", name) for destination, name in manifest.push.files.items()}
         self.files: Mapping[str, Path] = {**pushed, **others}
 
@@ -79,6 +88,10 @@ class Linux:
     def seconds(self, action: str) -> float:
         return SECONDS
 
+    def settlers(self, scenario: Scenario) -> Sequence[Settler]:
+        """See `lab.guest.template.Forkable`."""
+        return [DriverHeld(self), self] if may_be_held(scenario) else [self]
+
     def settle(self, machine: Machine, deadline: Deadline) -> None:
         """Starts the agent (`lab.guest.template.Settler`)."""
         key, host_key = self._guest.private_key, self._guest.host_key
@@ -87,19 +100,37 @@ class Linux:
         if result.status:
             last = result.stderr.decode(errors="replace").strip()
             raise GuestError(f"The lab's agent does not start in the guest: {last}", last=last)
-        Channel(machine).ask({"action": "quiet", "log_after": -1}, deadline=deadline)
+        agent = Agent(machine)
+        agent.ask({"action": "quiet"}, deadline=deadline)
+        agent.rehearse(deadline)
 
     def open(self, machine: Machine, scenario: Scenario, deadline: Deadline) -> LinuxSession:
         deadline = Deadline(min(self._manifest.boot.seconds, deadline.remaining()))
         if machine.spec.state is None:  # it was booted; what is forked was settled before
             self.settle(machine, deadline)
-        session = LinuxSession(machine, scenario, patient(self._load_order, scenario))
-        session.ask({"action": "begin", "time": time.time()}, deadline=deadline)
+        agent = Agent(machine)
+        timeouts = patience(self.load_order, scenario)
+        parameters = {f"{CORE}/parameters/{name}": seconds for name, seconds in timeouts.items()}
+        begun = agent.ask({"action": "begin", "time": time.time_ns(), "parameters": parameters}, deadline=deadline)
+        held = begun.head["fields"]["held"]
+        if not held:
+            self.push(agent, deadline)
+        return LinuxSession(agent, scenario, patient(self.load_order, timeouts), held, begun.head["log"] if held else ())
+
+    def push(self, agent: Agent, deadline: Deadline) -> None:
         for path in self._modules:
-            session.put(path, f"{IN_GUEST}/{path.name}", 0o644, deadline)
+            agent.put(path, f"{IN_GUEST}/{path.name}", 0o644, deadline)
         for destination in self._manifest.push.files:
-            session.put(self.files[destination], destination, 0o755, deadline)
-        return session
+            agent.put(self.files[destination], destination, 0o755, deadline)
+
+    def hold(self, agent: Agent, deadline: Deadline) -> None:
+        """Loads the driver, which gets no function before it is asked to load."""
+        self.push(agent, deadline)
+        names = [_plain(path.stem) for path in self._modules]
+        answer = agent.ask({"action": "hold", "modules": self.load_order, "names": names}, deadline=deadline)
+        if answer.head["status"] != "success":
+            raise GuestError(f"Linux refused it: {answer.head['status']}.")
+        agent.rehearse(deadline)
 
     def _ordered(self) -> list[tuple[str, str]]:
         """(file in the guest, parameters) of every module."""
@@ -110,38 +141,41 @@ class Linux:
         return [(f"{IN_GUEST}/{path.name}", parameters.get(_plain(path.stem), "")) for path in self._modules]
 
 
-class LinuxSession:
-    """See `lab.drivers.base.Session`."""
+class DriverHeld:
+    """Settles a guest with the driver loaded already, but not bound to anything (`lab.guest.template.Settler`)."""
 
-    def __init__(self, machine: Machine, scenario: Scenario, modules: list[tuple[str, str]]) -> None:
-        self._channel = Channel(machine)
-        self._scenario = scenario
-        self._modules = modules
-        self._log_end = -1  # the number of the last record of the kernel log that was seen
+    def __init__(self, linux: Linux) -> None:
+        self._linux = linux
+        self.base = linux
+        digest = sha256(repr((linux.settled_by, linux.load_order)).encode())
+        for name, path in sorted(linux.files.items()):
+            digest.update(f"{name} {sha256(path.read_bytes()).hexdigest()}".encode())
+        self.settled_by = digest.hexdigest()
 
-    def plugged(self, controllers: int, deadline: Deadline) -> None:
-        self.ask({"action": "plugged", "controllers": controllers}, deadline=deadline)
-
-    def perform(self, action: Action, data: bytes | None, deadline: Deadline) -> Answer:
-        arguments, given = told(self._scenario, action, data)
-        request = {**arguments, "action": action.name}
-        if action.name == "load":
-            request["modules"] = self._modules
-        if action.name == "unload":
-            request["modules"] = [_plain(Path(file).stem) for file, _ in reversed(self._modules)]
+    def settle(self, machine: Machine, deadline: Deadline) -> None:
         try:
-            answer, read = self.ask(request, given, deadline=deadline)
-        except Timeout as late:
-            return Answer("timeout", {"log": late.what})
-        log = {"log": "\n".join(answer["log"])} if action.name == "load" or answer["log"] else {}
-        return Answer(answer["status"], {**answer["fields"], **log}, read if action.name in ("read", "raw") and read else None)
+            self._linux.hold(Agent(machine), Deadline(min(SECONDS, deadline.remaining())))
+        except GuestError as failure:  # a scenario shall see that, and record it
+            raise CannotFork(f"The driver cannot be loaded beforehand: {failure}") from failure
 
-    def close(self) -> None:
-        """The channel is the machine's."""
 
-    def put(self, file: Path, destination: str, mode: int, deadline: Deadline) -> None:
-        """Writes a file of ours into the guest."""
-        self.ask({"action": "put", "path": destination, "mode": mode}, file.read_bytes(), deadline=deadline)
+def may_be_held(scenario: Scenario) -> bool:
+    """Does this scenario do no more than to load the driver once, before all else, for one controller?
+
+    For that the device can be plugged into a guest that has the driver: it sees the same. What is about detection or loading
+    sees the driver loaded, and so do several controllers, which loading would probe side by side.
+    """
+    once, others = [action.name for action in scenario.actions][:1], {action.name for action in scenario.actions[1:]}
+    plain = once == ["load"] and not others & {"load", "unload", "shutdown", "plug", "unplug"}
+    return plain and scenario.stage != "detect" and len(scenario.device.controllers) == 1
+
+
+class Agent:
+    """The agent in the guest, and how far its kernel's log has been read."""
+
+    def __init__(self, machine: Machine) -> None:
+        self._channel = Channel(machine)
+        self._log_end = -1  # the number of the last record of the kernel log that was seen
 
     def ask(self, request: Mapping[str, Any], data: bytes = b"", *, deadline: Deadline) -> Frame:
         """The agent's answer and the bytes after it."""
@@ -151,13 +185,66 @@ class LinuxSession:
         self._log_end = answer.head["log_end"]
         return answer
 
+    def rehearse(self, deadline: Deadline) -> None:
+        for question in REHEARSAL * REHEARSALS:
+            self.ask(question, deadline=deadline)
 
-def patient(modules: list[tuple[str, str]], scenario: Scenario) -> list[tuple[str, str]]:
-    """The modules, and how long commands may take where the scenario says so: no fault shall cost half a minute."""
-    if "command_seconds" not in scenario.guest:
-        return modules
-    seconds = TIMEOUTS.format(scenario.guest["command_seconds"])
-    return [(file, f"{text} {seconds}".lstrip() if _plain(Path(file).stem) == CORE else text) for file, text in modules]
+    def put(self, file: Path, destination: str, mode: int, deadline: Deadline) -> None:
+        """Writes a file of ours into the guest."""
+        self.ask({"action": "put", "path": destination, "mode": mode}, file.read_bytes(), deadline=deadline)
+
+
+class LinuxSession:
+    """See `lab.drivers.base.Session`."""
+
+    def __init__(
+        self, agent: Agent, scenario: Scenario, modules: list[tuple[str, str]], loaded: bool = False, said: Sequence[str] = ()
+    ) -> None:
+        """``loaded``: the driver is there already, and takes its controller when that is plugged. ``said`` is what the kernel's
+        log told about that."""
+        self.agent = agent
+        self.loaded = loaded
+        self._scenario = scenario
+        self._modules = modules
+        self._said = list(said)
+
+    def plugged(self, controllers: int, deadline: Deadline) -> None:
+        answer = self.agent.ask({"action": "plugged", "controllers": controllers}, deadline=deadline)
+        if self.loaded:
+            self._said += answer.head["log"]
+
+    def perform(self, action: Action, data: bytes | None, deadline: Deadline) -> Answer:
+        arguments, given = told(self._scenario, action, data)
+        request = {**arguments, "action": action.name}
+        if action.name == "load":
+            request["modules"] = self._modules
+        if action.name == "unload":
+            request["modules"] = [_plain(Path(file).stem) for file, _ in reversed(self._modules)]
+        try:
+            answer, read = self.agent.ask(request, given, deadline=deadline)
+        except Timeout as late:
+            return Answer("timeout", {"log": late.what})
+        lines = answer["log"]
+        if action.name == "load":
+            lines, self._said, self.loaded = [*self._said, *lines], [], False
+        log = {"log": "\n".join(lines)} if action.name == "load" or lines else {}
+        return Answer(answer["status"], {**answer["fields"], **log}, read if action.name in ("read", "raw") and read else None)
+
+    def close(self) -> None:
+        """The channel is the machine's."""
+
+
+def patience(modules: list[tuple[str, str]], scenario: Scenario) -> dict[str, int]:
+    """How long commands may take, by parameter, where the scenario says so: no fault shall cost half a minute."""
+    if "command_seconds" not in scenario.guest or CORE not in {_plain(Path(file).stem) for file, _ in modules}:
+        return {}
+    return dict.fromkeys(TIMEOUTS, scenario.guest["command_seconds"])
+
+
+def patient(modules: list[tuple[str, str]], timeouts: Mapping[str, int]) -> list[tuple[str, str]]:
+    """The modules, the core one with these parameters too."""
+    more = " ".join(f"{name}={seconds}" for name, seconds in timeouts.items())
+    return [(file, f"{text} {more}".strip() if _plain(Path(file).stem) == CORE else text) for file, text in modules]
 
 
 def _failed(action: str, last: str) -> GuestError:

@@ -44,19 +44,24 @@ PASSTHROUGH = struct.Struct("<BBHIIIQQII6III")
 PAGE = 4096
 POISON = b"\x5a"
 NVME_CLASS = "0x0108"
+CLASS, BLOCK, FUNCTIONS = "/sys/class/nvme", "/sys/block", "/sys/bus/pci/devices"
+NOTHING = "nls_ascii"
+"""A module that does nothing and that nobody needs."""
 VOLATILE_WRITE_CACHE = 0x06
+QUEUE_DEPTH = Path("/sys/module/nvme/parameters/io_queue_depth")
 UNSETTLED = {"new", "connecting", "resetting", "deleting", "deleting (no IO)"}
 """States of a controller on its way to another one (drivers/nvme/host/sysfs.c, nvme_sysfs_show_state)."""
 LOOK_AGAIN = 0.01
 PORT_SECONDS = 10
 PROBE_SECONDS = 2
-QUEUE_DEPTH = Path("/sys/module/nvme/parameters/io_queue_depth")
 """For a loaded driver to take a function that was plugged; one that refuses it does not say so."""
 
 Fields = dict[str, Any]
 
 loaded = threading.Event()
 """The driver is loaded."""
+held = threading.Event()
+"""It is loaded, and nobody has asked for that yet: there is nothing for it to find."""
 
 
 class Refused(Exception):
@@ -76,45 +81,68 @@ class NotOffered(Exception):
     """Linux has no words for that: nvme-cli's passthrough would say it, and that is not the driver's own."""
 
 
-def text(path: Path) -> str:
-    """A sysfs attribute without its newline; "" where there is none."""
+def text(path: str | Path) -> str:
+    """A sysfs attribute without its newline; "" where there is none.
+
+    Three system calls and nothing else, here and in `named`: under TCG a fork pays for each piece of code that it runs first.
+    """
     try:
-        return path.read_text().rstrip("\n")
+        descriptor = os.open(path, os.O_RDONLY)
     except OSError:
         return ""
+    try:
+        return os.read(descriptor, PAGE).decode().rstrip("\n")
+    except OSError:
+        return ""
+    finally:
+        os.close(descriptor)
+
+
+def named(folder: str, prefix: str) -> list[str]:
+    """The names in a folder that begin so."""
+    try:
+        return [name for name in os.listdir(folder) if name.startswith(prefix)]  # noqa: PTH208 (see text)
+    except OSError:
+        return []
 
 
 def controllers() -> list[Path]:
-    return sorted(Path("/sys/class/nvme").glob("nvme*"), key=_numbers)
+    return [Path(CLASS, name) for name in sorted(named(CLASS, "nvme"), key=_numbers)]
 
 
 def disks() -> list[Path]:
-    """The visible disks; the paths of a multipath disk (nvme0c0n1) are not among them."""
-    return sorted((path for path in Path("/sys/block").glob("nvme*") if re.fullmatch(r"nvme\d+n\d+", path.name)), key=_numbers)
+    return [Path(BLOCK, name) for name in sorted(visible(), key=_numbers)]
 
 
-def _numbers(path: Path) -> list[int]:
-    return [int(number) for number in re.findall(r"\d+", path.name)]
+def visible() -> list[str]:
+    """The names of all disks; the paths of a multipath disk (nvme0c0n1) are not among them."""
+    return [name for name in named(BLOCK, "nvme") if "c" not in name]
+
+
+def _numbers(name: str) -> list[int]:
+    """``nvme1n2`` as 1, 2."""
+    return [int(number) for number in name.removeprefix("nvme").split("n")]
 
 
 def functions() -> list[Path]:
     """PCI functions of class 01 (mass storage), subclass 08 (NVM)."""
-    return [path for path in Path("/sys/bus/pci/devices").iterdir() if text(path / "class").startswith(NVME_CLASS)]
+    return [Path(FUNCTIONS, name) for name in named(FUNCTIONS, "") if text(f"{FUNCTIONS}/{name}/class").startswith(NVME_CLASS)]
 
 
 def settled() -> None:
     """Until no controller is between two states. The lab's deadline bounds it."""
-    while any(text(path / "state") in UNSETTLED for path in controllers()):
+    while any(text(f"{CLASS}/{name}/state") in UNSETTLED for name in named(CLASS, "nvme")):
         time.sleep(LOOK_AGAIN)
 
 
 def disk(request: Fields) -> tuple[Path, int]:
     """The node of the namespace that the request means by ``serial`` and ``nsid``, and its block size."""
-    for path in disks():
-        size = text(path / "queue/logical_block_size")  # "" while the disk is still being made
-        name = text(path / "nsid"), text(path / "device/serial").strip()
-        if size and name == (str(request["nsid"]), request["serial"].strip()):
-            return Path("/dev", path.name), int(size)
+    wanted = str(request["nsid"]), request["serial"].strip()
+    for name in visible():
+        about = f"{BLOCK}/{name}"
+        size = text(f"{about}/queue/logical_block_size")  # "" while the disk is still being made
+        if size and (text(f"{about}/nsid"), text(f"{about}/device/serial").strip()) == wanted:
+            return Path("/dev", name), int(size)
     raise Refused(f"no disk for namespace {request['nsid']} of {request['serial']}")
 
 
@@ -122,8 +150,22 @@ def disk(request: Fields) -> tuple[Path, int]:
 
 
 def begin(request: Fields) -> Fields:
-    """A fork wakes up at the time at which its template was saved."""
-    time.clock_settime(time.CLOCK_REALTIME, request["time"])
+    """A fork wakes up at the time at which its template was saved; ``time`` is the right one in ns. ``parameters`` are for a
+    driver that was loaded by then."""
+    time.clock_settime_ns(time.CLOCK_REALTIME, request["time"])
+    if held.is_set():
+        for name, value in request["parameters"].items():
+            Path("/sys/module", name).write_text(str(value))
+    return {"held": held.is_set()}
+
+
+def hold(request: Fields) -> Fields:
+    """Loads the driver before there is anything for it."""
+    _insert(request["modules"])
+    if not any(named(f"/sys/module/{name}/drivers", "pci:") for name in request["names"]):
+        raise Refused("none of its modules has registered a driver of PCI functions, which may come later")
+    subprocess.run(["modprobe", NOTHING])  # see wait_for_probes
+    held.set()
     return {}
 
 
@@ -152,31 +194,44 @@ def plugged(request: Fields) -> Fields:
     while len(functions()) != request["controllers"]:
         time.sleep(LOOK_AGAIN)
     if loaded.is_set():
-        end = time.monotonic() + PROBE_SECONDS
-        while len(controllers()) < len(functions()) and time.monotonic() < end:
-            time.sleep(LOOK_AGAIN)
-        settled()
-        wait_for_probes()
+        taken()
     return {}
+
+
+def taken() -> None:
+    end = time.monotonic() + PROBE_SECONDS
+    while len(named(CLASS, "nvme")) < len(functions()) and time.monotonic() < end:
+        time.sleep(LOOK_AGAIN)
+    settled()
+    wait_for_probes()
 
 
 def wait_for_probes() -> None:
     """Until the kernel has ended all probes that it has begun, the search for namespaces included: it does that itself
-    whenever a module is loaded (kernel/module/main.c, do_init_module), so one is that does nothing."""
-    for command in ("modprobe", "rmmod"):
-        subprocess.run([command, "nls_ascii"])
+    whenever a module is loaded or removed (kernel/module/main.c), so one that does nothing. To remove it is cheaper."""
+    if LIBC.syscall(DELETE_MODULE, NOTHING.encode(), os.O_NONBLOCK):
+        for command in ("modprobe", "rmmod"):
+            subprocess.run([command, NOTHING])
 
 
 # -- actions --------------------------------------------------------------------------------------------------------
 
 
 def load(request: Fields) -> Fields:
-    for module, parameters in request["modules"]:
+    if held.is_set():
+        held.clear()
+        taken()
+    else:
+        _insert(request["modules"])
+        settled()  # the call itself waits for the probes, which may leave a reset running
+    loaded.set()
+    return {}
+
+
+def _insert(modules: list[tuple[str, str]]) -> None:
+    for module, parameters in modules:
         with opened(Path(module), os.O_RDONLY) as file:
             _module_call(FINIT_MODULE, module, file, parameters.encode(), 0)
-    loaded.set()
-    settled()  # the call itself waits for the probes, which may leave a reset running
-    return {}
 
 
 def unload(request: Fields) -> Fields:
@@ -263,7 +318,7 @@ def queues(request: Fields) -> Fields:
     return {
         "pairs": int(text(first / "queue_count")) - 1,  # one of them is the admin queue
         "depth": int(text(first / "sqsize")) + 1,  # 0's based
-        "vectors": len(re.findall(rf"\b{first.name}q\d+\b", text(Path("/proc/interrupts")))),
+        "vectors": len(re.findall(rf"\b{first.name}q\d+\b", Path("/proc/interrupts").read_text())),
     }
 
 
@@ -292,6 +347,17 @@ def write(request: Fields) -> Fields:
         done = 0
         while done < len(data):
             done += os.pwritev(sink, [view[done:]], request["lba"] * size + done, flags)
+    return {}
+
+
+def write_bytes(request: Fields) -> Fields:
+    """By the page cache, which completes blocks that are written in part."""
+    node, size = disk(request)
+    with opened(node, os.O_RDWR) as sink:
+        done = 0
+        while done < len(request["data"]):
+            done += os.pwrite(sink, request["data"][done:], request["lba"] * size + request["at"] + done)
+        os.fsync(sink)
     return {}
 
 
@@ -346,17 +412,6 @@ def load_mix(request: Fields) -> Fields:
 
 class _Lane(threading.Thread):
     """One step after the other: (byte offset, bytes to write or the CRC-32 of what must be read)."""
-
-def write_bytes(request: Fields) -> Fields:
-    """By the page cache, which completes blocks that are written in part."""
-    node, size = disk(request)
-    with opened(node, os.O_RDWR) as sink:
-        done = 0
-        while done < len(request["data"]):
-            done += os.pwrite(sink, request["data"][done:], request["lba"] * size + request["at"] + done)
-        os.fsync(sink)
-    return {}
-
 
     def __init__(self, node: Path, length: int, cpu: int, steps: list[tuple[int, int | bytes]]) -> None:
         super().__init__()
@@ -467,13 +522,13 @@ def opened(path: Path, flags: int) -> Iterator[int]:
 
 
 def _buffer(length: int) -> mmap.mmap:
-    return mmap.mmap(-1, -(-length // PAGE) * PAGE)
+    return mmap.mmap(-1, -(-length // PAGE) * PAGE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
 
 
 # -- requests -------------------------------------------------------------------------------------------------------
 
 OF_THE_LAB: Mapping[str, Callable[[Fields], Fields | bytes]] = {
-    "begin": begin, "quiet": quiet, "put": put, "plugged": plugged,
+    "begin": begin, "quiet": quiet, "put": put, "plugged": plugged, "hold": hold,
 }  # fmt: skip
 ACTIONS: Mapping[str, Callable[[Fields], Fields | bytes]] = {
     "load": load, "unload": unload, "info": info, "ready": ready, "identify": identify, "list": list_,
@@ -484,29 +539,40 @@ ACTIONS: Mapping[str, Callable[[Fields], Fields | bytes]] = {
 }  # fmt: skip
 
 
-def kernel_log(after: int) -> Iterator[tuple[int, str]]:
-    """(sequence number, line) of the kernel log's records after that number (Documentation/ABI/testing/dev-kmsg)."""
-    with opened(Path("/dev/kmsg"), os.O_RDONLY | os.O_NONBLOCK) as source:
-        os.lseek(source, 0, os.SEEK_DATA)  # behind the boot, which was cleared
+class KernelLog:
+    """The kernel's log since the boot, which was cleared (Documentation/ABI/testing/dev-kmsg)."""
+
+    def __init__(self) -> None:
+        self._source = os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK)
+        os.lseek(self._source, 0, os.SEEK_DATA)
+        self._records: list[tuple[int, str]] = []
+        self._reading = threading.Lock()
+
+    def after(self, number: int) -> list[tuple[int, str]]:
+        """(sequence number, line) of the records after that one."""
+        with self._reading:
+            while record := self._next():
+                prefix, _, message = record.partition(";")
+                self._records.append((int(prefix.split(",")[1]), message.partition("\n")[0]))
+            return [record for record in self._records if record[0] > number]
+
+    def _next(self) -> str:
         while True:
             try:
-                record = os.read(source, 8192).decode(errors="replace")
+                return os.read(self._source, 8192).decode(errors="replace")
             except BlockingIOError:
-                return
+                return ""
             except BrokenPipeError:  # records were overwritten before they were read: go on with the oldest one there is
                 continue
-            prefix, _, message = record.partition(";")
-            number = int(prefix.split(",")[1])
-            if number > after:
-                yield number, message.partition("\n")[0]
 
 
-def served(request: Fields) -> bytes:
+def served(request: Fields, kernel_log: KernelLog) -> bytes:
     """The answer to a request, as it goes out."""
     answer: Fields = {"number": request["number"], "status": "success", "fields": {}, "bytes": 0}
     data = b""
     try:
-        found = {**ACTIONS, **OF_THE_LAB}[request["action"]](request)
+        action = request["action"]
+        found = (ACTIONS.get(action) or OF_THE_LAB[action])(request)
         if isinstance(found, bytes):
             data = found
             answer["bytes"] = len(data)
@@ -522,7 +588,7 @@ def served(request: Fields) -> bytes:
         answer["status"] = {"sct": status.args[0] >> 8 & 7, "sc": status.args[0] & 0xFF}
     except Exception:
         answer["failure"] = traceback.format_exc()
-    log = list(kernel_log(request["log_after"]))
+    log = kernel_log.after(request["log_after"])
     answer["log"] = [line for _, line in log]
     answer["log_end"] = log[-1][0] if log else request["log_after"]
     return json.dumps(answer).encode() + b"\n" + data
@@ -531,8 +597,9 @@ def served(request: Fields) -> bytes:
 class Server:
     """Its threads take turns in reading questions; a new one is made only where no other is left to read the next."""
 
-    def __init__(self, port: BinaryIO) -> None:
+    def __init__(self, port: BinaryIO, kernel_log: KernelLog) -> None:
         self._port = port
+        self._kernel_log = kernel_log
         self._reading = threading.Lock()
         self._writing = threading.Lock()
         self._counting = threading.Lock()
@@ -549,7 +616,7 @@ class Server:
                 self._idle -= 1
                 if not self._idle:
                     threading.Thread(target=self.work).start()
-            answer = served(request)
+            answer = served(request, self._kernel_log)
             with self._writing:
                 while answer:
                     answer = answer[os.write(self._port.fileno(), answer) :]
@@ -575,4 +642,4 @@ if __name__ == "__main__":
             own_log = os.open("agent.log", os.O_WRONLY | os.O_CREAT)
             os.dup2(own_log, 1)
             os.dup2(own_log, 2)
-            Server(port).work()
+            Server(port, KernelLog()).work()

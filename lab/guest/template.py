@@ -12,7 +12,7 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
@@ -25,11 +25,14 @@ from lab.guest import arguments, machine
 from lab.guest.accelerator import KVM
 from lab.guest.arguments import MIB, GuestSpec
 from lab.guest.machine import Machine
+from lab.plan import Scenario
 from lab.toolchain.cache import Cache, require_space
 from lab.toolchain.qemu import Qemu
 
 KIND = "templates"
 RAM, STATE, BOOT_LOG, FACTS = "ram", "state", "boot.log", "template.json"
+OWN_LOG = "own.log"
+"""What the console says while a template grows from another one; in the end it stands in ``boot.log`` behind the other's."""
 BUILD_SECONDS = 120.0
 """For booting, settling and saving; 5 s are usual under TCG."""
 LIMIT = 4 << 30
@@ -40,18 +43,33 @@ _CODE = sha256(b"".join(Path(str(m.__file__)).read_bytes() for m in (arguments, 
 """The code that decides what a guest is made of and how it is saved."""
 
 
+_refused: dict[str, str] = {}
+"""Why a guest, by its key, cannot be a template, for this process's lifetime: to try costs a boot."""
+
+
 class CannotFork(LabError):
-    """This QEMU cannot save or restore this guest; it can still be booted."""
+    """This guest cannot be settled so, or this QEMU cannot save or restore it; it can still be booted."""
 
 
-@runtime_checkable
 class Settler(Protocol):
-    """Whoever brings a freshly booted guest to the point from which all of its forks go on."""
+    """Whoever brings a guest to the point from which all of its forks go on."""
 
     settled_by: str
     """Identifies the code, and whatever else it leaves in the guest."""
 
+    @property
+    def base(self) -> Settler | None:
+        """Who has settled the fork that this one begins with; None begins with a guest that has just been booted."""
+
     def settle(self, machine: Machine, deadline: Deadline) -> None: ...
+
+
+@runtime_checkable
+class Forkable(Protocol):
+    """A driver whose guests can be forked."""
+
+    def settlers(self, scenario: Scenario) -> Sequence[Settler]:
+        """Those who may settle the guest for this scenario; whoever leaves the least to do comes first."""
 
 
 @dataclass(frozen=True)
@@ -89,9 +107,15 @@ class Templates:
         Of several processes that want the same one, one builds it and the others wait. Raises CannotFork.
         """
         key = self._key(spec, settler)
+        if key in _refused:
+            raise CannotFork(_refused[key])
 
         def build(folder: Path) -> None:
-            self._build(folder, spec, settler)
+            try:
+                self._build(folder, spec, settler)
+            except CannotFork as reason:
+                _refused[key] = reason.what
+                raise
 
         folder = self._cache.entry(KIND, key, build)
         if damage := _damage(folder):
@@ -129,20 +153,21 @@ class Templates:
             "qemu": [self._qemu.command, self._qemu.sha256],
             "accelerator": self._accelerator,
             "processor": _processor() if self._accelerator == KVM else "",
-            "settled by": settler.settled_by,
+            "settled by": list(_generations(settler)),
             "code": _CODE,
         }
         return sha256(json.dumps(made_of, sort_keys=True, default=str).encode()).hexdigest()[:32]
 
     def _build(self, folder: Path, spec: GuestSpec, settler: Settler) -> None:
         require_space(self._cache.root, spec.memory * MIB)
-        self._say(f"booting a guest with {spec.smp} CPU and {spec.memory} MiB, to be forked from now on")
+        how = "forking" if settler.base else "booting"
+        self._say(f"{how} a guest with {spec.smp} CPU and {spec.memory} MiB, to be forked from now on")
         began, deadline = time.monotonic(), Deadline(BUILD_SECONDS)
         template = Template(folder, uuid.uuid4().hex)
-        with self._machine(replace(spec, memory_file=folder / RAM), template.boot_log) as booted:
-            settler.settle(booted, deadline)
+        with self._beginning(spec, settler, template) as guest:
+            settler.settle(guest, deadline)
             with self._named_refusal():
-                booted.save(folder / STATE, deadline)
+                guest.save(folder / STATE, deadline)
         with self._named_refusal(), self._machine(template.forked(spec)):
             pass  # so it does restore
         facts = {
@@ -154,6 +179,24 @@ class Templates:
             "state": _digest(folder / STATE),
         }
         (folder / FACTS).write_text(json.dumps(facts, indent=1) + "\n")
+
+    @contextmanager
+    def _beginning(self, spec: GuestSpec, settler: Settler, template: Template) -> Iterator[Machine]:
+        """The guest that is to be settled: a booted one, or a fork of another template."""
+        if settler.base is None:
+            with self._machine(replace(spec, memory_file=template.folder / RAM), template.boot_log) as booted:
+                yield booted
+            return
+
+        def start(base: Template) -> Machine:
+            shutil.copyfile(base.boot_log, template.boot_log)
+            return self._machine(base.forked(spec, template.folder / RAM), template.folder / OWN_LOG)
+
+        with self.fork(spec, settler.base, start) as grown:
+            yield grown
+        with template.boot_log.open("ab") as log:
+            log.write((template.folder / OWN_LOG).read_bytes())
+        (template.folder / OWN_LOG).unlink()
 
     @contextmanager
     def _named_refusal(self) -> Iterator[None]:
@@ -223,6 +266,12 @@ def copy_sparse(source: Path, destination: Path) -> None:
             written.seek(at)
             while at < end:
                 at += os.sendfile(written.fileno(), read.fileno(), at, end - at)
+
+
+def _generations(settler: Settler | None) -> Iterator[str]:
+    while settler:
+        yield settler.settled_by
+        settler = settler.base
 
 
 def _facts(folder: Path) -> dict[str, Any]:

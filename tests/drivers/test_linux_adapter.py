@@ -3,15 +3,16 @@
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 from lab.drivers import linux_agent
-from lab.drivers.linux import ROOT_PORTS, Linux, patient
+from lab.drivers.linux import KERNEL_OPTIONS, ROOT_PORTS, Linux, may_be_held, patience, patient
 from lab.errors import LabError, UsageError
 from lab.manifest import DriverManifest, parse
-from lab.plan import Controller, DeviceSpec, Namespace, Scenario
+from lab.plan import Action, Controller, DeviceSpec, Namespace, Scenario
 from lab.toolchain import LinuxGuest, Toolchain
 
 CONTROLLERS = tuple(Controller(id=f"nv{n}", serial=f"S{n}", namespaces=(Namespace(blocks=64),)) for n in range(2))
@@ -32,7 +33,7 @@ def guest(tmp_path: Path) -> LinuxGuest:
 
 
 def manifest(folder: Path, **push: Any) -> DriverManifest:
-    return parse({"name": "x", "adapter": "linux", "push": push}, folder / "x.toml", ["linux"])
+    return parse({"name": "x", "adapter": "linux", "needs": ["linux-guest"], "push": push}, folder / "x.toml", ["linux"])
 
 
 def adapter(folder: Path, guest: LinuxGuest, **push: Any) -> Linux:
@@ -73,7 +74,7 @@ def test_without_a_guest_the_remedy_is_named(tmp_path: Path) -> None:
 def test_the_guest_is_what_the_scenario_asks_for(tmp_path: Path, guest: LinuxGuest) -> None:
     spec = adapter(tmp_path, guest, modules=["nvme"]).guest(SCENARIO)
     assert (spec.smp, spec.memory, spec.iommu) == (2, 512, True)
-    assert spec.append == "console=ttyS0 oops=panic ipv6.disable=1"
+    assert spec.append == f"console=ttyS0 {KERNEL_OPTIONS}"
     assert spec.kernel == guest.vmlinux and spec.initrd == guest.initrd and spec.network
 
 
@@ -111,13 +112,53 @@ def served(monkeypatch: pytest.MonkeyPatch, failure: Exception) -> tuple[dict[st
         raise failure
 
     monkeypatch.setattr(linux_agent, "ACTIONS", {"read": fail})
-    monkeypatch.setattr(linux_agent, "kernel_log", lambda after: iter([(after + 1, "nvme0: failed")]))
-    line, _, data = linux_agent.served({"action": "read", "number": 1, "log_after": 7}).partition(b"\n")
+    log = SimpleNamespace(after=lambda number: [(number + 1, "nvme0: failed")])
+    answer = linux_agent.served({"action": "read", "number": 1, "log_after": 7}, cast(linux_agent.KernelLog, log))
+    line, _, data = answer.partition(b"\n")
     return json.loads(line), data
 
 
 def test_a_scenario_of_faults_shortens_the_time_outs_of_the_core_module() -> None:
     modules = [("/run/nvme-core.ko", "multipath=0"), ("/run/nvme.ko", "")]
-    assert patient(modules, SCENARIO) == modules
-    hurried = replace(SCENARIO, guest={"command_seconds": 2})
-    assert patient(modules, hurried) == [("/run/nvme-core.ko", "multipath=0 io_timeout=2 admin_timeout=2"), modules[1]]
+    assert patience(modules, SCENARIO) == {}
+    assert patient(modules, {}) == modules
+    timeouts = patience(modules, replace(SCENARIO, guest={"command_seconds": 2}))
+    assert timeouts == {"io_timeout": 2, "admin_timeout": 2}
+    assert patience(modules[1:], replace(SCENARIO, guest={"command_seconds": 2})) == {}
+    assert patient(modules, timeouts) == [("/run/nvme-core.ko", "multipath=0 io_timeout=2 admin_timeout=2"), modules[1]]
+
+
+@pytest.mark.parametrize(
+    ("stage", "actions", "held"),
+    [
+        ("read", ["load", "read"], True),
+        ("reset", ["load", "fault", "reset"], True),
+        ("read", ["info", "load"], False),
+        ("detect", ["load", "info"], False),
+        ("reset", ["load", "unload", "load"], False),
+        ("reset", ["load", "shutdown"], False),
+        ("read", ["plug", "load"], False),
+        ("read", ["load", "unplug", "plug"], False),
+        ("read", [], False),
+    ],
+)
+def test_a_driver_is_loaded_beforehand_only_where_that_changes_nothing(
+    tmp_path: Path, guest: LinuxGuest, stage: str, actions: list[str], held: bool
+) -> None:
+    one = replace(SCENARIO, stage=stage, actions=tuple(map(Action, actions)), device=DeviceSpec(controllers=CONTROLLERS[:1]))
+    assert may_be_held(one) == held
+    assert not may_be_held(replace(one, device=DeviceSpec(controllers=CONTROLLERS)))
+    linux = adapter(tmp_path, guest, modules=["nvme"])
+    assert [settler.base for settler in linux.settlers(one)] == [linux, None][not held :]
+
+
+def test_a_template_with_the_driver_belongs_to_that_build_of_it(tmp_path: Path, guest: LinuxGuest) -> None:
+    def settled_by(**push: Any) -> str:
+        one = replace(SCENARIO, actions=(Action("load"),), device=DeviceSpec(controllers=CONTROLLERS[:1]))
+        return adapter(tmp_path, guest, **push).settlers(one)[0].settled_by
+
+    first = settled_by(modules=["own.ko"])
+    assert settled_by(modules=["own.ko"]) == first
+    assert settled_by(modules=["own.ko"], parameters={"own": "a=1"}) != first
+    (tmp_path / "own.ko").write_bytes(b"built again")
+    assert settled_by(modules=["own.ko"]) != first

@@ -21,7 +21,7 @@ from lab.guest import template as module
 from lab.guest.arguments import MIB, GuestSpec
 from lab.guest.machine import Machine
 from lab.guest.memory import ForkMemory
-from lab.guest.template import CannotFork, Template, Templates, clear, copy_sparse, templates
+from lab.guest.template import CannotFork, Settler, Template, Templates, clear, copy_sparse, templates
 from lab.toolchain import Toolchain
 from lab.toolchain.cache import Cache
 
@@ -34,7 +34,8 @@ class Counting:
 
     settled_by = "test"
 
-    def __init__(self) -> None:
+    def __init__(self, base: Settler | None = None) -> None:
+        self.base = base
         self.built = 0
 
     def settle(self, machine: Machine, deadline: Deadline) -> None:
@@ -101,7 +102,7 @@ from lab.toolchain.cache import Cache
 from lab.toolchain.qemu import Qemu
 
 class Slow:
-    settled_by = "test"
+    settled_by, base = "test", None
     def settle(self, machine, deadline):
         with open(sys.argv[2], "a") as log:
             log.write(f"{machine.process.pid}\\n")
@@ -306,6 +307,42 @@ def test_a_copy_of_nothing_but_a_hole(tmp_path: Path) -> None:
     os.truncate(tmp_path / "source", MIB)
     copy_sparse(tmp_path / "source", tmp_path / "copy")
     assert (tmp_path / "copy").stat().st_size == MIB
+
+
+def test_a_template_grows_from_another_one(kept: Templates, start: Callable[[Template], Machine]) -> None:
+    class Grown(Counting):
+        settled_by = "more"
+
+        def settle(self, machine: Machine, deadline: Deadline) -> None:
+            super().settle(machine, deadline)
+            assert machine.spec.state, "it was booted"
+
+    base = Counting()
+    grown = Grown(base)
+    template = kept.get(SMALL, grown)
+    assert (base.built, grown.built) == (1, 1)
+    assert sorted(path.name for path in template.folder.iterdir()) == ["boot.log", "ram", "state", "template.json"]
+    assert kept.get(SMALL, base).folder != template.folder
+    with kept.fork(SMALL, grown, start) as machine:
+        assert machine.qmp("query-status")["running"]
+    base.settled_by = "another version"
+    assert kept.get(SMALL, grown).folder != template.folder
+    assert (base.built, grown.built) == (2, 2)
+
+
+def test_what_was_refused_is_not_tried_again(kept: Templates) -> None:
+    class Refusing(Counting):
+        settled_by = "refusing"
+
+        def settle(self, machine: Machine, deadline: Deadline) -> None:
+            super().settle(machine, deadline)
+            raise CannotFork("not so")
+
+    settler = Refusing()
+    for _ in range(2):
+        with pytest.raises(CannotFork, match="not so"):
+            kept.get(SMALL, settler)
+    assert settler.built == 1
 
 
 def test_memory_of_a_process_that_maps_nothing(tmp_path: Path) -> None:

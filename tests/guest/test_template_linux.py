@@ -14,7 +14,7 @@ import pytest
 
 from lab.deadline import Deadline
 from lab.drivers import find
-from lab.drivers.linux import Linux, LinuxSession
+from lab.drivers.linux import Agent, Linux, LinuxSession
 from lab.errors import GuestPanic, Timeout
 from lab.guest.console import plain
 from lab.guest.machine import Machine
@@ -113,7 +113,8 @@ def test_the_clock_is_set_and_questions_are_answered(fork: Fork, linux: Linux) -
         before = time.time()
         told = int(shell(machine, "date +%s"))
         assert before - 2 <= told <= time.time() + 2
-        assert session.ask({"action": "plugged", "controllers": 0}, deadline=Deadline(SECONDS)).head["status"] == "success"
+        answer = session.agent.ask({"action": "plugged", "controllers": 0}, deadline=Deadline(SECONDS))
+        assert answer.head["status"] == "success"
 
 
 def test_its_console_log_begins_at_the_fork(fork: Fork, tmp_path: Path) -> None:
@@ -137,18 +138,18 @@ def test_ssh_is_up_in_a_fork(fork: Fork, toolchain: Toolchain) -> None:
 
 def test_a_panic_in_a_fork_is_named(fork: Fork) -> None:
     with fork() as machine:
-        session = LinuxSession(machine, NOTHING, [])
+        session = LinuxSession(Agent(machine), NOTHING, [])
         with pytest.raises(GuestPanic, match="sysrq triggered crash"):
-            session.ask({"action": "put", "path": "/proc/sysrq-trigger", "mode": 0o200}, b"c", deadline=Deadline(SECONDS))
+            session.agent.ask({"action": "put", "path": "/proc/sysrq-trigger", "mode": 0o200}, b"c", deadline=Deadline(SECONDS))
 
 
 def test_a_late_answer_is_not_the_next_ones(fork: Fork) -> None:
     with fork() as machine:
-        session = LinuxSession(machine, NOTHING, [])
+        session = LinuxSession(Agent(machine), NOTHING, [])
         with pytest.raises(Timeout, match="'plugged'"):
-            session.ask({"action": "plugged", "controllers": 1}, deadline=Deadline(0.3))  # nobody plugs it
+            session.agent.ask({"action": "plugged", "controllers": 1}, deadline=Deadline(0.3))  # nobody plugs it
         data = os.urandom(1 << 20)
-        session.ask({"action": "put", "path": "/root/data", "mode": 0o600}, data, deadline=Deadline(SECONDS))
+        session.agent.ask({"action": "put", "path": "/root/data", "mode": 0o600}, data, deadline=Deadline(SECONDS))
         assert shell(machine, "wc -c < /root/data") == str(1 << 20)
 
 
