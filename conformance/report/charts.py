@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from conformance.results import MeasurementEntry, SeriesEntry
 
 WIDTH, HEIGHT = 560, 300
-LEFT, RIGHT, TOP, BOTTOM = 64, 10, 12, 44
+LEFT, RIGHT, TOP, BOTTOM = 64, 20, 12, 44
 """Margins, in the drawing's units."""
 TICKS = 5
 """Lines across, about."""
@@ -55,10 +55,13 @@ class Series:
 
 @dataclass(frozen=True)
 class Chart:
-    """A measurement as it is drawn; a histogram has one for each of its series, ``part`` tells which."""
+    """A measurement as it is drawn; a histogram has one for each of its series, ``part`` tells which.
+
+    ``upwards`` tells of the y axis."""
 
     of: MeasurementEntry
     part: str
+    upwards: str
     x_ticks: list[Tick]
     y_ticks: list[Tick]
     series: list[Series]
@@ -80,16 +83,24 @@ def charts(measurement: MeasurementEntry) -> Iterator[Chart]:
     points = [point for series in measurement.series for point in series.points]
     if not points:
         return
-    top, y_ticks = _linear(max(point.y for point in points))
     edges = sorted({edge for point in points for edge in (point.x, point.to) if edge is not None})
     scale = _Logarithmic(edges)
     x_ticks = [Tick(scale.at(edge), number(edge)) for edge in _sparse(edges, scale)]
     if measurement.kind == "line":
+        top, y_ticks = _linear(max(point.y for point in points))
         drawn = [_line(series, scale, top) for series in measurement.series]
-        yield Chart(measurement, "", x_ticks, y_ticks, drawn)
+        yield Chart(measurement, "", f"{measurement.y.name} ({measurement.y.unit})", x_ticks, y_ticks, drawn)
     else:
+        top, y_ticks = _linear(max(share for series in measurement.series for share in _shares(series)))
         for series in measurement.series:
-            yield Chart(measurement, series.name, x_ticks, y_ticks, [_histogram(series, scale, top)])
+            drawn = [_histogram(series, scale, top)]
+            yield Chart(measurement, series.name, f"{measurement.y.name} (% of all)", x_ticks, y_ticks, drawn)
+
+
+def _shares(series: SeriesEntry) -> list[float]:
+    """In percent of the series: series of different length can be compared."""
+    total = sum(point.y for point in series.points) or 1
+    return [100 * point.y / total for point in series.points]
 
 
 @dataclass(frozen=True)
@@ -138,16 +149,14 @@ def _line(series: SeriesEntry, scale: _Logarithmic, top: float) -> Series:
 
 def _histogram(series: SeriesEntry, scale: _Logarithmic, top: float) -> Series:
     boxes = []
-    for point in series.points:
+    for point, share in zip(series.points, _shares(series), strict=True):
         left, right = scale.at(point.x), scale.at(point.to if point.to is not None else point.x)
-        y = _y(point.y, top)
+        y = _y(share, top)
         says = f"{number(point.y)} from {number(point.x)} to {number(point.to if point.to is not None else point.x)}"
         boxes.append(Box(left, y, max(right - left - 1, 1), HEIGHT - BOTTOM - y, says))
     return Series(series.name, boxes=boxes)
 
 
 def number(value: float) -> str:
-    """The number as people write it: four digits, thousands apart."""
-    if value == int(value) or abs(value) >= 1000:
-        return f"{value:,.0f}".replace(",", "\u2009")
-    return f"{value:.4g}"
+    """The number as people write it: four digits, or all of a larger one."""
+    return f"{value:.0f}" if value == int(value) or abs(value) >= 1000 else f"{value:.4g}"

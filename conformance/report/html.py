@@ -19,9 +19,8 @@ from markupsafe import Markup
 from conformance.check import Outcome
 from conformance.compare import HEADINGS, Comparison, compare
 from conformance.excerpts import Gap, key
-from conformance.report import ladder
+from conformance.report import charts, ladder
 from conformance.report.cards import ORDER, cards, word
-from conformance.report.charts import Chart, charts
 from conformance.report.conclusion import Conclusion, State, conclude
 from conformance.report.witness import Witness, speaker
 from conformance.results import Results, RunEntry, lab_failures, rows, speaking, stage_index, stale, unjudged
@@ -78,6 +77,7 @@ def html(results: Results, material: Material | None = None) -> str:
         headings=HEADINGS,
         worse=_worse(comparison),
         drawing=ladder,
+        sheet=charts,
         is_gap=lambda part: isinstance(part, Gap),
         key=key,
         speaker=speaker,
@@ -90,7 +90,7 @@ def html(results: Results, material: Material | None = None) -> str:
         left_out=_left_out(results),
         silent=_silent(results),
         unselected=_unselected(results),
-        measured=[(run, made) for run in results.runs if (made := _charts(run))],
+        measured=[(run, drawn) for run in results.runs if (drawn := _charts(run))],
         bars=list(_bars(slowest[:BARS])),
         more_bars=len(slowest[BARS:]),
         seconds=sum(run.seconds for run in results.runs),
@@ -164,8 +164,8 @@ def _unselected(results: Results) -> dict[str, list[str]]:
 # -- what is drawn ----------------------------------------------------------------------------------------------------
 
 
-def _charts(run: RunEntry) -> list[Chart]:
-    return [chart for measurement in run.measurements for chart in charts(measurement)]
+def _charts(run: RunEntry) -> list[charts.Chart]:
+    return [chart for measurement in run.measurements for chart in charts.charts(measurement)]
 
 
 def _bars(runs: Sequence[RunEntry]) -> Iterator[tuple[int, RunEntry, float]]:
