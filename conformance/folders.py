@@ -31,6 +31,17 @@ def default_folder(parent: Path) -> Path:
     return next(folder for folder in _numbered(parent / RESULTS / stamp) if not folder.exists())
 
 
+def shell_folder(parent: Path) -> Path:
+    """A new name beside the results, for what is recorded while somebody sits at a guest: no result, and never pruned."""
+    folder = default_folder(parent)
+    return next(place for place in _numbered(folder.with_name(f"shell-{folder.name}")) if not place.exists())
+
+
+def shown(path: Path) -> Path:
+    """As the user would write it: relative to where they are, if it is below."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
 def prepare_folder(folder: Path) -> Path:
     """Makes the folder; UsageError if it holds results already. A default folder becomes the ``latest``."""
     folder = folder.absolute()

@@ -14,7 +14,7 @@ import os
 import platform
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, replace
 from functools import cache
@@ -74,11 +74,13 @@ def record(
     *,
     toolchain: Toolchain,
     identity: Mapping[str, Any] | None = None,
+    visit: Callable[[Machine], None] | None = None,
 ) -> Path:
     """Records one scenario on one driver and device into a new evidence folder, and returns it.
 
     The lab's failures end up in the end marker. What is raised instead: UsageError for a manifest that cannot be used, before
-    anything is written, and LabError where the evidence itself cannot be written. ``identity`` adds to identity.json.
+    anything is written, and LabError where the evidence itself cannot be written. ``identity`` adds to identity.json. ``visit``
+    is given the running guest when all actions are asked, and may do with it as it likes.
     """
     driver = adapter(manifest, toolchain)
     recording: _Recording | InProcessRecording
@@ -93,7 +95,7 @@ def record(
         machine = {"accelerator": asdict(chosen), "qemu": _qemu(qemu)}
         told = {**_identity(manifest, driver, scenario, device, toolchain), **machine, **(identity or {})}
         evidence = EvidenceWriter(folder, told)
-        recording = _Recording(driver, manifest, scenario, evidence, qemu, chosen, _forking(toolchain))
+        recording = _Recording(driver, manifest, scenario, evidence, qemu, chosen, _forking(toolchain), visit)
     try:
         recording.run(device)
     except GuestPanic as panic:
@@ -121,6 +123,7 @@ class _Recording:
         qemu: Qemu,
         chosen: Accelerator,
         kept_in: Cache | None,
+        visit: Callable[[Machine], None] | None,
     ) -> None:
         """``kept_in`` is where templates are kept; None boots every guest."""
         self._driver = driver
@@ -130,6 +133,7 @@ class _Recording:
         self._qemu = qemu
         self._accelerator = chosen
         self._cache = kept_in
+        self._visit = visit
         self.driver_in_place = not driver.hotplug  # a firmware's driver is there from the start
         self.last_words = ""
         self._plugged = False
@@ -161,6 +165,8 @@ class _Recording:
                             f"the {deadline.seconds:g} s of the scenario are over before action {number}, {action.name}"
                         )
                     self._ask(number, action, device, machine, session, deadline)
+                if self._visit:
+                    self._visit(machine)
                 machine.check("the end of the scenario")
             finally:  # a driver that lost its device without a fault of its own may have said anything, its last words included
                 if isinstance(device, LabDevice) and self._plugged and machine.process.alive:

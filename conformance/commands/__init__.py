@@ -18,6 +18,7 @@ from lab.settings import nearest
 COMMANDS: Mapping[str, str] = {
     "run": "run:run",
     "list": "listing:list_group",
+    "shell": "shell:shell",
     "replay": "replay:replay",
     "judge": "evidence:judge",
     "report": "evidence:report",

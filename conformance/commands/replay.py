@@ -16,7 +16,7 @@ from conformance.campaign import equip
 from conformance.commands import completing
 from conformance.commands.options import JSON, machine, settings
 from conformance.commands.wire import one_evidence
-from conformance.folders import default_folder, prepare_folder
+from conformance.folders import default_folder, prepare_folder, shown
 from conformance.judge import Verdict
 from conformance.replay import Difference, differences, former, plan_again
 from conformance.report import terminal
@@ -67,7 +67,7 @@ def replay(evidence: Path, driver: str, out: Path | None, as_json: bool, **optio
         click.echo(json.dumps(content, indent=1, ensure_ascii=False))
     else:
         terminal.show(_compared(changed, verdicts))
-        console.print(f"Evidence: {now.folder}", style="dim")
+        console.print(f"Evidence: {shown(now.folder)}", style="dim", soft_wrap=True)
     return exit_status(results)
 
 

@@ -18,7 +18,7 @@ from rich.text import Text
 from conformance import signals
 from conformance.campaign import DEFAULT_SEED, Campaign, Request, equip, equip_offline, plan
 from conformance.commands.options import settings
-from conformance.folders import check_free, default_folder, prepare_folder, prune
+from conformance.folders import check_free, default_folder, prepare_folder, prune, shown
 from conformance.report import terminal
 from conformance.report.events import Ended, Events, Preparing, planned
 from conformance.report.progress import Lines
@@ -97,10 +97,10 @@ def _run(options: Mapping[str, Any], console: Console, events: Events | None) ->
             break
     results = parts[0][1] if times == 1 else together(parts, out)
     write_reports(results, out)
-    terminal.show(terminal.summary(results, _shown(out), verbose=options["verbose"]))
+    terminal.show(terminal.summary(results, shown(out), verbose=options["verbose"]))
     if times > 1:
         _show_unsteady(unsteady([part for _, part in parts]), len(parts), console)
-    console.print(f"Results: {_shown(out)}", style="dim")
+    console.print(f"Results: {shown(out)}", style="dim")
     statuses = {exit_status(part, bisect=options["bisect"]) for part in (results, *(part for _, part in parts))}
     status = next(status for status in WORST_FIRST if status in statuses)
     if events:
@@ -206,11 +206,6 @@ def _show_unsteady(found: Sequence[Unsteady], times: int, console: Console) -> N
         console.print(Text(f"unsteady  {one.check}  {one.name}: {outcomes}", style="yellow"))
     if not found:
         console.print(f"All verdicts were the same {times} times.")
-
-
-def _shown(path: Path) -> Path:
-    """As the user would write it: relative to where they are, if it is below."""
-    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 # -- events ---------------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import queue
 import re
 import socket
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -69,6 +69,7 @@ class Console:
         self._panic: str | None = None
         self._panic_met = False
         self._record_error: OSError | None = None
+        self._sink: Callable[[bytes], None] | None = None
         self._stream = _Stream()
         # The record is opened here and not in the thread, so that the caller hears when it cannot be written.
         self._thread = threading.Thread(target=self._drain, args=(FileIO(log, "w"),), name="console", daemon=True)
@@ -83,10 +84,19 @@ class Console:
         """The error for a wait that the guest's panic has made pointless."""
         return GuestPanic(f"The guest panicked while the lab waited for {waiting_for}: {self._panic}", last=self.last_lines())
 
-    def send(self, text: str) -> None:
+    @contextlib.contextmanager
+    def shown(self, sink: Callable[[bytes], None]) -> Iterator[None]:
+        """While this lasts, ``sink`` is given whatever the guest says, as it comes, by the draining thread."""
+        self._sink = sink
+        try:
+            yield
+        finally:
+            self._sink = None
+
+    def send(self, text: str | bytes) -> None:
         """Types ``text``. Raises GuestDied when nobody is there to read it."""
         try:
-            self._connection.sendall(text.encode())
+            self._connection.sendall(text.encode() if isinstance(text, str) else text)
         except OSError as hung_up:
             raise self._died(f"the console to take {text!r}") from hung_up
 
@@ -159,6 +169,8 @@ class Console:
                 except OSError as error:
                     self._record_error = error
                     break
+                if sink := self._sink:
+                    sink(chunk)
                 text = decoder.decode(chunk)
                 tail = tail[-LONGEST_PANIC:] + text
                 if panic and self._panic is None and (found := panic.search(tail)):

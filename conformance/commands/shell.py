@@ -1,0 +1,93 @@
+"""``nvme-lab shell``: a guest in a scenario, on the user's own terminal, recorded like any other."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+from conformance.campaign import DEFAULT_SEED, Job, Request, equip, plan
+from conformance.commands import completing
+from conformance.commands.options import machine, settings
+from conformance.commands.run import DEVICES
+from conformance.folders import shell_folder, shown
+from conformance.report import terminal
+from lab import drivers, recorder
+from lab.errors import LabError, UsageError
+from lab.evidence import Evidence
+from lab.guest.machine import Machine
+from lab.guest.terminal import talk
+from lab.plan import Scenario
+from lab.toolchain import Toolchain
+
+DEFAULT_SCENARIO = "read/basic"
+LEAVE = "Ctrl-] leaves"
+
+
+@click.command()
+@click.option("--driver", default="linux", metavar="NAME|FILE", shell_complete=completing.drivers, show_default=True,
+              help="a driver's name or its manifest")  # fmt: skip
+@click.option("--scenario", default=DEFAULT_SCENARIO, metavar="ID", shell_complete=completing.scenarios, show_default=True,
+              help="whose device, faults and guest (see nvme-lab list scenarios)")  # fmt: skip
+@click.option("--device", type=click.Choice(DEVICES), help="device in front of it [default: the first that can be that]")
+@click.option("--seed", type=int, default=DEFAULT_SEED, show_default=True, help="draws serial numbers, sizes and data")
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), metavar="DIR", help="new folder for the evidence")
+@machine
+def shell(driver: str, scenario: str, device: str | None, seed: int, out: Path | None, **options: Any) -> None:
+    """Boot a guest in a scenario, plug its device, load the driver, and leave the rest to you: its console is your terminal.
+
+    What the device sees is recorded meanwhile; the folder is named at the end, for wire, judge and diff. Ctrl-] leaves.
+
+    \b
+    nvme-lab shell
+    nvme-lab shell --driver u-boot --scenario read/high-lba --device lab
+    """
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise UsageError("A shell needs a terminal.", remedy="without one: nvme-lab run --scenario records what is asked")
+    console = terminal.console()
+    request = Request(drivers=(driver,), devices=(device,) if device else (), scenarios=(scenario,), seed=seed)
+    campaign = equip(plan(request), settings(options), lambda text: console.print(text, style="dim"))
+    if not campaign.jobs:
+        why = "; ".join(f"{left.device}: {left.reason}" for left in campaign.left_out) or "the driver reaches no such device"
+        raise UsageError(f"There is no such guest: {why}.", remedy="name another scenario or device")
+    job = campaign.jobs[0]
+    _check_guest(job, campaign.toolchain)
+    folder = out or shell_folder(Path.cwd())
+    if folder.exists():
+        raise UsageError(f"{folder} exists already.", remedy="name a new folder with --out")
+    console.print(f"{job.name}: {job.scenario.title}", f"{LEAVE}, Enter shows the prompt.", sep="\n", style="bold")
+
+    def visit(guest: Machine) -> None:
+        console.print(guest.console.last_lines(), style="dim", markup=False)
+        talk(guest.console, lambda: guest.process.alive, sys.stdin.fileno(), sys.stdout.fileno())
+        console.print()
+
+    recorder.record(
+        job.driver, _until_loaded(job.scenario), job.device, folder.absolute(), toolchain=campaign.toolchain,
+        identity={"shell": True}, visit=visit,
+    )  # fmt: skip
+    end = Evidence(folder).end
+    console.print(f"Evidence: {shown(folder)}", "The conversation: nvme-lab wire FOLDER", sep="\n", soft_wrap=True)
+    if end and end.outcome == "panic":
+        console.print(f"The guest died: {end.reason}", style="bold red", markup=False)
+    elif end and end.outcome != "complete":
+        raise LabError(end.reason)
+
+
+def _until_loaded(scenario: Scenario) -> Scenario:
+    """The scenario with the actions that bring the driver up, and none after them."""
+    loads = [number for number, action in enumerate(scenario.actions, 1) if action.name == "load"]
+    return replace(scenario, actions=scenario.actions[: loads[0] if loads else 0])
+
+
+def _check_guest(job: Job, toolchain: Toolchain) -> None:
+    """UsageError where there is nobody to talk to."""
+    spec = drivers.adapter(job.driver, toolchain).guest(job.scenario)
+    if spec is None or "-S" in spec.extra:
+        raise UsageError(
+            f"The driver {job.driver.name!r} runs in the lab's own process: there is no guest to sit at.",
+            remedy="nvmectl is its tool; reference-vfio runs the same driver in a guest",
+        )

@@ -1,0 +1,51 @@
+"""The user's own terminal on a guest's console, until they leave or the guest is gone."""
+
+from __future__ import annotations
+
+import os
+import select
+import termios
+import tty
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from lab.errors import GuestError
+from lab.guest.console import Console
+
+ESCAPE = b"\x1d"
+"""Ctrl-], as telnet and virsh have it."""
+LOOK_AROUND = 0.1
+"""Seconds after which a wait for a key looks whether the guest still lives."""
+CHUNK = 1024
+
+
+def talk(console: Console, alive: Callable[[], bool], keys: int, screen: int) -> None:
+    """Every key that comes from ``keys`` goes to the guest, what it says to ``screen`` (file descriptors)."""
+
+    def show(chunk: bytes) -> None:
+        while chunk:
+            chunk = chunk[os.write(screen, chunk) :]
+
+    with _raw(keys), console.shown(show):
+        while alive():
+            if not select.select([keys], [], [], LOOK_AROUND)[0]:
+                continue
+            typed = os.read(keys, CHUNK)
+            before, escape, _ = typed.partition(ESCAPE)
+            try:
+                console.send(before)
+            except GuestError:  # it died at this moment: the caller will see
+                return
+            if escape or not typed:
+                return
+
+
+@contextmanager
+def _raw(terminal: int) -> Iterator[None]:
+    """Keys come one by one and unseen, Ctrl-C among them: the guest is the one who answers."""
+    before = termios.tcgetattr(terminal)
+    tty.setraw(terminal)
+    try:
+        yield
+    finally:
+        termios.tcsetattr(terminal, termios.TCSADRAIN, before)
