@@ -13,6 +13,7 @@ from lab.errors import LabError
 from lab.events import Event
 from lab.evidence import Evidence
 
+UNWATCHED = "nobody sees what a driver does in its own memory, unless it runs in the lab's process"
 KEPT_VIOLATIONS = 20
 KEPT_EXAMPLES = 2
 """Findings that a verdict keeps: violations, and things that were as they must be. ``judged`` tells how many there were."""
@@ -129,6 +130,8 @@ def _apply(check: Check, record: Record, driver: Mapping[str, Any]) -> tuple[Out
         return Outcome.UNSUPPORTED, f"the driver cannot stop after {check.stops}", []
     if check.needs and check.stage not in driver["stages"]:
         return Outcome.UNSUPPORTED, f"the manifest does not claim stage {check.stage}", []
+    if "memory" in check.witnesses and not record.memory_watched:
+        return Outcome.UNSUPPORTED, UNWATCHED, []
     try:
         findings = [finding for finding in check.find(record) if finding.seen]
     except LabError as error:

@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import Any, ClassVar, TypeVar
 
 from lab.events import (
+    MEMORY_WATCHED,
     ActionEnded,
     ActionStarted,
     Completed,
@@ -21,7 +22,9 @@ from lab.events import (
     Interrupt,
     RegisterRead,
     RegisterWrite,
+    Remark,
     Reset,
+    ShadowDoorbell,
     Submitted,
 )
 from lab.evidence import Evidence
@@ -90,7 +93,9 @@ class State:
     cqs: dict[int, CompletionQueue] = field(default_factory=dict)
     in_flight: dict[tuple[int, int], Submitted] = field(default_factory=dict)  # by (SQID, CID)
     granted: tuple[int, int] | None = None  # I/O (submission, completion) queues granted since the reset
-    shadow: bool = False  # Doorbell Buffer Config succeeded: not every tail and head is written to a doorbell any more
+    shadow: tuple[int, int] | None = None
+    """Where the shadow doorbells and the EventIdxs are, once Doorbell Buffer Config has succeeded: not every tail and head of an
+    I/O queue is written to a doorbell any more."""
 
     @property
     def cap(self) -> CAP | None:
@@ -138,7 +143,7 @@ class State:
         if event.cause not in ("cc-en", "shutdown"):
             self.written.clear()
 
-    def _rung(self, event: Doorbell) -> None:
+    def _rung(self, event: Doorbell | ShadowDoorbell) -> None:
         if event.completion and (cq := self.cqs.get(event.qid)):
             cq.returned += (event.value - cq.head) % cq.size
             cq.head = event.value & 0xFFFF
@@ -175,7 +180,7 @@ class State:
         self.cc = self.cc.but(EN=0)
         for live in (self.sqs, self.cqs, self.in_flight):
             live.clear()
-        self.granted, self.shadow = None, False
+        self.granted = self.shadow = None
 
     def _completed(self, event: Completed) -> None:
         if cq := self.cqs.get(event.cqid):
@@ -199,8 +204,8 @@ class State:
                 self.sqs.pop(qid, None)
             case DeleteIoCq(QID=qid):
                 self.cqs.pop(qid, None)
-            case DoorbellBufferConfig():
-                self.shadow = True
+            case DoorbellBufferConfig() as command:
+                self.shadow = command.PRP1, command.PRP2
             case SetFeatures(FID=0x07):
                 self.granted = (done.DW0 & 0xFFFF) + 1, (done.DW0 >> 16) + 1
 
@@ -209,6 +214,7 @@ class State:
         RegisterRead: _read,
         RegisterWrite: _register,
         Doorbell: _rung,
+        ShadowDoorbell: _rung,
         Submitted: _submitted,
         Completed: _completed,
         Interrupt: _interrupt,
@@ -272,6 +278,11 @@ class Record:
     def exact(self) -> bool:
         """Did the programmable controller record this, which sees and remarks everything?"""
         return bool(self.evidence.identity["device"] == "lab")
+
+    @cached_property
+    def memory_watched(self) -> bool:
+        """Is what the driver does in its own memory in here too?"""
+        return any(isinstance(event, Remark) and event.name == MEMORY_WATCHED for event in self.events)
 
     @property
     def only_profile(self) -> Profile | None:

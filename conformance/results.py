@@ -310,7 +310,10 @@ def stale(results: Results) -> list[tuple[str, str, KnownEntry]]:
 
 
 def disqualified(results: Results, driver: str) -> list[VerdictEntry]:
-    """The mandatory checks that did not pass, of the stages that were asked for: only without any the driver qualifies."""
+    """The mandatory checks that did not pass, of the stages that were asked for: only without any the driver qualifies.
+
+    What needs a look into the driver's own memory is not held against drivers that run where nobody can look.
+    """
     return [
         verdict
         for verdict in folded(results.verdicts).values()
@@ -318,6 +321,7 @@ def disqualified(results: Results, driver: str) -> list[VerdictEntry]:
         and verdict.level == MANDATORY
         and (_asked(results, verdict) or verdict.outcome is Outcome.FAIL)
         and verdict.outcome is not Outcome.PASS
+        and not (verdict.outcome is Outcome.UNSUPPORTED and "memory" in verdict.witnesses)
     ]
 
 

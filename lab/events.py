@@ -183,6 +183,24 @@ class Interrupt(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ShadowDoorbell(Event):
+    """The controller looked into the shadow doorbell buffer, and queue ``qid`` had a new tail or head there."""
+
+    qid: int
+    completion: bool  # a completion queue's head, else a submission queue's tail
+    value: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class EventIndex(Event):
+    """The controller wrote an EventIdx: the host shall ring the doorbell itself once its value goes beyond this one."""
+
+    qid: int
+    completion: bool
+    value: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Reset(Event):
     """The controller went back to its reset state. ``cause``: cc-en, shutdown, flr, bus, power or unplug."""
 
@@ -202,6 +220,36 @@ class Unknown(Event):
     """A line of the trace that no declaration explains, kept as it came."""
 
     text: str
+
+
+# -- the driver's own memory, where the lab can look over its shoulder ---------------------------------------------------
+
+
+MEMORY_WATCHED = "memory-watched"
+"""The remark that the following events of a controller's record hold all that its driver does in DMA memory."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryRead(Event):
+    """The driver read ``length`` bytes at bus address ``address`` of its DMA memory, all in one page."""
+
+    address: int
+    length: int
+    raw: bytes = b""  # the bytes, if they are a few
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryWrite(Event):
+    """The driver wrote ``length`` bytes at bus address ``address`` of its DMA memory, all in one page."""
+
+    address: int
+    length: int
+    raw: bytes = b""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Barrier(Event):
+    """The driver asked for a memory barrier: what it stored before is seen before whatever it loads or stores after it."""
 
 
 # -- the lab and the driver -----------------------------------------------------------------------------------------

@@ -121,7 +121,9 @@ class Scenario:
     device: DeviceSpec
     actions: tuple[Action, ...]
     faults: tuple[Fault, ...] = ()
-    guest: Mapping[str, Any] = field(default_factory=dict)  # what the guest must be: cpus, memory (MiB), iommu, command_seconds
+    guest: Mapping[str, Any] = field(default_factory=dict)
+    """What the guest must be: cpus, memory (MiB), iommu, command_seconds; watch_memory: record what a driver in this process
+    does in its DMA memory."""
     hostile: bool = False  # the device is odd or faulty: a driver may refuse it, and actions may fail in good order
 
     def to_json(self) -> dict[str, Any]:

@@ -29,6 +29,7 @@ LAYERS = (
 JUDGING = {
     "conformance.citations", "conformance.check", "conformance.record", "conformance.disk", "conformance.scenario",
     "conformance.rules", "conformance.stages", "conformance.suite", "conformance.judge", "conformance.measure",
+    "conformance.shadow",
 }  # fmt: skip
 WHAT_JUDGES_READ = {
     "lab.errors", "lab.nvme", "lab.events", "lab.plan", "lab.evidence", "lab.manifest", "lab.profile", "lab.content",

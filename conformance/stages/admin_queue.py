@@ -8,7 +8,7 @@ from conformance.check import MANDATORY, Finding, check
 from conformance.citations import BASE_2_0, PCIE_1_0
 from conformance.record import CompletionQueue, Record, State
 from conformance.scenario import LOAD, Draw, Plan, do, scenario
-from lab.events import Completed, Doorbell, Event, RegisterRead, RegisterWrite, Submitted
+from lab.events import Completed, Doorbell, Event, MemoryRead, RegisterRead, RegisterWrite, Reset, Submitted
 from lab.nvme.commands import Command, CreateIoCq, CreateIoSq, Read, Write
 from lab.nvme.registers import ACQ, AQA, ASQ, CC, CSTS, INTMC, INTMS, doorbell_offset
 from lab.plan import Fault
@@ -24,7 +24,7 @@ def again(draw: Draw) -> Plan:
     return Plan(draw.device(), [LOAD, do("unload"), LOAD, do("ready")])
 
 
-@scenario("admin-queue/wraps", "more admin commands than three times the ring holds")
+@scenario("admin-queue/wraps", "more admin commands than three times the ring holds", watch_memory=True)
 def wraps(draw: Draw) -> Plan:
     return Plan(draw.device(), [LOAD, *[do("rescan")] * 40, do("list")])
 
@@ -287,6 +287,44 @@ def phase(record: Record) -> Iterator[Finding]:
             shown = f"CQ {cq.qid}: {cq.posted} posted, {cq.returned} returned, {cq.size} slots"
             if stuck or _lag(cq) < 0 or cq.posted > 3 * cq.size:
                 yield Finding(not stuck and _lag(cq) >= 0, event, "every entry taken once, wrap after wrap", shown)
+
+
+PHASE_BYTE, CQE_BYTES = 14, 16
+"""Where in a completion the phase tag lies. Base 2.0, 3.3.3.2: bit 16 of dword 3."""
+ATOMIC = 8
+"""An aligned access of so many bytes at most sees all of them at one moment."""
+
+
+def _sees_phase(event: MemoryRead, slot: int) -> bool:
+    """Is it an access that takes in the phase tag of the entry at ``slot``, and whatever else it reads at the same moment?"""
+    size = event.length
+    whole = size in (1, 2, 4, ATOMIC) and event.address % size == 0
+    return whole and event.address <= slot + PHASE_BYTE < event.address + size
+
+
+@check("admin-queue/phase-before-body", cite=BASE_2_0["3.3.3.2"], level=MANDATORY, why="integrity", witnesses=["memory"],
+       scenarios=["admin-queue/wraps", "multiqueue/shadow"])  # fmt: skip
+def phase_before_body(record: Record) -> Iterator[Finding]:
+    """Reads the fields of a completion only after it has seen the entry's phase tag turn."""
+    new: dict[tuple[int, int], bool] = {}  # (CQ, address of an entry) that was posted: has its phase tag been looked at since?
+    for state, event in record.walk():
+        match event:
+            case Completed(cqid=qid) if (cq := state.cqs.get(qid)) and cq.contiguous:
+                new[qid, cq.base + cq.posted % cq.size * CQE_BYTES] = False
+            case Reset():
+                new.clear()
+            case MemoryRead(address=address):
+                queue = next((cq for cq in state.cqs.values() if 0 <= address - cq.base < cq.size * CQE_BYTES), None)
+                if queue is None or not queue.contiguous:
+                    continue
+                entry = queue.qid, address - (address - queue.base) % CQE_BYTES
+                if _sees_phase(event, entry[1]):
+                    new |= {entry: True} if entry in new else {}
+                else:
+                    slot = (entry[1] - queue.base) // CQE_BYTES
+                    read = f"CQ {queue.qid}, slot {slot}: {event.length} bytes from byte {address - entry[1]} on read"
+                    when = {True: "after", False: "before", None: "where nothing was posted, before"}[new.get(entry)]
+                    yield Finding(new.get(entry, False), event, "the phase tag first", f"{read} {when} the phase tag")
 
 
 @check("admin-queue/unique-cid", cite=BASE_2_0["3.3.3.1"], level=MANDATORY, why="shall", witnesses=["wire"])

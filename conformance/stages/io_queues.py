@@ -8,13 +8,17 @@ from conformance.check import MANDATORY, RECOMMENDED, Finding, check
 from conformance.citations import BASE_2_0, INTEGRITY, PRACTICE
 from conformance.record import CompletionQueue, Record, State
 from conformance.scenario import LOAD, Draw, Plan, do, scenario
-from lab.events import Completed, Dma, Doorbell, Event, Interrupt, Remark, Submitted
+from lab.events import Completed, Dma, Doorbell, Event, Interrupt, Remark, Reset, Submitted
 from lab.nvme.commands import CreateIoCq, CreateIoSq, DeleteIoCq, DeleteIoSq, Read
 from lab.plan import Fault
 
 CREATES = CreateIoCq | CreateIoSq
 CQ_DIRTY = "cq-not-zeroed"
 """The programmable controller's remark about completion memory with a phase tag set."""
+UNHEARD = "interrupt-unheard"
+"""Its remark that the host has not unmasked the vector, or has no handler for it."""
+ADMIN_VECTOR = 0
+"""Signals for the admin queue since before there were I/O queues, so it tells nothing of theirs."""
 
 
 def creations(record: Record) -> Iterator[tuple[State, Submitted, CREATES]]:
@@ -141,14 +145,39 @@ def unique_qid(record: Record) -> Iterator[Finding]:
         yield Finding(ok, event, "a queue id not in use", f"{command.QID}", fields=("QID",))
 
 
-@check("io-queues/vector", cite=BASE_2_0["5.4"], level=MANDATORY, why="shall", witnesses=["wire"])
+@check("io-queues/vector", cite=BASE_2_0["5.4"], level=MANDATORY, why="integrity", witnesses=["wire"])
 def vector(record: Record) -> Iterator[Finding]:
-    """Names an interrupt vector that the controller has."""
+    """Names an interrupt vector that the controller has, and listens to it before the queue's first completion: a request whose
+    interrupt nobody hears hangs."""
     for state, event, command in record.commands(CreateIoCq):
         if command.IEN:
             most = max(state.spec.vectors, 1)
             shown = f"vector {command.IV}"
             yield Finding(command.IV < most, event, f"a vector below {most}", shown, fields=("IV", "IEN"))
+    yield from _heard(record)
+
+
+def _heard(record: Record) -> Iterator[Finding]:
+    """Was the first MSI-X interrupt for each I/O completion queue taken?"""
+    waiting = set[tuple[str, int]]()  # controllers and vectors of queues that have not signalled yet
+    fired: tuple[str, Interrupt] | None = None
+    for state, event in record.walk() if record.exact else ():
+        here = state.spec.id
+        if fired is not None:  # the remark follows its interrupt at once
+            lost = here == fired[0] and isinstance(event, Remark) and event.name == UNHEARD
+            shown = f"vector {fired[1].vector}, {'which nobody listens to' if lost else 'heard'}"
+            yield Finding(not lost, fired[1], "a handler for the queue's first interrupt", shown)
+            fired = None
+        match event:
+            case Completed() if (submitted := state.answered(event)) and event.completion.ok:
+                command = submitted.command
+                if isinstance(command, CreateIoCq) and command.IEN and command.IV != ADMIN_VECTOR:
+                    waiting.add((here, command.IV))
+            case Interrupt(how="msix", vector=signalled) if (here, signalled) in waiting:
+                waiting.remove((here, signalled))
+                fired = here, event
+            case Reset():
+                waiting = {pair for pair in waiting if pair[0] != here}
 
 
 @check("io-queues/live-cq", cite=BASE_2_0["5.5"], level=MANDATORY, why="shall", witnesses=["wire"])

@@ -14,10 +14,11 @@ from conformance.disk import differences, final_disks, key_of, replay, show
 from conformance.measure import Axis, Point, Series, histogram, measure
 from conformance.record import Asked, Record
 from conformance.scenario import LOAD, Draw, Plan, do, scenario
-from conformance.stages.reset import PATIENCE, deeds, strikes
+from conformance.shadow import Order
+from conformance.stages.reset import NOTHING_DONE, PATIENCE, deeds, strikes
 from lab.events import Completed, Doorbell, Submitted
 from lab.mix import Mix
-from lab.nvme.commands import CreateIoCq, CreateIoSq, Read, Write
+from lab.nvme.commands import CreateIoCq, CreateIoSq, DoorbellBufferConfig, Read, Write
 from lab.plan import Action, Fault
 
 CPUS = 2
@@ -83,6 +84,25 @@ def split(draw: Draw) -> Plan:
 def scaling_scenario(draw: Draw) -> Plan:
     loads = [_mix(draw, jobs, depth, jobs * depth * STEPS) for jobs in (1, CPUS) for depth in DEPTHS]
     return Plan(draw.device(), [LOAD, *loads], [_slow(MEDIUM_MS)])
+
+
+@scenario("multiqueue/shadow", "shadow doorbells, and commands that take long enough for some of them to do without doorbells",
+          cpus=CPUS, watch_memory=True)  # fmt: skip
+def shadow(draw: Draw) -> Plan:
+    """Commands of different latencies: while some are in flight, the controller looks for new ones by itself."""
+    unlike = [
+        Fault(name=f"slow-{kind.__name__}", behaviour="delay", queue="io", opcode=kind.OPCODE, arguments={"ms": ms})
+        for kind, ms in ((Read, 2), (Write, 5))
+    ]
+    return Plan(draw.device(cap={"MQES": 15}, shadow_doorbells=True), [LOAD, _mix(draw, CPUS, 4, 160)], unlike)
+
+
+@scenario("multiqueue/shadow-refused", "a controller that offers Doorbell Buffer Config, and refuses it", hostile=True,
+          cpus=CPUS)  # fmt: skip
+def shadow_refused(draw: Draw) -> Plan:
+    refused = Fault(name="refused", behaviour="status", queue="admin", opcode=DoorbellBufferConfig.OPCODE,
+                    arguments={"sc": 2, "dnr": 1})  # fmt: skip
+    return Plan(draw.device(shadow_doorbells=True), [LOAD, _mix(draw, CPUS, 4, 80)], [refused])
 
 
 @scenario("multiqueue/spurious", "each Write comes with an interrupt that means nothing", cpus=CPUS)
@@ -258,6 +278,32 @@ def batch(record: Record) -> Iterator[Finding]:
                 yield Finding(2 * rung[qid] <= count, asked.ended, f"a doorbell of SQ {qid} for two commands or more", shown)
 
 
+@check("multiqueue/shadow-doorbells", cite=BASE_2_0["5.8"], level=OPTIONAL, why="integrity", witnesses=["out", "wire", "fault"],
+       needs=["load-mix"], scenarios=["multiqueue/shadow", "multiqueue/shadow-refused"])  # fmt: skip
+def shadow_doorbells(record: Record) -> Iterator[Finding]:
+    """Loses no command by shadow doorbells, and does without them where the controller refuses Doorbell Buffer Config."""
+    if not any(record.commands(DoorbellBufferConfig)):
+        return
+    for asked in record.asked:
+        if asked.action == "load":
+            yield Finding(asked.ok, asked.ended or asked.started, "success", asked.status or "no answer")
+    for load in loads(record):
+        acted = deeds(record, load.asked)
+        ok = load.whole and acted == NOTHING_DONE
+        yield Finding(ok, load.asked.ended, f"all operations, with {NOTHING_DONE}", f"{load.figures}, {acted}")
+
+
+@check("multiqueue/shadow-barrier", cite=BASE_2_0["5.8"], level=OPTIONAL, why="integrity", witnesses=["memory", "wire"],
+       scenarios=["multiqueue/shadow"])  # fmt: skip
+def shadow_barrier(record: Record) -> Iterator[Finding]:
+    """Writes entry, shadow doorbell and, where the EventIdx asks for it, doorbell in this order, with barriers in between, each
+    at its queue's place."""
+    order = Order()
+    for state, event in record.walk() if len(record.controllers) == 1 else ():
+        yield from order.follow(state, event)
+    yield from order.end()
+
+
 @check("multiqueue/back-pressure", cite=BASE_2_0["3.3.1"], level=MANDATORY, why="integrity", witnesses=["out", "wire"],
        needs=["load-mix"], scenarios=["multiqueue/full"])  # fmt: skip
 def back_pressure(record: Record) -> Iterator[Finding]:
@@ -289,7 +335,8 @@ def spurious_interrupt(record: Record) -> Iterator[Finding]:
 
 @check("multiqueue/integrity", cite=INTEGRITY, level=MANDATORY, why="integrity", witnesses=["out", "store"],
        needs=["load-mix"], scenarios=["multiqueue/plain", "multiqueue/latency", "multiqueue/long", "multiqueue/few",
-                                      "multiqueue/full", "multiqueue/spurious", "multiqueue/reset-under-load"])  # fmt: skip
+                                      "multiqueue/full", "multiqueue/spurious", "multiqueue/shadow",
+                                      "multiqueue/shadow-refused", "multiqueue/reset-under-load"])  # fmt: skip
 def integrity(record: Record) -> Iterator[Finding]:
     """Corrupts nothing under a mixed load on all queues."""
     for load in loads(record):

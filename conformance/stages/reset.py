@@ -182,6 +182,10 @@ def struck(record: Record) -> list[Asked]:
     return [asked for asked in record.answers("read") if asked.ended and asked.ended.t >= first]
 
 
+NOTHING_DONE = "no abort, no reset"
+"""What `deeds` says where there were none."""
+
+
 def deeds(record: Record, asked: Asked) -> str:
     """What the driver did to the controller during an action, besides commands of its daily work."""
     done: list[str] = []
@@ -193,7 +197,7 @@ def deeds(record: Record, asked: Asked) -> str:
                 done.append("reset")
             case RegisterRead(offset=CSTS.OFFSET, value=0xFFFF_FFFF):
                 done.append("removal")
-    return ", ".join(dict.fromkeys(done)) or "no abort, no reset"
+    return ", ".join(dict.fromkeys(done)) or NOTHING_DONE
 
 
 def proven(record: Record, asked: Asked, *, head: bool = False) -> bool:

@@ -136,6 +136,14 @@ def async_event_request(c: Controller, request: Request) -> int:
     raise Later
 
 
+def doorbell_buffer_config(c: Controller, request: Request) -> int:
+    """Doorbell Buffer Config. Base 2.0, 5.8: each buffer is a memory page."""
+    if request.prp1 % c.page_size or request.prp2 % c.page_size or not request.prp1 or not request.prp2:
+        raise Failed(Status.INVALID_FIELD)
+    c.executor.shadows.configure(request.prp1, request.prp2)
+    return 0
+
+
 def keep_alive(c: Controller, request: Request) -> int:
     """Keep Alive. Base 2.0, 5.18."""
     return 0
@@ -360,6 +368,8 @@ COMMANDS: dict[int, Row] = {
             NIC=1),
         Row(nvme.NamespaceAttachment, namespace_attachment, supported=lambda c: bool(c.identity.OACS.NAMESPACE_MANAGEMENT),
             NIC=1),
+        Row(nvme.DoorbellBufferConfig, doorbell_buffer_config, nsid=False,
+            supported=lambda c: bool(c.identity.OACS.DOORBELL_BUFFER)),
         Row(nvme.KeepAlive, keep_alive, nsid=False, supported=lambda c: bool(c.identity.KAS)),
         Row(nvme.FormatNvm, format_nvm, supported=lambda c: bool(c.identity.OACS.FORMAT), LBCC=1, NCC=1, CSE=1),
     )

@@ -13,6 +13,7 @@ from lab.controller.clock import Timer
 from lab.controller.memory import DmaRefused
 from lab.controller.queues import SQE_SIZE, CompletionQueue, Queues, SubmissionQueue
 from lab.controller.request import DNR, MORE, Failed, Later, Posting, Request
+from lab.controller.shadow import ShadowDoorbells
 from lab.nvme.async_events import ErrorEvent
 from lab.nvme.registers import DOORBELLS
 from lab.nvme.status import Status
@@ -29,6 +30,7 @@ class Executor:
         self._c = controller
         self._stride = 4 << controller.registers.cap.DSTRD
         self.queues: Queues = controller.queues
+        self.shadows = ShadowDoorbells(controller)
         self.forget()
 
     def forget(self) -> None:
@@ -39,6 +41,7 @@ class Executor:
         """Commands that were fetched and do not complete by themselves at once."""
         self._timers: dict[tuple[int, int], tuple[Timer, Request]] = {}
         self._held: list[tuple[CompletionQueue, Posting]] = []
+        self.shadows.forget()
 
     # -- doorbells --------------------------------------------------------------------------------------------------
 
@@ -68,52 +71,67 @@ class Executor:
         sq = self.queues.submission.get(qid)
         if sq is None:
             self._no_such_doorbell(offset, value)
-            return
-        entries = sq.ring.entries
-        if value >= entries or (value - sq.head) % entries < (sq.tail - sq.head) % entries:
-            self._bad_value(offset, value, f"tail {sq.tail}, head {sq.head}, {entries} entries")
-            return
-        if value == sq.tail:
+        elif self.shadows.tell(qid):
+            self.run()  # they tell how far
+        elif value == sq.tail:
             self._c.remark("doorbell-unchanged", sqid=qid, tail=value)
-            return
-        sq.tail = value
-        self.queues.rung(sq)
-        self.run()
+        elif self.moved(sq, value, "doorbell-value", offset=offset):
+            self.run()
 
     def _head(self, offset: int, qid: int, value: int) -> None:
         cq = self.queues.completion.get(qid)
         if cq is None:
             self._no_such_doorbell(offset, value)
-            return
-        entries = cq.ring.entries
-        if value >= entries or (value - cq.head) % entries > cq.unconsumed:
-            self._bad_value(offset, value, f"head {cq.head}, tail {cq.tail}, {entries} entries")
-            return
-        if value == cq.head:
-            self._c.remark("doorbell-unchanged", cqid=qid, head=value)
-        held_back = cq.full
-        cq.head = value
-        if held_back:
-            self._drain(cq)
+        elif self.shadows.tell(qid) or self.moved(cq, value, "doorbell-value", offset=offset):
             self.run()
+
+    def moved(self, queue: SubmissionQueue | CompletionQueue, value: int, rule: str, **where: int) -> bool:
+        """The host has told a tail or a head; whether there is something to do. One that cannot be is remarked as ``rule``."""
+        entries = queue.ring.entries
+        if isinstance(queue, SubmissionQueue):
+            possible = value < entries and (value - queue.head) % entries >= (queue.tail - queue.head) % entries
+        else:
+            possible = value < entries and (value - queue.head) % entries <= queue.unconsumed
+        if not possible:
+            why = f"tail {queue.tail}, head {queue.head}, {entries} entries"
+            self._c.remark(rule, **where, value=value, why=why)
+            self._c.events.doorbell_error(ErrorEvent.INVALID_DOORBELL_VALUE)
+            return False
+        if isinstance(queue, SubmissionQueue):
+            queue.tail = value
+            self.queues.rung(queue)
+            return True
+        if value == queue.head:
+            self._c.remark("doorbell-unchanged", cqid=queue.qid, head=value)
+        held_back = queue.full
+        queue.head = value
+        if held_back:
+            self._drain(queue)
+        return held_back
 
     def _no_such_doorbell(self, offset: int, value: int) -> None:
         self._c.remark("doorbell-undefined", offset=offset, value=value)
         self._c.events.doorbell_error(ErrorEvent.INVALID_DOORBELL_REGISTER)
 
-    def _bad_value(self, offset: int, value: int, why: str) -> None:
-        self._c.remark("doorbell-value", offset=offset, value=value, why=why)
-        self._c.events.doorbell_error(ErrorEvent.INVALID_DOORBELL_VALUE)
-
     # -- commands ---------------------------------------------------------------------------------------------------
 
     def run(self) -> None:
         """Works off what was submitted, as far as the completion queues have room."""
+        self._work()
+        while self.shadows.active and self._c.running and self.shadows.look():
+            self._work()
+        self._c.interrupts.flush()
+
+    def _work(self) -> None:
         for sq in self.queues.turns():
             self._fetch(sq)
             if not self._c.running:
                 break
-        self._c.interrupts.flush()
+
+    @property
+    def waiting(self) -> bool:
+        """Something is in flight that will end, and make it look round, by itself."""
+        return bool(self._timers)
 
     def _fetch(self, sq: SubmissionQueue) -> None:
         c, slot = self._c, sq.head

@@ -69,7 +69,7 @@ def controller(spec: Spec, cntlid: int, siblings: int, namespaces: int) -> Ident
         VID=pci["vendor"], SSVID=pci["subsystem_vendor"], SN=spec.serial, MN=MODEL, FR=FIRMWARE, RAB=6, IEEE=b"\x00\x54\x52",
         CMIC=Cmic.of(MULTI_CONTROLLER=siblings > 1), MDTS=spec.mdts, CNTLID=cntlid, VER=version(spec),
         OAES=Oaes.of(NAMESPACE_ATTRIBUTE=1), CTRATT=Ctratt.of(HOST_ID_128=1), CNTRLTYPE=1,
-        OACS=Oacs.of(FORMAT=1, NAMESPACE_MANAGEMENT=1), ACL=3, AERL=3,
+        OACS=Oacs.of(FORMAT=1, NAMESPACE_MANAGEMENT=1, DOORBELL_BUFFER=spec.shadow_doorbells), ACL=3, AERL=3,
         FRMW=Frmw.of(SLOT_1_READ_ONLY=1, SLOTS=1), LPA=Lpa.of(COMMANDS_SUPPORTED=1, EXTENDED_DATA=1), ELPE=63,
         WCTEMP=WARNING_CELSIUS + KELVIN, CCTEMP=CRITICAL_CELSIUS + KELVIN,
         SQES=EntrySize.of(REQUIRED=6, MAXIMUM=6), CQES=EntrySize.of(REQUIRED=4, MAXIMUM=4), NN=namespaces,

@@ -24,8 +24,8 @@ class Function:
         self.controller, self.memory = controller, memory
         self.interrupts = interrupts
         """Vectors as they were signalled; whoever drives the device takes them out."""
-        self.on_interrupt: Callable[[int], None] | None = None
-        """Called with the vector instead, inside the write that caused it."""
+        self.on_interrupt: Callable[[int], bool] | None = None
+        """Called with the vector instead, inside the write that caused it; whether anybody listens to that vector."""
         self.bar_size = controller.bar_size
 
     def read(self, offset: int, size: int) -> int:
@@ -44,10 +44,10 @@ class Function:
 
     def signal(self, how: str, vector: int) -> None:
         """The controller interrupts."""
-        if self.on_interrupt is not None:
-            self.on_interrupt(vector)
-        else:
+        if self.on_interrupt is None:
             self.interrupts.append(vector)
+        elif not self.on_interrupt(vector):
+            self.controller.remark("interrupt-unheard", how=how, vector=vector)
 
 
 class InProcess:

@@ -108,6 +108,11 @@ class Queues:
         """Whether there is any I/O queue."""
         return any(self.submission.keys() | self.completion.keys())
 
+    @property
+    def pending(self) -> bool:
+        """Whether any submission queue has an entry to fetch, and room for its completion."""
+        return any(sq.head != sq.tail and not sq.cq.waiting and not sq.cq.full for sq in self._turns)
+
     def users(self, cq: CompletionQueue) -> list[int]:
         """The submission queues that complete to ``cq``."""
         return [sq.qid for sq in self.submission.values() if sq.cq is cq]

@@ -273,6 +273,25 @@ class BlindToFatal(Controller):
         return CSTS.of(RDY=1)
 
 
+@defect("admin-queue/phase-before-body:at-once", source="FreeBSD D30995")
+class AtOnce(CompletionRing):
+    """Reads a completion as a whole, and looks at the phase tag of its copy."""
+
+    def peek(self) -> Completion | None:
+        completion = Completion(self.memory.read(self.head * self.size, self.size))
+        return completion if completion.P == self.phase else None
+
+
+@defect("admin-queue/phase-before-body:identifier-first", source="FreeBSD D30995")
+class IdentifierFirst(CompletionRing):
+    """Reads the command identifier, and the phase tag after it."""
+
+    def peek(self) -> Completion | None:
+        cid = self.memory.read(self.head * self.size + 12, 2)
+        completion = super().peek()
+        return completion.but(CID=int.from_bytes(cid, "little")) if completion else None
+
+
 @defect("admin-queue/match-completion:seven-bits", source="SeaBIOS d8a6c846")
 class SevenBits(CompletionRing):
     """Keeps 7 of the 8 bits of a status code."""

@@ -100,6 +100,19 @@ class VectorBeyond(Controller):
         return super().create_cq_command(pair).but(IEN=1, IV=self.transport.vectors)
 
 
+@defect("io-queues/vector:late-handler", source="Redox 5286f45, Asterinas issue 1984")
+class LateHandler(Controller):
+    """Has a handler for the admin queue's vector only, until the first command is on its way on an I/O queue."""
+
+    def open_vectors(self) -> None:
+        self.transport.open_vectors(1)
+
+    def create_io_queues(self) -> None:
+        super().create_io_queues()
+        self.namespaces[min(self.namespaces)].noop()
+        super().open_vectors()
+
+
 @defect("io-queues/live-cq:next")
 class NextCompletionQueue(Controller):
     """Names in Create I/O SQ the completion queue that will be created next."""

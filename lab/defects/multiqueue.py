@@ -8,8 +8,9 @@ from dataclasses import replace
 from typing import Any
 
 from lab.defects.defect import defect
-from lab.nvme.commands import Command, CreateIoSq
+from lab.nvme.commands import Command, CreateIoSq, DoorbellBufferConfig
 from lab.nvme.completions import Completion
+from lab.nvme.registers import doorbell_offset
 from lab.reference.controller import Controller
 from lab.reference.data import DataPath
 from lab.reference.errors import CommandLost, ControllerFailed
@@ -18,7 +19,9 @@ from lab.reference.load import Lane, Load, Outcome
 from lab.reference.namespace import Namespace
 from lab.reference.queue_pair import QueuePair
 from lab.reference.recovery import Recovery
+from lab.reference.registers import Registers
 from lab.reference.request import Request
+from lab.reference.shadow import ENTRY, ShadowDoorbells, passes
 from lab.reference.transport import Memory
 
 
@@ -76,6 +79,101 @@ class RingsForEach(QueuePair):
     def submit(self, request: Request, now: float) -> None:
         super().submit(request, now)
         self.ring()
+
+
+SHADOW, REFUSED = "multiqueue/shadow", "multiqueue/shadow-refused"
+
+
+@defect("multiqueue/shadow-barrier:none", source="SPDK 7188bb994f")
+class NoBarrier(ShadowDoorbells):
+    """Reads the EventIdx without a barrier after it has written the shadow doorbell."""
+
+    def must_ring(self, qid: int, *, completion: bool, value: int) -> bool:
+        at = self.place(qid, completion=completion)
+        old = int.from_bytes(self.doorbells.read(at, ENTRY), "little")
+        self.doorbells.write(at, value.to_bytes(ENTRY, "little"))
+        return passes(int.from_bytes(self.indexes.read(at, ENTRY), "little"), old, value)
+
+
+@defect("multiqueue/shadow-barrier:index-first")
+class IndexFirst(ShadowDoorbells):
+    """Reads the EventIdx before it writes the shadow doorbell."""
+
+    def must_ring(self, qid: int, *, completion: bool, value: int) -> bool:
+        at = self.place(qid, completion=completion)
+        old, index = (int.from_bytes(buffer.read(at, ENTRY), "little") for buffer in (self.doorbells, self.indexes))
+        self.doorbells.write(at, value.to_bytes(ENTRY, "little"))
+        self._transport.publish()
+        return passes(index, old, value)
+
+
+@defect("multiqueue/shadow-barrier:entries-unfenced")
+class EntriesUnfenced(Registers):
+    """Writes the shadow doorbell without a barrier after the entries that it tells of."""
+
+    def ring(self, qid: int, *, completion: bool, value: int) -> None:
+        if self.shadows is None or not self.shadows.covers(qid):
+            super().ring(qid, completion=completion, value=value)
+        elif self.shadows.must_ring(qid, completion=completion, value=value):
+            self._transport.write32(doorbell_offset(qid, completion=completion, dstrd=self.dstrd), value)
+
+
+@defect("multiqueue/shadow-barrier:doorbell-first")
+class DoorbellFirst(Registers):
+    """Rings the doorbell, and writes its shadow then."""
+
+    def ring(self, qid: int, *, completion: bool, value: int) -> None:
+        shadows, self.shadows = self.shadows, None
+        super().ring(qid, completion=completion, value=value)
+        self.shadows = shadows
+        if shadows is not None and shadows.covers(qid):
+            shadows.must_ring(qid, completion=completion, value=value)
+
+
+@defect("multiqueue/shadow-barrier:places")
+class Places(ShadowDoorbells):
+    """Takes the places in the buffers for twice as far apart as CAP.DSTRD says."""
+
+    def place(self, qid: int, *, completion: bool) -> int:
+        return 2 * super().place(qid, completion=completion)
+
+
+@defect("multiqueue/shadow-barrier:swapped")
+class Swapped(Controller):
+    """Tells the controller the two buffers the wrong way round."""
+
+    def shadow_command(self, shadows: ShadowDoorbells) -> DoorbellBufferConfig:
+        command = super().shadow_command(shadows)
+        return command.but(PRP1=command.PRP2, PRP2=command.PRP1)
+
+
+@defect("multiqueue/shadow-doorbells:not-refused", scenarios=(REFUSED,))
+class NotRefused(Controller):
+    """Uses shadow doorbells although Doorbell Buffer Config has failed."""
+
+    def configure_shadows(self) -> None:
+        super().configure_shadows()
+        self.registers.shadows = self._shadows
+
+
+@defect("multiqueue/shadow-doorbells:one-too-many", source="Linux CVE-2026-43449", scenarios=(REFUSED,))
+class OneTooMany(Controller):
+    """Takes the shadow doorbells back from one queue more than there are when Doorbell Buffer Config has failed."""
+
+    def configure_shadows(self) -> None:
+        super().configure_shadows()
+        if self.registers.shadows is None and self._shadows is not None:
+            for index in range(len(self.io) + 1):
+                assert self._shadows.covers(self.io[index].qid)
+
+
+@defect("multiqueue/shadow-doorbells:no-wrap", scenarios=(SHADOW,))
+class NoWrap(ShadowDoorbells):
+    """Rings the doorbell for values greater than the EventIdx only, which they are not after a wrap."""
+
+    def must_ring(self, qid: int, *, completion: bool, value: int) -> bool:
+        super().must_ring(qid, completion=completion, value=value)
+        return value > int.from_bytes(self.indexes.read(self.place(qid, completion=completion), ENTRY), "little")
 
 
 @defect("multiqueue/back-pressure:drops")

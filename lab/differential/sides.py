@@ -74,7 +74,7 @@ class ModelSide:
 
     def __init__(self, device: InProcess) -> None:
         self._function = device.function
-        self._function.on_interrupt = lambda vector: None
+        self._function.on_interrupt = lambda vector: True
         self.ram = device.memory.arena
 
     def read32(self, offset: int) -> int:

@@ -139,7 +139,9 @@ class ReferenceInProcess(_Reference):
             host, watchdog = Host(device.memory), Watchdog(device.device.clock.now)
 
             def functions() -> list[InProcessTransport]:
-                return [InProcessTransport(host, device, function, watchdog) for function in device.functions.values()]
+                watched = bool(scenario.guest.get("watch_memory"))
+                found = device.functions.values()
+                return [InProcessTransport(host, device, function, watchdog, watched=watched) for function in found]
 
             service = self.service(functions, self.settings(scenario), self.driver)
             return LocalSession(service, scenario, watchdog, cleanup.pop_all())

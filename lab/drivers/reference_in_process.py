@@ -7,11 +7,13 @@ Python executes one thing after the other: memory order is the program's.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from lab.controller.in_process import Function, InProcess
 from lab.controller.memory import LocalMemory
 from lab.drivers.watchdog import Watchdog
+from lab.events import MEMORY_WATCHED, Barrier, MemoryRead, MemoryWrite
 from lab.reference import pci
 from lab.reference.address_space import AddressSpace, whole_pages
 from lab.reference.transport import Memory
@@ -24,6 +26,8 @@ BAR0, ABOVE_4G = 0x10, 0b1100
 """Where BAR0 is in configuration space, and the bits of one that is 64-bit and prefetchable. PCI Local Bus 3.0, 6.2.5.1."""
 BAR = 0x40_0000_0000
 """What such a BAR0 is set to; registers are reached without it."""
+FEW = 16
+"""Bytes that the record of an access to memory holds; of longer ones it has the place only."""
 ACCESS_SECONDS = 1e-6
 """What a register read takes, so that time passes for a driver that does nothing else."""
 
@@ -51,16 +55,51 @@ class WatchedMemory(Memory):
         return super().read(offset, length)
 
 
-class InProcessTransport:
-    """See `lab.reference.transport.Transport`. One function of ``device``, which was made with ``host.memory``."""
+Note = Callable[[type[MemoryRead] | type[MemoryWrite], int, bytes], None]
+"""Called with the kind of access, its bus address and the bytes."""
 
-    def __init__(self, host: Host, device: InProcess, function: Function, watchdog: Watchdog | None = None) -> None:
+
+@dataclass(eq=False)
+class RecordedMemory(WatchedMemory):
+    """DMA memory of which every access is told, page by page."""
+
+    note: Note
+
+    def read(self, offset: int, length: int) -> bytes:
+        found = super().read(offset, length)
+        self._tell(MemoryRead, offset, found)
+        return found
+
+    def write(self, offset: int, data: bytes | memoryview) -> None:
+        super().write(offset, data)
+        self._tell(MemoryWrite, offset, bytes(data))
+
+    def _tell(self, kind: type[MemoryRead] | type[MemoryWrite], offset: int, data: bytes) -> None:
+        while data:
+            page, inside = divmod(offset, self.page_size)
+            here = self.page_size - inside
+            self.note(kind, self.pages[page] + inside, data[:here])
+            offset, data = offset + here, data[here:]
+
+
+class InProcessTransport:
+    """See `lab.reference.transport.Transport`. One function of ``device``, which was made with ``host.memory``.
+
+    With ``watched`` what the driver does in its DMA memory, and its barriers, are in the controller's record too.
+    """
+
+    def __init__(
+        self, host: Host, device: InProcess, function: Function, watchdog: Watchdog | None = None, *, watched: bool = False
+    ) -> None:
         self.name = function.controller.spec.id
         self._watchdog = watchdog or Watchdog(self.now)
-        self._host, self._device, self._function = host, device, function
+        self._host, self._device, self._function, self._watched = host, device, function, watched
         self._signalled: set[int] = set()
+        self._handlers = range(0)  # the vectors that somebody listens to
         self._held: dict[int, tuple[int, Memory]] = {}  # lowest bus address: offset in the arena, memory
-        function.on_interrupt = self._signalled.add
+        function.on_interrupt = self._interrupted
+        if watched:
+            function.controller.remark(MEMORY_WATCHED)
         self._msix, count = pci.msix(self)
         self.vectors = count or 1  # INTx
         if self.config_read(BAR0, 4) & ABOVE_4G == ABOVE_4G:  # firmware places it there
@@ -83,7 +122,8 @@ class InProcessTransport:
         self._function.write(offset, 4, value)
 
     def publish(self) -> None:
-        pass
+        if self._watched:
+            self._function.controller.record.event(Barrier(t=self.now(), controller=self.name))
 
     def allocate(self, length: int, page_size: int, *, contiguous: bool = False) -> Memory:
         size = whole_pages(length, page_size)
@@ -99,6 +139,8 @@ class InProcessTransport:
                 self._host.memory.map(page, view[index * page_size : (index + 1) * page_size], page_size)
         self._function.controller.record.dma_map(lowest, size, True)
         memory = WatchedMemory(view, pages, page_size, self._watchdog)
+        if self._watched:
+            memory = RecordedMemory(view, pages, page_size, self._watchdog, self._note)
         self._held[lowest] = arena, memory
         return memory
 
@@ -110,7 +152,19 @@ class InProcessTransport:
         self._host.bus.give(lowest, size)
         self._host.arena.give(arena, size)
 
+    def _note(self, kind: type[MemoryRead] | type[MemoryWrite], address: int, data: bytes) -> None:
+        raw = data if len(data) <= FEW else b""
+        access = kind(t=self.now(), controller=self.name, address=address, length=len(data), raw=raw)
+        self._function.controller.record.event(access)
+
+    def _interrupted(self, vector: int) -> bool:
+        """An interrupt that comes before its handler is lost."""
+        if vector in self._handlers:
+            self._signalled.add(vector)
+        return vector in self._handlers
+
     def open_vectors(self, count: int) -> None:
+        self._handlers = range(count)
         if self._msix:
             control = self.config_read(self._msix + 2, 2)
             self.config_write(self._msix + 2, 2, control & ~pci.MSIX_MASK_ALL | pci.MSIX_ENABLE)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -57,6 +58,7 @@ class QtestTransport:
         qtest.write_config(bdf, BAR0, self._bar)
         qtest.write_config(bdf, BAR0 + 4, 0)
         self._held: set[Memory] = set()
+        self._order = threading.Lock()
         self._words: Memory | None = None
         self._msix, self.vectors = pci.msix(self)
 
@@ -81,7 +83,8 @@ class QtestTransport:
         self._qtest.write32(self._bar + offset, value)
 
     def publish(self) -> None:
-        pass  # the socket's system call
+        with self._order:  # a doorbell's system call would do for stores; a lock keeps loads behind them too
+            pass
 
     # -- memory -----------------------------------------------------------------------------------------------------
 

@@ -253,6 +253,11 @@ def doorbell_offset(qid: int, *, completion: bool, dstrd: int) -> int:
     return DOORBELLS + (2 * qid + completion) * (4 << dstrd)
 
 
+def shadow_offset(qid: int, *, completion: bool, dstrd: int) -> int:
+    """Where a queue's shadow doorbell and its EventIdx lie in their buffers. Base 2.0, 5.8: as its doorbell behind the first."""
+    return doorbell_offset(qid, completion=completion, dstrd=dstrd) - DOORBELLS
+
+
 def doorbell_at(offset: int, dstrd: int) -> tuple[int, bool] | None:
     """(queue id, is it the completion queue's) of a doorbell offset; None if no doorbell starts there."""
     index, rest = divmod(offset - DOORBELLS, 4 << dstrd)

@@ -13,11 +13,11 @@ Read it in the order in which a driver is built:
 5 read, 6 write        `namespace`
 7 namespaces           `identification.Identification.active`, `controller.Controller.scan`
 8 errors, reset        `execution` (retries, time-outs), `recovery`, `events`, `controller.Controller.shutdown`
-9 multiqueue           `controller.Controller.create_io_queues`, `execution.Execution.run`
+9 multiqueue           `controller.Controller.create_io_queues`, `execution.Execution.run`, `load`, `shadow`
 10 features            `features`, `health`, `namespace.Namespace.trim`
 =====================  ========================================================================================
 
 `service` answers contract.md's actions, `nvmectl` is the same for people. What it leaves out: SGLs, metadata and protection
-information, fused commands, weighted arbitration, shadow doorbells, controller and host memory buffers, zoned and key value
-command sets, namespace management, several hosts, power management, and queues that are not contiguous (PC=0).
+information, fused commands, weighted arbitration, controller and host memory buffers, zoned and key value command sets,
+namespace management, several hosts, power management, and queues that are not contiguous (PC=0).
 """

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 
-from lab.nvme.commands import CreateIoCq, CreateIoSq, DeleteIoCq, DeleteIoSq, SetFeatures
+from lab.nvme.commands import CreateIoCq, CreateIoSq, DeleteIoCq, DeleteIoSq, DoorbellBufferConfig, SetFeatures
 from lab.nvme.features import Fid, NumberOfQueues
 from lab.nvme.identify import IdentifyController
 from lab.nvme.registers import ACQ, AQA, ASQ, CAP, CC, CSTS, VS
@@ -19,6 +19,7 @@ from lab.reference.parts import Parts
 from lab.reference.queue_pair import QueuePair
 from lab.reference.ring import CQE_SIZE, SQE_SIZE
 from lab.reference.settings import Settings
+from lab.reference.shadow import ShadowDoorbells
 from lab.reference.transport import Memory, Transport
 
 STAGES = (
@@ -66,6 +67,7 @@ class Controller:
         """Active namespaces that cannot be used, and why."""
         self.io: list[QueuePair] = []
         self._pairs: dict[int, QueuePair] = {}
+        self._shadows: ShadowDoorbells | None = None
         self._turn = 0
 
     # -- the steps --------------------------------------------------------------------------------------------------
@@ -79,6 +81,7 @@ class Controller:
             "identify": self.identify,
             "io-queues": self.create_io_queues,
             "reset": self.events.arm,
+            "multiqueue": self.configure_shadows,
         }
 
     def start(self, until: str = LAST) -> None:
@@ -197,6 +200,7 @@ class Controller:
         for pair in self._pairs.values():
             pair.live = False
         self.io = []
+        self.registers.shadows = None
         cc, csts = self.registers.read(CC), self.registers.status()
         if cc.EN:
             if not csts.RDY and not csts.CFS and not csts.SHST:  # on its way up; to turn it back there is undefined
@@ -307,6 +311,25 @@ class Controller:
         """Base 2.0, 5.5."""
         ring = pair.submission
         return CreateIoSq.of(QID=pair.qid, QSIZE=ring.entries - 1, PC=1, CQID=pair.qid, PRP1=ring.memory.address)
+
+    def configure_shadows(self) -> None:
+        """Shadow doorbells, where the controller has them: it need not be told of everything by its registers. Base 2.0, 5.8.
+
+        A controller that offers them and then refuses is told by doorbells, as any other.
+        """
+        if self.identity is None or not self.identity.OACS.DOORBELL_BUFFER:
+            return
+        if self._shadows is None:
+            doorbells, indexes = self.ring_memory(self.page_size), self.ring_memory(self.page_size)
+            self._shadows = self.parts.shadow_doorbells(self.transport, doorbells, indexes, self.cap.DSTRD)
+        self._shadows.clear()
+        with suppress(CommandFailed):
+            self.execution.admin(self.shadow_command(self._shadows))
+            self.registers.shadows = self._shadows
+
+    def shadow_command(self, shadows: ShadowDoorbells) -> DoorbellBufferConfig:
+        """Base 2.0, 5.8. Each buffer is a page, so that no list is needed."""
+        return DoorbellBufferConfig.of(PRP1=shadows.doorbells.address, PRP2=shadows.indexes.address)
 
     def pair(self) -> QueuePair:
         """The I/O queues to use next. A kernel takes those of the CPU it runs on; Python has one CPU and takes turns."""

@@ -16,6 +16,7 @@ from lab.reference.queue_pair import QueuePair
 from lab.reference.recovery import Recovery
 from lab.reference.registers import Registers
 from lab.reference.ring import CompletionRing, SubmissionRing
+from lab.reference.shadow import ShadowDoorbells
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class Parts:
     """See `lab.reference.controller.Controller`, which puts them together."""
 
     registers: type[Registers] = Registers
+    shadow_doorbells: type[ShadowDoorbells] = ShadowDoorbells
     submission_ring: type[SubmissionRing] = SubmissionRing
     completion_ring: type[CompletionRing] = CompletionRing
     queue_pair: type[QueuePair] = QueuePair

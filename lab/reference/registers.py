@@ -7,6 +7,7 @@ from typing import TypeVar
 from lab.nvme.fields import Register
 from lab.nvme.registers import CAP, CSTS, doorbell_offset
 from lab.reference.errors import ControllerGone
+from lab.reference.shadow import ShadowDoorbells
 from lab.reference.transport import Transport
 
 ALL_ONES = 0xFFFF_FFFF
@@ -21,6 +22,8 @@ class Registers:
         self._transport = transport
         self.dstrd = 0
         """Doorbell stride, from CAP once that was read."""
+        self.shadows: ShadowDoorbells | None = None
+        """What the controller looks at instead of doorbells, once it was told."""
 
     def read(self, register: type[R]) -> R:
         """A register of 4 or 8 bytes. ControllerGone when it reads all ones, which no register of a present controller does."""
@@ -48,6 +51,8 @@ class Registers:
         return cap
 
     def ring(self, qid: int, *, completion: bool, value: int) -> None:
-        """Writes a doorbell. The entries that it tells of must be in memory first."""
+        """Writes a doorbell, or its shadow. The entries that it tells of must be in memory first."""
         self._transport.publish()
-        self._transport.write32(doorbell_offset(qid, completion=completion, dstrd=self.dstrd), value)
+        shadows = self.shadows
+        if shadows is None or not shadows.covers(qid) or shadows.must_ring(qid, completion=completion, value=value):
+            self._transport.write32(doorbell_offset(qid, completion=completion, dstrd=self.dstrd), value)

@@ -55,7 +55,8 @@ class Transport(Protocol):
     def write32(self, offset: int, value: int) -> None: ...
 
     def publish(self) -> None:
-        """A write barrier: what was stored to DMA memory before is seen by the device before any `write32` after it."""
+        """A memory barrier: what was stored to DMA memory before is seen by the device before any `write32`, and before
+        anything that is stored to or loaded from DMA memory, after it."""
 
     def allocate(self, length: int, page_size: int, *, contiguous: bool = False) -> Memory:
         """Zeroed DMA memory of at least ``length`` bytes in pages aligned to their size; ``contiguous``: one after another."""
