@@ -254,6 +254,8 @@ def _job(manifest: DriverManifest, device: DeviceKind, scenario: Scenario, selec
 def _obstacle(job: Job, qemu: Qemu | None) -> str | None:
     """Why the device cannot be what the scenario asks for; None if it can. ``qemu`` is None where none takes part."""
     scenario, version = job.scenario, qemu.version if qemu else None
+    if scenario.guest.get("in_process") and drivers.in_qemu(job.driver):
+        return "it takes too long in a guest"
     if job.device == "lab":
         return lab_device.unservable(scenario.device, version, scenario.faults)
     if scenario.faults:

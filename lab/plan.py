@@ -123,7 +123,7 @@ class Scenario:
     faults: tuple[Fault, ...] = ()
     guest: Mapping[str, Any] = field(default_factory=dict)
     """What the guest must be: cpus, memory (MiB), iommu, command_seconds; watch_memory: record what a driver in this process
-    does in its DMA memory."""
+    does in its DMA memory; in_process: only for drivers in this process."""
     hostile: bool = False  # the device is odd or faulty: a driver may refuse it, and actions may fail in good order
 
     def to_json(self) -> dict[str, Any]:

@@ -76,6 +76,14 @@ def bare(draw: Draw) -> Plan:
     return Plan(device, [LOAD, *saved, *errors, *formatted])
 
 
+@scenario("features/no-optional", "no optional command, no volatile write cache, no event; all of it is asked for")
+def no_optional(draw: Draw) -> Plan:
+    lba = draw.between(1, 900)
+    device = draw.device(write_cache=False, identify={"ONCS": 0, "OACS": 0, "OAES": 0, "LPA": 0})
+    asked = [do(name, nsid=1, lba=lba, blocks=16) for name in ("trim", "zeroes")]
+    return Plan(device, [LOAD, do("identify"), *asked, _reads(1, lba - 1, 18), do("flush", nsid=1), do("smart")])
+
+
 @scenario("features/unsupported", "features that drivers set by themselves are refused", hostile=True)
 def unsupported_scenario(draw: Draw) -> Plan:
     refused = [
@@ -388,6 +396,18 @@ def _on_the_medium(record: Record, asked: Asked, length: int) -> bytes | None:
     with image.open("rb") as file:
         file.seek(int(asked.arguments["lba"]) * namespace.block_size)
         return file.read(length)
+
+
+@check("features/trim-gated", cite=NVM_1_0["3.2.3"], level=OPTIONAL, why="shall", witnesses=["wire"])
+def trim_gated(record: Record) -> Iterator[Finding]:
+    """Sends Dataset Management only where ONCS says that the controller knows it."""
+    for state, event, _ in record.commands(DatasetManagement):
+        if state.profile is not None:
+            oncs = state.profile.controller.ONCS
+            yield Finding(bool(oncs.DATASET_MANAGEMENT), event, "ONCS bit 2 set", oncs, fields=("OPC",))
+    for asked in record.answers("trim"):
+        if not asked.ok and not record.saw(asked, DatasetManagement) and any(record.commands(Read)):
+            yield Finding(True, asked.ended, "no Dataset Management", f"refused: {asked.status}")
 
 
 @check("features/format-gated", cite=BASE_2_0["5.14"], level=OPTIONAL, why="shall", witnesses=["wire"], needs=["format"])

@@ -83,10 +83,17 @@ def past_end(draw: Draw) -> Plan:
     )
 
 
-@scenario("read/media-error", "one block cannot be read, its neighbours can", hostile=True)
+@scenario("read/media-error", "one block cannot be read, one not moved, one fails at the end; others can be read", hostile=True)
 def media_error_scenario(draw: Draw) -> Plan:
     lba = draw.between(100, 900)
-    return Plan(draw.device(), [LOAD, _read(lba - 8, 8), _read(lba - 4, 8), _read(lba, 1), _read(lba + 1, 8)], [bad_block(lba)])
+    unmoved, late = lba + 20, lba + 40
+    faults = [
+        bad_block(lba),
+        Fault(name="unmoved", behaviour="dma-refused", queue="io", opcode=Read.OPCODE, lba=unmoved),
+        Fault(name="late", behaviour="completion-status", queue="io", opcode=Read.OPCODE, lba=late, arguments={"dnr": 1}),
+    ]
+    asked = [(lba - 8, 8), (lba - 4, 8), (lba, 1), (lba + 1, 8), (unmoved, 1), (unmoved + 1, 8), (late, 1), (late + 1, 8)]
+    return Plan(draw.device(), [LOAD, *(_read(first, blocks) for first, blocks in asked)], faults)
 
 
 @scenario("read/out-of-order", "completions wait until another has passed them, and some of the data comes last of all")
@@ -363,7 +370,7 @@ def scattered(record: Record) -> Iterator[Finding]:
 @check("read/media-error", cite=NVM_1_0["3.2.4"], level=MANDATORY, why="integrity", witnesses=["fault"], needs=["read"],
        scenarios=["read/media-error"])  # fmt: skip
 def media_error(record: Record) -> Iterator[Finding]:
-    """Tells its caller of a media error, and returns the blocks beside it."""
+    """Tells its caller of a media error, or any other end that is no success, and returns the blocks beside it."""
     bad = {fault.lba for fault in record.scenario.faults}
     for asked, disk in reads(record):
         lba, blocks = int(asked.arguments["lba"]), int(asked.arguments["blocks"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 
 from conformance.check import MANDATORY, OPTIONAL, RECOMMENDED, Finding, check
 from conformance.citations import BASE_2_0, PRACTICE
@@ -28,8 +29,9 @@ PATIENCE = 2
 """Seconds that a driver may wait for a command before it does something, where it can be told so."""
 BLOCKS = 8
 """Of each read: they lie so far apart that one block tells them from each other."""
-RELOADS = 12
-"""A leak of one a time shows at the second; fifty times would take Linux half a minute under emulation."""
+RELOADS, OFTEN = 12, 50
+"""How often a driver goes and comes again in a guest, where each time takes a quarter of a second under emulation, and in this
+process. A leak of one a time shows at the second."""
 RETRIES = 64
 """Attempts that nobody needs for one command."""
 LATE = {"ms": 20}
@@ -45,16 +47,30 @@ def _reads(draw: Draw) -> tuple[int, list[Action]]:
     return lbas[1], [do("read", nsid=1, lba=lba, blocks=BLOCKS) for lba in lbas]
 
 
-def _strike(behaviour: str, lba: int, **arguments: int) -> Fault:
-    """A fault that strikes the first Read of this block."""
-    return Fault(name=behaviour, behaviour=behaviour, queue="io", opcode=Read.OPCODE, lba=lba, times=1, arguments=arguments)
-
-
-def _struck(draw: Draw, *behaviours: str) -> Plan:
+def _struck(behaviour: str, draw: Draw) -> Plan:
     """A Read is struck between two others. The medium is slow enough for a driver to wait."""
     lba, reads = _reads(draw)
     late = Fault(name="late", behaviour="delay", queue="io", opcode=Read.OPCODE, lba=lba, times=1, arguments=LATE)
-    return Plan(draw.device(), [LOAD, *reads], [late, *(_strike(behaviour, lba) for behaviour in behaviours)])
+    strike = Fault(name=behaviour, behaviour=behaviour, queue="io", opcode=Read.OPCODE, lba=lba, times=1)
+    return Plan(draw.device(), [LOAD, *reads], [late, strike])
+
+
+STRIKES = {
+    "stall": ("a Read never completes; an Abort ends it", "drop"),
+    "fatal": ("the controller sets CSTS.CFS at a Read", "fatal"),
+    "ready-drops": ("CSTS.RDY goes to 0 at a Read", "ready-drops"),
+    "dma-stops": ("the function loses Bus Master Enable at a Read", "bus-master-off"),
+    "lost-interrupt": ("a Read completes, and no interrupt tells of it", "no-interrupt"),
+    "unknown-command": ("a completion names a command that is not in flight", "wrong-cid"),
+    "unknown-queue": ("a completion names a submission queue that is not there", "wrong-sqid"),
+    "unknown-head": ("a completion tells a submission queue head beyond the ring", "wrong-sqhd"),
+    "unseen": ("a completion carries the phase tag of the round before, so that nobody can see it", "wrong-phase"),
+    "twice": ("a completion is posted twice", "duplicate"),
+}
+"""Scenarios that differ in nothing but the behaviour which strikes a Read: slug to title and behaviour."""
+
+for _slug, (_title, _behaviour) in STRIKES.items():
+    scenario(f"reset/{_slug}", _title, hostile=True, command_seconds=PATIENCE)(partial(_struck, _behaviour))
 
 
 @scenario("reset/asked", "the driver is asked for a reset between reads and writes")
@@ -64,15 +80,10 @@ def asked_for(draw: Draw) -> Plan:
     return Plan(draw.device(), [LOAD, write, do("reset"), *reads, do("reset"), *reads, write, *reads])
 
 
-@scenario("reset/stall", "a Read never completes; an Abort ends it", hostile=True, command_seconds=PATIENCE)
-def stall_scenario(draw: Draw) -> Plan:
-    return _struck(draw, "drop")
-
-
 @scenario("reset/abort-refused", "a Read never completes, and the controller aborts nothing", hostile=True,
           command_seconds=PATIENCE)  # fmt: skip
 def abort_refused(draw: Draw) -> Plan:
-    plan = _struck(draw, "drop")
+    plan = _struck("drop", draw)
     refused = Fault(name="refused", behaviour="status", queue="admin", opcode=Abort.OPCODE, arguments={"sc": 0, "dw0": 1})
     return Plan(plan.device, plan.actions, [*plan.faults, refused])
 
@@ -91,56 +102,22 @@ def retries_scenario(draw: Draw) -> Plan:
     return Plan(draw.device(), [LOAD, *reads], faults)
 
 
-@scenario("reset/fatal", "the controller sets CSTS.CFS at a Read", hostile=True, command_seconds=PATIENCE)
-def fatal(draw: Draw) -> Plan:
-    return _struck(draw, "fatal")
-
-
-@scenario("reset/ready-drops", "CSTS.RDY goes to 0 at a Read", hostile=True, command_seconds=PATIENCE)
-def ready_drops(draw: Draw) -> Plan:
-    return _struck(draw, "ready-drops")
-
-
-@scenario("reset/dma-stops", "the function loses Bus Master Enable at a Read", hostile=True, command_seconds=PATIENCE)
-def dma_stops(draw: Draw) -> Plan:
-    return _struck(draw, "bus-master-off")
-
-
 @scenario("reset/removed", "the controller is gone at a Read: all registers read all ones", hostile=True,
           command_seconds=PATIENCE)  # fmt: skip
 def removed(draw: Draw) -> Plan:
     """Its configuration space stays: nothing unplugs it, and Linux's VFIO would wait a minute for it to come back."""
-    plan = _struck(draw, "removed")
+    plan = _struck("removed", draw)
     faults = [replace(fault, arguments={"config": False}) if fault.name == "removed" else fault for fault in plan.faults]
     return Plan(plan.device, [*plan.actions, do("unload")], faults)
 
 
-@scenario("reset/lost-interrupt", "a Read completes, and no interrupt tells of it", hostile=True, command_seconds=PATIENCE)
-def lost_interrupt_scenario(draw: Draw) -> Plan:
-    return _struck(draw, "no-interrupt")
-
-
-@scenario("reset/unknown-command", "a completion names a command that is not in flight", hostile=True,
+@scenario("reset/stuck-ready", "the driver is asked for a reset, and CSTS.RDY stays 1 after EN=0", hostile=True,
           command_seconds=PATIENCE)  # fmt: skip
-def unknown_command(draw: Draw) -> Plan:
-    return _struck(draw, "wrong-cid")
-
-
-@scenario("reset/unknown-queue", "a completion names a submission queue that is not there", hostile=True,
-          command_seconds=PATIENCE)  # fmt: skip
-def unknown_queue(draw: Draw) -> Plan:
-    return _struck(draw, "wrong-sqid")
-
-
-@scenario("reset/unknown-head", "a completion tells a submission queue head beyond the ring", hostile=True,
-          command_seconds=PATIENCE)  # fmt: skip
-def unknown_head(draw: Draw) -> Plan:
-    return _struck(draw, "wrong-sqhd")
-
-
-@scenario("reset/twice", "a completion is posted twice", hostile=True, command_seconds=PATIENCE)
-def twice(draw: Draw) -> Plan:
-    return _struck(draw, "duplicate")
+def stuck_ready_scenario(draw: Draw) -> Plan:
+    _, reads = _reads(draw)
+    stuck = Fault(name="stuck", behaviour="stuck-ready", armed=False)
+    asked = [reads[0], do("fault", name="stuck", armed=True), do("reset"), reads[1]]
+    return Plan(draw.device(cap={"TO": 1}), [LOAD, *asked], [stuck])
 
 
 @scenario("reset/shutdown", "the system halts after a write")
@@ -159,8 +136,17 @@ def bad_command_scenario(draw: Draw) -> Plan:
 
 @scenario("reset/reload", f"the driver goes and comes again, {RELOADS} times")
 def reload_scenario(draw: Draw) -> Plan:
+    return _reloaded(RELOADS, draw)
+
+
+@scenario("reset/reload-often", f"the driver goes and comes again, {OFTEN} times", in_process=True)
+def reload_often(draw: Draw) -> Plan:
+    return _reloaded(OFTEN, draw)
+
+
+def _reloaded(times: int, draw: Draw) -> Plan:
     _, reads = _reads(draw)
-    return Plan(draw.device(), [LOAD, *[do("unload"), LOAD] * RELOADS, *reads])
+    return Plan(draw.device(), [LOAD, *[do("unload"), LOAD] * times, *reads])
 
 
 @scenario("reset/events", "namespace 2 goes and comes, more often than a driver has event requests outstanding")
@@ -243,9 +229,9 @@ def retries(record: Record) -> Iterator[Finding]:
 
 
 @check("reset/stall", cite=BASE_2_0["5.1"], level=MANDATORY, why="safety", witnesses=["wire", "fault"], needs=["read"],
-       scenarios=["reset/stall", "reset/abort-refused"])  # fmt: skip
+       scenarios=["reset/stall", "reset/abort-refused", "reset/unseen"])  # fmt: skip
 def stall(record: Record) -> Iterator[Finding]:
-    """Aborts a command that never completes or resets the controller, and never takes it for done."""
+    """Aborts a command whose completion is never seen or resets the controller, and never takes it for done."""
     yield from comes_through(record)
     for asked in struck(record)[:1]:
         done = deeds(record, asked)
@@ -323,6 +309,17 @@ def cfs(record: Record) -> Iterator[Finding]:
     for asked in struck(record)[:1]:
         steps = _reset_steps(record, asked)
         yield Finding(steps == ["EN=0", "RDY=0", "EN=1"], asked.ended, "EN=0, RDY=0 seen, EN=1", ", ".join(steps) or "nothing")
+
+
+@check("reset/stuck-ready", cite=BASE_2_0["3.1.3.5"], level=MANDATORY, why="safety", witnesses=["wire", "fault"],
+       needs=["reset"], scenarios=["reset/stuck-ready"])  # fmt: skip
+def stuck_ready(record: Record) -> Iterator[Finding]:
+    """Gives up, in time, a controller whose RDY stays 1 after EN=0, and does not set EN=1 before it has seen RDY=0."""
+    for asked in record.answers("reset"):
+        steps = _reset_steps(record, asked)
+        if steps:
+            ok = steps == ["EN=0"] and not asked.ok and asked.status != "timeout"
+            yield Finding(ok, asked.ended, "an error in time, and EN stays 0", f"{asked.status}, after {', '.join(steps)}")
 
 
 def _reset_steps(record: Record, asked: Asked) -> list[str]:
@@ -441,7 +438,7 @@ def bad_command(record: Record) -> Iterator[Finding]:
 
 
 @check("reset/reload", cite=PRACTICE, level=RECOMMENDED, why="practice", witnesses=["wire"], needs=["unload"],
-       scenarios=["reset/reload"])  # fmt: skip
+       scenarios=["reset/reload", "reset/reload-often"])  # fmt: skip
 def reload(record: Record) -> Iterator[Finding]:
     """Comes back each time with the same queues and vectors, and holds no more memory open than at first."""
     first: str | None = None

@@ -8,6 +8,7 @@ from lab.defects.defect import defect
 from lab.nvme.async_events import AsyncEvent, EventType
 from lab.nvme.commands import Command, DatasetManagement, FormatNvm, GetLogPage, Select, SetFeatures
 from lab.nvme.features import AsyncEventConfig, Fid
+from lab.nvme.identify import Oncs
 from lab.nvme.logs import Lid, Smart
 from lab.reference.data import DataPath
 from lab.reference.errors import CommandFailed, ControllerFailed
@@ -170,6 +171,20 @@ class NoDeallocate(DataPath):
     def describe(self, command: Command, memory: Memory, offset: int, length: int, lists: list[Memory]) -> Command:
         described = super().describe(command, memory, offset, length, lists)
         return described.but(AD=0) if isinstance(described, DatasetManagement) else described
+
+
+@defect("features/trim-gated:blind", scenarios=("features/no-optional",))
+class TrimsBlindly(Namespace):
+    """Trims without a look at ONCS."""
+
+    def trim(self, ranges: Sequence[tuple[int, int]]) -> None:
+        identity = self._c.identity
+        assert identity is not None
+        self._c.identity = identity.but(ONCS=Oncs.of(DATASET_MANAGEMENT=1))
+        try:
+            super().trim(ranges)
+        finally:
+            self._c.identity = identity
 
 
 @defect("features/trim-range:past-the-end", scenarios=("features/trim-past-end",))

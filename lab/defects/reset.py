@@ -169,6 +169,20 @@ class ResetsAtOnce(Controller):
         self.registers.write(self.registers.read(CC).but(EN=0))
 
 
+@defect("reset/stuck-ready:enables")
+class EnablesStuck(ResetsAtOnce):
+    """Enables a controller again that has not stopped."""
+
+
+@defect("reset/stuck-ready:for-ever")
+class WaitsToStop(Controller):
+    """Waits for RDY as long as it takes, whatever CAP.TO says."""
+
+    def wait_ready(self, ready: int) -> None:
+        while self.registers.status().RDY != ready:
+            self.transport.sleep(0.01)
+
+
 @defect("reset/bus-master-off:hangs")
 class WaitsForDma(Execution):
     """Waits for a command as long as it takes, however the controller is."""

@@ -8,8 +8,10 @@ from typing import TypeAlias
 
 from lab import extensions
 from lab.drivers.base import Adapter
+from lab.drivers.edk2 import Edk2
 from lab.drivers.generic_serial import GenericSerial
 from lab.drivers.linux import Linux
+from lab.drivers.qemu_vfio import QemuVfio
 from lab.drivers.reference import ADAPTERS as REFERENCE
 from lab.errors import UsageError
 from lab.manifest import DriverManifest, load, nearest
@@ -21,7 +23,9 @@ MANIFESTS = Path(__file__).with_name("manifests")
 
 Factory: TypeAlias = Callable[[DriverManifest, Toolchain], Adapter]
 
-_SHIPPED: Mapping[str, Factory] = {"linux": Linux, "generic-serial": GenericSerial, **REFERENCE}
+_SHIPPED: Mapping[str, Factory] = {
+    "linux": Linux, "generic-serial": GenericSerial, "edk2": Edk2, "qemu-vfio": QemuVfio, **REFERENCE,
+}  # fmt: skip
 SEEDABLE = frozenset({"reference-in-process", "reference-qtest"})
 """Adapters whose driver takes a mistake (`lab.defects`)."""
 
@@ -74,8 +78,13 @@ def devices(manifest: DriverManifest) -> tuple[DeviceKind, ...]:
     return reached
 
 
+def in_qemu(manifest: DriverManifest) -> bool:
+    """Does QEMU take part, or does the driver run in this very process?"""
+    return bool(getattr(_factory(manifest), "in_qemu", True))
+
+
 def wants(manifest: DriverManifest) -> tuple[str, ...]:
     """What the toolchain must prepare for this driver."""
-    if not getattr(_factory(manifest), "in_qemu", True):
+    if not in_qemu(manifest):
         return manifest.needs
     return ("qemu" if manifest.boot.arch == X86_64 else f"qemu-{manifest.boot.arch}", *manifest.needs)

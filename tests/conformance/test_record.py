@@ -113,3 +113,15 @@ def test_events_that_several_controllers_may_have_caused_are_not_walked(make_evi
     mixed = Record(evidence)
     mixed.controllers = evidence.scenario.device.controllers * 2
     assert not list(mixed.walk())
+
+
+def test_a_driver_that_was_not_told_of_a_power_cut_rings_for_nothing_until_it_looks(make_evidence: MakeEvidence) -> None:
+    script = Script()
+    script.enable()
+    script.ring(1, completion=False)
+    script.add(lambda t: Reset(t=t, cause="power"))
+    script.ring(2, completion=False)
+    script.add(lambda t: RegisterRead(t=t, offset=CSTS.OFFSET, size=4, value=0))
+    script.ring(3, completion=False)
+    rung = [event.value for _, event in Record(make_evidence(script.events)).walk() if isinstance(event, Doorbell)]
+    assert rung == [1, 3]

@@ -39,6 +39,17 @@ def test_the_model_changes(tmp_path: Path) -> None:
             change_modelled(process.device, Action("detach", {"nsid": 3}))
 
 
+def test_a_power_cut_takes_what_was_not_flushed(tmp_path: Path) -> None:
+    with InProcess(SPEC, tmp_path) as process:
+        namespace = process.function.controller.attached[1]
+        for lba, flushed in ((3, True), (4, False)):
+            namespace.write(lba, b"\x77" * 512, durable=False)
+            if flushed:
+                namespace.cache.flush()
+        change_modelled(process.device, Action("cut-power"))
+        assert (namespace.read(3, 1), namespace.read(4, 1)) == (b"\x77" * 512, bytes(512))
+
+
 def test_nobody_need_be_told(tmp_path: Path) -> None:
     with InProcess(SPEC, tmp_path) as process:
         change_modelled(process.device, Action("detach", {"nsid": 2, "quiet": True}))
@@ -47,14 +58,16 @@ def test_nobody_need_be_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("version", "arguments", "says"),
-    [((7, 2, 22), {"nsid": 2}, "from 11.1 on"), ((11, 1, 3), {"nsid": 2, "quiet": True}, "tells of every namespace")],
+    ("version", "action", "says"),
+    [
+        ((7, 2, 22), Action("detach", {"nsid": 2}), "from 11.1 on"),
+        ((11, 1, 3), Action("detach", {"nsid": 2, "quiet": True}), "tells of every namespace"),
+        ((11, 1, 3), Action("cut-power"), "loses nothing"),
+    ],
 )
-def test_what_qemu_cannot_change_is_said(
-    tmp_path: Path, version: tuple[int, ...], arguments: dict[str, object], says: str
-) -> None:
+def test_what_qemu_cannot_change_is_said(tmp_path: Path, version: tuple[int, ...], action: Action, says: str) -> None:
     with pytest.raises(CannotChange, match=says):
-        change(QemuDevice(SPEC, tmp_path, version), NOBODY, Action("detach", arguments), Deadline(1))
+        change(QemuDevice(SPEC, tmp_path, version), NOBODY, action, Deadline(1))
 
 
 @pytest.mark.parametrize(

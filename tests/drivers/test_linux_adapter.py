@@ -162,3 +162,15 @@ def test_a_template_with_the_driver_belongs_to_that_build_of_it(tmp_path: Path, 
     assert settled_by(modules=["own.ko"], parameters={"own": "a=1"}) != first
     (tmp_path / "own.ko").write_bytes(b"built again")
     assert settled_by(modules=["own.ko"]) != first
+
+
+@pytest.mark.parametrize(
+    ("sqsize", "limit", "told"), [("323", "1024", 324), ("1023", "1024", None), ("0", "1024", None), ("", "1024", None)]
+)
+def test_of_cap_only_what_the_driver_shows_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sqsize: str, limit: str, told: int | None
+) -> None:
+    (tmp_path / "limit").write_text(limit)
+    (tmp_path / "sqsize").write_text(sqsize)
+    monkeypatch.setattr(linux_agent, "QUEUE_DEPTH", tmp_path / "limit")
+    assert linux_agent._informed(tmp_path).get("max_queue_entries") == told

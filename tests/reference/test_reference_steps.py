@@ -47,6 +47,16 @@ def test_what_is_written_reads_back_and_nothing_beside_it(make: Make) -> None:
     assert rig.broken_rules() == set()
 
 
+def test_a_part_of_a_block_leaves_the_rest_of_it(make: Make) -> None:
+    rig = make()
+    rig.load()
+    before, part = os.urandom(512 * 4), os.urandom(700)
+    rig.ask("write", before, nsid=1, lba=7, blocks=4)
+    assert rig.ask("write-bytes", part, nsid=1, lba=8, at=100, length=700).status == "success"
+    assert rig.ask("read", nsid=1, lba=7, blocks=4).data == before[:612] + part + before[1312:]
+    assert rig.ask("write-bytes", part, nsid=1, lba=BLOCKS - 1, at=100, length=700).status != "success"
+
+
 def test_the_answers_are_the_devices(make: Make) -> None:
     rig = make(cap={"MQES": 127, "DSTRD": 2, "TO": 3, "MPSMIN": 0, "MPSMAX": 2}, version="1.3", mdts=3)
     rig.load()
