@@ -121,3 +121,15 @@ def test_a_module_that_cannot_be_loaded_beforehand_is_loaded_by_the_scenario(
     loaded = next(event.answer["status"] for event in evidence.events() if isinstance(event, ActionEnded))
     assert loaded == (({"words": "own.ko: not a module for this kernel"}) if module else "success")
     assert "cannot be loaded beforehand" in (evidence.folder / "lab.log").read_text()
+
+
+@pytest.mark.slow
+def test_a_driver_in_user_space_is_forked_too(toolchain: Toolchain, tmp_path: Path) -> None:
+    """With a strict IOMMU, and with the right time."""
+    folder = tmp_path / "e"
+    evidence = Evidence(record(find("reference-vfio"), SCENARIO, "qemu", folder, toolchain=toolchain))
+    assert evidence.end is not None and (evidence.end.outcome, evidence.end.reason) == ("complete", "")
+    answers = [event.answer for event in evidence.events() if isinstance(event, ActionEnded)]
+    assert [answer["status"] for answer in answers] == ["success", "success"]
+    assert "NVME-LAB READY" in (folder / "boot.log").read_text()
+    assert "NVME-LAB READY" not in (folder / "console.log").read_text()

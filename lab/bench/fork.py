@@ -1,15 +1,20 @@
 """Forked guests against booted ones: how long from nothing to the first block that was read by NVMe and is right.
 
-Both go the way of a scenario: the guest comes up, the lab's agent answers, the controller is plugged, the driver is loaded,
-a block is read and compared. Booted and forked guests take turns, so that a busy machine is equally unkind to both.
+All go the way of a scenario: the guest comes up, the lab's agent answers, the controller is plugged, the driver takes it, a
+block is read and compared. They take turns, so that a busy machine is equally unkind to all. What is told:
+
+- a guest that is booted;
+- a fork with the driver loaded in the template, as nearly all scenarios get it (`lab.drivers.linux.may_be_held`);
+- a fork into which the driver is pushed and loaded, as scenarios about detection and loading get it;
+- a guest that was prepared beforehand (`lab.drivers.linux_zygote`), from its hand-over.
 """
 
 from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
 from lab import content
@@ -17,12 +22,14 @@ from lab.bench.figures import Figure
 from lab.deadline import Deadline
 from lab.device.qemu import QemuDevice
 from lab.drivers import find
-from lab.drivers.linux import Linux, LinuxSession
+from lab.drivers.linux import DriverHeld, Linux, LinuxSession
+from lab.drivers.linux_zygote import Warmed, warmed
 from lab.errors import LabError
 from lab.guest.accelerator import accelerator
 from lab.guest.folder import run_folder
 from lab.guest.machine import Machine
-from lab.guest.template import Template, Templates
+from lab.guest.template import Settler, Template, Templates
+from lab.guest.zygote import Zygotes
 from lab.plan import Action, Controller, DeviceSpec, Namespace, Scenario
 from lab.toolchain import Toolchain
 
@@ -31,18 +38,6 @@ SECONDS = 120.0
 """For one guest, from start to end."""
 NAMESPACE = Namespace(blocks=1 << 17, areas=((0, 64),))
 LBA, BLOCKS = 8, 8
-
-
-class DriverInTemplate:
-    """A settler that also loads the driver, as it may be done for scenarios that are not about detection."""
-
-    def __init__(self, linux: Linux, scenario: Scenario) -> None:
-        self._linux = linux
-        self._scenario = scenario
-        self.settled_by = f"{linux.settled_by}, driver loaded"
-
-    def settle(self, machine: Machine, deadline: Deadline) -> None:
-        _load(self._linux.open(machine, self._scenario, deadline), deadline)
 
 
 def bench(toolchain: Toolchain, rounds: int = ROUNDS) -> list[Figure]:
@@ -54,51 +49,65 @@ def bench(toolchain: Toolchain, rounds: int = ROUNDS) -> list[Figure]:
     linux = Linux(find("linux"), toolchain)
     spec = linux.guest(_scenario(0))
     templates = Templates(cache, qemu, name, lambda text: None)
-    loaded = DriverInTemplate(linux, _scenario(0))
-    templates.get(spec, linux)
-    templates.get(spec, loaded)
+    settlers: dict[str, Settler] = {"fork": DriverHeld(linux), "fork and load": linux}
 
     def start(template: Template) -> Machine:
         return Machine(qemu.command, qemu.env, template.forked(spec), name)
 
-    def boot() -> Machine:
-        return Machine(qemu.command, qemu.env, spec, name)
+    def fork(settler: Settler) -> Callable[[], AbstractContextManager[Machine]]:
+        return lambda: templates.fork(spec, settler, start)
 
-    runs: dict[str, list[_Run]] = {"boot": [], "fork": [], "fork with the driver": []}
+    @contextmanager
+    def prepared() -> Iterator[Warmed]:
+        with run_folder() as folder, warmed(linux, templates, start, folder, Deadline(SECONDS)) as guest:
+            yield guest
+
+    ways: dict[str, Callable[[], AbstractContextManager[Machine]]] = {way: fork(settler) for way, settler in settlers.items()}
+    ways["boot"] = lambda: Machine(qemu.command, qemu.env, spec, name)
+    for settler in settlers.values():
+        templates.get(spec, settler)
+    runs: dict[str, list[_Run]] = {way: [] for way in (*ways, "zygote")}
     for number in range(rounds):
         measured = _Measured(linux, qemu.version, number)
-        runs["boot"].append(measured.run(boot, load=True))
-        runs["fork"].append(measured.run(lambda: templates.fork(spec, linux, start), load=True))
-        runs["fork with the driver"].append(measured.run(lambda: templates.fork(spec, loaded, start), load=False))
+        for way, begin in ways.items():
+            runs[way].append(measured.run(begin))
+        with Zygotes(prepared) as pool:
+            runs["zygote"].append(measured.hand_over(pool))
 
-    def median(kind: str, figure: Callable[[_Run], float]) -> float:
-        return statistics.median(map(figure, runs[kind]))
+    def median(way: str, figure: Callable[[_Run], float]) -> float:
+        return statistics.median(map(figure, runs[way]))
 
-    boot_read = median("boot", lambda run: run.first_read)
-    fork_read = median("fork", lambda run: run.first_read)
+    def first_read(way: str) -> float:
+        return median(way, lambda run: run.first_read)
+
+    def spent(way: str) -> float:
+        return median(way, lambda run: run.processor)
+
+    booted = "cold boot to first verified read", first_read("boot")
+    forked = "fork to first verified read", first_read("fork")
     return [
-        Figure("fork to first verified read", fork_read, "s", "cold boot to first verified read", boot_read),
-        Figure("fork to first verified read, driver loaded in the template",
-               median("fork with the driver", lambda run: run.first_read), "s",
-               "cold boot to first verified read", boot_read),
+        Figure(forked[0], forked[1], "s", *booted),
+        Figure("the same, driver pushed and loaded", first_read("fork and load"), "s", *booted),
+        Figure("with a pre-warmed zygote, from its hand-over", first_read("zygote"), "s", *forked),
         Figure("fork to running guest", median("fork", lambda run: run.running), "s",
                "cold boot to answering guest", median("boot", lambda run: run.answering)),
-        Figure("pre-warmed fork: plug to first verified read", median("fork", lambda run: run.warm_read), "s",
-               "fork to first verified read", fork_read),
+        Figure("QEMU's processor time of a fork", spent("fork"), "s", "that of a booted guest", spent("boot")),
+        Figure("that of a zygote, with its preparation", spent("zygote"), "s", "that of a fork", spent("fork")),
         Figure("private memory of a fork", median("fork", lambda run: run.memory), "MB",
                "memory of a booted guest", median("boot", lambda run: run.memory)),
     ]  # fmt: skip
 
 
 class _Run:
-    """One guest's times in seconds since its start, and its memory in MB."""
+    """One guest's times in seconds since its start or hand-over, until the first read is right."""
 
     running = 0.0
     answering = 0.0
     first_read = 0.0
-    warm_read = 0.0
-    """From the plug of a second controller, when all that this needs has run once."""
+    processor = 0.0
+    """Of QEMU's threads, until then."""
     memory = 0.0
+    """MB."""
 
 
 class _Measured:
@@ -107,33 +116,39 @@ class _Measured:
         self._version = version
         self._scenario = _scenario(seed)
 
-    def run(self, start: Callable[[], AbstractContextManager[Machine]], load: bool) -> _Run:
+    def run(self, start: Callable[[], AbstractContextManager[Machine]]) -> _Run:
         run, deadline = _Run(), Deadline(SECONDS)
         with run_folder() as folder:
-            first, second = self._device(folder / "first"), self._device(folder / "second")
+            device = self._device(folder)
             began = time.perf_counter()
             with start() as machine:
                 run.running = time.perf_counter() - began
                 session = self._linux.open(machine, self._scenario, deadline)
                 run.answering = time.perf_counter() - began
-                first.plug(machine, [{"bus": "rp0"}])
+                device.plug(machine, [{"bus": "rp0"}])
                 session.plugged(1, deadline)
-                if load:
-                    _load(session, deadline)
+                _load(session, deadline)
                 self._read(session, deadline)
                 run.first_read = time.perf_counter() - began
-                run.memory = _private(machine.process.pid)
-                first.unplug(machine, deadline)
-                session.plugged(0, deadline)
-                began = time.perf_counter()
-                second.plug(machine, [{"bus": "rp1"}])
-                session.plugged(1, deadline)
-                self._read(session, deadline)
-                run.warm_read = time.perf_counter() - began
+                run.processor, run.memory = _processor(machine.process.pid), _private(machine.process.pid)
+        return run
+
+    def hand_over(self, pool: Zygotes[Warmed]) -> _Run:
+        run, deadline = _Run(), Deadline(SECONDS)
+        with run_folder() as folder, ExitStack() as ends:
+            device = self._device(folder)
+            guest = ends.enter_context(pool.take(deadline))
+            began = time.perf_counter()
+            session = guest.wake(self._scenario, deadline)
+            run.answering = time.perf_counter() - began
+            device.plug(guest.machine, [{"bus": "rp0"}])
+            session.plugged(1, deadline)
+            self._read(session, deadline)
+            run.first_read = time.perf_counter() - began
+            run.processor = _processor(guest.machine.process.pid)
         return run
 
     def _device(self, folder: Path) -> QemuDevice:
-        folder.mkdir()
         device = QemuDevice(self._scenario.device, folder, self._version)
         device.create_images(self._scenario.seed)
         return device
@@ -158,6 +173,11 @@ def _load(session: LinuxSession, deadline: Deadline) -> None:
 def _scenario(seed: int) -> Scenario:
     device = DeviceSpec(controllers=(Controller(serial=f"bench-{seed}", namespaces=(NAMESPACE,)),))
     return Scenario(id="bench/fork", stage="read", title="the first read", seed=seed, device=device, actions=())
+
+
+def _processor(pid: int) -> float:
+    """Seconds that all threads of a process have run (Documentation/scheduler/sched-stats.rst, /proc/PID/schedstat)."""
+    return sum(int(task.read_text().split()[0]) for task in Path(f"/proc/{pid}/task").glob("*/schedstat")) / 1e9
 
 
 def _private(pid: int) -> float:

@@ -208,10 +208,9 @@ def taken() -> None:
 
 def wait_for_probes() -> None:
     """Until the kernel has ended all probes that it has begun, the search for namespaces included: it does that itself
-    whenever a module is loaded or removed (kernel/module/main.c), so one that does nothing. To remove it is cheaper."""
+    whenever a module is removed or loaded (kernel/module/main.c), so one that does nothing."""
     if LIBC.syscall(DELETE_MODULE, NOTHING.encode(), os.O_NONBLOCK):
-        for command in ("modprobe", "rmmod"):
-            subprocess.run([command, NOTHING])
+        subprocess.run(["modprobe", NOTHING])
 
 
 # -- actions --------------------------------------------------------------------------------------------------------

@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from lab.guest.console import LINUX_PANIC
 from lab.guest.machine import Machine
 from lab.guest.qtest import Qtest
 from lab.guest.ssh import Ssh
+from lab.guest.template import Settler
 from lab.manifest import DriverManifest
 from lab.plan import Action, Answer, DeviceKind, Scenario
 from lab.reference.controller import Controller
@@ -42,6 +44,8 @@ SECONDS = 60.0
 QTEST_MEMORY = 256
 """MiB: for the longest transfer with its bounce buffer."""
 IN_GUEST = "/run/nvme-lab"
+ROOT_PORTS = 4
+"""More than most scenarios need, so that they are forks of one template."""
 SETTINGS = ("io_queues", "depth", "polling")
 """What a manifest's [variables] may choose of `Settings`."""
 DEFECT = "defect"
@@ -204,26 +208,52 @@ class ReferenceVfio(_Reference):
             kernel=self._guest.vmlinux,
             initrd=self._guest.initrd,
             append=f"{self._guest.append} intel_iommu=on {boot.append}".rstrip(),
-            root_ports=len(scenario.device.controllers),
+            root_ports=max(ROOT_PORTS, len(scenario.device.controllers)),
             iommu=True,
             network=True,
             vmgenid=True,
             extra=boot.options,
         )
 
+    def settlers(self, scenario: Scenario) -> Sequence[Settler]:
+        """See `lab.guest.template.Forkable`."""
+        return [self._serving(scenario)]
+
     def open(self, machine: Machine, scenario: Scenario, deadline: Deadline) -> GuestSession:
         deadline = Deadline(min(self._manifest.boot.seconds, deadline.remaining()))
-        guest = self._guest
-        ssh = Ssh.connect(machine.ssh_port(), guest.private_key, guest.host_key, machine.check, deadline)
+        if machine.spec.state is None:  # it was booted; what is forked was settled before
+            self._serving(scenario).settle(machine, deadline)
+        ssh = self.connect(machine, deadline)
         try:
-            settings = self.settings(scenario)
-            options = ["--queues", str(settings.io_queues), "--depth", str(settings.depth)]
-            start = _START.format(options=" ".join(options + ["--poll"] * settings.polling), folder=IN_GUEST)
-            _run(ssh, start, deadline, bundle())
+            _run(ssh, f"date -s @{int(time.time())}", deadline)  # a fork wakes up at the time at which its template was saved
         except BaseException:
             ssh.close()
             raise
         return GuestSession(ssh, scenario)
+
+    def connect(self, machine: Machine, deadline: Deadline) -> Ssh:
+        guest = self._guest
+        return Ssh.connect(machine.ssh_port(), guest.private_key, guest.host_key, machine.check, deadline)
+
+    def _serving(self, scenario: Scenario) -> _Serving:
+        settings = self.settings(scenario)
+        options = ["--queues", str(settings.io_queues), "--depth", str(settings.depth), *["--poll"] * settings.polling]
+        return _Serving(self, _START.format(options=" ".join(options), folder=IN_GUEST))
+
+
+class _Serving:
+    """Settles a guest with the driver's program, which serves and has not looked for a controller yet."""
+
+    base = None
+
+    def __init__(self, reference: ReferenceVfio, start: str) -> None:
+        self._reference, self._start = reference, start
+        self.settled_by = sha256(start.encode() + bundle()).hexdigest()
+
+    def settle(self, machine: Machine, deadline: Deadline) -> None:
+        with self._reference.connect(machine, deadline) as ssh:
+            _run(ssh, self._start, deadline, bundle())
+            _asked(ssh, 0, "ready", {}, b"", deadline)  # its answer says no more than that it serves
 
 
 _START = """mkdir -p {folder} && cd {folder} && cat > nvmectl.pyz && mkfifo in &&
@@ -250,10 +280,8 @@ class GuestSession:
     def perform(self, action: Action, data: bytes | None, deadline: Deadline) -> Answer:
         self._number += 1
         arguments, given = told(self._scenario, action, data)
-        asked = {"number": self._number, "action": action.name, "arguments": arguments}
-        request = json.dumps(asked).encode() + b"\n" + given
         try:
-            said = _run(self._ssh, _ASK.format(number=self._number), deadline, request)
+            said = _asked(self._ssh, self._number, action.name, arguments, given, deadline)
         except Timeout as late:
             return Answer("timeout", {"log": late.what})
         line, _, found = said.partition(b"\n")
@@ -267,6 +295,12 @@ class GuestSession:
 
     def close(self) -> None:
         self._ssh.close()
+
+
+def _asked(ssh: Ssh, number: int, action: str, arguments: Mapping[str, Any], data: bytes, deadline: Deadline) -> bytes:
+    """What the service answers: a line of JSON, and bytes."""
+    request = json.dumps({"number": number, "action": action, "arguments": arguments}).encode() + b"\n" + data
+    return _run(ssh, _ASK.format(number=number), deadline, request)
 
 
 def _run(ssh: Ssh, command: str, deadline: Deadline, input: bytes = b"") -> bytes:

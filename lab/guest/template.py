@@ -97,7 +97,7 @@ class Templates:
 
     def __init__(self, cache: Cache, qemu: Qemu, accelerator: str, say: Callable[[str], None]) -> None:
         self._cache = cache
-        self._qemu = qemu
+        self.qemu = qemu
         self._accelerator = accelerator
         self._say = say
 
@@ -150,7 +150,7 @@ class Templates:
     def _key(self, spec: GuestSpec, settler: Settler) -> str:
         made_of = {
             "spec": {name: _content(value) for name, value in asdict(spec).items()},
-            "qemu": [self._qemu.command, self._qemu.sha256],
+            "qemu": [self.qemu.command, self.qemu.sha256],
             "accelerator": self._accelerator,
             "processor": _processor() if self._accelerator == KVM else "",
             "settled by": list(_generations(settler)),
@@ -173,7 +173,7 @@ class Templates:
         facts = {
             "born": template.born,
             "seconds": round(time.monotonic() - began, 1),
-            "qemu": ".".join(map(str, self._qemu.version)),
+            "qemu": ".".join(map(str, self.qemu.version)),
             "guest": {"cpus": spec.smp, "memory": spec.memory, "iommu": spec.iommu, "root ports": spec.root_ports},
             "sizes": {name: (folder / name).stat().st_size for name in (RAM, STATE)},
             "state": _digest(folder / STATE),
@@ -203,10 +203,10 @@ class Templates:
         try:
             yield
         except (GuestError, QmpError) as refused:
-            raise CannotFork(f"QEMU {'.'.join(map(str, self._qemu.version))} cannot fork this guest: {refused}") from refused
+            raise CannotFork(f"QEMU {'.'.join(map(str, self.qemu.version))} cannot fork this guest: {refused}") from refused
 
     def _machine(self, spec: GuestSpec, console_log: Path | None = None) -> Machine:
-        return Machine(self._qemu.command, self._qemu.env, spec, self._accelerator, console_log=console_log)
+        return Machine(self.qemu.command, self.qemu.env, spec, self._accelerator, console_log=console_log)
 
     def _prune(self, in_use: Path) -> None:
         """Removes the templates that were not used for the longest time, until the rest is within the limit."""
