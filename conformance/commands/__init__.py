@@ -17,6 +17,7 @@ from lab.settings import nearest
 
 COMMANDS: Mapping[str, str] = {
     "run": "run:run",
+    "init": "init:init",
     "list": "listing:list_group",
     "shell": "shell:shell",
     "replay": "replay:replay",
@@ -76,6 +77,7 @@ def nvme_lab() -> None:
     nvme-lab run                          the Linux driver, all stages
     nvme-lab run --driver my-os.toml      your driver, by its manifest
     nvme-lab run --stage read             one stage alone
+    nvme-lab init build/kernel.elf        a manifest for your driver
     """
     sweep_all()
 

@@ -1,0 +1,177 @@
+"""``nvme-lab init``: a manifest for what somebody brings, that runs at once, and a CI job that runs it."""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+from jinja2 import Environment, PackageLoader
+from rich.console import Console
+
+from conformance.commands.options import machine, settings
+from conformance.first_look import Look, look
+from conformance.recognise import Found, recognise
+from conformance.report import terminal
+from lab import drivers
+from lab.errors import LabError, UsageError
+from lab.manifest import STAGES, parse
+from lab.toolchain import prepare
+
+CI: Mapping[str, Path] = {"github": Path(".github/workflows/nvme-lab.yml"), "gitlab": Path(".gitlab-ci.yml")}
+LOOK_SECONDS = 15.0
+READY_SECONDS = 60
+FIRST_STAGES = ("detect", "admin-queue")
+LINUX_STAGES = STAGES
+GUESSED_READY = "^> "
+MEMORY = "256M"
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
+              help="the manifest [default: NAME.toml here]")  # fmt: skip
+@click.option("--name", default="", metavar="NAME", help="the driver's name [default: the file's]")
+@click.option("--ci", type=click.Choice(list(CI)), help="write a CI job too, in this folder")
+@click.option("--boot/--no-boot", default=True, show_default=True,
+              help="boot it once: where is it heard, what are its last words, how far does its driver get?")  # fmt: skip
+@click.option("--seconds", type=click.FloatRange(1, 600), default=LOOK_SECONDS, show_default=True, help="how long then")
+@machine
+def init(file: Path, output: Path | None, name: str, ci: str | None, boot: bool, seconds: float, **options: Any) -> None:
+    """Write a manifest for FILE: a kernel (PVH, multiboot, bzImage), a disk or ISO image, a firmware, or a .ko module of Linux.
+
+    What FILE is is recognised and said. Nothing is overwritten.
+
+    \b
+    nvme-lab init build/kernel.elf
+    nvme-lab init ../linux/drivers/nvme/host/nvme.ko --name my-nvme --ci github
+    """
+    console = terminal.console()
+    found = recognise(file)
+    console.print(f"{file}: {found.what}.", soft_wrap=True)
+    if not found.boots:
+        raise UsageError(f"The lab cannot start {file}, which is {found.what}.", remedy=found.remedy)
+    if found.remedy:
+        console.print(f"But {found.remedy}.", soft_wrap=True)
+    name = name or _name(file)
+    output = output or Path(f"{name}.toml")
+    written = {output: "", **({CI[ci]: ""} if ci else {})}
+    for path in written:
+        if path.exists():
+            raise UsageError(f"{path} exists already, and is not overwritten.", remedy="remove it, or name another with -o")
+
+    def say(text: str) -> None:
+        console.print(text, style="dim")
+
+    values = {"name": name, "file": output, "what": f"{file.name}, {found.what}", "all_stages": STAGES}
+    if found.boots == "module":
+        values |= _module(file, found, output.parent)
+        _compare_kernels(found, options, console)
+    else:
+        values |= _system(file, found, output.parent)
+        if boot:
+            toolchain = prepare(settings(options), {"qemu"}, say)
+            values |= _heard(look({found.boots: str(file.absolute())}, output, seconds, toolchain, say), console)
+    written[output] = _render("manifest.toml.j2", **values)
+    if ci:
+        written[CI[ci]] = _render(f"{ci}.yml.j2", manifest=output)
+    _check(written[output], output)
+    for path, text in written.items():
+        _write(path, text)
+        console.print(f"Wrote {path}.")
+    console.print(f"Now: nvme-lab run --driver {_as_driver(output)}")
+
+
+def _name(file: Path) -> str:
+    """A driver's name out of a file's."""
+    stem = file.name.partition(".")[0] if file.suffix else file.name
+    return re.sub(r"[^a-z0-9.+-]+", "-", stem.lower()).strip("-.+") or "my-driver"
+
+
+def _as_driver(path: Path) -> str:
+    return str(path) if path.suffix == ".toml" or "/" in str(path) else f"./{path}"
+
+
+def _system(file: Path, found: Found, folder: Path) -> dict[str, Any]:
+    return {
+        "adapter": "generic-serial", "stages": FIRST_STAGES, "boots": found.boots, "path": os.path.relpath(file, folder),
+        "memory": MEMORY, "output": "serial", "prompts": True, "ready": GUESSED_READY, "looked": False,
+        "seconds": READY_SECONDS,
+    }  # fmt: skip
+
+
+def _heard(heard: Look, console: Console) -> dict[str, Any]:
+    """What the look changes of the manifest; said aloud."""
+    if heard.trouble:
+        console.print(f"It ended early: {heard.trouble}", style="yellow", markup=False)
+    if not heard.said.strip():
+        console.print(
+            "It said nothing, neither on its serial line nor on port E9h: see to boot.output and boot.ready in the manifest.",
+            style="yellow", soft_wrap=True,
+        )  # fmt: skip
+        return {}
+    console.print(f"Heard on its {heard.output.replace('-', ' ')}; its last line: {heard.last_line!r}", markup=False)
+    if len(heard.steps) > 1:
+        console.print(f"Its driver was seen at work: {', '.join(heard.steps)}.")
+    else:
+        console.print("Nothing was done to the NVMe device: the driver waits to be asked, or is not there yet.")
+    return {
+        "output": heard.output,
+        "prompts": heard.prompts and heard.output == "serial",
+        "ready": heard.ready,
+        "looked": True,
+        "stages": heard.steps if len(heard.steps) > 1 else FIRST_STAGES,
+    }
+
+
+def _module(file: Path, found: Found, folder: Path) -> dict[str, Any]:
+    """The module and what it depends on: of the same folder where it is there, else of the guest's own kernel."""
+    modules = []
+    for name in filter(None, found.modinfo["depends"].split(",")):
+        beside = [path for path in file.parent.glob("*.ko") if path.stem.replace("-", "_") == name.replace("-", "_")]
+        modules.append(os.path.relpath(beside[0], folder) if beside else name)
+    return {
+        "adapter": "linux", "needs": ["linux-guest"], "stages": LINUX_STAGES,
+        "modules": [*modules, os.path.relpath(file, folder)],
+    }  # fmt: skip
+
+
+def _compare_kernels(found: Found, options: Mapping[str, Any], console: Console) -> None:
+    """A module fits one kernel: says whether that is the guest's, if the guest's is here already."""
+    wanted = found.modinfo["vermagic"].split()[0]
+    try:
+        linux = prepare(settings({**options, "offline": True}), {"linux-guest"}, lambda text: None).linux
+    except LabError:
+        console.print(f"It loads into a guest whose kernel is {wanted}: name that with --kernel when you run it.")
+        return
+    if linux is not None and linux.release == wanted:
+        console.print(f"The guest's kernel is {wanted}, too: it fits.")
+    else:
+        release = linux.release if linux else "another"
+        console.print(
+            f"The guest's kernel is {release}, and the module is for {wanted}: build it for that one, "
+            "or name your kernel with --kernel when you run it.", style="yellow", soft_wrap=True,
+        )  # fmt: skip
+
+
+def _render(template: str, **values: Any) -> str:
+    environment = Environment(loader=PackageLoader("conformance"), keep_trailing_newline=True, autoescape=False)
+    return environment.get_template(template).render(values)
+
+
+def _check(text: str, path: Path) -> None:
+    """What is written must be a manifest."""
+    parse(tomllib.loads(text), path, drivers.adapters())
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("x", encoding="utf-8") as stream:
+            stream.write(text)
+    except OSError as error:
+        raise UsageError(f"{path} cannot be written: {error.strerror}.", remedy="name another with -o") from error
