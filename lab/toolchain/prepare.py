@@ -25,7 +25,7 @@ _FIRMWARE = ("u-boot", "edk2")
 _FOREIGN = {"qemu-aarch64": "aarch64"}
 """QEMUs for guests of another architecture than this machine's."""
 _LINUX = "linux-guest"
-_GUESTS = {_LINUX: "linux", "linux-backports-guest": "linux-backports", "qemu-vfio-guest": "qemu-vfio"}
+_GUESTS = {_LINUX: "linux", **{f"{name}-guest": name for name in ("linux-backports", "qemu-vfio", "qemu-vfio-backports")}}
 """Linux guests and their recipes."""
 _RECIPE_OF = {"qemu": "qemu", **_GUESTS, **{name: name for name in (*_FIRMWARE, *_FOREIGN)}}
 WANTS = tuple(_RECIPE_OF)

@@ -1,0 +1,146 @@
+"""QEMU's own NVMe driver (QEMU, block/nvme.c), in user space by VFIO: inside qemu-io, in a Linux guest with an IOMMU."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from lab.deadline import Deadline
+from lab.drivers import qemu_vfio_agent
+from lab.drivers.base import linux_guest, mebibytes, target
+from lab.errors import GuestError, GuestPanic, Timeout
+from lab.guest.arguments import CHANNEL, GuestSpec
+from lab.guest.channel import Channel, Frame
+from lab.guest.console import LINUX_PANIC
+from lab.guest.machine import Machine
+from lab.guest.ssh import Ssh
+from lab.guest.template import Settler
+from lab.manifest import DriverManifest
+from lab.plan import Action, Answer, Scenario
+from lab.toolchain import Toolchain
+
+AGENT = Path(qemu_vfio_agent.__file__)
+IN_GUEST = "/run/nvme-lab"
+ROOT_PORTS = 4
+"""More than most scenarios need, so that they are forks of one template."""
+SECONDS = 20.0
+"""For any action. The driver has no time-out for a command: what does not end in that time never ends."""
+_START_AGENT = f"""modprobe vfio_iommu_type1 && modprobe vfio-pci && modprobe virtio_console &&
+mkdir -p {IN_GUEST} && cd {IN_GUEST} && cat > agent.py && setsid python3 agent.py {CHANNEL} < /dev/null"""
+
+
+class QemuVfio:
+    """See `lab.drivers.base.Adapter`."""
+
+    hotplug = True
+    panics: tuple[str, ...] = LINUX_PANIC
+    actions = frozenset(qemu_vfio_agent.ACTIONS)
+    files: Mapping[str, Path] = {}
+    settled_by = sha256(b"".join(Path(file).read_bytes() for file in (AGENT, __file__))).hexdigest()
+    base: Settler | None = None
+
+    def __init__(self, manifest: DriverManifest, toolchain: Toolchain) -> None:
+        self._manifest = manifest
+        self._guest = linux_guest(manifest, toolchain)
+
+    def guest(self, scenario: Scenario) -> GuestSpec:
+        boot, asked = self._manifest.boot, scenario.guest
+        return GuestSpec(
+            machine=boot.machine,
+            cpu=boot.cpu,
+            smp=asked.get("cpus", boot.cpus),
+            memory=asked.get("memory", mebibytes(boot.memory)),
+            kernel=self._guest.vmlinux,
+            initrd=self._guest.initrd,
+            append=f"{self._guest.append} intel_iommu=on {boot.append}".rstrip(),
+            root_ports=max(ROOT_PORTS, len(scenario.device.controllers)),
+            iommu=True,
+            network=True,
+            channel=True,
+            vmgenid=True,
+            extra=boot.options,
+        )
+
+    def seconds(self, action: str) -> float:
+        return SECONDS
+
+    def settlers(self, scenario: Scenario) -> Sequence[Settler]:
+        """See `lab.guest.template.Forkable`."""
+        return [self]
+
+    def settle(self, machine: Machine, deadline: Deadline) -> None:
+        """Starts the agent, and with it qemu-io (`lab.guest.template.Settler`)."""
+        key, host_key = self._guest.private_key, self._guest.host_key
+        with Ssh.connect(machine.ssh_port(), key, host_key, machine.check, deadline) as ssh:
+            result = ssh.run(_START_AGENT, AGENT.read_bytes(), deadline=deadline)
+        if result.status:
+            last = result.stderr.decode(errors="replace").strip()
+            raise GuestError(f"The lab's agent does not start in the guest: {last}", last=last)
+        _begin(Channel(machine), deadline)
+
+    def open(self, machine: Machine, scenario: Scenario, deadline: Deadline) -> QemuVfioSession:
+        deadline = Deadline(min(self._manifest.boot.seconds, deadline.remaining()))
+        if machine.spec.state is None:  # it was booted; what is forked was settled before
+            self.settle(machine, deadline)
+        channel = Channel(machine)
+        _begin(channel, deadline)
+        return QemuVfioSession(channel, scenario)
+
+
+class QemuVfioSession:
+    """See `lab.drivers.base.Session`. What hangs stays hung."""
+
+    def __init__(self, channel: Channel, scenario: Scenario) -> None:
+        self._channel, self._scenario = channel, scenario
+        self._hung = ""
+
+    def plugged(self, controllers: int, deadline: Deadline) -> None:
+        _ask(self._channel, {"action": "plugged", "controllers": controllers}, b"", deadline)
+
+    def perform(self, action: Action, data: bytes | None, deadline: Deadline) -> Answer:
+        if self._hung:
+            return Answer("timeout", {"log": f"the driver still hangs in {self._hung}"})
+        if action.arguments.get("offset"):
+            return Answer("unsupported")  # qemu-io's buffers begin where it likes
+        try:
+            answer = _ask(self._channel, self._request(action), data or b"", deadline)
+        except Timeout as late:
+            self._hung = action.name
+            return Answer("timeout", {"log": late.what})
+        if "crashed" in answer.head:
+            raise GuestPanic(f"The driver crashed: {answer.head['crashed']}", last=answer.head["crashed"])
+        return Answer(answer.head["status"], answer.head["fields"], answer.data or None)
+
+    def close(self) -> None:
+        """The channel is the machine's."""
+
+    def _request(self, action: Action) -> dict[str, Any]:
+        """Bytes where the contract has blocks, a controller's place where it has an id; a load opens what is attached first."""
+        request = {**action.arguments, "action": action.name}
+        controllers = self._scenario.device.controllers
+        if action.name == "load":
+            attached = [sorted(n.nsid for n in c.namespaces if n.attached) for c in controllers]
+            return {**request, "nsids": [nsids[0] if nsids else 1 for nsids in attached]}
+        found = target(self._scenario, action)
+        if found is None:
+            return request
+        request["place"] = [c.serial for c in controllers].index(found.serial)
+        if "lba" in request:
+            size = found.namespace.block_size
+            request |= {"at": request["lba"] * size, "length": request["blocks"] * size}
+        return request
+
+
+def _begin(channel: Channel, deadline: Deadline) -> None:
+    _ask(channel, {"action": "begin", "time": time.time()}, b"", deadline)
+
+
+def _ask(channel: Channel, request: Mapping[str, Any], data: bytes, deadline: Deadline) -> Frame:
+    answer = channel.ask(request, data, deadline=deadline)
+    if "failure" in answer.head:
+        last = answer.head["failure"].strip()
+        raise GuestError(f"The lab's agent in the guest failed at {request['action']}: {last}", last=last)
+    return answer

@@ -1,0 +1,264 @@
+"""Runs inside the Linux guest: gives NVMe functions to VFIO and talks with qemu-io, in which QEMU's own NVMe driver runs.
+Standard library only; the frames are those of `lab.guest.channel`, and one question is answered after the other.
+
+qemu-io runs already when the first question comes, so a fork need not start it; it opens a namespace as
+``driver=nvme,device=ADDRESS,namespace=NSID`` and closes it again before it opens another one.
+"""
+
+import ctypes
+import io
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+PCI = Path("/sys/bus/pci")
+NVME_CLASS = "0x0108"
+LOST_INTERRUPTS = ("0x1b36", "0x0010")
+"""Vendor and device of QEMU's own controller (QEMU, docs/specs/pci-ids.rst)."""
+PIDFD_GETFD = 438  # of x86-64, arch/x86/entry/syscalls/syscall_64.tbl
+LIBC = ctypes.CDLL(None, use_errno=True)
+PROMPT = b"qemu-io> "
+DUMPED = re.compile(rb"^[0-9a-f]{8,}:  ((?:[0-9a-f]{2} ){1,16})", re.MULTILINE)
+"""A line of ``read -v``: offset, bytes, the same as characters."""
+FAILED = re.compile(r"^(?:qemu-io: .*|\S+ failed: .*|.*invalid.*|no file open.*)$", re.MULTILINE | re.IGNORECASE)
+PATTERN = "/tmp/pattern"
+PORT_SECONDS, LOOK_AGAIN = 10, 0.01
+
+Fields = dict[str, Any]
+
+
+class Refused(Exception):
+    """The driver, or its loading, failed in its own words."""
+
+
+class Crashed(Exception):
+    """qemu-io has ended by itself."""
+
+
+class QemuIo:
+    """A qemu-io that waits at its prompt."""
+
+    def __init__(self) -> None:
+        self.opened, self.refusal = "", ""
+        self._process = subprocess.Popen(
+            ["qemu-io"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, bufsize=0
+        )
+        self._prompted("to start")
+
+    def ask(self, line: str) -> bytes:
+        """What it says up to its next prompt. Raises Refused if that is a complaint."""
+        assert self._process.stdin
+        self._process.stdin.write(line.encode() + b"\n")
+        said = self._prompted(line)
+        if complaint := FAILED.search(said[: 1 << 12].decode(errors="replace")):
+            raise Refused(complaint[0].removeprefix("qemu-io: "))
+        return said
+
+    def open(self, address: str, nsid: int) -> None:
+        """Opens the namespace, unless it is open: read-only, where all else is refused."""
+        wanted = f"driver=nvme,device={address},namespace={nsid}"
+        if self.opened == wanted:
+            return
+        self.close()
+        identity = tuple((PCI / "devices" / address / name).read_text().strip() for name in ("vendor", "device"))
+        with InterruptsFor(self._process.pid, identity == LOST_INTERRUPTS):
+            try:
+                self.ask(f"open -d unmap -o {wanted}")
+            except Refused as refusal:
+                self.refusal = str(refusal)
+                self.ask(f"open -r -o {wanted}")
+        self.opened = wanted
+
+    def close(self) -> None:
+        if self.opened:
+            self.ask("close")
+        self.opened = ""
+
+    def _prompted(self, asked: str) -> bytes:
+        assert self._process.stdout
+        said = bytearray()
+        while not said.endswith(PROMPT):
+            found = os.read(self._process.stdout.fileno(), 1 << 16)
+            if not found:
+                raise Crashed(f"status {self._process.wait()} at {asked!r}: {said.decode(errors='replace')[-2000:]}")
+            said += found
+        return bytes(said[: -len(PROMPT)])
+
+
+class InterruptsFor:
+    """While it is entered, and ``needed``: takes the place of the admin queue's interrupt.
+
+    QEMU's own controller sends that only where MSI-X was on before the controller was enabled, which no specification asks for,
+    and this driver turns it on just after. Whoever then waits for the first commands is woken by luck or never; so all event
+    descriptors of the process are signalled again and again. Once an I/O queue has been created the controller sends them all.
+    """
+
+    def __init__(self, process: int, needed: bool) -> None:
+        self._process, self._ended = process, threading.Event()
+        self._thread = threading.Thread(target=self._signal) if needed else None
+
+    def __enter__(self) -> None:
+        if self._thread:
+            self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        if self._thread:
+            self._thread.join()
+
+    def _signal(self) -> None:
+        process = os.pidfd_open(self._process)
+        while not self._ended.wait(LOOK_AGAIN):
+            for link in Path(f"/proc/{self._process}/fd").iterdir():
+                if _target(link) == Path("anon_inode:[eventfd]"):
+                    copy = LIBC.syscall(PIDFD_GETFD, process, int(link.name), 0)
+                    if copy >= 0:  # else it has just been closed
+                        os.eventfd_write(copy, 1)
+                        os.close(copy)
+        os.close(process)
+
+
+def _target(link: Path) -> Path | None:
+    try:
+        return link.readlink()
+    except OSError:  # it has just been closed
+        return None
+
+
+PROGRAMS: dict[int, QemuIo] = {}
+"""One for each controller, by its place among them."""
+
+
+def functions() -> list[str]:
+    """The addresses of the PCI functions of class 01 (mass storage), subclass 08 (NVM), in the order of their root ports."""
+    return sorted(path.name for path in (PCI / "devices").iterdir() if (path / "class").read_text().startswith(NVME_CLASS))
+
+
+def program(request: Fields) -> QemuIo:
+    """The qemu-io of the request's controller, with its namespace open."""
+    place = request["place"]
+    if place not in PROGRAMS:
+        PROGRAMS[place] = QemuIo()
+    PROGRAMS[place].open(functions()[place], request["nsid"])
+    return PROGRAMS[place]
+
+
+def begin(request: Fields) -> Fields:
+    """A fork wakes up at the time at which its template was saved; ``time`` is in seconds."""
+    time.clock_settime(time.CLOCK_REALTIME, request["time"])
+    return {}
+
+
+def plugged(request: Fields) -> Fields:
+    """Until the PCI core sees so many functions."""
+    while len(functions()) != request["controllers"]:
+        time.sleep(LOOK_AGAIN)
+    return {}
+
+
+def load(request: Fields) -> Fields:
+    """Gives all functions to VFIO and opens a namespace of each: ``nsids``, in the order of the controllers."""
+    for address in functions():
+        (PCI / "devices" / address / "driver_override").write_text("vfio-pci")
+        (PCI / "drivers_probe").write_text(address)
+    for place, nsid in enumerate(request["nsids"]):
+        program({"place": place, "nsid": nsid})
+    return {"log": "\n".join(running.refusal for running in PROGRAMS.values())}
+
+
+def unload(request: Fields) -> Fields:
+    for running in PROGRAMS.values():
+        running.close()
+    return {}
+
+
+def ready(request: Fields) -> Fields:
+    return {"ready": any(running.opened for running in PROGRAMS.values())}
+
+
+def read(request: Fields) -> bytes:
+    said = program(request).ask(f"read -v {request['at']} {request['length']}")
+    return bytes.fromhex(b"".join(DUMPED.findall(said)).decode())
+
+
+def write(request: Fields) -> Fields:
+    Path(PATTERN).write_bytes(request["data"])
+    unit_access = "-f " if request.get("fua") else ""
+    program(request).ask(f"write {unit_access}-s {PATTERN} {request['at']} {request['length']}")
+    return {}
+
+
+def flush(request: Fields) -> Fields:
+    program(request).ask("flush")
+    return {}
+
+
+def zeroes(request: Fields) -> Fields:
+    program(request).ask(f"write -z {request['at']} {request['length']}")
+    return {}
+
+
+def trim(request: Fields) -> Fields:
+    program(request).ask(f"discard {request['at']} {request['length']}")
+    return {}
+
+
+OF_THE_LAB: Mapping[str, Callable[[Fields], Fields | bytes]] = {"begin": begin, "plugged": plugged}
+ACTIONS: Mapping[str, Callable[[Fields], Fields | bytes]] = {
+    "load": load, "unload": unload, "ready": ready, "read": read, "write": write, "flush": flush,
+    "zeroes": zeroes, "trim": trim,
+}  # fmt: skip
+
+
+def served(request: Fields) -> bytes:
+    """The answer to a request, as it goes out."""
+    answer: Fields = {"number": request["number"], "status": "success", "fields": {}, "bytes": 0}
+    data = b""
+    try:
+        found = {**ACTIONS, **OF_THE_LAB}[request["action"]](request)
+        if isinstance(found, bytes):
+            data, answer["bytes"] = found, len(found)
+        else:
+            answer["fields"] = found
+    except Refused as refused:
+        answer["status"] = {"words": str(refused)}
+    except Crashed as crashed:
+        answer["crashed"] = str(crashed)
+    except Exception:
+        answer["failure"] = traceback.format_exc()
+    return json.dumps(answer).encode() + b"\n" + data
+
+
+def find_port(name: str) -> Path:
+    """The device of the virtio-serial port of that name, which shows up a moment after its driver has been loaded."""
+    end = time.monotonic() + PORT_SECONDS
+    while True:
+        for path in Path("/sys/class/virtio-ports").glob("*"):
+            if (path / "name").read_text().strip() == name:
+                return Path("/dev", path.name)
+        if time.monotonic() > end:
+            raise SystemExit(f"waited {PORT_SECONDS} s for the virtio-serial port {name!r}")
+        time.sleep(LOOK_AGAIN)
+
+
+if __name__ == "__main__":
+    with find_port(sys.argv[1]).open("r+b", buffering=0) as raw, io.BufferedReader(raw) as port:
+        if os.fork() == 0:  # whoever started it knows now that it serves
+            own_log = os.open("agent.log", os.O_WRONLY | os.O_CREAT)
+            os.dup2(own_log, 1)
+            os.dup2(own_log, 2)
+            PROGRAMS[0] = QemuIo()
+            while True:
+                question = json.loads(port.readline())
+                question["data"] = port.read(question["bytes"])
+                reply = served(question)
+                while reply:
+                    reply = reply[os.write(port.fileno(), reply) :]
