@@ -24,6 +24,8 @@ HEAD = 1 << 20
 SECTOR = 2048
 RESET_VECTOR = 16
 """Bytes before the end of a firmware, which is mapped to end at 4 GiB."""
+JUMPS = frozenset((0xEA, 0xE9, 0xEB))
+"""Opcodes of which one is among the first that a processor executes: far, near and short jump."""
 FIRMWARE_UNIT, FIRMWARE_MOST = 64 << 10, 64 << 20
 ET_REL = 1
 PT_INTERP, PT_NOTE = 3, 4
@@ -73,11 +75,11 @@ def _candidates(path: Path, head: bytes, tail: bytes, size: int) -> Iterator[Fou
     for magic, name in ((b"QFI\xfb", "qcow2"), (b"KDMV", "VMDK"), (b"vhdxfile", "VHDX")):
         if head.startswith(magic):
             yield Found(f"a disk image in {name} format", "", "convert it: qemu-img convert -O raw IN OUT")
-    if head[0x28:0x2C] == b"_FVH" or (head.startswith(bytes(16)) and b"_FVH" in head):
+    if head[0x28:0x2C] == b"_FVH":
         yield Found("a UEFI firmware volume", "firmware")
     if head.startswith(b"MZ") and _pe(head):
         yield Found("a UEFI application (PE)", "", "put it on a disk with an EFI system partition, as EFI/BOOT/BOOTX64.EFI")
-    if size % FIRMWARE_UNIT == 0 and 0 < size <= FIRMWARE_MOST and tail[:1] in (b"\xea", b"\xe9", b"\xeb"):
+    if size % FIRMWARE_UNIT == 0 and 0 < size <= FIRMWARE_MOST and JUMPS.intersection(tail[:4]):
         yield Found("a firmware image: it ends with a reset vector", "firmware")
     if _multiboot(head, MULTIBOOT, 8192, 4):
         yield Found("a multiboot kernel (not ELF)", "kernel")

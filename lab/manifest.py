@@ -197,11 +197,17 @@ def _one_of(path: Path, key: str, name: str, valid: Iterable[str]) -> None:
         raise UsageError(f"{path}: {key}: there is no {name!r}{nearest(name, valid)}")
 
 
+READABLE = 40
+"""Names that an error may list."""
+
+
 def nearest(name: str, valid: Iterable[str]) -> str:
-    """`; did you mean 'x'?` and the choice, for the end of an error's sentence."""
+    """`; did you mean 'x'?` and the choice, as far as one can read it, for the end of an error's sentence."""
     valid = sorted(valid)
     close = difflib.get_close_matches(name, valid, 1)
     hint = f"; did you mean {close[0]!r}?" if close else ""
+    if len(valid) > READABLE:
+        return hint
     return f"{hint} (there are: {', '.join(valid)})"
 
 
