@@ -9,6 +9,7 @@ from typing import Any, cast
 import pytest
 
 from lab.deadline import Deadline
+from lab.drivers.base import Session
 from lab.drivers.generic_serial import GenericSerial, filled
 from lab.errors import GuestPanic, LabError, Timeout
 from lab.guest.arguments import GuestSpec
@@ -169,3 +170,69 @@ def test_a_panic_is_not_a_time_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(script, "expect", expect)
     with pytest.raises(GuestPanic, match="lost"):
         session.perform(Action("load"), None, Deadline(5))
+
+
+# -- other shapes ---------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class FakeGuest:
+    """A machine that says something when it starts, echoes what is typed, and may end."""
+
+    console: Script
+    spec: GuestSpec
+    exit_code: int | None = None
+    asked: list[tuple[str, Any]] = field(default_factory=list)
+
+    def qmp(self, command: str, arguments: Any = None) -> None:
+        self.asked.append((command, arguments))
+        if command == "cont":
+            self.console.pending.append("version 1.4\r\n")
+        elif (key := arguments["keys"][-1]["data"]) == "ret":
+            self.console.send("\n")
+        else:
+            self.console.pending.append(key)
+
+
+def opened(boot: dict[str, Any], actions: dict[str, Any], *outputs: str) -> tuple[Session, FakeGuest]:
+    manifest = parse({"name": "x", "adapter": "x", "boot": {**BOOT, **boot}, "actions": actions}, Path("x.toml"), ["x"])
+    adapter = GenericSerial(manifest, TOOLCHAIN)
+    guest = FakeGuest(Script(list(outputs)), adapter.guest(SCENARIO))
+    if not guest.spec.paused:
+        guest.console.pending.append("")
+    return adapter.open(cast(Machine, guest), SCENARIO, Deadline(5)), guest
+
+
+def test_without_a_command_for_load_the_guest_starts_when_it_is_loaded() -> None:
+    session, guest = opened({}, {"info": {"lists": {"controllers": {"each": r"version (?P<version>\S+)"}}}})
+    assert guest.spec.paused
+    assert session.perform(Action("info"), None, Deadline(5)).status == "unsupported", "it has not come up"
+    loaded = session.perform(Action("load"), None, Deadline(5))
+    assert (loaded.status, loaded.fields) == ("success", {"log": "version 1.4"})
+    assert guest.asked == [("cont", None)]
+    assert session.perform(Action("info"), None, Deadline(5)).fields == {"controllers": [{"version": "1.4"}]}
+    assert session.perform(Action("load"), None, Deadline(5)).status == "unsupported", "it starts once"
+
+
+def test_a_boot_that_does_not_end_is_a_time_out_for_all_that_follows() -> None:
+    session, guest = opened({}, {"info": {}, "queues": {"command": "q"}})
+    guest.qmp = lambda *given: None  # type: ignore[method-assign]
+    assert [session.perform(Action(name), None, Deadline(5)).status for name in ("load", "info", "queues")] == ["timeout"] * 3
+    assert guest.console.typed == []
+
+
+def test_keys_wait_for_their_echo() -> None:
+    session, guest = opened(
+        {"output": "debug-console", "input": "keyboard"}, {"load": {"command": "ab", "success": "^fine$"}}, "fine"
+    )
+    assert guest.spec.console == "debug-console"
+    assert session.perform(Action("load"), None, Deadline(5)).status == "success"
+    assert [arguments["keys"][0]["data"] for _, arguments in guest.asked] == ["a", "b", "ret"]
+
+
+def test_a_key_without_an_echo_is_a_time_out() -> None:
+    session, guest = opened({"output": "debug-console", "input": "keyboard"}, {"load": {"command": "ab"}})
+    guest.qmp = lambda *given: guest.asked.append(given[1])  # type: ignore[method-assign]
+    late = session.perform(Action("load"), None, Deadline(5))
+    assert late.status == "timeout" and "the echo of 'a'" in late.fields["log"]
+    assert len(guest.asked) == 1
