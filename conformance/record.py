@@ -279,6 +279,11 @@ class Record:
         """Did the programmable controller record this, which sees and remarks everything?"""
         return bool(self.evidence.identity["device"] == "lab")
 
+    @property
+    def unit(self) -> int:
+        """The bytes of which the driver reads whole ones (`lab.manifest.Limits`); 0 for one that reads single blocks."""
+        return int(self.evidence.identity["driver"].get("unit", 0))
+
     @cached_property
     def memory_watched(self) -> bool:
         """Is what the driver does in its own memory in here too?"""

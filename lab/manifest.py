@@ -135,9 +135,10 @@ class Known(_Table):
 
 
 class Limits(_Table):
-    """What the driver cannot do that scenarios must respect."""
+    """What the driver cannot do that scenarios and checks must respect."""
 
     max_read_blocks: int = 0  # 0: none known
+    unit: Annotated[int, Field(ge=0)] = 0  # bytes: it reads whole ones of them, like a cache its pages; 0: single blocks
     address: int = 0  # where in guest memory its buffers may lie
 
 

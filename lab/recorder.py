@@ -398,6 +398,7 @@ def _identity(
             "actions": sorted(driver.actions),
             "stages": manifest.stages,
             "stops": manifest.stops,
+            "unit": manifest.limits.unit,
             "known": [known.model_dump() for known in manifest.known],
         },
         "device": device,

@@ -201,12 +201,14 @@ def mbr(record: Record) -> Iterator[Finding]:
 
 @check("read/nlb", cite=NVM_1_0["3.2.4"], level=MANDATORY, why="integrity", witnesses=["wire"], needs=["read"])
 def nlb(record: Record) -> Iterator[Finding]:
-    """Sends NLB 0's based: the blocks read are the blocks asked for, no more and no fewer."""
-    for asked, _ in reads(record):
+    """Sends NLB 0's based: the blocks read are the blocks asked for, or the whole units of a driver that reads in such."""
+    for asked, disk in reads(record):
         sent = [(e, e.command) for _, e in record.during(asked) if isinstance(e, Submitted) and isinstance(e.command, Read)]
         if not sent or not asked.ok:
             continue
-        lba, blocks = int(asked.arguments["lba"]), int(asked.arguments["blocks"])
+        unit = max(record.unit // disk.namespace.block_size, 1)
+        lba = asked.arguments["lba"] // unit * unit
+        blocks = -(-(asked.arguments["lba"] + asked.arguments["blocks"]) // unit) * unit - lba
         for event, command in sent:
             ok = lba <= command.SLBA and command.SLBA + command.blocks <= lba + blocks
             shown = f"LBA {command.SLBA} to {command.SLBA + command.NLB}"

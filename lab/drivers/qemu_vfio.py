@@ -26,8 +26,9 @@ AGENT = Path(qemu_vfio_agent.__file__)
 IN_GUEST = "/run/nvme-lab"
 ROOT_PORTS = 4
 """More than most scenarios need, so that they are forks of one template."""
-SECONDS = 20.0
-"""For any action. The driver has no time-out for a command: what does not end in that time never ends."""
+SECONDS, LOAD_SECONDS = 12.0, 35.0
+"""For an action, and for a load, in which the driver waits up to 30 s for CSTS.RDY. For a command it has no time-out: what has
+not ended by then never ends."""
 _START_AGENT = f"""modprobe vfio_iommu_type1 && modprobe vfio-pci && modprobe virtio_console &&
 mkdir -p {IN_GUEST} && cd {IN_GUEST} && cat > agent.py && setsid python3 agent.py {CHANNEL} < /dev/null"""
 
@@ -65,7 +66,7 @@ class QemuVfio:
         )
 
     def seconds(self, action: str) -> float:
-        return SECONDS
+        return LOAD_SECONDS if action == "load" else SECONDS
 
     def settlers(self, scenario: Scenario) -> Sequence[Settler]:
         """See `lab.guest.template.Forkable`."""

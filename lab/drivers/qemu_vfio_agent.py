@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any
 
 PCI = Path("/sys/bus/pci")
-NVME_CLASS = "0x0108"
+NVM_CLASS, NVM_EXPRESS = "0x0108", "0x010802"
+"""PCI class 01 (mass storage), subclass 08 (NVM); with its programming interface 02."""
 LOST_INTERRUPTS = ("0x1b36", "0x0010")
 """Vendor and device of QEMU's own controller (QEMU, docs/specs/pci-ids.rst)."""
 PIDFD_GETFD = 438  # of x86-64, arch/x86/entry/syscalls/syscall_64.tbl
@@ -137,9 +138,9 @@ PROGRAMS: dict[int, QemuIo] = {}
 """One for each controller, by its place among them."""
 
 
-def functions() -> list[str]:
-    """The addresses of the PCI functions of class 01 (mass storage), subclass 08 (NVM), in the order of their root ports."""
-    return sorted(path.name for path in (PCI / "devices").iterdir() if (path / "class").read_text().startswith(NVME_CLASS))
+def functions(kind: str = NVM_EXPRESS) -> list[str]:
+    """The addresses of the PCI functions of that class, in the order of their root ports."""
+    return sorted(path.name for path in (PCI / "devices").iterdir() if (path / "class").read_text().startswith(kind))
 
 
 def program(request: Fields) -> QemuIo:
@@ -159,14 +160,17 @@ def begin(request: Fields) -> Fields:
 
 def plugged(request: Fields) -> Fields:
     """Until the PCI core sees so many functions."""
-    while len(functions()) != request["controllers"]:
+    while len(functions(NVM_CLASS)) != request["controllers"]:
         time.sleep(LOOK_AGAIN)
     return {}
 
 
 def load(request: Fields) -> Fields:
-    """Gives all functions to VFIO and opens a namespace of each: ``nsids``, in the order of the controllers."""
-    for address in functions():
+    """Gives all controllers to VFIO and opens a namespace of each: ``nsids``, in their order."""
+    found = functions()
+    if not found:
+        raise Refused("no NVMe controller")
+    for address in found:
         (PCI / "devices" / address / "driver_override").write_text("vfio-pci")
         (PCI / "drivers_probe").write_text(address)
     for place, nsid in enumerate(request["nsids"]):
