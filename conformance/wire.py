@@ -190,6 +190,11 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text)
 
 
+def printable_lines(text: str) -> str:
+    """The text as `printable` has it, but for the ends of its lines."""
+    return "\n".join(map(printable, text.split("\n")))
+
+
 def _value(value: Any) -> str:
     if isinstance(value, int):
         return f"{int(value):#x}" if value > 9 else str(int(value))

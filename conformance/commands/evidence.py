@@ -13,6 +13,7 @@ from conformance.commands.options import JSON, STRICT, VERBOSE, selection
 from conformance.folders import EVIDENCE
 from conformance.judge import judge as judge_evidence
 from conformance.report import terminal
+from conformance.report.annotations import github, gitlab
 from conformance.report.html import Material, html
 from conformance.report.junit import junit
 from conformance.report.markdown import markdown
@@ -34,12 +35,14 @@ from lab.errors import UsageError
 from lab.evidence import Evidence, evidence_folders
 
 FORMATS: Mapping[str, Callable[[Results], str]] = {
+    "github": github,
+    "gitlab": gitlab,
     "json": lambda results: results.model_dump_json(by_alias=True, indent=1),
     "junit": junit,
-    "markdown": markdown,
 }
 COMPARING: Mapping[str, Callable[[Results, Path | None], str]] = {
     "html": lambda results, baseline: html(results, _material(results, baseline)),
+    "markdown": lambda results, baseline: markdown(results, read(baseline) if baseline else None),
 }
 """The formats that can tell the difference from a baseline."""
 

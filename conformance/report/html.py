@@ -25,7 +25,7 @@ from conformance.report.conclusion import Conclusion, State, conclude
 from conformance.report.witness import Witness, speaker
 from conformance.results import Results, RunEntry, lab_failures, rows, speaking, stage_index, stale, unjudged
 from conformance.suite import CHECKS
-from conformance.wire import printable
+from conformance.wire import printable_lines
 
 LEVELS = {"M": "mandatory", "R": "recommended", "O": "optional"}
 LOOKS = {State.QUALIFIES: "good", State.FAILS: "bad"}
@@ -113,7 +113,7 @@ def _environment() -> Environment:
 def _shown(value: Any) -> Any:
     """Any text of ours or others' without control characters, but for the ends of its lines."""
     if isinstance(value, str) and not isinstance(value, Markup):
-        return "\n".join(printable(line) for line in value.split("\n"))
+        return printable_lines(value)
     return value
 
 

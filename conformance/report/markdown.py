@@ -1,17 +1,67 @@
-"""A small summary in Markdown, for a pull request or a CI job's page."""
+"""A small summary in Markdown, for a pull request or a CI job's page: the conclusion, what changed, the stages, what failed."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from conformance.check import Outcome
+from conformance.compare import Change, compare
+from conformance.report.cards import word
+from conformance.report.conclusion import State, conclude
 from conformance.report.terminal import COLUMNS
-from conformance.results import Results, Row, evidence_of, lab_failures, rows, speaking
+from conformance.results import Results, Row, VerdictEntry, evidence_of, lab_failures, rows, speaking
+from conformance.wire import printable
+
+LARGEST = 1_000_000
+"""Bytes. GitHub takes 1 MiB a step, and nothing of a summary that is larger."""
+MARKS = {State.QUALIFIES: "✅", State.FAILS: "❌"}
+OTHER_MARK = "⚠️"
+CHANGES = 20
+"""Changes since the baseline that are named."""
 
 
-def markdown(results: Results) -> str:
-    """The table of stages, then what failed."""
-    return "\n".join([*_table(results), *_findings(results), ""])
+def markdown(results: Results, before: Results | None = None) -> str:
+    """The summary, cut where it would be too large; ``before`` is a baseline that it tells the difference from."""
+    parts = [*_conclusions(results), *(_changes(before, results) if before else ()), *_table(results)]
+    size = sum(len(part.encode()) + 1 for part in parts)
+    findings = list(_findings(results))
+    for at, finding in enumerate(findings):
+        size += len(finding.encode()) + 2
+        if size > LARGEST:
+            parts.append(f"\nand {len(findings) - at} more, for which there is no room here.")
+            break
+        parts.append(f"\n{finding}")
+    return "\n".join([*parts, ""])
+
+
+def _conclusions(results: Results) -> Iterator[str]:
+    if results.unfinished:
+        yield f"**Partial result**: {_text(results.unfinished)}.\n"
+    if missing := ", ".join(map(str, results.missing_shards)):
+        yield f"**Partial result**: of {results.shards[0].of} shards there is no {missing}.\n"
+    for driver in results.drivers:
+        conclusion = conclude(results, driver)
+        yield f"{MARKS.get(conclusion.state, OTHER_MARK)} {_text(conclusion.text)}\n"
+
+
+def _changes(before: Results, results: Results) -> Iterator[str]:
+    found = compare(before, results)
+    yield (
+        f"Since the baseline: **{len(found.regressions)} regressions**, {len(found.fixes)} fixed, {len(found.new)} new, "
+        f"{len(found.lost)} lost; {found.compared} verdicts compared.\n"
+    )
+    changes = [*found.regressions, *found.fixes]
+    yield from (f"- {_change(change)}" for change in changes[:CHANGES])
+    if changes[CHANGES:]:
+        yield f"- and {len(changes) - CHANGES} more"
+    yield ""
+
+
+def _change(change: Change) -> str:
+    more = f" and {len(change.scenarios) - 1} more" if len(change.scenarios) > 1 else ""
+    where = _text(f"{change.driver} on {change.device}, {change.scenarios[0]}{more}")
+    return f"{change.old} → **{change.new}** {_code(change.check)} — {where}"
 
 
 def _table(results: Results) -> Iterator[str]:
@@ -20,9 +70,7 @@ def _table(results: Results) -> Iterator[str]:
     yield f"|{'|'.join(['---'] * 3 + ['--:'] * len(COLUMNS) + ['---'])}|"
     for row in rows(results):
         numbers = [str(_number(row, outcome)) for _, outcome, _ in COLUMNS]
-        yield f"| {' | '.join([row.stage, row.driver, row.device, *numbers, f'**{row.word}**'])} |"
-    if results.unfinished:
-        yield f"\n**Partial result**: {results.unfinished}."
+        yield f"| {' | '.join([row.stage, _text(row.driver), _text(row.device), *numbers, f'**{row.word}**'])} |"
 
 
 def _number(row: Row, outcome: Outcome | None) -> int:
@@ -31,20 +79,33 @@ def _number(row: Row, outcome: Outcome | None) -> int:
 
 def _findings(results: Results) -> Iterator[str]:
     for reason, (first, *more) in lab_failures(results).items():
-        yield f"\n**ERROR** {first}{f' and {len(more)} more' if more else ''}  \n{_code(reason)}"
+        yield f"**ERROR** {_text(first)}{f' and {len(more)} more' if more else ''}  \n{_code(reason)}"
     for verdict, _ in speaking(results, Outcome.FAIL, Outcome.WARN):
-        word = "known" if verdict.known is not None else str(verdict.outcome)
-        yield f"\n**{word}** `{verdict.check}` — {verdict.driver} on {verdict.device}, {verdict.scenario}  "
-        yield f"The driver {verdict.statement[:1].lower()}{verdict.statement[1:]} ({verdict.cite})  "
-        if (finding := verdict.violation) is not None:
-            yield f"expected {_code(finding.expected)}, actual {_code(finding.actual)}  "
-        if verdict.known is not None:
-            yield f"{verdict.known}  "
-        if place := evidence_of(results, verdict):
-            yield f"evidence {_code(place)}"
+        yield "\n".join(_finding(results, verdict))
+
+
+def _finding(results: Results, verdict: VerdictEntry) -> Iterator[str]:
+    where = _text(f"{verdict.driver} on {verdict.device}, {verdict.scenario}")
+    yield f"**{word(verdict)}** {_code(verdict.check)} — {where}  "
+    yield f"{_text(f'The driver {verdict.statement[:1].lower()}{verdict.statement[1:]} ({verdict.cite})')}  "
+    if (finding := verdict.violation) is not None:
+        yield f"expected {_code(finding.expected)}, actual {_code(finding.actual)}  "
+    if verdict.known is not None:
+        yield f"{_text(verdict.known)}  "
+    if place := evidence_of(results, verdict):
+        yield f"evidence {_code(place)}"
+
+
+def _text(text: str) -> str:
+    """As text, whatever of it would be Markdown or HTML."""
+    return re.sub(r"([\\`*_\[\]<>|~#&!])", r"\\\1", " ".join(printable(text).split()))
 
 
 def _code(text: str) -> str:
-    """As code, whatever backticks it holds."""
-    flat = " ".join(text.split())
-    return f"`` {flat} ``" if "`" in flat else f"`{flat}`"
+    """As code, whatever backticks it holds: the fence is longer than each of their runs."""
+    flat = " ".join(printable(text).split()) or " "
+    runs = re.findall("`+", flat)
+    if not runs:
+        return f"`{flat}`"
+    fence = "`" * (max(map(len, runs)) + 1)
+    return f"{fence} {flat} {fence}"

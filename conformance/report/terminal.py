@@ -28,6 +28,7 @@ from conformance.results import (
     stale,
     unjudged,
 )
+from conformance.wire import printable_lines
 
 COLOURS = {
     "fails": "bold red",
@@ -148,8 +149,8 @@ def _finding(results: Results, verdict: VerdictEntry, scenarios: int, folder: Pa
     lines.add_column(overflow="fold")
     lines.add_row("rule", Text(f"The driver {_lower(verdict.statement)}"))
     if (finding := verdict.violation) is not None:
-        lines.add_row("expected", Text(finding.expected))
-        lines.add_row("actual", Text(finding.actual, style="bold"))
+        lines.add_row("expected", Text(printable_lines(finding.expected)))
+        lines.add_row("actual", Text(printable_lines(finding.actual), style="bold"))
     lines.add_row("cites", Text(str(verdict.cite)))
     if place := evidence_of(results, verdict):
         lines.add_row("evidence", Text(str(folder / place)))
@@ -160,7 +161,7 @@ def _errors(results: Results) -> Iterator[RenderableType]:
     for reason, (first, *more) in lab_failures(results).items():
         yield ""
         yield Text.assemble(("ERROR  ", "bold magenta"), first, f" and {len(more)} more" if more else "")
-        yield Padding(Text(reason), (0, 0, 0, 6))
+        yield Padding(Text(printable_lines(reason)), (0, 0, 0, 6))
 
 
 # -- what else there is to know -------------------------------------------------------------------------------------

@@ -1,0 +1,84 @@
+"""Failures as CI servers show them beside a change: GitHub's workflow commands, GitLab's code quality report."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from hashlib import sha256
+from typing import Any
+
+from conformance.check import Outcome
+from conformance.report.junit import explanation
+from conformance.results import FILE, Results, VerdictEntry, evidence_of, lab_failures, speaking
+from conformance.wire import printable, printable_lines
+
+SHOWN = 10
+"""Annotations of one kind that GitHub shows for a step; it drops further ones without a word."""
+
+SEVERITIES = {Outcome.FAIL: "critical", Outcome.WARN: "minor"}
+KNOWN_SEVERITY = "info"
+"""GitLab's words."""
+
+
+def github(results: Results) -> str:
+    """A command a line: an error for each failed check and each failure of the lab, a warning for each advice not met."""
+    failed = [(_title(verdict), explanation(results, verdict)) for verdict in _unknown(results, Outcome.FAIL)]
+    broken = [
+        (f"the lab failed in {scenarios[0]}", printable_lines(reason)) for reason, scenarios in lab_failures(results).items()
+    ]
+    advice = [(_title(verdict), explanation(results, verdict)) for verdict in _unknown(results, Outcome.WARN)]
+    return "".join([*_commands("error", broken + failed), *_commands("warning", advice)])
+
+
+def _commands(kind: str, told: list[tuple[str, str]]) -> Iterator[str]:
+    shown = told if len(told) <= SHOWN else told[: SHOWN - 1]
+    for title, text in shown:
+        yield f"::{kind} title={_property(title)}::{_data(text)}\n"
+    if len(shown) < len(told):
+        yield f"::{kind} title=nvme-lab::and {len(told) - len(shown)} more, which the summary and the report tell\n"
+
+
+def _title(verdict: VerdictEntry) -> str:
+    return f"{verdict.check}: {verdict.driver} on {verdict.device}"
+
+
+def _data(text: str) -> str:
+    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def _property(text: str) -> str:
+    return _data(printable(text)).replace(":", "%3A").replace(",", "%2C")
+
+
+def gitlab(results: Results) -> str:
+    """The JSON of a code quality report: an entry for each check that failed or whose advice was not met.
+
+    A fingerprint names driver, device and check, so that a merge request shows what came and what went.
+    """
+    entries = [_entry(results, verdict) for verdict, _ in speaking(results, Outcome.FAIL, Outcome.WARN)]
+    return json.dumps(entries, indent=1, ensure_ascii=False)
+
+
+def _entry(results: Results, verdict: VerdictEntry) -> dict[str, Any]:
+    finding = verdict.violation
+    said = f": expected {finding.expected}, actual {finding.actual}" if finding else ""
+    path, line = _place(evidence_of(results, verdict))
+    return {
+        "description": printable(f"{_title(verdict)}{said}"),
+        "check_name": printable(verdict.check),
+        "fingerprint": sha256("\0".join((verdict.driver, verdict.device, verdict.check)).encode()).hexdigest(),
+        "severity": SEVERITIES[verdict.outcome] if verdict.known is None else KNOWN_SEVERITY,
+        "location": {"path": printable(path), "lines": {"begin": line}},
+    }
+
+
+def _place(evidence: str) -> tuple[str, int]:
+    """The file and its line that a place in the evidence names; 1 where it is no line of text."""
+    file, _, line = evidence.rpartition(":")
+    if line.isdecimal():
+        return file, max(int(line), 1)
+    return evidence.partition(", record ")[0] or FILE, 1
+
+
+def _unknown(results: Results, outcome: Outcome) -> Iterator[VerdictEntry]:
+    return (verdict for verdict, _ in speaking(results, outcome) if verdict.known is None)
