@@ -37,8 +37,8 @@ LIVE_NAMESPACES = (11, 1)
 """From here on an nvme-ns may be added to a controller that was itself hot-plugged."""
 
 NO_SHADOW_DOORBELLS = (11, 1)
-"""From here on Doorbell Buffer Config can be turned off, and is: a shadow doorbell is memory, and no trace shows its writes.
-With an older QEMU a driver that uses them (Linux does) rings few doorbells that the record can show."""
+"""From here on Doorbell Buffer Config can be turned off, and is unless the scenario wants it: a shadow doorbell is memory, and
+no trace shows its writes. On an older QEMU a driver that uses them (Linux does) rings few doorbells that the record shows."""
 
 CAP_PROPERTIES: Mapping[str, tuple[str, tuple[int, int]]] = {"MQES": ("mqes", (11, 1))}
 IDENTIFY_PROPERTIES: Mapping[str, tuple[str, tuple[int, int]]] = {
@@ -203,7 +203,7 @@ class QemuDevice:
             "msix_qsize": controller.vectors,
         }
         if self.version >= NO_SHADOW_DOORBELLS:
-            device["dbcs"] = False
+            device["dbcs"] = controller.shadow_doorbells
         device |= {CAP_PROPERTIES[name][0]: value for name, value in controller.cap.items()}
         device |= {IDENTIFY_PROPERTIES[name][0]: value for name, value in controller.identify.items()}
         subsystem = self._subsystem(controller)

@@ -50,6 +50,11 @@ def test_one_plain_namespace_is_carried_by_its_controller() -> None:
     )
 
 
+def test_shadow_doorbells_are_there_where_they_are_wanted() -> None:
+    wanted = replace(SIMPLE, shadow_doorbells=True)
+    assert device(wanted).devices(RP0)[0]["dbcs"] is True
+
+
 def test_an_older_qemu_is_not_given_a_property_it_lacks() -> None:
     assert "dbcs" not in device(SIMPLE, version=V7).devices(RP0)[0]
 

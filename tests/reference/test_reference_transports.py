@@ -15,7 +15,7 @@ from lab.drivers.nvmectl import main
 from lab.events import ActionEnded, Completed, Interrupt, Submitted
 from lab.evidence import Evidence
 from lab.manifest import DriverManifest
-from lab.nvme.commands import Read, Write
+from lab.nvme.commands import DoorbellBufferConfig, Read, Write
 from lab.plan import Action, Controller, DeviceKind, DeviceSpec, Namespace, Scenario
 from lab.recorder import record
 from lab.toolchain import Toolchain
@@ -35,7 +35,9 @@ SCENARIO = Scenario(
     device=DeviceSpec(
         controllers=(
             Controller(serial="ONE", mdts=2, namespaces=(Namespace(blocks=BLOCKS, areas=((0, 256),)),)),
-            Controller(id="nv1", serial="TWO", namespaces=(Namespace(nsid=5, blocks=BLOCKS, block_size=4096),)),
+            Controller(
+                id="nv1", serial="TWO", namespaces=(Namespace(nsid=5, blocks=BLOCKS, block_size=4096),), shadow_doorbells=True
+            ),
         )
     ),
     actions=(
@@ -93,11 +95,17 @@ def recorded(driver: DriverManifest, device: DeviceKind, folder: Path, toolchain
     return Evidence(folder)
 
 
+def shadowed(evidence: Evidence) -> int:
+    """How often a controller was told of shadow doorbells."""
+    return sum(isinstance(e, Submitted) and isinstance(e.command, DoorbellBufferConfig) for e in evidence.events())
+
+
 @pytest.mark.slow
 def test_over_qtest_on_qemus_device(tmp_path: Path, toolchain: Toolchain) -> None:
     evidence = recorded(find("reference-qtest"), "qemu", tmp_path / "evidence", toolchain)
     moved = [e.command for e in evidence.events() if isinstance(e, Submitted) and isinstance(e.command, Read | Write)]
     assert moved and all(command.PRP1 % 4 == 0 for command in moved)
+    assert shadowed(evidence) == 3, "the second controller at both loads and at the reset; the first one has none"
 
 
 @pytest.mark.slow
@@ -106,6 +114,7 @@ def test_by_vfio_in_a_guest_with_msix(tmp_path: Path, toolchain: Toolchain, devi
     evidence = recorded(find("reference-vfio"), device, tmp_path / "evidence", toolchain)
     events = list(evidence.events())
     assert any(isinstance(event, Completed) and event.cqid > 0 for event in events)
+    assert shadowed(evidence) == 3
     if device == "lab":
         assert {event.how for event in events if isinstance(event, Interrupt)} == {"msix"}
 
