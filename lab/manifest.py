@@ -111,6 +111,7 @@ class Words(Reading):
     """
 
     command: str | tuple[str, ...] = ()
+    answer: Literal["patterns", "json"] = "patterns"  # json: all of it is a printed object, as `nvmectl --json` has it
     hexdump: Literal["", "u-boot", "xxd"] = ""
     memory: bool = False  # instead: the lab itself puts and takes the data at `{address}` of the guest's physical memory
     fill: str = ""  # how one word of a write's data is put into memory, `{address}` and `{word}` given
@@ -137,7 +138,6 @@ class Known(_Table):
 class Limits(_Table):
     """What the driver cannot do that scenarios and checks must respect."""
 
-    max_read_blocks: int = 0  # 0: none known
     unit: Annotated[int, Field(ge=0)] = 0  # bytes: it reads whole ones of them, like a cache its pages; 0: single blocks
     address: int = 0  # where in guest memory its buffers may lie
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any
 
 from lab.deadline import Deadline
 from lab.drivers import reading, shape
@@ -16,6 +16,7 @@ from lab.guest import keyboard
 from lab.guest.arguments import GuestSpec
 from lab.guest.console import plain
 from lab.guest.machine import Machine
+from lab.guest.memory import ForkMemory, GuestMemory
 from lab.manifest import DriverManifest, Words
 from lab.plan import Action, Answer, Scenario
 from lab.toolchain import Toolchain
@@ -83,7 +84,7 @@ class SerialSession:
         self._manifest = manifest
         self._scenario = scenario
         self._ready = f"(?m-s:{manifest.boot.ready})"
-        self._memory = _Memory(machine)
+        self._memory: GuestMemory | ForkMemory | None = None  # mapped once it is needed
         self._said: str | None = None  # what the guest said while it came up; None before it has
         self._busy = ""  # what has not come back to the prompt
 
@@ -144,15 +145,27 @@ class SerialSession:
             raise Timeout(f"{self._busy} has not ended")
         return self._answer(words, action, self._said or "")
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        if self._memory:
+            self._memory.close()
+
+    def _mapped(self) -> GuestMemory | ForkMemory:
+        """The guest's memory, where the lab itself puts and takes data."""
+        if self._machine.spec.memory_file is None:
+            raise LabError("the manifest wants data by the guest's memory, and this guest does not share it")
+        if self._memory is None:
+            self._memory = self._machine.memory()
+        return self._memory
 
     def _answer(self, words: Words, action: Action, output: str) -> Answer:
         status = reading.status(words, output)
         if status != "success":
             return Answer(status, {"log": output.strip()})
+        if words.answer == "json":
+            return _of_object(output)
         values = self._values(action)
         if words.memory and action.name == "read":
-            return Answer(data=self._memory.read(values["address"], values["bytes"]))
+            return Answer(data=self._mapped().read(values["address"], values["bytes"]))
         if words.hexdump:
             data = reading.dumped(words.hexdump, output)
             expected = values.get("bytes", len(data))
@@ -165,7 +178,7 @@ class SerialSession:
     def _lines(self, words: Words, action: Action, data: bytes | None) -> Iterator[str]:
         values = self._values(action)
         if words.memory:  # a read that does nothing must not show an earlier one's bytes
-            self._memory.write(values["address"], data or POISON * values["bytes"])
+            self._mapped().write(values["address"], data or POISON * values["bytes"])
         elif words.fill and data is not None:
             yield from filled(words, values["address"], data)
         for command in words.commands:
@@ -209,27 +222,16 @@ class SerialSession:
             keyboard.press(self._machine, character)
 
 
-class _Memory:
-    """The guest's memory as physical addresses, by the file that QEMU shares; they are in one range."""
-
-    def __init__(self, machine: Machine) -> None:
-        self._file = machine.spec.memory_file
-        self._base = machine.spec.ram_base
-
-    def read(self, address: int, length: int) -> bytes:
-        with self._opened("rb") as memory:
-            memory.seek(address - self._base)
-            return memory.read(length)
-
-    def write(self, address: int, data: bytes) -> None:
-        with self._opened("r+b") as memory:
-            memory.seek(address - self._base)
-            memory.write(data)
-
-    def _opened(self, mode: Literal["rb", "r+b"]) -> BinaryIO:
-        if self._file is None:
-            raise LabError("the manifest wants data by the guest's memory, and this guest does not share it")
-        return self._file.open(mode)
+def _of_object(output: str) -> Answer:
+    """The answer that is printed as JSON: its status, its bytes in hexadecimal as ``data``, and its fields."""
+    found = reading.printed_object(output)
+    if found is None:
+        return Answer({"words": "it printed no JSON object"}, {"log": output.strip()})
+    status, data = found.pop("status", "success"), found.pop("data", None)
+    try:
+        return Answer(status, found, None if data is None else bytes.fromhex(data))
+    except (TypeError, ValueError):
+        return Answer({"words": "data is no text of hexadecimal digits"}, {"log": output.strip()})
 
 
 def filled(words: Words, address: int, data: bytes) -> Iterator[str]:

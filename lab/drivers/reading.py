@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -49,6 +50,15 @@ def status(words: Words, output: str) -> Status:
         lines = output.strip().splitlines()
         return {"words": lines[-1] if lines else "(nothing)"}
     return "success"
+
+
+def printed_object(output: str) -> dict[str, Any] | None:
+    """The JSON object that is printed, with whatever before and behind it; None if there is none."""
+    try:
+        found = json.loads(output[output.index("{") : output.rindex("}") + 1])
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def dumped(form: str, output: str) -> bytes:

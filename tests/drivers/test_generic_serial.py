@@ -12,9 +12,10 @@ from lab.deadline import Deadline
 from lab.drivers.base import Session
 from lab.drivers.generic_serial import GenericSerial, filled
 from lab.errors import GuestPanic, LabError, Timeout
-from lab.guest.arguments import GuestSpec
+from lab.guest.arguments import MIB, GuestSpec
 from lab.guest.console import Seen
 from lab.guest.machine import Machine
+from lab.guest.memory import GuestMemory
 from lab.manifest import Words, parse
 from lab.plan import Action, Answer, Controller, DeviceSpec, Namespace, Scenario
 from lab.toolchain import Toolchain
@@ -54,6 +55,10 @@ class Script:
 class FakeMachine:
     console: Script
     spec: GuestSpec = field(default_factory=GuestSpec)
+
+    def memory(self) -> GuestMemory:
+        assert self.spec.memory_file
+        return GuestMemory(self.spec.memory_file, self.spec.memory)
 
 
 def ask(
@@ -103,6 +108,22 @@ def test_a_hex_dump_is_data() -> None:
     assert answer == Answer(data=b"\x5a" * 512)
 
 
+@pytest.mark.parametrize(
+    ("output", "answer"),
+    [
+        ('{"pairs": 2}', Answer(fields={"pairs": 2})),
+        ('noise\r\n{\r\n "status": "success",\r\n "data": "0a0b"\r\n}\r\n', Answer(data=b"\x0a\x0b")),
+        ('{"status": {"sct": 2, "sc": 129}, "log": "x"}', Answer({"sct": 2, "sc": 129}, {"log": "x"})),
+        ('{"status": }', Answer({"words": "it printed no JSON object"}, {"log": '{"status": }'})),
+        ('{"data": "0g"}', Answer({"words": "data is no text of hexadecimal digits"}, {"log": '{"data": "0g"}'})),
+        ("bad: {}", Answer({"words": "bad: {}"}, {"log": "bad: {}"})),
+    ],
+)
+def test_json_is_taken_as_it_is(output: str, answer: Answer) -> None:
+    found, _ = ask({"queues": {"command": "q", "answer": "json", "error": "^bad"}}, output)
+    assert found == answer
+
+
 def test_a_write_is_filled_in_word_by_word() -> None:
     asked = Action("write", {"nsid": 2, "lba": 0, "blocks": 1})
     words = {"command": "w {address:x}", "fill": "m {address:x} {word:x}", "word": 4, "line": 21}
@@ -121,9 +142,9 @@ def test_fills_share_a_line_up_to_its_length(line: int, lines: int) -> None:
 
 def test_memory_is_spoilt_before_a_read_and_read_after_it(tmp_path: Path) -> None:
     ram = tmp_path / "ram"
-    ram.write_bytes(bytes(0x2000))
+    ram.write_bytes(bytes(MIB))
     asked = Action("read", {"nsid": 2, "lba": 0, "blocks": 1})
-    answer, _ = ask({"read": {"command": "r", "memory": True}}, "", action=asked, memory_file=ram)
+    answer, _ = ask({"read": {"command": "r", "memory": True}}, "", action=asked, memory_file=ram, memory=1)
     assert answer.data == b"\x5a" * 512
     assert ram.read_bytes()[0x1000:0x1201] == b"\x5a" * 512 + b"\0"
 
