@@ -1,0 +1,5 @@
+"""An adapter, a driver, a behaviour of the device, and a check with its scenario, none of which NVMe Lab knows by itself."""
+
+from pathlib import Path
+
+MANIFEST = Path(__file__).with_name("sample.toml")

@@ -1,0 +1,14 @@
+"""An adapter: the reference driver in process, which never waits for an interrupt."""
+
+from dataclasses import replace
+
+from lab.drivers.reference import ReferenceInProcess
+from lab.plan import Scenario
+from lab.reference.settings import Settings
+
+
+class Sample(ReferenceInProcess):
+    """See `lab.drivers.base.Adapter`."""
+
+    def settings(self, scenario: Scenario) -> Settings:
+        return replace(super().settings(scenario), polling=True)

@@ -1,0 +1,26 @@
+"""A check with the scenario in which it is judged."""
+
+from collections.abc import Iterator
+
+from conformance.check import MANDATORY, Finding, check
+from conformance.citations import PRACTICE
+from conformance.record import Record
+from conformance.scenario import LOAD, Draw, Plan, do, scenario
+from lab.nvme.commands import Read
+from lab.plan import Fault
+
+STATUS = {"sct": 7, "sc": 0xC7}
+
+
+@scenario("read/sample-worn", "a read ends with a status that only its vendor knows", hostile=True)
+def worn(draw: Draw) -> Plan:
+    fault = Fault(name="worn", behaviour="sample-wear", queue="io", opcode=Read.OPCODE, lba=8, arguments={"sc": STATUS["sc"]})
+    return Plan(draw.device(), [LOAD, do("read", nsid=1, lba=8, blocks=1)], [fault])
+
+
+@check("read/sample-status", cite=PRACTICE, level=MANDATORY, why="practice", witnesses=["out", "fault"], needs=["read"],
+       scenarios=["read/sample-worn"])  # fmt: skip
+def vendor_status(record: Record) -> Iterator[Finding]:
+    """The driver hands a vendor specific status to its caller as it is."""
+    for asked in record.answers("read"):
+        yield Finding(asked.status == STATUS, asked.ended, STATUS, asked.status)
