@@ -284,6 +284,10 @@ class Record:
         """The bytes of which the driver reads whole ones (`lab.manifest.Limits`); 0 for one that reads single blocks."""
         return int(self.evidence.identity["driver"].get("unit", 0))
 
+    def claims(self, stage: str) -> bool:
+        """Does the driver claim to be able to do this stage?"""
+        return stage in self.evidence.identity["driver"]["stages"]
+
     @cached_property
     def memory_watched(self) -> bool:
         """Is what the driver does in its own memory in here too?"""

@@ -102,7 +102,7 @@ def bar64(record: Record) -> Iterator[Finding]:
 def css_bitmap(record: Record) -> Iterator[Finding]:
     """Takes CAP.CSS as a bitmap: a controller with further command sets is brought up like any other."""
     profile = record.only_profile
-    if profile is None or profile.cap.CSS in (0, 1) or record.scenario.hostile:
+    if profile is None or profile.cap.CSS in (0, 1) or record.scenario.hostile or not record.claims("admin-queue"):
         return
     for asked in (load for load in record.answers("load") if "until" not in load.arguments):
         enabled = any(state.enabled for state, _ in record.during(asked))
