@@ -11,6 +11,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from conformance import benchmarks
 from conformance.commands.options import JSON, machine, settings
 from conformance.report.terminal import show
 from lab.bench import controller, fio, fork, reference
@@ -30,8 +31,8 @@ def bench_group() -> None:
     """Measure the lab itself, always against something else in the same run.
 
     \b
-    nvme-lab bench controller
-    nvme-lab bench fork --rounds 3 --json
+    nvme-lab bench fork
+    nvme-lab bench controller --rounds 3 --json
     """
 
 
@@ -83,6 +84,41 @@ def bench_reference(seconds: float, rounds: int, as_json: bool, **options: Any) 
     """
     toolchain = prepare(settings(options), WANTS, _say)
     _tell(reference.bench(toolchain, rounds=rounds, seconds=seconds), toolchain, as_json)
+
+
+@bench_group.command("scaling")
+@click.option("--scenarios", type=click.IntRange(2), metavar="N", default=benchmarks.SCENARIOS, show_default=True,
+              help="so many of Linux's, evenly chosen")  # fmt: skip
+@JSON
+@machine
+def bench_scaling(scenarios: int, as_json: bool, **options: Any) -> None:
+    """Scenarios with two workers against one: how many a second are recorded and judged. The verdicts must be the same.
+
+    \b
+    nvme-lab bench scaling
+    """
+    chosen = settings(options)
+    toolchain = prepare(chosen, WANTS, _say)
+    with run_folder() as folder:
+        figures = benchmarks.scaling(chosen, folder, _say, scenarios=scenarios)
+    _tell(figures, toolchain, as_json)
+
+
+@bench_group.command("judge")
+@ROUNDS
+@JSON
+@machine
+def bench_judge(rounds: int, as_json: bool, **options: Any) -> None:
+    """Judging recorded evidence by all checks against only reading it: events a second.
+
+    \b
+    nvme-lab bench judge
+    """
+    chosen = settings(options)
+    toolchain = prepare(chosen, (), _say)
+    with run_folder() as folder:
+        figures = benchmarks.judging(chosen, folder, _say, rounds=rounds)
+    _tell(figures, toolchain, as_json)
 
 
 def _say(text: str) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from conformance import benchmarks
 from conformance.commands import bench, run_command
 from lab.bench import controller, fio, fork, reference
 from lab.bench.figures import Figure, environment
@@ -32,14 +33,26 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 
     for module in (controller, fork, reference):
         monkeypatch.setattr(module, "bench", instead)
+    for name in ("scaling", "judging"):
+        monkeypatch.setattr(benchmarks, name, instead)
     monkeypatch.setattr(fio, "fetch", lambda settings, progress: "fio")
     monkeypatch.setattr(bench, "prepare", lambda settings, wants, progress: Toolchain(qemu=None, linux=None))
     return calls
 
 
-@pytest.mark.parametrize("name", ["fork", "controller", "reference"])
-def test_figures_for_programs(name: str, asked: list[dict[str, Any]], capsys: pytest.CaptureFixture[str]) -> None:
-    assert run_command(["bench", name, "--json", "--rounds", "2"]) == 0
+@pytest.mark.parametrize(
+    ("name", "option"),
+    [
+        ("fork", "--rounds"),
+        ("controller", "--rounds"),
+        ("reference", "--rounds"),
+        ("judge", "--rounds"),
+        ("scaling", "--scenarios"),
+    ],
+)
+def test_figures_for_programs(name: str, option: str, asked: list[dict[str, Any]], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(["bench", name, "--json", option, "2"]) == 0
+    assert 2 in (asked[0].get(option.strip("-")), *asked[0]["others"])
     said = json.loads(capsys.readouterr().out)
     assert said["figures"] == [
         {"name": "a rate", "value": 6000, "unit": "per s", "against": "the other", "against_value": 8000, "ratio": 0.75},
