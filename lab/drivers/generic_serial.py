@@ -23,6 +23,8 @@ from lab.toolchain import Toolchain
 
 NO_WORDS = Words()
 """Of an action that the manifest does not mention: only ``load`` may be asked all the same."""
+ELEMENTS = {"info": "controllers", "identify": "controllers", "list": "namespaces", "rescan": "namespaces"}
+"""What an answer lists. A manifest that reads no list speaks of the only element."""
 POISON = b"\x5a"
 _TOOLCHAIN = re.compile(r"\{(.+)\}")
 
@@ -173,7 +175,10 @@ class SerialSession:
                 return Answer({"words": f"the hex dump has {len(data)} of {expected} bytes"}, {"log": output.strip()})
             return Answer(data=data)
         log = {"log": output.strip()} if action.name == "load" else {}
-        return Answer(fields={**reading.fields(words, output), **log})
+        fields = reading.fields(words, output)
+        if (listed := ELEMENTS.get(action.name)) and fields and not words.lists:
+            fields = {listed: [fields]}
+        return Answer(fields={**fields, **log})
 
     def _lines(self, words: Words, action: Action, data: bytes | None) -> Iterator[str]:
         values = self._values(action)

@@ -21,7 +21,7 @@ OF_BLOCKS = OF_A_NAMESPACE | {"lba", "blocks", "bytes", "offset"}
 ARGUMENTS: Mapping[str, frozenset[str]] = {
     "load": frozenset({"until"}),
     "noop": OF_A_NAMESPACE, "flush": OF_A_NAMESPACE, "mount": OF_A_NAMESPACE | {"file"}, "format": OF_A_NAMESPACE | {"format"},
-    "read": OF_BLOCKS, "write": OF_BLOCKS, "zeroes": OF_BLOCKS, "trim": OF_BLOCKS,
+    "read": OF_BLOCKS, "write": OF_BLOCKS | {"fua"}, "zeroes": OF_BLOCKS, "trim": OF_BLOCKS,
     "write-bytes": OF_A_NAMESPACE | {"lba", "at", "length"},
     "raw": frozenset({"queue", "opcode", "nsid"}),
     "load-mix": frozenset({"nsid", "lba", "blocks", "jobs", "depth", "operations", "seed"}),
@@ -29,7 +29,7 @@ ARGUMENTS: Mapping[str, frozenset[str]] = {
     "smart": frozenset({"errors"}),
 }  # fmt: skip
 """What the braces in an action's commands may hold beyond that."""
-OPTIONAL: Mapping[str, Any] = {"until": "", "offset": 0, "nsid": 0, "save": 0, "errors": 0}
+OPTIONAL: Mapping[str, Any] = {"until": "", "offset": 0, "nsid": 0, "fua": 0, "save": 0, "errors": 0}
 """Arguments that a scenario may leave out, and what they are then."""
 ANSWERABLE_UNASKED = frozenset({"load", "info", "ready", "identify", "list", "queues"})
 """Actions without arguments of their own, whose answer a guest can print before it is asked."""

@@ -109,6 +109,16 @@ def test_a_hex_dump_is_data() -> None:
 
 
 @pytest.mark.parametrize(
+    ("action", "fields"),
+    [("info", {"controllers": [{"version": "1.4"}]}), ("queues", {"version": "1.4"})],
+)
+def test_a_pattern_without_a_list_is_about_the_only_element(action: str, fields: dict[str, Any]) -> None:
+    words = {"command": "x", "pattern": r"version (?P<version>\S+)"}
+    assert ask({action: words}, "version 1.4")[0].fields == fields
+    assert ask({action: words}, "nothing of the kind")[0].fields == {}
+
+
+@pytest.mark.parametrize(
     ("output", "answer"),
     [
         ('{"pairs": 2}', Answer(fields={"pairs": 2})),
