@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,8 +19,10 @@ from conformance.commands.options import JSON, machine, settings
 from conformance.report.terminal import console, show
 from lab.errors import LabError
 from lab.guest.accelerator import KVM, accelerator
+from lab.guest.template import LIMIT, clear, templates
 from lab.settings import Settings
 from lab.toolchain import WANTS, Qemu, prepare, update_lock
+from lab.toolchain.cache import Cache
 from lab.toolchain.qemu import ENOUGH, FLOOR, LADDER, choose
 
 CACHE_BYTES = 1 << 30
@@ -72,15 +75,21 @@ def fetch(updating: bool, **options: Any) -> None:
 
 
 @click.command()
+@click.option("--clear-templates", "clearing", is_flag=True, help="remove the saved guests; the next run boots new ones")
 @JSON
 @machine
-def doctor(as_json: bool, **options: Any) -> int:
+def doctor(clearing: bool, as_json: bool, **options: Any) -> int:
     """Say what this machine has and lacks, with the remedy. Nothing is downloaded. Exit status 2 where runs cannot work.
 
     \b
     nvme-lab doctor
+    nvme-lab doctor --clear-templates
     """
-    findings = list(examine(settings(options)))
+    chosen = settings(options)
+    if clearing:
+        freed = clear(Cache(chosen.open_cache()))
+        click.echo(f"Templates of guests removed: {freed >> 20} MiB freed.", err=True)
+    findings = list(examine(chosen))
     if as_json:
         click.echo(json.dumps([asdict(finding) for finding in findings], indent=1))
     else:
@@ -99,6 +108,7 @@ def examine(chosen: Settings) -> Iterator[Finding]:
         missing: State = "bad" if name == "setpriv" else "less"
         yield Finding(name, "good", path) if path else Finding(name, missing, f"not found: {why}", f"install {package}")
     yield _attempt("cache", lambda: _space("cache", chosen.open_cache(), CACHE_BYTES, "set NVME_LAB_CACHE to another disk"))
+    yield _attempt("templates", lambda: _templates(Cache(chosen.open_cache())))
     shared = Path("/dev/shm")
     if shared.is_dir():
         yield _space("/dev/shm", shared, SHARED_BYTES, "make it larger (docker run --shm-size=1g): guests would be slower")
@@ -118,7 +128,6 @@ def _qemu(chosen: Settings, found: list[Qemu]) -> Finding:
 
     def fetched() -> Path:
         from images import recipe
-        from lab.toolchain.cache import Cache
         from lab.toolchain.closures import Closures
 
         offline = Settings(cache=chosen.open_cache(), offline=True)
@@ -152,6 +161,24 @@ def _space(name: str, folder: Path, need: int, remedy: str) -> Finding:
     if free >= need and os.access(folder, os.W_OK):
         return Finding(name, "good", says)
     return Finding(name, "less", f"{says}, {need >> 20} MiB wanted", remedy)
+
+
+def _templates(cache: Cache) -> Finding:
+    """The guests that were booted once and are forked ever after."""
+    kept = templates(cache)
+    if not kept:
+        return Finding("templates", "good", "of no guest yet: the first run boots and saves them")
+    size = sum(template.size for template in kept)
+    ages = [_age(time.time() - template.used) for template in (kept[0], kept[-1])]
+    says = f"of {len(kept)} guests: {size >> 20} MiB of {LIMIT >> 20} at most, used {ages[0]} to {ages[1]} ago"
+    return Finding("templates", "good", says)
+
+
+def _age(seconds: float) -> str:
+    for unit, length in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.0f} seconds"
 
 
 def _print(findings: list[Finding]) -> None:

@@ -12,7 +12,7 @@ from conformance import benchmarks
 from conformance.campaign import Campaign
 from conformance.check import Outcome
 from lab.errors import LabError
-from lab.evidence import Evidence
+from lab.evidence import Evidence, evidence_folders
 from lab.settings import Settings
 from lab.toolchain import Toolchain
 
@@ -35,7 +35,7 @@ def test_scaling_records_with_one_worker_and_with_two(toolchain: Toolchain, tmp_
         "4 scenarios on 2 workers, for nothing", "4 scenarios on 1 worker", "4 scenarios on 2 workers"
     ]  # fmt: skip
     for turn in ("0", "1", "2"):
-        ends = [Evidence(folder).end for folder in benchmarks.evidence_folders(tmp_path / turn)]
+        ends = [Evidence(folder).end for folder in evidence_folders(tmp_path / turn)]
         assert [end.outcome for end in ends if end] == ["complete"] * 4
 
 

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import jsonschema
@@ -67,6 +68,28 @@ def test_doctor_reports_findings_with_remedies(tmp_path: Path) -> None:
     assert found.keys() >= {"QEMU", "setpriv", "apt-get", "cache"}
     assert found["cache"].state == "good"
     assert all(finding.remedy for finding in found.values() if finding.state != "good")
+
+
+def test_doctor_shows_the_templates_and_clears_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def said() -> str:
+        chosen = Settings(cache=tmp_path, qemu=tmp_path / "none")
+        return next(finding.says for finding in examine(chosen) if finding.name == "templates")
+
+    assert said() == "of no guest yet: the first run boots and saves them"
+    for name, seconds in (("one", 7 * 3600), ("two", 60)):
+        template = tmp_path / "templates" / name
+        template.mkdir(parents=True)
+        (template / "ram").write_bytes(bytes(3 << 20))
+        facts = template / "template.json"
+        facts.write_text("{}")
+        os.utime(facts, (time.time() - seconds,) * 2)
+    assert said() == "of 2 guests: 6 MiB of 4096 at most, used 7 hours to 60 seconds ago"
+    monkeypatch.setenv("NVME_LAB_CACHE", str(tmp_path))
+    _, _, err = lab(capsys, "doctor", "--clear-templates", "--qemu", str(tmp_path / "none"))
+    assert "Templates of guests removed: 6 MiB freed." in err
+    assert said() == "of no guest yet: the first run boots and saves them"
 
 
 def test_doctor_names_a_cache_that_cannot_be_used(tmp_path: Path) -> None:
