@@ -10,7 +10,10 @@ from typing import Any
 from lab.manifest import Listing, Reading, Words
 from lab.plan import Status
 
-TEXT = frozenset({"serial", "model", "firmware", "address", "version", "uuid", "nguid", "eui64", "controller", "name", "log"})
+TEXT = frozenset({
+    "serial", "model", "firmware", "address", "version", "uuid", "nguid", "eui64", "controller", "name", "refused",
+    "first_error", "log",
+})  # fmt: skip
 """Fields that stay text even when they look like numbers."""
 
 _NUMBER = re.compile(r"0[xX][0-9a-fA-F]+|\d+")
