@@ -42,7 +42,7 @@ def excerpt(rows: Sequence[Row], at: int) -> Excerpt:
     """The row at a place amid its neighbours and what belongs to its command."""
     chosen = set(range(max(at - BEFORE, 0), min(at + AFTER + 1, len(rows))))
     if (number := rows[at].command) is not None:
-        own = sorted(_of_command(rows, number))
+        own = sorted(places_of_command(rows, number))
         transfers = [place for place in own if isinstance(rows[place].event, (Dma, PrpList))]
         chosen |= set(own) - set(transfers[TRANSFERS:])
     return with_gaps(rows, sorted(chosen))
@@ -63,10 +63,11 @@ def of_command(rows: Sequence[Row], number: int) -> list[Row]:
 
     Empty if there is no such command. An interrupt or a doorbell may serve other commands too.
     """
-    return [rows[place] for place in sorted(_of_command(rows, number))]
+    return [rows[place] for place in sorted(places_of_command(rows, number))]
 
 
-def _of_command(rows: Sequence[Row], number: int) -> set[int]:
+def places_of_command(rows: Sequence[Row], number: int) -> set[int]:
+    """Where among the rows that is which `of_command` gives."""
     own = [at for at, row in enumerate(rows) if row.command == number]
     if not own:
         return set()

@@ -1,12 +1,12 @@
 """The evidence folder: what one scenario on one driver and device left behind, and all that a judge may look at.
 
-    identity.json   first: driver, device, scenario (resolved), seed, versions; a folder with it is attributable
-    events.jsonl    an event a line, as it came; order of time, not of lines (several threads write)
-    device/         CONTROLLER.rec: what the programmable controller saw, a record of `lab.stream` for each
-    answers/        the bytes that the driver returned
-    namespaces/     the backing images as the scenario left them: CONTROLLER-NSID.img, raw
-    console.log  qemu.log  trace.log   what guest and QEMU said, where there was one
-    end.json        last: outcome and counts; a folder without it was cut short
+identity.json   first: driver, device, scenario (resolved), seed, versions; a folder with it is attributable
+events.jsonl    an event a line, as it came; order of time, not of lines (several threads write)
+device/         CONTROLLER.rec: what the programmable controller saw, a record of `lab.stream` for each
+answers/        the bytes that the driver returned
+namespaces/     the backing images as the scenario left them: CONTROLLER-NSID.img, raw
+console.log  qemu.log  trace.log   what guest and QEMU said, where there was one
+end.json        last: outcome and counts; a folder without it was cut short
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from typing import Any, Literal
 from lab.errors import LabError
 from lab.events import ActionEnded, ActionStarted, Event, FaultInjected, Panicked, Plugged, from_json, to_json
 from lab.plan import Scenario
-from lab.stream import read_stream
+from lab.stream import Tail, read_stream
 
 FORMAT = 1
 
@@ -164,6 +164,40 @@ class Evidence:
         """The backing image of a namespace as the scenario left it; None if it was not kept."""
         path = self.folder / "namespaces" / f"{controller}-{nsid}.img"
         return path if path.is_file() else None
+
+
+def following(folder: Path) -> Iterator[list[Event]]:
+    """A recording that is under way: each list holds what has come since the last, in the order of time, until the end marker.
+
+    Nothing is read twice. An event may come in a later list than one that happened after it: not all are written at once.
+    """
+    lines = _Lines(folder / "events.jsonl")
+    records: dict[Path, Tail] = {}
+    ended = False
+    while not ended:
+        ended = (folder / "end.json").is_file()  # looked at before the events, so that none is missed
+        for path in (folder / "device").glob("*.rec"):
+            records.setdefault(path, Tail(path))
+        found = [*lines.new(), *(event for tail in records.values() for event in tail.new(ended=ended))]
+        yield sorted(found, key=lambda event: event.t)
+
+
+class _Lines:
+    """The lines of a file that grows."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._at = self._number = 0
+
+    def new(self) -> Iterator[Event]:
+        """The events of the lines since the last look; a line that is not whole waits for the next."""
+        with self._path.open("rb") as file:
+            file.seek(self._at)
+            for line in file:
+                if not line.endswith(b"\n"):
+                    return
+                self._at, self._number = self._at + len(line), self._number + 1
+                yield from_json(json.loads(line), self._number)
 
 
 def evidence_folders(root: Path) -> list[Path]:

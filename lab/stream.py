@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from lab.errors import LabError
 from lab.events import (
@@ -113,9 +113,7 @@ class StreamWriter:
 
     def doorbell(self, offset: int, size: int, value: int, qid: int, completion: bool) -> None:
         at = self._room(_BELL.size)
-        _BELL.pack_into(
-            self._window, at, _BELL.size, 3, self.clock(), offset, size, value, qid & 0xFFFF, completion
-        )
+        _BELL.pack_into(self._window, at, _BELL.size, 3, self.clock(), offset, size, value, qid & 0xFFFF, completion)
 
     def submitted(self, sqid: int, slot: int, raw: bytes) -> None:
         at = self._room(_SUBMITTED.size)
@@ -203,7 +201,6 @@ def read_stream(path: Path, *, complete: bool) -> Iterator[Event]:
     ``complete`` says that the recording ended in order; without it a record that was cut off ends the events. LabError for
     anything that is no record.
     """
-    controller = path.stem
     try:
         file = path.open("rb")
     except OSError as error:
@@ -211,22 +208,50 @@ def read_stream(path: Path, *, complete: bool) -> Iterator[Event]:
     with file:
         if file.read(len(MAGIC)) != MAGIC:
             raise LabError(f"{path} is no record of a programmable controller")
-        number = 0
-        while head := file.read(_HEAD.size):
-            number += 1
-            length, kind, t = _HEAD.unpack(head.ljust(_HEAD.size, b"\0"))
-            if not length and not kind and not complete:
-                return  # what was reserved and not used
-            body = file.read(max(0, length - _HEAD.size))
-            try:
-                if len(head) + len(body) != length:
-                    raise ValueError(f"{length} bytes announced, {len(head) + len(body)} there")
-                event = _event(kind, t, head + body, controller, -number)
-            except (ValueError, KeyError, TypeError, IndexError, struct.error) as error:
-                if not complete:
-                    return
-                raise LabError(f"{path}, record {number}: cannot be read ({error})") from error
+        for _, event in _records(file, path, 0, complete=complete):
             yield event
+
+
+class Tail:
+    """A record that is under way. What its writer may be packing at this moment is left for the next look."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._at, self._number = len(MAGIC), 0  # what has been given
+        self._seen = 0  # where the record ended at the last look
+
+    def new(self, *, ended: bool) -> list[Event]:
+        """The events since the last look, as far as they were there then; all of them once the recording has ``ended``."""
+        found, end = [], self._at
+        with self._path.open("rb") as file:
+            file.seek(self._at)
+            for length, event in _records(file, self._path, self._number, complete=ended):
+                end += length
+                if ended or end <= self._seen:
+                    found.append(event)
+                    self._at, self._number = end, self._number + 1
+        self._seen = end
+        return found
+
+
+def _records(file: BinaryIO, path: Path, number: int, *, complete: bool) -> Iterator[tuple[int, Event]]:
+    """(length, event) of each record from the file's position on, which comes after record ``number``."""
+    controller = path.stem
+    while head := file.read(_HEAD.size):
+        number += 1
+        length, kind, t = _HEAD.unpack(head.ljust(_HEAD.size, b"\0"))
+        if not length and not kind and not complete:
+            return  # what was reserved and not used
+        body = file.read(max(0, length - _HEAD.size))
+        try:
+            if len(head) + len(body) != length:
+                raise ValueError(f"{length} bytes announced, {len(head) + len(body)} there")
+            event = _event(kind, t, head + body, controller, -number)
+        except (ValueError, KeyError, TypeError, IndexError, struct.error) as error:
+            if not complete:
+                return
+            raise LabError(f"{path}, record {number}: cannot be read ({error})") from error
+        yield length, event
 
 
 def _event(kind: int, t: float, raw: bytes, controller: str, line: int) -> Event:

@@ -11,7 +11,8 @@ import click
 from rich.console import Console
 from rich.text import Text
 
-from conformance.excerpts import key, of_command
+from conformance.excerpts import Excerpt, Gap, Key, excerpts, key, places_of_command, with_gaps
+from conformance.report import ladder
 from conformance.report.terminal import console
 from conformance.wire import Row, Timeline, Trust, dump, timeline
 from lab.errors import UsageError
@@ -27,7 +28,7 @@ from lab.events import (
     Submitted,
     Unknown,
 )
-from lab.evidence import Evidence, evidence_folders
+from lab.evidence import Evidence, evidence_folders, following
 
 STYLES: dict[type[Event], str] = {
     ActionStarted: "bold cyan",
@@ -40,32 +41,80 @@ STYLES: dict[type[Event], str] = {
     Unknown: "dim",
 }
 LEGEND = "→ host to device  ← device to host  · driver and lab  ~ sampled after the fact  ? rebuilt: the rest is not known"
-PLACE = re.compile(r"(?P<folder>.+?)(/device)?/[^/]+\.(jsonl|rec)(:\d+|, record \d+)?")
+PLACE = re.compile(r"(?P<folder>.+?)(/device)?/(?P<file>[^/]+)\.(jsonl|rec)(:(?P<line>\d+)|, record (?P<record>\d+))?")
 """As a failed finding names it."""
 LOOK = 0.2
 """Seconds between two looks at a recording that is under way."""
 
 
 @click.command()
-@click.argument("evidence", type=click.Path(path_type=Path))
+@click.argument("evidence", metavar="EVIDENCE|PLACE", type=click.Path(path_type=Path))
 @click.option("--follow", is_flag=True, help="a recording that is under way: show what comes until it ends")
 @click.option("--command", "number", type=click.IntRange(min=1), metavar="N", help="command #N of the timeline, whole")
-def wire(evidence: Path, follow: bool, number: int | None) -> None:
+@click.option("--ladder", "drawn", is_flag=True, help="as a ladder diagram: host left, device right")
+def wire(evidence: Path, follow: bool, number: int | None, drawn: bool) -> None:
     """Show what host and device said to each other, decoded. EVIDENCE: the folder of one scenario.
 
     \b
     nvme-lab wire nvme-lab-results/latest/evidence/linux/qemu/read/basic
-    nvme-lab wire EVIDENCE --command 12
+    nvme-lab wire nvme-lab-results/latest/evidence/linux/qemu/read/basic/events.jsonl:21
+    nvme-lab wire EVIDENCE --command 12 --ladder
+
+    A place in the evidence, as a failure names it, is shown amid its neighbours and its command.
     """
-    if follow and number is not None:
-        raise UsageError("--follow and --command exclude each other.")
+    if follow and (drawn or number is not None):
+        raise UsageError("--follow goes with neither --command nor --ladder.")
     recording = Evidence(one_evidence(evidence))
     if follow:
         _follow(recording.folder)
         return
-    rows = timeline(recording.scenario, recording.events())
-    texts = _header(recording, (text(row) for row in rows)) if number is None else _command(recording, list(rows), number)
-    _page(texts)
+    _page(_shown(recording, number, place_in(evidence), drawn))
+
+
+def _shown(recording: Evidence, number: int | None, place: Key | None, drawn: bool) -> Iterator[Text]:
+    told = timeline(recording.scenario, recording.events())
+    if number is not None:
+        rows = list(told)
+        places = sorted(_places(recording, rows, number))
+        if drawn:
+            yield from _ladder(with_gaps(rows, places), None)
+            return
+        for at in places:
+            yield text(rows[at])
+            yield from (Text(f"{'':20}{line}", style="dim" if "not seen" in line else "") for line in dump(rows[at]))
+        return
+    parts: Iterable[Row | Gap] = told
+    if place is not None:
+        found = excerpts(list(told), [place])
+        if not found:
+            raise UsageError(f"There is no such event in {recording.folder}.", remedy="name the folder to see all of it")
+        parts = found[place]
+    yield from _framed(recording, _ladder(list(parts), place) if drawn else (_part(part, place) for part in parts))
+
+
+def _places(recording: Evidence, rows: list[Row], number: int) -> set[int]:
+    places = places_of_command(rows, number)
+    if not places:
+        last = max((row.command for row in rows if row.command is not None), default=0)
+        there = f"they are numbered 1 to {last}" if last else "it holds none at all"
+        raise UsageError(f"There is no command {number} in {recording.folder}: {there}.")
+    return places
+
+
+def _part(part: Row | Gap, place: Key | None) -> Text:
+    if isinstance(part, Gap):
+        return Text(f"{'':27}… {ladder.left_out(part)}", style="dim italic")
+    line = text(part)
+    if key(part.event) == place:
+        line.stylize("reverse")
+        line.append("  ◂", style="bold")
+    return line
+
+
+def _ladder(excerpt: Excerpt, place: Key | None) -> Iterator[Text]:
+    for row, line in ladder.text(excerpt, console().width):
+        here = row is not None and key(row.event) == place
+        yield Text(f"{line}{'  ◂' if here else ''}", style=_style(row) if row else "dim", no_wrap=True)
 
 
 def one_evidence(path: Path) -> Path:
@@ -81,24 +130,36 @@ def one_evidence(path: Path) -> Path:
     raise UsageError(f"{path} holds {len(folders)} recordings: {some} …", remedy="name one of them")
 
 
+def place_in(path: Path) -> Key | None:
+    """The event that a place names; None where it names none."""
+    named = PLACE.fullmatch(str(path))
+    if named and named["record"]:
+        return named["file"], -int(named["record"])
+    return ("", int(named["line"])) if named and named["line"] else None
+
+
+def _style(row: Row) -> str:
+    if isinstance(row.event, Completed) and not row.event.completion.ok:
+        return "red"
+    return STYLES.get(type(row.event), "")
+
+
 def text(row: Row) -> Text:
     """The row as a line, coloured by what it is."""
-    style = STYLES.get(type(row.event), "")
-    if isinstance(row.event, Completed) and not row.event.completion.ok:
-        style = "red"
     trust = "" if row.trust is Trust.EXACT else "yellow"
     line = Text.assemble(
         (f"{row.t:11.6f} ", "dim"),
         (f"{row.event.controller:4.12} ", "dim"),
         (f"{row.direction}{row.trust} ", trust),
         (f"{row.number:>6} ", "green"),
-        (f"{row.name:20} {row.detail}".rstrip(), style),
+        (f"{row.name:20} {row.detail}".rstrip(), _style(row)),
     )
     line.no_wrap = True
     return line
 
 
-def _header(recording: Evidence, lines: Iterable[Text]) -> Iterator[Text]:
+def _framed(recording: Evidence, lines: Iterable[Text]) -> Iterator[Text]:
+    """The lines between what recording it is and how that ended."""
     end = recording.end
     yield Text(f"{recording.name}: {recording.scenario.title}", style="bold")
     yield Text(LEGEND, style="dim")
@@ -109,32 +170,14 @@ def _header(recording: Evidence, lines: Iterable[Text]) -> Iterator[Text]:
         yield Text(f"{end.outcome}: {end.reason}", style="bold red")
 
 
-def _command(recording: Evidence, rows: list[Row], number: int) -> Iterator[Text]:
-    whole = of_command(rows, number)
-    if not whole:
-        last = max((row.command for row in rows if row.command is not None), default=0)
-        there = f"they are numbered 1 to {last}" if last else "it holds none at all"
-        raise UsageError(f"There is no command {number} in {recording.folder}: {there}.")
-    for row in whole:
-        yield text(row)
-        yield from (Text(f"{'':20}{line}", style="dim" if "not seen" in line else "") for line in dump(row))
-
-
 def _follow(folder: Path) -> None:
     """Prints events as they come, in the order of time as far as they have come, until the end marker is there."""
     out = console()
     told = Timeline(Evidence(folder).scenario)
-    seen: set[tuple[str, int]] = set()
     pause = threading.Event()
-    while True:
-        recording = Evidence(folder)
-        ended = recording.end is not None  # looked at before the events, so that none is missed
-        for event in recording.events():
-            if key(event) not in seen:
-                seen.add(key(event))
-                _print(out, text(told.row(event)))
-        if ended:
-            return
+    for events in following(folder):
+        for event in events:
+            _print(out, text(told.row(event)))
         pause.wait(LOOK)
 
 

@@ -127,13 +127,13 @@ def _bars(spans: dict[str, list[float]]) -> Iterator[Bar]:
         yield Bar(number, DEVICE + 16 + LANE * lane, top - 6, bottom + 6)
 
 
-def text(excerpt: Excerpt, width: int) -> Iterator[str]:
-    """The ladder in lines of ``width`` characters."""
-    inner = max(width - 30, 30)
-    yield f"{'':12}{'host':<{inner}}device"
+def text(excerpt: Excerpt, width: int) -> Iterator[tuple[Row | None, str]]:
+    """The ladder in lines of ``width`` characters, each with the row that it shows."""
+    inner = max(width - 24, 30)
+    yield None, f"{'':12}host{'device':>{inner}}"
     for part in excerpt:
         if isinstance(part, Gap):
-            yield f"{'':12}┊{f' {left_out(part)} ':^{inner}}┊"
+            yield None, f"{'':12}┊{f' {left_out(part)} ':^{inner}}┊"
             continue
         label = f" {_label(part)[: inner - 6]} "
         if part.direction == BESIDE:
@@ -142,4 +142,4 @@ def text(excerpt: Excerpt, width: int) -> Iterator[str]:
             line = f"{label:─^{inner - 1}}▶"
         else:
             line = f"◀{label:─^{inner - 1}}"
-        yield f"{part.t:11.6f} │{line}│ {part.number}".rstrip()
+        yield part, f"{part.t:11.6f} │{line}│ {part.number}".rstrip()

@@ -100,8 +100,9 @@ def test_labels_fit_and_commands_that_overlap_stand_side_by_side(make_evidence: 
 
 def test_a_ladder_in_a_terminal(make_evidence: MakeEvidence) -> None:
     rows = rows_of(make_evidence, read_of(8, 1))
-    head, *lines = text([rows[0], Gap(1), rows[2]], 90)
-    assert head.split() == ["host", "device"]
+    (_, head), *told = text([rows[0], Gap(1), rows[2]], 90)
+    lines = [line for _, line in told]
+    assert [row for row, _ in told] == [rows[0], None, rows[2]] and head.split() == ["host", "device"]
     assert lines[0].rstrip(" #1").endswith("▶│") and "Read SQ 1" in lines[0]
     assert "1 event left out" in lines[1] and "│◀" in lines[2] and lines[2].endswith("#1")
     assert len({line.rindex(mark) for line, mark in zip(lines, "│┊│", strict=True)}) == 1

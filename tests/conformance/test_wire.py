@@ -12,7 +12,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from conformance.commands import nvme_lab
-from conformance.excerpts import of_command
+from conformance.excerpts import key, of_command
+from conformance.judge import place
 from conformance.wire import Row, Trust, dump, printable, timeline
 from lab.errors import UsageError
 from lab.events import (
@@ -27,10 +28,11 @@ from lab.events import (
     Reset,
     Submitted,
 )
-from lab.evidence import Evidence, EvidenceWriter
+from lab.evidence import Evidence, EvidenceWriter, following
 from lab.nvme.commands import Command, Identify, Read
 from lab.nvme.completions import Completion
 from lab.nvme.registers import CAP, CC
+from lab.stream import StreamWriter
 from tests.conformance.conftest import MakeEvidence
 from tests.conformance.recordings import RECORDINGS, unpack
 
@@ -183,3 +185,60 @@ def test_follow_shows_events_as_they_come_and_ends_with_the_recording(make_evide
         watchdog.cancel()
         child.kill()
         child.wait()
+
+
+def test_follow_reads_nothing_twice(make_evidence: MakeEvidence, tmp_path: Path) -> None:
+    writer = EvidenceWriter(tmp_path / "live", make_evidence([]).identity)
+    record = StreamWriter(writer.folder / "device" / "nv0.rec")
+    batches = following(writer.folder)
+    assert next(batches) == []
+    for number in range(5):
+        record.register_read(offset=0, size=4, value=number)
+        writer.record(ActionEnded(t=number, number=number, action="ready", answer={"status": "success"}))
+    first = next(batches)
+    assert [event.number for event in first if isinstance(event, ActionEnded)] == list(range(5))
+    record.register_read(offset=0, size=4, value=5)
+    second = next(batches)  # what was being packed at the last look has come
+    assert [event.value for event in second if isinstance(event, RegisterRead)] == list(range(5))
+    assert not any(isinstance(event, ActionEnded) for event in second)
+    record.close()
+    writer.close("complete")
+    rest = list(batches)
+    assert [event.value for events in rest for event in events if isinstance(event, RegisterRead)] == [5]
+    seen = sorted((event for events in (first, second, *rest) for event in events), key=lambda event: event.t)
+    assert [key(event) for event in seen] == [key(event) for event in Evidence(writer.folder).events()]
+
+
+def test_a_line_that_is_not_whole_waits_for_its_rest(make_evidence: MakeEvidence) -> None:
+    folder = make_evidence([Reset(t=1, controller="nv0", cause="flr")], end=None).folder
+    whole = (folder / "events.jsonl").read_bytes()
+    (folder / "events.jsonl").write_bytes(whole[:-10])
+    batches = following(folder)
+    assert next(batches) == []
+    (folder / "events.jsonl").write_bytes(whole)
+    assert [type(event) for event in next(batches)] == [Reset]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_place_that_a_failure_names_is_shown_amid_its_neighbours(name: str, tmp_path: Path) -> None:
+    evidence = unpack(name, tmp_path / "evidence")
+    rows = told(evidence)
+    read = [row for row in rows if isinstance(row.event, Submitted) and isinstance(row.event.command, Read)][-1]
+    lines = wire(evidence.folder / place(read.event)).output.splitlines()
+    (here,) = [line for line in lines if line.endswith("◂")]
+    assert f" {read.number} Read " in here and any("completion" in line and read.number in line for line in lines)
+    assert len(lines) < 40 < len(rows)
+    drawn = wire(evidence.folder / place(read.event), "--ladder").output
+    assert "▶│" in drawn and "│◀" in drawn and drawn.count("◂") == 1
+
+
+def test_a_command_as_a_ladder(tmp_path: Path) -> None:
+    evidence = unpack("linux-lab-read-basic", tmp_path / "evidence")
+    lines = wire(evidence.folder, "--command", "1", "--ladder").output.splitlines()
+    assert "doorbell SQ 0 tail 1" in lines[1] and "Identify" in lines[2] and "completion Identify" in "".join(lines[3:])
+
+
+def test_a_place_that_is_none_is_said_so(tmp_path: Path) -> None:
+    evidence = unpack("linux-lab-read-basic", tmp_path / "evidence")
+    assert "There is no such event" in str(wire(evidence.folder / "events.jsonl:99999").exception)
+    assert "--follow goes with neither" in str(wire(evidence.folder, "--follow", "--ladder").exception)
