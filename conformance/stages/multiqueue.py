@@ -287,10 +287,12 @@ def shadow_doorbells(record: Record) -> Iterator[Finding]:
     for asked in record.asked:
         if asked.action == "load":
             yield Finding(asked.ok, asked.ended or asked.started, "success", asked.status or "no answer")
-    for load in loads(record):
-        acted = deeds(record, load.asked)
-        ok = load.whole and acted == NOTHING_DONE
-        yield Finding(ok, load.asked.ended, f"all operations, with {NOTHING_DONE}", f"{load.figures}, {acted}")
+    for asked in record.answers("load-mix"):
+        load, acted = load_of(record, asked), deeds(record, asked)
+        if load is not None or not asked.ok:
+            ok = load is not None and load.whole and acted == NOTHING_DONE
+            shown = f"{load.figures if load else asked.status}, {acted}"
+            yield Finding(ok, asked.ended, f"all operations, with {NOTHING_DONE}", shown)
 
 
 @check("multiqueue/shadow-barrier", cite=BASE_2_0["5.8"], level=OPTIONAL, why="integrity", witnesses=["memory", "wire"],

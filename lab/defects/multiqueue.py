@@ -167,13 +167,13 @@ class OneTooMany(Controller):
                 assert self._shadows.covers(self.io[index].qid)
 
 
-@defect("multiqueue/shadow-doorbells:no-wrap", scenarios=(SHADOW,))
-class NoWrap(ShadowDoorbells):
-    """Rings the doorbell for values greater than the EventIdx only, which they are not after a wrap."""
+@defect("multiqueue/shadow-doorbells:never-rings", scenarios=(SHADOW,))
+class NeverRings(ShadowDoorbells):
+    """Trusts the controller to look at the shadow doorbells by itself, whatever the EventIdx says."""
 
     def must_ring(self, qid: int, *, completion: bool, value: int) -> bool:
         super().must_ring(qid, completion=completion, value=value)
-        return value > int.from_bytes(self.indexes.read(self.place(qid, completion=completion), ENTRY), "little")
+        return False
 
 
 @defect("multiqueue/back-pressure:drops")
