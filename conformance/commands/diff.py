@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 import click
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
 from conformance.commands.options import JSON
 from conformance.commands.wire import one_evidence
-from conformance.diff import Hunk, Step, joined
+from conformance.diff import Hunk, Parting, Step, joined, parting
 from conformance.diff import diff as diff_rows
 from conformance.report.terminal import show
 from conformance.wire import timeline
+from lab.events import ActionEnded, Event, Submitted
 from lab.evidence import Evidence
 
 CONTEXT = 3
@@ -25,6 +27,8 @@ CONTEXT = 3
 SHOWN = 40
 """Steps of a difference that are shown; --json tells all."""
 DIFFERENT = 1
+KINDS: dict[str, type[Event]] = {"anything": Event, "commands": Submitted, "answers": ActionEnded}
+"""What a conclusion tells the first difference of."""
 
 
 @click.command()
@@ -34,7 +38,8 @@ DIFFERENT = 1
 def diff(left: Path, right: Path, as_json: bool) -> int:
     """Show where two recordings part: registers, commands, how they end. EVIDENCE: folders of one scenario each.
 
-    Time, command identifiers and addresses are not compared, nor are doorbells, data and the guest's PCI setup.
+    Time, command identifiers, numbers of I/O queues and addresses are not compared, nor are doorbells, data and the guest's
+    PCI setup.
 
     \b
     nvme-lab diff golden/read/basic nvme-lab-results/latest/evidence/my-os/qemu/read/basic
@@ -47,18 +52,32 @@ def diff(left: Path, right: Path, as_json: bool) -> int:
         click.echo(json.dumps(_json(recordings, hunks), indent=1, ensure_ascii=False))
     else:
         show(_beside(recordings, hunks))
-        show(Text(_conclusion(hunks), style="bold"))
+        show(Group(*_conclusion(hunks)))
     return 0 if all(hunk.same for hunk in hunks) else DIFFERENT
 
 
-def _conclusion(hunks: Sequence[Hunk]) -> str:
+def _conclusion(hunks: Sequence[Hunk]) -> Iterator[Text]:
+    """What a long table comes to: where they part, in anything, in a command, in an answer."""
     same = sum(len(hunk.left) for hunk in hunks if hunk.same)
-    first = next((hunk for hunk in hunks if not hunk.same), None)
+    first = parting(hunks)
     if first is None:
-        return f"Both do the same: {same} steps."
-    before = len(hunks[0].left) if hunks[0].same else 0
-    parts = [f"{side[0].words!r}" if side else "nothing" for side in (first.left, first.right)]
-    return f"They part after {before} steps: {parts[0]} against {parts[1]}. {same} steps are the same."
+        yield Text(f"Both do the same: {_steps(same)}.", style="bold")
+        return
+    yield Text("")
+    asked = f", at {first.question!r}" if first.question else ""
+    yield Text(f"They part after {_steps(first.before)}{asked}; {_steps(same)} are the same.", style="bold")
+    for name, kind in KINDS.items():
+        found = parting(hunks, kind)
+        if found is None:
+            yield Text(f"{name}: all the same")
+            continue
+        yield Text(f"{name}: first at {found.question!r}" if found.question else f"{name}:")
+        for mark, step in (("<", found.left), (">", found.right)):
+            yield Text(f"  {mark} {step.words if step else 'nothing in its place'}")
+
+
+def _steps(number: int) -> str:
+    return f"{number} step{'' if number == 1 else 's'}"
 
 
 def _beside(recordings: Sequence[Evidence], hunks: Sequence[Hunk]) -> Table:
@@ -81,7 +100,7 @@ def _beside(recordings: Sequence[Evidence], hunks: Sequence[Hunk]) -> Table:
             if index < head or index >= tail:
                 grid.add_row("", _cell(ours, "dim"), _cell(theirs, "dim"))
             elif index == head:
-                grid.add_row("", Text(f"… {tail - head} steps the same", style="dim italic"), "")
+                grid.add_row("", Text(f"… {_steps(tail - head)} the same", style="dim italic"), "")
     return grid
 
 
@@ -98,5 +117,15 @@ def _json(recordings: Sequence[Evidence], hunks: Sequence[Hunk]) -> dict[str, An
     return {
         "recordings": [recording.name for recording in recordings],
         "same": sum(len(hunk.left) for hunk in hunks if hunk.same),
+        "first": {name: _first(found) if (found := parting(hunks, kind)) else None for name, kind in KINDS.items()},
         "differences": [{"left": side(hunk.left), "right": side(hunk.right)} for hunk in hunks if not hunk.same],
+    }
+
+
+def _first(found: Parting) -> dict[str, Any]:
+    return {
+        "after": found.before,
+        "question": found.question,
+        "left": found.left.words if found.left else None,
+        "right": found.right.words if found.right else None,
     }
