@@ -13,7 +13,7 @@ from lab import content
 from lab.drivers import adapter
 from lab.events import ActionEnded, RegisterWrite
 from lab.evidence import Evidence
-from lab.manifest import DriverManifest
+from lab.manifest import DriverManifest, Words
 from lab.nvme.registers import CC
 from lab.plan import Action, Controller, DeviceKind, DeviceSpec, Fault, Namespace, Scenario
 from lab.toolchain import Toolchain
@@ -119,6 +119,15 @@ def test_an_exit_code_is_an_answer(build: Build, recorded: Recorded, dead: bool)
     load, info = answers(recorded(driver, given, "lab"))
     assert load["status"] == ({"words": "exit code 0x11"} if dead else "success")
     assert info["status"] == "unsupported"
+
+
+def test_a_processor_that_cannot_go_on_is_the_drivers_death(build: Build, recorded: Recorded) -> None:
+    """The kernel handles no exceptions: memory that is not mapped is a triple fault, which resets the machine."""
+    driver = manifest({"kernel": str(build() / "kernel.elf")})
+    words = {**driver.actions, "info": Words(command="dump 0x7f0000000000 16")}
+    end = recorded(driver.model_copy(update={"actions": words}), scenario(Action("load"), Action("info")), "lab").end
+    assert end is not None and end.outcome == "panic"
+    assert "The guest reset the machine" in end.reason and "'dump 0x7f0000000000 16'" in end.reason
 
 
 def test_a_kernel_that_is_not_built_is_said_so(toolchain: Toolchain) -> None:
