@@ -144,12 +144,13 @@ def functions(kind: str = NVM_EXPRESS) -> list[str]:
 
 
 def program(request: Fields) -> QemuIo:
-    """The qemu-io of the request's controller, with its namespace open."""
-    place = request["place"]
-    if place not in PROGRAMS:
-        PROGRAMS[place] = QemuIo()
-    PROGRAMS[place].open(functions()[place], request["nsid"])
-    return PROGRAMS[place]
+    """The qemu-io of the request's controller, with the request's namespace open: another one, where one is open at all."""
+    if request["place"] not in PROGRAMS:
+        raise Refused("this controller was never opened")
+    running = PROGRAMS[request["place"]]
+    if running.opened:
+        running.open(functions()[request["place"]], request["nsid"])
+    return running
 
 
 def begin(request: Fields) -> Fields:
@@ -173,8 +174,10 @@ def load(request: Fields) -> Fields:
     for address in found:
         (PCI / "devices" / address / "driver_override").write_text("vfio-pci")
         (PCI / "drivers_probe").write_text(address)
-    for place, nsid in enumerate(request["nsids"]):
-        program({"place": place, "nsid": nsid})
+    for place, (address, nsid) in enumerate(zip(found, request["nsids"], strict=False)):
+        if place not in PROGRAMS:
+            PROGRAMS[place] = QemuIo()
+        PROGRAMS[place].open(address, nsid)
     return {"log": "\n".join(running.refusal for running in PROGRAMS.values())}
 
 

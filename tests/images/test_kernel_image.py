@@ -5,6 +5,7 @@ import lzma
 import struct
 
 import pytest
+import zstandard
 
 from images.kernel import release, vmlinux
 from lab.errors import LabError
@@ -22,7 +23,9 @@ def bzimage(payload: bytes, setup_sectors: int = 3) -> bytes:
     return bytes(head) + bytes(64) + payload + b"behind"
 
 
-@pytest.mark.parametrize("payload", [lzma.compress(ELF), gzip.compress(ELF)], ids=["xz", "gzip"])
+@pytest.mark.parametrize(
+    "payload", [lzma.compress(ELF), gzip.compress(ELF), zstandard.compress(ELF)], ids=["xz", "gzip", "zstd"]
+)
 def test_the_kernel_inside_a_bzimage(payload: bytes) -> None:
     assert vmlinux(bzimage(payload)) == ELF
 
@@ -36,7 +39,7 @@ def test_a_vmlinux_stays_as_it_is() -> None:
     ("image", "reason"),
     [
         (b"garbage" * 200, "neither"),
-        (bzimage(b"\x28\xb5\x2f\xfd"), "28b52ffd"),
+        (bzimage(b"\x02\x21\x4c\x18"), "02214c18"),
         (bzimage(lzma.compress(b"no kernel")), "not an ELF"),
     ],
 )

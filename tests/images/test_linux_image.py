@@ -30,7 +30,7 @@ BUILD = """
 import sys
 from pathlib import Path
 from images import builder, recipe
-built = builder.build(recipe.load("linux").image, Path(sys.argv[1]), Path(sys.argv[2]))
+built = builder.build(recipe.load("linux").image, {"linux-kernel": Path(sys.argv[1]), "linux-tools": Path(sys.argv[2])})
 Path(sys.argv[3]).write_bytes(built.initrd)
 """
 
@@ -73,6 +73,25 @@ def test_the_image_holds_no_nvme_driver_but_all_that_it_needs(toolchain: Toolcha
     assert [m.name for m in toolchain.linux.modules] == ["nvme-core.ko", "nvme.ko"]
     preload = entries["etc/nvme-lab/preload"][1].decode()
     assert "/t10-pi.ko" in preload and "/vfio-pci.ko" not in preload
+
+
+def test_programs_of_other_closures_bring_their_loader_and_libraries(toolchain: Toolchain, parse_cpio: Parse) -> None:
+    variant = toolchain.variants["qemu-vfio-guest"]
+    entries = parse_cpio((variant.modules[0].parents[1] / "base.cpio").read_bytes())
+    script = entries["usr/bin/qemu-io"][1].decode()
+    loader, program = (entries[path.lstrip("/")] for path in (script.split()[2], script.split()[-2]))
+    assert loader[1].startswith(b"\x7fELF") and program[1].startswith(b"\x7fELF")
+    assert "opt/qemu-tools/libc.so.6" in entries and "usr/bin/qemu-io" not in parse_cpio(base_image(toolchain).read_bytes())
+
+
+def test_the_kernel_of_the_backports_is_newer(toolchain: Toolchain) -> None:
+    """Its modules are compressed, and its kernel lies elsewhere and is packed otherwise."""
+    assert toolchain.linux is not None
+    old, new = ([int(part) for part in guest.release.split("-")[0].split("+")[0].split(".")] for guest in
+                (toolchain.linux, toolchain.variants["linux-backports-guest"]))  # fmt: skip
+    assert new > old
+    assert [m.name for m in toolchain.variants["linux-backports-guest"].modules] == ["nvme-core.ko", "nvme.ko"]
+    assert all(m.read_bytes().startswith(b"\x7fELF") for m in toolchain.variants["linux-backports-guest"].modules)
 
 
 def test_busybox_reads_the_archive_too(toolchain: Toolchain, roots: list[Path], parse_cpio: Parse) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -14,13 +15,27 @@ GOOD = '[closures.one]\nsuites = ["bookworm"]\npackages = ["x"]\n'
 def test_the_shipped_recipes_are_valid(name: str) -> None:
     loaded = recipe.load(name)
     if loaded.image:
-        assert {loaded.image.kernel, loaded.image.tools} <= set(loaded.closures)
+        assert {loaded.image.kernel, loaded.image.tools, *loaded.image.foreign} <= set(loaded.closures)
         assert (recipe.RECIPES / loaded.image.init).is_file()
 
 
-def test_closure_names_are_unique_over_all_recipes() -> None:
-    names = [closure for name in recipe.names() for closure in recipe.load(name).closures]
-    assert len(names) == len(set(names)) > 2
+def test_a_closure_name_means_the_same_in_all_recipes() -> None:
+    closures = [item for name in recipe.names() for item in recipe.load(name).closures.items()]
+    meant = dict(closures)
+    assert len(meant) > 2 and all(meant[name] == closure for name, closure in closures)
+
+
+def test_a_recipe_extends_another(tmp_path: Path) -> None:
+    shutil.copy(recipe.RECIPES / "linux.toml", tmp_path)
+    own = '[image]\nkernel = "own"\nforeign.own = ["/bin/x"]\n[closures.own]\nsuites = ["trixie"]\npackages = ["x"]\n'
+    (tmp_path / "mine.toml").write_text(f'extends = "linux"\n{own}')
+    mine, base = recipe.load("mine", tmp_path), recipe.load("linux")
+    assert mine.image is not None and base.image is not None
+    assert mine.image == base.image.model_copy(update={"kernel": "own", "foreign": {"own": ["/bin/x"]}})
+    assert set(mine.closures) == {"own", *base.closures}
+    (tmp_path / "mine.toml").write_text(f'extends = "linus"\n{own}')
+    with pytest.raises(UsageError, match=r"no recipe 'linus'.*'linux'"):
+        recipe.load("mine", tmp_path)
 
 
 @pytest.mark.parametrize(

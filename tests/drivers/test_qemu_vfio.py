@@ -1,0 +1,143 @@
+"""QEMU's own driver: the adapter before anything runs, and the agent's parts on a stand-in for qemu-io."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from lab.deadline import Deadline
+from lab.drivers import qemu_vfio_agent
+from lab.drivers.qemu_vfio import QemuVfio, QemuVfioSession
+from lab.drivers.qemu_vfio_agent import Crashed, InterruptsFor, QemuIo, Refused
+from lab.errors import GuestPanic, LabError, Timeout
+from lab.guest.channel import Channel, Frame
+from lab.manifest import DriverManifest, parse
+from lab.plan import Action, Controller, DeviceSpec, Namespace, Scenario
+from lab.toolchain import LinuxGuest, Toolchain
+
+FAKE = """#!{python}
+import sys
+while True:
+    print("qemu-io> ", end="", flush=True)
+    line = sys.stdin.readline().strip()
+    if line.startswith("open -d"):
+        print("qemu-io: can't open: size is odd")
+    elif line.startswith("read"):
+        print("00010000:  61 62 63 64 65 66 67 68 69 6a 6b 6c 6d 6e 6f 70  abcdefghijklmnop")
+        print("00010010:  00 ff                                            ..")
+        print("read 18/18 bytes at offset 65536")
+    elif line.startswith("write"):
+        print("write failed: Input/output error")
+    elif line.startswith("discard"):
+        sys.exit("assertion failed")
+"""
+CONTROLLERS = tuple(
+    Controller(id=f"nv{n}", serial=f"S{n}", namespaces=(Namespace(nsid=n + 3, blocks=64, block_size=4096),)) for n in range(2)
+)
+SCENARIO = Scenario(
+    id="read/x", stage="read", title="", seed=1, actions=(), device=DeviceSpec(controllers=CONTROLLERS), guest={"cpus": 2}
+)  # fmt: skip
+MANIFEST: dict[str, Any] = {"name": "x", "adapter": "qemu-vfio", "needs": ["qemu-vfio-guest"]}
+
+
+@pytest.fixture
+def qemu_io(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[QemuIo]:
+    (tmp_path / "qemu-io").write_text(FAKE.format(python=sys.executable))
+    (tmp_path / "qemu-io").chmod(0o755)
+    for name in ("vendor", "device"):
+        (tmp_path / "devices/0000:01:00.0").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "devices/0000:01:00.0" / name).write_text("0x1234\n")
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr(qemu_vfio_agent, "PCI", tmp_path)
+    program = QemuIo()
+    yield program
+    with program._process as process:
+        process.kill()
+
+
+def manifest(folder: Path) -> DriverManifest:
+    return parse(MANIFEST, folder / "x.toml", ["qemu-vfio"])
+
+
+def test_the_guest_has_an_iommu_and_the_tools(tmp_path: Path) -> None:
+    guest = LinuxGuest(tmp_path / "vmlinux", tmp_path / "initrd", "quiet", "6.1", (), tmp_path / "key", "ssh-ed25519 A")
+    toolchain = Toolchain(qemu=None, linux=None, variants={"qemu-vfio-guest": guest})
+    spec = QemuVfio(manifest(tmp_path), toolchain).guest(SCENARIO)
+    assert spec.iommu and spec.channel and spec.smp == 2 and spec.kernel == guest.vmlinux
+    assert "intel_iommu=on" in spec.append
+    with pytest.raises(LabError, match="needs a Linux guest"):
+        QemuVfio(manifest(tmp_path), Toolchain(qemu=None, linux=guest))  # without the tools
+
+
+def test_a_namespace_is_opened_for_reading_where_writing_is_refused(qemu_io: QemuIo) -> None:
+    qemu_io.open("0000:01:00.0", 1)
+    assert qemu_io.refusal == "can't open: size is odd"
+    assert qemu_io.opened == "driver=nvme,device=0000:01:00.0,namespace=1"
+    qemu_io.close()
+    assert not qemu_io.opened
+
+
+def test_what_qemu_io_says_is_understood(qemu_io: QemuIo, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(qemu_vfio_agent.PROGRAMS, 0, qemu_io)
+    request = {"place": 0, "nsid": 1, "at": 65536, "length": 18, "data": b"x"}
+    assert qemu_vfio_agent.read(request) == b"abcdefghijklmnop\0\xff"
+    with pytest.raises(Refused, match=r"^write failed: Input/output error$"):
+        qemu_vfio_agent.zeroes(request)
+    with pytest.raises(Refused, match="never opened"):
+        qemu_vfio_agent.read({**request, "place": 1})
+    with pytest.raises(Crashed, match="status 1 at 'discard 65536 18': assertion failed"):
+        qemu_vfio_agent.trim(request)
+
+
+def test_a_sleeper_is_woken_in_place_of_a_lost_interrupt() -> None:
+    """On a real process, which waits for an event that nobody else sends."""
+    waits = "import os; fd = os.eventfd(0); print('waiting', flush=True); os.eventfd_read(fd); print('woken')"
+    with subprocess.Popen([sys.executable, "-c", waits], stdout=subprocess.PIPE) as sleeper:
+        assert sleeper.stdout is not None and sleeper.stdout.readline() == b"waiting\n"
+        with InterruptsFor(sleeper.pid, True):
+            assert sleeper.stdout.read() == b"woken\n"
+
+
+class Guest:
+    """A channel whose answers are given."""
+
+    def __init__(self, *heads: dict[str, Any] | Timeout) -> None:
+        self.heads, self.asked = list(heads), list[dict[str, Any]]()
+
+    def ask(self, question: dict[str, Any], data: bytes = b"", *, deadline: Deadline) -> Frame:
+        self.asked.append(question)
+        head = self.heads.pop(0)
+        if isinstance(head, Timeout):
+            raise head
+        return Frame({"status": "success", "fields": {}, **head}, b"")
+
+
+def session(guest: Guest) -> QemuVfioSession:
+    return QemuVfioSession(cast(Channel, guest), SCENARIO)
+
+
+READ = Action("read", {"nsid": 4, "lba": 2, "blocks": 3})
+
+
+def test_requests_name_bytes_and_places() -> None:
+    guest = Guest({}, {})
+    asking = session(guest)
+    asking.perform(Action("load"), None, Deadline(1))
+    asking.perform(READ, None, Deadline(1))
+    assert guest.asked[0]["nsids"] == [3, 4]
+    assert (guest.asked[1]["place"], guest.asked[1]["at"], guest.asked[1]["length"]) == (1, 8192, 12288)
+    odd = Action("read", {**READ.arguments, "offset": 1})
+    assert asking.perform(odd, None, Deadline(1)).status == "unsupported" and len(guest.asked) == 2
+
+
+def test_what_hangs_stays_hung_and_what_crashed_is_a_panic() -> None:
+    asking = session(Guest(Timeout("late")))
+    assert [asking.perform(READ, None, Deadline(1)).status for _ in range(2)] == ["timeout", "timeout"]
+    with pytest.raises(GuestPanic, match="status -6"):
+        session(Guest({"crashed": "status -6"})).perform(READ, None, Deadline(1))
