@@ -29,6 +29,8 @@ KERNEL_OPTIONS = "oops=panic pci=no_e820 ipv6.disable=1 psi=0 audit=0 lsm= cgrou
 """A driver that crashed is not asked on. Firmware puts prefetchable memory where QEMU's map of a computer with an AMD processor
 has a reserved hole; without the second Linux would not use it, and no BAR would lie above 4 GiB. What the others turn off has
 nothing to do in a guest with one user and one task, and each fork would pay for the translation of its code."""
+STRICT_IOMMU = "intel_iommu=on iommu.strict=1"
+"""What is no longer mapped is closed to the device at once, and not when there is time."""
 ROOT_PORTS = 4
 """More than most scenarios need, so that they are forks of one template."""
 SECONDS = 60.0
@@ -69,6 +71,8 @@ class Linux:
 
     def guest(self, scenario: Scenario) -> GuestSpec:
         boot, guest = self._manifest.boot, scenario.guest
+        iommu = bool(guest.get("iommu"))
+        options = self._guest.append, KERNEL_OPTIONS, STRICT_IOMMU if iommu else "", boot.append
         return GuestSpec(
             machine=boot.machine,
             cpu=boot.cpu,
@@ -76,9 +80,9 @@ class Linux:
             memory=guest.get("memory", mebibytes(boot.memory)),
             kernel=self._guest.vmlinux,
             initrd=self._guest.initrd,
-            append=f"{self._guest.append} {KERNEL_OPTIONS} {boot.append}".rstrip(),
+            append=" ".join(filter(None, options)),
             root_ports=max(ROOT_PORTS, len(scenario.device.controllers)),
-            iommu=guest.get("iommu", False),
+            iommu=iommu,
             network=True,
             channel=True,
             vmgenid=True,

@@ -207,7 +207,7 @@ class ReferenceVfio(_Reference):
             memory=asked.get("memory", mebibytes(boot.memory)),
             kernel=self._guest.vmlinux,
             initrd=self._guest.initrd,
-            append=f"{self._guest.append} intel_iommu=on {boot.append}".rstrip(),
+            append=f"{self._guest.append} intel_iommu=on pci=no_e820 {boot.append}".rstrip(),
             root_ports=max(ROOT_PORTS, len(scenario.device.controllers)),
             iommu=True,
             network=True,
