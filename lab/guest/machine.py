@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import socket
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import ExitStack
 from dataclasses import astuple
 from pathlib import Path
 from types import TracebackType
@@ -156,7 +156,7 @@ class Machine:
         """The next QMP event of that name for which ``where`` holds, also one that came earlier and nobody has taken."""
         return self._monitor.event(name, deadline, where)
 
-    def memory(self) -> AbstractContextManager[GuestMemory | ForkMemory]:
+    def memory(self) -> GuestMemory | ForkMemory:
         """The guest's RAM, where the specification names a file for it."""
         assert self.spec.memory_file
         if self.spec.memory_private:

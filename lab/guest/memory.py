@@ -15,13 +15,13 @@ ONE_RANGE = 2048
 
 
 class GuestMemory:
-    """A read-only view of ``memory`` MiB of RAM, from address ``base`` on, in the file that `GuestSpec.memory_file` names."""
+    """A view of ``memory`` MiB of RAM, from address ``base`` on, in the file that `GuestSpec.memory_file` names."""
 
     def __init__(self, path: Path, memory: int, base: int = 0) -> None:
         _require_one_range(memory)
         self._base = base
-        with path.open("rb") as file:
-            self._ram = mmap.mmap(file.fileno(), memory * MIB, prot=mmap.PROT_READ)
+        with path.open("r+b") as file:
+            self._ram = mmap.mmap(file.fileno(), memory * MIB)
 
     def read(self, address: int, length: int) -> bytes | None:
         """The bytes at a guest-physical address; None when they are not all RAM."""
@@ -29,6 +29,13 @@ class GuestMemory:
         if start < 0 or length < 0 or start + length > len(self._ram):
             return None
         return self._ram[start : start + length]
+
+    def write(self, address: int, data: bytes) -> None:
+        """Puts the bytes at a guest-physical address. LabError if they do not fit into the RAM."""
+        start = address - self._base
+        if start < 0 or start + len(data) > len(self._ram):
+            raise _no_ram(address, len(data))
+        self._ram[start : start + len(data)] = data
 
     def close(self) -> None:
         self._ram.close()
@@ -43,7 +50,7 @@ class GuestMemory:
 class ForkMemory:
     """A view of ``memory`` MiB of RAM that QEMU has mapped privately from the file ``path`` (`GuestSpec.memory_private`).
 
-    It is read out of QEMU (proc_pid_mem(5)), which is our child, so it ends when QEMU does.
+    It is in QEMU only (proc_pid_mem(5)), which is our child, so it ends when QEMU does.
     """
 
     def __init__(self, pid: int, path: Path, memory: int) -> None:
@@ -51,10 +58,10 @@ class ForkMemory:
         self._size = memory * MIB
         try:
             self._start = _mapped(pid, path, self._size)
-            self._ram = os.open(f"/proc/{pid}/mem", os.O_RDONLY)
+            self._ram = os.open(f"/proc/{pid}/mem", os.O_RDWR)
         except PermissionError as refused:
             raise LabError(
-                "The memory of QEMU, our own child, may not be read on this machine.", remedy="set NVME_LAB_FORK=0"
+                "The memory of QEMU, our own child, may not be read and written on this machine.", remedy="set NVME_LAB_FORK=0"
             ) from refused
 
     def read(self, address: int, length: int) -> bytes | None:
@@ -66,6 +73,15 @@ class ForkMemory:
         except OSError:
             return None
         return data if len(data) == length else None
+
+    def write(self, address: int, data: bytes) -> None:
+        """Puts the bytes at a guest-physical address. LabError if they do not fit into the RAM, or QEMU has ended."""
+        if address < 0 or address + len(data) > self._size:
+            raise _no_ram(address, len(data))
+        try:
+            os.pwrite(self._ram, data, self._start + address)
+        except OSError as error:
+            raise LabError(f"The memory of QEMU cannot be written: {error.strerror}.") from error
 
     def close(self) -> None:
         os.close(self._ram)
@@ -86,6 +102,11 @@ def _mapped(pid: int, path: Path, size: int) -> int:
         if mapped and mapped[0].startswith(name) and int(offset, 16) == 0 and end - start >= size:
             return start
     raise LabError(f"QEMU has not mapped the guest's memory {path} in one piece.", remedy="set NVME_LAB_FORK=0")
+
+
+def _no_ram(address: int, length: int) -> LabError:
+    what = f"{length} bytes at {address:#x} do not lie in the guest's RAM."
+    return LabError(what, remedy="correct limits.address, or boot.memory")
 
 
 def _require_one_range(memory: int) -> None:

@@ -3,18 +3,20 @@
  * the shell can do. OVMF starts it as QEMU's -kernel, once all drivers are connected. All numbers are hexadecimal; a disk is
  * one that is a whole NVMe namespace, numbered in the order in which the firmware has them.
  *
+ *   h                            follows the slots: what was plugged gets its addresses, but no driver; says how many functions
+ *                                of class 0108h there are
  *   i                            the controllers (NVM Express Pass Thru Protocol, which the driver installs on each)
  *   l                            the disks
  *   r DISK LBA BLOCKS ADDRESS    Block I/O: ReadBlocks, WriteBlocks, FlushBlocks, Reset
  *   w DISK LBA BLOCKS ADDRESS
  *   f DISK
  *   z DISK
- *   u                            disconnects the driver from all controllers
- *   c                            connects it again
+ *   c                            connects the drivers to all functions of class 0108h
+ *   u                            disconnects them
  *   s                            Runtime Services: ResetSystem, to shut down
  *
  * Names and layouts are those of the UEFI Specification 2.10: 4.3 "EFI System Table", 4.4 "EFI Boot Services Table", 10.3
- * "Device Path Nodes", 13.9 "Block I/O Protocol", 13.12 "NVM Express Pass Thru Protocol", 11.2 "EFI Component Name2 Protocol".
+ * "Device Path Nodes", 14.4 "PCI I/O Protocol", 13.9 "Block I/O Protocol", 13.12 "NVM Express Pass Thru Protocol", 11.2 "EFI Component Name2 Protocol"; and of the PI Specification 1.8, volume 5, 12.6.2 "PCI Hot Plug Request Protocol".
  *
  * Build:  gcc -Os -std=c11 -Wall -Wextra -ffreestanding -fpie -fno-stack-protector -fno-asynchronous-unwind-tables -fcf-protection=none
  *         -fno-ident -fshort-wchar -mno-red-zone -mgeneral-regs-only -nostdlib -static -Wl,--build-id=none,--oformat=binary
@@ -61,10 +63,14 @@ __asm__(
 #define BY_PROTOCOL 2
 #define RESET_SHUTDOWN 2
 #define ALLOCATE_ADDRESS 2
+#define HOT_PLUG_ADD 0
 #define LOADER_DATA 2
-#define BUFFER 0x8000000			/* what the manifest says of addresses: limits.address */
+#define BUFFER 0x2000000			/* what the manifest says of addresses: limits.address */
 #define BUFFER_PAGES 1024
 #define MOST 64
+#define STORAGE_NVM 0x0108			/* base class and subclass; the programming interface is the driver's business */
+#define PCI_EXPRESS 0x10			/* capability: PCI Express Base 3.0, 7.8 */
+#define SLOT_IMPLEMENTED 0x100
 
 typedef uint64_t Status;			/* an error has bit 63 */
 typedef void *Handle;
@@ -81,7 +87,9 @@ typedef struct {
 	void *create_event, *set_timer, *wait_for_event, *signal_event, *close_event, *check_event;
 	void *install_protocol, *reinstall_protocol, *uninstall_protocol;
 	Status (API *handle_protocol)(Handle, const Guid *, void **);
-	void *reserved, *register_notify, *locate_handle, *locate_device_path, *install_table;
+	void *reserved, *register_notify, *locate_handle;
+	Status (API *locate_device_path)(const Guid *, void **path, Handle *);
+	void *install_table;
 	void *load_image, *start_image, *exit, *unload_image, *exit_boot_services, *get_next_count, *stall;
 	Status (API *set_watchdog_timer)(uint64_t seconds, uint64_t code, uint64_t size, void *data);
 	Status (API *connect_controller)(Handle, Handle *drivers, void *path, bool recursive);
@@ -122,6 +130,18 @@ typedef struct BlockIo {
 	Status (API *flush)(struct BlockIo *);
 } BlockIo;
 
+typedef struct PciIo {
+	void *poll_memory, *poll_io, *read_memory, *write_memory, *read_io, *write_io;
+	Status (API *read)(struct PciIo *, uint64_t width, uint32_t offset, uint64_t count, void *buffer);
+	Status (API *write)(struct PciIo *, uint64_t width, uint32_t offset, uint64_t count, void *buffer);
+	void *copy, *map, *unmap, *allocate, *free, *flush;
+	Status (API *location)(struct PciIo *, uint64_t *segment, uint64_t *bus, uint64_t *device, uint64_t *function);
+} PciIo;
+
+typedef struct HotPlug {
+	Status (API *notify)(struct HotPlug *, uint64_t operation, Handle, void *path, uint8_t *count, Handle *children);
+} HotPlug;
+
 typedef struct { struct { uint32_t attributes, align, version; } *mode; } PassThru;
 
 typedef struct ComponentName {
@@ -133,13 +153,15 @@ typedef struct { uint8_t type, subtype, length[2], data[]; } Node;
 
 static const Guid BLOCK_IO = {0x964e5b21, 0x6459, 0x11d2, {0x8e, 0x39, 0x00, 0xa0, 0xc9, 0x69, 0x72, 0x3b}};
 static const Guid DEVICE_PATH = {0x09576e91, 0x6d3f, 0x11d2, {0x8e, 0x39, 0x00, 0xa0, 0xc9, 0x69, 0x72, 0x3b}};
+static const Guid PCI_IO = {0x4cf5b200, 0x68b8, 0x4ca5, {0x9e, 0xec, 0xb2, 0x3e, 0x3f, 0x50, 0x02, 0x9a}};
+static const Guid HOT_PLUG = {0x19cb87ab, 0x2cb9, 0x4665, {0x83, 0x60, 0xdd, 0xcf, 0x60, 0x54, 0xf7, 0x9d}};
 static const Guid PASS_THRU = {0x52c78312, 0x8edc, 0x4233, {0x98, 0xf2, 0x1a, 0x1a, 0xa5, 0xe3, 0x88, 0xa5}};
 static const Guid COMPONENT_NAME = {0x6a7a5cff, 0xe8d9, 0x4f70, {0xba, 0xda, 0x75, 0xab, 0x30, 0x25, 0xce, 0x14}};
 
 static BootServices *boot;
 static Handle disks[MOST];
 static uint64_t disk_count;
-static Handle controllers[MOST];		/* kept, for they are no longer to be found once the driver is disconnected */
+static Handle controllers[MOST];
 static uint64_t controller_count;
 
 static void out8(uint16_t port, uint8_t value) { __asm__ volatile("outb %0, %1" : : "a"(value), "Nd"(port)); }
@@ -159,7 +181,8 @@ static void put(char c)
 
 static char get(void)
 {
-	while (!(in8(COM1 + 5) & 1)) { }
+	while (!(in8(COM1 + 5) & 1))
+		__asm__ volatile("hlt");		/* until the firmware's timer ticks, every 10 ms */
 	return (char)in8(COM1);
 }
 
@@ -216,6 +239,15 @@ static uint64_t located(const Guid *guid, Handle **handles)
 	return boot->locate_handle_buffer(BY_PROTOCOL, guid, NULL, &count, handles) >> 63 ? 0 : count;
 }
 
+/* A register of the function's configuration space, of 1 << width bytes. */
+static uint32_t configuration(Handle handle, uint64_t width, uint32_t offset)
+{
+	PciIo *pci = protocol(handle, &PCI_IO);
+	uint32_t value = 0;
+	pci->read(pci, width, offset, 1, &value);
+	return value;
+}
+
 static void find(void)
 {
 	Handle *handles;
@@ -228,24 +260,36 @@ static void find(void)
 	}
 	if (count)
 		boot->free_pool(handles);
-	count = located(&PASS_THRU, &handles);
-	if (count)
-		controller_count = 0;
-	for (uint64_t n = 0; n < count && n < MOST; n++)
-		controllers[controller_count++] = handles[n];
+	count = located(&PCI_IO, &handles);
+	controller_count = 0;
+	for (uint64_t n = 0; n < count && controller_count < MOST; n++)
+		if (configuration(handles[n], 2, 8) >> 16 == STORAGE_NVM)
+			controllers[controller_count++] = handles[n];
 	if (count)
 		boot->free_pool(handles);
 }
 
 static void say_address(Handle handle)
 {
-	const uint8_t *pci = node(handle, 1, 1);	/* of a function on the root bus */
-	if (!pci)
-		return;
-	say("0000:00:");
-	say_number(pci[1], 2);
+	PciIo *pci = protocol(handle, &PCI_IO);
+	uint64_t segment, bus, device, function;
+	pci->location(pci, &segment, &bus, &device, &function);
+	say_number(segment, 4);
+	put(':');
+	say_number(bus, 2);
+	put(':');
+	say_number(device, 2);
 	put('.');
-	say_number(pci[0], 1);
+	say_number(function, 1);
+}
+
+/* The controller that the disk's device path leads through. */
+static Handle owner(Handle disk)
+{
+	void *path = protocol(disk, &DEVICE_PATH);
+	Handle found = NULL;
+	boot->locate_device_path(&PCI_IO, &path, &found);
+	return found;
 }
 
 /* What the driver calls the disk. */
@@ -255,13 +299,11 @@ static void say_name(Handle disk)
 	uint64_t count = located(&COMPONENT_NAME, &handles);
 	for (uint64_t n = 0; n < count; n++) {
 		ComponentName *names = protocol(handles[n], &COMPONENT_NAME);
-		for (uint64_t c = 0; names && c < controller_count; c++) {
-			uint16_t *name;
-			if (names->controller_name(names, controllers[c], disk, "en", &name) >> 63)
-				continue;
-			for (; *name; name++)
-				put(*name < 0x7f ? (char)*name : '?');
-		}
+		uint16_t *name;
+		if (!names || names->controller_name(names, owner(disk), disk, "en", &name) >> 63)
+			continue;
+		for (; *name; name++)
+			put(*name < 0x7f ? (char)*name : '?');
 	}
 	if (count)
 		boot->free_pool(handles);
@@ -288,7 +330,7 @@ static void show_disks(void)
 		say("\r\ndisk ");
 		say_number(n, 2);
 		say(" of ");
-		say_address(disks[n]);
+		say_address(owner(disks[n]));
 		say(": namespace ");
 		for (int byte = 3; byte >= 0; byte--)
 			say_number(namespace[byte], 2);
@@ -345,9 +387,39 @@ static Status each_controller(bool connect)
 	return worst;
 }
 
+/* Is the function a port with a slot? */
+static bool has_slot(Handle handle)
+{
+	uint32_t at = configuration(handle, 0, 0x34);
+	while (at && configuration(handle, 0, at) != PCI_EXPRESS)
+		at = configuration(handle, 0, at + 1);
+	return at && configuration(handle, 1, at + 2) & SLOT_IMPLEMENTED;
+}
+
+/* The firmware has no driver of its own for slots, so nobody else tells its bus driver. */
+static void follow_slots(void)
+{
+	Handle *ports, *buses, children[MOST];
+	uint64_t count = located(&PCI_IO, &ports);
+	uint8_t added = 0;
+	if (located(&HOT_PLUG, &buses)) {
+		HotPlug *bus = protocol(*buses, &HOT_PLUG);
+		for (uint64_t n = 0; n < count; n++)
+			if (has_slot(ports[n]))
+				bus->notify(bus, HOT_PLUG_ADD, ports[n], NULL, &added, children);
+		boot->free_pool(buses);
+	}
+	if (count)
+		boot->free_pool(ports);
+	find();
+	say("functions ");
+	say_number(controller_count, 2);
+}
+
 static void obey(SystemTable *system, const char *line)
 {
 	switch (*line) {
+	case 'h': follow_slots(); break;
 	case 'i': show_controllers(); break;
 	case 'l': show_disks(); break;
 	case 'r': case 'w': case 'f': case 'z': use_disk(*line, line + 1); break;

@@ -13,6 +13,9 @@
  * Build:  gcc -m32 -c seabios.S -o seabios.o && objcopy -O binary -j .text seabios.o seabios.rom
  */
 	.set	COM1, 0x3f8
+	.set	IRQ4, 0x0c			/* its vector */
+	.set	PIC, 0x20
+	.set	PIC_MASK, 0x21
 	.set	WINDOW, 0x20000			/* up to 80000h */
 	.set	WINDOW_SIZE, 0x5f000		/* without a page for the place in the page */
 	.set	MOST_BLOCKS, 127
@@ -47,6 +50,20 @@ start:
 	movzwl	%ax, %eax
 	shll	$4, %eax
 	addl	%eax, gdtr - entry + 2		/* the table's linear address */
+
+	xorw	%ax, %ax			/* the line interrupts, so that the processor can halt until a byte comes */
+	movw	%ax, %es
+	movw	$received - entry, %es:IRQ4 * 4
+	movw	%cs, %es:IRQ4 * 4 + 2
+	movw	$COM1 + 4, %dx
+	movb	$0x0b, %al			/* modem control: DTR, RTS, OUT2, which lets interrupts through */
+	outb	%al, %dx
+	movw	$COM1 + 1, %dx
+	movb	$1, %al				/* interrupt enable: received data */
+	outb	%al, %dx
+	inb	$PIC_MASK, %al
+	andb	$0xef, %al
+	outb	%al, $PIC_MASK
 
 prompt:
 	movw	%cs, %ax
@@ -281,12 +298,24 @@ send:
 
 receive:
 	movw	$COM1 + 5, %dx
-1:	inb	%dx, %al
+1:	cli
+	inb	%dx, %al
 	testb	$1, %al				/* there is a byte */
-	jz	1b
+	jnz	2f
+	sti
+	hlt					/* an interrupt after sti is taken in here */
+	jmp	1b
+2:	sti
 	movw	$COM1, %dx
 	inb	%dx, %al
 	ret
+
+received:					/* the interrupt only ends the halt */
+	pushw	%ax
+	movb	$0x20, %al			/* end of interrupt */
+	outb	%al, $PIC
+	popw	%ax
+	iretw
 
 text_prompt:	.asciz	"\r\n> "
 text_wrong:	.asciz	"?"

@@ -1,0 +1,78 @@
+"""EDK2's NVMe driver behind the prompt of programs/edk2.c: `generic-serial`, and what a firmware's guest can do besides.
+
+Its guest is booted once and then forked, because firmware takes seconds to come up; so its disks are plugged. Nobody in the
+firmware watches the slots, so the prompt is told to follow them, before the driver hears of anything.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path
+
+from lab.deadline import Deadline
+from lab.drivers.generic_serial import GenericSerial, SerialSession
+from lab.errors import Timeout
+from lab.guest.arguments import GuestSpec
+from lab.guest.machine import Machine
+from lab.guest.template import Settler
+from lab.plan import Action, Answer, Scenario
+
+FOLLOW = "h"
+"""The prompt's command to follow the slots."""
+SHUTDOWN = "s"
+"""The one that does not come back."""
+ROOT_PORTS = 2
+"""Of a template, which all scenarios with no more controllers share."""
+ASK_AGAIN = 0.02
+_FUNCTIONS = re.compile(r"functions ([0-9a-f]+)")
+
+
+class Edk2(GenericSerial):
+    """See `lab.drivers.base.Adapter` and `lab.guest.template.Forkable`."""
+
+    hotplug = True
+    base: Settler | None = None
+    settled_by = sha256(Path(__file__).read_bytes()).hexdigest()
+
+    def guest(self, scenario: Scenario) -> GuestSpec:
+        return replace(super().guest(scenario), root_ports=max(ROOT_PORTS, len(scenario.device.controllers)))
+
+    def settlers(self, scenario: Scenario) -> Sequence[Settler]:
+        return [self]
+
+    def settle(self, machine: Machine, deadline: Deadline) -> None:
+        machine.console.expect(f"(?m-s:{self._manifest.boot.ready})", deadline, "that it is ready (boot.ready)")
+
+    def open(self, machine: Machine, scenario: Scenario, deadline: Deadline) -> Edk2Session:
+        if machine.spec.state is None:  # it was booted; what is forked stands at the prompt
+            self.settle(machine, Deadline(min(self._manifest.boot.seconds, deadline.remaining())))
+        return Edk2Session(machine, self._manifest, scenario)
+
+
+class Edk2Session(SerialSession):
+    """See `lab.drivers.base.Session`."""
+
+    def plugged(self, controllers: int, deadline: Deadline) -> None:
+        while (there := self._functions(deadline)) != controllers:
+            if deadline.expired:
+                raise Timeout(f"EDK2 sees {there} NVMe functions behind its root ports, not {controllers}.")
+            time.sleep(ASK_AGAIN)
+
+    def perform(self, action: Action, data: bytes | None, deadline: Deadline) -> Answer:
+        if action.name != "shutdown":
+            return super().perform(action, data, deadline)
+        self._machine.console.send(f"{SHUTDOWN}\n")
+        try:
+            self._machine.event("SHUTDOWN", deadline)
+        except Timeout as late:
+            return Answer("timeout", {"log": late.what})
+        return Answer()
+
+    def _functions(self, deadline: Deadline) -> int:
+        said = self._ask(FOLLOW, deadline)
+        found = _FUNCTIONS.search(said)
+        return int(found[1], 16) if found else 0
