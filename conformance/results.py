@@ -262,7 +262,7 @@ def rows(results: Results) -> list[Row]:
     counts: dict[tuple[str, str, str], Counter[Outcome]] = {}
     known: Counter[tuple[str, str, str]] = Counter()
     for verdict in spoken(results.verdicts).values():
-        key = verdict.driver, verdict.device, verdict.stage if _asked(results, verdict) else OTHERS
+        key = verdict.driver, verdict.device, verdict.stage if asked_for(results, verdict) else OTHERS
         counted = counts.setdefault(key, Counter())
         if verdict.known is None:
             counted[verdict.outcome] += 1
@@ -278,7 +278,7 @@ def stage_index(stage: str) -> int:
     return (*STAGES, OTHERS, EVERY).index(stage)
 
 
-def _asked(results: Results, verdict: VerdictEntry) -> bool:
+def asked_for(results: Results, verdict: VerdictEntry) -> bool:
     """Is the verdict about a stage that was asked for, or about all of them?"""
     return verdict.stage == EVERY or verdict.stage in results.drivers[verdict.driver].asked
 
@@ -305,7 +305,7 @@ def stale(results: Results) -> list[tuple[str, str, KnownEntry]]:
         for device in entry.devices
         if (verdict := best.get((name, device, entry.check))) is not None
         and verdict.outcome is Outcome.PASS
-        and _asked(results, verdict)
+        and asked_for(results, verdict)
     ]
 
 
@@ -319,7 +319,7 @@ def disqualified(results: Results, driver: str) -> list[VerdictEntry]:
         for verdict in folded(results.verdicts).values()
         if verdict.driver == driver
         and verdict.level == MANDATORY
-        and (_asked(results, verdict) or verdict.outcome is Outcome.FAIL)
+        and (asked_for(results, verdict) or verdict.outcome is Outcome.FAIL)
         and verdict.outcome is not Outcome.PASS
         and not (verdict.outcome is Outcome.UNSUPPORTED and "memory" in verdict.witnesses)
     ]
@@ -350,7 +350,7 @@ def fails(results: Results, verdict: VerdictEntry) -> bool:
     """Does this verdict, if it speaks, fail the run?"""
     if verdict.outcome is Outcome.FAIL:
         return verdict.known is None
-    unclear = verdict.outcome is Outcome.INCONCLUSIVE and verdict.level == MANDATORY and _asked(results, verdict)
+    unclear = verdict.outcome is Outcome.INCONCLUSIVE and verdict.level == MANDATORY and asked_for(results, verdict)
     return results.strict and (unclear or verdict.outcome is Outcome.WARN)
 
 

@@ -298,12 +298,12 @@ class _Recording:
 
     def _do(self, action: Action, device: Device, machine: Machine, session: Session) -> Answer:
         """An action of the lab itself."""
+        if action.name == "cut-power" and "unload" not in self._driver.actions:
+            return Answer("unsupported", {"log": "the driver could not be started anew"})
         if action.name in LIVE:
             try:
                 change(device, machine, action, Deadline(PLUG_SECONDS))
             except CannotChange as why:
-        if action.name == "cut-power" and "unload" not in self._driver.actions:
-            return Answer("unsupported", {"log": "the driver could not be started anew"})
                 return Answer("unsupported", {"log": str(why)})
             return Answer()
         if action.name == "fault":
