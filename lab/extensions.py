@@ -1,4 +1,4 @@
-"""What other packages bring, by entry points (docs/extending.md). A package is imported only when something of it is used.
+"""What other packages bring, by entry points (docs/packages.md). A package is imported only when something of it is used.
 
     nvme_lab.adapters     name = factory of an adapter            (`lab.drivers.registry`)
     nvme_lab.drivers      name = path of a manifest               (`lab.drivers.registry`)

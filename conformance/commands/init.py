@@ -22,7 +22,7 @@ from lab.errors import LabError, UsageError
 from lab.manifest import STAGES, parse
 from lab.toolchain import prepare
 
-CI: Mapping[str, Path] = {"github": Path(".github/workflows/nvme-lab.yml"), "gitlab": Path(".gitlab-ci.yml")}
+CI: Mapping[str, Path] = {"github": Path(".github/workflows/nvme.yml"), "gitlab": Path(".gitlab-ci.yml")}
 LOOK_SECONDS = 15.0
 READY_SECONDS = 60
 FIRST_STAGES = ("detect", "admin-queue")
@@ -76,9 +76,9 @@ def init(file: Path, output: Path | None, name: str, ci: str | None, boot: bool,
         if boot:
             toolchain = prepare(settings(options), {"qemu"}, say)
             values |= _heard(look({found.boots: str(file.absolute())}, output, seconds, toolchain, say), console)
-    written[output] = _render("manifest.toml.j2", **values)
+    written[output] = render("manifest.toml.j2", **values)
     if ci:
-        written[CI[ci]] = _render(f"{ci}.yml.j2", manifest=output)
+        written[CI[ci]] = render(f"{ci}.yml.j2", manifest=output)
     _check(written[output], output)
     for path, text in written.items():
         _write(path, text)
@@ -158,7 +158,8 @@ def _compare_kernels(found: Found, options: Mapping[str, Any], console: Console)
         )  # fmt: skip
 
 
-def _render(template: str, **values: Any) -> str:
+def render(template: str, **values: Any) -> str:
+    """One of the package's templates."""
     environment = Environment(loader=PackageLoader("conformance"), keep_trailing_newline=True, autoescape=False)
     return environment.get_template(template).render(values)
 

@@ -8,10 +8,13 @@ from pathlib import Path
 import pytest
 
 from conformance.commands import run_command
+from conformance.commands.init import CI, render
 from conformance.recognise import recognise
 from lab.drivers import find
 from lab.errors import UsageError
 from lab.toolchain import Toolchain
+
+ROOT = Path(__file__).parents[2]
 
 
 def elf(*segments: tuple[int, bytes], bits: int = 64, kind: int = 2, more: bytes = b"") -> bytes:
@@ -107,23 +110,28 @@ def test_a_module_becomes_a_manifest_for_the_linux_guest(tmp_path: Path, monkeyp
     manifest = find("lab/mine.toml")
     assert (manifest.name, manifest.adapter, manifest.needs) == ("mine", "linux", ("linux-guest",))
     assert manifest.push.modules == ("../build/nvme-core.ko", "../build/nvme.ko")
-    assert "--driver lab/mine.toml" in (tmp_path / ".gitlab-ci.yml").read_text()
+    assert "DRIVER: lab/mine.toml\n" in (tmp_path / ".gitlab-ci.yml").read_text()
 
 
 def test_nothing_is_overwritten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "disk.img").write_bytes(at(SECTOR, size=4096))
-    workflow = tmp_path / ".github/workflows/nvme-lab.yml"
+    workflow = tmp_path / ".github/workflows/nvme.yml"
     workflow.parent.mkdir(parents=True)
     workflow.write_text("mine")
     assert run_command(("init", "disk.img", "--no-boot", "--ci", "github")) == 4
-    assert "nvme-lab.yml exists already" in capsys.readouterr().err
+    assert "nvme.yml exists already" in capsys.readouterr().err
     assert workflow.read_text() == "mine"
     assert not (tmp_path / "disk.toml").exists()
     assert run_command(("init", "disk.img", "--no-boot")) == 0
     assert find("disk.toml").boot.disk == "disk.img"
     assert run_command(("init", "disk.img", "--no-boot")) == 4
     assert "disk.toml exists already" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("server", list(CI))
+def test_the_job_is_the_one_that_the_documentation_explains(server: str) -> None:
+    assert render(f"{server}.yml.j2", manifest="my-os.toml") == (ROOT / "docs" / "ci" / f"{server}.yml").read_text()
 
 
 PRINTS = bytes.fromhex("31c0 8ed8 fc be167c baf803 ac 84c0 7403 ee ebf8 f4 ebfd")
