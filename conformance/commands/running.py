@@ -47,7 +47,18 @@ Say = Callable[[str], None]
 
 
 def run(**options: Any) -> int:
-    """All of it; the exit status."""
+    """All of it; the exit status. A failure of the lab tells a bisection nothing, whenever it happens."""
+    try:
+        return _run_aloud(options)
+    except LabError as error:
+        if not options["bisect"] or error.exit_status != LAB_FAILED:
+            raise
+        print(f"nvme-lab: {error}", file=sys.stderr)
+        return UNTESTABLE
+
+
+def _run_aloud(options: Mapping[str, Any]) -> int:
+    """With events for programs, where they are asked for."""
     if not options["as_json"]:
         return _run(options, terminal.console(), None)
     with _own_stdout() as stream:

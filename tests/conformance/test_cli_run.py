@@ -9,6 +9,8 @@ import time
 import pytest
 from junitparser import JUnitXml
 
+from conformance.commands import run_command, running
+from lab.errors import LabError, UsageError
 from tests.conformance.toy_lab import Lab
 
 
@@ -58,6 +60,26 @@ def test_exit_status_of_run(lab: Lab, arguments: tuple[str, ...], env: dict[str,
     done = lab.run("--jobs", "1", *arguments, **env)
     assert done.returncode == status, done.stdout + done.stderr
     assert "Traceback" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("error", "arguments", "status"),
+    [(LabError, (), 2), (LabError, ("--bisect",), 125), (UsageError, ("--bisect",), 4)],
+)
+def test_a_bisection_is_told_nothing_where_the_lab_cannot_even_begin(
+    error: type[LabError],
+    arguments: tuple[str, ...],
+    status: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def fail(*_: object) -> None:
+        raise error("there is no QEMU")
+
+    monkeypatch.setattr(running, "equip", fail)
+    monkeypatch.setattr(running, "plan", lambda request: None)
+    assert run_command(["run", *arguments]) == status
+    assert capsys.readouterr().err.startswith("nvme-lab: there is no QEMU")
 
 
 def test_a_stage_that_the_driver_does_not_claim_is_not_recorded_and_not_passed(lab: Lab) -> None:
