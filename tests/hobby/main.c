@@ -14,7 +14,7 @@ static bool report(int status) {
 
 #define FOR_EACH(c) for (struct nvme_controller *c = nvme_controllers; c < nvme_controllers + nvme_count; c++)
 
-static uint64_t given[4];          /* the numbers behind the command */
+static uint64_t given[4];           /* the numbers behind the command */
 static const char *given_word = ""; /* or the word */
 
 static bool same(const char *a, const char *b) {
