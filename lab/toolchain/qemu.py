@@ -66,9 +66,9 @@ def choose(named: Path | None, fetch: Callable[[], Path], say: Callable[[str], N
     """The QEMU for guests of ``arch``. ``fetch`` gives the tree of the fetched closure; it is called only if needed."""
     program = f"qemu-system-{arch}"
     if named is not None:
-        return _installed(_named(named), "option", arch)
+        return installed(_named(named), "option", arch)
     found = shutil.which(program)
-    machine = _installed(Path(found), "machine", arch) if found else None
+    machine = installed(Path(found), "machine", arch) if found else None
     if machine is not None and machine.version >= ENOUGH:
         return machine
     try:
@@ -94,7 +94,8 @@ def _named(path: Path) -> Path:
     return found
 
 
-def _installed(program: Path, origin: str, arch: str) -> Qemu:
+def installed(program: Path, origin: str, arch: str) -> Qemu:
+    """A QEMU that is a program of this machine. LabError if it does not start."""
     image_tool = shutil.which("qemu-img", path=str(program.parent)) or shutil.which("qemu-img")
     declared = (program.parent / "../share/qemu/trace-events-all", Path("/usr/share/qemu/trace-events-all"))
     version = _ask_version((str(program),), {})

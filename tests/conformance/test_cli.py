@@ -16,7 +16,7 @@ import pytest
 from conformance import cli, folders, results
 from conformance.check import Outcome
 from conformance.commands import COMMANDS, run_command
-from conformance.commands.machine import examine
+from conformance.doctor import Finding, examine
 from conformance.suite import CHECKS, SCENARIOS
 from lab.errors import UsageError
 from lab.settings import Settings
@@ -97,6 +97,32 @@ def test_doctor_names_a_cache_that_cannot_be_used(tmp_path: Path) -> None:
     found = {finding.name: finding for finding in examine(Settings(cache=tmp_path / "file" / "cache"))}
     assert found["cache"].state == "bad"
     assert "NVME_LAB_CACHE" in found["cache"].remedy
+
+
+def found_by_doctor(chosen: Settings) -> dict[str, Finding]:
+    return {finding.name: finding for finding in examine(chosen)}
+
+
+def test_doctor_names_what_would_stop_guests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("conformance.doctor.default_root", lambda: Path("/tmp") / ("deep" * 20))
+    monkeypatch.setattr("conformance.doctor.TOOLS", (("no-such-tool", "no-package", "it is needed"),))
+    monkeypatch.setattr("conformance.doctor.NEEDED_TOOLS", {"no-such-tool"})
+    monkeypatch.setattr("lab.toolchain.mirrors.candidates", list)
+    monkeypatch.setattr("conformance.doctor.RESULT_BYTES", 1 << 60)
+    found = found_by_doctor(Settings(cache=tmp_path, qemu=tmp_path / "none"))
+    for name, state, remedy in (
+        ("QEMU", "bad", "--qemu"), ("no-such-tool", "bad", "install no-package"), ("Debian mirror", "less", "--mirror"),
+        ("run folders", "bad", "TMPDIR"), ("results", "less", "--out"),
+    ):  # fmt: skip
+        assert found[name].state == state, found[name]
+        assert remedy in found[name].remedy
+
+
+def test_doctor_says_the_same_in_json(capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, _ = lab(capsys, "doctor", "--json")
+    listed = json.loads(out)
+    assert all(finding.keys() == {"name", "state", "says", "remedy"} for finding in listed)
+    assert status == (2 if any(finding["state"] == "bad" for finding in listed) else 0)
 
 
 def test_reports_of_a_result_in_every_format(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

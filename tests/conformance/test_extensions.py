@@ -115,6 +115,15 @@ def test_a_broken_package_is_named(site: Path, file: str, arguments: tuple[str, 
     assert "Traceback" not in done.stderr
 
 
+def test_doctor_lists_packages_and_which_is_broken(site: Path) -> None:
+    (site / "nvme_lab_sample" / "behaviour.py").write_text("import no_such_module\n")
+    listed = json.loads(nvme_lab(site, "doctor", "--json").stdout)
+    states = {finding["name"]: finding["state"] for finding in listed if ": sample" in finding["name"]}
+    assert states == {
+        "adapters: sample": "good", "drivers: sample": "good", "behaviours: sample-wear": "less", "checks: sample": "good",
+    }  # fmt: skip
+
+
 def test_a_broken_package_ends_pytest_in_order(site: Path) -> None:
     (site / "nvme_lab_sample" / "checks.py").write_text("import no_such_module\n")
     done = nvme_lab(site, "--pyargs", "conformance", "--nvme-driver", "reference", module="pytest")
