@@ -281,7 +281,7 @@ def cns2_by_version(record: Record) -> Iterator[Finding]:
             yield Finding(bool(found), asked.ended, "its namespace all the same", found)
 
 
-@check("identify/metadata-format", cite=NVM_1_0["5.2"], level=MANDATORY, why="integrity", witnesses=["out", "wire"],
+@check("identify/metadata-format", cite=NVM_1_0["5.8.3"], level=MANDATORY, why="integrity", witnesses=["out", "wire"],
        needs=["read"], scenarios=["identify/metadata"])  # fmt: skip
 def metadata_format(record: Record) -> Iterator[Finding]:
     """Refuses a format with metadata, or gives the controller a place for it."""

@@ -194,7 +194,7 @@ class Controller:
             self.registers.csts = CSTS.of(RDY=1)
 
     def shut_down(self, abrupt: bool) -> None:
-        """CC.SHN: what is in the write cache reaches the medium, and the controller goes silent. Base 2.0, 3.6.1?"""
+        """CC.SHN: what is in the write cache reaches the medium, and the controller goes silent. Base 2.0, 3.6.1"""
         for ns in self.attached.values():
             ns.cache.flush()
         self.registers.csts = self.registers.csts.but(SHST=SHST_COMPLETE)

@@ -75,7 +75,7 @@ class RegisterFile:
         self.reset()
 
     def reset(self) -> None:
-        """As after a Controller Level Reset by CC.EN, which keeps AQA, ASQ and ACQ. Base 2.0, 3.7.2?"""
+        """As after a Controller Level Reset by CC.EN, which keeps AQA, ASQ and ACQ. Base 2.0, 3.7.2"""
         self.intms = 0
         self.cc = CC()
         self.csts = CSTS()

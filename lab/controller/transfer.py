@@ -1,6 +1,6 @@
 """Moving a command's data: from its pointers to memory segments, and the bytes between them and the host.
 
-Base 2.0, 4.1.1? "Physical Region Page Entry and List", 4.1.2? "Scatter Gather List".
+Base 2.0, 4.1.1 "Physical Region Page Entry and List", 4.1.2? "Scatter Gather List".
 """
 
 from __future__ import annotations

@@ -228,7 +228,7 @@ DIFFERENCES: tuple[Difference, ...] = (
         "Identify Namespace with NSID FFFFFFFFh: what all namespaces have in common; QEMU says Invalid Namespace",
         "a controller with Namespace Management answers with the common capabilities, and QEMU announces it",
         "model",
-        "NVM Command Set 1.0, 4.1.5.1? Identify Namespace",
+        "NVM Command Set 1.0, 4.1.5.1 Identify Namespace",
         _status(nvme.Identify, OK, NAMESPACE, lambda command: command.NSID == BROADCAST_NSID),
     ),
     Difference(
@@ -305,7 +305,7 @@ DIFFERENCES: tuple[Difference, ...] = (
         "DULBE=1: QEMU fails reads of deallocated blocks; the model returns zeros",
         "the model has no such error and does not announce it in NSFEAT unless it is told to",
         "qemu",
-        "NVM Command Set 1.0, 3.2.3.2.1? Deallocated or Unwritten Logical Blocks",
+        "NVM Command Set 1.0, 3.2.3.2.1 Deallocated or Unwritten Logical Blocks",
         lambda found: found.kind == "status" and found.qemu == Status.UNWRITTEN_BLOCK,
     ),
     Difference(
@@ -403,7 +403,7 @@ DIFFERENCES: tuple[Difference, ...] = (
         "Identify Namespace: NPDG and NPDA differ with QEMU's block sizes",
         "the model announces one value for all namespaces of a controller",
         "both",
-        "NVM Command Set 1.0, 4.1.5.1?",
+        "NVM Command Set 1.0, 4.1.5.1",
         lambda found: (
             found.kind == "data"
             and isinstance(found.command, nvme.Identify)

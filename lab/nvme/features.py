@@ -1,4 +1,4 @@
-"""Features: their values and data buffers. Base 2.0, 5.27.1 "Feature Specific Information"; NVM Command Set 1.0, 4.1.3?
+"""Features: their values and data buffers. Base 2.0, 5.27.1 "Feature Specific Information"; NVM Command Set 1.0, 4.1.3
 
 Dword 11 of Set Features, dword 0 of Get Features' completion: the register of the feature in `VALUES`.
 """
@@ -66,7 +66,7 @@ class PowerManagement(Register):
 
 
 class LbaRangeType(Register):
-    """LBA Range Type. NVM Command Set 1.0, 4.1.3? The data is the ranges."""
+    """LBA Range Type. NVM Command Set 1.0, 4.1.3 The data is the ranges."""
 
     NUM = Bits(5, 0)  # ranges, 0's based
 
@@ -80,7 +80,7 @@ class TemperatureThreshold(Register):
 
 
 class ErrorRecovery(Register):
-    """Error Recovery. NVM Command Set 1.0, 4.1.3?"""
+    """Error Recovery. NVM Command Set 1.0, 4.1.3"""
 
     TLER = Bits(15, 0)  # 100 ms
     DULBE = Bits(16)
@@ -116,7 +116,7 @@ class InterruptVectorConfig(Register):
 
 
 class WriteAtomicity(Register):
-    """Write Atomicity Normal. NVM Command Set 1.0, 4.1.3?"""
+    """Write Atomicity Normal. NVM Command Set 1.0, 4.1.3"""
 
     DN = Bits(0)  # the host needs only AWUPF, not AWUN
 

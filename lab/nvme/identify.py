@@ -737,7 +737,7 @@ class Granularity(Structure, size=16):
 
 
 class NamespaceGranularityList(Structure, size=SIZE):
-    """Namespace Granularity List, CNS 16h. NVM Command Set 1.0, 4.1.5?"""
+    """Namespace Granularity List, CNS 16h. NVM Command Set 1.0, 4.1.5"""
 
     ATTRIBUTES = U32(0)
     NUM = U8(4)  # 0's based

@@ -1,4 +1,4 @@
-"""Physical Region Pages: how PRP1, PRP2 and lists name memory. Base 2.0, 4.1.1? "Physical Region Page Entry and List".
+"""Physical Region Pages: how PRP1, PRP2 and lists name memory. Base 2.0, 4.1.1 "Physical Region Page Entry and List".
 
 PRP1 may point into the middle of a page. Where more than two pages are touched, PRP2 points to a list of the second page
 and those after it; where a list does not fit its page, the page's last entry points to the next list page.

@@ -338,7 +338,7 @@ class Controller:
         self._turn += 1
         return self.io[self._turn % len(self.io)]
 
-    # -- step 8: the end, wanted or not. Base 2.0, 3.6.1? "Memory-based Controller Shutdown" ------------------------
+    # -- step 8: the end, wanted or not. Base 2.0, 3.6.1 "Memory-based Controller Shutdown" ------------------------
 
     def shutdown(self) -> None:
         """Orderly: I/O queues deleted, CC.SHN=01b, CSTS.SHST=10b waited for. After that the driver is silent."""

@@ -1,4 +1,4 @@
-"""Memory for a command's data, and the PRP entries that describe it. Base 2.0, 4.1.1? "Physical Region Page Entry and List"."""
+"""Memory for a command's data, and the PRP entries that describe it. Base 2.0, 4.1.1 "Physical Region Page Entry and List"."""
 
 from __future__ import annotations
 

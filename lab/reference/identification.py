@@ -67,7 +67,7 @@ class Identification:
                 return found
 
     def namespace(self, nsid: int) -> IdentifyNamespace | None:
-        """CNS 00h; None for an inactive namespace, whose structure is all zeros. NVM Command Set 1.0, 4.1.5.1?"""
+        """CNS 00h; None for an inactive namespace, whose structure is all zeros. NVM Command Set 1.0, 4.1.5.1"""
         raw = self.ask(Cns.NAMESPACE, nsid)
         return IdentifyNamespace(raw) if raw.strip(b"\0") else None
 

@@ -55,7 +55,7 @@ class Namespace:
 
     @property
     def shared(self) -> bool:
-        """May other controllers have it too, by names that tell it? NVM Command Set 1.0, 4.1.5.1?: NMIC"""
+        """May other controllers have it too, by names that tell it? NVM Command Set 1.0, 4.1.5.1: NMIC"""
         return bool(self.identity.NMIC.SHARED) and self.names != Identifiers()
 
     # -- steps 5 and 6: read and write ------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 """What is done about a controller that does not answer: Abort, then reset, then giving up.
 
-Base 2.0, 5.1 "Abort command"; 3.7.2? "Controller Level Reset"; 3.1.3.6 for CSTS.CFS, which only a reset clears.
+Base 2.0, 5.1 "Abort command"; 3.7.2 "Controller Level Reset"; 3.1.3.6 for CSTS.CFS, which only a reset clears.
 """
 
 from __future__ import annotations
