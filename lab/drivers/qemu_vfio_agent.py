@@ -10,6 +10,7 @@ import io
 import json
 import os
 import re
+import select
 import subprocess
 import sys
 import threading
@@ -32,6 +33,9 @@ DUMPED = re.compile(rb"^[0-9a-f]{8,}:  ((?:[0-9a-f]{2} ){1,16})", re.MULTILINE)
 FAILED = re.compile(r"^(?:qemu-io: .*|\S+ failed: .*|.*invalid.*|no file open.*)$", re.MULTILINE | re.IGNORECASE)
 PATTERN = "/tmp/pattern"
 PORT_SECONDS, LOOK_AGAIN = 10, 0.01
+SILENT_SECONDS, OPEN_SECONDS = 15, 45
+"""After so long without a word qemu-io hangs: the driver has no time-out for a command. Where a namespace is opened it waits up
+to 30 s for CSTS.RDY, and the kernel about as long for a function that is gone."""
 
 Fields = dict[str, Any]
 
@@ -44,6 +48,10 @@ class Crashed(Exception):
     """qemu-io has ended by itself."""
 
 
+class Hung(Exception):
+    """qemu-io says nothing any more."""
+
+
 class QemuIo:
     """A qemu-io that waits at its prompt."""
 
@@ -52,13 +60,16 @@ class QemuIo:
         self._process = subprocess.Popen(
             ["qemu-io"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, bufsize=0
         )
-        self._prompted("to start")
+        self._hung = ""
+        self._prompted("to start", OPEN_SECONDS)
 
-    def ask(self, line: str) -> bytes:
-        """What it says up to its next prompt. Raises Refused if that is a complaint."""
+    def ask(self, line: str, patience: float = SILENT_SECONDS) -> bytes:
+        """What it says up to its next prompt. Raises Refused if that is a complaint, and Hung; what hangs stays hung."""
+        if self._hung:
+            raise Hung(f"still hangs in {self._hung!r}")
         assert self._process.stdin
         self._process.stdin.write(line.encode() + b"\n")
-        said = self._prompted(line)
+        said = self._prompted(line, patience)
         if complaint := FAILED.search(said[: 1 << 12].decode(errors="replace")):
             raise Refused(complaint[0].removeprefix("qemu-io: "))
         return said
@@ -72,10 +83,10 @@ class QemuIo:
         identity = tuple((PCI / "devices" / address / name).read_text().strip() for name in ("vendor", "device"))
         with InterruptsFor(self._process.pid, identity == LOST_INTERRUPTS):
             try:
-                self.ask(f"open -d unmap -o {wanted}")
+                self.ask(f"open -d unmap -o {wanted}", OPEN_SECONDS)
             except Refused as refusal:
                 self.refusal = str(refusal)
-                self.ask(f"open -r -o {wanted}")
+                self.ask(f"open -r -o {wanted}", OPEN_SECONDS)
         self.opened = wanted
 
     def close(self) -> None:
@@ -83,10 +94,13 @@ class QemuIo:
             self.ask("close")
         self.opened = ""
 
-    def _prompted(self, asked: str) -> bytes:
+    def _prompted(self, asked: str, patience: float) -> bytes:
         assert self._process.stdout
         said = bytearray()
         while not said.endswith(PROMPT):
+            if not select.select([self._process.stdout], [], [], patience)[0]:
+                self._hung = asked
+                raise Hung(f"no word for {patience} s at {asked!r}")
             found = os.read(self._process.stdout.fileno(), 1 << 16)
             if not found:
                 raise Crashed(f"status {self._process.wait()} at {asked!r}: {said.decode(errors='replace')[-2000:]}")
@@ -237,6 +251,8 @@ def served(request: Fields) -> bytes:
             answer["fields"] = found
     except Refused as refused:
         answer["status"] = {"words": str(refused)}
+    except Hung as hung:
+        answer |= {"status": "timeout", "fields": {"log": str(hung)}}
     except Crashed as crashed:
         answer["crashed"] = str(crashed)
     except Exception:

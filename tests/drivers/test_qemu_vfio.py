@@ -14,7 +14,7 @@ import pytest
 from lab.deadline import Deadline
 from lab.drivers import qemu_vfio_agent
 from lab.drivers.qemu_vfio import QemuVfio, QemuVfioSession
-from lab.drivers.qemu_vfio_agent import Crashed, InterruptsFor, QemuIo, Refused
+from lab.drivers.qemu_vfio_agent import Crashed, Hung, InterruptsFor, QemuIo, Refused
 from lab.errors import GuestPanic, LabError, Timeout
 from lab.guest.channel import Channel, Frame
 from lab.manifest import DriverManifest, parse
@@ -34,6 +34,8 @@ while True:
         print("read 18/18 bytes at offset 65536")
     elif line.startswith("write"):
         print("write failed: Input/output error")
+    elif line.startswith("flush"):
+        sys.stdin.read()
     elif line.startswith("discard"):
         sys.exit("assertion failed")
 """
@@ -136,8 +138,14 @@ def test_requests_name_bytes_and_places() -> None:
     assert asking.perform(odd, None, Deadline(1)).status == "unsupported" and len(guest.asked) == 2
 
 
-def test_what_hangs_stays_hung_and_what_crashed_is_a_panic() -> None:
-    asking = session(Guest(Timeout("late")))
-    assert [asking.perform(READ, None, Deadline(1)).status for _ in range(2)] == ["timeout", "timeout"]
+def test_what_is_silent_hangs_and_stays_hung(qemu_io: QemuIo) -> None:
+    with pytest.raises(Hung, match=r"no word for 0\.1 s at 'flush'"):
+        qemu_io.ask("flush", 0.1)
+    with pytest.raises(Hung, match="still hangs in 'flush'"):
+        qemu_io.ask("read")
+
+
+def test_what_crashed_is_a_panic_and_what_is_late_a_time_out() -> None:
+    assert session(Guest(Timeout("late"))).perform(READ, None, Deadline(1)).status == "timeout"
     with pytest.raises(GuestPanic, match="status -6"):
         session(Guest({"crashed": "status -6"})).perform(READ, None, Deadline(1))
