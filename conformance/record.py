@@ -94,8 +94,11 @@ class State:
     in_flight: dict[tuple[int, int], Submitted] = field(default_factory=dict)  # by (SQID, CID)
     granted: tuple[int, int] | None = None  # I/O (submission, completion) queues granted since the reset
     shadow: tuple[int, int] | None = None
-    """Where the shadow doorbells and the EventIdxs are, once Doorbell Buffer Config has succeeded: not every tail and head of an
-    I/O queue is written to a doorbell any more."""
+    """Where shadow doorbells and EventIdxs are, once Doorbell Buffer Config has succeeded: not every tail and head of an I/O
+    queue is written to a doorbell any more."""
+
+    shadowed: set[tuple[int, bool]] = field(default_factory=set)
+    """(queue id, completion) of the queues whose shadow doorbells the record tells."""
 
     @property
     def cap(self) -> CAP | None:
@@ -144,6 +147,10 @@ class State:
             self.written.clear()
 
     def _rung(self, event: Doorbell | ShadowDoorbell) -> None:
+        if isinstance(event, ShadowDoorbell):
+            self.shadowed.add((event.qid, event.completion))
+        elif (event.qid, event.completion) in self.shadowed:
+            return  # what it tells may be old: the controller has looked at the shadow meanwhile
         if event.completion and (cq := self.cqs.get(event.qid)):
             cq.returned += (event.value - cq.head) % cq.size
             cq.head = event.value & 0xFFFF
@@ -178,7 +185,7 @@ class State:
 
     def _disable(self) -> None:
         self.cc = self.cc.but(EN=0)
-        for live in (self.sqs, self.cqs, self.in_flight):
+        for live in (self.sqs, self.cqs, self.in_flight, self.shadowed):
             live.clear()
         self.granted = self.shadow = None
 

@@ -260,7 +260,11 @@ def queue_ends(record: Record) -> Iterator[tuple[CompletionQueue, Event]]:
         if state.epoch != epoch:
             yield from last.values()
             last, epoch = {}, state.epoch
-        last |= {qid: (cq, event) for qid, cq in state.cqs.items() if state.rings_all(qid)}
+        for qid, cq in state.cqs.items():
+            if state.rings_all(qid):
+                last[qid] = cq, event
+            else:
+                last.pop(qid, None)
     yield from last.values()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from conformance.record import Record, State
-from lab.events import Completed, ConfigWrite, Doorbell, Event, RegisterRead, RegisterWrite, Reset, Submitted
+from lab.events import Completed, ConfigWrite, Doorbell, Event, RegisterRead, RegisterWrite, Reset, ShadowDoorbell, Submitted
 from lab.nvme.commands import Command, CreateIoCq, CreateIoSq, DeleteIoSq, DoorbellBufferConfig, SetFeatures
 from lab.nvme.completions import Completion
 from lab.nvme.registers import ACQ, AQA, ASQ, CC, CSTS
@@ -103,6 +103,23 @@ def test_shadow_doorbells_make_io_rings_untold(make_evidence: MakeEvidence) -> N
     script.command(DoorbellBufferConfig.of(PRP1=0x1000, PRP2=0x2000))
     state = last_state(make_evidence, script)
     assert state.rings_all(0) and not state.rings_all(1)
+
+
+def test_once_shadow_doorbells_are_seen_a_late_doorbell_moves_nothing(make_evidence: MakeEvidence) -> None:
+    """A write to a register may arrive after the controller has seen newer values in memory."""
+    script = Script()
+    script.enable()
+    script.command(CreateIoCq.of(QID=1, QSIZE=15, PC=1, IEN=1, IV=1, PRP1=0x4000))
+    script.command(DoorbellBufferConfig.of(PRP1=0x1000, PRP2=0x2000))
+    for kind, value in ((Doorbell, 2), (ShadowDoorbell, 2), (ShadowDoorbell, 5), (Doorbell, 4), (ShadowDoorbell, 6)):
+        place = {"offset": 0x100C, "size": 4} if kind is Doorbell else {}
+        script.add(lambda t, kind=kind, value=value, place=place: kind(t=t, qid=1, completion=True, value=value, **place))  # type: ignore[misc]
+    state = last_state(make_evidence, script)
+    assert state.shadow == (0x1000, 0x2000)
+    assert (state.cqs[1].head, state.cqs[1].returned) == (6, 6)
+    script.write(CC.OFFSET, 0)
+    state = last_state(make_evidence, script)
+    assert state.shadow is None and not state.shadowed
 
 
 def test_events_that_several_controllers_may_have_caused_are_not_walked(make_evidence: MakeEvidence) -> None:
