@@ -254,7 +254,7 @@ def doorbell_offset(qid: int, *, completion: bool, dstrd: int) -> int:
 
 
 def shadow_offset(qid: int, *, completion: bool, dstrd: int) -> int:
-    """Where a queue's shadow doorbell and its EventIdx lie in their buffers. Base 2.0, 5.8: as its doorbell behind the first."""
+    """Where a queue's shadow doorbell and EventIdx lie in their buffers: as its doorbell behind the first. Base 2.0, 5.8."""
     return doorbell_offset(qid, completion=completion, dstrd=dstrd) - DOORBELLS
 
 
