@@ -283,7 +283,8 @@ def _mapped(event: DmaMap) -> tuple[str, str]:
 
 def _shadowed(event: ShadowDoorbell | EventIndex) -> tuple[str, str]:
     queue, pointer = ("CQ", "head") if event.completion else ("SQ", "tail")
-    return "shadow doorbell" if isinstance(event, ShadowDoorbell) else "EventIdx", f"{queue} {event.qid} {pointer} {event.value}"
+    name = "shadow doorbell" if isinstance(event, ShadowDoorbell) else "EventIdx"
+    return name, f"{queue} {event.qid} {pointer} {event.value}"
 
 
 def _touched(event: MemoryRead | MemoryWrite) -> tuple[str, str]:
@@ -300,15 +301,16 @@ def _asked(event: ActionStarted) -> tuple[str, str]:
 
 
 def _answered(event: ActionEnded) -> tuple[str, str]:
-    return f"answer {printable(event.action)}", _short(json.dumps(event.answer, ensure_ascii=False, default=str))
+    return f"answer {printable(event.action)}", shortened(json.dumps(event.answer, ensure_ascii=False, default=str))
 
 
 def _remarked(event: Remark) -> tuple[str, str]:
     return "remark", printable(event.name) + "".join(f" {name}={_value(value)}" for name, value in event.detail.items())
 
 
-def _short(text: str) -> str:
-    return text if len(text) <= LONGEST else f"{text[:LONGEST]}… ({len(text)} characters)"
+def shortened(text: str, longest: int = LONGEST) -> str:
+    """The text, of a long one the begin and its length."""
+    return text if len(text) <= longest else f"{text[:longest]}… ({len(text)} characters)"
 
 
 def _always(direction: Direction) -> Callable[[Event], Direction]:
@@ -337,12 +339,12 @@ _TELLERS: Mapping[type[Event], tuple[Callable[[Any], Direction], Callable[[Any],
     Interrupt: (_always(TO_HOST), lambda event: ("interrupt", f"{event.how} vector {event.vector}")),
     Reset: (_always(BESIDE), lambda event: ("RESET", event.cause)),
     Remark: (_always(BESIDE), _remarked),
-    Unknown: (_always(BESIDE), lambda event: ("unknown", _short(event.text))),
+    Unknown: (_always(BESIDE), lambda event: ("unknown", shortened(event.text))),
     Plugged: (_always(BESIDE), lambda event: ("plugged" if event.present else "unplugged", "")),
     FaultInjected: (_always(BESIDE), _struck),
     ActionStarted: (_always(BESIDE), _asked),
     ActionEnded: (_always(BESIDE), _answered),
-    Panicked: (_always(BESIDE), lambda event: ("PANIC", _short(event.text))),
+    Panicked: (_always(BESIDE), lambda event: ("PANIC", shortened(event.text))),
 }
 
 

@@ -15,7 +15,7 @@ from conformance.compare import HEADINGS, Change, Comparison, Kind
 from conformance.compare import compare as compare_results
 from conformance.report.terminal import SHOWN, show
 from conformance.results import DRIVER_FAILED, Results, read
-from conformance.wire import printable
+from conformance.wire import printable, shortened
 from lab.errors import UsageError
 
 STYLES: dict[Kind, str] = {
@@ -49,18 +49,18 @@ def compare(old: Path, new: Path, as_json: bool) -> int:
     if as_json:
         click.echo(json.dumps(found.to_json(), indent=1, ensure_ascii=False))
     else:
-        show(Group(*_lines(found, *results)))
+        show(Group(*_lines(found, *results, new if new.is_dir() else new.parent)))
     return DRIVER_FAILED if found.regressions else 0
 
 
-def _lines(found: Comparison, old: Results, new: Results) -> Iterator[RenderableType]:
+def _lines(found: Comparison, old: Results, new: Results, folder: Path) -> Iterator[RenderableType]:
     for kind, heading in HEADINGS.items():
         changes: list[Change] = getattr(found, kind)
         if changes:
             yield Text(f"\n{heading}", style=STYLES[kind])
         shown = changes if kind == "regressions" else changes[:SHOWN]
         for change in shown:
-            yield from _change(change)
+            yield from _change(change, folder)
         if changes[len(shown) :]:
             yield Text(f"  and {len(changes) - len(shown)} more (--json tells all)", style="dim")
     if found.slower:
@@ -77,11 +77,13 @@ def _lines(found: Comparison, old: Results, new: Results) -> Iterator[Renderable
     yield Text(f"{counts}, {len(found.slower)} slower; {found.compared} verdicts compared.", style=style)
 
 
-def _change(change: Change) -> Iterator[Text]:
+def _change(change: Change, folder: Path) -> Iterator[Text]:
     more = f" and {len(change.scenarios) - 1} more" if len(change.scenarios) > 1 else ""
     where = f"{change.driver} on {change.device}, {change.scenarios[0]}{more}"
     yield Text.assemble(f"  {change.old} → {change.new}  {change.check}  ", (where, "dim"))
-    words = {"expected": change.expected, "actual": change.actual, "reason": change.reason, "evidence": change.evidence}
+    words = {"expected": change.expected, "actual": change.actual, "reason": change.reason}
+    if change.evidence:
+        words["evidence"] = str(folder / change.evidence)
     for word, said in words.items():
         if said:
-            yield Text(f"      {word:9} {printable(said)}", style="dim" if word == "evidence" else "")
+            yield Text(f"      {word:9} {printable(shortened(said))}", style="dim" if word == "evidence" else "")

@@ -25,12 +25,16 @@ from conformance.report.conclusion import Conclusion, State, conclude
 from conformance.report.witness import Witness, speaker
 from conformance.results import Results, RunEntry, lab_failures, rows, speaking, stage_index, stale, unjudged
 from conformance.suite import CHECKS
-from conformance.wire import printable_lines
+from conformance.wire import printable_lines, shortened
 
 LEVELS = {"M": "mandatory", "R": "recommended", "O": "optional"}
 LOOKS = {State.QUALIFIES: "good", State.FAILS: "bad"}
 """How a state is coloured; others are open."""
 FINDINGS_TOLD = 3
+LONGEST = 2000
+"""Characters that a finding shows of what a driver said."""
+NAMES = 20
+"""Scenarios that a line names of those that end alike."""
 BARS = 40
 """Scenarios in the chart, the slowest."""
 
@@ -83,6 +87,7 @@ def html(results: Results, material: Material | None = None) -> str:
         speaker=speaker,
         evidence=lambda verdict: paths.get(verdict.key[:3], ""),
         findings_told=FINDINGS_TOLD,
+        names=NAMES,
         errors=lab_failures(results),
         known=[verdict for verdict, _ in speaking(results, Outcome.FAIL) if verdict.known is not None],
         stale=stale(results),
@@ -106,6 +111,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    made.filters["shortened"] = lambda text: shortened(text, LONGEST)
     made.filters["sha256"] = lambda text: base64.b64encode(hashlib.sha256(str(text).encode()).digest()).decode()
     return made
 

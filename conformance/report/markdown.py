@@ -11,12 +11,14 @@ from conformance.report.cards import word
 from conformance.report.conclusion import State, conclude
 from conformance.report.terminal import COLUMNS
 from conformance.results import Results, Row, VerdictEntry, evidence_of, lab_failures, rows, speaking
-from conformance.wire import printable
+from conformance.wire import printable, shortened
 
 LARGEST = 1_000_000
 """Bytes. GitHub takes 1 MiB a step, and nothing of a summary that is larger."""
 MARKS = {State.QUALIFIES: "✅", State.FAILS: "❌"}
 OTHER_MARK = "⚠️"
+LONGEST = 500
+"""Characters that a finding shows of what a driver said."""
 CHANGES = 20
 """Changes since the baseline that are named."""
 
@@ -79,7 +81,7 @@ def _number(row: Row, outcome: Outcome | None) -> int:
 
 def _findings(results: Results) -> Iterator[str]:
     for reason, (first, *more) in lab_failures(results).items():
-        yield f"**ERROR** {_text(first)}{f' and {len(more)} more' if more else ''}  \n{_code(reason)}"
+        yield f"**ERROR** {_text(first)}{f' and {len(more)} more' if more else ''}  \n{_code(shortened(reason, LONGEST))}"
     for verdict, _ in speaking(results, Outcome.FAIL, Outcome.WARN):
         yield "\n".join(_finding(results, verdict))
 
@@ -89,7 +91,7 @@ def _finding(results: Results, verdict: VerdictEntry) -> Iterator[str]:
     yield f"**{word(verdict)}** {_code(verdict.check)} — {where}  "
     yield f"{_text(f'The driver {verdict.statement[:1].lower()}{verdict.statement[1:]} ({verdict.cite})')}  "
     if (finding := verdict.violation) is not None:
-        yield f"expected {_code(finding.expected)}, actual {_code(finding.actual)}  "
+        yield f"expected {_code(shortened(finding.expected, LONGEST))}, actual {_code(shortened(finding.actual, LONGEST))}  "
     if verdict.known is not None:
         yield f"{_text(verdict.known)}  "
     if place := evidence_of(results, verdict):

@@ -28,7 +28,7 @@ from conformance.results import (
     stale,
     unjudged,
 )
-from conformance.wire import printable_lines
+from conformance.wire import printable_lines, shortened
 
 COLOURS = {
     "fails": "bold red",
@@ -56,6 +56,8 @@ COLUMNS = (
 """Heading, outcome (None: known failures) and colour."""
 WIDE = 140
 """Columns where there is no terminal."""
+LONGEST = 1000
+"""Characters that are shown of what somebody else said."""
 SHOWN = 12
 """Failed checks that are shown in full; of further ones there is a line each."""
 
@@ -149,19 +151,24 @@ def _finding(results: Results, verdict: VerdictEntry, scenarios: int, folder: Pa
     lines.add_column(overflow="fold")
     lines.add_row("rule", Text(f"The driver {_lower(verdict.statement)}"))
     if (finding := verdict.violation) is not None:
-        lines.add_row("expected", Text(printable_lines(finding.expected)))
-        lines.add_row("actual", Text(printable_lines(finding.actual), style="bold"))
+        lines.add_row("expected", _said(finding.expected))
+        lines.add_row("actual", _said(finding.actual, "bold"))
     lines.add_row("cites", Text(str(verdict.cite)))
     if place := evidence_of(results, verdict):
         lines.add_row("evidence", Text(str(folder / place)))
     yield Padding(lines, (0, 0, 0, 6))
 
 
+def _said(text: str, style: str = "") -> Text:
+    """Somebody else's words, without what a terminal would obey, and not screens of it."""
+    return Text(printable_lines(shortened(text, LONGEST)), style=style)
+
+
 def _errors(results: Results) -> Iterator[RenderableType]:
     for reason, (first, *more) in lab_failures(results).items():
         yield ""
         yield Text.assemble(("ERROR  ", "bold magenta"), first, f" and {len(more)} more" if more else "")
-        yield Padding(Text(printable_lines(reason)), (0, 0, 0, 6))
+        yield Padding(_said(reason), (0, 0, 0, 6))
 
 
 # -- what else there is to know -------------------------------------------------------------------------------------

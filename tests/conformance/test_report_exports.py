@@ -176,11 +176,11 @@ def test_markdown_is_a_table_to_its_reader() -> None:
 
 def test_markdown_that_would_be_too_large_is_cut_and_says_so() -> None:
     finding = FindingEntry(ok=False, event=7, place="events.jsonl:7", expected="x" * 5000, actual="y" * 5000)
-    many = [verdict(Outcome.FAIL, f"read/{n}").model_copy(update={"findings": [finding]}) for n in range(200)]
+    many = [verdict(Outcome.FAIL, f"read/{n}").model_copy(update={"findings": [finding]}) for n in range(2000)]
     text = markdown(result(*many))
     assert LARGEST - 20_000 < len(text.encode()) < 1 << 20
     cut = re.search(r"and (\d+) more, for which there is no room here", text)
-    assert cut and int(cut[1]) + text.count("**FAIL**") == 200
+    assert cut and int(cut[1]) + text.count("**FAIL**") == 2000
 
 
 def test_markdown_tells_the_difference_from_a_baseline() -> None:

@@ -20,8 +20,9 @@ from conformance.report.html import Material, html
 from conformance.report.witness import hashes_of, witness_of
 from conformance.results import FindingEntry, KnownEntry, LeftOut, Results, RunEntry, VerdictEntry, write
 from conformance.suite import CHECKS
-from lab.events import RegisterWrite
+from lab.events import RegisterWrite, Submitted
 from tests.conformance.conftest import MakeEvidence
+from tests.conformance.recordings import unpack
 from tests.conformance.test_report import PASS, result, verdict
 
 NASTY = "</td></script><script>alert(1)</script><img src=x onerror=alert(1)>\x1b[2J\u202e{{ 7 * 7 }}'\""
@@ -211,6 +212,36 @@ def test_ten_thousand_verdicts_are_a_small_page() -> None:
     assert len(text.encode()) < 2_500_000
     assert time.process_time() - began < 20
     assert sum("data-word" in names for names in Page(text).all("tbody")) == 100
+
+
+def test_a_full_matrix_with_much_amiss_is_below_five_megabytes(tmp_path: Path) -> None:
+    """Six drivers on two devices, every check in 75 scenarios, a fifth of them failed with real recordings as evidence."""
+    evidence = unpack("linux-lab-read-basic", tmp_path / "evidence")
+    event = [event.line for event in evidence.events() if isinstance(event, Submitted)][-1]
+    finding = FindingEntry(ok=False, event=event, place=f"device/nv0.rec, record {-event}", expected="x" * 80, actual="y" * 80)
+    drivers, scenarios = [f"driver-{n}" for n in range(6)], [f"multi-namespace/scenario-{n}" for n in range(75)]
+    results = result()
+    results.drivers = dict.fromkeys(drivers, results.drivers["toy"])
+    for driver in drivers:
+        for device in ("qemu", "lab"):
+            results.runs += [
+                RunEntry(driver=driver, device=device, scenario=name, stage="read", evidence="evidence", seconds=1)
+                for name in scenarios
+            ]
+            for at, check in enumerate(CHECKS.values()):
+                model = verdict(Outcome.FAIL if at % 5 == 0 else Outcome.PASS, check.id, statement=check.statement).model_copy(
+                    update={"driver": driver, "device": device, "findings": [finding] if at % 5 == 0 else []}
+                )
+                results.verdicts += [model.model_copy(update={"scenario": name}) for name in scenarios]
+    text = html(results, Material(witness_of(results, tmp_path)))
+    assert len(results.verdicts) > 100_000 and text.count('<svg class="ladder"') == EXCERPTS
+    assert len(text.encode()) < 5_000_000
+
+
+def test_what_a_driver_said_at_length_is_cut() -> None:
+    finding = FindingEntry(ok=False, event=1, place="events.jsonl:1", expected="x" * 10_000_000, actual="y")
+    text = html(result(verdict(Outcome.FAIL).model_copy(update={"findings": [finding]})))
+    assert len(text) < 200_000 and "… (10000000 characters)" in text
 
 
 def test_the_command_writes_it(tmp_path: Path) -> None:
