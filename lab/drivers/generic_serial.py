@@ -132,20 +132,25 @@ class SerialSession:
         return self._answer(words, action, output)
 
     def _unasked(self, words: Words, action: Action, deadline: Deadline) -> Answer:
-        """The answer out of what the guest said while it came up; ``load`` is just that, once."""
+        """The answer out of what the guest said while it came up; ``load`` is just that."""
         if action.name == "load":
-            if self._said is not None:
-                return Answer("unsupported", {"log": "the driver came up with its guest, which starts once"})
-            self._machine.qmp("cont")
-            self.come_up(deadline)
-            code = self._machine.exit_code
-            if code not in (None, self._manifest.boot.exit_success):
-                return Answer({"words": f"exit code {code:#x}"}, {"log": (self._said or "").strip()})
-        elif self._said is None:
+            return self._started(words, action, deadline)
+        if self._said is None:
             return Answer("unsupported", {"log": "the guest has not come up yet"})
-        elif self._busy:
+        if self._busy:
             raise Timeout(f"{self._busy} has not ended")
-        return self._answer(words, action, self._said or "")
+        return self._answer(words, action, self._said)
+
+    def _started(self, words: Words, action: Action, deadline: Deadline) -> Answer:
+        """The guest starts, once. An exit code can only make its answer worse."""
+        if self._said is not None:
+            return Answer("unsupported", {"log": "the driver came up with its guest, which starts once"})
+        self._machine.qmp("cont")
+        self.come_up(deadline)
+        told, code = self._answer(words, action, self._said or ""), self._machine.exit_code
+        if told.status != "success" or code in (None, self._manifest.boot.exit_success):
+            return told
+        return Answer({"words": f"exit code {code:#x}"}, told.fields)
 
     def close(self) -> None:
         if self._memory:
