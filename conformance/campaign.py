@@ -177,7 +177,7 @@ def equip(campaign: Campaign, settings: Settings, progress: Progress) -> Campaig
     prepared = toolchain(campaign, settings, progress)
     for manifest in campaign.drivers:
         drivers.adapter(manifest, prepared)  # a manifest that does not suit its adapter is wrong usage, said at once
-    obstacles = {job.name: _obstacle(job, prepared.qemu_for(job.driver.boot.arch)) for job in campaign.jobs}
+    obstacles = {job.name: obstacle(job, prepared.qemu_for(job.driver.boot.arch)) for job in campaign.jobs}
     left_out = tuple(_left_out(job, why) for job in campaign.jobs if (why := obstacles[job.name]) is not None)
     campaign = replace(
         campaign,
@@ -251,7 +251,7 @@ def _job(manifest: DriverManifest, device: DeviceKind, scenario: Scenario, selec
     return Job(manifest, device, scenario, tuple(check.id for check in selection.checks_of(scenario.id)))
 
 
-def _obstacle(job: Job, qemu: Qemu | None) -> str | None:
+def obstacle(job: Job, qemu: Qemu | None) -> str | None:
     """Why the device cannot be what the scenario asks for; None if it can. ``qemu`` is None where none takes part."""
     scenario, version = job.scenario, qemu.version if qemu else None
     if scenario.guest.get("in_process") and drivers.in_qemu(job.driver):

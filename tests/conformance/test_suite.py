@@ -7,6 +7,7 @@ import re
 
 import pytest
 
+from conformance.campaign import Request, obstacle, plan
 from conformance.check import CHECKS, Check
 from conformance.scenario import SCENARIOS, Template
 from conformance.suite import select, stages
@@ -77,6 +78,12 @@ def test_a_check_alone_is_recorded_by_what_can_show_it() -> None:
 def test_an_unknown_name_is_answered_with_the_nearest(names: list[str], checks: list[str], hint: str) -> None:
     with pytest.raises(UsageError, match=f"did you mean {hint}"):
         select(names, checks)
+
+
+def test_what_takes_a_guest_too_long_is_for_drivers_in_this_process() -> None:
+    request = Request(drivers=("reference", "linux"), devices=("lab",), scenarios=("reset/reload-often",))
+    obstacles = {job.driver.name: obstacle(job, None) for job in plan(request).jobs}
+    assert obstacles == {"reference": None, "linux": "it takes too long in a guest"}
 
 
 def test_stages_come_in_the_order_of_building_a_driver() -> None:

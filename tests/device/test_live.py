@@ -14,7 +14,7 @@ from lab.device.qemu import QemuDevice
 from lab.drivers import find
 from lab.drivers.base import lags
 from lab.errors import UsageError
-from lab.events import ActionEnded
+from lab.events import ActionEnded, Reset
 from lab.evidence import Evidence
 from lab.guest.machine import Machine
 from lab.plan import Action, Answer, Controller, DeviceKind, DeviceSpec, Namespace, Scenario
@@ -78,6 +78,17 @@ def test_a_list_is_late_until_it_is_as_wanted(shown: list[int], late: bool) -> N
     assert lags(Action("list", {"until": [1, 2]}), answer) is late
     assert not lags(Action("list"), answer)
     assert not lags(Action("load", {"until": "detect"}), answer)  # which is where to stop, not what to wait for
+
+
+@pytest.mark.slow
+def test_a_driver_that_cannot_be_started_anew_keeps_its_power(toolchain: Toolchain, tmp_path: Path) -> None:
+    actions = Action("load"), Action("cut-power"), Action("list")
+    device = DeviceSpec(controllers=(Controller(serial="SERIAL-OF-20-LETTERS", namespaces=(Namespace(blocks=65536),)),))
+    given = Scenario(id="a/b", stage="write", title="", seed=1, device=device, actions=actions)
+    evidence = Evidence(record(find("u-boot"), given, "lab", tmp_path / "e", toolchain=toolchain))
+    answers = [event.answer for event in evidence.events() if isinstance(event, ActionEnded)]
+    assert [answer["status"] for answer in answers] == ["success", "unsupported", "success"]
+    assert not [event for event in evidence.events() if isinstance(event, Reset) and event.cause == "power"]
 
 
 @pytest.mark.slow
