@@ -14,7 +14,8 @@ from typing import TypeVar
 
 from conformance.check import Finding
 from conformance.record import CompletionQueue, State, SubmissionQueue
-from lab.events import Barrier, Doorbell, Event, MemoryRead, MemoryWrite, Reset
+from lab.events import Barrier, Doorbell, Event, MemoryRead, MemoryWrite, Reset, Submitted
+from lab.nvme.commands import DoorbellBufferConfig
 from lab.nvme.registers import DOORBELLS, doorbell_at, shadow_offset
 
 ENTRY, SQE_BYTES, CQE_BYTES = 4, 64, 16
@@ -67,6 +68,7 @@ class Order:
         self._told: dict[Key, int] = {}  # the shadow doorbells' values
         self._filled: dict[int, set[int]] = {}  # slots of a submission ring that were written and not told of
         self._unfenced = set[int]()  # submission rings that were written since the last barrier
+        self._buffers: tuple[int, int] | None = None  # what the controller was told of, whether it took them or not
 
     def follow(self, state: State, event: Event) -> Iterator[Finding]:
         """Takes an event with the state just before it; yields the updates that it ends, and what is wrong by itself."""
@@ -87,8 +89,10 @@ class Order:
                 if (sq := _ring_at(state.sqs, address, SQE_BYTES)) is not None:
                     yield from self._over((sq.qid, False))
                     self._fill(sq, event)
-                elif state.shadow:
-                    yield from self._written(state, event, *state.shadow)
+                elif self._buffers:
+                    yield from self._written(state, event, *self._buffers)
+            case Submitted(command=DoorbellBufferConfig() as command):
+                self._buffers = command.PRP1, command.PRP2
             case Doorbell(qid=qid, completion=completion, value=value) if state.shadow and _covers(state, qid):
                 told = self._open.get((qid, completion))
                 if told is not None and told.new == value:
@@ -119,7 +123,8 @@ class Order:
                 place = _place(state, event.address, doorbells)
                 if place is not None and event.length == ENTRY:
                     yield from self._over(place)
-                    self._open[place] = self._update(state, event, place)
+                    if state.shadow:
+                        self._open[place] = self._update(state, event, place)
                 else:
                     shown = f"{event.length} bytes at {event.address - buffer:#x} of the {name}"
                     yield Finding(False, event, "4 bytes at the place of a live I/O queue among the shadow doorbells", shown)

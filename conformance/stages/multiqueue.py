@@ -98,7 +98,7 @@ def shadow(draw: Draw) -> Plan:
 
 
 @scenario("multiqueue/shadow-refused", "a controller that offers Doorbell Buffer Config, and refuses it", hostile=True,
-          cpus=CPUS)  # fmt: skip
+          cpus=CPUS, watch_memory=True)  # fmt: skip
 def shadow_refused(draw: Draw) -> Plan:
     refused = Fault(name="refused", behaviour="status", queue="admin", opcode=DoorbellBufferConfig.OPCODE,
                     arguments={"sc": 2, "dnr": 1})  # fmt: skip
@@ -296,10 +296,10 @@ def shadow_doorbells(record: Record) -> Iterator[Finding]:
 
 
 @check("multiqueue/shadow-barrier", cite=BASE_2_0["5.8"], level=OPTIONAL, why="integrity", witnesses=["memory", "wire"],
-       scenarios=["multiqueue/shadow"])  # fmt: skip
+       scenarios=["multiqueue/shadow", "multiqueue/shadow-refused"])  # fmt: skip
 def shadow_barrier(record: Record) -> Iterator[Finding]:
-    """Writes entry, shadow doorbell and, where the EventIdx asks for it, doorbell in this order, with barriers in between, each
-    at its queue's place."""
+    """Writes entry, shadow doorbell and, where the EventIdx asks for it, doorbell in this order, with barriers in between; and
+    writes nothing into the two buffers but at the places of its queues."""
     order = Order()
     for state, event in record.walk() if len(record.controllers) == 1 else ():
         yield from order.follow(state, event)

@@ -156,15 +156,15 @@ class NotRefused(Controller):
         self.registers.shadows = self._shadows
 
 
-@defect("multiqueue/shadow-doorbells:one-too-many", source="Linux CVE-2026-43449", scenarios=(REFUSED,))
+@defect("multiqueue/shadow-barrier:one-too-many", source="Linux CVE-2026-43449", scenarios=(REFUSED,))
 class OneTooMany(Controller):
-    """Takes the shadow doorbells back from one queue more than there are when Doorbell Buffer Config has failed."""
+    """Clears, when Doorbell Buffer Config has failed, the shadow doorbells of one queue more than there are."""
 
     def configure_shadows(self) -> None:
         super().configure_shadows()
         if self.registers.shadows is None and self._shadows is not None:
-            for index in range(len(self.io) + 1):
-                assert self._shadows.covers(self.io[index].qid)
+            for qid in range(1, len(self.io) + 2):
+                self._shadows.doorbells.write(self._shadows.place(qid, completion=False), bytes(ENTRY))
 
 
 @defect("multiqueue/shadow-doorbells:never-rings", scenarios=(SHADOW,))

@@ -52,6 +52,13 @@ def test_what_is_out_of_order_is_told(tmp_path: Path, defect: str, says: str) ->
     assert any(says in finding.actual for finding in found.findings if not finding.ok)
 
 
+def test_a_place_of_no_queue_is_told_also_where_the_buffers_were_refused(tmp_path: Path) -> None:
+    refused = "multiqueue/shadow-refused"
+    assert verdict(BARRIER.id, refused, tmp_path / "right").outcome is Outcome.INCONCLUSIVE
+    found = verdict(BARRIER.id, refused, tmp_path / "wrong", f"{BARRIER.id}:one-too-many")
+    assert [f.actual for f in found.findings] == ["4 bytes at 0x18 of the shadow doorbells"]
+
+
 def test_a_doorbell_that_the_index_asks_for_must_be_rung(tmp_path: Path) -> None:
     found = verdict(BARRIER.id, SHADOW, tmp_path, "multiqueue/shadow-doorbells:never-rings")
     assert any("although that goes beyond EventIdx 0" in finding.actual for finding in found.findings if not finding.ok)
@@ -151,8 +158,9 @@ def test_unwatched_it_cannot_be_judged_and_is_held_against_nobody(tmp_path: Path
 
 
 def test_only_the_scenarios_that_need_it_are_watched(tmp_path: Path) -> None:
-    assert {scenario for check in (BARRIER, PHASE) for scenario in check.scenarios} == {SHADOW, WRAPS}
-    for scenario in (SHADOW, WRAPS):
+    watched = {scenario for check in (BARRIER, PHASE) for scenario in check.scenarios}
+    assert watched == {SHADOW, WRAPS, "multiqueue/shadow-refused"}
+    for scenario in watched:
         assert Record(record(scenario, 5, tmp_path / scenario)).memory_watched
 
 
