@@ -82,6 +82,15 @@ def test_every_command_line_is_one(file: Path) -> None:
         command.make_context(name, list(arguments), parent=context)  # click.UsageError if it is none
 
 
+def test_no_sparse_image_of_terabytes_is_uploaded() -> None:
+    record = yaml.safe_load((CI / "github.yml").read_text())["jobs"]["record"]
+    (upload,) = [step["with"] for step in record["steps"] if "upload-artifact" in step.get("uses", "")]
+    whole, without = upload["path"].splitlines()
+    assert without == f"!{whole}/**/*.img"
+    artifacts = yaml.safe_load((CI / "gitlab.yml").read_text())["record"]["artifacts"]
+    assert artifacts["exclude"] == [f"{path}/**/*.img" for path in artifacts["paths"]]
+
+
 def test_github_has_what_its_jobs_refer_to() -> None:
     workflow = yaml.safe_load((CI / "github.yml").read_text())
     assert workflow[True].keys() == {"push", "pull_request"}  # YAML 1.1 reads the key «on» as true
