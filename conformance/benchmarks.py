@@ -13,7 +13,7 @@ from conformance.check import Outcome
 from conformance.judge import judge
 from conformance.runner import record_and_judge
 from conformance.suite import CHECKS
-from lab.bench.figures import Figure
+from lab.bench.figures import Figure, told
 from lab.errors import LabError
 from lab.evidence import Evidence, evidence_folders
 from lab.settings import Settings
@@ -60,7 +60,7 @@ def judging(settings: Settings, folder: Path, say: Callable[[str], None], *, rou
         for recording in recordings:
             judge(Evidence(recording), CHECKS.values())
 
-    taken = [(_seconds(judged), _seconds(read)) for _ in range(rounds)]
+    taken = [(_seconds(judged), _seconds(read)) for _ in told(rounds, "judging and reading", say)]
     rates = [events / statistics.median(times) for times in zip(*taken, strict=True)]
     return [Figure("events judged by all checks", rates[0], "per s", "events only read", rates[1], more_is_better=True)]
 

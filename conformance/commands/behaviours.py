@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import click
+from rich.console import Console
 from rich.table import Table
 
 from conformance.commands.options import JSON, machine, settings
-from conformance.report.terminal import console, show
+from conformance.report.steps import Steps
+from conformance.report.terminal import console
 from lab import behaviours as lab_behaviours
 from lab.behaviours import TRIALS, Shown, Trial
 from lab.controller.behaviour import BEHAVIOURS
@@ -42,14 +44,15 @@ def behaviours(names: Sequence[str], document: Path | None, jobs: int, as_json: 
     """
     lab_behaviours.check_complete()
     chosen = _chosen(names)
-    out = console()
-    toolchain = prepare(settings(options), {"qemu", "linux-guest"}, lambda text: out.print(text, style="dim"))
+    out = Console(stderr=True) if as_json else console()
+    with Steps(out) as steps:
+        toolchain = prepare(settings(options), {"qemu", "linux-guest"}, steps.say)
     shown = []
-    with ThreadPoolExecutor(jobs) as pool:
+    with ThreadPoolExecutor(jobs) as pool, Steps(out, len(chosen), "guests") as steps:
         for one in pool.map(lambda trial: _try(toolchain, trial), chosen):
             shown.append(one)
             if not as_json:
-                show(_terminal(one))
+                steps.done(_terminal(one))
     if as_json:
         click.echo(json.dumps([{**asdict(one), "effects": one.effects} for one in shown], indent=1))
     if document is not None:

@@ -47,7 +47,7 @@ def bench_fork(rounds: int, as_json: bool, **options: Any) -> None:
     nvme-lab bench fork
     """
     toolchain = prepare(settings(options), WANTS, _say)
-    _tell(fork.bench(toolchain, rounds), toolchain, as_json)
+    _tell(fork.bench(toolchain, rounds, _say), toolchain, as_json)
 
 
 @bench_group.command("controller")
@@ -67,7 +67,7 @@ def bench_controller(seconds: float, rounds: int, as_json: bool, **options: Any)
     toolchain = prepare(chosen, WANTS, _say)
     program = fio.fetch(chosen, _say)
     with run_folder() as folder:
-        figures = controller.bench(toolchain, program, folder, rounds=rounds, seconds=seconds)
+        figures = controller.bench(toolchain, program, folder, rounds=rounds, seconds=seconds, say=_say)
     _tell(figures, toolchain, as_json)
 
 
@@ -83,7 +83,7 @@ def bench_reference(seconds: float, rounds: int, as_json: bool, **options: Any) 
     nvme-lab bench reference
     """
     toolchain = prepare(settings(options), WANTS, _say)
-    _tell(reference.bench(toolchain, rounds=rounds, seconds=seconds), toolchain, as_json)
+    _tell(reference.bench(toolchain, rounds=rounds, seconds=seconds, say=_say), toolchain, as_json)
 
 
 @bench_group.command("scaling")

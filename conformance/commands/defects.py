@@ -12,6 +12,7 @@ from conformance.campaign import DEFAULT_SEED
 from conformance.commands.options import JSON
 from conformance.defects import Alarm, Examined, Outcomes, campaign, chosen
 from conformance.report import terminal
+from conformance.report.steps import Steps
 from lab.defects import DEFECTS
 
 
@@ -32,11 +33,13 @@ def defects(checks: Sequence[str], ids: Sequence[str], jobs: int | None, seed: i
     nvme-lab run --driver reference --defect read/nlb:one-based
     """
     console = terminal.console()
-    show = None if as_json else lambda examined: console.print(_line(examined))
-    outcomes = campaign(chosen(checks, ids), seed=seed, jobs=jobs, on_done=show)
+    wanted = chosen(checks, ids)
     if as_json:
+        outcomes = campaign(wanted, seed=seed, jobs=jobs)
         click.echo(json.dumps(outcomes.to_json(), indent=1, ensure_ascii=False))
     else:
+        with Steps(console, len(wanted), "seeding defects") as steps:
+            outcomes = campaign(wanted, seed=seed, jobs=jobs, on_done=lambda examined: steps.done(_line(examined)))
         for text in _summary(outcomes):
             console.print(text)
     return 0 if outcomes.good else 1

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from conformance.commands.options import JSON, machine, settings
 from conformance.doctor import Finding, State, examine
+from conformance.report.steps import Steps
 from conformance.report.terminal import console, show
 from lab.errors import LabError
 from lab.guest.template import clear
@@ -34,12 +35,10 @@ def fetch(updating: bool, **options: Any) -> None:
     out = console()
     chosen = settings(options)
 
-    def say(text: str) -> None:
-        out.print(text, style="dim")
-
-    if updating:
-        update_lock(chosen, say)
-    toolchain = prepare(chosen, WANTS, say)
+    with Steps(out) as steps:
+        if updating:
+            update_lock(chosen, steps.say)
+        toolchain = prepare(chosen, WANTS, steps.say)
     assert toolchain.qemu is not None
     assert toolchain.linux is not None
     machine = f"QEMU {_dotted(toolchain.qemu.version)} ({toolchain.qemu.origin})"

@@ -22,6 +22,7 @@ from conformance.folders import check_free, default_folder, prepare_folder, prun
 from conformance.report import terminal
 from conformance.report.events import Ended, Events, Preparing, planned
 from conformance.report.progress import Lines
+from conformance.report.steps import Steps
 from conformance.results import DRIVER_FAILED, LAB_FAILED, NOTHING_JUDGED, UNTESTABLE, Results, exit_status, read
 from conformance.runner import (
     Unsteady,
@@ -84,12 +85,14 @@ def _run(options: Mapping[str, Any], console: Console, events: Events | None) ->
     if options["dry_run"]:
         return _dry_run(request, chosen, options, console, events)
 
-    def say(text: str) -> None:
-        console.print(text, style="dim")
-        if events:
-            events.write(Preparing(text=text))
+    with Steps(console) as steps:
 
-    campaign = equip(plan(request), chosen, say)
+        def say(text: str) -> None:
+            steps.say(text)
+            if events:
+                events.write(Preparing(text=text))
+
+        campaign = equip(plan(request), chosen, say)
     times = options["repeat"]
     out = prepare_folder(options["out"] or default_folder(Path.cwd()))
     check_free(out, RESERVE_BYTES + EVIDENCE_BYTES * len(campaign.jobs) * times)

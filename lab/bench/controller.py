@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
-from lab.bench.figures import Figure
+from lab.bench.figures import Figure, Say, nobody, told
 from lab.bench.fio import Done, Fio, FioInGuest, Job
 from lab.deadline import Deadline
 from lab.device.lab import LabDevice
@@ -58,7 +58,9 @@ MEMORY = 512
 LAB, OWN, TRACED = "the programmable controller, recording", "QEMU's own device", "QEMU's own device, traced"
 
 
-def bench(toolchain: Toolchain, fio: Fio, folder: Path, *, rounds: int = ROUNDS, seconds: float = SECONDS) -> list[Figure]:
+def bench(
+    toolchain: Toolchain, fio: Fio, folder: Path, *, rounds: int = ROUNDS, seconds: float = SECONDS, say: Say = nobody
+) -> list[Figure]:
     """Medians of so many rounds. ``folder`` keeps what was written and recorded: ``lab/lab.rec`` and ``traced``."""
     qemu, linux = toolchain.qemu, toolchain.linux
     if qemu is None or linux is None:
@@ -68,7 +70,7 @@ def bench(toolchain: Toolchain, fio: Fio, folder: Path, *, rounds: int = ROUNDS,
         first = {(device.name, job): bencher.measure(device, job, WARM_UP) for device in devices for job in JOBS}
         starts = {device.name: bencher.measure(device, JOBS[0], 1) for device in devices}
         found: _Found = {key: [] for key in first}
-        for number in range(rounds):
+        for number in told(rounds, "reading and writing", say):
             for device in devices if number % 2 == 0 else devices[::-1]:
                 for job in JOBS:
                     blocks = min(BLOCKS, max(WARM_UP, round(first[device.name, job].rate() * seconds)))

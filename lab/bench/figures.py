@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import platform
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,6 +35,22 @@ class Figure:
     def to_json(self) -> dict[str, Any]:
         names = ("name", "value", "unit", "against", "against_value", "ratio")
         return {name: getattr(self, name) for name in names}
+
+
+Say = Callable[[str], None]
+
+
+def nobody(text: str) -> None:
+    """Who need not know how far it is."""
+
+
+def told(rounds: int, what: str, say: Say) -> Iterator[int]:
+    """The numbers of the rounds, each said before it begins, with the time that is left."""
+    began = time.monotonic()
+    for number in range(rounds):
+        left = f", about {(time.monotonic() - began) / number * (rounds - number):.0f} s left" if number else ""
+        say(f"{what}: round {number + 1} of {rounds}{left}")
+        yield number
 
 
 def environment(toolchain: Toolchain) -> dict[str, Any]:

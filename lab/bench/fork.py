@@ -18,7 +18,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
 from lab import content
-from lab.bench.figures import Figure
+from lab.bench.figures import Figure, Say, nobody, told
 from lab.deadline import Deadline
 from lab.device.qemu import QemuDevice
 from lab.drivers import find
@@ -40,7 +40,7 @@ NAMESPACE = Namespace(blocks=1 << 17, areas=((0, 64),))
 LBA, BLOCKS = 8, 8
 
 
-def bench(toolchain: Toolchain, rounds: int = ROUNDS) -> list[Figure]:
+def bench(toolchain: Toolchain, rounds: int = ROUNDS, say: Say = nobody) -> list[Figure]:
     """Medians of so many rounds. Templates are built before the clock runs."""
     qemu, cache = toolchain.qemu, toolchain.cache
     if qemu is None or cache is None:
@@ -64,10 +64,11 @@ def bench(toolchain: Toolchain, rounds: int = ROUNDS) -> list[Figure]:
 
     ways: dict[str, Callable[[], AbstractContextManager[Machine]]] = {way: fork(settler) for way, settler in settlers.items()}
     ways["boot"] = lambda: Machine(qemu.command, qemu.env, spec, name)
+    say("templates of guests")
     for settler in settlers.values():
         templates.get(spec, settler)
     runs: dict[str, list[_Run]] = {way: [] for way in (*ways, "zygote")}
-    for number in range(rounds):
+    for number in told(rounds, "forking and booting", say):
         measured = _Measured(linux, qemu.version, number)
         for way, begin in ways.items():
             runs[way].append(measured.run(begin))

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from lab import content
-from lab.bench.figures import Figure
+from lab.bench.figures import Figure, Say, nobody, told
 from lab.controller.in_process import InProcess
 from lab.deadline import Deadline
 from lab.device.images import create_images
@@ -65,7 +65,7 @@ class Round:
     floor: float
 
 
-def bench(toolchain: Toolchain, *, rounds: int = ROUNDS, seconds: float = SECONDS) -> list[Figure]:
+def bench(toolchain: Toolchain, *, rounds: int = ROUNDS, seconds: float = SECONDS, say: Say = nobody) -> list[Figure]:
     """Medians of so many rounds on each transport."""
     qemu, linux = toolchain.qemu, toolchain.linux
     if qemu is None or linux is None:
@@ -77,7 +77,7 @@ def bench(toolchain: Toolchain, *, rounds: int = ROUNDS, seconds: float = SECOND
         ("by VFIO", COPY, _by_vfio(toolchain, qemu, linux, seconds)),
     ):
         with opened as measure:
-            done = [measure() for _ in range(rounds)]
+            done = [measure() for _ in told(rounds, f"reading {name}", say)]
         for at, depth in enumerate(DEPTHS):
             rate = statistics.median(one.rates[at] for one in done)
             least = statistics.median(one.floor for one in done)

@@ -10,7 +10,9 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Collection, Sequence
+import threading
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -26,6 +28,9 @@ INSTEAD = (
     "name what you have instead: --qemu (or NVME_LAB_QEMU) a qemu-system-x86_64, --kernel and --image a guest kernel "
     "and an initramfs, --mirror a Debian mirror"
 )
+
+LOOK = 3.0
+"""Seconds between two looks at what has been downloaded."""
 
 _CONFIGURATION = """\
 Dir::Etc::parts "/dev/null";
@@ -104,21 +109,25 @@ class Apt:
             return False
         return {p.sha256 for p in packages} <= set(re.findall(r"^SHA256: (\w+)$", shown, re.MULTILINE))
 
-    def download(self, packages: Collection[Package], store: Path) -> None:
-        """Fetch into ``store`` under the names SHA256.deb; nothing whose bytes differ from the promised gets there."""
+    def download(self, packages: Collection[Package], store: Path, arrived: Callable[[int], None] = lambda size: None) -> None:
+        """Fetch into ``store`` under the names SHA256.deb; nothing whose bytes differ from the promised gets there.
+
+        ``arrived`` is told from time to time how many bytes are there, by another thread.
+        """
         arriving = self._folder / "arriving"
         shutil.rmtree(arriving, ignore_errors=True)
         arriving.mkdir()
-        self._run("apt-get", "download", "-q", *(f"{p.name}={p.version}" for p in packages), folder=arriving)
-        arrived = {file_sha256(file): file for file in arriving.iterdir()}
+        with _watched(arriving, arrived):
+            self._run("apt-get", "download", "-q", *(f"{p.name}={p.version}" for p in packages), folder=arriving)
+        files = {file_sha256(file): file for file in arriving.iterdir()}
         for package in packages:
-            if package.sha256 not in arrived:
+            if package.sha256 not in files:
                 raise LabError(
                     f"{package.name} {package.version} from {self.mirror.uri} does not have the expected SHA-256 "
                     f"{package.sha256}.",
                     remedy="do not use this mirror",
                 )
-            arrived[package.sha256].replace(store / f"{package.sha256}.deb")
+            files[package.sha256].replace(store / f"{package.sha256}.deb")
         shutil.rmtree(arriving)
 
     def _run(self, *command: str, folder: Path | None = None) -> str:
@@ -147,6 +156,25 @@ class Apt:
                 remedy="install or update the package debian-archive-keyring, or " + INSTEAD,
             )
         return MirrorError(f"{' '.join(command[:2])} failed on {self.mirror.uri}: {said}", remedy=INSTEAD)
+
+
+@contextmanager
+def _watched(folder: Path, arrived: Callable[[int], None]) -> Iterator[None]:
+    """Tells the size of what is in the folder, every LOOK seconds."""
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(LOOK):
+            with suppress(FileNotFoundError):  # renamed between two looks
+                arrived(sum(file.stat().st_size for file in folder.iterdir() if file.is_file()))
+
+    watcher = threading.Thread(target=watch, name="download", daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        over.set()
+        watcher.join()
 
 
 def _package(match: re.Match[str]) -> Package:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -103,7 +104,14 @@ class Closures:
         size = sum(p.size for p in missing)
         require_space(self._cache.root, size + _UNPACKED_RATIO * sum(p.size for p in packages))
         self._progress(f"{name}: downloading {len(missing)} packages, {size / 1e6:.1f} MB")
-        apt.download(missing, self._cache.folder("debs"))
+        began = time.monotonic()
+
+        def arrived(there: int) -> None:
+            if 0 < there < size:
+                left = (time.monotonic() - began) * (size - there) / there
+                self._progress(f"{name}: {there / 1e6:.1f} of {size / 1e6:.1f} MB, about {left:.0f} s left")
+
+        apt.download(missing, self._cache.folder("debs"), arrived)
         return packages
 
     def _on_a_mirror(self, suites: Collection[str], act: Callable[[Apt], tuple[Package, ...]]) -> tuple[Package, ...]:
