@@ -64,6 +64,7 @@ BASE_2_0 = _sections(
         "5.27.1.5": "Number of Queues (Feature Identifier 07h)",
         "5.27.1.8": "Asynchronous Event Configuration (Feature Identifier 0Bh)",
         "7.1?": "Flush command",
+        "B.5.1": "Shadow Doorbell Buffer Overview",
     },
 )
 NVM_1_0 = _sections(

@@ -278,7 +278,7 @@ def batch(record: Record) -> Iterator[Finding]:
                 yield Finding(2 * rung[qid] <= count, asked.ended, f"a doorbell of SQ {qid} for two commands or more", shown)
 
 
-@check("multiqueue/shadow-doorbells", cite=BASE_2_0["5.8"], level=OPTIONAL, why="integrity", witnesses=["out", "wire", "fault"],
+@check("multiqueue/shadow-doorbells", cite=BASE_2_0["B.5.1"], level=OPTIONAL, why="integrity", witnesses=["out", "wire", "fault"],
        needs=["load-mix"], scenarios=["multiqueue/shadow", "multiqueue/shadow-refused"])  # fmt: skip
 def shadow_doorbells(record: Record) -> Iterator[Finding]:
     """Loses no command by shadow doorbells, and does without them where the controller refuses Doorbell Buffer Config."""
@@ -295,7 +295,7 @@ def shadow_doorbells(record: Record) -> Iterator[Finding]:
             yield Finding(ok, asked.ended, f"all operations, with {NOTHING_DONE}", shown)
 
 
-@check("multiqueue/shadow-barrier", cite=BASE_2_0["5.8"], level=OPTIONAL, why="integrity", witnesses=["memory", "wire"],
+@check("multiqueue/shadow-barrier", cite=BASE_2_0["B.5.1"], level=OPTIONAL, why="integrity", witnesses=["memory", "wire"],
        scenarios=["multiqueue/shadow", "multiqueue/shadow-refused"])  # fmt: skip
 def shadow_barrier(record: Record) -> Iterator[Finding]:
     """Writes entry, shadow doorbell and, where the EventIdx asks for it, doorbell in this order, with barriers in between; and

@@ -1,4 +1,5 @@
-"""Shadow doorbells: tails and heads in memory that the controller looks at. Base 2.0, 5.8 "Doorbell Buffer Config command".
+"""Shadow doorbells: tails and heads in memory that the controller looks at. Base 2.0, 5.8 "Doorbell Buffer Config command",
+B.5.1 "Shadow Doorbell Buffer Overview".
 
 Two buffers of a page, in which each queue has the place that its doorbells have in BAR0. The driver writes a tail or head to
 the one; the controller leaves in the other, the EventIdx, beyond which value it wants the doorbell itself to be rung. Each
@@ -48,5 +49,8 @@ class ShadowDoorbells:
 
 
 def passes(index: int, old: int, new: int) -> bool:
-    """Does going from ``old`` to ``new`` lead beyond an EventIdx? All of them have 16 bits, whatever the size of the ring."""
+    """Does going from ``old`` to ``new`` lead beyond an EventIdx, so that it is one of the values left behind?
+
+    Base 2.0, B.5.2 computes modulo the ring's size; modulo 16 bits, which all of them have, the same comes out for every size.
+    """
     return (new - index - 1) % INDEXES < (new - old) % INDEXES

@@ -46,6 +46,14 @@ def test_the_doorbell_is_wanted_for_what_leads_beyond_the_index(index: int, old:
     assert passes(index, old, new) == ((index - old) % INDEXES < steps)
 
 
+@given(st.integers(2, 5000), st.data())
+def test_the_specifications_example_agrees_for_rings_of_any_size(entries: int, data: st.DataObject) -> None:
+    """Base 2.0, B.5.2; where the index is the new value itself the example rings for nothing."""
+    index, old, new = (data.draw(st.integers(0, entries - 1)) for _ in range(3))
+    example = (new - index) % entries <= (new - old) % entries
+    assert passes(index, old, new) == (example and index != new)
+
+
 def load(rig: Rig) -> None:
     """Writes and reads on two queues, four at a time on each."""
     mix = Mix(nsid=1, lba=8, blocks=8, jobs=2, depth=4, operations=160, seed=1)
