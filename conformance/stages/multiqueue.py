@@ -278,8 +278,9 @@ def batch(record: Record) -> Iterator[Finding]:
                 yield Finding(2 * rung[qid] <= count, asked.ended, f"a doorbell of SQ {qid} for two commands or more", shown)
 
 
-@check("multiqueue/shadow-doorbells", cite=BASE_2_0["B.5.1"], level=OPTIONAL, why="integrity", witnesses=["out", "wire", "fault"],
-       needs=["load-mix"], scenarios=["multiqueue/shadow", "multiqueue/shadow-refused"])  # fmt: skip
+@check("multiqueue/shadow-doorbells", cite=BASE_2_0["B.5.1"], level=OPTIONAL, why="integrity",
+       witnesses=["out", "wire", "fault"], needs=["load-mix"],
+       scenarios=["multiqueue/shadow", "multiqueue/shadow-refused"])  # fmt: skip
 def shadow_doorbells(record: Record) -> Iterator[Finding]:
     """Loses no command by shadow doorbells, and does without them where the controller refuses Doorbell Buffer Config."""
     if not any(record.commands(DoorbellBufferConfig)):
