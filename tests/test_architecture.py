@@ -29,11 +29,11 @@ LAYERS = (
 JUDGING = {
     "conformance.citations", "conformance.check", "conformance.record", "conformance.disk", "conformance.scenario",
     "conformance.rules", "conformance.stages", "conformance.suite", "conformance.judge", "conformance.measure",
-    "conformance.shadow",
+    "conformance.shadow", "conformance.memory",
 }  # fmt: skip
 WHAT_JUDGES_READ = {
     "lab.errors", "lab.nvme", "lab.events", "lab.plan", "lab.evidence", "lab.manifest", "lab.profile", "lab.content",
-    "lab.mix", "lab.extensions",
+    "lab.mix", "lab.extensions", "lab.stream",
 }  # fmt: skip
 
 OURS = ("lab", "conformance", "images")
