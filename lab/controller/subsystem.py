@@ -18,8 +18,9 @@ from lab.plan import Namespace as NamespaceSpec
 if TYPE_CHECKING:
     from lab.controller.controller import Controller
 
-NAMESPACE_LIMIT = 1024
-"""The highest namespace id, unless the DeviceSpec has higher ones or Identify's NN is overridden."""
+NAMESPACE_LIMIT = 256
+"""The highest namespace id, as of QEMU's controller (firmware tries them all), unless the DeviceSpec has higher ones or Identify's NN is
+overridden."""
 
 
 class Subsystem:
