@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from lab.controller.controller import Controller
 
 NAMESPACE_LIMIT = 256
-"""The highest namespace id, as of QEMU's controller (firmware tries them all), unless the DeviceSpec has higher ones or Identify's NN is
-overridden."""
+"""The highest namespace id, as of QEMU's controller (firmware tries them all), unless the DeviceSpec has higher ones or
+Identify's NN is overridden."""
 
 
 class Subsystem:
