@@ -60,7 +60,8 @@ def stride(draw: Draw) -> Plan:
 
 @scenario("detect/all-ones", "the device goes away before the driver comes: all registers read all ones", hostile=True)
 def all_ones_scenario(draw: Draw) -> Plan:
-    gone = Fault(name="gone", behaviour="removed", armed=False)
+    """Its configuration space stays, as in reset/removed: it is the driver that shall notice, not the kernel below it."""
+    gone = Fault(name="gone", behaviour="removed", arguments={"config": False}, armed=False)
     return Plan(draw.device(), [do("fault", name="gone", armed=True), LOAD, do("ready")], [gone])
 
 
