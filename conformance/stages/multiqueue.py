@@ -6,7 +6,9 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from hashlib import sha256
+from itertools import accumulate
 
 from conformance.check import MANDATORY, OPTIONAL, RECOMMENDED, Finding, check
 from conformance.citations import BASE_2_0, INTEGRITY, PRACTICE
@@ -127,18 +129,25 @@ def under_load(draw: Draw) -> Plan:
 
 @dataclass(frozen=True)
 class Load:
-    """What the device saw of one action: a command's submission queue, its LBA, and when it came and was completed; in the
-    order of completion."""
+    """What the device saw of one action: a command's submission queue, its LBA, how many blocks it moved, and when it came and
+    was completed; in the order of completion."""
 
     asked: Asked
-    commands: tuple[tuple[int, int, float, float], ...]
+    commands: tuple[tuple[int, int, int, float, float], ...]
     most: Counter[int]  # commands in flight at once at most, by submission queue
     peak: int  # and on all queues together
 
+    @cached_property
+    def own(self) -> tuple[tuple[int, int, int, float, float], ...]:
+        """The commands of the load itself, which is read back when the last of them has ended. A driver, or the kernel above
+        it, may make one command of several operations that wait side by side."""
+        moved = accumulate(blocks for _, _, blocks, *_ in self.commands)
+        return self.commands[: next((n for n, blocks in enumerate(moved, 1) if blocks >= self.blocks), len(self.commands))]
+
     @property
-    def own(self) -> tuple[tuple[int, int, float, float], ...]:
-        """The commands of the load itself, which is read back when the last of them has ended."""
-        return self.commands[: self.wanted]
+    def blocks(self) -> int:
+        """That all operations together must move."""
+        return self.wanted * int(self.asked.arguments["blocks"])
 
     @property
     def seconds(self) -> float:
@@ -180,25 +189,25 @@ class Load:
         """Did every operation end well, by the driver's own account and by the device's?"""
         said = self.asked.answer
         good = self.asked.ok and not said.get("errors") and not said.get("mismatches")
-        return good and self.ended == self.wanted <= len(self.commands)
+        return good and self.ended == self.wanted and sum(blocks for _, _, blocks, *_ in self.own) >= self.blocks
 
 
 def load_of(record: Record, asked: Asked) -> Load | None:
     """What an action's Reads and Writes were on the wire; None where there were none."""
-    began: dict[tuple[int, int], tuple[int, float]] = {}
-    commands: list[tuple[int, int, float, float]] = []
+    began: dict[tuple[int, int], tuple[int, int, float]] = {}
+    commands: list[tuple[int, int, int, float, float]] = []
     flying, most, peak = Counter[int](), Counter[int](), 0
     for _, event in record.during(asked):
         if isinstance(event, Submitted) and isinstance(event.command, Read | Write):
-            began[event.key] = event.command.SLBA, event.t
+            began[event.key] = event.command.SLBA, event.command.blocks, event.t
             flying[event.sqid] += 1
             most[event.sqid] = max(most[event.sqid], flying[event.sqid])
             peak = max(peak, flying.total())
         elif isinstance(event, Completed) and event.key in began:
-            lba, begin = began.pop(event.key)
+            lba, blocks, begin = began.pop(event.key)
             flying[event.key[0]] -= 1
             if event.completion.ok:
-                commands.append((event.key[0], lba, begin, event.t))
+                commands.append((event.key[0], lba, blocks, begin, event.t))
     return Load(asked, tuple(commands), most, peak) if commands else None
 
 
@@ -379,7 +388,10 @@ def reset_under_load(record: Record) -> Iterator[Finding]:
         ok = load.asked.status != "timeout" and load.ended == load.wanted
         yield Finding(ok, load.asked.ended, f"{load.wanted} operations that end", shown)
         good = load.ended - int(load.asked.answer.get("errors", 0))
-        yield Finding(len(load.commands) >= good, load.asked.ended, f"{good} commands that succeed", f"{len(load.commands)}")
+        mix, told = Mix.of(load.asked.arguments), load.asked.answer.get("regions", ())
+        read_back = sum(len(mix.region(job)) for job, digest in enumerate(told) if digest)
+        moved = (sum(blocks for _, _, blocks, *_ in load.commands) - read_back) // mix.blocks
+        yield Finding(moved >= good, load.asked.ended, f"commands for {good} operations that succeed", f"for {moved}")
 
 
 @check("multiqueue/scaling", cite=PRACTICE, level=RECOMMENDED, why="practice", witnesses=["wire"], needs=["load-mix"],

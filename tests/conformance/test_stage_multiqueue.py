@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,16 @@ def test_a_load_is_what_the_device_saw_of_it(scaling: list[Load]) -> None:
 def test_what_is_in_flight_is_counted_not_timed(scaling: list[Load]) -> None:
     assert [load.peak for load in scaling] == [1, 4, 16, 2, 8, 32]
     assert all(0 < load.overlap <= load.peak for load in scaling)
+
+
+def test_operations_that_were_merged_are_counted_by_their_blocks(scaling: list[Load]) -> None:
+    load = scaling[0]
+    first, second, *others = load.own
+    merged = *first[:2], first[2] + second[2], *first[3:]
+    rest = load.commands[len(load.own) :]
+    assert replace(load, commands=(merged, *others, *rest)).whole
+    assert len(replace(load, commands=(merged, *others, *rest)).own) == load.wanted - 1
+    assert not replace(load, commands=(first, *others)).whole
 
 
 def test_a_driver_that_never_asked_the_device_is_not_judged(tmp_path: Path) -> None:
