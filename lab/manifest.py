@@ -173,7 +173,10 @@ def load(path: Path, adapters: Iterable[str]) -> DriverManifest:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(f"{path}: the manifest cannot be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        remedy = f"nvme-lab init {path} writes one for it"
+        raise UsageError(f"{path} is no manifest, for it is no text.", remedy=remedy) from error
+    except tomllib.TOMLDecodeError as error:
         raise UsageError(f"{path}: not TOML: {error}") from error
     return parse(data, path, adapters)
 
