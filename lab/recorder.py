@@ -33,6 +33,7 @@ from lab.drivers.base import askable, given, lags
 from lab.errors import GuestPanic, LabError, Timeout
 from lab.events import ActionEnded, ActionStarted, Panicked, Plugged
 from lab.evidence import EvidenceWriter
+from lab.guest import user
 from lab.guest.accelerator import TCG, Accelerator, accelerator
 from lab.guest.arguments import MIB, GuestSpec
 from lab.guest.folder import SHARED_MEMORY, run_folder, shared_root
@@ -151,6 +152,7 @@ class _Recording:
         with (
             run_folder(_memory_root(spec.memory)) as scratch,
             self._device(kind, scratch) as device,
+            self._shared(scratch),
             self._guest(spec, scratch / "memory", device) as machine,
             ExitStack() as cleanup,
         ):
@@ -194,6 +196,16 @@ class _Recording:
         yield device
 
     @contextmanager
+    def _shared(self, scratch: Path) -> Iterator[None]:
+        """What QEMU opens later, where it runs as a user of its own: the images, and the sockets in ``scratch``."""
+        if not user.possible():
+            yield
+            return
+        user.share(scratch, writable=True)
+        with user.lent(self._evidence.folder / "namespaces"):
+            yield
+
+    @contextmanager
     def _guest(self, spec: GuestSpec, memory: Path, device: Device) -> Iterator[Machine]:
         """The running guest. At the end its trace, if its own device is in there, is read before QEMU quits."""
         with ExitStack() as cleanup:
@@ -223,7 +235,7 @@ class _Recording:
             return Machine(
                 self._qemu.command, self._qemu.env, self._with_device(spec, device), self._accelerator.name,
                 console_log=self._evidence.folder / "console.log", panics=self._driver.panics,
-                trace=trace.write_end if trace else None,
+                trace=trace.write_end if trace else None, reach=(self._evidence.folder / "namespaces", memory.parent),
             )  # fmt: skip
 
         def fork(template: Template) -> Machine:

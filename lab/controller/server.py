@@ -246,6 +246,7 @@ def _listen(path: Path) -> socket.socket:
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     try:
         listener.bind(str(path))
+        path.chmod(0o666)  # QEMU may be another user; who comes here at all is up to the folder
         listener.listen(1)
     except OSError as error:
         listener.close()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import socket
+import stat
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import astuple
@@ -13,6 +15,7 @@ from typing import Any
 
 from lab.deadline import Deadline
 from lab.errors import GuestError, GuestPanic, LabError
+from lab.guest import user
 from lab.guest.arguments import Endpoints, GuestSpec, arguments
 from lab.guest.console import LINUX_PANIC, Console
 from lab.guest.folder import run_folder
@@ -60,11 +63,15 @@ class Machine:
         panics: Sequence[str] = LINUX_PANIC,
         trace: int | None = None,
         root: Path | None = None,
+        reach: Sequence[Path] | None = None,
     ) -> None:
         """``command`` and ``env`` start QEMU. ``console_log`` outlives the guest; by default it does not.
 
         ``trace`` is the writing end of a pipe for the trace; the caller closes its own copy once the guest has started, and
         must keep reading. ``root`` is where the run folder is made.
+
+        Where root runs the lab and ``reach`` is given QEMU runs as a user of its own (`lab.guest.user`): it has its run folder,
+        what its arguments name, and these folders, with which whoever gives them has shared what it shall write.
         """
         self.spec = spec
         self._command = tuple(command)
@@ -74,6 +81,8 @@ class Machine:
         self._panics = tuple(panics)
         self._trace = trace
         self._root = root
+        self._reach = reach if reach is not None and user.possible() else None
+        self._doors = user.Doors()
         self._cleanup = ExitStack()
 
     def __enter__(self) -> Machine:
@@ -104,12 +113,37 @@ class Machine:
             )
             inherited = [fd for fd in astuple(endpoints) if fd is not None]
             command = [*self._command, *arguments(self.spec, endpoints, self._accelerator)]
-            self.process = Process(command, self._env, self.folder / "stderr", inherited)
+            env = dict(self._env)
+            if self._reach is not None:
+                self._hand_over(command, self._reach)
+                command, env = self._doors.through(command), self._doors.through(env)
+            inherited += self._doors.descriptors
+            self.process = Process(command, env, self.folder / "stderr", inherited, apart=self._reach is not None)
             defer.callback(self._end)
             self.process.start()
         self._monitor.connect(Deadline(START_SECONDS))
         if self.spec.state:
             self._restore(self.spec.state)
+
+    def _hand_over(self, command: Sequence[str], reach: Sequence[Path]) -> None:
+        """What QEMU needs as a user of its own: files that it may open, and the ways to them."""
+        user.share(self.folder, writable=True)
+        if self._trace is not None:
+            os.fchown(self._trace, user.UID, user.UID)  # it opens the pipe once more, by its name
+        spec = self.spec
+        files = [file for file in (spec.kernel, spec.initrd, spec.disk, spec.iso, spec.bios) if file]
+        for file in files:
+            if not file.stat().st_mode & stat.S_IROTH:
+                user.share(file, writable=False)
+        if spec.memory_file:
+            spec.memory_file.touch()
+            user.share(spec.memory_file, writable=True)
+            files.append(spec.memory_file)
+        self._cleanup.callback(self._doors.close)
+        for path in (self.folder / STATE_SOCKET, *(folder / "any" for folder in reach), *files):
+            self._doors.reach(path)
+        for argument in (*command, *self._env.values()):
+            self._doors.reach_all(argument)
 
     def save(self, state: Path, deadline: Deadline) -> None:
         """Stops the guest and saves all of it but the RAM, which is in its file. `GuestSpec.state` goes on from there."""
@@ -118,6 +152,7 @@ class Machine:
         path = self.folder / STATE_SOCKET
         with socket.socket(socket.AF_UNIX) as listener, state.open("wb") as file:
             listener.bind(str(path))
+            path.chmod(0o666)  # in a folder that is closed to all but QEMU's user and us
             listener.listen(1)
             self.qmp("migrate", {"uri": f"unix:{path}"})
             listener.settimeout(deadline.remaining())
@@ -150,7 +185,7 @@ class Machine:
 
     def qmp(self, command: str, arguments: Mapping[str, object] | None = None, deadline: Deadline | None = None) -> Any:
         """What the QMP command returns. Raises QmpError when QEMU refuses, GuestDied, Timeout."""
-        return self._monitor.execute(command, arguments, deadline or Deadline(QMP_SECONDS))
+        return self._monitor.execute(command, self._doors.through(arguments), deadline or Deadline(QMP_SECONDS))
 
     def event(self, name: str, deadline: Deadline, where: Callable[[Event], bool] = any_event) -> Event:
         """The next QMP event of that name for which ``where`` holds, also one that came earlier and nobody has taken."""

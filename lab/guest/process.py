@@ -12,6 +12,7 @@ from pathlib import Path
 
 from lab.deadline import Deadline
 from lab.errors import GuestDied, LabError
+from lab.guest.user import AS_USER
 
 LAST_LINES = 8
 
@@ -19,8 +20,8 @@ LAST_LINES = 8
 # be noticed; the shell runs after the request and sees its parent ($0 is our pid), so the gap is closed before QEMU starts.
 _TIED_TO_US = ("setpriv", "--pdeathsig", "KILL", "--no-new-privs")
 _UNLESS_ORPHANED = ("--", "sh", "-c", '[ "$PPID" = "$0" ] && exec "$@"')
-# Of a root that runs the lab QEMU keeps the name, by which it opens the lab's files, but none of the powers: no other user's
-# files, devices, networks or processes. (Another user could not even read a cache and an evidence folder that are root's.)
+# Of a root that runs the lab QEMU has none of the powers, also where it must keep the name: no other user's files, devices,
+# networks or processes.
 _POWERLESS = ("--bounding-set=-all", "--inh-caps=-all")
 CAP_SETPCAP = 8
 
@@ -28,8 +29,12 @@ CAP_SETPCAP = 8
 class Process:
     """A running command in a process group of its own, its output in a file."""
 
-    def __init__(self, command: Sequence[str], env: Mapping[str, str], output: Path, inherit: Iterable[int] = ()) -> None:
-        """``env`` is added to our own environment, ``inherit`` are file descriptors the command gets."""
+    def __init__(
+        self, command: Sequence[str], env: Mapping[str, str], output: Path, inherit: Iterable[int] = (), *, apart: bool = False
+    ) -> None:
+        """``env`` is added to our own environment, ``inherit`` are file descriptors the command gets. ``apart``: it runs as a
+        user of its own (`lab.guest.user`)."""
+        self._user = AS_USER if apart else ()
         self._command = tuple(command)
         self._env = {**os.environ, **env}
         self._output = output
@@ -55,7 +60,7 @@ class Process:
         try:
             with self._output.open("wb") as output:
                 self._popen = subprocess.Popen(
-                    [*_TIED_TO_US, *_relinquished(), *_UNLESS_ORPHANED, str(os.getpid()), *self._command],
+                    [*_TIED_TO_US, *self._user, *_relinquished(), *_UNLESS_ORPHANED, str(os.getpid()), *self._command],
                     env=self._env,
                     stdin=subprocess.DEVNULL,
                     stdout=output,

@@ -206,7 +206,7 @@ class Templates:
             raise CannotFork(f"QEMU {'.'.join(map(str, self.qemu.version))} cannot fork this guest: {refused}") from refused
 
     def _machine(self, spec: GuestSpec, console_log: Path | None = None) -> Machine:
-        return Machine(self.qemu.command, self.qemu.env, spec, self._accelerator, console_log=console_log)
+        return Machine(self.qemu.command, self.qemu.env, spec, self._accelerator, console_log=console_log, reach=())
 
     def _prune(self, in_use: Path) -> None:
         """Removes the templates that were not used for the longest time, until the rest is within the limit."""

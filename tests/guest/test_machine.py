@@ -201,17 +201,22 @@ from pathlib import Path
 from lab.guest.arguments import GuestSpec
 from lab.guest.machine import Machine
 command, env, root = json.loads(sys.argv[1])
-with Machine(command, env, GuestSpec(memory=16, extra=("-S",)), "tcg", root=Path(root)) as guest:
+with Machine(command, env, GuestSpec(memory=16, extra=("-S",)), "tcg", root=Path(root), reach=json.loads(sys.argv[2])) as guest:
     print(guest.process.pid, guest.folder, flush=True)
     sys.stdin.read()
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_the_labs_own_end_is_qemus_end(toolchain: Toolchain, root: Path, number: signal.Signals) -> None:
+@pytest.mark.parametrize(
+    ("number", "reach"), [(signal.SIGKILL, None), (signal.SIGKILL, []), (signal.SIGTERM, []), (signal.SIGINT, [])]
+)
+def test_the_labs_own_end_is_qemus_end(
+    toolchain: Toolchain, root: Path, number: signal.Signals, reach: list[str] | None
+) -> None:
+    """Also when it is another user's: to become that forgets to die with its parent, which must be asked for after that."""
     assert toolchain.qemu
     given = json.dumps([toolchain.qemu.command, dict(toolchain.qemu.env), str(root)])
-    command = [sys.executable, "-c", OWNER, given]
+    command = [sys.executable, "-c", OWNER, given, json.dumps(reach)]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     ) as owner:
@@ -225,11 +230,12 @@ def test_the_labs_own_end_is_qemus_end(toolchain: Toolchain, root: Path, number:
         assert list(root.glob("run-*")) == [guest.folder]
 
 
-def test_trace_comes_through_the_pipe(toolchain: Toolchain, root: Path) -> None:
+@pytest.mark.parametrize("reach", [None, ()])
+def test_trace_comes_through_the_pipe(toolchain: Toolchain, root: Path, reach: tuple[Path, ...] | None) -> None:
     reader, writer = os.pipe()
     spec = GuestSpec(memory=16, extra=("-S",), trace=("qmp_job_*", "handle_qmp_command"))
     with os.fdopen(reader, "rb") as trace:
-        with machine(toolchain, root, spec, trace=writer) as guest:
+        with machine(toolchain, root, spec, trace=writer, reach=reach) as guest:
             os.close(writer)
             guest.qmp("query-status")
         lines = trace.read().decode()

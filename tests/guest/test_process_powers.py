@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import os
 from pathlib import Path
 
+from lab.errors import QmpError
+from lab.guest import user
 from lab.guest.arguments import GuestSpec
 from lab.guest.machine import Machine
 from lab.toolchain import Toolchain
@@ -20,6 +24,75 @@ def test_qemu_has_no_capabilities_cannot_gain_any_and_is_filtered(toolchain: Too
         assert int(status[powers], 16) == 0, powers
     assert status["NoNewPrivs"] == "1"
     assert status["Seccomp"] == "2"
+
+
+def test_qemu_is_a_user_of_its_own_where_root_runs_the_lab(toolchain: Toolchain, tmp_path: Path) -> None:
+    """It reaches what it must below a folder that is closed to it, and nothing else there."""
+    qemu = toolchain.qemu
+    assert qemu
+    mine = tmp_path / "mine"
+    (mine / "reached").mkdir(parents=True)
+    for name in ("reached/image", "reached/closed", "other"):
+        (mine / name).write_bytes(bytes(512))
+    (mine / "reached/closed").chmod(0o600)
+    mine.chmod(0o700)
+    spec = GuestSpec(memory=16, memory_file=tmp_path / "memory", extra=("-S",))
+    with Machine(qemu.command, qemu.env, spec, TCG, reach=[mine / "reached"]) as machine:
+        status = dict(line.split(":\t", 1) for line in Path(f"/proc/{machine.process.pid}/status").read_text().splitlines())
+        expected = user.UID if user.possible() else os.getuid()
+        assert {status[ids] for ids in ("Uid", "Gid")} == {"\t".join([str(expected)] * 4)}
+        assert machine.memory().read(0, 4) is not None
+
+        def opens(name: str) -> bool:
+            file = {"driver": "file", "filename": str(mine / name)}
+            try:
+                machine.qmp("blockdev-add", {"driver": "raw", "node-name": "n", "read-only": True, "file": file})
+            except QmpError as refused:
+                assert "Permission denied" in str(refused)
+                return False
+            machine.qmp("blockdev-del", {"node-name": "n"})
+            return True
+
+        assert opens("reached/image")
+        assert opens("reached/closed") == opens("other") == (not user.possible())
+
+
+def test_files_are_lent_and_come_back_as_they_were(tmp_path: Path) -> None:
+    folder = tmp_path / "namespaces"
+    folder.mkdir(mode=0o700)
+    (folder / "image").write_bytes(b"x")
+    (folder / "image").chmod(0o600)
+    paths = (folder, folder / "image")
+
+    def known() -> list[tuple[int, int, int]]:
+        return [(status.st_uid, status.st_gid, status.st_mode & 0o777) for status in (path.stat() for path in paths)]
+
+    before = known()
+    if user.possible():
+        with user.lent(folder):
+            assert known() == [(os.getuid(), user.UID, 0o770), (os.getuid(), user.UID, 0o660)]
+    assert known() == before == [(os.getuid(), os.getgid(), 0o700), (os.getuid(), os.getgid(), 0o600)]
+
+
+def test_paths_go_through_the_doors(tmp_path: Path) -> None:
+    home = tmp_path / "my höme"
+    (home / "lab/images").mkdir(parents=True)
+    image = home / "lab/images/one.img"
+    image.write_bytes(b"bytes")
+    home.chmod(0o700)
+    doors = user.Doors()
+    doors.reach(image)
+    doors.reach_all("/usr/bin/env /dev/fd/0 --path=/none/at/all")
+    (descriptor,) = doors.descriptors
+    told = {"file": {"name": f"{image}"}, "paths": [f"a={home}/lab:{home}/lab/images,b", 7, None], "else": f"/x{home}/lab/y"}
+    through = doors.through(told)
+    assert Path(through["file"]["name"]).read_bytes() == b"bytes"
+    door = f"/proc/self/fd/{descriptor}"
+    assert through["file"]["name"] == f"{door}/images/one.img"
+    assert through["paths"] == [f"a={door}:{door}/images,b", 7, None]
+    assert through["else"] == told["else"] and doors.through(f"{home}/label") == f"{home}/label"
+    assert doors.through(json.dumps({"path": f"{image}"})) == f'{{"path": "{door}/images/one.img"}}'
+    doors.close()
 
 
 def test_the_only_way_into_the_guest_is_a_loopback_port(toolchain: Toolchain) -> None:

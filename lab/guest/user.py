@@ -1,0 +1,119 @@
+"""A user of its own for QEMU, where root runs the lab: what breaks out of a guest then owns nothing on this machine.
+
+It could not walk to root's files, below a home folder that is closed to others. So QEMU inherits a descriptor of the folder
+behind the closed one, a door, and each path that it is told goes through there: /proc/self/fd/7/trees/… The user has no name;
+its number is from the range that nobody is given for good (systemd.exec(5), DynamicUser=).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+UID = 65_100
+"""Its group has the same number, and is what files are shared with."""
+NEEDED = {"CHOWN": 0, "KILL": 5, "SETGID": 6, "SETUID": 7, "SYS_PTRACE": 19}
+"""Powers that root may lack in a container, and with which it shares things with another user, ends it and reads its memory."""
+AS_USER = (f"--reuid={UID}", f"--regid={UID}", "--clear-groups")
+"""For setpriv(1)."""
+
+_PATH = re.compile(r"(?<![\w./-])/[^\s\"',:;=]+")
+
+
+@cache
+def possible() -> bool:
+    """May this process hand QEMU to another user?"""
+    status = dict(line.split(":\t", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    powers = int(status["CapEff"], 16)
+    return all(powers >> number & 1 for number in NEEDED.values()) and all(map(_mapped, ("uid_map", "gid_map")))
+
+
+def _mapped(table: str) -> bool:
+    """Does the number exist in this user namespace (user_namespaces(7))?"""
+    rows = (tuple(map(int, line.split())) for line in Path("/proc/self", table).read_text().splitlines())
+    return any(first <= UID < first + count for first, _, count in rows)
+
+
+class Doors:
+    """Descriptors of folders for the child, and paths through them. To be closed once the child has them."""
+
+    def __init__(self) -> None:
+        self._open: dict[Path, int] = {}
+
+    @property
+    def descriptors(self) -> list[int]:
+        return list(self._open.values())
+
+    def reach(self, path: Path) -> None:
+        """Opens the door to this path and to what is beside it, if there must be one."""
+        door = _behind_the_last_closed(path)
+        if door is not None and door not in self._open:
+            self._open[door] = os.open(door, os.O_PATH)
+
+    def reach_all(self, text: str) -> None:
+        """The same for every path in an argument."""
+        for found in map(Path, _PATH.findall(text)):
+            if found.exists() and not found.is_relative_to("/dev/fd"):
+                self.reach(found)
+
+    def through(self, value: Any) -> Any:
+        """The value, a text or data of JSON, with each path that leads through a door."""
+        if isinstance(value, dict):
+            return {key: self.through(part) for key, part in value.items()}
+        if isinstance(value, list | tuple):
+            return [self.through(part) for part in value]
+        if isinstance(value, str):
+            for folder, descriptor in self._open.items():
+                value = _leads_to(folder).sub(f"/proc/self/fd/{descriptor}", value)
+        return value
+
+    def close(self) -> None:
+        for descriptor in self._open.values():
+            os.close(descriptor)
+
+
+def _leads_to(folder: Path) -> re.Pattern[str]:
+    """The folder at the begin of a path, also as JSON has it."""
+    names = {re.escape(name) for name in (str(folder), json.dumps(str(folder)).strip('"'))}
+    return re.compile(rf"(?<![\w./-])(?:{'|'.join(names)})(?=[/\s\"',:;=]|$)")
+
+
+def _behind_the_last_closed(path: Path) -> Path | None:
+    """The uppermost folder on the way to the path behind which nothing is closed to the user; None where nothing is closed."""
+    way = [*reversed(path.parents), path]
+    closed = [place for place, folder in enumerate(way[:-1]) if not _searchable(folder)]
+    return way[closed[-1] + 1] if closed else None
+
+
+def _searchable(folder: Path) -> bool:
+    status = folder.stat()
+    return bool(status.st_mode & (stat.S_IXGRP if status.st_gid == UID else stat.S_IXOTH))
+
+
+def share(path: Path, *, writable: bool) -> None:
+    """Lets the user's group read it, and write or search it, as its owner may. It stays its owner's."""
+    mode = stat.S_IMODE(path.stat().st_mode)
+    allowed = (mode & 0o700) >> 3 if writable else stat.S_IRGRP
+    os.chown(path, -1, UID)
+    path.chmod(mode & ~0o070 | allowed)
+
+
+@contextmanager
+def lent(folder: Path) -> Iterator[None]:
+    """The user may write the folder and the files in it for a while."""
+    before = {path: path.stat() for path in (folder, *folder.iterdir())}
+    for path in before:
+        share(path, writable=True)
+    try:
+        yield
+    finally:
+        for path, status in before.items():
+            os.chown(path, -1, status.st_gid)
+            path.chmod(stat.S_IMODE(status.st_mode))
