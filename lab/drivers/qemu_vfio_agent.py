@@ -32,7 +32,8 @@ DUMPED = re.compile(rb"^[0-9a-f]{8,}:  ((?:[0-9a-f]{2} ){1,16})", re.MULTILINE)
 """A line of ``read -v``: offset, bytes, the same as characters."""
 FAILED = re.compile(r"^(?:qemu-io: .*|\S+ failed: .*|.*invalid.*|no file open.*)$", re.MULTILINE | re.IGNORECASE)
 PATTERN = "/tmp/pattern"
-PORT_SECONDS, LOOK_AGAIN = 10, 0.01
+APPEAR_SECONDS, LOOK_AGAIN = 10, 0.01
+"""How long the kernel may take to make a device's file, and how often is looked for it."""
 SILENT_SECONDS, OPEN_SECONDS = 15, 45
 """After so long without a word qemu-io hangs: the driver has no time-out for a command. Where a namespace is opened it waits up
 to 30 s for CSTS.RDY, and the kernel about as long for a function that is gone."""
@@ -167,6 +168,14 @@ def program(request: Fields) -> QemuIo:
     return running
 
 
+def waited(there: Callable[[], bool], what: str) -> None:
+    end = time.monotonic() + APPEAR_SECONDS
+    while not there():
+        if time.monotonic() > end:
+            raise TimeoutError(f"waited {APPEAR_SECONDS} s for {what}")
+        time.sleep(LOOK_AGAIN)
+
+
 def begin(request: Fields) -> Fields:
     """A fork wakes up at the time at which its template was saved; ``time`` is in seconds."""
     time.clock_settime(time.CLOCK_REALTIME, request["time"])
@@ -188,6 +197,8 @@ def load(request: Fields) -> Fields:
     for address in found:
         (PCI / "devices" / address / "driver_override").write_text("vfio-pci")
         (PCI / "drivers_probe").write_text(address)
+        group = Path("/dev/vfio", (PCI / "devices" / address / "iommu_group").readlink().name)
+        waited(group.exists, f"the file {group} of {address}")  # a thread of the kernel makes it
     for place, (address, nsid) in enumerate(zip(found, request["nsids"], strict=False)):
         if place not in PROGRAMS:
             PROGRAMS[place] = QemuIo()
@@ -262,14 +273,12 @@ def served(request: Fields) -> bytes:
 
 def find_port(name: str) -> Path:
     """The device of the virtio-serial port of that name, which shows up a moment after its driver has been loaded."""
-    end = time.monotonic() + PORT_SECONDS
-    while True:
-        for path in Path("/sys/class/virtio-ports").glob("*"):
-            if (path / "name").read_text().strip() == name:
-                return Path("/dev", path.name)
-        if time.monotonic() > end:
-            raise SystemExit(f"waited {PORT_SECONDS} s for the virtio-serial port {name!r}")
-        time.sleep(LOOK_AGAIN)
+
+    def ports() -> list[Path]:
+        return [path for path in Path("/sys/class/virtio-ports").glob("*") if (path / "name").read_text().strip() == name]
+
+    waited(lambda: bool(ports()), f"the virtio-serial port {name!r}")
+    return Path("/dev", ports()[0].name)
 
 
 if __name__ == "__main__":

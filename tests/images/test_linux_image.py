@@ -79,7 +79,7 @@ def test_programs_of_other_closures_bring_their_loader_and_libraries(toolchain: 
     variant = toolchain.variants["qemu-vfio-guest"]
     entries = parse_cpio((variant.modules[0].parents[1] / "base.cpio").read_bytes())
     script = entries["usr/bin/qemu-io"][1].decode()
-    loader, program = (entries[path.lstrip("/")] for path in (script.split()[2], script.split()[-2]))
+    loader, program = (entries[path.lstrip("/")] for path in (script.split()[3], script.split()[-2]))
     assert loader[1].startswith(b"\x7fELF") and program[1].startswith(b"\x7fELF")
     assert "opt/qemu-tools/libc.so.6" in entries and "usr/bin/qemu-io" not in parse_cpio(base_image(toolchain).read_bytes())
 
