@@ -130,12 +130,14 @@ def plan(request: Request) -> Campaign:
     if request.shard:
         _shard_numbers(request.shard)
     selection = select(request.stages, request.checks, request.scenarios)
-    manifests = tuple(_placed(seeded(drivers.find(name), request.defect)) for name in request.drivers or (_default(request),))
+    names = tuple(dict.fromkeys(request.drivers)) or (_default(request),)
+    manifests = tuple(_placed(seeded(drivers.find(name), request.defect)) for name in names)
     _check_manifests(manifests)
     devices = [device for device in DEVICES if device in (request.devices or DEFAULT_DEVICES)]
     for device in request.devices:
         if device not in DEVICES:
             raise UsageError(f"there is no device {device!r}{nearest(device, DEVICES)}")
+    _check_reach(manifests, devices)
     jobs = [
         job
         for manifest in manifests
@@ -275,6 +277,14 @@ def _check_manifests(manifests: Sequence[DriverManifest]) -> None:
         for known in manifest.known:
             if known.check not in CHECKS:
                 raise UsageError(f"{manifest.path}: known: there is no check {known.check!r}{nearest(known.check, CHECKS)}")
+
+
+def _check_reach(manifests: Sequence[DriverManifest], devices: Sequence[DeviceKind]) -> None:
+    """UsageError where no driver can be put in front of any of these devices."""
+    reached = {manifest.name: drivers.devices(manifest) for manifest in manifests}
+    if not any(device in devices for reaches in reached.values() for device in reaches):
+        each = "; ".join(f"{name} reaches {' and '.join(reaches)}" for name, reaches in reached.items())
+        raise UsageError(f"No driver reaches the device {' or '.join(devices)}: {each}.", remedy="name another device, or none")
 
 
 def _entry(manifest: DriverManifest, request: Request) -> DriverEntry:

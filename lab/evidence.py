@@ -101,6 +101,9 @@ class Evidence:
         self.identity: Mapping[str, Any] = _read(folder / "identity.json")
         if self.identity.get("format") != FORMAT:
             raise LabError(f"{folder}/identity.json: format {self.identity.get('format')!r}, this lab reads {FORMAT}")
+        for key in ("driver", "device", "scenario"):
+            if key not in self.identity:
+                raise LabError(f"{folder}/identity.json: it does not say the {key}", remedy="record the scenario again")
 
     @property
     def name(self) -> str:
@@ -139,6 +142,8 @@ class Evidence:
         """The events of events.jsonl."""
         path = self.folder / "events.jsonl"
         found: list[Event] = []
+        if not path.is_file():
+            raise LabError(f"{path} is missing: the evidence is not whole", remedy="record it again: nvme-lab replay")
         with path.open(encoding="utf-8") as lines:
             for number, text in enumerate(lines, 1):
                 try:

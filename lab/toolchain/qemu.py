@@ -138,10 +138,10 @@ def _ask_version(command: tuple[str, ...], env: Mapping[str, str]) -> tuple[int,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise LabError(f"{command[-1]} does not start: {error}.", remedy=INSTEAD) from error
-    match = re.search(r"version (\d+(?:\.\d+)+)", done.stdout)
+    match = re.search(r"^QEMU emulator version (\d+(?:\.\d+)+)", done.stdout)
     if match is None:
-        said = (done.stderr or done.stdout).strip()
-        raise LabError(f"{' '.join(command)} --version does not tell a version: {said}", remedy=INSTEAD)
+        said = (done.stderr or done.stdout).strip().partition("\n")[0]
+        raise LabError(f"{' '.join(command)} --version does not tell QEMU's version: {said!r}", remedy=INSTEAD)
     return tuple(int(part) for part in match[1].split("."))
 
 

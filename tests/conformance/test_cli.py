@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import jsonschema
@@ -19,7 +20,9 @@ from conformance.commands import COMMANDS, run_command
 from conformance.doctor import Finding, examine
 from conformance.suite import CHECKS, SCENARIOS
 from lab.errors import UsageError
+from lab.events import ActionStarted
 from lab.settings import Settings
+from tests.conformance.conftest import MakeEvidence
 
 
 def lab(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
@@ -157,6 +160,26 @@ def test_reports_of_a_result_in_every_format(capsys: pytest.CaptureFixture[str],
         (("judge",), 4, "Missing argument"),
         (("nonsense",), 4, "No such command"),
         (("run", "--kernel"), 4, "requires an argument"),
+        (("rnu",), 4, "did you mean 'run'?"),
+        (("run", "--driver", "lnux"), 4, "did you mean 'linux'?"),
+        (("run", "--driver", "nothing.toml"), 4, "nothing.toml: the manifest cannot be read: No such file"),
+        (("run", "--driver", "broken.toml"), 4, "broken.toml: not TOML"),
+        (("run", "--driver", "./kernel.elf"), 4, "nvme-lab init kernel.elf writes one for it"),
+        (("run", "--driver", "reference", "--device", "qemu"), 4, "No driver reaches the device qemu: reference reaches lab."),
+        (("run", "--driver", "reference", "--out", "broken.toml"), 4, "Directory 'broken.toml' is a file"),
+        (("run", "--driver", "u-boot", "--defect", "read/nlb:one-based"), 4, "no defect can be seeded into the driver"),
+        (("run", "--shard", "3/2"), 4, "there is no shard '3/2'"),
+        (("run", "--times", "nowhere"), 4, "There are no results at nowhere"),
+        (("run", "--last-failed"), 4, "There are no results at nvme-lab-results/latest"),
+        (("run", "--repeat", "0"), 4, "0 is not in the range"),
+        (("run", "--driver", "u-boot", "--qemu", "/bin/false"), 2, "/bin/false --version does not tell QEMU's version"),
+        (("run", "--driver", "u-boot", "--qemu", "broken.toml"), 4, "broken.toml, is not a program"),
+        (("compare", "nowhere", "nowhere"), 4, "There are no results at nowhere"),
+        (("wire", "nowhere"), 4, "There is no evidence in nowhere"),
+        (("init", "nowhere"), 4, "nowhere cannot be read: No such file"),
+        (("init", "broken.toml"), 4, "broken.toml is nothing that is known here"),
+        (("completion", "tcsh"), 4, "'tcsh' is not one of"),
+        (("defects", "--check", "read/nope"), 4, "no defect is seeded for a check 'read/nope'"),
     ],
 )
 def test_wrong_usage_is_one_clear_sentence(
@@ -168,10 +191,46 @@ def test_wrong_usage_is_one_clear_sentence(
     says: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "broken.toml").write_text("[")
+    (tmp_path / "kernel.elf").write_bytes(b"\x7fELF\xff")
     found, _, err = lab(capsys, *arguments)
     assert found == status
     assert says in err
     assert "Traceback" not in err
+    assert "a mistake in the lab itself" not in err
+
+
+def _without(name: str) -> Callable[[Path], object]:
+    return lambda folder: (folder / name).unlink()
+
+
+def _holding(name: str, text: str) -> Callable[[Path], object]:
+    return lambda folder: (folder / name).write_text(text)
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        (_without("identity.json"), "There is no evidence in"),
+        (_without("events.jsonl"), "events.jsonl is missing: the evidence is not whole"),
+        (_holding("identity.json", "{"), "identity.json cannot be read"),
+        (_holding("identity.json", '{"format": 99}'), "format 99, this lab reads 1"),
+        (_holding("identity.json", '{"format": 1, "device": "qemu"}'), "it does not say the driver"),
+        (_holding("identity.json", '{"format": 1, "device": "", "driver": {}, "scenario": {}}'), "the scenario cannot be read"),
+        (_holding("events.jsonl", "{}\n"), "events.jsonl:1: not an event"),
+        (_holding("end.json", '{"outcome": 1}'), "end.json: not an end marker"),
+    ],
+)
+@pytest.mark.parametrize("command", ["judge", "wire"])
+def test_broken_evidence_is_named_with_file_and_line(
+    make_evidence: MakeEvidence, capsys: pytest.CaptureFixture[str], damage: Callable[[Path], object], says: str, command: str
+) -> None:
+    folder = make_evidence([ActionStarted(t=1.0, number=0, action="load", arguments={})]).folder
+    damage(folder)
+    status, out, err = lab(capsys, command, str(folder))
+    assert status in (2, 4)
+    assert says in " ".join((out + err).split())
+    assert "a mistake in the lab itself" not in err
 
 
 @pytest.mark.parametrize("name", ["lab", "images"])
