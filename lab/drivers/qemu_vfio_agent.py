@@ -30,7 +30,8 @@ LIBC = ctypes.CDLL(None, use_errno=True)
 PROMPT = b"qemu-io> "
 DUMPED = re.compile(rb"^[0-9a-f]{8,}:  ((?:[0-9a-f]{2} ){1,16})", re.MULTILINE)
 """A line of ``read -v``: offset, bytes, the same as characters."""
-FAILED = re.compile(r"^(?:qemu-io: .*|\S+ failed: .*|.*invalid.*|no file open.*)$", re.MULTILINE | re.IGNORECASE)
+FAILED = re.compile(r"^(?:qemu-io: .*|\S+ failed: .*|no file open.*)$", re.MULTILINE)
+"""Its complaints. No line of a dump looks like one."""
 PATTERN = "/tmp/pattern"
 APPEAR_SECONDS, LOOK_AGAIN = 10, 0.01
 """How long the kernel may take to make a device's file, and how often is looked for it."""
