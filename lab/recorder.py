@@ -214,7 +214,8 @@ class _Recording:
                 with self._machine(spec, memory, device, trace) as machine:
                     if trace:
                         trace.started()
-                        trace.translator.memory = cleanup.enter_context(machine.memory())
+                        trace.translator.memory = ram = machine.memory()
+                        cleanup.callback(ram.close)
                     try:
                         yield machine
                     finally:

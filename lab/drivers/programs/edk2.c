@@ -15,12 +15,13 @@
  *   u                            disconnects them
  *   s                            Runtime Services: ResetSystem, to shut down
  *
- * Names and layouts are those of the UEFI Specification 2.10: 4.3 "EFI System Table", 4.4 "EFI Boot Services Table", 10.3
- * "Device Path Nodes", 14.4 "PCI I/O Protocol", 13.9 "Block I/O Protocol", 13.12 "NVM Express Pass Thru Protocol", 11.2 "EFI Component Name2 Protocol"; and of the PI Specification 1.8, volume 5, 12.6.2 "PCI Hot Plug Request Protocol".
+ * Names and layouts are those of the UEFI Specification 2.10: the system table, boot and runtime services, device path nodes, and
+ * the protocols PCI I/O, Block I/O, NVM Express Pass Thru and Component Name2; and of the PI Specification 1.8: PCI Hot Plug Request.
  *
- * Build:  gcc -Os -std=c11 -Wall -Wextra -ffreestanding -fpie -fno-stack-protector -fno-asynchronous-unwind-tables -fcf-protection=none
- *         -fno-ident -fshort-wchar -mno-red-zone -mgeneral-regs-only -nostdlib -static -Wl,--build-id=none,--oformat=binary
- *         -Wl,-T,edk2.ld edk2.c -o edk2.rom
+ * Build:
+ *   gcc -Os -std=c11 -Wall -Wextra -ffreestanding -fpie -fno-stack-protector -fno-asynchronous-unwind-tables
+ *       -fcf-protection=none -fno-ident -fshort-wchar -mno-red-zone -mgeneral-regs-only -nostdlib -static
+ *       -Wl,--build-id=none,--oformat=binary -Wl,-T,edk2.ld edk2.c -o edk2.rom
  */
 #include <stdbool.h>
 #include <stddef.h>
@@ -69,6 +70,7 @@ __asm__(
 #define BUFFER_PAGES 1024
 #define MOST 64
 #define STORAGE_NVM 0x0108			/* base class and subclass; the programming interface is the driver's business */
+#define IO_CONTROLLER 0x010802
 #define PCI_EXPRESS 0x10			/* capability: PCI Express Base 3.0, 7.8 */
 #define SLOT_IMPLEMENTED 0x100
 
@@ -318,7 +320,9 @@ static void show_controllers(void)
 		say("\r\ncontroller ");
 		say_address(controllers[n]);
 		say(" version ");
-		say_number(pass->mode->version, 8);
+		say_number(pass->mode->version >> 16, 1);	/* as the register VS: major, minor */
+		put('.');
+		say_number(pass->mode->version >> 8, 1);
 	}
 }
 
@@ -333,9 +337,6 @@ static void show_disks(void)
 		say_address(owner(disks[n]));
 		say(": namespace ");
 		for (int byte = 3; byte >= 0; byte--)
-			say_number(namespace[byte], 2);
-		say(" eui64 ");
-		for (int byte = 11; byte >= 4; byte--)
 			say_number(namespace[byte], 2);
 		say(" blocks ");
 		say_number(media->last_block + 1, 16);
@@ -374,14 +375,14 @@ static void use_disk(char operation, const char *line)
 	}
 }
 
-/* Of the last failure, if there was one. */
+/* The status of the last failure, if there was one. That a driver does not want what is no NVMe I/O controller is none. */
 static Status each_controller(bool connect)
 {
 	Status worst = 0;
 	for (uint64_t n = 0; n < controller_count; n++) {
 		Status status = connect ? boot->connect_controller(controllers[n], NULL, NULL, true)
 					: boot->disconnect_controller(controllers[n], NULL, NULL);
-		if (status >> 63)
+		if (status >> 63 && configuration(controllers[n], 2, 8) >> 8 == IO_CONTROLLER)
 			worst = status;
 	}
 	return worst;

@@ -10,7 +10,9 @@
  * A call transfers at most 127 blocks (EDD-3, "Disk address packet"), and to where real mode reaches. So blocks pass through
  * WINDOW, at the place in a page where ADDRESS lies in its own, and are copied beyond 1 MiB with 4 GiB segments.
  *
- * Build:  gcc -m32 -c seabios.S -o seabios.o && objcopy -O binary -j .text seabios.o seabios.rom
+ * Build:
+ *   gcc -m32 -c seabios.S -o seabios.o &&
+ *   objcopy -O binary -j .text seabios.o seabios.rom
  */
 	.set	COM1, 0x3f8
 	.set	IRQ4, 0x0c			/* its vector */
