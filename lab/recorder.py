@@ -214,8 +214,7 @@ class _Recording:
                 with self._machine(spec, memory, device, trace) as machine:
                     if trace:
                         trace.started()
-                        trace.translator.memory = ram = machine.memory()
-                        cleanup.callback(ram.close)
+                        trace.translator.memory = cleanup.enter_context(machine.memory())
                     try:
                         yield machine
                     finally:

@@ -16,7 +16,7 @@ from lab.guest import keyboard
 from lab.guest.arguments import GuestSpec
 from lab.guest.console import plain
 from lab.guest.machine import Machine
-from lab.guest.memory import ForkMemory, GuestMemory
+from lab.guest.memory import Ram
 from lab.manifest import DriverManifest, Words
 from lab.plan import Action, Answer, Scenario
 from lab.toolchain import Toolchain
@@ -86,7 +86,7 @@ class SerialSession:
         self._manifest = manifest
         self._scenario = scenario
         self._ready = f"(?m-s:{manifest.boot.ready})"
-        self._memory: GuestMemory | ForkMemory | None = None  # mapped once it is needed
+        self._memory: Ram | None = None  # mapped once it is needed
         self._said: str | None = None  # what the guest said while it came up; None before it has
         self._busy = ""  # what has not come back to the prompt
 
@@ -156,7 +156,7 @@ class SerialSession:
         if self._memory:
             self._memory.close()
 
-    def _mapped(self) -> GuestMemory | ForkMemory:
+    def _mapped(self) -> Ram:
         """The guest's memory, where the lab itself puts and takes data."""
         if self._machine.spec.memory_file is None:
             raise LabError("the manifest wants data by the guest's memory, and this guest does not share it")

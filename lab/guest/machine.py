@@ -19,7 +19,7 @@ from lab.guest import user
 from lab.guest.arguments import Endpoints, GuestSpec, arguments
 from lab.guest.console import LINUX_PANIC, Console
 from lab.guest.folder import run_folder
-from lab.guest.memory import ForkMemory, GuestMemory
+from lab.guest.memory import ForkMemory, GuestMemory, Ram
 from lab.guest.monitor import Event, Monitor, any_event
 from lab.guest.process import Process
 
@@ -191,7 +191,7 @@ class Machine:
         """The next QMP event of that name for which ``where`` holds, also one that came earlier and nobody has taken."""
         return self._monitor.event(name, deadline, where)
 
-    def memory(self) -> GuestMemory | ForkMemory:
+    def memory(self) -> Ram:
         """The guest's RAM, where the specification names a file for it."""
         assert self.spec.memory_file
         if self.spec.memory_private:

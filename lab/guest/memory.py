@@ -6,12 +6,25 @@ import mmap
 import os
 from pathlib import Path
 from types import TracebackType
+from typing import Protocol, Self
 
 from lab.errors import LabError
 from lab.guest.arguments import MIB
 
 ONE_RANGE = 2048
 """MiB of RAM that q35 certainly keeps in one range from address 0; of more, a part moves above 4 GiB."""
+
+
+class Ram(Protocol):
+    """What both of them can do."""
+
+    def read(self, address: int, length: int) -> bytes | None: ...
+    def write(self, address: int, data: bytes) -> None: ...
+    def close(self) -> None: ...
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None: ...
 
 
 class GuestMemory:
@@ -40,7 +53,7 @@ class GuestMemory:
     def close(self) -> None:
         self._ram.close()
 
-    def __enter__(self) -> GuestMemory:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
@@ -86,7 +99,7 @@ class ForkMemory:
     def close(self) -> None:
         os.close(self._ram)
 
-    def __enter__(self) -> ForkMemory:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
