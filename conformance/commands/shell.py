@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from conformance.report import terminal
 from lab import drivers, recorder
 from lab.errors import LabError, UsageError
 from lab.evidence import Evidence
+from lab.guest import keyboard
 from lab.guest.machine import Machine
 from lab.guest.terminal import talk
 from lab.plan import Scenario
@@ -61,8 +63,10 @@ def shell(driver: str, scenario: str, device: str | None, seed: int, out: Path |
     console.print(f"{job.name}: {job.scenario.title}", f"{LEAVE}, Enter shows the prompt.", sep="\n", style="bold")
 
     def visit(guest: Machine) -> None:
-        console.print(guest.console.last_lines(), style="dim", markup=False)
-        talk(guest.console, lambda: guest.process.alive, sys.stdin.fileno(), sys.stdout.fileno())
+        console.print(guest.console.last_lines(), style="dim", markup=False, end=" ")  # the last one may be a prompt
+        at_keyboard = job.driver.boot.input == "keyboard"
+        typed = partial(keyboard.press_all, guest) if at_keyboard else guest.console.send
+        talk(guest.console, typed, lambda: guest.process.alive, sys.stdin.fileno(), sys.stdout.fileno())
         console.print()
 
     recorder.record(

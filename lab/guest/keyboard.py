@@ -21,11 +21,25 @@ KEYS: Mapping[str, tuple[str, ...]] = {
 }
 """Character to the keys that are pressed together for it, by QMP's names (QKeyCode)."""
 
+OF_A_TERMINAL: Mapping[str, tuple[str, ...]] = {"\r": ("ret",), "\x7f": ("backspace",), "\x1b": ("esc",)}
+"""What a terminal sends for keys that are no characters."""
+
 HOLD_MS = 1
 """From press to release. Who types waits for the echo, so that no keyboard's buffer overflows."""
 
 
 def press(machine: Machine, character: str) -> None:
     """Presses and releases the keys of one character; KeyError where the keyboard has none."""
-    keys = [{"type": "qcode", "data": key} for key in KEYS[character]]
+    _press(machine, KEYS[character])
+
+
+def press_all(machine: Machine, typed: bytes) -> None:
+    """What somebody types on a terminal, who watches for the echo themselves. What the keyboard has no key for is left out."""
+    for character in typed.decode("ascii", "ignore"):
+        if keys := KEYS.get(character) or OF_A_TERMINAL.get(character):
+            _press(machine, keys)
+
+
+def _press(machine: Machine, names: tuple[str, ...]) -> None:
+    keys = [{"type": "qcode", "data": name} for name in names]
     machine.qmp("send-key", {"keys": keys, "hold-time": HOLD_MS})

@@ -19,8 +19,8 @@ LOOK_AROUND = 0.1
 CHUNK = 1024
 
 
-def talk(console: Console, alive: Callable[[], bool], keys: int, screen: int) -> None:
-    """Every key that comes from ``keys`` goes to the guest, what it says to ``screen`` (file descriptors)."""
+def talk(console: Console, type: Callable[[bytes], None], alive: Callable[[], bool], keys: int, screen: int) -> None:
+    """Every key that comes from ``keys`` is typed at the guest, what it says goes to ``screen`` (file descriptors)."""
 
     def show(chunk: bytes) -> None:
         while chunk:
@@ -33,7 +33,7 @@ def talk(console: Console, alive: Callable[[], bool], keys: int, screen: int) ->
             typed = os.read(keys, CHUNK)
             before, escape, _ = typed.partition(ESCAPE)
             try:
-                console.send(before)
+                type(before)
             except GuestError:  # it died at this moment: the caller will see
                 return
             if escape or not typed:

@@ -72,5 +72,5 @@ def test_a_named_qemu_that_is_no_program(tmp_path: Path, path: Path) -> None:
 
 def test_a_program_that_is_no_qemu(path: Path) -> None:
     program = fake_qemu(path, "")
-    with pytest.raises(LabError, match="does not tell QEMU.s version"):
+    with pytest.raises(LabError, match="does not tell QEMU's version"):
         qemu.choose(program, must_not_fetch, print)
