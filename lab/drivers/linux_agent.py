@@ -49,8 +49,9 @@ NOTHING = "nls_ascii"
 """A module that does nothing and that nobody needs."""
 VOLATILE_WRITE_CACHE = 0x06
 QUEUE_DEPTH = Path("/sys/module/nvme/parameters/io_queue_depth")
-UNSETTLED = {"new", "connecting", "resetting", "deleting", "deleting (no IO)"}
-"""States of a controller on its way to another one (drivers/nvme/host/sysfs.c, nvme_sysfs_show_state)."""
+UNSETTLED = {"", "new", "connecting", "resetting", "deleting", "deleting (no IO)"}
+"""States of a controller on its way to another one (drivers/nvme/host/sysfs.c, nvme_sysfs_show_state); none yet, or none any
+more, while the kernel adds or removes it: it is listed before it has attributes (drivers/base/core.c, device_add)."""
 LOOK_AGAIN = 0.01
 PORT_SECONDS = 10
 PROBE_SECONDS = 2

@@ -174,3 +174,13 @@ def test_of_cap_only_what_the_driver_shows_is_told(
     (tmp_path / "sqsize").write_text(sqsize)
     monkeypatch.setattr(linux_agent, "QUEUE_DEPTH", tmp_path / "limit")
     assert linux_agent._informed(tmp_path).get("max_queue_entries") == told
+
+
+def test_a_controller_that_has_no_state_yet_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    state = tmp_path / "nvme0/state"
+    state.parent.mkdir()
+    states = iter(("new", "resetting", "live"))
+    monkeypatch.setattr(linux_agent, "CLASS", str(tmp_path))
+    monkeypatch.setattr("time.sleep", lambda seconds: state.write_text(next(states)))
+    linux_agent.settled()
+    assert state.read_text() == "live"
