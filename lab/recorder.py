@@ -138,6 +138,7 @@ class _Recording:
         self.driver_in_place = not driver.hotplug  # a firmware's driver is there from the start
         self.last_words = ""
         self._plugged = False
+        self._follows = True  # changes of the device, as far as is known
 
     def now(self) -> float:
         """The time on the clock of the events."""
@@ -299,12 +300,16 @@ class _Recording:
 
     def _perform(self, action: Action, session: Session, deadline: Deadline) -> Answer:
         """The driver's answer. A driver follows the device in its own time, and nobody is told when it has: a list is asked
-        for again until it holds the namespaces that ``until`` names, or FOLLOW_SECONDS have passed."""
-        patience = Deadline(FOLLOW_SECONDS)
+        for again until it holds the namespaces that ``until`` names, or FOLLOW_SECONDS have passed. Who has once not followed
+        in that time is not waited for again."""
+        patience = Deadline(FOLLOW_SECONDS if self._follows else 0)
         while True:
             seconds = min(self._driver.seconds(action.name), deadline.remaining())
             answer = session.perform(action, given(self._scenario, action), Deadline(seconds))
-            if patience.expired or answer.status != "success" or not lags(action, answer):
+            if answer.status != "success" or not lags(action, answer):
+                return answer
+            if patience.expired:
+                self._follows = False
                 return answer
             time.sleep(ASK_AGAIN)
 

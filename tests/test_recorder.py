@@ -17,7 +17,7 @@ from lab import content, recorder
 from lab.deadline import Deadline
 from lab.drivers import find, registry
 from lab.drivers.base import Session
-from lab.drivers.generic_serial import GenericSerial
+from lab.drivers.generic_serial import GenericSerial, SerialSession
 from lab.drivers.linux import Linux, LinuxSession
 from lab.errors import LabError, UsageError
 from lab.events import ActionEnded, ActionStarted, Completed, Panicked, Plugged, RegisterWrite, Submitted
@@ -330,3 +330,22 @@ def test_unplugged_and_plugged_again(toolchain: Toolchain, tmp_path: Path, machi
     assert said[4]["ready"] is True
     assert [event.present for event in Evidence(folder).events() if isinstance(event, Plugged)] == [True, False, True]
     assert json.loads((folder / "end.json").read_text())["events"] > 0
+
+
+def test_a_driver_that_does_not_follow_is_waited_for_once(
+    monkeypatch: pytest.MonkeyPatch, machines: list[Machine], toolchain: Toolchain, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(recorder, "FOLLOW_SECONDS", 0.5)
+    asked: list[Action] = []
+    perform = SerialSession.perform
+
+    def counted(self: SerialSession, action: Action, data: bytes | None, deadline: Deadline) -> Answer:
+        asked.append(action)
+        return perform(self, action, data, deadline)
+
+    monkeypatch.setattr(SerialSession, "perform", counted)
+    never, never_again = do("list", until=[1, 7]), do("list", until=[1, 8])
+    folder = record(find("u-boot"), scenario(do("load"), never, never_again), "lab", tmp_path / "e", toolchain=toolchain)
+    assert ended(folder) == ("complete", "")
+    assert asked.count(never) > 1, "it may need time"
+    assert asked.count(never_again) == 1, "it had its time"
