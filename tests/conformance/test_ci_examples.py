@@ -129,6 +129,68 @@ def test_the_shell_reads_every_line() -> None:
                 assert subprocess.run(["bash", "-n", "-c", shell], check=False).returncode == 0, line
 
 
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository in which the examples' shards have been recorded: of the reference driver, one stage of it."""
+    folder = tmp_path_factory.mktemp("repository")
+    (record,) = [line for line in lines_of(CI / "github.yml") if line.startswith("nvme-lab run")]
+    for shard in range(1, 5):
+        _shell(folder, record.replace("${{ matrix.shard }}", str(shard)).replace("--shard", "--stage detect --shard"))
+    return folder
+
+
+UPLOADED = shutil.ignore_patterns("*.img")
+"""The examples upload everything but these."""
+
+
+@pytest.mark.slow
+def test_github_merges_and_reports(recorded: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "work"
+    shutil.copytree(recorded, folder, ignore=UPLOADED)
+    steps = yaml.safe_load((CI / "github.yml").read_text())["jobs"]["report"]["steps"]
+    own = {step["name"]: step["run"] for step in steps if "run" in step and step["name"] != "Install NVMe Lab"}
+    (folder / "baseline").mkdir()
+    _shell(folder, own["Merge"])
+    shutil.copy(folder / "results.json", folder / "baseline")
+    _shell(folder, own["Baseline"])
+    (option,) = re.findall("option=(.*)", (folder / "GITHUB_OUTPUT").read_text())
+    for name in ("Reports", "No regression"):
+        said = _shell(folder, own[name].replace("${{ steps.baseline.outputs.option }}", option))
+    assert "0 regressions" in said
+    summary = (folder / "GITHUB_STEP_SUMMARY").read_text()
+    assert "reference qualifies" in summary and "**0 regressions**" in summary
+    assert "Changes since baseline/results.json" in (folder / "report.html").read_text()
+    assert (folder / "junit.xml").stat().st_size > 10_000
+
+
+@pytest.mark.slow
+def test_gitlab_merges_and_reports(recorded: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "work"
+    shutil.copytree(recorded, folder, ignore=UPLOADED)
+    report = yaml.safe_load((CI / "gitlab.yml").read_text())["report"]
+    said = _shell(folder, "\n".join(report["script"]))
+    assert "reference qualifies" in said
+    for name in (*report["artifacts"]["paths"], *report["artifacts"]["reports"].values()):
+        assert (folder / name).is_file()
+    (folder / "shard-3").rename(folder / "lost")
+    merged = _run(folder, report["script"][0].replace("shard-3 ", ""))
+    assert merged.returncode == 2 and "missing of 4 shards: 3" in merged.stderr
+
+
+def _run(folder: Path, script: str) -> subprocess.CompletedProcess[str]:
+    """As the servers do: a shell that ends at the first failure, with nvme-lab on the path."""
+    tools = Path(sys.executable).parent
+    servers = {name: str(folder / name) for name in ("GITHUB_OUTPUT", "GITHUB_STEP_SUMMARY")}
+    environment = {**os.environ, **servers, "DRIVER": "reference", "CI": "true", "PATH": f"{tools}:{os.environ['PATH']}"}
+    return subprocess.run(["bash", "-ec", script], cwd=folder, env=environment, capture_output=True, text=True, check=False)
+
+
+def _shell(folder: Path, script: str) -> str:
+    done = _run(folder, script)
+    assert done.returncode == 0, f"{script}: {done.stdout[-3000:]}{done.stderr[-3000:]}"
+    return done.stdout
+
+
 # -- the container ----------------------------------------------------------------------------------------------------
 
 
