@@ -19,6 +19,7 @@ from lab.events import (
     Panicked,
     RegisterRead,
     RegisterWrite,
+    Reset,
     Submitted,
 )
 from lab.nvme.commands import Abort, AsyncEventRequest, CreateIoCq, CreateIoSq, Read
@@ -314,12 +315,15 @@ def cfs(record: Record) -> Iterator[Finding]:
 @check("reset/stuck-ready", cite=BASE_2_0["3.1.3.5"], level=MANDATORY, why="safety", witnesses=["wire", "fault"],
        needs=["reset"], scenarios=["reset/stuck-ready"])  # fmt: skip
 def stuck_ready(record: Record) -> Iterator[Finding]:
-    """Gives up, in time, a controller whose RDY stays 1 after EN=0, and does not set EN=1 before it has seen RDY=0."""
+    """Gives up, in time, a controller whose RDY stays 1 after EN=0, or resets it by another way; no EN=1 before RDY=0."""
     for asked in record.answers("reset"):
         steps = _reset_steps(record, asked)
         if steps:
-            ok = steps == ["EN=0"] and not asked.ok and asked.status != "timeout"
-            yield Finding(ok, asked.ended, "an error in time, and EN stays 0", f"{asked.status}, after {', '.join(steps)}")
+            given_up = steps == ["EN=0"] and not asked.ok and asked.status != "timeout"
+            others = {event.cause for _, event in record.during(asked) if isinstance(event, Reset)} - {"cc-en"}
+            ok = given_up or (bool(others) and steps == ["EN=0", "RDY=0", "EN=1"] and asked.ok)
+            seen = f"{asked.status}, after {', '.join([*steps, *sorted(others)])}"
+            yield Finding(ok, asked.ended, "an error in time, and EN stays 0, or a reset by another way", seen)
 
 
 def _reset_steps(record: Record, asked: Asked) -> list[str]:
