@@ -1,1 +1,1 @@
-"""Reports: what is shown of a result. Pure: no report computes a verdict or touches evidence."""
+"""Reports: what is shown of a result. No report computes a verdict; what evidence adds to one comes through `witness`."""

@@ -111,6 +111,15 @@ def test_github_has_what_its_jobs_refer_to() -> None:
         assert ("uses" in step) != ("run" in step)
 
 
+def test_github_takes_nothing_that_a_driver_says_for_a_command() -> None:
+    steps = yaml.safe_load((CI / "github.yml").read_text())["jobs"]["record"]["steps"]
+    (record,) = [step["run"] for step in steps if "nvme-lab run" in step.get("run", "")]
+    said = _run(Path(), record.replace("nvme-lab run", "echo ::error::x; false #").replace("${{ matrix.shard }}", "1")).stdout
+    stop, injected, resume = said.splitlines()
+    token = stop.removeprefix("::stop-commands::")
+    assert len(token) == 36 and injected == "::error::x" and resume == f"::{token}::"
+
+
 def test_gitlab_has_what_its_jobs_refer_to() -> None:
     pipeline = yaml.safe_load((CI / "gitlab.yml").read_text())
     record, report = pipeline["record"], pipeline["report"]
@@ -124,7 +133,7 @@ def test_gitlab_has_what_its_jobs_refer_to() -> None:
 def test_the_shell_reads_every_line() -> None:
     for file in (CI / "github.yml", CI / "gitlab.yml"):
         for line in lines_of(file):
-            if re.match(r"nvme-lab|apt-get|python3|if |echo |export |/opt", line):
+            if re.match(r"nvme-lab|apt-get|python3|if |echo |export |trap |token|/opt", line):
                 shell = re.sub(r"\$\{\{ .*? \}\}", "x", line)
                 assert subprocess.run(["bash", "-n", "-c", shell], check=False).returncode == 0, line
 
