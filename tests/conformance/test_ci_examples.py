@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-import jinja2
 import pytest
 import yaml
 
@@ -81,12 +80,6 @@ def test_every_command_line_is_one(file: Path) -> None:
         command = nvme_lab.get_command(context, name)
         assert command, name
         command.make_context(name, list(arguments), parent=context)  # click.UsageError if it is none
-
-
-@pytest.mark.parametrize("name", ["github.yml", "gitlab.yml"])
-def test_init_writes_the_same_example(name: str) -> None:
-    template = (ROOT / "conformance/templates" / f"{name}.j2").read_text()
-    assert jinja2.Template(template, keep_trailing_newline=True).render(manifest="my-os.toml") == (CI / name).read_text()
 
 
 def test_no_sparse_image_of_terabytes_is_uploaded() -> None:
