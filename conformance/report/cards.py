@@ -103,8 +103,10 @@ def _show_what_was_seen(made: list[Card], witness: Witness) -> None:
     """Fills in excerpts while there is room: each line's first before any second; of a check that passes, one line's."""
     wanted = []
     for card_at, card in enumerate(made):
-        passing = [line for line in card.lines if line.word == Outcome.PASS][1:]
-        wanted += [(at, card_at, line) for line in card.lines if line not in passing for at in range(len(line.told))]
+        example = next((line for line in card.lines if line.word == Outcome.PASS), None)
+        for line in card.lines:
+            if line.word != Outcome.PASS or line is example:
+                wanted += [(at, card_at, line) for at in range(len(line.told))]
     wanted.sort(key=lambda one: one[:2])
     left = EXCERPTS
     for at, _, line in wanted:
