@@ -16,7 +16,8 @@ from typing import Any
 
 from lab.deadline import Deadline
 from lab.device.lab import LabDevice
-from lab.drivers.linux import IN_GUEST, Linux
+from lab.drivers.linux import Linux
+from lab.drivers.linux_guest import IN_GUEST
 from lab.drivers.registry import find
 from lab.errors import GuestError, LabError, Timeout
 from lab.events import Remark

@@ -15,7 +15,6 @@ from lab.guest.machine import Machine
 from lab.manifest import DriverManifest
 from lab.mix import Mix, spelled_out
 from lab.plan import Action, Answer, Namespace, Scenario
-from lab.toolchain import LinuxGuest, Toolchain
 
 
 class Session(Protocol):
@@ -123,17 +122,6 @@ def own_file(manifest: DriverManifest, key: str, name: str) -> Path:
     if not path.is_file():
         raise UsageError(f"{manifest.path}: {key}: there is no file {path}", remedy="build it, or correct the path")
     return path
-
-
-def linux_guest(manifest: DriverManifest, toolchain: Toolchain) -> LinuxGuest:
-    """The Linux guest that the manifest needs."""
-    guest = toolchain.guest_for(manifest.needs)
-    if guest is None:
-        raise LabError(
-            f"{manifest.path}: the adapter {manifest.adapter} needs a Linux guest, and none was prepared",
-            remedy='add needs = ["linux-guest"] to the manifest',
-        )
-    return guest
 
 
 def mebibytes(size: str) -> int:

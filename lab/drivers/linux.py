@@ -10,29 +10,22 @@ from typing import Any
 
 from lab.deadline import Deadline
 from lab.drivers import linux_agent
-from lab.drivers.base import linux_guest, mebibytes, own_file, told
+from lab.drivers.base import own_file, told
+from lab.drivers.linux_guest import IN_GUEST, code, linux_guest, linux_spec, start_agent
 from lab.errors import GuestError, Timeout, UsageError
 from lab.guest.arguments import CHANNEL, GuestSpec
 from lab.guest.channel import Channel, Frame
 from lab.guest.console import LINUX_PANIC
 from lab.guest.machine import Machine
-from lab.guest.ssh import Ssh
 from lab.guest.template import CannotFork, Settler
 from lab.manifest import DriverManifest, nearest
 from lab.plan import Action, Answer, Scenario
 from lab.toolchain import LinuxGuest, Toolchain
 
 AGENT = Path(linux_agent.__file__)
-IN_GUEST = "/run/nvme-lab"
-"""The folder in the guest for all that is pushed."""
-KERNEL_OPTIONS = "oops=panic pci=no_e820 ipv6.disable=1 psi=0 audit=0 lsm= cgroup_disable=memory"
-"""A driver that crashed is not asked on. Firmware puts prefetchable memory where QEMU's map of a computer with an AMD processor
-has a reserved hole; without the second Linux would not use it, and no BAR would lie above 4 GiB. What the others turn off has
-nothing to do in a guest with one user and one task, and each fork would pay for the translation of its code."""
-STRICT_IOMMU = "intel_iommu=on iommu.strict=1"
-"""What is no longer mapped is closed to the device at once, and not when there is time."""
-ROOT_PORTS = 4
-"""More than most scenarios need, so that they are forks of one template."""
+KERNEL_OPTIONS = "oops=panic ipv6.disable=1 psi=0 audit=0 lsm= cgroup_disable=memory"
+"""A driver that crashed is not asked on. What the others turn off has nothing to do in a guest with one user and one task, and
+each fork would pay for the translation of its code."""
 SECONDS = 60.0
 """For any action: above the driver's own time-out of 30 s for a command, so that its answer to that is heard."""
 CORE = "nvme_core"
@@ -55,7 +48,7 @@ class Linux:
     hotplug = True
     panics: tuple[str, ...] = LINUX_PANIC
     actions = frozenset(linux_agent.ACTIONS)
-    settled_by = sha256(b"".join(Path(file).read_bytes() for file in (AGENT, __file__))).hexdigest()
+    settled_by = code(AGENT, __file__)
     base = None
 
     def __init__(self, manifest: DriverManifest, toolchain: Toolchain) -> None:
@@ -70,24 +63,8 @@ class Linux:
         self.files: Mapping[str, Path] = {**pushed, **others}
 
     def guest(self, scenario: Scenario) -> GuestSpec:
-        boot, guest = self._manifest.boot, scenario.guest
-        iommu = bool(guest.get("iommu"))
-        options = self._guest.append, KERNEL_OPTIONS, STRICT_IOMMU if iommu else "", boot.append
-        return GuestSpec(
-            machine=boot.machine,
-            cpu=boot.cpu,
-            smp=guest.get("cpus", boot.cpus),
-            memory=guest.get("memory", mebibytes(boot.memory)),
-            kernel=self._guest.vmlinux,
-            initrd=self._guest.initrd,
-            append=" ".join(filter(None, options)),
-            root_ports=max(ROOT_PORTS, len(scenario.device.controllers)),
-            iommu=iommu,
-            network=True,
-            channel=True,
-            vmgenid=True,
-            extra=boot.options,
-        )
+        iommu = bool(scenario.guest.get("iommu"))
+        return linux_spec(self._manifest, self._guest, scenario, KERNEL_OPTIONS, iommu=iommu, channel=True)
 
     def seconds(self, action: str) -> float:
         return SECONDS
@@ -98,12 +75,7 @@ class Linux:
 
     def settle(self, machine: Machine, deadline: Deadline) -> None:
         """Starts the agent (`lab.guest.template.Settler`)."""
-        key, host_key = self._guest.private_key, self._guest.host_key
-        with Ssh.connect(machine.ssh_port(), key, host_key, machine.check, deadline) as ssh:
-            result = ssh.run(_START_AGENT, AGENT.read_bytes(), deadline=deadline)
-        if result.status:
-            last = result.stderr.decode(errors="replace").strip()
-            raise GuestError(f"The lab's agent does not start in the guest: {last}", last=last)
+        start_agent(self._guest, machine, _START_AGENT, AGENT, deadline)
         agent = Agent(machine)
         agent.ask({"action": "quiet"}, deadline=deadline)
         agent.rehearse(deadline)

@@ -4,28 +4,24 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from lab.deadline import Deadline
 from lab.drivers import qemu_vfio_agent
-from lab.drivers.base import linux_guest, mebibytes, target
+from lab.drivers.base import target
+from lab.drivers.linux_guest import IN_GUEST, code, linux_guest, linux_spec, start_agent
 from lab.errors import GuestError, GuestPanic, Timeout
 from lab.guest.arguments import CHANNEL, GuestSpec
 from lab.guest.channel import Channel, Frame
 from lab.guest.console import LINUX_PANIC
 from lab.guest.machine import Machine
-from lab.guest.ssh import Ssh
 from lab.guest.template import Settler
 from lab.manifest import DriverManifest
 from lab.plan import Action, Answer, Scenario
 from lab.toolchain import Toolchain
 
 AGENT = Path(qemu_vfio_agent.__file__)
-IN_GUEST = "/run/nvme-lab"
-ROOT_PORTS = 4
-"""More than most scenarios need, so that they are forks of one template."""
 SECONDS = 120.0
 """For any action: far above the time after which the agent says that the driver hangs."""
 _START_AGENT = f"""modprobe vfio_iommu_type1 && modprobe vfio-pci && modprobe virtio_console &&
@@ -39,7 +35,7 @@ class QemuVfio:
     panics: tuple[str, ...] = LINUX_PANIC
     actions = frozenset(qemu_vfio_agent.ACTIONS)
     files: Mapping[str, Path] = {}
-    settled_by = sha256(b"".join(Path(file).read_bytes() for file in (AGENT, __file__))).hexdigest()
+    settled_by = code(AGENT, __file__)
     base: Settler | None = None
 
     def __init__(self, manifest: DriverManifest, toolchain: Toolchain) -> None:
@@ -47,22 +43,7 @@ class QemuVfio:
         self._guest = linux_guest(manifest, toolchain)
 
     def guest(self, scenario: Scenario) -> GuestSpec:
-        boot, asked = self._manifest.boot, scenario.guest
-        return GuestSpec(
-            machine=boot.machine,
-            cpu=boot.cpu,
-            smp=asked.get("cpus", boot.cpus),
-            memory=asked.get("memory", mebibytes(boot.memory)),
-            kernel=self._guest.vmlinux,
-            initrd=self._guest.initrd,
-            append=f"{self._guest.append} intel_iommu=on {boot.append}".rstrip(),
-            root_ports=max(ROOT_PORTS, len(scenario.device.controllers)),
-            iommu=True,
-            network=True,
-            channel=True,
-            vmgenid=True,
-            extra=boot.options,
-        )
+        return linux_spec(self._manifest, self._guest, scenario, iommu=True, channel=True)
 
     def seconds(self, action: str) -> float:
         return SECONDS
@@ -73,12 +54,7 @@ class QemuVfio:
 
     def settle(self, machine: Machine, deadline: Deadline) -> None:
         """Starts the agent, and with it qemu-io (`lab.guest.template.Settler`)."""
-        key, host_key = self._guest.private_key, self._guest.host_key
-        with Ssh.connect(machine.ssh_port(), key, host_key, machine.check, deadline) as ssh:
-            result = ssh.run(_START_AGENT, AGENT.read_bytes(), deadline=deadline)
-        if result.status:
-            last = result.stderr.decode(errors="replace").strip()
-            raise GuestError(f"The lab's agent does not start in the guest: {last}", last=last)
+        start_agent(self._guest, machine, _START_AGENT, AGENT, deadline)
         _begin(Channel(machine), deadline)
 
     def open(self, machine: Machine, scenario: Scenario, deadline: Deadline) -> QemuVfioSession:

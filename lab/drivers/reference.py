@@ -20,8 +20,9 @@ from lab import defects
 from lab.controller.in_process import InProcess
 from lab.controller.memory import LocalMemory
 from lab.deadline import Deadline
-from lab.drivers.base import Adapter, mebibytes, told
+from lab.drivers.base import Adapter, told
 from lab.drivers.bundle import bundle
+from lab.drivers.linux_guest import IN_GUEST, connect, linux_guest, linux_spec
 from lab.drivers.reference_in_process import Host, InProcessTransport
 from lab.drivers.reference_qtest import Ram, find
 from lab.drivers.watchdog import Hung, Watchdog
@@ -43,9 +44,6 @@ SECONDS = 60.0
 """For any action: above all of the driver's own time-outs together."""
 QTEST_MEMORY = 256
 """MiB: for the longest transfer with its bounce buffer."""
-IN_GUEST = "/run/nvme-lab"
-ROOT_PORTS = 4
-"""More than most scenarios need, so that they are forks of one template."""
 SETTINGS = ("io_queues", "depth", "polling")
 """What a manifest's [variables] may choose of `Settings`."""
 DEFECT = "defect"
@@ -189,31 +187,12 @@ class ReferenceVfio(_Reference):
 
     def __init__(self, manifest: DriverManifest, toolchain: Toolchain) -> None:
         super().__init__(manifest, toolchain)
-        if toolchain.linux is None:
-            raise LabError(
-                f"{manifest.path}: VFIO needs the Linux guest, which was not prepared",
-                remedy='add needs = ["linux-guest"] to the manifest',
-            )
         if self.defect:
             raise UsageError(f"{manifest.path}: no defect is pushed into a guest", remedy="seed it in process or over qtest")
-        self._guest = toolchain.linux
+        self._guest = linux_guest(manifest, toolchain)
 
     def guest(self, scenario: Scenario) -> GuestSpec:
-        boot, asked = self._manifest.boot, scenario.guest
-        return GuestSpec(
-            machine=boot.machine,
-            cpu=boot.cpu,
-            smp=asked.get("cpus", boot.cpus),
-            memory=asked.get("memory", mebibytes(boot.memory)),
-            kernel=self._guest.vmlinux,
-            initrd=self._guest.initrd,
-            append=f"{self._guest.append} intel_iommu=on pci=no_e820 {boot.append}".rstrip(),
-            root_ports=max(ROOT_PORTS, len(scenario.device.controllers)),
-            iommu=True,
-            network=True,
-            vmgenid=True,
-            extra=boot.options,
-        )
+        return linux_spec(self._manifest, self._guest, scenario, iommu=True, channel=False)
 
     def settlers(self, scenario: Scenario) -> Sequence[Settler]:
         """See `lab.guest.template.Forkable`."""
@@ -232,8 +211,7 @@ class ReferenceVfio(_Reference):
         return GuestSession(ssh, scenario)
 
     def connect(self, machine: Machine, deadline: Deadline) -> Ssh:
-        guest = self._guest
-        return Ssh.connect(machine.ssh_port(), guest.private_key, guest.host_key, machine.check, deadline)
+        return connect(self._guest, machine, deadline)
 
     def _serving(self, scenario: Scenario) -> _Serving:
         settings = self.settings(scenario)

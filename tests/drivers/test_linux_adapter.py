@@ -9,7 +9,8 @@ from typing import Any, cast
 import pytest
 
 from lab.drivers import linux_agent
-from lab.drivers.linux import KERNEL_OPTIONS, ROOT_PORTS, STRICT_IOMMU, Linux, may_be_held, patience, patient
+from lab.drivers.linux import KERNEL_OPTIONS, Linux, may_be_held, patience, patient
+from lab.drivers.linux_guest import HIGH_BARS, ROOT_PORTS, STRICT_IOMMU
 from lab.errors import LabError, UsageError
 from lab.manifest import DriverManifest, parse
 from lab.plan import Action, Controller, DeviceSpec, Namespace, Scenario
@@ -74,7 +75,7 @@ def test_without_a_guest_the_remedy_is_named(tmp_path: Path) -> None:
 def test_the_guest_is_what_the_scenario_asks_for(tmp_path: Path, guest: LinuxGuest) -> None:
     spec = adapter(tmp_path, guest, modules=["nvme"]).guest(SCENARIO)
     assert (spec.smp, spec.memory, spec.iommu) == (2, 512, True)
-    assert spec.append == f"console=ttyS0 {KERNEL_OPTIONS} {STRICT_IOMMU}"
+    assert spec.append == f"console=ttyS0 {HIGH_BARS} {STRICT_IOMMU} {KERNEL_OPTIONS}"
     assert spec.kernel == guest.vmlinux and spec.initrd == guest.initrd and spec.network
 
 

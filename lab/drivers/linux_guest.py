@@ -1,0 +1,78 @@
+"""The Linux guest of three adapters: what it is made of, and how an agent gets into it."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from pathlib import Path
+
+from lab.deadline import Deadline
+from lab.drivers.base import mebibytes
+from lab.errors import GuestError, LabError
+from lab.guest.arguments import GuestSpec
+from lab.guest.machine import Machine
+from lab.guest.ssh import Ssh
+from lab.manifest import DriverManifest
+from lab.plan import Scenario
+from lab.toolchain import LinuxGuest, Toolchain
+
+IN_GUEST = "/run/nvme-lab"
+"""The folder in the guest for all that is pushed."""
+HIGH_BARS = "pci=no_e820"
+"""Firmware puts prefetchable memory where QEMU's map of a computer with an AMD processor has a reserved hole; without this
+Linux would not use it, and no BAR would lie above 4 GiB."""
+STRICT_IOMMU = "intel_iommu=on iommu.strict=1"
+"""What is no longer mapped is closed to the device at once, and not when there is time."""
+ROOT_PORTS = 4
+"""More than most scenarios need, so that they are forks of one template."""
+
+
+def linux_guest(manifest: DriverManifest, toolchain: Toolchain) -> LinuxGuest:
+    """The Linux guest that the manifest needs."""
+    guest = toolchain.guest_for(manifest.needs)
+    if guest is None:
+        raise LabError(
+            f"{manifest.path}: the adapter {manifest.adapter} needs a Linux guest, and none was prepared",
+            remedy='add needs = ["linux-guest"] to the manifest',
+        )
+    return guest
+
+
+def linux_spec(
+    manifest: DriverManifest, guest: LinuxGuest, scenario: Scenario, *append: str, iommu: bool, channel: bool
+) -> GuestSpec:
+    """The guest of a scenario, without the device. ``append`` are kernel options besides the guest's and the manifest's own."""
+    boot, asked = manifest.boot, scenario.guest
+    options = guest.append, HIGH_BARS, STRICT_IOMMU if iommu else "", *append, boot.append
+    return GuestSpec(
+        machine=boot.machine,
+        cpu=boot.cpu,
+        smp=asked.get("cpus", boot.cpus),
+        memory=asked.get("memory", mebibytes(boot.memory)),
+        kernel=guest.vmlinux,
+        initrd=guest.initrd,
+        append=" ".join(filter(None, options)),
+        root_ports=max(ROOT_PORTS, len(scenario.device.controllers)),
+        iommu=iommu,
+        network=True,
+        channel=channel,
+        vmgenid=True,
+        extra=boot.options,
+    )
+
+
+def code(*files: str | Path) -> str:
+    """Identifies code that settles a guest, this module's included (`lab.guest.template.Settler.settled_by`)."""
+    return sha256(b"".join(Path(file).read_bytes() for file in (*files, __file__))).hexdigest()
+
+
+def connect(guest: LinuxGuest, machine: Machine, deadline: Deadline) -> Ssh:
+    return Ssh.connect(machine.ssh_port(), guest.private_key, guest.host_key, machine.check, deadline)
+
+
+def start_agent(guest: LinuxGuest, machine: Machine, command: str, agent: Path, deadline: Deadline) -> None:
+    """Runs the command, which takes the agent's program from its input. GuestError with its last words if it fails."""
+    with connect(guest, machine, deadline) as ssh:
+        result = ssh.run(command, agent.read_bytes(), deadline=deadline)
+    if result.status:
+        last = result.stderr.decode(errors="replace").strip()
+        raise GuestError(f"The lab's agent does not start in the guest: {last}", last=last)
