@@ -38,6 +38,8 @@ TYPE1_IOMMU = 1
 GROUP_VIABLE = 1
 REGION_BAR0, REGION_CONFIG = 0, 7
 REGION_MMAP = 1 << 2
+GROUP_SECONDS, LOOK_AGAIN = 5.0, 0.005
+"""How long, and how often, the file of a group is looked for, which appears a moment after its function was bound."""
 IRQ_MSIX = 2
 IRQ_NONE, IRQ_EVENTFD, IRQ_TRIGGER = 1 << 0, 1 << 2, 1 << 5
 READ_WRITE = 3
@@ -105,7 +107,7 @@ class Vfio:
             raise Refused(f"{address} is in no IOMMU group: this machine has no IOMMU, or it is off (intel_iommu=on)")
         try:
             self._container = os.open("/dev/vfio/vfio", os.O_RDWR | os.O_CLOEXEC)
-            self._group = os.open(f"/dev/vfio/{group.resolve().name}", os.O_RDWR | os.O_CLOEXEC)
+            self._group = _opened(Path("/dev/vfio", group.resolve().name))
             status = bytearray(struct.pack("<II", 8, 0))
             fcntl.ioctl(self._group, GROUP_GET_STATUS, status)
             if not struct.unpack("<II", status)[1] & GROUP_VIABLE:
@@ -267,3 +269,11 @@ def _text(path: Path) -> str:
         return path.read_text().strip()
     except OSError:
         return ""
+
+
+def _opened(group: Path) -> int:
+    """A descriptor of a group's file. OSError if it does not appear."""
+    deadline = time.monotonic() + GROUP_SECONDS
+    while not group.exists() and time.monotonic() < deadline:
+        time.sleep(LOOK_AGAIN)
+    return os.open(group, os.O_RDWR | os.O_CLOEXEC)
