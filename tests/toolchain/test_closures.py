@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 import pytest
@@ -57,8 +57,9 @@ class FakeMirror:
     def has(self, packages: Collection[Package]) -> bool:
         return set(packages) <= set(self.packages)
 
-    def download(self, packages: Collection[Package], store: Path) -> None:
+    def download(self, packages: Collection[Package], store: Path, arrived: Callable[[int], None]) -> None:
         for package in packages:
+            arrived(package.size)
             (store / f"{package.sha256}.deb").write_bytes(self.packages[package].read_bytes())
 
 
