@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import inf
 
 from conformance.check import MANDATORY, Finding, check
 from conformance.citations import BASE_2_0, PCIE_1_0
@@ -253,10 +254,14 @@ def _lag(cq: CompletionQueue) -> int:
 
 
 def queue_ends(record: Record) -> Iterator[tuple[CompletionQueue, Event]]:
-    """Every completion queue whose head doorbell tells all, when it ends: at a reset, or with the record."""
+    """Every completion queue whose head doorbell tells all, when it ends: at a reset, or with the driver's last answer. What is
+    posted after that, before the machine is stopped, need not be taken in time."""
     last: dict[int, tuple[CompletionQueue, Event]] = {}
     epoch = -1
+    answered = max((asked.ended.t for asked in record.asked if asked.ended), default=inf)
     for state, event in record.walk():
+        if event.t > answered:
+            break
         if state.epoch != epoch:
             yield from last.values()
             last, epoch = {}, state.epoch
