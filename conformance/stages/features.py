@@ -13,6 +13,7 @@ from conformance.scenario import LOAD, Draw, Plan, do, scenario
 from lab.events import Completed, Event, Remark, Submitted
 from lab.nvme.commands import (
     AsyncEventRequest,
+    Command,
     DatasetManagement,
     FormatNvm,
     GetFeatures,
@@ -401,22 +402,24 @@ def _on_the_medium(record: Record, asked: Asked, length: int) -> bytes | None:
 @check("features/trim-gated", cite=NVM_1_0["3.2.3"], level=OPTIONAL, why="shall", witnesses=["wire"])
 def trim_gated(record: Record) -> Iterator[Finding]:
     """Sends Dataset Management only where ONCS says that the controller knows it."""
-    for state, event, _ in record.commands(DatasetManagement):
-        if state.profile is not None:
-            oncs = state.profile.controller.ONCS
-            yield Finding(bool(oncs.DATASET_MANAGEMENT), event, "ONCS bit 2 set", oncs, fields=("OPC",))
-    for asked in record.answers("trim"):
-        if not asked.ok and not record.saw(asked, DatasetManagement) and any(record.commands(Read)):
-            yield Finding(True, asked.ended, "no Dataset Management", f"refused: {asked.status}")
+    yield from _gated(record, "trim", DatasetManagement, "ONCS", "DATASET_MANAGEMENT")
 
 
 @check("features/format-gated", cite=BASE_2_0["5.14"], level=OPTIONAL, why="shall", witnesses=["wire"], needs=["format"])
 def format_gated(record: Record) -> Iterator[Finding]:
     """Sends Format NVM only where OACS says that the controller knows it."""
-    for state, event, _ in record.commands(FormatNvm):
+    yield from _gated(record, "format", FormatNvm, "OACS", "FORMAT")
+
+
+def _gated(record: Record, action: str, kind: type[Command], word: str, bit: str) -> Iterator[Finding]:
+    """Commands that Identify Controller offers by a bit; where it does not, a driver at work may refuse the action instead."""
+    for state, event, _ in record.commands(kind):
         if state.profile is not None:
-            oacs = state.profile.controller.OACS
-            yield Finding(bool(oacs.FORMAT), event, "OACS bit 1 set", oacs, fields=("OPC",))
-    for asked in record.answers("format"):
-        if not asked.ok and not record.saw(asked, FormatNvm) and any(record.commands(Read)):
-            yield Finding(True, asked.ended, "no Format NVM", f"refused: {asked.status}")
+            told = getattr(state.profile.controller, word)
+            yield Finding(bool(getattr(told, bit)), event, f"{word}.{bit} set", told, fields=("OPC",))
+    profile = record.only_profile
+    if profile is None or getattr(getattr(profile.controller, word), bit):
+        return
+    for asked in record.answers(action):
+        if not asked.ok and not record.saw(asked, kind) and any(record.commands(Read)):
+            yield Finding(True, asked.ended, f"no command that {word} does not offer", f"refused: {asked.status}")

@@ -158,7 +158,7 @@ def partial_block(record: Record) -> Iterator[Finding]:
     for (controller, nsid), disk in final_disks(record).items():
         parts = [asked for asked in record.answers("write-bytes") if asked.arguments["nsid"] == nsid]
         written = [asked for asked in parts if asked.ok and record.saw(asked, Write)]
-        blocks = {lba for asked in written for lba in touched(asked, disk.namespace)}
+        blocks = {lba for asked in written for lba in touched(asked, disk.namespace) if disk.expect(lba) is not None}
         if blocks and (image := record.evidence.image(controller, nsid)):
             wrong = [found for found in differences(image, controller, disk) if found.lba in blocks]
             for found in wrong:
