@@ -7,7 +7,7 @@ import select
 import termios
 import tty
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from lab.errors import GuestError
 from lab.guest.console import Console
@@ -19,12 +19,13 @@ LOOK_AROUND = 0.1
 CHUNK = 1024
 
 
-def talk(console: Console, type: Callable[[bytes], None], alive: Callable[[], bool], keys: int, screen: int) -> None:
-    """Every key that comes from ``keys`` is typed at the guest, what it says goes to ``screen`` (file descriptors)."""
+def talk(console: Console, send: Callable[[bytes], None], alive: Callable[[], bool], keys: int, screen: int) -> None:
+    """Every key that comes from ``keys`` is sent to the guest, what it says goes to ``screen`` (file descriptors)."""
 
     def show(chunk: bytes) -> None:
-        while chunk:
-            chunk = chunk[os.write(screen, chunk) :]
+        with suppress(OSError):  # nobody looks any more; the console's record goes on
+            while chunk:
+                chunk = chunk[os.write(screen, chunk) :]
 
     with _raw(keys), console.shown(show):
         while alive():
@@ -33,7 +34,7 @@ def talk(console: Console, type: Callable[[bytes], None], alive: Callable[[], bo
             typed = os.read(keys, CHUNK)
             before, escape, _ = typed.partition(ESCAPE)
             try:
-                type(before)
+                send(before)
             except GuestError:  # it died at this moment: the caller will see
                 return
             if escape or not typed:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import pty
 import socket
 import threading
 import time
@@ -11,6 +13,7 @@ import pytest
 from lab.deadline import Deadline
 from lab.errors import GuestDied, GuestPanic, LabError, Timeout
 from lab.guest.console import Console, plain
+from lab.guest.terminal import ESCAPE, talk
 
 SOON = 10.0
 
@@ -151,3 +154,29 @@ def test_a_record_that_cannot_be_written_is_the_labs_failure() -> None:
 )
 def test_plain(text: str, bare: str) -> None:
     assert plain(text) == bare
+
+
+def test_a_screen_that_is_gone_does_not_end_the_record(line: Line) -> None:
+    keys, terminal = pty.openpty()
+    screen, gone = os.pipe()
+    os.close(screen)
+    seated = threading.Event()
+
+    def alive() -> bool:
+        seated.set()  # the console is shown from here on
+        return True
+
+    sitting = threading.Thread(target=talk, args=(line.console, line.console.send, alive, terminal, gone))
+    sitting.start()
+    assert seated.wait(SOON)
+    line.says("nobody looks, ")
+    assert line.console.expect("looks, ", Deadline(SOON))
+    line.says("and the record goes on\r\n")
+    assert line.console.expect("goes on", Deadline(SOON))
+    os.write(keys, b"ls\r" + ESCAPE)
+    assert line.guest.recv(100) == b"ls\r"
+    sitting.join(SOON)
+    assert not sitting.is_alive()
+    assert line.log.read_bytes().startswith(b"nobody looks, and the record goes on")
+    for descriptor in (keys, terminal, gone):
+        os.close(descriptor)
