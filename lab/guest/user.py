@@ -42,7 +42,7 @@ def _mapped(table: str) -> bool:
 
 
 class Doors:
-    """Descriptors of folders for the child, and paths through them. To be closed once the child has them."""
+    """Descriptors of folders that the child inherits, and paths through them. The paths stay good there when ours are closed."""
 
     def __init__(self) -> None:
         self._open: dict[Path, int] = {}
@@ -109,9 +109,9 @@ def share(path: Path, *, writable: bool) -> None:
 def lent(folder: Path) -> Iterator[None]:
     """The user may write the folder and the files in it for a while."""
     before = {path: path.stat() for path in (folder, *folder.iterdir())}
-    for path in before:
-        share(path, writable=True)
     try:
+        for path in before:
+            share(path, writable=True)
         yield
     finally:
         for path, status in before.items():
