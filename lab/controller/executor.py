@@ -71,7 +71,7 @@ class Executor:
         sq = self.queues.submission.get(qid)
         if sq is None:
             self._no_such_doorbell(offset, value)
-        elif self.shadows.tell(qid):
+        elif self.shadows.serves(qid):
             self.run()  # they tell how far
         elif value == sq.tail:
             self._c.remark("doorbell-unchanged", sqid=qid, tail=value)
@@ -82,7 +82,7 @@ class Executor:
         cq = self.queues.completion.get(qid)
         if cq is None:
             self._no_such_doorbell(offset, value)
-        elif self.shadows.tell(qid) or self.moved(cq, value, "doorbell-value", offset=offset):
+        elif self.shadows.serves(qid) or self.moved(cq, value, "doorbell-value", offset=offset):
             self.run()
 
     def moved(self, queue: SubmissionQueue | CompletionQueue, value: int, rule: str, **where: int) -> bool:

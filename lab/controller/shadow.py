@@ -48,8 +48,8 @@ class ShadowDoorbells:
         self.active = True
         self._ask()
 
-    def tell(self, qid: int) -> bool:
-        """Whether a queue's doorbell is but a call to look here."""
+    def serves(self, qid: int) -> bool:
+        """Whether a queue's tail or head is told here, so that its doorbell is but a call to look."""
         return self.active and self._covers(qid)
 
     def look(self) -> bool:
@@ -87,7 +87,7 @@ class ShadowDoorbells:
             value = int.from_bytes(self._c.dma_read(self._doorbells + self._offset(queue), ENTRY), "little")
             if value not in (_known(queue), self._seen.get(queue)):  # one that cannot be is remarked once
                 self._seen[queue] = value
-                self._tell(ShadowDoorbell, queue, value)
+                self._record(ShadowDoorbell, queue, value)
                 self._c.executor.moved(queue, value, "shadow-doorbell-value")
 
     def _ask(self) -> None:
@@ -95,10 +95,10 @@ class ShadowDoorbells:
         for queue in self._queues():
             if self._asked.get(queue) != (value := _known(queue)):
                 self._asked[queue] = value
-                self._tell(EventIndex, queue, value)
+                self._record(EventIndex, queue, value)
                 self._put(self._indexes, queue, value)
 
-    def _tell(self, kind: type[ShadowDoorbell | EventIndex], queue: Queue, value: int) -> None:
+    def _record(self, kind: type[ShadowDoorbell | EventIndex], queue: Queue, value: int) -> None:
         completion = isinstance(queue, CompletionQueue)
         now = self._c.clock.now()
         self._c.record.event(kind(t=now, controller=self._c.spec.id, qid=queue.qid, completion=completion, value=value))
