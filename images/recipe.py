@@ -107,7 +107,8 @@ def _read(file: Path) -> dict[str, Any]:
     if "extends" not in data:
         return data
     base = _read(file.with_name(f"{data['extends']}.toml"))
-    return {**base, **data, **{table: {**base[table], **data.get(table, {})} for table in ("closures", "image")}}
+    tables = [table for table in ("closures", "image") if table in base]
+    return {**base, **data, **{table: {**base[table], **data.get(table, {})} for table in tables}}
 
 
 def _sentence(file: Path, kind: str, location: tuple[int | str, ...], message: str) -> str:

@@ -38,6 +38,13 @@ def test_a_recipe_extends_another(tmp_path: Path) -> None:
         recipe.load("mine", tmp_path)
 
 
+def test_a_recipe_without_an_image_is_extended(tmp_path: Path) -> None:
+    (tmp_path / "base.toml").write_text(GOOD)
+    (tmp_path / "mine.toml").write_text('extends = "base"\n' + GOOD.replace("one", "two"))
+    mine = recipe.load("mine", tmp_path)
+    assert set(mine.closures) == {"one", "two"} and mine.image is None
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
