@@ -66,7 +66,7 @@ class PowerManagement(Register):
 
 
 class LbaRangeType(Register):
-    """LBA Range Type. NVM Command Set 1.0, 4.1.3 The data is the ranges."""
+    """LBA Range Type. NVM Command Set 1.0, 4.1.3. The data is the ranges."""
 
     NUM = Bits(5, 0)  # ranges, 0's based
 
