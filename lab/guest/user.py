@@ -42,7 +42,7 @@ def _mapped(table: str) -> bool:
 
 
 class Doors:
-    """Descriptors of folders that the child inherits, and paths through them. The paths stay good there when ours are closed."""
+    """Descriptors of folders that the child inherits, and paths through them, which it can use when ours are closed."""
 
     def __init__(self) -> None:
         self._open: dict[Path, int] = {}
