@@ -11,7 +11,7 @@ from typing import Any
 from lab.deadline import Deadline
 from lab.drivers import linux_agent
 from lab.drivers.base import own_file, told
-from lab.drivers.linux_guest import IN_GUEST, code, linux_guest, linux_spec, start_agent
+from lab.drivers.linux_guest import IN_GUEST, ask_agent, code, linux_guest, linux_spec, start_agent
 from lab.errors import GuestError, Timeout, UsageError
 from lab.guest.arguments import CHANNEL, GuestSpec
 from lab.guest.channel import Channel, Frame
@@ -141,9 +141,9 @@ def may_be_held(scenario: Scenario) -> bool:
     For that the device can be plugged into a guest that has the driver: it sees the same. What is about detection or loading
     sees the driver loaded, and so do several controllers, which loading would probe side by side.
     """
-    once, others = [action.name for action in scenario.actions][:1], {action.name for action in scenario.actions[1:]}
-    plain = once == ["load"] and not others & {"load", "unload", "shutdown", "plug", "unplug"}
-    return plain and scenario.stage != "detect" and len(scenario.device.controllers) == 1
+    names = [action.name for action in scenario.actions]
+    loads_once = names[:1] == ["load"] and not {"load", "unload", "shutdown", "plug", "unplug"} & set(names[1:])
+    return loads_once and scenario.stage != "detect" and len(scenario.device.controllers) == 1
 
 
 class Agent:
@@ -155,9 +155,7 @@ class Agent:
 
     def ask(self, request: Mapping[str, Any], data: bytes = b"", *, deadline: Deadline) -> Frame:
         """The agent's answer and the bytes after it."""
-        answer = self._channel.ask({**request, "log_after": self._log_end}, data, deadline=deadline)
-        if "failure" in answer.head:
-            raise _failed(str(request["action"]), answer.head["failure"])
+        answer = ask_agent(self._channel, {**request, "log_after": self._log_end}, data, deadline)
         self._log_end = answer.head["log_end"]
         return answer
 
@@ -221,10 +219,6 @@ def patient(modules: list[tuple[str, str]], timeouts: Mapping[str, int]) -> list
     """The modules, the core one with these parameters too."""
     more = " ".join(f"{name}={seconds}" for name, seconds in timeouts.items())
     return [(file, f"{text} {more}".strip() if _plain(Path(file).stem) == CORE else text) for file, text in modules]
-
-
-def _failed(action: str, last: str) -> GuestError:
-    return GuestError(f"The lab's agent in the guest failed at {action}: {last.strip()}", last=last)
 
 
 def _module(manifest: DriverManifest, guest: LinuxGuest, name: str) -> Path:

@@ -1,14 +1,17 @@
-"""The Linux guest of three adapters: what it is made of, and how an agent gets into it."""
+"""The Linux guest of three adapters: what it is made of, how an agent gets into it, and how that is asked."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 from lab.deadline import Deadline
 from lab.drivers.base import mebibytes
 from lab.errors import GuestError, LabError
 from lab.guest.arguments import GuestSpec
+from lab.guest.channel import Channel, Frame
 from lab.guest.machine import Machine
 from lab.guest.ssh import Ssh
 from lab.manifest import DriverManifest
@@ -76,3 +79,12 @@ def start_agent(guest: LinuxGuest, machine: Machine, command: str, agent: Path, 
     if result.status:
         last = result.stderr.decode(errors="replace").strip()
         raise GuestError(f"The lab's agent does not start in the guest: {last}", last=last)
+
+
+def ask_agent(channel: Channel, request: Mapping[str, Any], data: bytes, deadline: Deadline) -> Frame:
+    """The agent's answer and the bytes after it. GuestError with the agent's last words if it failed; else as `Channel.ask`."""
+    answer = channel.ask(request, data, deadline=deadline)
+    if "failure" in answer.head:
+        last = answer.head["failure"].strip()
+        raise GuestError(f"The lab's agent in the guest failed at {request['action']}: {last}", last=last)
+    return answer

@@ -10,10 +10,10 @@ from typing import Any
 from lab.deadline import Deadline
 from lab.drivers import qemu_vfio_agent
 from lab.drivers.base import target
-from lab.drivers.linux_guest import IN_GUEST, code, linux_guest, linux_spec, start_agent
-from lab.errors import GuestError, GuestPanic, Timeout
+from lab.drivers.linux_guest import IN_GUEST, ask_agent, code, linux_guest, linux_spec, start_agent
+from lab.errors import GuestPanic, Timeout
 from lab.guest.arguments import CHANNEL, GuestSpec
-from lab.guest.channel import Channel, Frame
+from lab.guest.channel import Channel
 from lab.guest.console import LINUX_PANIC
 from lab.guest.machine import Machine
 from lab.guest.template import Settler
@@ -73,13 +73,13 @@ class QemuVfioSession:
         self._channel, self._scenario = channel, scenario
 
     def plugged(self, controllers: int, deadline: Deadline) -> None:
-        _ask(self._channel, {"action": "plugged", "controllers": controllers}, b"", deadline)
+        ask_agent(self._channel, {"action": "plugged", "controllers": controllers}, b"", deadline)
 
     def perform(self, action: Action, data: bytes | None, deadline: Deadline) -> Answer:
         if action.arguments.get("offset"):
             return Answer("unsupported")  # qemu-io's buffers begin where it likes
         try:
-            answer = _ask(self._channel, self._request(action), data or b"", deadline)
+            answer = ask_agent(self._channel, self._request(action), data or b"", deadline)
         except Timeout as late:
             return Answer("timeout", {"log": late.what})
         if "crashed" in answer.head:
@@ -107,12 +107,4 @@ class QemuVfioSession:
 
 
 def _begin(channel: Channel, deadline: Deadline) -> None:
-    _ask(channel, {"action": "begin", "time": time.time()}, b"", deadline)
-
-
-def _ask(channel: Channel, request: Mapping[str, Any], data: bytes, deadline: Deadline) -> Frame:
-    answer = channel.ask(request, data, deadline=deadline)
-    if "failure" in answer.head:
-        last = answer.head["failure"].strip()
-        raise GuestError(f"The lab's agent in the guest failed at {request['action']}: {last}", last=last)
-    return answer
+    ask_agent(channel, {"action": "begin", "time": time.time()}, b"", deadline)
