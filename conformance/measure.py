@@ -2,7 +2,7 @@
 
 ::
 
-    @measure("multiqueue/throughput", title="Throughput", x=("outstanding", "commands"), y=("commands", "commands/s"),
+    @measure("multiqueue/throughput", title="Throughput", x=Axis("outstanding", "commands"), y=Axis("commands", "commands/s"),
              scenarios=["multiqueue/scaling"])
     def throughput(record: Record) -> Iterator[Series]:
         ...
