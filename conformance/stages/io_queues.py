@@ -17,6 +17,8 @@ CQ_DIRTY = "cq-not-zeroed"
 """The programmable controller's remark about completion memory with a phase tag set."""
 UNHEARD = "interrupt-unheard"
 """Its remark that the host has not unmasked the vector, or has no handler for it."""
+LATE = "interrupt-late"
+"""Its remark that the host has taken what was pending until then: PCI Express loses no message of a masked vector."""
 ADMIN_VECTOR = 0
 """Signals for the admin queue since before there were I/O queues, so it tells nothing of theirs."""
 
@@ -158,15 +160,19 @@ def vector(record: Record) -> Iterator[Finding]:
 
 
 def _heard(record: Record) -> Iterator[Finding]:
-    """Was the first MSI-X interrupt for each I/O completion queue taken?"""
+    """Was the first MSI-X interrupt for each I/O completion queue taken, at once or when its vector was unmasked?"""
+    expected = "a handler for the queue's first interrupt"
     waiting = set[tuple[str, int]]()  # controllers and vectors of queues that have not signalled yet
     fired: tuple[str, Interrupt] | None = None
+    unheard: dict[tuple[str, int], Interrupt] = {}
     for state, event in record.walk() if record.exact else ():
         here = state.spec.id
         if fired is not None:  # the remark follows its interrupt at once
-            lost = here == fired[0] and isinstance(event, Remark) and event.name == UNHEARD
-            shown = f"vector {fired[1].vector}, {'which nobody listens to' if lost else 'heard'}"
-            yield Finding(not lost, fired[1], "a handler for the queue's first interrupt", shown)
+            where, first = fired
+            if here == where and isinstance(event, Remark) and event.name == UNHEARD:
+                unheard[where, first.vector] = first
+            else:
+                yield Finding(True, first, expected, f"vector {first.vector}, heard")
             fired = None
         match event:
             case Completed() if (submitted := state.answered(event)) and event.completion.ok:
@@ -176,8 +182,12 @@ def _heard(record: Record) -> Iterator[Finding]:
             case Interrupt(how="msix", vector=signalled) if (here, signalled) in waiting:
                 waiting.remove((here, signalled))
                 fired = here, event
+            case Remark(name=name, detail={"vector": int(late)}) if name == LATE and (here, late) in unheard:
+                yield Finding(True, unheard.pop((here, late)), expected, f"vector {late}, heard once it was unmasked")
             case Reset():
                 waiting = {pair for pair in waiting if pair[0] != here}
+    for (_, lost), event in unheard.items():
+        yield Finding(False, event, expected, f"vector {lost}, which nobody listens to")
 
 
 @check("io-queues/live-cq", cite=BASE_2_0["5.5"], level=MANDATORY, why="shall", witnesses=["wire"])

@@ -200,6 +200,7 @@ class Session:
                 if (asked.INDEX, vector) in self._unheard:
                     self._unheard.remove((asked.INDEX, vector))
                     _notify(fd)
+                    self._c.remark("interrupt-late", vector=vector)
             if asked.INDEX == Irq.INTX:
                 self._intx_masked = False
                 self._c.interrupts.again()

@@ -13,6 +13,7 @@ from conformance.judge import UNWATCHED, Verdict, judge
 from conformance.record import Record
 from conformance.results import DriverEntry, Results, VerdictEntry, disqualified
 from conformance.shadow import passes
+from lab.events import Remark
 from lab.evidence import Evidence
 from lab.nvme.completions import Completion
 from lab.reference.ring import CompletionRing
@@ -171,6 +172,16 @@ def test_a_late_handler_is_told_with_its_vector(tmp_path: Path) -> None:
     found = verdict("io-queues/vector", "io-queues/basic", tmp_path, "io-queues/vector:late-handler")
     assert found.outcome is Outcome.FAIL
     assert [f.actual for f in found.findings if not f.ok] == ["vector 2, which nobody listens to"]
+
+
+def test_an_interrupt_that_is_pending_until_its_vector_is_unmasked_is_not_lost(tmp_path: Path) -> None:
+    recorded = Record(record("io-queues/basic", 5, tmp_path / "evidence", "io-queues/vector:late-handler"))
+    end = recorded.events[-1]
+    unmasked = Remark(t=end.t, controller=recorded.controllers[0].id, name="interrupt-late", detail={"vector": 2})
+    recorded.events = (*recorded.events, unmasked)
+    found = list(CHECKS["io-queues/vector"].find(recorded))
+    assert all(finding.ok for finding in found)
+    assert found[-1].actual == "vector 2, heard once it was unmasked"
 
 
 def test_a_handler_in_time_is_seen_once_a_queue(tmp_path: Path) -> None:
