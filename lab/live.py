@@ -17,7 +17,7 @@ from typing import Any
 from lab.deadline import Deadline
 from lab.device.lab import LabDevice
 from lab.drivers.linux import Linux
-from lab.drivers.linux_guest import IN_GUEST
+from lab.drivers.linux_guest import IN_GUEST, connect
 from lab.drivers.registry import find
 from lab.errors import GuestError, LabError, Timeout
 from lab.events import Remark
@@ -74,11 +74,7 @@ class LiveLinux:
             self.machine = cleanup.enter_context(templates.fork(guest, driver, start))
             deadline = Deadline(BOOT_SECONDS)
             driver.open(self.machine, scenario, deadline)  # pushes the modules
-            self.ssh = cleanup.enter_context(
-                Ssh.connect(
-                    self.machine.ssh_port(), self._guest.private_key, self._guest.host_key, self.machine.check, deadline
-                )
-            )
+            self.ssh = cleanup.enter_context(connect(self._guest, self.machine, deadline))
             self._cleanup = cleanup.pop_all()
         return self
 

@@ -25,6 +25,7 @@ from lab.device.lab import LabDevice
 from lab.device.qemu import QemuDevice
 from lab.drivers import find
 from lab.drivers.linux import Linux, LinuxSession
+from lab.drivers.linux_guest import connect
 from lab.errors import LabError
 from lab.evidence import EvidenceWriter
 from lab.guest.accelerator import accelerator
@@ -241,7 +242,7 @@ def _guest(
         with traced.active():  # the translator has to see how its queues are made
             _own("traced", folder, qemu).plug(machine, [{"bus": "rp2"}])
             session.plugged(3, deadline)
-        ssh = enter(Ssh.connect(machine.ssh_port(), guest.private_key, guest.host_key, machine.check, deadline))
+        ssh = enter(connect(guest, machine, deadline))
         devices = _Lab(lab), _Own(machine), traced
         disks = _disks(ssh, [device.serial for device in devices], deadline)
         yield devices, _Bencher(machine, FioInGuest(fio, session, ssh, deadline), disks)

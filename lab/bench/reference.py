@@ -23,6 +23,7 @@ from lab.device.images import create_images
 from lab.device.qemu import QemuDevice
 from lab.drivers import find
 from lab.drivers.bundle import bundle
+from lab.drivers.linux_guest import connect
 from lab.drivers.reference import QTEST_MEMORY, ReferenceVfio
 from lab.drivers.reference_in_process import Host, InProcessTransport
 from lab.drivers.reference_qtest import Ram
@@ -149,8 +150,7 @@ def _by_vfio(toolchain: Toolchain, qemu: Qemu, linux: LinuxGuest, seconds: float
         spec = replace(ReferenceVfio(find("reference-vfio"), toolchain).guest(scenario), memory_file=folder / "memory")
         machine = cleanup.enter_context(Machine(qemu.command, qemu.env, spec, accelerator(qemu.command, qemu.env).name))
         deadline = Deadline(GUEST_SECONDS)
-        ssh = Ssh.connect(machine.ssh_port(), linux.private_key, linux.host_key, machine.check, deadline)
-        guest = _Guest(cleanup.enter_context(ssh), seconds)
+        guest = _Guest(cleanup.enter_context(connect(linux, machine, deadline)), seconds)
         guest.prepare()
         device.plug(machine, [{"bus": "rp0"}])
         guest.wait_for_controller()

@@ -69,6 +69,7 @@ def code(*files: str | Path) -> str:
 
 
 def connect(guest: LinuxGuest, machine: Machine, deadline: Deadline) -> Ssh:
+    """A connection to the SSH server in the guest, which ``machine`` runs. To be closed."""
     return Ssh.connect(machine.ssh_port(), guest.private_key, guest.host_key, machine.check, deadline)
 
 
