@@ -30,6 +30,7 @@ from lab.manifest import STAGES, DriverManifest, nearest
 from lab.plan import DeviceKind, Scenario
 from lab.settings import Settings
 from lab.toolchain import Qemu, Toolchain, prepare
+from lab.toolchain.qemu import dotted
 
 DEFAULT_DRIVER = "linux"
 REFERENCE = "reference"
@@ -314,7 +315,7 @@ def _lab(campaign: Campaign) -> dict[str, Any]:
         "seed": None if campaign.replays else campaign.request.seed,
         **({"replays": str(campaign.replays)} if campaign.replays else {}),
         "asked": {"drivers": list(campaign.request.drivers) or [_default(campaign.request)], "defect": campaign.request.defect},
-        "qemu": qemu and {"version": ".".join(map(str, qemu.version)), "origin": qemu.origin, "sha256": qemu.sha256},
+        "qemu": qemu and {"version": dotted(qemu.version), "origin": qemu.origin, "sha256": qemu.sha256},
         "versions": {name: dict(facts) for name, facts in campaign.toolchain.versions.items()},
         "host": {
             "system": platform.system(),

@@ -20,7 +20,7 @@ from lab.guest.template import LIMIT, templates
 from lab.settings import Settings
 from lab.toolchain import Qemu, mirrors
 from lab.toolchain.cache import Cache
-from lab.toolchain.qemu import ENOUGH, FLOOR, LADDER, choose, installed
+from lab.toolchain.qemu import ENOUGH, FLOOR, LADDER, choose, dotted, installed
 
 CACHE_BYTES = 1 << 30
 """What downloads, unpacked packages and the guest image take together, with a reserve."""
@@ -109,12 +109,12 @@ def _qemu(chosen: Settings, found: list[Qemu]) -> Finding:
     except LabError:
         if chosen.qemu is not None:
             raise
-        newest = _dotted(ENOUGH)
+        newest = dotted(ENOUGH)
         return Finding("QEMU", "less", f"none of version {newest} here yet: it is fetched by the first run", "nvme-lab fetch")
     found.append(qemu)
-    says = f"{_dotted(qemu.version)} ({qemu.origin}): {_program(qemu)}"
+    says = f"{dotted(qemu.version)} ({qemu.origin}): {_program(qemu)}"
     if qemu.version < FLOOR:
-        return Finding("QEMU", "bad", f"{says} is older than {_dotted(FLOOR)}", "nvme-lab fetch, or name one with --qemu")
+        return Finding("QEMU", "bad", f"{says} is older than {dotted(FLOOR)}", "nvme-lab fetch, or name one with --qemu")
     if qemu.missing:
         return Finding("QEMU", "less", f"{says}; too old for: {', '.join(qemu.missing)}", "nvme-lab fetch")
     return Finding("QEMU", "good", f"{says}; it can do all {len(LADDER)} things that need a new one")
@@ -131,7 +131,7 @@ def _other_qemu(found: list[Qemu]) -> Iterator[Finding]:
         yield Finding("other QEMU", "less", error.what, "none is needed, unless no other one is found")
         return
     lacks = f", too old for: {', '.join(own.missing)}" if own.missing else ""
-    yield Finding("other QEMU", "good", f"{_dotted(own.version)} at {path} is not used{lacks}")
+    yield Finding("other QEMU", "good", f"{dotted(own.version)} at {path} is not used{lacks}")
 
 
 def _program(qemu: Qemu) -> str:
@@ -247,7 +247,3 @@ def _age(seconds: float) -> str:
         if seconds >= 2 * length:
             return f"{seconds / length:.0f} {unit}"
     return f"{seconds:.0f} seconds"
-
-
-def _dotted(version: tuple[int, ...]) -> str:
-    return ".".join(map(str, version))

@@ -45,7 +45,7 @@ from lab.plan import Action, Answer, DeviceKind, Scenario
 from lab.profile import write_profiles
 from lab.toolchain import Qemu, Toolchain
 from lab.toolchain.cache import Cache
-from lab.toolchain.qemu import X86_64
+from lab.toolchain.qemu import X86_64, dotted
 from lab.trace.declarations import Declarations
 from lab.trace.reader import TraceReader
 from lab.trace.translator import EVENTS, Translator
@@ -434,7 +434,7 @@ def _identity(
 
 
 def _qemu(qemu: Qemu) -> dict[str, str]:
-    return {"version": ".".join(map(str, qemu.version)), "origin": qemu.origin, "sha256": qemu.sha256}
+    return {"version": dotted(qemu.version), "origin": qemu.origin, "sha256": qemu.sha256}
 
 
 def _lab_version() -> str:

@@ -18,6 +18,7 @@ from lab.errors import LabError
 from lab.guest.template import clear
 from lab.toolchain import WANTS, prepare, update_lock
 from lab.toolchain.cache import Cache
+from lab.toolchain.qemu import dotted
 
 COLOURS: dict[State, str] = {"good": "green", "less": "yellow", "bad": "bold red"}
 
@@ -41,7 +42,7 @@ def fetch(updating: bool, **options: Any) -> None:
         toolchain = prepare(chosen, WANTS, steps.say)
     assert toolchain.qemu is not None
     assert toolchain.linux is not None
-    machine = f"QEMU {_dotted(toolchain.qemu.version)} ({toolchain.qemu.origin})"
+    machine = f"QEMU {dotted(toolchain.qemu.version)} ({toolchain.qemu.origin})"
     out.print(f"Ready: {machine}, Linux {toolchain.linux.release}, U-Boot.")
 
 
@@ -75,7 +76,3 @@ def _print(findings: list[Finding]) -> None:
         if finding.remedy and finding.state != "good":
             grid.add_row("", "", Text(f"remedy: {finding.remedy}", style="dim"))
     show(grid)
-
-
-def _dotted(version: tuple[int, ...]) -> str:
-    return ".".join(map(str, version))

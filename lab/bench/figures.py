@@ -11,6 +11,7 @@ from typing import Any
 
 from lab.guest.accelerator import accelerator
 from lab.toolchain import Toolchain
+from lab.toolchain.qemu import dotted
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ def environment(toolchain: Toolchain) -> dict[str, Any]:
     }  # fmt: skip
     if (qemu := toolchain.qemu) is not None:
         kept = toolchain.cache.root / "accelerator.json" if toolchain.cache else None
-        found |= {"qemu": ".".join(map(str, qemu.version)), "accelerator": accelerator(qemu.command, qemu.env, kept).name}
+        found |= {"qemu": dotted(qemu.version), "accelerator": accelerator(qemu.command, qemu.env, kept).name}
     if toolchain.linux is not None:
         found["guest"] = toolchain.linux.release
     return found

@@ -15,6 +15,7 @@ from lab.errors import LabError
 from lab.guest.machine import Machine
 from lab.guest.monitor import Event
 from lab.plan import DeviceSpec, Fault
+from lab.toolchain.qemu import dotted
 
 Json: TypeAlias = dict[str, object]
 Place: TypeAlias = Mapping[str, str]
@@ -38,7 +39,7 @@ def unservable(spec: DeviceSpec, version: tuple[int, ...] | None, faults: Iterab
 
 def _obstacles(spec: DeviceSpec, version: tuple[int, ...] | None, faults: Iterable[Fault]) -> Iterator[str]:
     if version is not None and version < VFIO_USER:
-        has = ".".join(map(str, version))
+        has = dotted(version)
         yield f"the programmable controller needs vfio-user-pci, which QEMU has from 10.1 on, and this is {has}"
     for controller in spec.controllers:
         if controller.vectors > MAX_VECTORS:

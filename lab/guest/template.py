@@ -27,7 +27,7 @@ from lab.guest.arguments import MIB, GuestSpec
 from lab.guest.machine import Machine
 from lab.plan import Scenario
 from lab.toolchain.cache import Cache, require_space
-from lab.toolchain.qemu import Qemu
+from lab.toolchain.qemu import Qemu, dotted
 
 KIND = "templates"
 RAM, STATE, BOOT_LOG, FACTS = "ram", "state", "boot.log", "template.json"
@@ -173,7 +173,7 @@ class Templates:
         facts = {
             "born": template.born,
             "seconds": round(time.monotonic() - began, 1),
-            "qemu": ".".join(map(str, self.qemu.version)),
+            "qemu": dotted(self.qemu.version),
             "guest": {"cpus": spec.smp, "memory": spec.memory, "iommu": spec.iommu, "root ports": spec.root_ports},
             "sizes": {name: (folder / name).stat().st_size for name in (RAM, STATE)},
             "state": _digest(folder / STATE),
@@ -203,7 +203,7 @@ class Templates:
         try:
             yield
         except (GuestError, QmpError) as refused:
-            raise CannotFork(f"QEMU {'.'.join(map(str, self.qemu.version))} cannot fork this guest: {refused}") from refused
+            raise CannotFork(f"QEMU {dotted(self.qemu.version)} cannot fork this guest: {refused}") from refused
 
     def _machine(self, spec: GuestSpec, console_log: Path | None = None) -> Machine:
         return Machine(self.qemu.command, self.qemu.env, spec, self._accelerator, console_log=console_log, reach=())

@@ -111,8 +111,8 @@ class _Preparation:
         self._versions: dict[str, dict[str, str]] = {}
 
     def run(self, wants: Collection[str]) -> Toolchain:
-        machine = self._qemu() if "qemu" in wants else None
-        foreign = {arch: self._foreign(want, arch) for want, arch in _FOREIGN.items() if want in wants}
+        machine = self._qemu("qemu", X86_64, self._settings.qemu) if "qemu" in wants else None
+        foreign = {arch: self._qemu(want, arch) for want, arch in _FOREIGN.items() if want in wants}
         guests = {want: self._linux(recipe_name) for want, recipe_name in _GUESTS.items() if want in wants}
         linux = guests.pop(_LINUX, None)
         wanted = [self._firmware(name) for name in _FIRMWARE if name in wants]
@@ -124,18 +124,10 @@ class _Preparation:
         self._versions.update({f"{name}/{package}": facts for package, facts in fetched.versions.items()})
         return fetched
 
-    def _qemu(self) -> Qemu:
-        def fetch() -> Path:
-            return self._fetch(recipe.load("qemu"), "qemu").root
-
-        chosen = qemu.choose(self._settings.qemu, fetch, self._progress)
-        self._versions["qemu"] = {"version": ".".join(map(str, chosen.version)), "sha256": chosen.sha256}
-        return chosen
-
-    def _foreign(self, want: str, arch: str) -> Qemu:
-        """The user's own --qemu is for this machine's architecture, so it has no say here."""
-        chosen = qemu.choose(None, lambda: self._fetch(recipe.load(want), want).root, self._progress, arch=arch)
-        self._versions[want] = {"version": ".".join(map(str, chosen.version)), "sha256": chosen.sha256}
+    def _qemu(self, want: str, arch: str, named: Path | None = None) -> Qemu:
+        """``named`` is the user's own: --qemu is for this machine's architecture and has no say for others."""
+        chosen = qemu.choose(named, lambda: self._fetch(recipe.load(want), want).root, self._progress, arch=arch)
+        self._versions[want] = {"version": qemu.dotted(chosen.version), "sha256": chosen.sha256}
         return chosen
 
     def _firmware(self, want: str) -> dict[str, Path]:

@@ -77,7 +77,7 @@ def choose(named: Path | None, fetch: Callable[[], Path], say: Callable[[str], N
         if machine is None or machine.version < FLOOR:
             raise
         say(f"warning: {error.what}")
-        say(f"warning: QEMU {_dotted(machine.version)} of this machine is used; it lacks: {', '.join(machine.missing)}")
+        say(f"warning: QEMU {dotted(machine.version)} of this machine is used; it lacks: {', '.join(machine.missing)}")
         return machine
 
 
@@ -145,5 +145,6 @@ def _ask_version(command: tuple[str, ...], env: Mapping[str, str]) -> tuple[int,
     return tuple(int(part) for part in match[1].split("."))
 
 
-def _dotted(version: tuple[int, ...]) -> str:
+def dotted(version: tuple[int, ...]) -> str:
+    """A version as people write it: 10.1.2."""
     return ".".join(map(str, version))
