@@ -30,7 +30,7 @@ def test_judging_takes_longer_than_reading(tmp_path: Path, monkeypatch: pytest.M
 def test_scaling_records_with_one_worker_and_with_two(toolchain: Toolchain, tmp_path: Path) -> None:
     said: list[str] = []
     (figure,) = benchmarks.scaling(Settings(), tmp_path, said.append, scenarios=4)
-    assert figure.ratio > 0.5 and figure.value > 0
+    assert figure.ratio > 0 and figure.value > 0
     assert said[-3:] == [
         "4 scenarios on 2 workers, for nothing", "4 scenarios on 1 worker", "4 scenarios on 2 workers"
     ]  # fmt: skip

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import time
 
 import pytest
 from junitparser import JUnitXml
@@ -12,6 +11,9 @@ from junitparser import JUnitXml
 from conformance.commands import run_command, running
 from lab.errors import LabError, UsageError
 from tests.conformance.toy_lab import Lab
+
+SOON = 30
+"""Seconds: half of what the toy waits for an interruption, so that its own end is no answer to one."""
 
 
 @pytest.mark.parametrize("jobs", ["1", "2"])
@@ -98,10 +100,8 @@ def test_an_interrupted_run_ends_in_order_and_keeps_what_was_judged(lab: Lab, jo
     process = lab.start("run", "--driver", "toy.toml", "--device", "qemu", "--stage", "read", "--jobs", jobs, TOY_SLOW="1")
     lab.wait_for("slow", process)
     process.send_signal(number)
-    began = time.monotonic()
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=SOON)
     assert process.returncode == 128 + number, out + err
-    assert time.monotonic() - began < 10
     assert "ended in order" in lab.log
     assert "Traceback" not in out + err
     assert "This result is partial" in out
@@ -154,4 +154,4 @@ def test_workers_end_in_order_when_the_lab_is_killed(lab: Lab) -> None:
     lab.wait_for("slow", process)
     process.kill()
     process.wait()
-    lab.wait_for("ended in order", seconds=3)
+    lab.wait_for("ended in order", seconds=SOON)
