@@ -25,8 +25,6 @@ from lab.nvme.registers import (
 
 NSSR_MAGIC = 0x4E564D65
 """What resets the NVM subsystem when written to NSSR: "NVMe". Base 2.0, 3.1.3.7."""
-CRTO_OFFSET = 0x68
-"""Controller Ready Timeouts, of controllers that set CAP.CRMS. Base 2.0, 3.1.3.20?"""
 CSS_NVM, CSS_ALL, CSS_ADMIN_ONLY = 0b000, 0b110, 0b111
 """CC.CSS: the NVM command set, all supported ones, none. Base 2.0, 3.1.3.5."""
 SHST_COMPLETE = 0b10
