@@ -7,6 +7,7 @@ RAM privately, or has a copy of its own where others must map it too (vfio-user)
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -252,7 +253,7 @@ def clear(cache: Cache) -> int:
 
 
 def copy_sparse(source: Path, destination: Path) -> None:
-    """Copies the data and keeps the holes; without copying anything where the file system can share it."""
+    """Copies the data, inside the kernel, and keeps the holes."""
     with source.open("rb") as read, destination.open("wb") as written:
         size = os.fstat(read.fileno()).st_size
         written.truncate(size)
@@ -260,8 +261,10 @@ def copy_sparse(source: Path, destination: Path) -> None:
         while at < size:
             try:
                 at = os.lseek(read.fileno(), at, os.SEEK_DATA)
-            except OSError:  # ENXIO: nothing but a hole is left
-                return
+            except OSError as error:
+                if error.errno == errno.ENXIO:  # nothing but a hole is left
+                    return
+                raise
             end = os.lseek(read.fileno(), at, os.SEEK_HOLE)
             written.seek(at)
             while at < end:
