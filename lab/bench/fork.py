@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
@@ -74,7 +74,10 @@ def bench(toolchain: Toolchain, rounds: int = ROUNDS, say: Say = nobody) -> list
             runs[way].append(measured.run(begin))
         with Zygotes(prepared) as pool:
             runs["zygote"].append(measured.hand_over(pool))
+    return _figures(runs)
 
+
+def _figures(runs: Mapping[str, Sequence[_Run]]) -> list[Figure]:
     def median(way: str, figure: Callable[[_Run], float]) -> float:
         return statistics.median(map(figure, runs[way]))
 
