@@ -13,6 +13,8 @@ import pexpect
 import pytest
 
 from conformance.commands import COMMANDS, run_command
+from conformance.commands.shell import _until_loaded
+from conformance.suite import SCENARIOS
 from lab.events import ActionEnded, Submitted
 from lab.evidence import Evidence
 from lab.nvme.commands import Read
@@ -49,6 +51,13 @@ def test_a_guest_is_talked_to_and_recorded(toolchain: Toolchain, tmp_path: Path)
     reads = [event.command for event in events if isinstance(event, Submitted) and isinstance(event.command, Read)]
     assert (reads[-1].SLBA, reads[-1].NLB) == (0, 1)
     assert b"2 blocks read: OK" in (folder / "console.log").read_bytes()
+
+
+@pytest.mark.parametrize(("scenario", "before"), [("read/basic", []), ("detect/basic", ["load"]), ("detect/all-ones", ["fault"])])
+def test_who_sits_at_a_guest_finds_the_driver_loaded_all_the_way(scenario: str, before: list[str]) -> None:
+    actions = _until_loaded(SCENARIOS[scenario].resolve(0)).actions
+    assert [action.name for action in actions] == [*before, "load"]
+    assert "until" not in actions[-1].arguments
 
 
 def test_without_a_terminal_there_is_no_shell() -> None:
