@@ -53,7 +53,9 @@ def test_a_guest_is_talked_to_and_recorded(toolchain: Toolchain, tmp_path: Path)
     assert b"2 blocks read: OK" in (folder / "console.log").read_bytes()
 
 
-@pytest.mark.parametrize(("scenario", "before"), [("read/basic", []), ("detect/basic", ["load"]), ("detect/all-ones", ["fault"])])
+@pytest.mark.parametrize(
+    ("scenario", "before"), [("read/basic", []), ("detect/basic", ["load"]), ("detect/all-ones", ["fault"])]
+)
 def test_who_sits_at_a_guest_finds_the_driver_loaded_all_the_way(scenario: str, before: list[str]) -> None:
     actions = _until_loaded(SCENARIOS[scenario].resolve(0)).actions
     assert [action.name for action in actions] == [*before, "load"]
