@@ -19,6 +19,7 @@ import select
 import struct
 import threading
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 from lab.reference import pci
@@ -26,7 +27,7 @@ from lab.reference.address_space import AddressSpace, whole_pages
 from lab.reference.errors import Refused
 from lab.reference.transport import HOST_PAGE, Memory
 
-PCI, MOUNTS = Path("/sys/bus/pci"), Path("/proc/mounts")
+PCI, VFIO, MOUNTS = Path("/sys/bus/pci"), Path("/dev/vfio"), Path("/proc/mounts")
 DRIVER = "vfio-pci"
 
 _BASE = ord(";") << 8 | 100  # VFIO_TYPE, VFIO_BASE
@@ -93,21 +94,26 @@ class Vfio:
         self._mapped: dict[int, mmap.mmap] = {}
         self._space = AddressSpace(*IOVA)
         self._order = threading.Lock()
-        self._open(address)
-        self._config = self._region(REGION_CONFIG)[1]
-        size, offset, flags = self._region(REGION_BAR0)
-        if not flags & REGION_MMAP:
-            raise Refused(f"{address}: BAR0 cannot be mapped")
-        self._bar = memoryview(mmap.mmap(self._device, size, offset=offset)).cast("I")
-        self.vectors = pci.msix(self)[1]
+        with ExitStack() as files:  # a group can be opened once only, so what fails must not keep it
+            self._open(address, files)
+            self._config = self._region(REGION_CONFIG)[1]
+            size, offset, flags = self._region(REGION_BAR0)
+            if not flags & REGION_MMAP:
+                raise Refused(f"{address}: BAR0 cannot be mapped")
+            self._bar = memoryview(mmap.mmap(self._device, size, offset=offset)).cast("I")
+            self.vectors = pci.msix(self)[1]
+            self._files = files.pop_all()
 
-    def _open(self, address: str) -> None:
+    def _open(self, address: str, files: ExitStack) -> None:
+        """The function's file, and what it stands on, to be closed in the other order."""
         group = PCI / "devices" / address / "iommu_group"
         if not group.exists():
             raise Refused(f"{address} is in no IOMMU group: this machine has no IOMMU, or it is off (intel_iommu=on)")
         try:
-            self._container = os.open("/dev/vfio/vfio", os.O_RDWR | os.O_CLOEXEC)
-            self._group = _opened(Path("/dev/vfio", group.resolve().name))
+            self._container = os.open(VFIO / "vfio", os.O_RDWR | os.O_CLOEXEC)
+            files.callback(os.close, self._container)
+            self._group = _opened(VFIO / group.resolve().name)
+            files.callback(os.close, self._group)
             status = bytearray(struct.pack("<II", 8, 0))
             fcntl.ioctl(self._group, GROUP_GET_STATUS, status)
             if not struct.unpack("<II", status)[1] & GROUP_VIABLE:
@@ -115,6 +121,7 @@ class Vfio:
             fcntl.ioctl(self._group, GROUP_SET_CONTAINER, struct.pack("<i", self._container))
             fcntl.ioctl(self._container, SET_IOMMU, TYPE1_IOMMU)
             self._device = fcntl.ioctl(self._group, GROUP_GET_DEVICE_FD, bytearray(address.encode() + b"\0"))
+            files.callback(os.close, self._device)
         except OSError as error:
             raise Refused(f"{address} cannot be opened by VFIO: {error.strerror}") from error
 
@@ -240,8 +247,7 @@ class Vfio:
         pci.clear_command(self, pci.BUS_MASTER)
         self._close_vectors()
         self._bar.release()
-        for file in (self._device, self._group, self._container):
-            os.close(file)
+        self._files.close()
         self._device = -1
 
 

@@ -73,3 +73,18 @@ def test_what_is_not_there_is_named(pci: Path) -> None:
         vfio.bind(ADDRESS)
     with pytest.raises(Refused, match="in no IOMMU group"):
         vfio.Vfio(ADDRESS)
+
+
+def test_what_cannot_be_opened_is_not_kept(pci: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a group the kernel gives one descriptor at a time: a forgotten one would make every later try fail."""
+    device_files = pci / "vfio"
+    device_files.mkdir()
+    monkeypatch.setattr(vfio, "VFIO", device_files)
+    for name in ("vfio", "7"):
+        (device_files / name).touch()
+    (pci / "groups/7").mkdir(parents=True)
+    (pci / "devices" / ADDRESS / "iommu_group").symlink_to(pci / "groups/7")
+    with pytest.raises(Refused, match="cannot be opened by VFIO: Inappropriate ioctl"):
+        vfio.Vfio(ADDRESS)
+    opened = [str(link.readlink()) for link in Path("/proc/self/fd").iterdir() if link.is_symlink()]
+    assert not [path for path in opened if path.startswith(str(device_files))]
