@@ -29,11 +29,12 @@ class Qtest:
         machine.qmp("object-add", {"qom-type": "qtest", "id": "qtest0", "chardev": "qtest", "log": "none"})
         self._machine = machine
         self._ecam = ecam
-        self._cleanup = ExitStack()
-        self._socket = self._cleanup.enter_context(socket.socket(socket.AF_UNIX))
-        self._socket.settimeout(SECONDS)
-        self._socket.connect(str(path))
-        self._lines = self._cleanup.enter_context(self._socket.makefile("rb"))
+        with ExitStack() as cleanup:
+            self._socket = cleanup.enter_context(socket.socket(socket.AF_UNIX))
+            self._socket.settimeout(SECONDS)
+            self._socket.connect(str(path))
+            self._lines = cleanup.enter_context(self._socket.makefile("rb"))
+            self._cleanup = cleanup.pop_all()
 
     def __enter__(self) -> Qtest:
         return self
