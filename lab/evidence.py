@@ -147,11 +147,11 @@ class Evidence:
         with path.open(encoding="utf-8") as lines:
             for number, text in enumerate(lines, 1):
                 try:
-                    found.append(from_json(json.loads(text), number))
-                except (ValueError, KeyError, TypeError) as error:
+                    found.append(_event(path, number, text))
+                except LabError:
                     if not text.endswith("\n") and self.end is None:
                         break
-                    raise LabError(f"{path}:{number}: not an event ({error}): {text[:120]!r}") from error
+                    raise
         found.sort(key=lambda event: event.t)
         return found
 
@@ -202,7 +202,15 @@ class _Lines:
                 if not line.endswith(b"\n"):
                     return
                 self._at, self._number = self._at + len(line), self._number + 1
-                yield from_json(json.loads(line), self._number)
+                yield _event(self._path, self._number, line)
+
+
+def _event(path: Path, number: int, text: str | bytes) -> Event:
+    """The event of a line. LabError that names the line if it is none."""
+    try:
+        return from_json(json.loads(text), number)
+    except (ValueError, KeyError, TypeError) as error:
+        raise LabError(f"{path}:{number}: not an event ({error}): {text[:120]!r}") from error
 
 
 def evidence_folders(root: Path) -> list[Path]:

@@ -15,7 +15,7 @@ from conformance.commands import nvme_lab
 from conformance.excerpts import key, of_command
 from conformance.judge import place
 from conformance.wire import Row, Trust, dump, printable, timeline
-from lab.errors import UsageError
+from lab.errors import LabError, UsageError
 from lab.events import (
     ActionEnded,
     Completed,
@@ -217,6 +217,9 @@ def test_a_line_that_is_not_whole_waits_for_its_rest(make_evidence: MakeEvidence
     assert next(batches) == []
     (folder / "events.jsonl").write_bytes(whole)
     assert [type(event) for event in next(batches)] == [Reset]
+    (folder / "events.jsonl").write_bytes(whole + b"{}\n")
+    with pytest.raises(LabError, match=r"events\.jsonl:2: not an event"):
+        next(batches)
 
 
 @pytest.mark.parametrize("name", NAMES)
