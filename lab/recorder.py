@@ -91,7 +91,7 @@ def record(
     else:
         qemu = toolchain.qemu_for(manifest.boot.arch)
         if qemu is None:
-            raise LabError(f"no QEMU for {manifest.boot.arch} was prepared", remedy="ask for lab.drivers.wants")
+            raise LabError(f"no QEMU for {manifest.boot.arch} was prepared", remedy="prepare what lab.drivers.wants names")
         chosen = _accelerator(qemu, toolchain.cache)
         machine = {"accelerator": asdict(chosen), "qemu": _qemu(qemu)}
         told = {**_identity(manifest, driver, scenario, device, toolchain), **machine, **(identity or {})}

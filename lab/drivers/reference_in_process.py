@@ -138,9 +138,11 @@ class InProcessTransport:
             for index, page in enumerate(pages):
                 self._host.memory.map(page, view[index * page_size : (index + 1) * page_size], page_size)
         self._function.controller.record.dma_map(lowest, size, True)
-        memory = WatchedMemory(view, pages, page_size, self._watchdog)
-        if self._watched:
-            memory = RecordedMemory(view, pages, page_size, self._watchdog, self._note)
+        memory = (
+            RecordedMemory(view, pages, page_size, self._watchdog, self._note)
+            if self._watched
+            else WatchedMemory(view, pages, page_size, self._watchdog)
+        )
         self._held[lowest] = arena, memory
         return memory
 
