@@ -12,7 +12,7 @@ from pathlib import Path
 
 from lab.deadline import Deadline
 from lab.errors import GuestDied, LabError
-from lab.guest.user import AS_USER
+from lab.guest.user import AS_USER, powers
 
 LAST_LINES = 8
 
@@ -126,8 +126,7 @@ class Process:
 
 def _relinquished() -> tuple[str, ...]:
     """What must be given up: nothing by somebody who has no powers, and who may not even ask for it."""
-    status = dict(line.split(":\t", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    return _POWERLESS if int(status["CapEff"], 16) >> CAP_SETPCAP & 1 else ()
+    return _POWERLESS if powers() >> CAP_SETPCAP & 1 else ()
 
 
 def _describe(status: int | None) -> str:

@@ -30,9 +30,14 @@ _PATH = re.compile(r"(?<![\w./-])/[^\s\"',:;=]+")
 @cache
 def possible() -> bool:
     """May this process hand QEMU to another user?"""
+    ours = powers()
+    return all(ours >> number & 1 for number in NEEDED.values()) and all(map(_mapped, ("uid_map", "gid_map")))
+
+
+def powers() -> int:
+    """What this process may do: the bits are capabilities (proc_pid_status(5), CapEff; capabilities(7))."""
     status = dict(line.split(":\t", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    powers = int(status["CapEff"], 16)
-    return all(powers >> number & 1 for number in NEEDED.values()) and all(map(_mapped, ("uid_map", "gid_map")))
+    return int(status["CapEff"], 16)
 
 
 def _mapped(table: str) -> bool:
