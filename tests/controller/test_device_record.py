@@ -123,7 +123,7 @@ def test_something_else(tmp_path: Path) -> None:
 
 
 def test_evidence_merges_records_and_lines_by_time(tmp_path: Path) -> None:
-    writer = EvidenceWriter(tmp_path / "evidence", {"driver": {"name": "d"}, "device": "lab"})
+    writer = EvidenceWriter(tmp_path / "evidence", {"driver": {"name": "d"}, "device": "lab", "scenario": {}})
     moment = iter([1.0, 3.0])
     record = StreamWriter(tmp_path / "evidence" / "device" / "nv0.rec", lambda: next(moment))
     record.interrupt(1, "msix")

@@ -201,7 +201,7 @@ class Run:
 @contextlib.contextmanager
 def run(qemu: Qemu, out: Path, spec: DeviceSpec = BEHIND_A_PORT, *, sampling: bool = True) -> Iterator[Run]:
     assert qemu.trace_events
-    writer = EvidenceWriter(out / "evidence", {"format": 1})
+    writer = EvidenceWriter(out / "evidence", {"driver": {}, "device": "qemu", "scenario": {}})
     device = QemuDevice(spec, writer.folder / "namespaces", qemu.version)
     device.create_images(SEED)
     declarations = Declarations.load(qemu.trace_events, EVENTS)

@@ -26,7 +26,8 @@ FOREIGN = b"1@5.000003:pci_cfg_write virtio-net-pci @0x4 <- 0x6\n"
 
 def reader(folder: Path) -> TraceReader:
     declarations = Declarations(d for line in DECLARED if (d := Declaration.of(line)) is not None)
-    return TraceReader(declarations, Translator(["nv0"]), EvidenceWriter(folder, {}))
+    writer = EvidenceWriter(folder, {"driver": {}, "device": "qemu", "scenario": {}})
+    return TraceReader(declarations, Translator(["nv0"]), writer)
 
 
 def test_lines_become_events_and_are_kept_as_they_came(tmp_path: Path) -> None:
