@@ -23,7 +23,8 @@ def test_judging_takes_longer_than_reading(tmp_path: Path, monkeypatch: pytest.M
     (figure,) = benchmarks.judging(Settings(), tmp_path, said.append, rounds=1)
     assert figure.unit == "per s" and figure.more_is_better
     assert 0 < figure.ratio < 1
-    assert said[-1].startswith("3 recordings, ")
+    assert said[-2].startswith("3 recordings, ")
+    assert said[-1] == "judging and reading: round 1 of 1"
 
 
 @pytest.mark.slow
