@@ -184,7 +184,7 @@ class Judgement(pytest.Item):
         return "\n".join(lines)
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
-        if isinstance(excinfo.value, CheckFailed | LabFailed):
+        if isinstance(excinfo.value, CheckFailed | LabFailed | pytest.xfail.Exception):
             return str(excinfo.value)
         return super().repr_failure(excinfo)
 

@@ -120,6 +120,9 @@ class TraceReader:
             self._log.close()
 
     def _take(self, raw: bytes) -> None:
+        if self.translator.is_elsewhere(raw):
+            self.foreign += 1
+            return
         text = raw.decode("utf-8", "replace")
         line = self._declarations.parse(text)
         if line is not None and not self.translator.concerns(line):

@@ -52,6 +52,7 @@ REGION = "nvme"
 """QEMU's name of the memory region with the registers and doorbells."""
 CONFIG_REGIONS = frozenset({"pci-conf-data", "pcie-mmcfg-mmio"})
 """Those through which configuration space is written; only there is the size of such a write to be seen."""
+_REGIONS = frozenset(name.encode() for name in (REGION, *CONFIG_REGIONS))
 DEVICE = "nvme"
 """The name that configuration space writes of the device bear."""
 
@@ -85,6 +86,14 @@ class Translator:
         self._registers = bytearray(DOORBELLS)
         self._queues = Queues()
         self._now: Processing | None = None
+
+    @staticmethod
+    def is_elsewhere(raw: bytes) -> bool:
+        """Is the line an access to another region, by the name at its end? Firmware that polls its serial port is traced ten times
+        as often as the device is, so most lines are told from ours before they are taken apart."""
+        if not raw.endswith(b"'") or b" memory_region_ops_" not in raw:
+            return False
+        return raw[raw.rfind(b" name '") + len(b" name '") : -1] not in _REGIONS
 
     @staticmethod
     def concerns(line: TraceLine) -> bool:

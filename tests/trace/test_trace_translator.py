@@ -203,3 +203,16 @@ def test_a_chain_that_memory_does_not_confirm_is_not_made_up() -> None:
     assert list(walk.lists(4096, read)) == [(0x8FF0, (0xA000, 0xD000), True), (0xD000, (0xB000, 0xC000), True)]
     memory[0xD008] = 0
     assert list(walk.lists(4096, read))[-1] == (-1, (0xB000, 0xC000), True)
+
+
+@pytest.mark.parametrize(
+    ("line", "elsewhere"),
+    [
+        (b"2026-11-20T14:01:25.8Z memory_region_ops_read cpu 0 mr 0x5 addr 0x3fd value 0x60 size 1 name 'serial'", True),
+        (b"2026-11-20T14:01:25.8Z memory_region_ops_write cpu 0 mr 0x5 addr 0xc0 value 0x1 size 4 name 'nvme'", False),
+        (b"2026-11-20T14:01:25.8Z memory_region_ops_write cpu 0 mr 0x5 addr 0xcfc value 0x1 size 4 name 'pci-conf-data'", False),
+        (b"2026-11-20T14:01:25.8Z pci_nvme_rw_cb cid 135 blk ''", False),
+    ],
+)
+def test_lines_about_other_regions_are_told_by_their_end(line: bytes, elsewhere: bool) -> None:
+    assert Translator.is_elsewhere(line) == elsewhere
