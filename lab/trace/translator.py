@@ -89,8 +89,8 @@ class Translator:
 
     @staticmethod
     def is_elsewhere(raw: bytes) -> bool:
-        """Is the line an access to another region, by the name at its end? Firmware that polls its serial port is traced ten times
-        as often as the device is, so most lines are told from ours before they are taken apart."""
+        """Is the line an access to another region, by the name at its end? Firmware that polls its serial port is traced ten
+        times as often as the device is, so most lines are told from ours before they are taken apart."""
         if not raw.endswith(b"'") or b" memory_region_ops_" not in raw:
             return False
         return raw[raw.rfind(b" name '") + len(b" name '") : -1] not in _REGIONS

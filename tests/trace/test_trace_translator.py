@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import pytest
+
 from lab.events import (
     Completed,
     ConfigWrite,
@@ -208,10 +210,10 @@ def test_a_chain_that_memory_does_not_confirm_is_not_made_up() -> None:
 @pytest.mark.parametrize(
     ("line", "elsewhere"),
     [
-        (b"2026-11-20T14:01:25.8Z memory_region_ops_read cpu 0 mr 0x5 addr 0x3fd value 0x60 size 1 name 'serial'", True),
-        (b"2026-11-20T14:01:25.8Z memory_region_ops_write cpu 0 mr 0x5 addr 0xc0 value 0x1 size 4 name 'nvme'", False),
-        (b"2026-11-20T14:01:25.8Z memory_region_ops_write cpu 0 mr 0x5 addr 0xcfc value 0x1 size 4 name 'pci-conf-data'", False),
-        (b"2026-11-20T14:01:25.8Z pci_nvme_rw_cb cid 135 blk ''", False),
+        (b"2026-11-20T14:01:25Z memory_region_ops_read cpu 0 mr 0x5 addr 0x3fd value 0x60 size 1 name 'serial'", True),
+        (b"2026-11-20T14:01:25Z memory_region_ops_write cpu 0 mr 0x5 addr 0xc0 value 0x1 size 4 name 'nvme'", False),
+        (b"2026-11-20T14:01:25Z memory_region_ops_write cpu 0 mr 0x5 addr 0xcfc value 0x1 size 4 name 'pci-conf-data'", False),
+        (b"2026-11-20T14:01:25Z pci_nvme_rw_cb cid 135 blk ''", False),
     ],
 )
 def test_lines_about_other_regions_are_told_by_their_end(line: bytes, elsewhere: bool) -> None:
