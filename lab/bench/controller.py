@@ -253,7 +253,7 @@ def _trace(qemu: Qemu, folder: Path) -> Iterator[TraceReader]:
     """A reader of the trace, with its evidence in ``traced``. QEMU must have ended before this does."""
     if qemu.trace_events is None:
         raise LabError("the declarations of QEMU's trace events (trace-events-all) were not found")
-    evidence = EvidenceWriter(folder / "traced", {"scenario": "bench"})
+    evidence = EvidenceWriter(folder / "traced", {"driver": {"name": "linux"}, "device": "qemu", "scenario": {}})
     with TraceReader(Declarations.load(qemu.trace_events, EVENTS), Translator(["traced"]), evidence) as reader:
         yield reader
     evidence.close("complete")

@@ -47,22 +47,40 @@ class Clock:
 
     def next_due(self) -> float | None:
         """Seconds until the next timer, 0 if it is overdue; None if there is none."""
-        while self._timers and not self._timers[0][2].live:
-            heapq.heappop(self._timers)
-        return max(0.0, self._timers[0][0] - self.now()) if self._timers else None
+        timer = self._next()
+        return max(0.0, timer.due - self.now()) if timer else None
 
     def run(self) -> bool:
         """Fires all that is due; whether there was anything."""
-        fired = False
-        while self.next_due() == 0.0:
-            heapq.heappop(self._timers)[2].fire()
-            fired = True
-        return fired
+        return self._fire(self.now())
+
+    def wait(self, seconds: float) -> bool:
+        """Moves time on to what is due next, at most by ``seconds``; whether anything was due."""
+        timer, end = self._next(), self.now() + seconds
+        self._move(timer.due if timer and timer.due <= end else end)
+        return timer is not None and not timer.live
 
     def advance(self, seconds: float) -> None:
         """Moves time on by so much, firing what becomes due at its own moment."""
         end = self.now() + seconds
-        while (due := self.next_due()) is not None and (due == 0.0 or self.now() + due <= end):
-            self._offset += due
-            self.run()
-        self._offset += max(0.0, end - self.now())
+        while (timer := self._next()) and timer.due <= end:
+            self._move(timer.due)
+        self._move(end)
+
+    def _next(self) -> Timer | None:
+        while self._timers and not self._timers[0][2].live:
+            heapq.heappop(self._timers)
+        return self._timers[0][2] if self._timers else None
+
+    def _move(self, to: float) -> None:
+        """Fires what is due at that moment, also where seconds since the epoch are too coarse to reach it exactly."""
+        self._offset += max(0.0, to - self.now())
+        self._fire(to)
+
+    def _fire(self, until: float) -> bool:
+        fired = False
+        while (timer := self._next()) and timer.due <= max(until, self.now()):
+            heapq.heappop(self._timers)
+            timer.fire()
+            fired = True
+        return fired

@@ -46,6 +46,8 @@ class Linux:
     """See `lab.drivers.base.Adapter`."""
 
     hotplug = True
+    needs = ("linux-guest",)
+    """What a manifest that names no guest gets."""
     panics: tuple[str, ...] = LINUX_PANIC
     actions = frozenset(linux_agent.ACTIONS)
     settled_by = code(AGENT, __file__)

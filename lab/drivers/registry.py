@@ -85,6 +85,7 @@ def in_qemu(manifest: DriverManifest) -> bool:
 
 def wants(manifest: DriverManifest) -> tuple[str, ...]:
     """What the toolchain must prepare for this driver."""
+    needs = manifest.needs or tuple(getattr(_factory(manifest), "needs", ()))
     if not in_qemu(manifest):
-        return manifest.needs
-    return ("qemu" if manifest.boot.arch == X86_64 else f"qemu-{manifest.boot.arch}", *manifest.needs)
+        return needs
+    return ("qemu" if manifest.boot.arch == X86_64 else f"qemu-{manifest.boot.arch}", *needs)

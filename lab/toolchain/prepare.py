@@ -67,10 +67,8 @@ class Toolchain:
     """Linux guests with another kernel or more tools than ``linux``, by the names under which they are wanted."""
 
     def guest_for(self, needs: Collection[str]) -> LinuxGuest | None:
-        """The Linux guest that is among the needs, if it was wanted."""
-        if _LINUX in needs:
-            return self.linux
-        return next((guest for name, guest in self.variants.items() if name in needs), None)
+        """The Linux guest that is among the needs, else the usual one; None if it was not wanted."""
+        return next((guest for name, guest in self.variants.items() if name in needs), self.linux)
 
     def qemu_for(self, arch: str) -> Qemu | None:
         """The QEMU for guests of this architecture, if it was wanted."""

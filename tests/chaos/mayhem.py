@@ -26,7 +26,7 @@ from lab.toolchain import Qemu, Toolchain, prepare
 LOG = Path(os.environ["MAYHEM_LOG"])
 """A line for every strike: victim, driver/device/scenario."""
 SEED = os.environ["MAYHEM_SEED"]
-LATEST_SECONDS = 1.2
+LATEST_SECONDS = 0.8
 """From the begin of a recording; a scenario of U-Boot takes about as long."""
 SPARED, SPARED_AGAIN = 0.2, 0.6
 """Of the first and of the second attempts at a scenario."""

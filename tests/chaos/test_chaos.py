@@ -95,7 +95,7 @@ def campaign(folder: Path, runtime: Path, seed: int, *arguments: str) -> list[st
 @pytest.mark.slow
 def test_a_few_accidents(tmp_path: Path, runtime: Path) -> None:
     scenarios = [argument for id in SAMPLE for argument in ("--scenario", id)]
-    strikes = campaign(tmp_path, runtime, 5, "--driver", "u-boot", *scenarios)
+    strikes = campaign(tmp_path, runtime, 6, "--driver", "u-boot", *scenarios)
     assert {"qemu", "worker"} < {strike.partition(" ")[0] for strike in strikes}
     assert 6 <= len(strikes)
 
