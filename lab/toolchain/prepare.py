@@ -68,7 +68,8 @@ class Toolchain:
 
     def guest_for(self, needs: Collection[str]) -> LinuxGuest | None:
         """The Linux guest that is among the needs, else the usual one; None if it was not wanted."""
-        return next((guest for name, guest in self.variants.items() if name in needs), self.linux)
+        named = [need for need in needs if need in _GUESTS and need != _LINUX]
+        return self.variants.get(named[0]) if named else self.linux
 
     def qemu_for(self, arch: str) -> Qemu | None:
         """The QEMU for guests of this architecture, if it was wanted."""
