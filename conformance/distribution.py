@@ -30,6 +30,11 @@ class WholeScenarios(LoadScopeScheduling):  # type: ignore[misc]
         super().__init__(config, log)
         self.deaths: Counter[str] = Counter()
 
+    def _reschedule(self, node: Any) -> None:
+        """Not for a worker that has yet to collect: xdist would take a scenario off the queue for it, and lose it."""
+        if node in self.registered_collections:
+            super()._reschedule(node)
+
     def remove_node(self, node: Any) -> str | None:
         """The item that the worker died of, if it had not finished."""
         unfinished = {scope: unit for scope, unit in self.assigned_work.pop(node).items() if not all(unit.values())}
