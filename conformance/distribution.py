@@ -11,12 +11,26 @@ from collections import Counter, OrderedDict
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
 from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 
+from conformance.results import RunEntry, VerdictEntry
 from lab.errors import LabError
 
 ATTEMPTS = 2
 WORKER_DIED = "the worker that recorded it died"
+
+
+class Told(BaseModel):
+    """What a report tells of a scenario: the recording where it is the first to, and verdicts."""
+
+    run: RunEntry | None
+    verdicts: list[VerdictEntry]
+
+    @property
+    def name(self) -> str:
+        """driver/device/scenario."""
+        return "/".join(self.verdicts[0].key[:3])
 
 
 class WholeScenarios(LoadScopeScheduling):  # type: ignore[misc]
@@ -29,6 +43,12 @@ class WholeScenarios(LoadScopeScheduling):  # type: ignore[misc]
     def __init__(self, config: Any, log: Any = None) -> None:
         super().__init__(config, log)
         self.deaths: Counter[str] = Counter()
+
+    def _reschedule(self, node: Any) -> None:
+        """A worker starts an item when it knows the next one, and so it gets the next scenario with the last item of this one:
+        not before, or it would wait there while others have nothing to do."""
+        if not self.workqueue or self._pending_of(self.assigned_work[node]) < 2:
+            super()._reschedule(node)
 
     def remove_node(self, node: Any) -> str | None:
         """The item that the worker died of, if it had not finished."""
