@@ -2,7 +2,7 @@
 
 Under the user's own pytest its items are the checks. The first that is set up has the scenario recorded and judged; each says
 what its verdict is. ``nvme-lab run`` shows nobody items, and one costs more than most checks do: there a scenario has only two,
-`Record` and `Judge`. With xdist the scenario is the unit that a worker gets. Verdicts travel on the items' reports
+`RecordStep` and `JudgeStep`. With xdist the scenario is the unit that a worker gets. Verdicts travel on the items' reports
 (`conformance.distribution.Told`) to the controlling process, which alone writes the results; from another machine the evidence
 travels with them.
 
@@ -90,8 +90,8 @@ class Recording(pytest.Collector):
         return made
 
     def collect(self) -> Iterator[pytest.Item]:
-        yield Record.from_parent(self, name="record")
-        yield Judge.from_parent(self, name="judge")
+        yield RecordStep.from_parent(self, name="record")
+        yield JudgeStep.from_parent(self, name="judge")
 
     def record(self) -> None:
         """Makes the evidence."""
@@ -170,7 +170,7 @@ def _error(job: Job, check: str, reason: str) -> Verdict:
     return Verdict(job.driver.name, job.device, job.scenario.id, CHECKS[check], Outcome.ERROR, reason=reason)
 
 
-class Record(pytest.Item):
+class RecordStep(pytest.Item):
     """Has its scenario recorded."""
 
     parent: Recording
@@ -179,7 +179,7 @@ class Record(pytest.Item):
         self.parent.record()
 
 
-class Judge(pytest.Item):
+class JudgeStep(pytest.Item):
     """Has the recording judged, and tells all verdicts at once."""
 
     parent: Recording
@@ -267,7 +267,7 @@ class SuitePlugin:
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(self, item: pytest.Item, call: pytest.CallInfo[None]) -> Wrapper:
         report = yield
-        if isinstance(item, Judge | Judgement):
+        if isinstance(item, JudgeStep | Judgement):
             report.nvme = item.told(call.when)
         return report
 
