@@ -11,12 +11,26 @@ from collections import Counter, OrderedDict
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
 from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 
+from conformance.results import RunEntry, VerdictEntry
 from lab.errors import LabError
 
 ATTEMPTS = 2
 WORKER_DIED = "the worker that recorded it died"
+
+
+class Told(BaseModel):
+    """What a report tells of a scenario: the recording where it is the first to, and verdicts."""
+
+    run: RunEntry | None
+    verdicts: list[VerdictEntry]
+
+    @property
+    def name(self) -> str:
+        """driver/device/scenario."""
+        return "/".join(self.verdicts[0].key[:3])
 
 
 class WholeScenarios(LoadScopeScheduling):  # type: ignore[misc]
@@ -31,8 +45,11 @@ class WholeScenarios(LoadScopeScheduling):  # type: ignore[misc]
         self.deaths: Counter[str] = Counter()
 
     def _reschedule(self, node: Any) -> None:
-        """Not for a worker that has yet to collect: xdist would take a scenario off the queue for it, and lose it."""
-        if node in self.registered_collections:
+        """A worker starts an item when it knows the next one, and so it gets the next scenario with the last item of this one:
+        not before, or it would wait there while others have nothing to do. One that has yet to collect gets none: xdist would
+        take it off the queue, and lose it."""
+        ready = node in self.registered_collections
+        if ready and (not self.workqueue or self._pending_of(self.assigned_work[node]) < 2):
             super()._reschedule(node)
 
     def remove_node(self, node: Any) -> str | None:

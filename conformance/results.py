@@ -316,9 +316,8 @@ def disqualified(results: Results, driver: str) -> list[VerdictEntry]:
     """
     return [
         verdict
-        for verdict in folded(results.verdicts).values()
-        if verdict.driver == driver
-        and verdict.level == MANDATORY
+        for verdict in folded(v for v in results.verdicts if v.driver == driver).values()
+        if verdict.level == MANDATORY
         and (asked_for(results, verdict) or verdict.outcome is Outcome.FAIL)
         and verdict.outcome is not Outcome.PASS
         and not (verdict.outcome is Outcome.UNSUPPORTED and "memory" in verdict.witnesses)

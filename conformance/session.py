@@ -1,8 +1,10 @@
-"""The suite as pytest sees it: a collector is a scenario on a driver and device, an item is one of its checks.
+"""The suite as pytest sees it: a collector is a scenario on a driver and device, recorded once and judged by all its checks.
 
-A scenario is recorded when its first item is set up, and judged by all its checks at once; the items then only say what their
-verdict is. With xdist the scenario is the unit that a worker gets, so it is recorded once there too. Verdicts travel on the
-items' reports to the controlling process, which alone writes the results; from another machine the evidence travels with them.
+Under the user's own pytest its items are the checks. The first that is set up has the scenario recorded and judged; each says
+what its verdict is. ``nvme-lab run`` shows nobody items, and one costs more than most checks do: there a scenario has only two,
+`RecordStep` and `JudgeStep`. With xdist the scenario is the unit that a worker gets. Verdicts travel on the items' reports
+(`conformance.distribution.Told`) to the controlling process, which alone writes the results; from another machine the evidence
+travels with them.
 
 Where the lab fails (a guest was killed, a worker died) the scenario is recorded once more, and its results say so.
 """
@@ -12,7 +14,7 @@ from __future__ import annotations
 import pickle
 import shutil
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import fields, replace
 from os import getpid, kill
@@ -26,7 +28,7 @@ import lab.recorder
 from conformance import costs, results, signals
 from conformance.campaign import Campaign, Job, Request, cache_root, equip, plan, toolchain
 from conformance.check import Outcome
-from conformance.distribution import ATTEMPTS, WORKER_DIED, WholeScenarios, pack, unpack
+from conformance.distribution import ATTEMPTS, WORKER_DIED, Told, WholeScenarios, pack, unpack
 from conformance.folders import default_folder, evidence_folder, prepare_folder
 from conformance.judge import Verdict, judge, place
 from conformance.plugin import CAMPAIGN
@@ -42,6 +44,9 @@ ROOT = "conformance"
 """The first part of every item's node id."""
 AGAIN = "again"
 """The outcome that pytest reports where a worker died and another one does its scenario again."""
+
+Wrapper = Generator[None, Any, Any]
+"""Gets what other plugins have made, and returns it."""
 
 
 class ConformanceWarning(pytest.PytestWarning):
@@ -60,18 +65,20 @@ class Suite(pytest.Directory):
     """The package's folder, collected as the campaign's jobs."""
 
     campaign: Campaign
+    kind: type[Recording]
 
     def collect(self) -> Iterator[pytest.Collector]:
         for job in self.campaign.slowest_first:
-            yield Recording.of(self, job, self.campaign)
+            yield self.kind.of(self, job, self.campaign)
 
 
 class Recording(pytest.Collector):
-    """One scenario on one driver and device."""
+    """One scenario on one driver and device. It is judged in an item of its own: meanwhile its worker gets the next one."""
 
     job: Job
     campaign: Campaign
 
+    evidence: Evidence
     verdicts: dict[str, Verdict]
     run: results.RunEntry | None
 
@@ -83,37 +90,41 @@ class Recording(pytest.Collector):
         return made
 
     def collect(self) -> Iterator[pytest.Item]:
-        for check in self.job.checks:
-            yield Judgement.from_parent(self, name=check)
+        yield RecordStep.from_parent(self, name="record")
+        yield JudgeStep.from_parent(self, name="judge")
 
-    def verdict(self, check: str) -> Verdict:
-        """What the check says. The first question records the scenario and judges it."""
+    def record(self) -> None:
+        """Makes the evidence."""
+        with self._failing():
+            self.evidence, again = self._attempts()
+            self.run = results.RunEntry(
+                driver=self.job.driver.name,
+                device=self.job.device,
+                scenario=self.job.scenario.id,
+                stage=self.job.scenario.stage,
+                evidence=str(self.evidence.folder.relative_to(self.campaign.out)),
+                seconds=self.evidence.end.seconds if self.evidence.end else 0.0,
+                again=again,
+                measurements=results.measured(self.evidence),
+            )
+
+    def judge(self) -> None:
+        """Finds the verdicts, unless there is no evidence and they say so already."""
         if not self.verdicts:
-            try:
-                found = self._record()
-            except Exception as error:  # whatever it was, it is the lab's failure and belongs into the results
-                reason = str(error) if isinstance(error, LabError) else f"{type(error).__name__}: {error}"
-                self.verdicts = {check: _error(self.job, check, reason) for check in self.job.checks}
-                if not isinstance(error, LabError):
-                    raise
-            else:
+            with self._failing():
+                found = judge(self.evidence, [CHECKS[check] for check in self.job.checks])
                 self.verdicts = {verdict.check.id: verdict for verdict in found}
-        return self.verdicts[check]
 
-    def _record(self) -> list[Verdict]:
-        job = self.job
-        evidence, again = self._attempts()
-        self.run = results.RunEntry(
-            driver=job.driver.name,
-            device=job.device,
-            scenario=job.scenario.id,
-            stage=job.scenario.stage,
-            evidence=str(evidence.folder.relative_to(self.campaign.out)),
-            seconds=evidence.end.seconds if evidence.end else 0.0,
-            again=again,
-            measurements=results.measured(evidence),
-        )
-        return judge(evidence, [CHECKS[check] for check in job.checks])
+    @contextmanager
+    def _failing(self) -> Iterator[None]:
+        """Whatever goes wrong is the lab's failure and belongs into the results."""
+        try:
+            yield
+        except Exception as error:
+            reason = str(error) if isinstance(error, LabError) else f"{type(error).__name__}: {error}"
+            self.verdicts = {check: _error(self.job, check, reason) for check in self.job.checks}
+            if not isinstance(error, LabError):
+                raise
 
     def _attempts(self) -> tuple[Evidence, str]:
         """The evidence, and why the lab failed before it was there: "" at the first attempt. There is no third."""
@@ -134,16 +145,57 @@ class Recording(pytest.Collector):
         lab.recorder.record(job.driver, job.scenario, job.device, folder, toolchain=self.campaign.toolchain)
         return Evidence(folder)
 
+    def tell(self, verdicts: Iterable[Verdict]) -> Told:
+        """These verdicts for the controlling process, which hears of the recording itself once."""
+        run, self.run = self.run, None
+        return Told(run=run, verdicts=[results.VerdictEntry.model_validate(verdict.to_json()) for verdict in verdicts])
+
+
+class Checked(Recording):
+    """One scenario whose items are its checks."""
+
+    def collect(self) -> Iterator[pytest.Item]:
+        for check in self.job.checks:
+            yield Judgement.from_parent(self, name=check)
+
+    def verdict(self, check: str) -> Verdict:
+        """What the check says. The first question records the scenario and judges it."""
+        if not self.verdicts:
+            self.record()
+            self.judge()
+        return self.verdicts[check]
 
 
 def _error(job: Job, check: str, reason: str) -> Verdict:
     return Verdict(job.driver.name, job.device, job.scenario.id, CHECKS[check], Outcome.ERROR, reason=reason)
 
 
-class Judgement(pytest.Item):
-    """One check of one recording."""
+class RecordStep(pytest.Item):
+    """Has its scenario recorded."""
 
     parent: Recording
+
+    def runtest(self) -> None:
+        self.parent.record()
+
+
+class JudgeStep(pytest.Item):
+    """Has the recording judged, and tells all verdicts at once."""
+
+    parent: Recording
+
+    def runtest(self) -> None:
+        self.parent.judge()
+
+    def told(self, when: str) -> Told | None:
+        """What the report of this phase carries."""
+        return self.parent.tell(self.parent.verdicts.values()) if when == "call" else None
+
+
+class Judgement(pytest.Item):
+    """One check of one recording, which passes, fails or is skipped as its verdict says."""
+
+    parent: Checked
     verdict: Verdict | None = None
 
     def setup(self) -> None:
@@ -183,6 +235,12 @@ class Judgement(pytest.Item):
             lines.append(f"  and {len(broken) - 3} more")
         return "\n".join(lines)
 
+    def told(self, when: str) -> Told | None:
+        """What the report of this phase carries."""
+        if self.verdict is None or when != ("setup" if self.verdict.outcome is Outcome.ERROR else "call"):
+            return None
+        return self.parent.tell([self.verdict])
+
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
         if isinstance(excinfo.value, CheckFailed | LabFailed | pytest.xfail.Exception):
             return str(excinfo.value)
@@ -195,33 +253,44 @@ class Judgement(pytest.Item):
 class SuitePlugin:
     """What controller and workers have in common: they collect the campaign, and put verdicts on reports."""
 
-    def __init__(self, campaign: Campaign) -> None:
-        self.campaign = campaign
+    def __init__(self, campaign: Campaign, kind: type[Recording]) -> None:
+        self.campaign, self.kind = campaign, kind
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_collect_directory(self, path: Path, parent: pytest.Collector) -> pytest.Collector | None:
         if path != PACKAGE:
             return None
         suite: Suite = Suite.from_parent(parent, path=path, nodeid=ROOT)
-        suite.campaign = self.campaign
+        suite.campaign, suite.kind = self.campaign, self.kind
         return suite
 
-    @pytest.hookimpl(hookwrapper=True)
-    def pytest_runtest_makereport(self, item: pytest.Item, call: pytest.CallInfo[None]) -> Any:
-        outcome = yield
-        if not isinstance(item, Judgement) or item.verdict is None:
-            return
-        report: Any = outcome.get_result()
-        if call.when == ("setup" if item.verdict.outcome is Outcome.ERROR else "call"):
-            run = item.parent.run
-            report.nvme = {"verdict": item.verdict.to_json(), "run": run and run.model_dump()}
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(self, item: pytest.Item, call: pytest.CallInfo[None]) -> Wrapper:
+        report = yield
+        if isinstance(item, JudgeStep | Judgement):
+            report.nvme = item.told(call.when)
+        return report
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_report_to_serializable(self, report: Any) -> Wrapper:
+        data = yield
+        if (told := getattr(report, "nvme", None)) is not None:
+            data["nvme"] = told.model_dump_json()
+        return data
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_report_from_serializable(self) -> Wrapper:
+        report = yield
+        if (told := getattr(report, "nvme", None)) is not None:
+            report.nvme = Told.model_validate_json(told)
+        return report
 
 
 class WorkerPlugin(SuitePlugin):
     """In an xdist worker. A signal, or the end of the controller, ends it in order: its guest is gone before it is."""
 
-    def __init__(self, campaign: Campaign, controller: int) -> None:
-        super().__init__(campaign)
+    def __init__(self, campaign: Campaign, kind: type[Recording], controller: int) -> None:
+        super().__init__(campaign, kind)
         self._stack = ExitStack()
         self._stack.enter_context(signals.interrupting())
         signals.end_with(controller)
@@ -233,18 +302,19 @@ class WorkerPlugin(SuitePlugin):
 class RemotePlugin(SuitePlugin):
     """In an xdist worker on another machine, which has a toolchain of its own and returns the evidence with the verdicts."""
 
-    def __init__(self, campaign: Campaign) -> None:
+    def __init__(self, campaign: Campaign, kind: type[Recording]) -> None:
         self._stack = ExitStack()
         self._stack.enter_context(signals.interrupting())
         scratch = self._stack.enter_context(run_folder())
-        super().__init__(replace(campaign, out=scratch, toolchain=toolchain(campaign, settings.load(), lambda text: None)))
+        equipped = toolchain(campaign, settings.load(), lambda text: None)
+        super().__init__(replace(campaign, out=scratch, toolchain=equipped), kind)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: Any) -> None:
-        """Attaches the evidence to the first verdict of a recording."""
-        found = getattr(report, "nvme", None)
-        if found and found["run"] and (folder := self.campaign.out / found["run"]["evidence"]).exists():
-            found["evidence"] = pack(folder)
+        """Attaches the evidence to the report that tells of the recording."""
+        told: Told | None = getattr(report, "nvme", None)
+        if told and told.run and (folder := self.campaign.out / told.run.evidence).exists():
+            report.nvme_evidence = pack(folder)
             shutil.rmtree(folder)
 
     def pytest_unconfigure(self) -> None:
@@ -254,14 +324,13 @@ class RemotePlugin(SuitePlugin):
 class ControllerPlugin(SuitePlugin):
     """In the process that the user started: prepares, tells the workers, keeps the verdicts, writes the results."""
 
-    def __init__(self, campaign: Campaign, on_report: Callable[[str, Mapping[str, Any]], None] | None = None) -> None:
-        super().__init__(campaign)
+    def __init__(self, campaign: Campaign, kind: type[Recording] = Recording) -> None:
+        super().__init__(campaign, kind)
         self.begin(campaign)
         self.written: Path | None = None
-        self._on_report = on_report
-        self._runs: dict[tuple[str, str, str], results.RunEntry] = {}
-        self._verdicts: dict[str, results.VerdictEntry] = {}
-        self._collected: dict[str, None] = {}
+        self._runs: dict[str, results.RunEntry] = {}  # by the job's name
+        self._verdicts: dict[str, dict[str, results.VerdictEntry]] = {}  # by the job's name and the check
+        self._collected: set[str] = set()
         self._workers: list[int] = []  # process ids on this machine
         self._ready = False  # has a worker collected?
         self.unborn = ""  # why none did
@@ -290,7 +359,8 @@ class ControllerPlugin(SuitePlugin):
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:
         here = node.gateway.spec.popen
-        node.workerinput[CAMPAIGN] = pickle.dumps((self.campaign, getpid()) if here else (self.campaign.portable,))
+        carried = (self.campaign, self.kind, getpid()) if here else (self.campaign.portable, self.kind)
+        node.workerinput[CAMPAIGN] = pickle.dumps(carried)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodeready(self, node: Any) -> None:
@@ -300,36 +370,33 @@ class ControllerPlugin(SuitePlugin):
     # -- what was collected, and what came of it ------------------------------------------------------------------------
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
-        self._collected.update(dict.fromkeys(item.nodeid for item in session.items if isinstance(item, Judgement)))
+        self._collect(item.nodeid for item in session.items)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_node_collection_finished(self, ids: list[str]) -> None:
         self._ready = True
-        self._collected.update(dict.fromkeys(id for id in ids if id.startswith(f"{ROOT}::")))
+        self._collect(ids)
 
-    def pytest_runtest_logreport(self, report: Any) -> None:
-        found = getattr(report, "nvme", None)
-        if found is None:
-            return
-        if found["run"]:
-            run = results.RunEntry.model_validate(found["run"])
-            if (archive := found.pop("evidence", None)) is not None:
-                unpack(archive, evidence_folder(self.campaign.out, "/".join(run.key)))
-            if "/".join(run.key) in self._again:
-                run.again = run.again or WORKER_DIED
-            self._runs[run.key] = run
-        self._verdicts[report.nodeid] = results.VerdictEntry.model_validate(found["verdict"])
-        if self._on_report:
-            self._on_report(report.nodeid, found)
+    def _collect(self, ids: Iterable[str]) -> None:
+        self._collected.update(id for id in ids if id.startswith(f"{ROOT}::"))
+
+    @property
+    def expected(self) -> int:
+        """How many verdicts there will be if nothing comes in between."""
+        return sum(len(job.checks) for job in self.campaign.jobs)
 
     @pytest.hookimpl(tryfirst=True)
-    def pytest_report_teststatus(self, report: Any) -> tuple[str, str, tuple[str, dict[str, bool]]] | None:
-        found = getattr(report, "nvme", None)
-        if found and report.passed and found["verdict"]["outcome"] == Outcome.WARN:
-            return "warned", "W", ("WARN", {"yellow": True})
-        if report.outcome == AGAIN:
-            return AGAIN, "A", (AGAIN.upper(), {"yellow": True})
-        return None
+    def pytest_runtest_logreport(self, report: Any) -> None:
+        told: Told | None = getattr(report, "nvme", None)
+        if told is None:
+            return
+        if told.run:
+            if (archive := vars(report).pop("nvme_evidence", None)) is not None:
+                unpack(archive, evidence_folder(self.campaign.out, told.name))
+            if told.name in self._again:
+                told.run.again = told.run.again or WORKER_DIED
+            self._runs[told.name] = told.run
+        self._verdicts.setdefault(told.name, {}).update({verdict.check: verdict for verdict in told.verdicts})
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any, error: object) -> None:
@@ -345,16 +412,14 @@ class ControllerPlugin(SuitePlugin):
         job = next((job for job in self.campaign.jobs if scope == f"{ROOT}::{job.name}"), None)
         if job is None or not isinstance(sched, WholeScenarios):
             return
-        for check in job.checks:
-            self._verdicts.pop(f"{scope}::{check}", None)
-        self._runs.pop((job.driver.name, job.device, job.scenario.id), None)
+        self._verdicts.pop(job.name, None)
+        self._runs.pop(job.name, None)
         if sched.deaths[scope] < ATTEMPTS:
             self._again.add(job.name)
             report.outcome = AGAIN
             return
-        for check in job.checks:
-            error = _error(job, check, f"{WORKER_DIED}, and so did the second one")
-            self._verdicts[f"{scope}::{check}"] = results.VerdictEntry.model_validate(error.to_json())
+        errors = (_error(job, check, f"{WORKER_DIED}, and so did the second one") for check in job.checks)
+        self._verdicts[job.name] = {e.check.id: results.VerdictEntry.model_validate(e.to_json()) for e in errors}
 
     def pytest_internalerror(self, excinfo: pytest.ExceptionInfo[BaseException]) -> bool | None:
         """A machine that cannot be reached is no mistake of ours."""
@@ -376,20 +441,18 @@ class ControllerPlugin(SuitePlugin):
         """Writes the results, partial ones too: in the order of the campaign, whichever worker was faster."""
         if session.config.getoption("collectonly", False) or not self._collected:
             return
-        for id in (f"{ROOT}::{job.name}::{check}" for job in self.campaign.jobs for check in job.checks):
-            if id in self._verdicts:
-                verdict = self._verdicts[id]
-                self.results.verdicts.append(verdict)
-                if (run := self._runs.pop(verdict.key[:3], None)) is not None:
-                    self.results.runs.append(run)
-        missing = len(self._collected) - len(self._verdicts)
+        for job in self.campaign.jobs:
+            found = self._verdicts.get(job.name, {})
+            self.results.verdicts += [found[check] for check in job.checks if check in found]
+            self.results.runs += [self._runs[job.name]] if job.name in self._runs else []
+        missing = self.expected - len(self.results.verdicts)
         if missing:
             why = "interrupted" if exitstatus == pytest.ExitCode.INTERRUPTED else "ended early"
-            self.results.unfinished = f"{why}: {missing} of {len(self._collected)} verdicts are missing"
+            self.results.unfinished = f"{why}: {missing} of {self.expected} verdicts are missing"
         self.written = results.write(self.results, self.campaign.out)
         failed = {"/".join(verdict.key[:3]) for verdict in self.results.verdicts if verdict.outcome is Outcome.ERROR}
-        found = {name: seconds for name, seconds in costs.measured(self.results).items() if name not in failed}
-        costs.remember(cache_root(self.campaign), found)
+        seconds = {name: took for name, took in costs.measured(self.results).items() if name not in failed}
+        costs.remember(cache_root(self.campaign), seconds)
         sweep_all()  # what killed workers have left
 
 
@@ -397,9 +460,13 @@ class StandalonePlugin(ControllerPlugin):
     """Under the user's own pytest: prepares when the session starts, and adds the summary to pytest's."""
 
     def __init__(self, campaign: Campaign, out: Path | None) -> None:
-        super().__init__(campaign)
+        super().__init__(campaign, Checked)
         self._out = out
         self._stack = ExitStack()
+
+    @property
+    def expected(self) -> int:
+        return len(self._collected)  # users select and deselect
 
     def pytest_sessionstart(self, session: pytest.Session) -> None:
         if session.config.getoption("collectonly", False):
@@ -410,6 +477,15 @@ class StandalonePlugin(ControllerPlugin):
         with _errors_of_pytest():
             equipped = equip(self.campaign, settings.load(), say)
             self.begin(replace(equipped, out=prepare_folder(self._out or default_folder(Path.cwd()))))
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_report_teststatus(self, report: Any) -> tuple[str, str, tuple[str, dict[str, bool]]] | None:
+        told: Told | None = getattr(report, "nvme", None)
+        if told and report.passed and told.verdicts[0].outcome is Outcome.WARN:
+            return "warned", "W", ("WARN", {"yellow": True})
+        if report.outcome == AGAIN:
+            return AGAIN, "A", (AGAIN.upper(), {"yellow": True})
+        return None
 
     def pytest_unconfigure(self) -> None:
         self._stack.close()
@@ -424,8 +500,8 @@ class StandalonePlugin(ControllerPlugin):
 
 def worker(carried: bytes) -> SuitePlugin:
     """What a worker registers, with the campaign that came from the controller, and its process id if it is on this machine."""
-    campaign, *parent = pickle.loads(carried)
-    return WorkerPlugin(campaign, *parent) if parent else RemotePlugin(campaign)
+    campaign, kind, *parent = pickle.loads(carried)
+    return WorkerPlugin(campaign, kind, *parent) if parent else RemotePlugin(campaign, kind)
 
 
 def controller(given: Mapping[str, Any]) -> StandalonePlugin:

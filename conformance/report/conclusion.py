@@ -58,7 +58,7 @@ class Conclusion:
 def conclude(results: Results, driver: str) -> Conclusion:
     """What the results say of the driver as a whole."""
     missing = sorted(disqualified(results, driver), key=lambda verdict: (rank(verdict), stage_index(verdict.stage)))
-    own = [verdict for verdict in folded(results.verdicts).values() if verdict.driver == driver]
+    own = list(folded(v for v in results.verdicts if v.driver == driver).values())
     mandatory = [verdict for verdict in own if verdict.level == MANDATORY and asked_for(results, verdict)]
     passed = sum(verdict.outcome is Outcome.PASS for verdict in mandatory)
     state, begin, why = _said(results, driver, missing, silent=not any(v.outcome in JUDGED for v in own), passed=passed)

@@ -5,7 +5,6 @@ The models are the format; `schema/events.schema.json` is generated from them. E
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TextIO
 
@@ -155,8 +154,8 @@ class Events:
     def started(self, name: str) -> None:
         self.write(Started(name=name))
 
-    def judged(self, verdict: Mapping[str, Any]) -> None:
-        self.write(Judged(verdict=VerdictEntry.model_validate(verdict)))
+    def judged(self, verdict: VerdictEntry) -> None:
+        self.write(Judged(verdict=verdict))
 
     def finished(self, tally: Tally, scenario: Finished) -> None:
         self.write(

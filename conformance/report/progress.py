@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from rich.text import Text
 
 from conformance.campaign import Campaign
 from conformance.check import Outcome
+from conformance.distribution import Told
+from conformance.results import VerdictEntry
 
 BAD = {Outcome.FAIL: "bold red", Outcome.ERROR: "bold magenta", Outcome.WARN: "yellow"}
 ORDER = ("fail", "error", "warn", "known", "pass", "inconclusive", "unsupported")
@@ -41,19 +44,20 @@ class Tally:
     """Which scenarios are done, being recorded and left, and how long that will take."""
 
     def __init__(self, campaign: Campaign) -> None:
-        self._checks = {job.name: len(job.checks) for job in campaign.jobs}
-        self._left = dict(self._checks)
+        self._left = {job.name for job in campaign.jobs}
         self._costs = {job.name: max(campaign.costs.get(job.name, 1.0), LEAST_COST) for job in campaign.jobs}
         self._since: dict[str, float] = {}
-        self._counts: dict[str, dict[str, int]] = {}
         self._began = time.monotonic()
         self.total = len(campaign.jobs)
-        self.done = 0
+
+    @property
+    def done(self) -> int:
+        return self.total - len(self._left)
 
     @property
     def now(self) -> list[str]:
         """The scenarios that are being recorded."""
-        return [name for name in self._since if self._left[name]]
+        return list(self._since)
 
     def started(self, name: str) -> bool:
         """Notes a scenario; whether it is a new one."""
@@ -62,32 +66,25 @@ class Tally:
             self._since[name] = time.monotonic()
         return new
 
-    def judged(self, name: str, found: Mapping[str, Any]) -> Finished | None:
-        """Counts a verdict; the scenario, if it was its last one."""
-        counts, verdict = self._counts.setdefault(name, {}), found["verdict"]
-        word = "known" if verdict["known"] is not None else verdict["outcome"].lower()
-        counts[word] = counts.get(word, 0) + 1
-        self._left[name] -= 1
-        if self._left[name]:
-            return None
-        self.done += 1
-        seconds = time.monotonic() - self._since.pop(name, time.monotonic())
-        return Finished(name, seconds, self._counts.pop(name), found["run"]["again"] if found["run"] else "")
+    def finished(self, told: Told) -> Finished:
+        """Notes the verdicts of a scenario."""
+        self._left.discard(told.name)
+        seconds = time.monotonic() - self._since.pop(told.name, time.monotonic())
+        words = (v.outcome.lower() if v.known is None else "known" for v in told.verdicts)
+        return Finished(told.name, seconds, Counter(words), told.run.again if told.run else "")
 
     def lost(self, name: str) -> bool:
         """What was said of a scenario does not count; whether there is such a one."""
-        if name not in self._left:
-            return False
-        self._left[name] = self._checks[name]
-        self._counts.pop(name, None)
         self._since.pop(name, None)
-        return True
+        if name in self._costs:
+            self._left.add(name)
+        return name in self._costs
 
     def seconds_left(self) -> float | None:
         """By what the scenarios that are left were expected to cost, and how that has fitted so far; None: too early to say."""
         if self.done < min(2, self.total):
             return None
-        left = sum(self._costs[name] for name, checks in self._left.items() if checks)
+        left = sum(self._costs[name] for name in self._left)
         done = sum(self._costs.values()) - left
         return (time.monotonic() - self._began) / done * left
 
@@ -97,7 +94,7 @@ class Display(Protocol):
 
     def started(self, name: str) -> None: ...
 
-    def judged(self, verdict: Mapping[str, Any]) -> None: ...
+    def judged(self, verdict: VerdictEntry) -> None: ...
 
     def finished(self, tally: Tally, scenario: Finished) -> None: ...
 
@@ -125,14 +122,14 @@ class Progress:
             self._changed()
 
     def pytest_runtest_logreport(self, report: Any) -> None:
-        found: Mapping[str, Any] | None = getattr(report, "nvme", None)
-        if found is None:
+        told: Told | None = getattr(report, "nvme", None)
+        if told is None:
             return
-        finished = self._tally.judged(_job(report.nodeid), found)
+        finished = self._tally.finished(told)
         for display in self._displays:
-            display.judged(found["verdict"])
-            if finished:
-                display.finished(self._tally, finished)
+            for verdict in told.verdicts:
+                display.judged(verdict)
+            display.finished(self._tally, finished)
         self._changed()
 
     @pytest.hookimpl(optionalhook=True)
@@ -172,7 +169,7 @@ class Lines:
 
     def started(self, name: str) -> None: ...
 
-    def judged(self, verdict: Mapping[str, Any]) -> None: ...
+    def judged(self, verdict: VerdictEntry) -> None: ...
 
     def finished(self, tally: Tally, scenario: Finished) -> None:
         bad = next((colour for outcome, colour in BAD.items() if scenario.counts.get(outcome.lower())), "")

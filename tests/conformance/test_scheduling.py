@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import signal
 from collections import Counter
 from pathlib import Path
 
@@ -58,6 +59,22 @@ def test_verdicts_do_not_depend_on_the_order_or_the_workers(lab: Lab) -> None:
         found.append([{**verdict, "findings": len(verdict["findings"])} for verdict in lab.results(f"out{number}")["verdicts"]])
     assert found[0] == found[1] == found[2]
     assert len(found[0]) == 17
+
+
+def test_no_scenario_waits_behind_a_slow_one_while_a_worker_is_free(lab: Lab) -> None:
+    seconds(lab, read_slow=60, read_basic=1, read_more=1, read_broken=1, write_basic=1)
+    process = lab.start("run", "--driver", "toy.toml", "--device", "qemu", "--jobs", "2", "--json", TOY_SLOW="1")
+    for scenario in ("read/slow", "read/basic", "read/more", "read/broken", "write/basic"):
+        lab.wait_for(f"record {scenario}", process)
+    assert "ended in order" not in lab.log
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    # The other worker was given its last scenario when it had recorded the one before, and told of those before that.
+    told = [json.loads(line) for line in out.splitlines()]
+    assert sum(line["event"] == "finished" for line in told) >= 2
+    assert lab.results()["unfinished"].startswith("interrupted: ")
+    assert "read/slow" not in {verdict["scenario"] for verdict in lab.results()["verdicts"]}
 
 
 def test_an_estimate_knows_patience_and_questions() -> None:
