@@ -16,6 +16,7 @@ import json
 import mmap
 import os
 import re
+import select
 import struct
 import subprocess
 import sys
@@ -23,11 +24,13 @@ import threading
 import time
 import traceback
 import zlib
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
+DECODE = json.JSONDecoder().raw_decode
+"""`json.loads` without its regular expressions: under TCG a fork pays for each piece of code that it runs first, so what is
+asked in every scenario shall need little of Python and of the kernel."""
 BLKDISCARD, BLKZEROOUT = 0x1277, 0x127F  # linux/fs.h: _IO(0x12, 119) and _IO(0x12, 127)
 LIBC = ctypes.CDLL(None, use_errno=True)
 FINIT_MODULE, DELETE_MODULE = 313, 176  # of x86-64, arch/x86/entry/syscalls/syscall_64.tbl
@@ -59,6 +62,11 @@ PROBE_SECONDS = 2
 
 Fields = dict[str, Any]
 
+SPARE_BYTES = 1 << 14
+spare: list[mmap.mmap] = []
+"""Buffers of at least so many bytes that nobody uses, the kernel neither: one whose command hangs does not come back here
+(see DECODE)."""
+
 loaded = threading.Event()
 """The driver is loaded."""
 held = threading.Event()
@@ -85,7 +93,7 @@ class NotOffered(Exception):
 def text(path: str | Path) -> str:
     """A sysfs attribute without its newline; "" where there is none.
 
-    Three system calls and nothing else, here and in `named`: under TCG a fork pays for each piece of code that it runs first.
+    Three system calls and nothing else, here and in `named` (see DECODE).
     """
     try:
         descriptor = os.open(path, os.O_RDONLY)
@@ -136,14 +144,14 @@ def settled() -> None:
         time.sleep(LOOK_AGAIN)
 
 
-def disk(request: Fields) -> tuple[Path, int]:
+def disk(request: Fields) -> tuple[str, int]:
     """The node of the namespace that the request means by ``serial`` and ``nsid``, and its block size."""
     wanted = str(request["nsid"]), request["serial"].strip()
     for name in visible():
         about = f"{BLOCK}/{name}"
         size = text(f"{about}/queue/logical_block_size")  # "" while the disk is still being made
         if size and (text(f"{about}/nsid"), text(f"{about}/device/serial").strip()) == wanted:
-            return Path("/dev", name), int(size)
+            return f"/dev/{name}", int(size)
     raise Refused(f"no disk for namespace {request['nsid']} of {request['serial']}")
 
 
@@ -325,7 +333,7 @@ def queues(request: Fields) -> Fields:
 def read(request: Fields) -> bytes:
     node, size = disk(request)
     length, offset = request["blocks"] * size, request.get("offset", 0)
-    buffer = _buffer(length + offset)
+    buffer = _any_buffer(length + offset)
     buffer[:] = POISON * len(buffer)
     with opened(node, os.O_RDONLY | os.O_DIRECT) as source, memoryview(buffer)[offset : offset + length] as view:
         done = 0
@@ -334,19 +342,22 @@ def read(request: Fields) -> bytes:
             if count == 0:
                 raise Refused(f"the disk ends after {done} of {length} bytes")
             done += count
-        return bytes(view)
+        found = bytes(view)
+    spare.append(buffer)
+    return found
 
 
 def write(request: Fields) -> Fields:
     node, size = disk(request)
     data, offset = request["data"], request.get("offset", 0)
-    buffer = _buffer(len(data) + offset)
+    buffer = _any_buffer(len(data) + offset)
     flags = os.RWF_DSYNC if request.get("fua") else 0  # with O_DIRECT: Force Unit Access, where the write cache is volatile
     with opened(node, os.O_WRONLY | os.O_DIRECT) as sink, memoryview(buffer)[offset : offset + len(data)] as view:
         view[:] = data
         done = 0
         while done < len(data):
             done += os.pwritev(sink, [view[done:]], request["lba"] * size + done, flags)
+    spare.append(buffer)
     return {}
 
 
@@ -413,7 +424,7 @@ def load_mix(request: Fields) -> Fields:
 class _Lane(threading.Thread):
     """One step after the other: (byte offset, bytes to write or the CRC-32 of what must be read)."""
 
-    def __init__(self, node: Path, length: int, cpu: int, steps: list[tuple[int, int | bytes]]) -> None:
+    def __init__(self, node: str, length: int, cpu: int, steps: list[tuple[int, int | bytes]]) -> None:
         super().__init__()
         self._node, self._cpu, self._steps = node, cpu, steps
         self._buffer = _buffer(length)
@@ -441,7 +452,7 @@ class _Lane(threading.Thread):
             raise OSError(errno.EIO, f"{moved} of {len(self._view)} bytes were moved")
 
 
-def _digest(node: Path, at: int, length: int) -> str:
+def _digest(node: str, at: int, length: int) -> str:
     """SHA-256 of what the disk holds there; "" where it cannot be read."""
     buffer = _buffer(length)
     with opened(node, os.O_RDONLY | os.O_DIRECT) as source, memoryview(buffer)[:length] as view:
@@ -455,7 +466,7 @@ def _digest(node: Path, at: int, length: int) -> str:
 def raw_(request: Fields) -> Fields | bytes:
     """One command as it is (linux/nvme_ioctl.h, struct nvme_passthru_cmd): ``opcode``, ``nsid``, ``cdw10`` to ``cdw15``."""
     admin = request.get("queue", "admin") == "admin"
-    node = Path("/dev", controllers()[0].name) if admin else disk(request)[0]
+    node = f"/dev/{controllers()[0].name}" if admin else disk(request)[0]
     length = request.get("length", 0)
     buffer = _buffer(max(length, 1))
     address = ctypes.addressof(ctypes.c_char.from_buffer(buffer)) if length else 0
@@ -512,17 +523,26 @@ def shutdown(request: Fields) -> Fields:
     return {}
 
 
-@contextmanager
-def opened(path: Path, flags: int) -> Iterator[int]:
-    descriptor = os.open(path, flags)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
+class opened:
+    """A file descriptor while it is entered; a class, since each end of a generator is an exception (see DECODE)."""
+
+    def __init__(self, path: str | Path, flags: int) -> None:
+        self._descriptor = os.open(path, flags)
+
+    def __enter__(self) -> int:
+        return self._descriptor
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._descriptor)
 
 
 def _buffer(length: int) -> mmap.mmap:
     return mmap.mmap(-1, -(-length // PAGE) * PAGE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+
+
+def _any_buffer(length: int) -> mmap.mmap:
+    """One with any content. Whoever no longer needs it leaves it in `spare`."""
+    return spare.pop() if length <= SPARE_BYTES and spare else _buffer(max(length, SPARE_BYTES))
 
 
 # -- requests -------------------------------------------------------------------------------------------------------
@@ -545,6 +565,8 @@ class KernelLog:
     def __init__(self) -> None:
         self._source = os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK)
         os.lseek(self._source, 0, os.SEEK_DATA)
+        self._more = select.poll()
+        self._more.register(self._source, select.POLLIN)
         self._records: list[tuple[int, str]] = []
         self._reading = threading.Lock()
 
@@ -557,13 +579,12 @@ class KernelLog:
             return [record for record in self._records if record[0] > number]
 
     def _next(self) -> str:
-        while True:
+        while self._more.poll(0):
             try:
                 return os.read(self._source, 8192).decode(errors="replace")
-            except BlockingIOError:
-                return ""
             except BrokenPipeError:  # records were overwritten before they were read: go on with the oldest one there is
                 continue
+        return ""
 
 
 def served(request: Fields, kernel_log: KernelLog) -> bytes:
@@ -610,7 +631,7 @@ class Server:
             with self._counting:
                 self._idle += 1
             with self._reading:
-                request = json.loads(self._port.readline())
+                request, _ = DECODE(self._port.readline().decode())
                 request["data"] = self._port.read(request["bytes"])
             with self._counting:
                 self._idle -= 1
@@ -639,6 +660,7 @@ if __name__ == "__main__":
     with find_port(sys.argv[1]).open("r+b", buffering=0) as raw, io.BufferedReader(raw) as port:
         subprocess.run(["dmesg", "-c"], stdout=subprocess.DEVNULL, check=True)  # see kernel_log
         if os.fork() == 0:  # whoever started it knows now that it serves
+            spare.append(_buffer(SPARE_BYTES))
             own_log = os.open("agent.log", os.O_WRONLY | os.O_CREAT)
             os.dup2(own_log, 1)
             os.dup2(own_log, 2)
