@@ -21,7 +21,7 @@ from lab.guest import template as module
 from lab.guest.arguments import MIB, GuestSpec
 from lab.guest.machine import Machine
 from lab.guest.memory import ForkMemory
-from lab.guest.template import CannotFork, Settler, Template, Templates, clear, copy_sparse, templates
+from lab.guest.template import CannotFork, Settler, Template, Templates, clear, copy_sparse, dig_holes, templates
 from lab.toolchain import Toolchain
 from lab.toolchain.cache import Cache
 
@@ -307,6 +307,14 @@ def test_a_copy_of_nothing_but_a_hole(tmp_path: Path) -> None:
     os.truncate(tmp_path / "source", MIB)
     copy_sparse(tmp_path / "source", tmp_path / "copy")
     assert (tmp_path / "copy").stat().st_size == MIB
+
+
+def test_what_is_zero_takes_no_space(tmp_path: Path) -> None:
+    file, content = tmp_path / "ram", bytes(8 * MIB) + b"in use" + bytes(8 * MIB)
+    file.write_bytes(content)
+    dig_holes(file)
+    assert file.read_bytes() == content
+    assert file.stat().st_blocks * 512 < MIB
 
 
 def test_a_template_grows_from_another_one(kept: Templates, start: Callable[[Template], Machine]) -> None:
