@@ -2,14 +2,20 @@
 
 `Record.walk` is the only place that rebuilds what a controller was at each moment (enabled, live queues, commands in
 flight, epoch since the last reset). Checks read its `State`; none of them rebuilds it.
+
+All checks walk the same record, so what can be known beforehand is: the record is cut where actions begin, each `Stretch` knows
+the states that it begins with, which kinds of events it holds, and which of them change anything at all. A walk that names the
+kinds of events it wants goes through the stretches that hold them, and there over nothing but them and what changes a state.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, ClassVar, TypeVar
+from math import inf
+from typing import Any, ClassVar, TypeVar, overload
 
 from lab.events import (
     MEMORY_WATCHED,
@@ -38,11 +44,16 @@ from lab.nvme.commands import (
     LbaCommand,
     SetFeatures,
 )
+from lab.nvme.completions import Completion
+from lab.nvme.features import Fid
 from lab.nvme.registers import ACQ, AQA, ASQ, CAP, CC, CSTS
 from lab.plan import Controller
 from lab.profile import Profile, read_profiles
 
 C = TypeVar("C", bound=Command)
+E = TypeVar("E", bound=Event)
+Kind = type[Event] | type[Command]
+"""What an event is: its class, or its command's class if it is a submission."""
 
 
 @dataclass
@@ -128,11 +139,30 @@ class State:
         """The submission that a completion ends, while it is still in flight."""
         return self.in_flight.get(event.key)
 
+    def copy(self) -> State:
+        """The same state, to be moved by itself."""
+        return replace(
+            self,
+            written=set(self.written),
+            sqs={qid: replace(sq) for qid, sq in self.sqs.items()},
+            cqs={qid: replace(cq) for qid, cq in self.cqs.items()},
+            in_flight=dict(self.in_flight),
+            shadowed=set(self.shadowed),
+        )
+
     # -- how it moves -----------------------------------------------------------------------------------------------
 
+    def move(self, event: Event) -> Move | None:
+        """What an event does to this state; None if it changes nothing."""
+        match event:
+            case RegisterRead(offset=CSTS.OFFSET, value=value) if self.csts is None or self.csts != value:
+                return State._read
+            case RegisterRead() | Interrupt(how=self.interrupts):
+                return None
+        return State.MOVES.get(type(event))
+
     def _read(self, event: RegisterRead) -> None:
-        if event.offset == CSTS.OFFSET:
-            self.csts = CSTS(event.value)
+        self.csts = CSTS(event.value)
 
     def _config(self, event: ConfigWrite) -> None:
         if event.offset <= 4 < event.offset + event.size:
@@ -194,29 +224,43 @@ class State:
             cq.posted += 1
         if sq := self.sqs.get(event.key[0]):
             sq.head = sq.fetched % sq.size if event.head is None else event.head
-        submitted = self.in_flight.pop(event.key, None)
-        if submitted is None or submitted.sqid != 0 or not (done := event.completion).ok:
+        if (submitted := self.in_flight.pop(event.key, None)) is None:
             return
-        match submitted.command:
-            case CreateIoCq() as command:
-                vector = command.IV if command.IEN else None
-                self.cqs[command.QID] = CompletionQueue(
-                    command.QID, command.entries, command.PRP1, vector, contiguous=bool(command.PC)
-                )
-            case CreateIoSq() as command:
-                self.sqs[command.QID] = SubmissionQueue(
-                    command.QID, command.entries, command.PRP1, command.CQID, contiguous=bool(command.PC)
-                )
-            case DeleteIoSq(QID=qid):
-                self.sqs.pop(qid, None)
-            case DeleteIoCq(QID=qid):
-                self.cqs.pop(qid, None)
-            case DoorbellBufferConfig() as command:
-                self.shadow = command.PRP1, command.PRP2
-            case SetFeatures(FID=0x07):
-                self.granted = (done.DW0 & 0xFFFF) + 1, (done.DW0 >> 16) + 1
+        succeed = State.SUCCESSES.get(type(submitted.command))
+        if succeed is not None and event.completion.ok:
+            succeed(self, submitted.command, event.completion)
 
-    MOVES: ClassVar[Mapping[type[Event], Callable[[State, Any], None]]] = {
+    def _cq_created(self, command: CreateIoCq, done: Completion) -> None:
+        vector = command.IV if command.IEN else None
+        self.cqs[command.QID] = CompletionQueue(command.QID, command.entries, command.PRP1, vector, bool(command.PC))
+
+    def _sq_created(self, command: CreateIoSq, done: Completion) -> None:
+        self.sqs[command.QID] = SubmissionQueue(command.QID, command.entries, command.PRP1, command.CQID, bool(command.PC))
+
+    def _cq_deleted(self, command: DeleteIoCq, done: Completion) -> None:
+        self.cqs.pop(command.QID, None)
+
+    def _sq_deleted(self, command: DeleteIoSq, done: Completion) -> None:
+        self.sqs.pop(command.QID, None)
+
+    def _shadowing(self, command: DoorbellBufferConfig, done: Completion) -> None:
+        self.shadow = command.PRP1, command.PRP2
+
+    def _feature_set(self, command: SetFeatures, done: Completion) -> None:
+        if command.FID == Fid.NUMBER_OF_QUEUES:
+            self.granted = (done.DW0 & 0xFFFF) + 1, (done.DW0 >> 16) + 1
+
+    SUCCESSES: ClassVar[Mapping[type[Command], Callable[[State, Any, Completion], None]]] = {
+        CreateIoCq: _cq_created,
+        CreateIoSq: _sq_created,
+        DeleteIoCq: _cq_deleted,
+        DeleteIoSq: _sq_deleted,
+        DoorbellBufferConfig: _shadowing,
+        SetFeatures: _feature_set,
+    }
+    """What commands do to it when they succeed; the others do nothing."""
+
+    MOVES: ClassVar[Mapping[type[Event], Move]] = {
         ConfigWrite: _config,
         RegisterRead: _read,
         RegisterWrite: _register,
@@ -228,6 +272,37 @@ class State:
         Reset: _reset,
     }
     """What each kind of event does to it; the others do nothing."""
+
+
+Move = Callable[[State, Any], None]
+
+
+@dataclass
+class Stretch:
+    """The events of the record from the beginning of an action on until the next one begins.
+
+    Each step is an event with its kind, its controller's id, and what it does to that controller's state.
+    """
+
+    began: float
+    states: Mapping[str, State]  # just before it, by the controller's id
+    steps: list[tuple[Kind, str, Event, Move | None]] = field(default_factory=list)
+    moves: list[tuple[Kind, str, Event, Move | None]] = field(default_factory=list)  # those steps that change a state
+    kinds: Counter[Kind] = field(default_factory=Counter)
+    still: set[Kind] = field(default_factory=set)  # kinds of events of which at least one changes nothing
+
+    def add(self, event: Event, state: State) -> None:
+        """Takes the next event, and moves its controller's state."""
+        kind = type(event.command) if isinstance(event, Submitted) else type(event)
+        move = state.move(event)
+        step = kind, state.spec.id, event, move
+        self.steps.append(step)
+        self.kinds[kind] += 1
+        if move is None:
+            self.still.add(kind)
+        else:
+            self.moves.append(step)
+            move(state, event)
 
 
 @dataclass(frozen=True)
@@ -305,41 +380,83 @@ class Record:
         """The profile of the only controller; None if there are several, or none was taken."""
         return next(iter(self.profiles.values())) if len(self.profiles) == 1 else None
 
-    def walk(self) -> Iterator[tuple[State, Event]]:
-        """Every event of a controller with that controller's state just before it.
+    @overload
+    def walk(self) -> Iterator[tuple[State, Event]]: ...
+    @overload
+    def walk(self, *kinds: type[E]) -> Iterator[tuple[State, E]]: ...
+    def walk(self, *kinds: type[Event]) -> Iterator[tuple[State, Event]]:
+        """Every event of these classes, or every event at all, with its controller's state just before it.
+
+        A check names the classes that it looks at: what none of its events needs is not even walked over.
 
         Events of several controllers that the device's record could not tell apart are left out: nothing may be judged
         from a state that is a mixture. So are doorbells of a controller that has lost power, until its driver looks at it.
         """
-        states = {spec.id: State(spec, self.profiles.get(spec.id)) for spec in self.controllers}
-        for id, event, move in self._steps:
-            state = states[id]
-            yield state, event
-            if move is not None:
-                move(state, event)
+        return self._walk(self._stretches, self._kinds(kinds))
+
+    def commands(self, *kinds: type[C]) -> Iterator[tuple[State, Submitted, C]]:
+        """The submissions of commands of these classes, with the state just before each."""
+        wanted: set[Kind] = {kind for stretch in self._stretches for kind in stretch.kinds if issubclass(kind, kinds)}
+        for state, event in self._walk(self._stretches, wanted):
+            yield state, event, event.command
+
+    @overload
+    def during(self, asked: Asked) -> Iterator[tuple[State, Event]]: ...
+    @overload
+    def during(self, asked: Asked, *kinds: type[E]) -> Iterator[tuple[State, E]]: ...
+    def during(self, asked: Asked, *kinds: type[Event]) -> Iterator[tuple[State, Event]]:
+        """What the device saw between an action and its answer; of these classes, as `walk` has them."""
+        end = asked.ended.t if asked.ended else inf
+        for state, event in self._walk([s for s in self._stretches if asked.started.t <= s.began <= end], self._kinds(kinds)):
+            if asked.started.t <= event.t <= end:
+                yield state, event
+
+    def _kinds(self, classes: tuple[type[Event], ...]) -> set[Kind]:
+        """The kinds of events in the record that belong to these classes; all of them if there are no classes."""
+        there = {kind for stretch in self._stretches for kind in stretch.kinds}
+        return {kind for kind in there if issubclass(Submitted if issubclass(kind, Command) else kind, classes or Event)}
+
+    def _walk(self, stretches: Iterable[Stretch], wanted: set[Kind]) -> Iterator[tuple[State, Any]]:
+        """The events of these kinds, up to the last of them, with the state just before each."""
+        left = sum(stretch.kinds[kind] for stretch in stretches for kind in wanted)
+        states: Mapping[str, State] = {}
+        for stretch in stretches if left else ():
+            if wanted.isdisjoint(stretch.kinds):
+                states = {}  # and whatever stretch comes next knows its own
+                continue
+            states = states or {id: state.copy() for id, state in stretch.states.items()}
+            for kind, id, event, move in stretch.moves if wanted.isdisjoint(stretch.still) else stretch.steps:
+                state = states[id]
+                if kind in wanted:
+                    yield state, event
+                    left -= 1
+                if move is not None:
+                    move(state, event)
+                if not left:
+                    return
 
     @cached_property
-    def _steps(self) -> list[tuple[str, Event, Callable[[State, Any], None] | None]]:
-        """Controller, event, and what it does to the controller's state: decided once, walked by every check."""
+    def _stretches(self) -> list[Stretch]:
+        """The record as it is walked: decided once, for all checks."""
         only = self.controllers[0].id if len(self.controllers) == 1 else ""
-        known = {spec.id for spec in self.controllers}
-        steps, dark = [], set[str]()
+        states = {spec.id: State(spec, self.profiles.get(spec.id)) for spec in self.controllers}
+        beginnings = sorted((event.t for event in self.events if isinstance(event, ActionStarted)), reverse=True)
+        found, dark = [Stretch(-inf, {id: state.copy() for id, state in states.items()})], set[str]()
         for event in self.events:
-            if (id := event.controller or only) not in known:
+            if (id := event.controller or only) not in states:
                 continue
             if isinstance(event, Reset) and event.cause == "power":
                 dark.add(id)
             elif isinstance(event, RegisterRead | RegisterWrite):
                 dark.discard(id)
-            if not (isinstance(event, Doorbell) and id in dark):
-                steps.append((id, event, State.MOVES.get(type(event))))
-        return steps
-
-    def commands(self, *kinds: type[C]) -> Iterator[tuple[State, Submitted, C]]:
-        """The submissions of commands of these classes, with the state just before each."""
-        for state, event in self.walk():
-            if isinstance(event, Submitted) and isinstance(event.command, kinds):
-                yield state, event, event.command
+            if isinstance(event, Doorbell) and id in dark:
+                continue
+            if beginnings and beginnings[-1] <= event.t:
+                while beginnings and beginnings[-1] <= event.t:
+                    began = beginnings.pop()
+                found.append(Stretch(began, {id: state.copy() for id, state in states.items()}))
+            found[-1].add(event, states[id])
+        return found
 
     @cached_property
     def asked(self) -> tuple[Asked, ...]:
@@ -368,12 +485,5 @@ class Record:
 
         What a driver says of the medium without a command proves nothing: it may be out of a cache, or invented.
         """
-        end = asked.ended.t if asked.ended else float("inf")
+        end = asked.ended.t if asked.ended else inf
         return any(asked.started.t <= e.t <= end and isinstance(e.command, kinds) for e in self._submissions)
-
-    def during(self, asked: Asked) -> Iterator[tuple[State, Event]]:
-        """What the device saw between an action and its answer."""
-        end = asked.ended.t if asked.ended else float("inf")
-        for state, event in self.walk():
-            if asked.started.t <= event.t <= end:
-                yield state, event

@@ -70,7 +70,7 @@ def all_ones_scenario(draw: Draw) -> Plan:
 def class_code(record: Record) -> Iterator[Finding]:
     """Binds to a controller by class 010802h, whatever its vendor and device id."""
     for asked in record.answers("load"):
-        bound = any(isinstance(event, RegisterRead | RegisterWrite) for _, event in record.during(asked))
+        bound = any(record.during(asked, RegisterRead, RegisterWrite))
         yield Finding(bound, asked.ended, "registers accessed", "accessed" if bound else "no register was touched")
 
 
@@ -80,7 +80,7 @@ def other_class(record: Record) -> Iterator[Finding]:
     """Leaves functions of class 0108xx alone that are not NVMe I/O controllers."""
     classes = {id: profile.pci_class for id, profile in record.profiles.items()}
     for asked in record.answers("load"):
-        written = [event for _, event in record.during(asked) if isinstance(event, RegisterWrite | Doorbell)]
+        written = [event for _, event in record.during(asked, RegisterWrite, Doorbell)]
         wrong = [event for event in written if classes.get(event.controller) != NVME_CLASS]
         if written:  # a driver that touches nothing at all tells nothing
             shown = f"{len(wrong)} registers written" if wrong else "untouched"
@@ -94,7 +94,7 @@ def bar64(record: Record) -> Iterator[Finding]:
     placed = [event for event in record.events if isinstance(event, ConfigWrite) and event.offset == BAR0_HIGH]
     high = placed[-1].value if placed else 0
     for asked in record.answers("load") if high not in (0, 0xFFFF_FFFF) else ():
-        reached = any(isinstance(event, RegisterRead | RegisterWrite) for _, event in record.during(asked))
+        reached = any(record.during(asked, RegisterRead, RegisterWrite))
         shown = f"BAR0 high half {high:#x}, registers {'reached' if reached else 'never reached'}"
         yield Finding(reached, asked.ended, "registers reached above 4 GiB", shown)
 
@@ -156,9 +156,8 @@ def read_only_stage(record: Record) -> Iterator[Finding]:
     """Only looks while it detects: no register is written and no command is sent before the driver goes on."""
     for asked in record.answers("load"):
         if asked.arguments.get("until") == "detect":
-            seen = [event for _, event in record.during(asked)]
-            deeds = [event for event in seen if isinstance(event, RegisterWrite | Doorbell | Submitted)]
-            if deeds or any(isinstance(event, RegisterRead) for event in seen):
+            deeds = [event for _, event in record.during(asked, RegisterWrite, Doorbell, Submitted)]
+            if deeds or any(record.during(asked, RegisterRead)):
                 shown = f"{len(deeds)} register writes, doorbells and commands"
                 yield Finding(not deeds, deeds[0] if deeds else asked.ended, "registers are read, and nothing else", shown)
 
