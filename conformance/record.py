@@ -11,7 +11,7 @@ kinds of events it wants goes through the stretches that hold them, and there ov
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import inf
@@ -94,6 +94,7 @@ class State:
     epoch: int = 0  # counts enables
     cc: CC = field(default_factory=CC)
     csts: CSTS | None = None  # as the host last read it; None since CC.EN last changed
+    been_ready: bool = False  # has the host read CSTS.RDY=1 since CC.EN became 1?
     pci_command: int | None = None  # PCI Command register as last written; None if no write was seen
     interrupts: str = ""  # how the controller last signalled: msix, msi or intx
     aqa: AQA = field(default_factory=AQA)
@@ -163,6 +164,7 @@ class State:
 
     def _read(self, event: RegisterRead) -> None:
         self.csts = CSTS(event.value)
+        self.been_ready |= self.enabled and bool(self.csts.RDY)
 
     def _config(self, event: ConfigWrite) -> None:
         if event.offset <= 4 < event.offset + event.size:
@@ -206,7 +208,7 @@ class State:
         was_enabled, self.cc = self.enabled, cc
         if cc.EN and not was_enabled:
             self.epoch += 1
-            self.csts = None
+            self.csts, self.been_ready = None, False
             self.sqs[0] = SubmissionQueue(0, self.aqa.ASQS + 1, int(self.asq), cqid=0)
             self.cqs[0] = CompletionQueue(0, self.aqa.ACQS + 1, int(self.acq), vector=0)
         elif was_enabled and not cc.EN:
@@ -346,6 +348,17 @@ class Record:
         """Every event, in the order of time."""
         return tuple(self.evidence.events())
 
+    def all(self, kind: type[E]) -> Sequence[E]:
+        """Every event of this class, in the order of time, whosever it is: for what needs no state."""
+        return self._by_class.get(kind, ())
+
+    @cached_property
+    def _by_class(self) -> Mapping[type[Event], list[Any]]:
+        found: dict[type[Event], list[Any]] = {}
+        for event in self.events:
+            found.setdefault(type(event), []).append(event)
+        return found
+
     @cached_property
     def controllers(self) -> tuple[Controller, ...]:
         """The device's controllers as they were specified."""
@@ -373,7 +386,7 @@ class Record:
     @cached_property
     def memory_watched(self) -> bool:
         """Is what the driver does in its own memory in here too?"""
-        return any(isinstance(event, Remark) and event.name == MEMORY_WATCHED for event in self.events)
+        return any(remark.name == MEMORY_WATCHED for remark in self.all(Remark))
 
     @property
     def only_profile(self) -> Profile | None:
@@ -440,7 +453,7 @@ class Record:
         """The record as it is walked: decided once, for all checks."""
         only = self.controllers[0].id if len(self.controllers) == 1 else ""
         states = {spec.id: State(spec, self.profiles.get(spec.id)) for spec in self.controllers}
-        beginnings = sorted((event.t for event in self.events if isinstance(event, ActionStarted)), reverse=True)
+        beginnings = sorted((started.t for started in self.all(ActionStarted)), reverse=True)
         found, dark = [Stretch(-inf, {id: state.copy() for id, state in states.items()})], set[str]()
         for event in self.events:
             if (id := event.controller or only) not in states:
@@ -461,13 +474,12 @@ class Record:
     @cached_property
     def asked(self) -> tuple[Asked, ...]:
         """Every action of the scenario that was begun, in order."""
-        ends = {event.number: event for event in self.events if isinstance(event, ActionEnded)}
+        ends = {event.number: event for event in self.all(ActionEnded)}
         found = []
-        for event in self.events:
-            if isinstance(event, ActionStarted):
-                ended = ends.get(event.number)
-                data = self.evidence.answer_bytes(ended.answer) if ended else None
-                found.append(Asked(event.number, event.action, event.arguments, event, ended, data))
+        for event in self.all(ActionStarted):
+            ended = ends.get(event.number)
+            data = self.evidence.answer_bytes(ended.answer) if ended else None
+            found.append(Asked(event.number, event.action, event.arguments, event, ended, data))
         return tuple(found)
 
     def answers(self, *actions: str) -> Iterator[Asked]:
@@ -476,14 +488,10 @@ class Record:
             if asked.action in actions and asked.ended and asked.status != "unsupported":
                 yield asked
 
-    @cached_property
-    def _submissions(self) -> tuple[Submitted, ...]:
-        return tuple(event for event in self.events if isinstance(event, Submitted))
-
     def saw(self, asked: Asked, *kinds: type[Command]) -> bool:
         """Did the device see a command of these classes between an action and its answer?
 
         What a driver says of the medium without a command proves nothing: it may be out of a cache, or invented.
         """
         end = asked.ended.t if asked.ended else inf
-        return any(asked.started.t <= e.t <= end and isinstance(e.command, kinds) for e in self._submissions)
+        return any(asked.started.t <= e.t <= end and isinstance(e.command, kinds) for e in self.all(Submitted))

@@ -198,10 +198,6 @@ def live_cq(record: Record) -> Iterator[Finding]:
         yield Finding(command.CQID in live, event, f"one of CQs {live}", f"CQ {command.CQID}", fields=("CQID",))
 
 
-def _overlap(one: range, other: range) -> bool:
-    return one.start < other.stop and other.start < one.stop
-
-
 @check("io-queues/no-overlap", cite=INTEGRITY, level=MANDATORY, why="integrity", witnesses=["wire"])
 def no_overlap(record: Record) -> Iterator[Finding]:
     """Lays no queue over another live queue or over memory that a command moves data to."""
@@ -218,9 +214,12 @@ def no_overlap(record: Record) -> Iterator[Finding]:
 
 
 def _apart(state: State, event: Event, span: range, what: str, fields: tuple[str, ...]) -> Finding:
-    live = [(f"SQ {q.qid}", q.base, q.size * 64) for q in state.sqs.values() if q.contiguous]
-    live += [(f"CQ {q.qid}", q.base, q.size * 16) for q in state.cqs.values() if q.contiguous]
-    over = [name for name, base, length in live if _overlap(range(base, base + length), span)]
+    over = [
+        f"{name} {q.qid}"
+        for name, live, entry_bytes in (("SQ", state.sqs, 64), ("CQ", state.cqs, 16))
+        for q in live.values()
+        if q.contiguous and q.base < span.stop and span.start < q.base + q.size * entry_bytes
+    ]
     shown = f"{what} at {span.start:#x} to {span.stop:#x} over {', '.join(over)}" if over else "apart"
     return Finding(not over, event, "memory of no live queue", shown, fields)
 

@@ -149,7 +149,7 @@ def private_scenario(draw: Draw) -> Plan:
 
 def _identified(record: Record) -> bool:
     """Did any controller see an Identify? What a driver tells without one proves nothing."""
-    return any(isinstance(event, Submitted) and isinstance(event.command, Identify) for event in record.events)
+    return any(isinstance(event.command, Identify) for event in record.all(Submitted))
 
 
 def _told(asked: Asked) -> list[int]:

@@ -159,8 +159,8 @@ def events(draw: Draw) -> Plan:
 # -- what all faults have in common ---------------------------------------------------------------------------------
 
 
-def strikes(record: Record) -> list[FaultInjected]:
-    return [event for event in record.events if isinstance(event, FaultInjected)]
+def strikes(record: Record) -> Sequence[FaultInjected]:
+    return record.all(FaultInjected)
 
 
 def struck(record: Record) -> list[Asked]:
@@ -208,9 +208,8 @@ def comes_through(record: Record, *, head: bool = False) -> Iterator[Finding]:
         ok = asked.status != "timeout" and (not asked.ok or proven(record, asked, head=head))
         shown = f"{asked.status}, by {deeds(record, asked)}"
         yield Finding(ok, asked.ended, "success of the device's own, or an error in time", shown)
-    for event in record.events:
-        if isinstance(event, Panicked) and strikes(record):
-            yield Finding(False, event, "a driver that comes through", event.text)
+    for event in record.all(Panicked) if strikes(record) else ():
+        yield Finding(False, event, "a driver that comes through", event.text)
 
 
 # -- checks ---------------------------------------------------------------------------------------------------------
@@ -434,9 +433,8 @@ def bad_command(record: Record) -> Iterator[Finding]:
         if sent:
             told = asked.status != "timeout" and not asked.ok
             yield Finding(told, sent[0], "an error for its sender", asked.status, fields=("OPC",))
-    for event in record.events:
-        if isinstance(event, Panicked):
-            yield Finding(False, event, "a driver that goes on", event.text)
+    for event in record.all(Panicked):
+        yield Finding(False, event, "a driver that goes on", event.text)
     for asked in record.answers("read"):
         yield Finding(asked.ok and proven(record, asked), asked.ended, "reads go on", asked.status)
 

@@ -263,7 +263,7 @@ def in_range(record: Record) -> Iterator[Finding]:
        scenarios=["write/error"])  # fmt: skip
 def error(record: Record) -> Iterator[Finding]:
     """Tells its caller of a write or a flush that failed."""
-    struck = {(event.sqid, event.cid) for event in record.events if isinstance(event, FaultInjected)}
+    struck = {(event.sqid, event.cid) for event in record.all(FaultInjected)}
     for asked in record.answers("write", "flush"):
         failed = [e for _, e in record.during(asked, Submitted) if (e.sqid, e.command.CID) in struck]
         if failed:
