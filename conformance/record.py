@@ -430,14 +430,12 @@ class Record:
         return {kind for kind in there if issubclass(Submitted if issubclass(kind, Command) else kind, classes or Event)}
 
     def _walk(self, stretches: Iterable[Stretch], wanted: set[Kind]) -> Iterator[tuple[State, Any]]:
-        """The events of these kinds, up to the last of them, with the state just before each."""
-        left = sum(stretch.kinds[kind] for stretch in stretches for kind in wanted)
-        states: Mapping[str, State] = {}
-        for stretch in stretches if left else ():
-            if wanted.isdisjoint(stretch.kinds):
-                states = {}  # and whatever stretch comes next knows its own
+        """The events of these kinds, in each stretch up to the last of them, with the state just before each."""
+        for stretch in stretches:
+            left = sum(stretch.kinds[kind] for kind in wanted)
+            if not left:
                 continue
-            states = states or {id: state.copy() for id, state in stretch.states.items()}
+            states = {id: state.copy() for id, state in stretch.states.items()}
             for kind, id, event, move in stretch.moves if wanted.isdisjoint(stretch.still) else stretch.steps:
                 state = states[id]
                 if kind in wanted:
@@ -446,7 +444,7 @@ class Record:
                 if move is not None:
                     move(state, event)
                 if not left:
-                    return
+                    break
 
     @cached_property
     def _stretches(self) -> list[Stretch]:
