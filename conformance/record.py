@@ -3,9 +3,9 @@
 `Record.walk` is the only place that rebuilds what a controller was at each moment (enabled, live queues, commands in
 flight, epoch since the last reset). Checks read its `State`; none of them rebuilds it.
 
-All checks walk the same record, so what can be known beforehand is: the record is cut where actions begin, each `Stretch` knows
-the states that it begins with, which kinds of events it holds, and which of them change anything at all. A walk that names the
-kinds of events it wants goes through the stretches that hold them, and there over nothing but them and what changes a state.
+All checks walk the same record, so what can be known beforehand is: each `Stretch` of it knows the states that it begins with,
+which kinds of events it holds, and which of them change anything at all. A walk that names the kinds of events it wants goes
+through the stretches that hold them, and there over nothing but them and what changes a state.
 """
 
 from __future__ import annotations
@@ -279,14 +279,17 @@ class State:
 Move = Callable[[State, Any], None]
 
 
+STRETCH = 512
+"""Moves of a stretch. To copy the states that it begins with costs as much as some dozens."""
+
+
 @dataclass
 class Stretch:
-    """The events of the record from the beginning of an action on until the next one begins.
+    """Successive events of the record, of which `STRETCH` change a state.
 
     Each step is an event with its kind, its controller's id, and what it does to that controller's state.
     """
 
-    began: float
     states: Mapping[str, State]  # just before it, by the controller's id
     steps: list[tuple[Kind, str, Event, Move | None]] = field(default_factory=list)
     moves: list[tuple[Kind, str, Event, Move | None]] = field(default_factory=list)  # those steps that change a state
@@ -305,6 +308,14 @@ class Stretch:
         else:
             self.moves.append(step)
             move(state, event)
+
+    def touches(self, begin: float, end: float) -> bool:
+        """Does any of it lie between these times?"""
+        return bool(self.steps) and self.steps[0][2].t <= end and begin <= self.steps[-1][2].t
+
+
+def _copies(states: Mapping[str, State]) -> dict[str, State]:
+    return {id: state.copy() for id, state in states.items()}
 
 
 @dataclass(frozen=True)
@@ -419,9 +430,10 @@ class Record:
     def during(self, asked: Asked, *kinds: type[E]) -> Iterator[tuple[State, E]]: ...
     def during(self, asked: Asked, *kinds: type[Event]) -> Iterator[tuple[State, Event]]:
         """What the device saw between an action and its answer; of these classes, as `walk` has them."""
-        end = asked.ended.t if asked.ended else inf
-        for state, event in self._walk([s for s in self._stretches if asked.started.t <= s.began <= end], self._kinds(kinds)):
-            if asked.started.t <= event.t <= end:
+        begin, end = asked.started.t, asked.ended.t if asked.ended else inf
+        stretches = [stretch for stretch in self._stretches if stretch.touches(begin, end)]
+        for state, event in self._walk(stretches, self._kinds(kinds)):
+            if begin <= event.t <= end:
                 yield state, event
 
     def _kinds(self, classes: tuple[type[Event], ...]) -> set[Kind]:
@@ -435,7 +447,7 @@ class Record:
             left = sum(stretch.kinds[kind] for kind in wanted)
             if not left:
                 continue
-            states = {id: state.copy() for id, state in stretch.states.items()}
+            states = _copies(stretch.states)
             for kind, id, event, move in stretch.moves if wanted.isdisjoint(stretch.still) else stretch.steps:
                 state = states[id]
                 if kind in wanted:
@@ -451,8 +463,7 @@ class Record:
         """The record as it is walked: decided once, for all checks."""
         only = self.controllers[0].id if len(self.controllers) == 1 else ""
         states = {spec.id: State(spec, self.profiles.get(spec.id)) for spec in self.controllers}
-        beginnings = sorted((started.t for started in self.all(ActionStarted)), reverse=True)
-        found, dark = [Stretch(-inf, {id: state.copy() for id, state in states.items()})], set[str]()
+        found, dark = [Stretch(_copies(states))], set[str]()
         for event in self.events:
             if (id := event.controller or only) not in states:
                 continue
@@ -462,10 +473,8 @@ class Record:
                 dark.discard(id)
             if isinstance(event, Doorbell) and id in dark:
                 continue
-            if beginnings and beginnings[-1] <= event.t:
-                while beginnings and beginnings[-1] <= event.t:
-                    began = beginnings.pop()
-                found.append(Stretch(began, {id: state.copy() for id, state in states.items()}))
+            if len(found[-1].moves) == STRETCH:
+                found.append(Stretch(_copies(states)))
             found[-1].add(event, states[id])
         return found
 
