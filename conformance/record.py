@@ -178,11 +178,15 @@ class State:
         if event.cause not in ("cc-en", "shutdown"):
             self.written.clear()
 
-    def _rung(self, event: Doorbell | ShadowDoorbell) -> None:
-        if isinstance(event, ShadowDoorbell):
-            self.shadowed.add((event.qid, event.completion))
-        elif (event.qid, event.completion) in self.shadowed:
-            return  # what it tells may be old: the controller has looked at the shadow meanwhile
+    def _rung(self, event: Doorbell) -> None:
+        if not self.shadowed or (event.qid, event.completion) not in self.shadowed:
+            self._told(event)  # else it may be old: the controller has looked at the shadow meanwhile
+
+    def _shadow_rung(self, event: ShadowDoorbell) -> None:
+        self.shadowed.add((event.qid, event.completion))
+        self._told(event)
+
+    def _told(self, event: Doorbell | ShadowDoorbell) -> None:
         if event.completion and (cq := self.cqs.get(event.qid)):
             cq.returned += (event.value - cq.head) % cq.size
             cq.head = event.value & 0xFFFF
@@ -267,7 +271,7 @@ class State:
         RegisterRead: _read,
         RegisterWrite: _register,
         Doorbell: _rung,
-        ShadowDoorbell: _rung,
+        ShadowDoorbell: _shadow_rung,
         Submitted: _submitted,
         Completed: _completed,
         Interrupt: _interrupt,

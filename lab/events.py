@@ -41,7 +41,7 @@ class Event:
 
     def is_known(self, *fields: str) -> bool:
         """Did anybody see these fields (all of the event, if none is named)?"""
-        return self.is_exact(*fields) or not getattr(self, "rebuilt", False)
+        return not getattr(self, "rebuilt", False) or self.is_exact(*fields)
 
 
 # -- the device side ------------------------------------------------------------------------------------------------
