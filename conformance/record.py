@@ -54,6 +54,10 @@ C = TypeVar("C", bound=Command)
 E = TypeVar("E", bound=Event)
 Kind = type[Event] | type[Command]
 """What an event is: its class, or its command's class if it is a submission."""
+Move = Callable[["State", Any], None]
+"""What an event does to its controller's state."""
+Step = tuple[Kind, str, Event, Move | None]
+"""An event as it is walked: with its kind, its controller's id, and its move if it changes anything."""
 
 
 @dataclass
@@ -277,26 +281,20 @@ class State:
         Interrupt: _interrupt,
         Reset: _reset,
     }
-    """What each kind of event does to it; the others do nothing."""
+    """What each kind of event does to it, unless `move` finds that it changes nothing; the others do nothing."""
 
 
-Move = Callable[[State, Any], None]
-
-
-STRETCH = 512
-"""Moves of a stretch. To copy the states that it begins with costs as much as some dozens."""
+STRETCH = 1024
+"""Events of a stretch. To copy the states that it begins with costs as much as some dozens of moves."""
 
 
 @dataclass
 class Stretch:
-    """Successive events of the record, of which `STRETCH` change a state.
-
-    Each step is an event with its kind, its controller's id, and what it does to that controller's state.
-    """
+    """`STRETCH` successive events of the record, or what is left of it."""
 
     states: Mapping[str, State]  # just before it, by the controller's id
-    steps: list[tuple[Kind, str, Event, Move | None]] = field(default_factory=list)
-    moves: list[tuple[Kind, str, Event, Move | None]] = field(default_factory=list)  # those steps that change a state
+    steps: list[Step] = field(default_factory=list)
+    moves: list[Step] = field(default_factory=list)  # those steps that change a state
     kinds: Counter[Kind] = field(default_factory=Counter)
     still: set[Kind] = field(default_factory=set)  # kinds of events of which at least one changes nothing
 
@@ -415,7 +413,8 @@ class Record:
     def walk(self, *kinds: type[Event]) -> Iterator[tuple[State, Event]]:
         """Every event of these classes, or every event at all, with its controller's state just before it.
 
-        A check names the classes that it looks at: what none of its events needs is not even walked over.
+        A check names the classes that it looks at: what changes nothing for it is not even walked over, and where there are no
+        such events, nothing is.
 
         Events of several controllers that the device's record could not tell apart are left out: nothing may be judged
         from a state that is a mixture. So are doorbells of a controller that has lost power, until its driver looks at it.
@@ -424,8 +423,7 @@ class Record:
 
     def commands(self, *kinds: type[C]) -> Iterator[tuple[State, Submitted, C]]:
         """The submissions of commands of these classes, with the state just before each."""
-        wanted: set[Kind] = {kind for stretch in self._stretches for kind in stretch.kinds if issubclass(kind, kinds)}
-        for state, event in self._walk(self._stretches, wanted):
+        for state, event in self._walk(self._stretches, {kind for kind in self._there if issubclass(kind, kinds)}):
             yield state, event, event.command
 
     @overload
@@ -442,8 +440,7 @@ class Record:
 
     def _kinds(self, classes: tuple[type[Event], ...]) -> set[Kind]:
         """The kinds of events in the record that belong to these classes; all of them if there are no classes."""
-        there = {kind for stretch in self._stretches for kind in stretch.kinds}
-        return {kind for kind in there if issubclass(Submitted if issubclass(kind, Command) else kind, classes or Event)}
+        return {kind for kind in self._there if issubclass(Submitted if issubclass(kind, Command) else kind, classes or Event)}
 
     def _walk(self, stretches: Iterable[Stretch], wanted: set[Kind]) -> Iterator[tuple[State, Any]]:
         """The events of these kinds, in each stretch up to the last of them, with the state just before each."""
@@ -463,6 +460,11 @@ class Record:
                     break
 
     @cached_property
+    def _there(self) -> set[Kind]:
+        """Every kind of event that is walked."""
+        return {kind for stretch in self._stretches for kind in stretch.kinds}
+
+    @cached_property
     def _stretches(self) -> list[Stretch]:
         """The record as it is walked: decided once, for all checks."""
         only = self.controllers[0].id if len(self.controllers) == 1 else ""
@@ -477,7 +479,7 @@ class Record:
                 dark.discard(id)
             if isinstance(event, Doorbell) and id in dark:
                 continue
-            if len(found[-1].moves) == STRETCH:
+            if len(found[-1].steps) == STRETCH:
                 found.append(Stretch(_copies(states)))
             found[-1].add(event, states[id])
         return found
