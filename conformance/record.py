@@ -10,8 +10,10 @@ through the stretches that hold them, and there over nothing but them and what c
 
 from __future__ import annotations
 
+import gc
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import inf
@@ -349,6 +351,18 @@ class Asked:
         return list(self.answer.get(field, ()))
 
 
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Many objects are made in here and none becomes garbage: Python does not look through them again and again for any."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
 class Record:
     """One evidence folder as checks read it."""
 
@@ -357,6 +371,7 @@ class Record:
         self.scenario = evidence.scenario
 
     @cached_property
+    @_uncollected()
     def events(self) -> tuple[Event, ...]:
         """Every event, in the order of time."""
         return tuple(self.evidence.events())
@@ -465,6 +480,7 @@ class Record:
         return {kind for stretch in self._stretches for kind in stretch.kinds}
 
     @cached_property
+    @_uncollected()
     def _stretches(self) -> list[Stretch]:
         """The record as it is walked: decided once, for all checks."""
         only = self.controllers[0].id if len(self.controllers) == 1 else ""
