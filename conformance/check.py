@@ -18,7 +18,7 @@ import inspect
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from conformance.citations import Citation
 from conformance.record import Record
@@ -48,8 +48,7 @@ class Outcome(StrEnum):
 FOLD = tuple(Outcome)
 
 
-@dataclass(frozen=True)
-class Finding:
+class Finding(NamedTuple):
     """One thing that was looked at, and whether it was as it must be.
 
     ``fields`` are the fields of a `Submitted` or `Completed` event that the finding rests on: a violation counts only if the
