@@ -5,9 +5,9 @@
     @check("io-queues/live-cq", cite=BASE_2_0["5.5"], level=MANDATORY, why="shall", witnesses=WIRE)
     def live_cq(record: Record) -> Iterator[Finding]:
         \"\"\"Create I/O SQ names a completion queue that exists at that moment.\"\"\"
-        for state, event in record.walk():
-            ...
-            yield Finding(cqid in state.cqs, event, expected="a live CQ", actual=f"CQ {cqid}", fields=("CQID",))
+        for state, event, command in record.commands(CreateIoSq):
+            ok = command.CQID in state.cqs
+            yield Finding(ok, event, expected="a live CQ", actual=f"CQ {command.CQID}", fields=("CQID",))
 
 A check that yields nothing saw nothing: INCONCLUSIVE. It never acts, and it never looks at anything but the record.
 """
@@ -18,7 +18,7 @@ import inspect
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from conformance.citations import Citation
 from conformance.record import Record
@@ -48,8 +48,7 @@ class Outcome(StrEnum):
 FOLD = tuple(Outcome)
 
 
-@dataclass(frozen=True)
-class Finding:
+class Finding(NamedTuple):
     """One thing that was looked at, and whether it was as it must be.
 
     ``fields`` are the fields of a `Submitted` or `Completed` event that the finding rests on: a violation counts only if the

@@ -75,9 +75,7 @@ def judge(evidence: Evidence, checks: Iterable[Check]) -> list[Verdict]:
     trouble = _trouble(evidence)
     verdicts = []
     for check in checks:
-        outcome, reason, findings = (Outcome.ERROR, trouble, []) if trouble else _apply(check, record, driver)
-        violations = [finding for finding in findings if not finding.ok][:KEPT_VIOLATIONS]
-        examples = [finding for finding in findings if finding.ok][:KEPT_EXAMPLES]
+        outcome, reason, found = (Outcome.ERROR, trouble, Found()) if trouble else _apply(check, record, driver)
         verdicts.append(
             Verdict(
                 driver=driver["name"],
@@ -87,8 +85,8 @@ def judge(evidence: Evidence, checks: Iterable[Check]) -> list[Verdict]:
                 outcome=outcome,
                 reason=reason,
                 known=_known(driver, check, evidence.identity["device"]) if outcome is Outcome.FAIL else None,
-                findings=(*violations, *examples),
-                judged=len(findings),
+                findings=(*found.violations, *found.examples),
+                judged=found.judged,
                 evidence=evidence.folder,
             )
         )
@@ -122,29 +120,53 @@ def _trouble(evidence: Evidence) -> str:
     return f"the lab failed: {end.reason}" if end.outcome == "lab-error" else ""
 
 
-def _apply(check: Check, record: Record, driver: Mapping[str, Any]) -> tuple[Outcome, str, list[Finding]]:
+@dataclass
+class Found:
+    """What a check found: all of it counted, and the first few kept."""
+
+    violations: list[Finding] = field(default_factory=list)
+    examples: list[Finding] = field(default_factory=list)
+    judged: int = 0
+    violated: bool = False  # and the device itself saw it
+
+    def take(self, finding: Finding) -> None:
+        if not finding.seen:
+            return
+        self.judged += 1
+        if finding.ok:
+            if len(self.examples) < KEPT_EXAMPLES:
+                self.examples.append(finding)
+            return
+        self.violated = self.violated or finding.exact
+        if len(self.violations) < KEPT_VIOLATIONS:
+            self.violations.append(finding)
+
+
+def _apply(check: Check, record: Record, driver: Mapping[str, Any]) -> tuple[Outcome, str, Found]:
     missing = [name for name in check.needs if name not in driver["actions"]]
     if missing:
-        return Outcome.UNSUPPORTED, f"the driver cannot be asked to {', '.join(missing)}", []
+        return Outcome.UNSUPPORTED, f"the driver cannot be asked to {', '.join(missing)}", Found()
     if check.stops and check.stops not in driver.get("stops", ()):
-        return Outcome.UNSUPPORTED, f"the driver cannot stop after {check.stops}", []
+        return Outcome.UNSUPPORTED, f"the driver cannot stop after {check.stops}", Found()
     if check.needs and check.stage not in driver["stages"]:
-        return Outcome.UNSUPPORTED, f"the manifest does not claim stage {check.stage}", []
+        return Outcome.UNSUPPORTED, f"the manifest does not claim stage {check.stage}", Found()
     if "memory" in check.witnesses and not record.memory_watched:
-        return Outcome.UNSUPPORTED, UNWATCHED, []
+        return Outcome.UNSUPPORTED, UNWATCHED, Found()
+    found = Found()
     try:
-        findings = [finding for finding in check.find(record) if finding.seen]
+        for finding in check.find(record):
+            found.take(finding)
     except LabError as error:
-        return Outcome.ERROR, str(error), []
-    return *_outcome(check, findings), findings
+        return Outcome.ERROR, str(error), Found()
+    return *_outcome(check, found), found
 
 
-def _outcome(check: Check, findings: list[Finding]) -> tuple[Outcome, str]:
-    if not findings:
+def _outcome(check: Check, found: Found) -> tuple[Outcome, str]:
+    if not found.judged:
         return Outcome.INCONCLUSIVE, "nothing observed"
-    if any(not f.ok and f.exact for f in findings):
+    if found.violated:
         return (Outcome.FAIL if check.level == MANDATORY else Outcome.WARN), ""
-    if not all(f.ok for f in findings):
+    if found.violations:
         return Outcome.INCONCLUSIVE, "a violation was seen only in memory sampled after the fact"
     return Outcome.PASS, ""
 

@@ -28,7 +28,7 @@ def answer(record: Record) -> Iterator[Finding]:
 @check("every/panic", cite=PRACTICE, level=MANDATORY, why="safety", witnesses=["out"])
 def panic(record: Record) -> Iterator[Finding]:
     """Never takes the guest down."""
-    died = [event for event in record.events if isinstance(event, Panicked)]
+    died = record.all(Panicked)
     for event in died:
         yield Finding(False, event, "a guest that lives", event.text)
     if record.asked and not died:

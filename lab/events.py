@@ -12,7 +12,8 @@ memory had been overwritten before it could be read, an entry is **rebuilt** fro
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar
@@ -41,7 +42,7 @@ class Event:
 
     def is_known(self, *fields: str) -> bool:
         """Did anybody see these fields (all of the event, if none is named)?"""
-        return self.is_exact(*fields) or not getattr(self, "rebuilt", False)
+        return not getattr(self, "rebuilt", False) or self.is_exact(*fields)
 
 
 # -- the device side ------------------------------------------------------------------------------------------------
@@ -298,8 +299,16 @@ class Panicked(Event):
 
 # -- to and from JSON -----------------------------------------------------------------------------------------------
 
-_BYTES = {name: {f.name for f in dataclasses.fields(kind) if f.type == "bytes"} for name, kind in Event.KINDS.items()}
-_TUPLES = {name: {f.name for f in dataclasses.fields(kind) if "tuple" in str(f.type)} for name, kind in Event.KINDS.items()}
+_READERS: dict[str, Callable[[Any], Any]] = {
+    "bytes": bytes.fromhex,
+    "tuple[int, ...]": tuple,
+    "tuple[str, ...] | None": lambda value: None if value is None else tuple(value),
+}
+"""How fields are read whose types JSON does not have."""
+_READ = {
+    name: [(f.name, _READERS[str(f.type)]) for f in dataclasses.fields(kind) if re.match("bytes|tuple", str(f.type))]
+    for name, kind in Event.KINDS.items()
+}
 _OMIT = {
     name: {f.name: f.default for f in dataclasses.fields(kind) if f.default is not dataclasses.MISSING}
     for name, kind in Event.KINDS.items()
@@ -322,11 +331,9 @@ def from_json(data: Mapping[str, Any], line: int = 0) -> Event:
     """The event of a JSON object; KeyError, TypeError or ValueError if it is none."""
     values = dict(data)
     kind = values.pop("kind")
-    for name in _BYTES[kind] & values.keys():
-        values[name] = bytes.fromhex(values[name])
-    for name in _TUPLES[kind] & values.keys():
-        if values[name] is not None:
-            values[name] = tuple(values[name])
+    for name, read in _READ[kind]:
+        if name in values:
+            values[name] = read(values[name])
     return Event.KINDS[kind](**values, line=line)
 
 

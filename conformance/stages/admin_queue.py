@@ -60,8 +60,8 @@ def high_status(draw: Draw) -> Plan:
 
 def enables(record: Record) -> Iterator[tuple[State, RegisterWrite, CC]]:
     """Every write that takes CC.EN from 0 to 1, with the value written."""
-    for state, event in record.walk():
-        if isinstance(event, RegisterWrite) and event.offset == CC.OFFSET and not state.enabled and CC(event.value).EN:
+    for state, event in record.walk(RegisterWrite):
+        if event.offset == CC.OFFSET and not state.enabled and CC(event.value).EN:
             yield state, event, CC(event.value)
 
 
@@ -86,8 +86,8 @@ def both_halves(record: Record) -> Iterator[Finding]:
 @check("admin-queue/disable-first", cite=BASE_2_0["3.5.1"], level=MANDATORY, why="shall", witnesses=["wire"])
 def disable_first(record: Record) -> Iterator[Finding]:
     """Has EN=0, and has seen RDY=0 where the controller had been enabled, before it programs AQA, ASQ and ACQ."""
-    for state, event in record.walk():
-        if isinstance(event, RegisterWrite) and AQA.OFFSET <= event.offset < ACQ.OFFSET + 8:
+    for state, event in record.walk(RegisterWrite):
+        if AQA.OFFSET <= event.offset < ACQ.OFFSET + 8:
             seen = state.epoch == 0 or (state.csts is not None and not state.csts.RDY)
             shown = f"EN={state.cc.EN}, CSTS last read: {state.csts}"
             yield Finding(not state.enabled and seen, event, "EN=0 and RDY=0 seen", shown)
@@ -117,7 +117,7 @@ def ready_wait(record: Record) -> Iterator[Finding]:
     slow = not record.scenario.hostile
     for asked in record.answers("load"):
         began, last, wanted = None, 0.0, 0.0
-        for state, event in record.during(asked):
+        for state, event in record.during(asked, RegisterRead, RegisterWrite):
             if isinstance(event, RegisterWrite) and event.offset == CC.OFFSET:
                 began, wanted = (event.t, state.cap.TO / 2 if state.cap else 0.0) if CC(event.value).EN else (None, 0.0)
             elif began is not None and isinstance(event, RegisterRead) and event.offset == CSTS.OFFSET:
@@ -202,8 +202,8 @@ def cc_frozen(record: Record) -> Iterator[Finding]:
 
     IOSQES and IOCQES may be set later, up to the first I/O queue, so they are not judged here.
     """
-    for state, event in record.walk():
-        if isinstance(event, RegisterWrite) and event.offset == CC.OFFSET and state.enabled:
+    for state, event in record.walk(RegisterWrite):
+        if event.offset == CC.OFFSET and state.enabled:
             old, new = state.cc, CC(event.value)
             ok = (old.CSS, old.MPS, old.AMS) == (new.CSS, new.MPS, new.AMS) or not new.EN
             yield Finding(ok, event, f"CSS, MPS, AMS as in {old}", new)
@@ -212,37 +212,31 @@ def cc_frozen(record: Record) -> Iterator[Finding]:
 @check("admin-queue/quiet-until-ready", cite=BASE_2_0["3.5.1"], level=MANDATORY, why="shall", witnesses=["wire"])
 def quiet_until_ready(record: Record) -> Iterator[Finding]:
     """Rings no doorbell before it has seen RDY=1 after EN=1."""
-    up = set[tuple[str, int]]()  # controllers and epochs: RDY may drop by itself later, which is another matter
-    for state, event in record.walk():
-        now = state.spec.id, state.epoch
-        if isinstance(event, RegisterRead) and event.offset == CSTS.OFFSET and state.enabled and CSTS(event.value).RDY:
-            up.add(now)
-        if isinstance(event, Doorbell):
-            ok = state.enabled and now in up
-            yield Finding(ok, event, "EN=1 and RDY=1 seen", f"EN={state.cc.EN}, CSTS last read: {state.csts}")
+    for state, event in record.walk(Doorbell):
+        ok = state.enabled and state.been_ready  # RDY may drop by itself later, which is another matter
+        yield Finding(ok, event, "EN=1 and RDY=1 seen", f"EN={state.cc.EN}, CSTS last read: {state.csts}")
 
 
 @check("admin-queue/doorbell", cite=PCIE_1_0["3.1.2"], level=MANDATORY, why="shall", witnesses=["wire"])
 def doorbell(record: Record) -> Iterator[Finding]:
     """Writes doorbells 32 bits wide, at the right stride, of a live queue, with a value inside the ring."""
-    for state, event in record.walk():
-        if isinstance(event, Doorbell):
-            queue = (state.cqs if event.completion else state.sqs).get(event.qid)
-            stride = state.cap.DSTRD if state.cap else 0
-            ok = (
-                event.size == 4
-                and queue is not None
-                and event.offset == doorbell_offset(event.qid, completion=event.completion, dstrd=stride)
-                and event.value < queue.size
-            )
-            ring = f"a live queue's, below {queue.size}" if queue else "the doorbell of a live queue"
-            yield Finding(ok, event, ring, f"{event.size} bytes {event.value:#x} at {event.offset:#x}")
+    for state, event in record.walk(Doorbell):
+        queue = (state.cqs if event.completion else state.sqs).get(event.qid)
+        stride = state.cap.DSTRD if state.cap else 0
+        ok = (
+            event.size == 4
+            and queue is not None
+            and event.offset == doorbell_offset(event.qid, completion=event.completion, dstrd=stride)
+            and event.value < queue.size
+        )
+        ring = f"a live queue's, below {queue.size}" if queue else "the doorbell of a live queue"
+        yield Finding(ok, event, ring, f"{event.size} bytes {event.value:#x} at {event.offset:#x}")
 
 
 @check("admin-queue/never-full", cite=BASE_2_0["3.3.1"], level=MANDATORY, why="shall", witnesses=["wire"])
 def never_full(record: Record) -> Iterator[Finding]:
     """Never fills all N slots of a submission queue: one stays empty, or full could not be told from empty."""
-    for state, event in record.walk():
+    for state, event in record.walk(Doorbell):
         match event:
             case Doorbell(completion=False, qid=qid) if (sq := state.sqs.get(qid)) and state.rings_all(qid):
                 used = (sq.tail - sq.head) % sq.size + (event.value - sq.tail) % sq.size
@@ -276,15 +270,15 @@ def queue_ends(record: Record) -> Iterator[tuple[CompletionQueue, Event]]:
 @check("admin-queue/head-doorbell", cite=BASE_2_0["3.3.1"], level=MANDATORY, why="shall", witnesses=["wire"])
 def head_doorbell(record: Record) -> Iterator[Finding]:
     """Returns every completion slot by the head doorbell, and never one that the controller has not filled."""
-    for state, event in record.walk():
+    for state, event in record.walk(Doorbell):
         match event:
             case Doorbell(completion=True, qid=qid) if (cq := state.cqs.get(qid)) and state.rings_all(qid):
                 ok = (event.value - cq.head) % cq.size <= _lag(cq)
                 yield Finding(ok, event, f"an advance of at most {_lag(cq)}", f"CQ {qid} head {cq.head} → {event.value}")
-    for cq, event in queue_ends(record):
+    for cq, last in queue_ends(record):
         if cq.posted > 1:
             shown = f"CQ {cq.qid}: {cq.posted} posted, {cq.returned} returned"
-            yield Finding(_lag(cq) <= cq.size // 2 and cq.returned > 0, event, "completion slots returned", shown)
+            yield Finding(_lag(cq) <= cq.size // 2 and cq.returned > 0, last, "completion slots returned", shown)
 
 
 @check("admin-queue/phase", cite=BASE_2_0["3.3.3.2"], level=MANDATORY, why="integrity", witnesses=["out", "wire"])
@@ -316,7 +310,7 @@ def _sees_phase(event: MemoryRead, slot: int) -> bool:
 def phase_before_body(record: Record) -> Iterator[Finding]:
     """Reads the fields of a completion only after it has seen the entry's phase tag turn."""
     new: dict[tuple[int, int], bool] = {}  # (CQ, address of an entry) that was posted: has its phase tag been looked at since?
-    for state, event in record.walk():
+    for state, event in record.walk(Completed, Reset, MemoryRead):
         match event:
             case Completed(cqid=qid) if (cq := state.cqs.get(qid)) and cq.contiguous:
                 new[qid, cq.base + cq.posted % cq.size * CQE_BYTES] = False
@@ -365,10 +359,10 @@ def _stray_tags(state: State, command: Command) -> dict[str, str]:
 @check("admin-queue/no-intm-with-msix", cite=BASE_2_0["3.1.3.3"], level=MANDATORY, why="shall", witnesses=["wire"])
 def no_intm_with_msix(record: Record) -> Iterator[Finding]:
     """Never touches INTMS or INTMC while MSI-X is in use."""
-    for state, event in record.walk():
+    for state, event in record.walk(RegisterWrite, Submitted, Completed):
         if state.interrupts != "msix":
             continue
-        if isinstance(event, RegisterWrite) and event.offset in (INTMS.OFFSET, INTMC.OFFSET):
-            yield Finding(False, event, "no access to INTMS and INTMC", f"{event.value:#x} written to {event.offset:#x}")
-        elif isinstance(event, Submitted | Completed):
+        if not isinstance(event, RegisterWrite):
             yield Finding(True, event)
+        elif event.offset in (INTMS.OFFSET, INTMC.OFFSET):
+            yield Finding(False, event, "no access to INTMS and INTMC", f"{event.value:#x} written to {event.offset:#x}")

@@ -15,6 +15,7 @@ from lab.plan import DeviceSpec, Fault
 
 NVME_CLASS = 0x010802
 """Class code of an NVM Express I/O controller."""
+ACCESSES = RegisterRead, RegisterWrite, Doorbell
 BAR0_HIGH = 0x14
 """Offset in configuration space of the high half of BAR0."""
 
@@ -70,7 +71,7 @@ def all_ones_scenario(draw: Draw) -> Plan:
 def class_code(record: Record) -> Iterator[Finding]:
     """Binds to a controller by class 010802h, whatever its vendor and device id."""
     for asked in record.answers("load"):
-        bound = any(isinstance(event, RegisterRead | RegisterWrite) for _, event in record.during(asked))
+        bound = any(record.during(asked, RegisterRead, RegisterWrite))
         yield Finding(bound, asked.ended, "registers accessed", "accessed" if bound else "no register was touched")
 
 
@@ -80,7 +81,7 @@ def other_class(record: Record) -> Iterator[Finding]:
     """Leaves functions of class 0108xx alone that are not NVMe I/O controllers."""
     classes = {id: profile.pci_class for id, profile in record.profiles.items()}
     for asked in record.answers("load"):
-        written = [event for _, event in record.during(asked) if isinstance(event, RegisterWrite | Doorbell)]
+        written = [event for _, event in record.during(asked, RegisterWrite, Doorbell)]
         wrong = [event for event in written if classes.get(event.controller) != NVME_CLASS]
         if written:  # a driver that touches nothing at all tells nothing
             shown = f"{len(wrong)} registers written" if wrong else "untouched"
@@ -91,10 +92,10 @@ def other_class(record: Record) -> Iterator[Finding]:
        scenarios=["detect/bar64"])  # fmt: skip
 def bar64(record: Record) -> Iterator[Finding]:
     """Honours both halves of a 64-bit BAR0."""
-    placed = [event for event in record.events if isinstance(event, ConfigWrite) and event.offset == BAR0_HIGH]
+    placed = [event for event in record.all(ConfigWrite) if event.offset == BAR0_HIGH]
     high = placed[-1].value if placed else 0
     for asked in record.answers("load") if high not in (0, 0xFFFF_FFFF) else ():
-        reached = any(isinstance(event, RegisterRead | RegisterWrite) for _, event in record.during(asked))
+        reached = any(record.during(asked, RegisterRead, RegisterWrite))
         shown = f"BAR0 high half {high:#x}, registers {'reached' if reached else 'never reached'}"
         yield Finding(reached, asked.ended, "registers reached above 4 GiB", shown)
 
@@ -115,7 +116,7 @@ def css_bitmap(record: Record) -> Iterator[Finding]:
        scenarios=["detect/stride"])  # fmt: skip
 def doorbell_span(record: Record) -> Iterator[Finding]:
     """Maps as much of BAR0 as the doorbells it uses need."""
-    far = [event for event in record.events if isinstance(event, Doorbell) and event.offset >= DOORBELLS + 0x2000]
+    far = [event for event in record.all(Doorbell) if event.offset >= DOORBELLS + 0x2000]
     for asked in record.answers("read"):
         shown = f"{len(far)} such doorbells, read: {asked.status}"
         yield Finding(bool(far) and asked.ok, asked.ended, "I/O doorbells beyond 3000h that take effect", shown)
@@ -134,7 +135,7 @@ def all_ones(record: Record) -> Iterator[Finding]:
 def access_width(record: Record) -> Iterator[Finding]:
     """Accesses controller registers only in aligned units of 32 or 64 bits."""
     for event in record.events:
-        if isinstance(event, RegisterRead | RegisterWrite | Doorbell):
+        if isinstance(event, ACCESSES):
             ok = event.size in (4, 8) and event.offset % event.size == 0
             yield Finding(ok, event, "4 or 8 bytes, aligned", f"{event.size} bytes at {event.offset:#x}")
 
@@ -142,12 +143,11 @@ def access_width(record: Record) -> Iterator[Finding]:
 @check("detect/read-only", cite=BASE_2_0["3.1.3"], level=MANDATORY, why="safety", witnesses=["wire"])
 def read_only(record: Record) -> Iterator[Finding]:
     """Never writes a read-only register (of CSTS only NSSRO, which is cleared by writing 1)."""
-    for event in record.events:
-        if isinstance(event, RegisterWrite):
-            register = register_at(event.offset)
-            ok = register not in READ_ONLY and (register is not CSTS or CSTS(event.value) == CSTS.of(NSSRO=1))
-            name = register.__name__ if register else f"{event.offset:#x}"
-            yield Finding(ok, event, "a register that the host may write", f"{name} = {event.value:#x}")
+    for event in record.all(RegisterWrite):
+        register = register_at(event.offset)
+        ok = register not in READ_ONLY and (register is not CSTS or CSTS(event.value) == CSTS.of(NSSRO=1))
+        name = register.__name__ if register else f"{event.offset:#x}"
+        yield Finding(ok, event, "a register that the host may write", f"{name} = {event.value:#x}")
 
 
 @check("detect/read-only-stage", cite=PRACTICE, level=RECOMMENDED, why="practice", witnesses=["wire"], stops="detect",
@@ -156,9 +156,8 @@ def read_only_stage(record: Record) -> Iterator[Finding]:
     """Only looks while it detects: no register is written and no command is sent before the driver goes on."""
     for asked in record.answers("load"):
         if asked.arguments.get("until") == "detect":
-            seen = [event for _, event in record.during(asked)]
-            deeds = [event for event in seen if isinstance(event, RegisterWrite | Doorbell | Submitted)]
-            if deeds or any(isinstance(event, RegisterRead) for event in seen):
+            deeds = [event for _, event in record.during(asked, RegisterWrite, Doorbell, Submitted)]
+            if deeds or any(record.during(asked, RegisterRead)):
                 shown = f"{len(deeds)} register writes, doorbells and commands"
                 yield Finding(not deeds, deeds[0] if deeds else asked.ended, "registers are read, and nothing else", shown)
 

@@ -184,7 +184,7 @@ def _values(record: Record, fid: Fid) -> Iterator[Finding]:
     for asked in record.answers("get-feature", "set-feature"):
         if asked.arguments["feature"] != fid:
             continue
-        for state, event in record.during(asked):
+        for state, event in record.during(asked, Submitted, Completed):
             if isinstance(event, Submitted) and isinstance(event.command, SetFeatures) and event.command.FID == fid:
                 wanted, sent = asked.arguments["value"], event.command.CDW11
                 yield Finding(sent == wanted, event, f"dword 11 {wanted:#x}", f"{sent:#x}", fields=("FID", "CDW11"))
@@ -228,8 +228,8 @@ def unsupported(record: Record) -> Iterator[Finding]:
     """Goes on where the controller does not have a feature."""
     refused = [
         event
-        for state, event in record.walk()
-        if isinstance(event, Completed) and not event.completion.ok
+        for state, event in record.walk(Completed)
+        if not event.completion.ok
         if (request := state.answered(event)) and isinstance(request.command, (GetFeatures, SetFeatures))
     ]
     if not refused:
@@ -244,10 +244,8 @@ def unsupported(record: Record) -> Iterator[Finding]:
 def event_mask(record: Record) -> Iterator[Finding]:
     """Says which events it wants before it waits for any, and wants none that the controller does not have."""
     wanted: dict[tuple[str, int], int] = {}  # by controller and epoch
-    for state, event in record.walk():
-        if not isinstance(event, Submitted):
-            continue
-        time, command = (state.spec.id, state.epoch), event.command
+    for state, event, command in record.commands(SetFeatures, AsyncEventRequest):
+        time = state.spec.id, state.epoch
         if isinstance(command, SetFeatures) and command.FID == Fid.ASYNC_EVENT_CONFIG:
             wanted[time] = command.CDW11
             if state.profile is not None:
@@ -334,9 +332,9 @@ def _range(event: Event) -> tuple[int, int] | None:
 def trim(record: Record) -> Iterator[Finding]:
     """Trims exactly the blocks that it was asked to: NR 0's based, and the bit for Deallocate set."""
     for asked in record.answers("trim"):
-        seen = [(event, found) for _, event in record.during(asked) if (found := _range(event))]
-        for _, event in record.during(asked):
-            if isinstance(event, Submitted) and isinstance(event.command, DatasetManagement):
+        seen = [(event, found) for _, event in record.during(asked, Remark) if (found := _range(event))]
+        for _, event in record.during(asked, Submitted):
+            if isinstance(event.command, DatasetManagement):
                 yield Finding(bool(event.command.AD), event, "Deallocate", f"{event.command}", fields=("AD",))
         if asked.ok and seen:
             wanted = int(asked.arguments["lba"]), int(asked.arguments["blocks"])
@@ -350,7 +348,7 @@ def trim(record: Record) -> Iterator[Finding]:
 def trim_range(record: Record) -> Iterator[Finding]:
     """Never trims beyond the namespace's last block."""
     end = 0
-    for state, event in record.walk():
+    for state, event in record.walk(Submitted, Remark):
         if isinstance(event, Submitted) and isinstance(event.command, DatasetManagement):
             namespace = state.spec.namespace(event.command.NSID)
             end = namespace.blocks if namespace else 0

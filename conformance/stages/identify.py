@@ -187,8 +187,8 @@ def mdts(record: Record) -> Iterator[Finding]:
     for asked in record.answers("read"):
         sent = [
             (event, length)
-            for state, event in record.during(asked)
-            if isinstance(event, Submitted) and isinstance(event.command, LbaCommand)
+            for state, event in record.during(asked, Submitted)
+            if isinstance(event.command, LbaCommand)
             if (length := state.transfer_bytes(event.command)) is not None
         ]
         if not sent:
@@ -286,8 +286,8 @@ def cns2_by_version(record: Record) -> Iterator[Finding]:
 def metadata_format(record: Record) -> Iterator[Finding]:
     """Refuses a format with metadata, or gives the controller a place for it."""
     for asked in record.answers("read"):
-        for _, event in record.during(asked):
-            if isinstance(event, Submitted) and isinstance(event.command, Read):
+        for _, event in record.during(asked, Submitted):
+            if isinstance(event.command, Read):
                 command = event.command
                 ok = command.MPTR != 0 or bool(command.PRINFO & 8)
                 yield Finding(ok, event, "MPTR, or PRACT", f"{command}", fields=("MPTR", "PRINFO"))

@@ -25,9 +25,9 @@ ADMIN_VECTOR = 0
 
 def creations(record: Record) -> Iterator[tuple[State, Submitted, CREATES]]:
     """Every Create I/O Completion or Submission Queue with the state just before it."""
-    for state, event in record.walk():
-        if isinstance(event, Submitted) and isinstance(event.command, CREATES):
-            yield state, event, event.command
+    for state, event, command in record.commands(CreateIoCq, CreateIoSq):
+        assert isinstance(command, CREATES)
+        yield state, event, command
 
 
 @scenario("io-queues/basic", "I/O queues are created and carry a command")
@@ -89,11 +89,11 @@ def number_of_queues(record: Record) -> Iterator[Finding]:
 @check("io-queues/order", cite=BASE_2_0["5.6"], level=MANDATORY, why="shall", witnesses=["wire"])
 def order(record: Record) -> Iterator[Finding]:
     """Creates a completion queue before the submission queues that use it, and deletes it after them."""
-    for state, event in record.walk():
-        match event:
-            case Submitted(command=CreateIoSq(CQID=cqid)):
+    for state, event, command in record.commands(CreateIoSq, DeleteIoCq):
+        match command:
+            case CreateIoSq(CQID=cqid):
                 yield Finding(cqid in state.cqs, event, f"CQ {cqid} created first", "no such queue", fields=("CQID",))
-            case Submitted(command=DeleteIoCq(QID=qid)):
+            case DeleteIoCq(QID=qid):
                 users = [sq.qid for sq in state.sqs.values() if sq.cqid == qid]
                 yield Finding(not users, event, f"no SQ uses CQ {qid}", f"used by SQs {users}", fields=("QID",))
 
@@ -110,8 +110,8 @@ def size(record: Record) -> Iterator[Finding]:
 @check("io-queues/wrap", cite=BASE_2_0["3.3.1"], level=MANDATORY, why="integrity", witnesses=["wire"])
 def wrap(record: Record) -> Iterator[Finding]:
     """Wraps head and tail of an I/O queue at the size it created."""
-    for state, event in record.walk():
-        if isinstance(event, Doorbell) and event.qid > 0:
+    for state, event in record.walk(Doorbell):
+        if event.qid > 0:
             queue = (state.cqs if event.completion else state.sqs).get(event.qid)
             if queue is None:
                 continue
@@ -198,14 +198,10 @@ def live_cq(record: Record) -> Iterator[Finding]:
         yield Finding(command.CQID in live, event, f"one of CQs {live}", f"CQ {command.CQID}", fields=("CQID",))
 
 
-def _overlap(one: range, other: range) -> bool:
-    return one.start < other.stop and other.start < one.stop
-
-
 @check("io-queues/no-overlap", cite=INTEGRITY, level=MANDATORY, why="integrity", witnesses=["wire"])
 def no_overlap(record: Record) -> Iterator[Finding]:
     """Lays no queue over another live queue or over memory that a command moves data to."""
-    for state, event in record.walk():
+    for state, event in record.walk(Completed, Dma):
         match event:
             case Completed() if (submitted := state.answered(event)) and event.completion.ok:
                 command = submitted.command
@@ -218,9 +214,12 @@ def no_overlap(record: Record) -> Iterator[Finding]:
 
 
 def _apart(state: State, event: Event, span: range, what: str, fields: tuple[str, ...]) -> Finding:
-    live = [(f"SQ {q.qid}", q.base, q.size * 64) for q in state.sqs.values() if q.contiguous]
-    live += [(f"CQ {q.qid}", q.base, q.size * 16) for q in state.cqs.values() if q.contiguous]
-    over = [name for name, base, length in live if _overlap(range(base, base + length), span)]
+    over = [
+        f"{name} {q.qid}"
+        for name, live, entry_bytes in (("SQ", state.sqs, 64), ("CQ", state.cqs, 16))
+        for q in live.values()
+        if q.contiguous and q.base < span.stop and span.start < q.base + q.size * entry_bytes
+    ]
     shown = f"{what} at {span.start:#x} to {span.stop:#x} over {', '.join(over)}" if over else "apart"
     return Finding(not over, event, "memory of no live queue", shown, fields)
 
@@ -228,11 +227,11 @@ def _apart(state: State, event: Event, span: range, what: str, fields: tuple[str
 @check("io-queues/create-fails", cite=BASE_2_0["5.6"], level=MANDATORY, why="shall", witnesses=["wire", "fault"])
 def create_fails(record: Record) -> Iterator[Finding]:
     """Deletes only queues that exist, also after a create that failed."""
-    for state, event in record.walk():
-        match event:
-            case Submitted(command=DeleteIoSq(QID=qid)):
+    for state, event, command in record.commands(DeleteIoSq, DeleteIoCq):
+        match command:
+            case DeleteIoSq(QID=qid):
                 yield Finding(qid in state.sqs and qid > 0, event, f"one of SQs {sorted(state.sqs)}", f"SQ {qid}", ("QID",))
-            case Submitted(command=DeleteIoCq(QID=qid)):
+            case DeleteIoCq(QID=qid):
                 yield Finding(qid in state.cqs and qid > 0, event, f"one of CQs {sorted(state.cqs)}", f"CQ {qid}", ("QID",))
     if record.scenario.id == "io-queues/no-queue":
         for asked in record.answers("load") if any(creations(record)) else ():
@@ -243,7 +242,7 @@ def create_fails(record: Record) -> Iterator[Finding]:
 def cq_zeroed(record: Record) -> Iterator[Finding]:
     """Hands over completion queue memory whose phase tags are 0."""
     dirty = set[int]()  # queues that were remarked on while they were being created
-    for state, event in record.walk() if record.exact else ():
+    for state, event in record.walk(Remark, Submitted, Completed) if record.exact else ():
         match event:
             case Remark(name=name, detail=detail) if name == CQ_DIRTY:
                 dirty.add(detail["cqid"])
@@ -285,7 +284,7 @@ def mqes_max(record: Record) -> Iterator[Finding]:
 
 def _reads_succeed(record: Record) -> Iterator[Finding]:
     for asked in record.answers("read"):
-        on_io = [e for _, e in record.during(asked) if isinstance(e, Completed) and e.cqid > 0 and e.completion.ok]
+        on_io = [e for _, e in record.during(asked, Completed) if e.cqid > 0 and e.completion.ok]
         yield Finding(asked.ok and bool(on_io), asked.ended, "a read completed on an I/O queue", asked.status)
 
 
@@ -295,7 +294,7 @@ def noop(record: Record) -> Iterator[Finding]:
     for asked in record.answers("noop"):
         found = False
         waiting: tuple[Completed, int] | None = None
-        for state, event in record.during(asked):
+        for state, event in record.during(asked, Completed, Interrupt):
             match event:
                 case Completed(cqid=cqid) if cqid > 0 and (submitted := state.answered(event)):
                     if submitted.command.transfer:

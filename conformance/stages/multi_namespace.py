@@ -149,7 +149,7 @@ def private_scenario(draw: Draw) -> Plan:
 
 def _identified(record: Record) -> bool:
     """Did any controller see an Identify? What a driver tells without one proves nothing."""
-    return any(isinstance(event, Submitted) and isinstance(event.command, Identify) for event in record.events)
+    return any(isinstance(event.command, Identify) for event in record.all(Submitted))
 
 
 def _told(asked: Asked) -> list[int]:
@@ -196,8 +196,8 @@ def no_crosstalk(record: Record) -> Iterator[Finding]:
         return
     for asked in record.answers("read", "write"):
         wanted = asked.arguments["nsid"]
-        for _, event in record.during(asked):
-            if isinstance(event, Submitted) and isinstance(event.command, (Read, Write)):
+        for _, event in record.during(asked, Submitted):
+            if isinstance(event.command, (Read, Write)):
                 nsid = event.command.NSID
                 yield Finding(nsid == wanted, event, f"NSID {wanted}", f"{event.command.NSID:#x}", fields=("NSID",))
     written = [asked for asked in record.answers("write") if asked.ok and record.saw(asked, Write)]
@@ -229,10 +229,9 @@ def bad_neighbour(record: Record) -> Iterator[Finding]:
 @check("multi-namespace/broadcast", cite=BASE_2_0["3.2.1"], level=MANDATORY, why="shall", witnesses=["wire"])
 def broadcast(record: Record) -> Iterator[Finding]:
     """Uses NSID FFFFFFFFh only with commands that can mean all namespaces."""
-    for state, event in record.walk():
-        if not isinstance(event, Submitted) or (event.sqid == 0 and event.command.NSID != BROADCAST_NSID):
+    for state, event, command in record.commands(Command):
+        if event.sqid == 0 and command.NSID != BROADCAST_NSID:
             continue
-        command = event.command
         refused = state.profile is not None and state.profile.controller.VWC.FLUSH_BROADCAST == FLUSH_BROADCAST_REFUSED
         ok = command.NSID != BROADCAST_NSID or _means_all(command, refused)
         shown = f"{type(command).__name__} of NSID {command.NSID:#x}"
@@ -261,7 +260,7 @@ def changed(record: Record) -> Iterator[Finding]:
         if (wanted := asked.arguments.get("until")) is not None and _identified(record):
             yield Finding(_told(asked) == wanted, asked.ended, f"namespaces {wanted}", _told(asked))
     unread: list[Completed] = []
-    for state, event in record.walk():
+    for state, event in record.walk(Completed, Submitted):
         if _tells_of_namespaces(state, event):
             assert isinstance(event, Completed)
             unread.append(event)

@@ -197,7 +197,7 @@ def load_of(record: Record, asked: Asked) -> Load | None:
     began: dict[tuple[int, int], tuple[int, int, float]] = {}
     commands: list[tuple[int, int, int, float, float]] = []
     flying, most, peak = Counter[int](), Counter[int](), 0
-    for _, event in record.during(asked):
+    for _, event in record.during(asked, Submitted, Completed):
         if isinstance(event, Submitted) and isinstance(event.command, Read | Write):
             began[event.key] = event.command.SLBA, event.command.blocks, event.t
             flying[event.sqid] += 1
@@ -275,7 +275,7 @@ def batch(record: Record) -> Iterator[Finding]:
     """Tells of several commands by one doorbell when it has them."""
     for asked in record.answers("read"):
         rung, sent = Counter[int](), Counter[int]()
-        for _, event in record.during(asked):
+        for _, event in record.during(asked, Doorbell, Submitted):
             match event:
                 case Doorbell(qid=qid, completion=False) if qid > 0:
                     rung[qid] += 1
@@ -460,7 +460,7 @@ def latency_added(record: Record) -> Iterator[Series]:
 def _reactions(record: Record, asked: Asked) -> Iterator[float]:
     """Microseconds from each completion on an I/O queue to the head doorbell that gives its slot back."""
     posted: dict[int, deque[float]] = {}
-    for state, event in record.during(asked):
+    for state, event in record.during(asked, Completed, Doorbell):
         match event:
             case Completed(cqid=qid, t=t) if qid > 0:
                 posted.setdefault(qid, deque()).append(t)

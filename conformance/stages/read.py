@@ -11,7 +11,7 @@ from conformance.disk import Disk, replay, show
 from conformance.memory import Opened, needed
 from conformance.record import Asked, Record, State
 from conformance.scenario import LOAD, Draw, Plan, do, scenario
-from lab.events import Completed, Dma, DmaMap, Event, PrpList, RegisterRead, RegisterWrite, Remark, Submitted
+from lab.events import Completed, Dma, DmaMap, PrpList, RegisterRead, RegisterWrite, Remark, Submitted
 from lab.nvme.commands import Psdt, Read, Write
 from lab.plan import Action, Fault, Namespace
 
@@ -203,7 +203,7 @@ def mbr(record: Record) -> Iterator[Finding]:
 def nlb(record: Record) -> Iterator[Finding]:
     """Sends NLB 0's based: the blocks read are the blocks asked for, or the whole units of a driver that reads in such."""
     for asked, disk in reads(record):
-        sent = [(e, e.command) for _, e in record.during(asked) if isinstance(e, Submitted) and isinstance(e.command, Read)]
+        sent = [(e, e.command) for _, e in record.during(asked, Submitted) if isinstance(e.command, Read)]
         if not sent or not asked.ok:
             continue
         unit = max(record.unit // disk.namespace.block_size, 1)
@@ -275,7 +275,7 @@ def list_entries(state: State, event: Submitted, length: int) -> int:
 @check("read/prp-list", cite=BASE_2_0["4.1.1"], level=MANDATORY, why="shall", witnesses=["wire"])
 def prp_list(record: Record) -> Iterator[Finding]:
     """Begins a PRP list with the second page, at a qword boundary."""
-    lists = {(e.controller, e.sqid, e.cid): e for _, e in record.walk() if isinstance(e, PrpList)}
+    lists = {(e.controller, e.sqid, e.cid): e for _, e in record.walk(PrpList)}
     for state, event, length in prp_transfers(record):
         if list_entries(state, event, length) < 2:
             continue
@@ -295,9 +295,9 @@ def _list_pages(entries: int, offset: int, page: int) -> int:
     return pages
 
 
-def _fills_a_page(state: State, event: Event) -> bool:
+def _fills_a_page(state: State, event: Submitted) -> bool:
     """Is this a command whose PRP list takes a whole list page, and nothing more?"""
-    if not isinstance(event, Submitted) or not event.sqid or not (length := state.transfer_bytes(event.command)):
+    if not event.sqid or not (length := state.transfer_bytes(event.command)):
         return False
     return list_entries(state, event, length) == (state.page - event.command.PRP2 % state.page) // 8
 
@@ -306,7 +306,7 @@ def _fills_a_page(state: State, event: Event) -> bool:
 def prp_chain(record: Record) -> Iterator[Finding]:
     """Chains to another list page exactly when the entries do not fit, and uses each from its first slot on."""
     pages: dict[tuple[str, int, int], list[PrpList]] = {}
-    for _, event in record.walk():
+    for _, event in record.walk(PrpList, Submitted):
         if isinstance(event, PrpList):
             pages.setdefault((event.controller, event.sqid, event.cid), []).append(event)
         elif isinstance(event, Submitted):
@@ -319,7 +319,7 @@ def prp_chain(record: Record) -> Iterator[Finding]:
             empty = [page for page in seen if 0 in page.entries]
             yield Finding(not empty, (empty or seen)[0], "an address in every slot", f"{len(empty)} pages with empty slots")
     for asked, disk in reads(record):  # a chain from a page that is just full shows only in what lands in the wrong place
-        if any(_fills_a_page(state, event) for state, event in record.during(asked)):
+        if any(_fills_a_page(state, event) for state, event in record.during(asked, Submitted)):
             yield from (found for found in returned(record, asked, disk) if not found.ok)
 
 
@@ -327,7 +327,7 @@ def prp_chain(record: Record) -> Iterator[Finding]:
 def owned_memory(record: Record) -> Iterator[Finding]:
     """Lets the device reach only memory that it owns at that time, from a command's submission to its completion."""
     opened: dict[str, Opened] = {}  # by the driver: since it has touched the controller's first register
-    for state, event in record.walk():
+    for state, event in record.walk(RegisterRead, RegisterWrite, DmaMap, Dma, Remark):
         own = opened.get(state.spec.id)
         match event:
             case RegisterRead() | RegisterWrite() if own is None:
@@ -361,7 +361,7 @@ def _taken(state: State, event: DmaMap) -> Iterator[Finding]:
 def scattered(record: Record) -> Iterator[Finding]:
     """Reads into pages that do not follow one another in memory."""
     for asked, disk in reads(record):
-        moved = [event for _, event in record.during(asked) if isinstance(event, Dma) and event.to_host]
+        moved = [event for _, event in record.during(asked, Dma) if event.to_host]
         apart = any(a.address + a.length != b.address for a, b in pairwise(moved))
         several = int(asked.arguments["blocks"]) * disk.namespace.block_size > PAGE
         for found in returned(record, asked, disk) if several or apart else ():
@@ -388,7 +388,7 @@ def out_of_order(record: Record) -> Iterator[Finding]:
     """Takes completions in any order."""
     order: list[int] = []
     overtaken = False
-    for _, event in record.walk():
+    for _, event in record.walk(Submitted, Completed):
         match event:
             case Submitted(command=Read(CID=cid)):
                 order.append(cid)
@@ -402,9 +402,9 @@ def out_of_order(record: Record) -> Iterator[Finding]:
 @check("read/prp-entries", cite=BASE_2_0["4.1.1"], level=MANDATORY, why="shall", witnesses=["wire"])
 def prp_entries(record: Record) -> Iterator[Finding]:
     """Page-aligns every entry of a PRP list."""
-    for state, event in record.walk():
-        of = state.in_flight.get((event.sqid, event.cid)) if isinstance(event, PrpList) else None
-        if isinstance(event, PrpList) and (of is None or of.command.PSDT == Psdt.PRP):
+    for state, event in record.walk(PrpList):
+        of = state.in_flight.get((event.sqid, event.cid))
+        if of is None or of.command.PSDT == Psdt.PRP:
             bad = [f"{entry:#x}" for entry in event.entries if entry % state.page]
             yield Finding(not bad, event, f"multiples of {state.page:#x}", ", ".join(bad) or "all aligned")
 
@@ -440,7 +440,7 @@ def odd_buffer(record: Record) -> Iterator[Finding]:
     for asked, disk in replay(record):
         if asked.action != "read" or not asked.ended or asked.status == "unsupported":
             continue
-        sent = [e for _, e in record.during(asked) if isinstance(e, Submitted) and isinstance(e.command, Read)]
+        sent = [e for _, e in record.during(asked, Submitted) if isinstance(e.command, Read)]
         for event in sent:
             yield Finding(event.command.PRP1 % 4 == 0, event, "a multiple of 4", f"PRP1 {event.command.PRP1:#x}", ("PRP1",))
         if asked.ok:

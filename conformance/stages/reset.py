@@ -159,8 +159,8 @@ def events(draw: Draw) -> Plan:
 # -- what all faults have in common ---------------------------------------------------------------------------------
 
 
-def strikes(record: Record) -> list[FaultInjected]:
-    return [event for event in record.events if isinstance(event, FaultInjected)]
+def strikes(record: Record) -> Sequence[FaultInjected]:
+    return record.all(FaultInjected)
 
 
 def struck(record: Record) -> list[Asked]:
@@ -176,7 +176,7 @@ NOTHING_DONE = "no abort, no reset"
 def deeds(record: Record, asked: Asked) -> str:
     """What the driver did to the controller during an action, besides commands of its daily work."""
     done: list[str] = []
-    for state, event in record.during(asked):
+    for state, event in record.during(asked, Submitted, RegisterWrite, RegisterRead):
         match event:
             case Submitted(command=Abort()):
                 done.append("abort")
@@ -193,8 +193,8 @@ def proven(record: Record, asked: Asked, *, head: bool = False) -> bool:
     With ``head`` only completions count whose SQHD can be.
     """
     missing = set(range(asked.arguments["lba"], asked.arguments["lba"] + asked.arguments["blocks"]))
-    for state, event in record.during(asked):
-        if isinstance(event, Completed) and event.completion.ok and (submitted := state.answered(event)):
+    for state, event in record.during(asked, Completed):
+        if event.completion.ok and (submitted := state.answered(event)):
             sq = state.sqs.get(submitted.sqid)
             command = submitted.command
             if isinstance(command, Read) and not (head and sq and event.completion.SQHD >= sq.size):
@@ -208,9 +208,8 @@ def comes_through(record: Record, *, head: bool = False) -> Iterator[Finding]:
         ok = asked.status != "timeout" and (not asked.ok or proven(record, asked, head=head))
         shown = f"{asked.status}, by {deeds(record, asked)}"
         yield Finding(ok, asked.ended, "success of the device's own, or an error in time", shown)
-    for event in record.events:
-        if isinstance(event, Panicked) and strikes(record):
-            yield Finding(False, event, "a driver that comes through", event.text)
+    for event in record.all(Panicked) if strikes(record) else ():
+        yield Finding(False, event, "a driver that comes through", event.text)
 
 
 # -- checks ---------------------------------------------------------------------------------------------------------
@@ -221,7 +220,7 @@ def comes_through(record: Record, *, head: bool = False) -> Iterator[Finding]:
 def retries(record: Record) -> Iterator[Finding]:
     """Tries a command that failed a bounded number of times, and not at all where DNR is set."""
     for asked in struck(record):
-        failed = [e for s, e in record.during(asked) if isinstance(e, Completed) and s.answered(e) and not e.completion.ok]
+        failed = [e for s, e in record.during(asked, Completed) if s.answered(e) and not e.completion.ok]
         if failed:
             final, bounded = any(e.completion.DNR for e in failed), asked.status != "timeout"
             most = 1 if final else RETRIES
@@ -245,7 +244,7 @@ def abort(record: Record) -> Iterator[Finding]:
     for asked in record.asked:
         refused: dict[tuple[int, int], Event] = {}
         sent = set[tuple[int, int]]()  # it may have been completed while the driver was deciding
-        for state, event in record.during(asked):
+        for state, event in record.during(asked, Submitted, Completed, RegisterWrite):
             match event:
                 case Submitted(command=Abort(SQID=sqid, ABORT_CID=cid)):
                     ok = (sqid, cid) in sent or (sqid, cid) in state.in_flight
@@ -269,8 +268,8 @@ def abort(record: Record) -> Iterator[Finding]:
 @check("reset/queue-state", cite=BASE_2_0["3.7.2"], level=MANDATORY, why="integrity", witnesses=["wire"])
 def queue_state(record: Record) -> Iterator[Finding]:
     """Starts head, tail and phase tag afresh after a reset."""
-    for state, event in record.walk():
-        if not isinstance(event, Doorbell) or not event.completion or state.epoch < 2 or not state.rings_all(event.qid):
+    for state, event in record.walk(Doorbell):
+        if not event.completion or state.epoch < 2 or not state.rings_all(event.qid):
             continue
         if cq := state.cqs.get(event.qid):
             back, there = (event.value - cq.head) % cq.size, cq.posted - cq.returned
@@ -294,7 +293,7 @@ def once(record: Record) -> Iterator[Finding]:
 @check("reset/no-doorbell", cite=BASE_2_0["3.7.2"], level=MANDATORY, why="shall", witnesses=["wire"])
 def no_doorbell(record: Record) -> Iterator[Finding]:
     """Rings no doorbell between the end of EN=1 and the next one."""
-    for state, event in record.walk():
+    for state, event in record.walk(Doorbell, RegisterWrite):
         match event:
             case Doorbell() if state.epoch and not state.enabled:
                 yield Finding(False, event, "no doorbell while EN=0", f"{event.offset:#x} = {event.value:#x}")
@@ -320,7 +319,7 @@ def stuck_ready(record: Record) -> Iterator[Finding]:
         steps = _reset_steps(record, asked)
         if steps:
             given_up = steps == ["EN=0"] and not asked.ok and asked.status != "timeout"
-            others = {event.cause for _, event in record.during(asked) if isinstance(event, Reset)} - {"cc-en"}
+            others = {event.cause for _, event in record.during(asked, Reset)} - {"cc-en"}
             ok = given_up or (bool(others) and steps == ["EN=0", "RDY=0", "EN=1"] and asked.ok)
             seen = f"{asked.status}, after {', '.join([*steps, *sorted(others)])}"
             yield Finding(ok, asked.ended, "an error in time, and EN stays 0, or a reset by another way", seen)
@@ -329,7 +328,7 @@ def stuck_ready(record: Record) -> Iterator[Finding]:
 def _reset_steps(record: Record, asked: Asked) -> list[str]:
     """The steps of the first reset during an action, as far as it came."""
     steps: list[str] = []
-    for state, event in record.during(asked):
+    for state, event in record.during(asked, RegisterRead, RegisterWrite):
         match event:
             case RegisterWrite(offset=CC.OFFSET, value=value) if state.enabled and not CC(value).EN:
                 steps = ["EN=0"]
@@ -367,7 +366,7 @@ def lost_interrupt(record: Record) -> Iterator[Finding]:
 def aer(record: Record) -> Iterator[Finding]:
     """Keeps at most AERL+1 Asynchronous Event Requests outstanding, and sends another one when one has ended."""
     told: dict[str, Completed] = {}  # events whose request was not replaced yet, by controller
-    for state, event in record.walk():
+    for state, event in record.walk(Submitted, Completed, RegisterWrite):
         match event:
             case Submitted(command=AsyncEventRequest()) if state.profile:
                 told.pop(state.spec.id, None)
@@ -430,13 +429,12 @@ def shutdown(record: Record) -> Iterator[Finding]:
 def bad_command(record: Record) -> Iterator[Finding]:
     """Hands an invalid opcode's status through to whoever sent it, and goes on."""
     for asked in record.answers("raw"):
-        sent = [e for _, e in record.during(asked) if isinstance(e, Submitted) and e.command.OPC == asked.arguments["opcode"]]
+        sent = [e for _, e in record.during(asked, Submitted) if e.command.OPC == asked.arguments["opcode"]]
         if sent:
             told = asked.status != "timeout" and not asked.ok
             yield Finding(told, sent[0], "an error for its sender", asked.status, fields=("OPC",))
-    for event in record.events:
-        if isinstance(event, Panicked):
-            yield Finding(False, event, "a driver that goes on", event.text)
+    for event in record.all(Panicked):
+        yield Finding(False, event, "a driver that goes on", event.text)
     for asked in record.answers("read"):
         yield Finding(asked.ok and proven(record, asked), asked.ended, "reads go on", asked.status)
 

@@ -177,7 +177,7 @@ def buffer_stable(record: Record) -> Iterator[Finding]:
         if asked.action != "write":
             continue
         at: dict[tuple[int, int], int] = {}  # byte of the namespace that comes next, by the command's key
-        for state, event in record.during(asked):
+        for state, event in record.during(asked, Submitted, Dma):
             match event:
                 case Submitted(command=Write(SLBA=lba)):
                     at[event.key] = lba * disk.namespace.block_size
@@ -203,9 +203,9 @@ def flush(record: Record) -> Iterator[Finding]:
     for asked in record.answers("flush"):
         if not record.controllers[0].write_cache:
             continue
-        sent = [e for _, e in record.during(asked) if isinstance(e, Submitted) and isinstance(e.command, Flush) and e.sqid]
+        sent = [e for _, e in record.during(asked, Submitted) if isinstance(e.command, Flush) and e.sqid]
         yield Finding(bool(sent), sent[0] if sent else asked.ended, "a Flush command", f"{len(sent)} sent", fields=("OPC",))
-        done = [e for s, e in record.during(asked) if isinstance(e, Completed) and s.answered(e) in sent]
+        done = [e for s, e in record.during(asked, Completed) if s.answered(e) in sent]
         for event in done:
             told = asked.ok == event.completion.ok
             yield Finding(told, event, event.completion.text, f"the driver says {asked.status}", fields=("SC", "SCT"))
@@ -233,7 +233,7 @@ def fua(record: Record) -> Iterator[Finding]:
     """Sets FUA in a write that must reach the medium, or follows it by a Flush."""
     for asked in record.answers("write"):
         if asked.arguments.get("fua") and asked.ok:
-            sent = [e for _, e in record.during(asked) if isinstance(e, Submitted) and e.sqid]
+            sent = [e for _, e in record.during(asked, Submitted) if e.sqid]
             writes = [e for e in sent if isinstance(e.command, Write)]
             flushed = bool(sent) and isinstance(sent[-1].command, Flush)
             for event in writes:
@@ -263,9 +263,9 @@ def in_range(record: Record) -> Iterator[Finding]:
        scenarios=["write/error"])  # fmt: skip
 def error(record: Record) -> Iterator[Finding]:
     """Tells its caller of a write or a flush that failed."""
-    struck = {(event.sqid, event.cid) for event in record.events if isinstance(event, FaultInjected)}
+    struck = {(event.sqid, event.cid) for event in record.all(FaultInjected)}
     for asked in record.answers("write", "flush"):
-        failed = [e for _, e in record.during(asked) if isinstance(e, Submitted) and (e.sqid, e.command.CID) in struck]
+        failed = [e for _, e in record.during(asked, Submitted) if (e.sqid, e.command.CID) in struck]
         if failed:
             yield Finding(not asked.ok, asked.ended, f"an error of the {asked.action}", asked.status)
 

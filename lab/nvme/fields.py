@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, ClassVar, Generic, Self, TypeVar, overload
 
 T = TypeVar("T")
@@ -238,8 +239,19 @@ class Register(_Declared, int):
         """The bits that are set although no field covers them."""
         return int(self) & ~self._DEFINED
 
+    def __repr__(self) -> str:
+        return _register_text(self)
+
+    __str__ = __repr__
+
     def __format__(self, spec: str) -> str:
         return int.__format__(self, spec) if spec else repr(self)
+
+
+@lru_cache(maxsize=1024, typed=True)
+def _register_text(register: Register) -> str:
+    """A register in words: the same values are met again and again."""
+    return _Declared.__repr__(register)
 
 
 class Structure(_Declared, bytes):

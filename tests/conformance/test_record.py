@@ -3,10 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
+
+import pytest
 
 from conformance.record import Record, State
-from lab.events import Completed, ConfigWrite, Doorbell, Event, RegisterRead, RegisterWrite, Reset, ShadowDoorbell, Submitted
-from lab.nvme.commands import Command, CreateIoCq, CreateIoSq, DeleteIoSq, DoorbellBufferConfig, SetFeatures
+from lab.events import (
+    ActionEnded,
+    ActionStarted,
+    Completed,
+    ConfigWrite,
+    Doorbell,
+    Event,
+    Interrupt,
+    RegisterRead,
+    RegisterWrite,
+    Reset,
+    ShadowDoorbell,
+    Submitted,
+)
+from lab.nvme.commands import Command, CreateIoCq, CreateIoSq, DeleteIoSq, DoorbellBufferConfig, Read, SetFeatures
 from lab.nvme.completions import Completion
 from lab.nvme.registers import ACQ, AQA, ASQ, CC, CSTS
 from tests.conformance.conftest import MakeEvidence
@@ -130,6 +146,66 @@ def test_events_that_several_controllers_may_have_caused_are_not_walked(make_evi
     mixed = Record(evidence)
     mixed.controllers = evidence.scenario.device.controllers * 2
     assert not list(mixed.walk())
+
+
+def busy(make_evidence: MakeEvidence) -> Record:
+    """Polls, queues that come and go, commands, doorbells and resets; each enable within an action."""
+    script = Script()
+    for number in range(3):
+        script.add(lambda t, number=number: ActionStarted(t=t, number=number, action="load", arguments={}))  # type: ignore[misc]
+        script.enable()
+        for _ in range(5):
+            script.add(lambda t: RegisterRead(t=t, offset=CSTS.OFFSET, size=4, value=1))
+            script.add(lambda t: Interrupt(t=t, vector=0, how="msix"))
+        script.command(CreateIoCq.of(QID=1, QSIZE=15, PC=1, IEN=1, IV=1, PRP1=0x4000))
+        script.command(CreateIoSq.of(QID=1, QSIZE=15, PC=1, CQID=1, PRP1=0x5000))
+        for value in range(1, 4):
+            script.ring(value, completion=False)
+            script.command(Read.of(NSID=1), sqid=1)
+            script.ring(value, completion=True)
+        script.add(lambda t, number=number: ActionEnded(t=t, number=number, action="load", answer={}))  # type: ignore[misc]
+        script.command(DeleteIoSq.of(QID=1))
+        script.write(CC.OFFSET, 0)
+    script.add(lambda t: Reset(t=t, cause="flr"))
+    return Record(make_evidence(script.events))
+
+
+@pytest.mark.parametrize("length", [1, 2, 7, 1000])
+def test_a_walk_of_some_kinds_sees_what_a_walk_of_all_sees(
+    make_evidence: MakeEvidence, monkeypatch: pytest.MonkeyPatch, length: int
+) -> None:
+    """However the record is cut, and whatever is skipped."""
+    monkeypatch.setattr("conformance.record.STRETCH", length)
+    record = busy(make_evidence)
+    state, seen = State(record.controllers[0], None), []
+    for event in record.events:  # the fold as such
+        seen.append((event, deepcopy(state)))
+        if (move := State.MOVES.get(type(event))) is not None:
+            move(state, event)
+    for kinds in ((), (Doorbell,), (RegisterRead, Reset), (Interrupt,), (Submitted, Completed), (ActionEnded,), (ConfigWrite,)):
+        wanted = [(event, was) for event, was in seen if isinstance(event, kinds or Event)]
+        assert [(event, deepcopy(state)) for state, event in record.walk(*kinds)] == wanted
+        for asked in record.asked:
+            assert asked.ended is not None
+            begin, end = asked.started.t, asked.ended.t
+            during = [(event, was) for event, was in wanted if begin <= event.t <= end]
+            assert [(event, deepcopy(state)) for state, event in record.during(asked, *kinds)] == during
+    for commands in ((CreateIoSq,), (Read, DeleteIoSq), (Command,), (DoorbellBufferConfig,)):
+        sent = [(e, was) for e, was in seen if isinstance(e, Submitted) and isinstance(e.command, commands)]
+        assert [(event, deepcopy(state)) for state, event, _ in record.commands(*commands)] == sent
+
+
+def test_a_controller_has_been_ready_once_that_was_read_after_its_enable(make_evidence: MakeEvidence) -> None:
+    script = Script()
+    script.write(CC.OFFSET, CC.of(EN=1))
+    assert not last_state(make_evidence, script).been_ready
+    script.add(lambda t: RegisterRead(t=t, offset=CSTS.OFFSET, size=4, value=1))
+    script.add(lambda t: RegisterRead(t=t, offset=CSTS.OFFSET, size=4, value=0))
+    assert last_state(make_evidence, script).been_ready
+    script.write(CC.OFFSET, 0)
+    script.add(lambda t: RegisterRead(t=t, offset=CSTS.OFFSET, size=4, value=1))
+    script.write(CC.OFFSET, CC.of(EN=1))
+    assert not last_state(make_evidence, script).been_ready
 
 
 def test_a_driver_that_was_not_told_of_a_power_cut_rings_for_nothing_until_it_looks(make_evidence: MakeEvidence) -> None:
