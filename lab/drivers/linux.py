@@ -108,7 +108,6 @@ class Linux:
         answer = agent.ask({"action": "hold", "modules": self.load_order, "names": names}, deadline=deadline)
         if answer.head["status"] != "success":
             raise GuestError(f"Linux refused it: {answer.head['status']}.")
-        agent.ask({"action": "quiet"}, deadline=deadline)
         agent.rehearse(deadline)
 
     def _ordered(self) -> list[tuple[str, str]]:

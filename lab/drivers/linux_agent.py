@@ -57,8 +57,6 @@ UNSETTLED = {"", "new", "connecting", "resetting", "deleting", "deleting (no IO)
 more, while the kernel adds or removes it: it is listed before it has attributes (drivers/base/core.c, device_add)."""
 LOOK_AGAIN = 0.01
 PORT_SECONDS = 10
-KEPT_FREE = 8 << 10
-"""KiB for whatever the kernel itself needs meanwhile."""
 PROBE_SECONDS = 2
 """For a loaded driver to take a function that was plugged; one that refuses it does not say so."""
 
@@ -181,15 +179,9 @@ def hold(request: Fields) -> Fields:
 
 
 def quiet(request: Fields) -> Fields:
-    """Until nobody else has anything to do, such as to end the SSH session that started us: each fork would do it again.
-
-    And free memory is zeroes once more, which a fork need not copy: the kernel clears what it hands out.
-    """
+    """Until nobody else has anything to do, such as to end the SSH session that started us: each fork would do it again."""
     while text(Path("/proc/loadavg")).split()[3].split("/")[0] != "1" or len(_sessions()) > 1:
         time.sleep(LOOK_AGAIN)
-    free = next(line for line in text("/proc/meminfo").splitlines() if line.startswith("MemFree:"))
-    if (length := (int(free.split()[1]) - KEPT_FREE) * 1024) > 0:
-        mmap.mmap(-1, length, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_POPULATE).close()
     return {}
 
 

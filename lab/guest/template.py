@@ -38,7 +38,7 @@ OWN_LOG = "own.log"
 BUILD_SECONDS = 120.0
 """For booting, settling and saving; 5 s are usual under TCG."""
 LIMIT = 4 << 30
-"""Bytes on disk for all templates; one of a guest with 256 MiB takes 100 MB."""
+"""Bytes on disk for all templates; one of a guest with 256 MiB takes 130 MB."""
 ABANDONED_SECONDS = 3600.0
 """After this long, what a killed build or removal has left is removed."""
 _CODE = sha256(b"".join(Path(str(m.__file__)).read_bytes() for m in (arguments, machine))).hexdigest()
