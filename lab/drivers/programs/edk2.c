@@ -75,6 +75,7 @@ __asm__(
 #define TIMER_RELATIVE 2
 #define LONG 2000000				/* times 100 ns: no command takes so long that does not fail */
 #define PROCESSOR_PRIORITY 0xfee000a0		/* of the local APIC: the class of the interrupt that is in service */
+#define INTERRUPTS_ON 0x200			/* RFLAGS.IF */
 #define TICK 10000				/* microseconds of the firmware's timer */
 #define STORAGE_NVM 0x0108			/* base class and subclass; the programming interface is the driver's business */
 #define IO_CONTROLLER 0x010802
@@ -479,6 +480,14 @@ static bool in_interrupt(void)
 	return *(volatile const uint32_t *)PROCESSOR_PRIORITY != 0;
 }
 
+/* With interrupts off nothing would wake us either. */
+static bool may_sleep(void)
+{
+	uint64_t flags;
+	__asm__ volatile("pushfq; pop %0" : "=r"(flags));
+	return waits && flags & INTERRUPTS_ON && !in_interrupt();
+}
+
 /* Told of a tick: where that cannot be seen, by other firmware, nobody sleeps. */
 static API void begin_to_sleep(void *event, void *context)
 {
@@ -502,14 +511,14 @@ static API Status set_timer_awake(void *event, uint64_t type, uint64_t time)
 
 static API Status check_event_asleep(void *event)
 {
-	if (waits && !in_interrupt())
+	if (may_sleep())
 		sleep();
 	return check_event(event);
 }
 
 static API Status stall_asleep(uint64_t microseconds)
 {
-	if (!waits || in_interrupt())
+	if (!may_sleep())
 		return stall(microseconds);
 	for (slept -= (int64_t)microseconds; slept < 0; slept += TICK)
 		sleep();
