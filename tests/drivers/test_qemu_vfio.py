@@ -25,11 +25,16 @@ from lab.toolchain import LinuxGuest, Toolchain
 
 FAKE = """#!{python}
 import sys, time
+opened = 0
 while True:
     print("qemu-io> ", end="", flush=True)
     line = sys.stdin.readline().strip()
     if line.startswith("open -d"):
         print("qemu-io: can't open: " + ("no controller" if "namespace=9" in line else "Cannot get 'write' permission"))
+    elif line.startswith("open -r") and "namespace=8" in line:
+        opened += 1
+        if opened == 1:
+            print("qemu-io: can't open: Failed to get device fd: No such device")
     elif line.startswith("read"):
         print("00010000:  61 62 63 64 65 66 67 68 69 6a 6b 6c 6d 6e 6f 70  abcdefghijklmnop")
         print("00010010:  00 ff                                            ..")
@@ -97,6 +102,15 @@ def test_it_is_opened_once_where_nobody_writes_and_where_reading_would_be_refuse
     with pytest.raises(Refused, match="no controller"):
         qemu_io.open("0000:01:00.0", 9, writable=True)
     assert not qemu_io.opened and not qemu_io.refusal
+
+
+def test_what_vfio_does_not_have_yet_is_waited_for(qemu_io: QemuIo, monkeypatch: pytest.MonkeyPatch) -> None:
+    qemu_io.open("0000:01:00.0", 8, writable=False)
+    assert qemu_io.opened and not qemu_io.refusal
+    monkeypatch.setattr(qemu_vfio_agent, "NOT_YET", "no controller")
+    monkeypatch.setattr(qemu_vfio_agent, "APPEAR_SECONDS", 0.1)
+    with pytest.raises(Refused, match="no controller"):
+        qemu_io.open("0000:01:00.0", 9, writable=True)
 
 
 def test_another_namespace_of_the_same_controller_is_turned_to(qemu_io: QemuIo) -> None:
