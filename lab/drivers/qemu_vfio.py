@@ -10,6 +10,7 @@ from typing import Any
 from lab.deadline import Deadline
 from lab.drivers import qemu_vfio_agent
 from lab.drivers.base import target
+from lab.drivers.linux import KERNEL_OPTIONS, REHEARSALS
 from lab.drivers.linux_guest import IN_GUEST, ask_agent, code, linux_guest, linux_spec, start_agent
 from lab.errors import GuestPanic, Timeout
 from lab.guest.arguments import CHANNEL, GuestSpec
@@ -24,6 +25,8 @@ from lab.toolchain import Toolchain
 AGENT = Path(qemu_vfio_agent.__file__)
 SECONDS = 120.0
 """For any action: far above the time after which the agent says that the driver hangs."""
+WRITING = frozenset({"write", "flush", "zeroes", "trim"})
+"""Actions that need a namespace that was opened to be written to."""
 _START_AGENT = f"""modprobe vfio_iommu_type1 && modprobe vfio-pci && modprobe virtio_console &&
 mkdir -p {IN_GUEST} && cd {IN_GUEST} && cat > agent.py && setsid python3 agent.py {CHANNEL} < /dev/null"""
 
@@ -43,7 +46,7 @@ class QemuVfio:
         self._guest = linux_guest(manifest, toolchain)
 
     def guest(self, scenario: Scenario) -> GuestSpec:
-        return linux_spec(self._manifest, self._guest, scenario, iommu=True, channel=True)
+        return linux_spec(self._manifest, self._guest, scenario, KERNEL_OPTIONS, iommu=True, channel=True)
 
     def seconds(self, action: str) -> float:
         return SECONDS
@@ -53,9 +56,12 @@ class QemuVfio:
         return [self]
 
     def settle(self, machine: Machine, deadline: Deadline) -> None:
-        """Starts the agent, and with it qemu-io (`lab.guest.template.Settler`)."""
+        """Starts the agent, and with it qemu-io, and rehearses (`lab.guest.template.Settler`)."""
         start_agent(self._guest, machine, _START_AGENT, AGENT, deadline)
-        _begin(Channel(machine), deadline)
+        channel = Channel(machine)
+        _begin(channel, deadline)
+        for _ in range(REHEARSALS):
+            ask_agent(channel, {"action": "rehearse"}, b"", deadline)
 
     def open(self, machine: Machine, scenario: Scenario, deadline: Deadline) -> QemuVfioSession:
         deadline = Deadline(min(self._manifest.boot.seconds, deadline.remaining()))
@@ -95,7 +101,8 @@ class QemuVfioSession:
         controllers = self._scenario.device.controllers
         if action.name == "load":
             attached = [sorted(n.nsid for n in c.namespaces if n.attached) for c in controllers]
-            return {**request, "nsids": [nsids[0] if nsids else 1 for nsids in attached]}
+            writable = not WRITING.isdisjoint(asked.name for asked in self._scenario.actions)
+            return {**request, "nsids": [nsids[0] if nsids else 1 for nsids in attached], "writable": writable}
         found = target(self._scenario, action)
         if found is None:
             return request

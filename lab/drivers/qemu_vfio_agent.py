@@ -3,6 +3,8 @@ Standard library only; the frames are those of `lab.guest.channel`, and one ques
 
 qemu-io runs already when the first question comes, so a fork need not start it; it opens a namespace as
 ``driver=nvme,device=ADDRESS,namespace=NSID`` and closes it again before it opens another one.
+
+The kernel is asked by as few system calls as will do: under TCG a fork pays for each piece of code that it runs first.
 """
 
 import ctypes
@@ -11,20 +13,25 @@ import json
 import os
 import re
 import select
+import signal
 import subprocess
 import sys
 import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-PCI = Path("/sys/bus/pci")
+PCI = "/sys/bus/pci"
 NVM_CLASS, NVM_EXPRESS = "0x0108", "0x010802"
 """PCI class 01 (mass storage), subclass 08 (NVM); with its programming interface 02."""
 LOST_INTERRUPTS = ("0x1b36", "0x0010")
 """Vendor and device of QEMU's own controller (QEMU, docs/specs/pci-ids.rst)."""
+CPUCLOCK_SCHED = 2
+"""With the complement of a process's id above it: the clock of the processor time of that process (linux/posix-timers.h), which
+counts nanoseconds."""
 PIDFD_GETFD = 438  # of x86-64, arch/x86/entry/syscalls/syscall_64.tbl
 LIBC = ctypes.CDLL(None, use_errno=True)
 PROMPT = b"qemu-io> "
@@ -32,11 +39,19 @@ DUMPED = re.compile(rb"^[0-9a-f]{8,}:  ((?:[0-9a-f]{2} ){1,16})", re.MULTILINE)
 """A line of ``read -v``: offset, bytes, the same as characters."""
 FAILED = re.compile(r"^(?:qemu-io: .*|\S+ failed: .*|no file open.*)$", re.MULTILINE)
 """Its complaints. No line of a dump looks like one."""
+READ_ONLY = "permission"
+"""In the complaint of a namespace that cannot be written to, but perhaps be read."""
+NOT_YET = "Failed to get device fd: No such device"
+"""Of VFIO, before anything has touched the device; seen once in 500 openings."""
 PATTERN = "/tmp/pattern"
 APPEAR_SECONDS, LOOK_AGAIN = 10, 0.01
-"""How long the kernel may take to make a device's file, and how often is looked for it."""
-SILENT_SECONDS, OPEN_SECONDS = 15, 45
-"""After so long without a word qemu-io hangs: the driver has no time-out for a command. Where a namespace is opened it waits up
+"""How long the kernel may take to make a device, or its file, and how often is looked for it."""
+LISTEN_SECONDS, BUSY_SECONDS, REST_SECONDS = 0.1, 2, 0.4
+"""So often it is looked whether a qemu-io that says nothing has run. One that runs for longer waits for a register in a loop,
+and is stopped for most of the time: its clock goes on, and others need the host's processors."""
+ASLEEP_SECONDS, SILENT_SECONDS, OPEN_SECONDS = 3, 15, 45
+"""qemu-io hangs when it says nothing for so long and did not run for a moment either, since the driver has no time-out for a
+command; and when it says nothing for so long, whatever it does. Where it opens a namespace it may do both: the driver waits up
 to 30 s for CSTS.RDY, and the kernel about as long for a function that is gone."""
 
 Fields = dict[str, Any]
@@ -62,52 +77,89 @@ class QemuIo:
         self._process = subprocess.Popen(
             ["qemu-io"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, bufsize=0
         )
-        self._hung = ""
-        self._prompted("to start", OPEN_SECONDS)
+        self._address, self._writable, self._hung = "", False, ""
+        self._prompted("to start", OPEN_SECONDS, OPEN_SECONDS)
 
-    def ask(self, line: str, patience: float = SILENT_SECONDS) -> bytes:
+    def ask(self, line: str, patience: float = SILENT_SECONDS, asleep: float = ASLEEP_SECONDS) -> bytes:
         """What it says up to its next prompt. Raises Refused if that is a complaint, and Hung; what hangs stays hung."""
         if self._hung:
             raise Hung(f"still hangs in {self._hung!r}")
         assert self._process.stdin
         self._process.stdin.write(line.encode() + b"\n")
-        said = self._prompted(line, patience)
+        said = self._prompted(line, patience, asleep)
         if complaint := FAILED.search(said[: 1 << 12].decode(errors="replace")):
             raise Refused(complaint[0].removeprefix("qemu-io: "))
         return said
 
-    def open(self, address: str, nsid: int) -> None:
-        """Opens the namespace, unless it is open: read-only, where all else is refused."""
+    def open(self, address: str, nsid: int, writable: bool) -> None:
+        """Opens the namespace, unless it is open: read-only, where nobody wants to write, or that is refused."""
+        self._address, self._writable = address, writable
         wanted = f"driver=nvme,device={address},namespace={nsid}"
         if self.opened == wanted:
             return
         self.close()
-        identity = tuple((PCI / "devices" / address / name).read_text().strip() for name in ("vendor", "device"))
+        identity = tuple(text(f"{PCI}/devices/{address}/{name}") for name in ("vendor", "device"))
         with InterruptsFor(self._process.pid, identity == LOST_INTERRUPTS):
             try:
-                self.ask(f"open -d unmap -o {wanted}", OPEN_SECONDS)
+                if writable:
+                    self._open(f"-d unmap -o {wanted}")
             except Refused as refusal:
-                self.refusal = str(refusal)
-                self.ask(f"open -r -o {wanted}", OPEN_SECONDS)
+                if READ_ONLY not in str(refusal):
+                    raise
+                self.refusal, writable = str(refusal), False
+            if not writable:
+                self._open(f"-r -o {wanted}")
         self.opened = wanted
+
+    def turn_to(self, nsid: int) -> None:
+        """Opens that namespace instead of the one that is open, if one is."""
+        if self.opened:
+            self.open(self._address, nsid, self._writable)
+
+    def _open(self, options: str) -> None:
+        """A function that VFIO was given just now is not always there yet, which is no word of the driver's."""
+        end = time.monotonic() + APPEAR_SECONDS
+        while True:
+            try:
+                self.ask(f"open {options}", OPEN_SECONDS, OPEN_SECONDS)
+                return
+            except Refused as refusal:
+                if NOT_YET not in str(refusal) or time.monotonic() > end:
+                    raise
+            time.sleep(LOOK_AGAIN)
 
     def close(self) -> None:
         if self.opened:
             self.ask("close")
         self.opened = ""
 
-    def _prompted(self, asked: str, patience: float) -> bytes:
+    def _prompted(self, asked: str, patience: float, asleep: float) -> bytes:
         assert self._process.stdout
         said = bytearray()
         while not said.endswith(PROMPT):
-            if not select.select([self._process.stdout], [], [], patience)[0]:
-                self._hung = asked
-                raise Hung(f"no word for {patience} s at {asked!r}")
+            self._wait(asked, patience, asleep)
             found = os.read(self._process.stdout.fileno(), 1 << 16)
             if not found:
                 raise Crashed(f"status {self._process.wait()} at {asked!r}: {said.decode(errors='replace')[-2000:]}")
             said += found
         return bytes(said[: -len(PROMPT)])
+
+    def _wait(self, asked: str, patience: float, asleep: float) -> None:
+        """Until it says something. Raises Hung."""
+        assert self._process.stdout
+        began = ran = time.monotonic()
+        work = -1.0
+        while not select.select([self._process.stdout], [], [], LISTEN_SECONDS)[0]:
+            now, worked = time.monotonic(), time.clock_gettime(~self._process.pid << 3 | CPUCLOCK_SCHED)
+            if worked != work:
+                work, ran = worked, now
+            if now - ran >= asleep or now - began >= patience:
+                self._hung = asked
+                raise Hung(f"no word for {now - began:.1f} s, and asleep for {now - ran:.1f} s, at {asked!r}")
+            if ran == now and now - began >= BUSY_SECONDS:
+                self._process.send_signal(signal.SIGSTOP)
+                time.sleep(REST_SECONDS)
+                self._process.send_signal(signal.SIGCONT)
 
 
 class InterruptsFor:
@@ -134,20 +186,45 @@ class InterruptsFor:
     def _signal(self) -> None:
         process = os.pidfd_open(self._process)
         while not self._ended.wait(LOOK_AGAIN):
-            for link in Path(f"/proc/{self._process}/fd").iterdir():
-                if _target(link) == Path("anon_inode:[eventfd]"):
-                    copy = LIBC.syscall(PIDFD_GETFD, process, int(link.name), 0)
+            descriptors = f"/proc/{self._process}/fd"
+            for name in os.listdir(descriptors):  # noqa: PTH208 (see the module's text)
+                if link(f"{descriptors}/{name}") == "anon_inode:[eventfd]":
+                    copy = LIBC.syscall(PIDFD_GETFD, process, int(name), 0)
                     if copy >= 0:  # else it has just been closed
                         os.eventfd_write(copy, 1)
                         os.close(copy)
         os.close(process)
 
 
-def _target(link: Path) -> Path | None:
+def link(path: str) -> str:
+    """Where a symbolic link leads; "" where there is none any more."""
     try:
-        return link.readlink()
-    except OSError:  # it has just been closed
-        return None
+        return os.readlink(path)  # noqa: PTH115 (see the module's text)
+    except OSError:
+        return ""
+
+
+def text(path: str) -> str:
+    """A sysfs attribute without its newline; "" where there is none any more."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except OSError:
+        return ""
+    try:
+        return os.read(descriptor, 4096).decode().rstrip("\n")
+    except OSError:
+        return ""
+    finally:
+        os.close(descriptor)
+
+
+def put(path: str, value: str) -> None:
+    """Writes a sysfs attribute."""
+    descriptor = os.open(path, os.O_WRONLY)
+    try:
+        os.write(descriptor, value.encode())
+    finally:
+        os.close(descriptor)
 
 
 PROGRAMS: dict[int, QemuIo] = {}
@@ -156,7 +233,9 @@ PROGRAMS: dict[int, QemuIo] = {}
 
 def functions(kind: str = NVM_EXPRESS) -> list[str]:
     """The addresses of the PCI functions of that class, in the order of their root ports."""
-    return sorted(path.name for path in (PCI / "devices").iterdir() if (path / "class").read_text().startswith(kind))
+    devices = f"{PCI}/devices"
+    names = os.listdir(devices)  # noqa: PTH208 (see the module's text)
+    return sorted(name for name in names if text(f"{devices}/{name}/class").startswith(kind))
 
 
 def program(request: Fields) -> QemuIo:
@@ -164,8 +243,7 @@ def program(request: Fields) -> QemuIo:
     if request["place"] not in PROGRAMS:
         raise Refused("this controller was never opened")
     running = PROGRAMS[request["place"]]
-    if running.opened:
-        running.open(functions()[request["place"]], request["nsid"])
+    running.turn_to(request["nsid"])
     return running
 
 
@@ -190,20 +268,33 @@ def plugged(request: Fields) -> Fields:
     return {}
 
 
+def rehearse(request: Fields) -> Fields:
+    """What a scenario does, on a device of zeros without hardware behind it (QEMU, block/null.c): Python runs code of which it
+    knows the types by other paths than new code, and memory that was touched once is there."""
+    functions()
+    running = PROGRAMS[0]
+    running.ask("open -o driver=null-co,size=1M,read-zeroes=on")
+    undumped(running.ask("read -v 4096 4096"))
+    Path(PATTERN).write_bytes(bytes(4096))
+    for line in (f"write -s {PATTERN} 4096 4096", "write -z 4096 4096", "discard 4096 4096", "flush", "close"):
+        running.ask(line)
+    return {}
+
+
 def load(request: Fields) -> Fields:
-    """Gives all controllers to VFIO and opens a namespace of each: ``nsids``, in their order."""
+    """Gives all controllers to VFIO and opens a namespace of each: ``nsids``, in their order, to write to if ``writable``."""
     found = functions()
     if not found:
         raise Refused("no NVMe controller")
     for address in found:
-        (PCI / "devices" / address / "driver_override").write_text("vfio-pci")
-        (PCI / "drivers_probe").write_text(address)
-        group = Path("/dev/vfio", (PCI / "devices" / address / "iommu_group").readlink().name)
-        waited(group.exists, f"the file {group} of {address}")  # a thread of the kernel makes it
+        put(f"{PCI}/devices/{address}/driver_override", "vfio-pci")
+        put(f"{PCI}/drivers_probe", address)
+        group = "/dev/vfio/" + link(f"{PCI}/devices/{address}/iommu_group").rpartition("/")[2]
+        waited(partial(os.access, group, os.F_OK), f"the file {group} of {address}")  # a thread of the kernel makes it
     for place, (address, nsid) in enumerate(zip(found, request["nsids"], strict=False)):
         if place not in PROGRAMS:
             PROGRAMS[place] = QemuIo()
-        PROGRAMS[place].open(address, nsid)
+        PROGRAMS[place].open(address, nsid, request["writable"])
     return {"log": "\n".join(running.refusal for running in PROGRAMS.values())}
 
 
@@ -218,7 +309,11 @@ def ready(request: Fields) -> Fields:
 
 
 def read(request: Fields) -> bytes:
-    said = program(request).ask(f"read -v {request['at']} {request['length']}")
+    return undumped(program(request).ask(f"read -v {request['at']} {request['length']}"))
+
+
+def undumped(said: bytes) -> bytes:
+    """The bytes that ``read -v`` shows."""
     return bytes.fromhex(b"".join(DUMPED.findall(said)).decode())
 
 
@@ -244,7 +339,7 @@ def trim(request: Fields) -> Fields:
     return {}
 
 
-OF_THE_LAB: Mapping[str, Callable[[Fields], Fields | bytes]] = {"begin": begin, "plugged": plugged}
+OF_THE_LAB: Mapping[str, Callable[[Fields], Fields | bytes]] = {"begin": begin, "plugged": plugged, "rehearse": rehearse}
 ACTIONS: Mapping[str, Callable[[Fields], Fields | bytes]] = {
     "load": load, "unload": unload, "ready": ready, "read": read, "write": write, "flush": flush,
     "zeroes": zeroes, "trim": trim,

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,7 +15,7 @@ import pytest
 
 from lab.deadline import Deadline
 from lab.drivers import qemu_vfio_agent
-from lab.drivers.qemu_vfio import QemuVfio, QemuVfioSession
+from lab.drivers.qemu_vfio import WRITING, QemuVfio, QemuVfioSession
 from lab.drivers.qemu_vfio_agent import Crashed, Hung, InterruptsFor, QemuIo, Refused
 from lab.errors import GuestPanic, LabError, Timeout
 from lab.guest.channel import Channel, Frame
@@ -22,12 +24,17 @@ from lab.plan import Action, Controller, DeviceSpec, Namespace, Scenario
 from lab.toolchain import LinuxGuest, Toolchain
 
 FAKE = """#!{python}
-import sys
+import sys, time
+opened = 0
 while True:
     print("qemu-io> ", end="", flush=True)
     line = sys.stdin.readline().strip()
     if line.startswith("open -d"):
-        print("qemu-io: can't open: size is odd")
+        print("qemu-io: can't open: " + ("no controller" if "namespace=9" in line else "Cannot get 'write' permission"))
+    elif line.startswith("open -r") and "namespace=8" in line:
+        opened += 1
+        if opened == 1:
+            print("qemu-io: can't open: Failed to get device fd: No such device")
     elif line.startswith("read"):
         print("00010000:  61 62 63 64 65 66 67 68 69 6a 6b 6c 6d 6e 6f 70  abcdefghijklmnop")
         print("00010010:  00 ff                                            ..")
@@ -36,6 +43,10 @@ while True:
         print("write failed: Input/output error")
     elif line.startswith("flush"):
         sys.stdin.read()
+    elif line.startswith("aio_flush"):
+        end = time.monotonic() + 2 * float(line.split()[1])
+        while time.monotonic() < end:
+            time.sleep(0.001)
     elif line.startswith("discard"):
         sys.exit("assertion failed")
 """
@@ -56,7 +67,7 @@ def qemu_io(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[QemuIo]
         (tmp_path / "devices/0000:01:00.0").mkdir(parents=True, exist_ok=True)
         (tmp_path / "devices/0000:01:00.0" / name).write_text("0x1234\n")
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    monkeypatch.setattr(qemu_vfio_agent, "PCI", tmp_path)
+    monkeypatch.setattr(qemu_vfio_agent, "PCI", str(tmp_path))
     program = QemuIo()
     yield program
     with program._process as process:
@@ -78,11 +89,36 @@ def test_the_guest_has_an_iommu_and_the_tools(tmp_path: Path) -> None:
 
 
 def test_a_namespace_is_opened_for_reading_where_writing_is_refused(qemu_io: QemuIo) -> None:
-    qemu_io.open("0000:01:00.0", 1)
-    assert qemu_io.refusal == "can't open: size is odd"
+    qemu_io.open("0000:01:00.0", 1, writable=True)
+    assert qemu_io.refusal == "can't open: Cannot get 'write' permission"
     assert qemu_io.opened == "driver=nvme,device=0000:01:00.0,namespace=1"
     qemu_io.close()
     assert not qemu_io.opened
+
+
+def test_it_is_opened_once_where_nobody_writes_and_where_reading_would_be_refused_too(qemu_io: QemuIo) -> None:
+    qemu_io.open("0000:01:00.0", 1, writable=False)
+    assert qemu_io.opened and not qemu_io.refusal
+    with pytest.raises(Refused, match="no controller"):
+        qemu_io.open("0000:01:00.0", 9, writable=True)
+    assert not qemu_io.opened and not qemu_io.refusal
+
+
+def test_what_vfio_does_not_have_yet_is_waited_for(qemu_io: QemuIo, monkeypatch: pytest.MonkeyPatch) -> None:
+    qemu_io.open("0000:01:00.0", 8, writable=False)
+    assert qemu_io.opened and not qemu_io.refusal
+    monkeypatch.setattr(qemu_vfio_agent, "NOT_YET", "no controller")
+    monkeypatch.setattr(qemu_vfio_agent, "APPEAR_SECONDS", 0.1)
+    with pytest.raises(Refused, match="no controller"):
+        qemu_io.open("0000:01:00.0", 9, writable=True)
+
+
+def test_another_namespace_of_the_same_controller_is_turned_to(qemu_io: QemuIo) -> None:
+    qemu_io.turn_to(2)
+    assert len(qemu_io.opened) == 0, "none was open"
+    qemu_io.open("0000:01:00.0", 1, writable=False)
+    qemu_io.turn_to(2)
+    assert qemu_io.opened == "driver=nvme,device=0000:01:00.0,namespace=2"
 
 
 def test_what_qemu_io_says_is_understood(qemu_io: QemuIo, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,17 +168,46 @@ def test_requests_name_bytes_and_places() -> None:
     asking = session(guest)
     asking.perform(Action("load"), None, Deadline(1))
     asking.perform(READ, None, Deadline(1))
-    assert guest.asked[0]["nsids"] == [3, 4]
+    assert guest.asked[0]["nsids"] == [3, 4] and not guest.asked[0]["writable"]
     assert (guest.asked[1]["place"], guest.asked[1]["at"], guest.asked[1]["length"]) == (1, 8192, 12288)
     odd = Action("read", {**READ.arguments, "offset": 1})
     assert asking.perform(odd, None, Deadline(1)).status == "unsupported" and len(guest.asked) == 2
 
 
-def test_what_is_silent_hangs_and_stays_hung(qemu_io: QemuIo) -> None:
-    with pytest.raises(Hung, match=r"no word for 0\.1 s at 'flush'"):
-        qemu_io.ask("flush", 0.1)
+@pytest.mark.parametrize("action", sorted(WRITING))
+def test_it_is_opened_to_be_written_to_where_the_scenario_does_that(action: str) -> None:
+    guest = Guest({})
+    scenario = replace(SCENARIO, actions=(Action("load"), Action(action, READ.arguments)))
+    QemuVfioSession(cast(Channel, guest), scenario).perform(Action("load"), None, Deadline(1))
+    assert guest.asked[0]["writable"]
+
+
+def test_what_sleeps_in_silence_hangs_and_stays_hung(qemu_io: QemuIo) -> None:
+    with pytest.raises(Hung, match=r"asleep for .* s, at 'flush'"):
+        qemu_io.ask("flush", asleep=0.2)
     with pytest.raises(Hung, match="still hangs in 'flush'"):
         qemu_io.ask("read")
+
+
+def test_what_works_in_silence_is_waited_for_but_not_for_ever(qemu_io: QemuIo) -> None:
+    assert qemu_io.ask("aio_flush 1", asleep=1) == b""
+    with pytest.raises(Hung, match="at 'aio_flush 1000'"):
+        qemu_io.ask("aio_flush 1000", patience=0.5, asleep=1000)
+
+
+def test_what_waits_busily_is_stopped_now_and_then(qemu_io: QemuIo, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(qemu_vfio_agent, "BUSY_SECONDS", 0.2)
+    monkeypatch.setattr(qemu_vfio_agent, "REST_SECONDS", 0.2)
+    signals = list[int]()
+    send = qemu_io._process.send_signal
+
+    def sent(number: int) -> None:
+        signals.append(number)
+        send(number)
+
+    monkeypatch.setattr(qemu_io._process, "send_signal", sent)
+    assert qemu_io.ask("aio_flush 0.5") == b""
+    assert signals and signals == [signal.SIGSTOP, signal.SIGCONT] * (len(signals) // 2)
 
 
 def test_what_crashed_is_a_panic_and_what_is_late_a_time_out() -> None:

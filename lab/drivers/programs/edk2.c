@@ -69,6 +69,14 @@ __asm__(
 #define BUFFER 0x2000000			/* what the manifest says of addresses: limits.address */
 #define BUFFER_PAGES 1024
 #define MOST 64
+#define LOOKS 10000				/* some milliseconds */
+#define TIMER 0x80000000
+#define NOTIFY_SIGNAL 0x200
+#define TIMER_RELATIVE 2
+#define LONG 2000000				/* times 100 ns: no command takes so long that does not fail */
+#define PROCESSOR_PRIORITY 0xfee000a0		/* of the local APIC: the class of the interrupt that is in service */
+#define INTERRUPTS_ON 0x200			/* RFLAGS.IF */
+#define TICK 10000				/* microseconds of the firmware's timer */
 #define STORAGE_NVM 0x0108			/* base class and subclass; the programming interface is the driver's business */
 #define IO_CONTROLLER 0x010802
 #define PCI_EXPRESS 0x10			/* capability: PCI Express Base 3.0, 7.8 */
@@ -86,13 +94,17 @@ typedef struct {
 	Status (API *allocate_pages)(uint64_t type, uint64_t memory, uint64_t pages, uint64_t *address);
 	void *free_pages, *get_memory_map, *allocate_pool;
 	Status (API *free_pool)(void *);
-	void *create_event, *set_timer, *wait_for_event, *signal_event, *close_event, *check_event;
+	Status (API *create_event)(uint32_t type, uint64_t tpl, void (API *notify)(void *, void *), void *context, void **event);
+	Status (API *set_timer)(void *event, uint64_t type, uint64_t time);
+	void *wait_for_event, *signal_event, *close_event;
+	Status (API *check_event)(void *event);
 	void *install_protocol, *reinstall_protocol, *uninstall_protocol;
 	Status (API *handle_protocol)(Handle, const Guid *, void **);
 	void *reserved, *register_notify, *locate_handle;
 	Status (API *locate_device_path)(const Guid *, void **path, Handle *);
 	void *install_table;
-	void *load_image, *start_image, *exit, *unload_image, *exit_boot_services, *get_next_count, *stall;
+	void *load_image, *start_image, *exit, *unload_image, *exit_boot_services, *get_next_count;
+	Status (API *stall)(uint64_t microseconds);
 	Status (API *set_watchdog_timer)(uint64_t seconds, uint64_t code, uint64_t size, void *data);
 	Status (API *connect_controller)(Handle, Handle *drivers, void *path, bool recursive);
 	Status (API *disconnect_controller)(Handle, Handle driver, Handle child);
@@ -181,10 +193,17 @@ static void put(char c)
 	out8(COM1, (uint8_t)c);
 }
 
-static char get(void)
+static void sleep(void)
 {
-	while (!(in8(COM1 + 5) & 1))
-		__asm__ volatile("hlt");		/* until the firmware's timer ticks, every 10 ms */
+	__asm__ volatile("hlt");		/* until the firmware's timer ticks, every 10 ms */
+}
+
+/* The line's first character may be long in coming; the others are just behind it. */
+static char get(bool first)
+{
+	for (unsigned looks = 0; !(in8(COM1 + 5) & 1); looks++)
+		if (first || looks > LOOKS)
+			sleep();
 	return (char)in8(COM1);
 }
 
@@ -437,11 +456,85 @@ static void await(char *line, size_t size)
 	uint64_t tpl = boot->raise_tpl(TPL_NOTIFY);
 	size_t length = 0;
 	say("\r\n> ");
-	for (char c; (c = get()) != '\n';)
+	for (char c; (c = get(!length)) != '\n';)
 		if (length < size - 1)
 			line[length++] = c;
 	line[length] = 0;
 	boot->restore_tpl(tpl);
+}
+
+/*
+ * Drivers wait in a loop, for CheckEvent or with Stall. One that has done so for LONG, since it last set a timer, waits for a
+ * time-out, and needs no processor for that: these two sleep from tick to tick then, and tell and take the same time as before.
+ */
+static bool waits;
+static int64_t slept;				/* microseconds more than was asked for */
+static void *patience;				/* the timer that ends after LONG */
+static Status (API *check_event)(void *event);
+static Status (API *stall)(uint64_t microseconds);
+static Status (API *set_timer)(void *event, uint64_t type, uint64_t time);
+
+/* The firmware ends its timer's interrupt only after all that is told of a tick, and in there the next one would not wake us. */
+static bool in_interrupt(void)
+{
+	return *(volatile const uint32_t *)PROCESSOR_PRIORITY != 0;
+}
+
+/* With interrupts off nothing would wake us either. */
+static bool may_sleep(void)
+{
+	uint64_t flags;
+	__asm__ volatile("pushfq; pop %0" : "=r"(flags));
+	return waits && flags & INTERRUPTS_ON && !in_interrupt();
+}
+
+/* Told of a tick: where that cannot be seen, by other firmware, nobody sleeps. */
+static API void begin_to_sleep(void *event, void *context)
+{
+	(void)event, (void)context;
+	waits = in_interrupt();
+	slept = -TICK;				/* the first tick may come at once */
+}
+
+static void work(void)
+{
+	waits = false;
+	set_timer(patience, TIMER_RELATIVE, LONG);
+}
+
+static API Status set_timer_awake(void *event, uint64_t type, uint64_t time)
+{
+	if (!in_interrupt())
+		work();
+	return set_timer(event, type, time);
+}
+
+static API Status check_event_asleep(void *event)
+{
+	if (may_sleep())
+		sleep();
+	return check_event(event);
+}
+
+static API Status stall_asleep(uint64_t microseconds)
+{
+	if (!may_sleep())
+		return stall(microseconds);
+	for (slept -= (int64_t)microseconds; slept < 0; slept += TICK)
+		sleep();
+	return 0;
+}
+
+static void let_drivers_sleep(void)
+{
+	check_event = boot->check_event;
+	stall = boot->stall;
+	set_timer = boot->set_timer;
+	if (boot->create_event(TIMER | NOTIFY_SIGNAL, TPL_NOTIFY, begin_to_sleep, NULL, &patience) >> 63)
+		return;
+	boot->check_event = check_event_asleep;
+	boot->stall = stall_asleep;
+	boot->set_timer = set_timer_awake;
 }
 
 API Status main(Handle image, SystemTable *system)
@@ -453,9 +546,11 @@ API Status main(Handle image, SystemTable *system)
 	boot->set_watchdog_timer(0, 0, 0, NULL);
 	if (boot->allocate_pages(ALLOCATE_ADDRESS, LOADER_DATA, BUFFER_PAGES, &buffer) >> 63)
 		say("\r\nthe memory of the buffer is in use");
+	let_drivers_sleep();
 	for (;;) {
 		find();
 		await(line, sizeof line);
+		work();
 		obey(system, line);
 	}
 }
