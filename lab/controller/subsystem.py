@@ -18,9 +18,9 @@ from lab.plan import Namespace as NamespaceSpec
 if TYPE_CHECKING:
     from lab.controller.controller import Controller
 
-NAMESPACE_LIMIT = 256
-"""The highest namespace id, as of QEMU's controller (firmware tries them all), unless the DeviceSpec has higher ones or
-Identify's NN is overridden."""
+NAMESPACE_LIMIT = 32
+"""The highest namespace id, as of many a real controller, unless the DeviceSpec has higher ones or Identify's NN is overridden.
+Firmware tries them all, with two commands each: QEMU's controller has 256."""
 
 
 class Subsystem:

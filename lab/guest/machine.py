@@ -36,6 +36,10 @@ MIGRATION = {"capabilities": [
 STATE_SOCKET = "state.sock"
 CHUNK = 1 << 18
 
+ALLOCATOR = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1:glibc.malloc.top_pad=8388608:glibc.malloc.arena_max=1"}
+"""QEMU's heap grows by large pages (The GNU C Library manual, "Memory Allocation Tunables"): a tenth of a fork's processor time
+was spent on faults of small ones."""
+
 _SSH_FORWARD = re.compile(r"TCP\[HOST_FORWARD\]\s+\d+\s+127\.0\.0\.1\s+(\d+)\s+\S+\s+22\s")
 
 
@@ -113,7 +117,7 @@ class Machine:
             )
             inherited = [fd for fd in astuple(endpoints) if fd is not None]
             command = [*self._command, *arguments(self.spec, endpoints, self._accelerator)]
-            env = dict(self._env)
+            env = {**ALLOCATOR, **self._env}
             if self._reach is not None:
                 self._hand_over(command, self._reach)
                 command, env = self._doors.through(command), self._doors.through(env)
