@@ -108,11 +108,10 @@ class Campaign:
         return replace(self, toolchain=UNEQUIPPED, out=Path())
 
     @property
-    def slowest_first(self) -> list[Job]:
-        """The jobs as they are to be started: a slow one that comes last would keep one worker busy alone."""
+    def in_rounds(self) -> list[Job]:
+        """The jobs as they are to be started."""
         by_name = {job.name: job for job in self.jobs}
-        expected = {name: self.costs.get(name, 0.0) for name in by_name}
-        return [by_name[name] for name in costs.dearest_first(by_name, expected)]
+        return [by_name[name] for name in costs.in_rounds({name: self.costs.get(name, 0.0) for name in by_name})]
 
     def results(self) -> Results:
         """Results without a verdict yet."""

@@ -1,4 +1,4 @@
-"""What scenarios cost, so that the slowest can be started first and shards be even: known from earlier runs, else estimated.
+"""What scenarios cost, so that slow ones can be started in time and shards be even: known from earlier runs, else estimated.
 
 A wrong cost makes a run longer, never different: verdicts do not depend on the order.
 """
@@ -6,6 +6,7 @@ A wrong cost makes a run longer, never different: verdicts do not depend on the 
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -21,6 +22,8 @@ START_SECONDS, ACTION_SECONDS, FAULT_SECONDS = 0.8, 0.05, 0.5
 WAITS = frozenset({"io-queues/no-queue", "read/out-of-order"})
 WAIT_SECONDS = 15.0
 """Estimate for scenarios in which a driver may wait for its own time-out."""
+ROUND = 8
+"""Scenarios of a round (`in_rounds`)."""
 
 
 def estimate(scenario: Scenario) -> float:
@@ -65,6 +68,17 @@ def split(costs: Mapping[str, float], parts: int) -> list[list[str]]:
         loads[least] += costs[name]
         found[least].append(name)
     return found
+
+
+def in_rounds(costs: Mapping[str, float]) -> list[str]:
+    """In rounds, each of which begins with one of the dearest and goes down to one of the cheapest; the dearest comes first.
+
+    The slowest scenarios wait for a driver's time-out: all of them at once would leave the processors idle, and one that comes
+    last would keep a single worker busy.
+    """
+    names = dearest_first(costs, costs)
+    rounds = math.ceil(len(names) / ROUND)
+    return [name for first in range(rounds) for name in names[first::rounds]]
 
 
 def dearest_first(names: Iterable[str], costs: Mapping[str, float]) -> list[str]:

@@ -24,7 +24,7 @@ from lab.errors import LabError
 
 SCENARIOS_PER_WORKER = 2
 """With fewer, a worker is not worth its start."""
-WAITING = 1
+WAITING = 2
 """Workers beside one for each processor: there is always a scenario that waits for a driver's time-out (docs/speed.md)."""
 _OURS = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_ADDOPTS": "", "PYTEST_PLUGINS": ""}
 """Pytest without what a machine adds to it: other plugins and options could change what is collected and reported."""
@@ -75,7 +75,7 @@ def _own_pytest() -> Iterator[None]:
 
 
 def workers(asked: int | None, elsewhere: Sequence[str], scenarios: int) -> list[str]:
-    """In xdist's words: one more here than processors, or as many as were asked for, but never more than have something to do.
+    """In xdist's words: two more here than processors, or as many as were asked for, but never more than have something to do.
 
     None where one would be alone: its work is done in this process. None here either, unless asked for, where there are others.
     """

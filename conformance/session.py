@@ -68,7 +68,7 @@ class Suite(pytest.Directory):
     kind: type[Recording]
 
     def collect(self) -> Iterator[pytest.Collector]:
-        for job in self.campaign.slowest_first:
+        for job in self.campaign.in_rounds:
             yield self.kind.of(self, job, self.campaign)
 
 

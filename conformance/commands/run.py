@@ -25,7 +25,7 @@ NEWEST = Path("nvme-lab-results/latest")
 )  # fmt: skip
 @selection
 @click.option("--device", "devices", multiple=True, type=click.Choice(DEVICES), help="device in front of it [default: all]")
-@click.option("--jobs", type=click.IntRange(1, 64), metavar="N", help="scenarios at once [default: one more than processors]")
+@click.option("--jobs", type=click.IntRange(1, 64), metavar="N", help="scenarios at once [default: two more than processors]")
 @click.option("--tx", multiple=True, metavar="SPEC", help="workers elsewhere, as pytest-xdist has it: ssh=HOST (repeatable)")
 @click.option("--shard", default="", metavar="N/M", help="only this one of M parts, which cost the same (see report)")
 @click.option("--times", type=click.Path(path_type=Path), metavar="RESULT", help="earlier results, to split and order by")

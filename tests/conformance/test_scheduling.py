@@ -33,6 +33,16 @@ def test_the_slowest_known_scenario_is_started_first(lab: Lab) -> None:
     assert recorded(lab) == ["write/basic", "read/slow", "read/more", "read/basic", "read/broken"]
 
 
+def test_every_round_begins_with_a_slow_scenario_and_ends_with_a_quick_one() -> None:
+    known = {f"s{number}": float(number) for number in range(4 * costs.ROUND)}
+    order = costs.in_rounds(known)
+    assert sorted(order) == sorted(known)
+    rounds = [order[at : at + costs.ROUND] for at in range(0, len(order), costs.ROUND)]
+    assert [names[0] for names in rounds] == ["s31", "s30", "s29", "s28"]
+    assert [names[-1] for names in rounds] == ["s3", "s2", "s1", "s0"]
+    assert costs.in_rounds({}) == []
+
+
 def test_what_a_run_took_is_known_to_the_next(lab: Lab) -> None:
     lab.run("--jobs", "2", TOY_BROKEN="9")
     known = costs.remembered(lab.cache)
