@@ -10,6 +10,9 @@
  * A call transfers at most 127 blocks (EDD-3, "Disk address packet"), and to where real mode reaches. So blocks pass through
  * WINDOW, at the place in a page where ADDRESS lies in its own, and are copied beyond 1 MiB with 4 GiB segments.
  *
+ * The interrupt vectors are put back after each call: a driver that gives the controller no place for metadata has it written
+ * over them, and what came of the call shall still be told.
+ *
  * Build:
  *   gcc -m32 -c seabios.S -o seabios.o &&
  *   objcopy -O binary -j .text seabios.o seabios.rom
@@ -22,6 +25,8 @@
 	.set	WINDOW_SIZE, 0x5f000		/* without a page for the place in the page */
 	.set	MOST_BLOCKS, 127
 	.set	SETUP_SECTORS, 2		/* behind the first one */
+	.set	VECTORS, 0x1000			/* in our segment, behind the program: what they were */
+	.set	VECTORS_SIZE, 0x400
 
 	.text
 	.code16
@@ -67,6 +72,16 @@ start:
 	andb	$0xef, %al
 	outb	%al, $PIC_MASK
 
+	xorw	%ax, %ax
+	movw	%ax, %ds
+	movw	%cs, %ax
+	movw	%ax, %es
+	xorw	%si, %si
+	movw	$VECTORS, %di
+	movw	$VECTORS_SIZE / 4, %cx
+	cld
+	rep movsl
+
 prompt:
 	movw	%cs, %ax
 	movw	%ax, %ds
@@ -101,7 +116,7 @@ wrong:
 list:
 	movb	$0x08, %ah
 	movb	$0x80, %dl
-	int	$0x13				/* DL: how many disks */
+	call	disk_services			/* DL: how many disks */
 	jc	prompt
 	movw	%cs, %ax
 	movw	%ax, %es
@@ -178,7 +193,7 @@ piece:
 	movb	$0, %al				/* a write is not verified */
 	movb	disk - entry, %dl
 	movw	$packet - entry, %si
-	int	$0x13
+	call	disk_services
 	jc	failed
 	cmpb	$0x42, operation - entry
 	jne	3f
@@ -213,7 +228,28 @@ parameters:
 	movb	disk - entry, %dl
 	movw	$edd - entry, %si
 	movw	$edd_end - edd, (%si)
+
+/* INT 13h; no interrupt comes before the vectors are what they were. */
+disk_services:
+	cli
 	int	$0x13
+	pushf
+	pushw	%es
+	pushw	%si
+	pushw	%di
+	pushw	%cx
+	xorw	%di, %di
+	movw	%di, %es
+	movw	$VECTORS, %si
+	movw	$VECTORS_SIZE / 4, %cx
+	cld
+	rep movsl
+	popw	%cx
+	popw	%di
+	popw	%si
+	popw	%es
+	popf
+	sti
 	ret
 
 /* Copies `bytes` bytes from %esi to %edi, linear addresses, in segments that a visit to protected mode has made 4 GiB long. */
