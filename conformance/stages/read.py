@@ -361,10 +361,12 @@ def _taken(state: State, event: DmaMap) -> Iterator[Finding]:
 def scattered(record: Record) -> Iterator[Finding]:
     """Reads into pages that do not follow one another in memory."""
     for asked, disk in reads(record):
+        length = int(asked.arguments["blocks"]) * disk.namespace.block_size
+        if int(asked.arguments.get("offset", 0)) + length <= PAGE:
+            continue
         moved = [event for _, event in record.during(asked, Dma) if event.to_host]
         apart = any(a.address + a.length != b.address for a, b in pairwise(moved))
-        several = int(asked.arguments["blocks"]) * disk.namespace.block_size > PAGE
-        for found in returned(record, asked, disk) if several or apart else ():
+        for found in returned(record, asked, disk):
             if apart or not found.ok:  # what lay together proves nothing, unless it should have lain apart
                 yield found
 
