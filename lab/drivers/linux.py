@@ -11,7 +11,16 @@ from typing import Any
 from lab.deadline import Deadline
 from lab.drivers import linux_agent
 from lab.drivers.base import own_file, told
-from lab.drivers.linux_guest import IN_GUEST, ask_agent, code, linux_guest, linux_spec, start_agent
+from lab.drivers.linux_guest import (
+    IN_GUEST,
+    KERNEL_OPTIONS,
+    REHEARSALS,
+    ask_agent,
+    code,
+    linux_guest,
+    linux_spec,
+    start_agent,
+)
 from lab.errors import GuestError, Timeout, UsageError
 from lab.guest.arguments import CHANNEL, GuestSpec
 from lab.guest.channel import Channel, Frame
@@ -23,9 +32,6 @@ from lab.plan import Action, Answer, Scenario
 from lab.toolchain import LinuxGuest, Toolchain
 
 AGENT = Path(linux_agent.__file__)
-KERNEL_OPTIONS = "oops=panic ipv6.disable=1 psi=0 audit=0 lsm= cgroup_disable=memory"
-"""A driver that crashed is not asked on. What the others turn off has nothing to do in a guest with one user and one task, and
-each fork would pay for the translation of its code."""
 SECONDS = 60.0
 """For any action: above the driver's own time-out of 30 s for a command, so that its answer to that is heard."""
 CORE = "nvme_core"
@@ -36,9 +42,6 @@ REHEARSAL: tuple[Mapping[str, Any], ...] = (
     {"action": "plugged", "controllers": 0},
     *({"action": name} for name in ("ready", "identify", "list")),
 )
-REHEARSALS = 20
-"""So often the agent is asked before its guest is saved: Python runs code of which it knows the types by other paths than new
-code, and memory that was touched once is there. Each fork would pay for that with the translation of the kernel's code."""
 _START_AGENT = f"mkdir -p {IN_GUEST} && cd {IN_GUEST} && cat > agent.py && setsid python3 agent.py {CHANNEL} < /dev/null"
 
 

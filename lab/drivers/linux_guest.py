@@ -25,6 +25,12 @@ HIGH_BARS = "pci=no_e820"
 Linux would not use it, and no BAR would lie above 4 GiB."""
 STRICT_IOMMU = "intel_iommu=on iommu.strict=1"
 """What is no longer mapped is closed to the device at once, and not when there is time."""
+KERNEL_OPTIONS = "oops=panic ipv6.disable=1 psi=0 audit=0 lsm= cgroup_disable=memory"
+"""A driver that crashed is not asked on. What the others turn off has nothing to do in a guest with one user and one task, and
+each fork would pay for the translation of its code."""
+REHEARSALS = 20
+"""So often the agent is asked before its guest is saved: Python runs code of which it knows the types by other paths than new
+code, and memory that was touched once is there. Each fork would pay for that with the translation of the kernel's code."""
 ROOT_PORTS = 4
 """More than most scenarios need, so that they are forks of one template."""
 

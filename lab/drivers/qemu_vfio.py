@@ -10,8 +10,16 @@ from typing import Any
 from lab.deadline import Deadline
 from lab.drivers import qemu_vfio_agent
 from lab.drivers.base import target
-from lab.drivers.linux import KERNEL_OPTIONS, REHEARSALS
-from lab.drivers.linux_guest import IN_GUEST, ask_agent, code, linux_guest, linux_spec, start_agent
+from lab.drivers.linux_guest import (
+    IN_GUEST,
+    KERNEL_OPTIONS,
+    REHEARSALS,
+    ask_agent,
+    code,
+    linux_guest,
+    linux_spec,
+    start_agent,
+)
 from lab.errors import GuestPanic, Timeout
 from lab.guest.arguments import CHANNEL, GuestSpec
 from lab.guest.channel import Channel

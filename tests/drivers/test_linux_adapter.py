@@ -9,8 +9,8 @@ from typing import Any, cast
 import pytest
 
 from lab.drivers import linux_agent
-from lab.drivers.linux import KERNEL_OPTIONS, Linux, may_be_held, patience, patient
-from lab.drivers.linux_guest import HIGH_BARS, ROOT_PORTS, STRICT_IOMMU
+from lab.drivers.linux import Linux, may_be_held, patience, patient
+from lab.drivers.linux_guest import HIGH_BARS, KERNEL_OPTIONS, ROOT_PORTS, STRICT_IOMMU
 from lab.errors import LabError, UsageError
 from lab.manifest import DriverManifest, parse
 from lab.plan import Action, Controller, DeviceSpec, Namespace, Scenario
