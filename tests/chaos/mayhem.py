@@ -82,7 +82,7 @@ def strike(victim: str, name: str) -> None:
     note(f"{victim} {name}")
     try:
         VICTIMS[victim]()
-    except OSError as too_late:
+    except (OSError, ValueError) as too_late:  # the one of what is closed, the other of a descriptor that no longer is one
         note(f"missed {name}: {too_late}")
 
 
