@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,7 +15,7 @@ from rich.text import Text
 from conformance import benchmarks
 from conformance.commands.options import JSON, machine, settings
 from conformance.report.terminal import show
-from lab.bench import controller, fio, fork, reference
+from lab.bench import controller, fio, fork, reference, virtme
 from lab.bench.figures import Figure, environment
 from lab.guest.folder import run_folder
 from lab.toolchain import Toolchain, prepare
@@ -43,11 +44,19 @@ def bench_group() -> None:
 def bench_fork(rounds: int, as_json: bool, **options: Any) -> None:
     """Forked guests against booted ones: from nothing to the first block that was read and is right.
 
+    Where virtme-ng is installed (the program vng is on the PATH), one of its guests takes part.
+
     \b
     nvme-lab bench fork
     """
-    toolchain = prepare(settings(options), WANTS, _say)
-    _tell(fork.bench(toolchain, rounds, _say), toolchain, as_json)
+    chosen = settings(options)
+    toolchain = prepare(chosen, WANTS, _say)
+    figures = fork.bench(toolchain, rounds, _say)
+    if (program := shutil.which(virtme.PROGRAM)) is not None:
+        with run_folder() as folder:
+            kernel = virtme.fetch_kernel(chosen, _say)
+            figures.append(virtme.beside(figures[0], program, toolchain, kernel, folder, _say))
+    _tell(figures, toolchain, as_json)
 
 
 @bench_group.command("controller")

@@ -1,0 +1,45 @@
+"""virtme-ng beside our forks; a program that says what a guest of its would say stands for it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from lab.bench import virtme
+from lab.bench.figures import Figure
+from lab.errors import LabError
+from lab.toolchain import Toolchain
+
+FORKED = Figure("fork", 0.25, "s", "boot", 4.0)
+STAND_IN = """#!/bin/sh
+for option; do case $option in *file=*) disk=${option#*file=};; esac; done
+dd if="${disk%% *}" bs=4096 skip=BLOCK count=1 status=none | sha256sum
+"""
+
+
+@pytest.fixture
+def kernel(tmp_path: Path) -> Path:
+    (tmp_path / "package/boot").mkdir(parents=True)
+    (tmp_path / "package/boot/vmlinuz-6.1").write_text("kernel")
+    return tmp_path / "package"
+
+
+def stand_in(folder: Path, block: int) -> str:
+    program = folder / "vng"
+    program.write_text(STAND_IN.replace("BLOCK", str(block)))
+    program.chmod(0o755)
+    return str(program)
+
+
+def test_its_time_stands_against_the_forks(toolchain: Toolchain, kernel: Path, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    figure = virtme.beside(FORKED, stand_in(tmp_path, 1), toolchain, kernel, tmp_path / "run")
+    assert (figure.name, figure.value) == ("fork", 0.25)
+    assert figure.against_value > 0
+
+
+def test_a_guest_that_has_read_something_else_is_no_figure(toolchain: Toolchain, kernel: Path, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    with pytest.raises(LabError, match=r"did not read the block; it said: [0-9a-f]{64}"):
+        virtme.beside(FORKED, stand_in(tmp_path, 0), toolchain, kernel, tmp_path / "run")
