@@ -9,9 +9,11 @@ import hashlib
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from images import recipe
@@ -74,13 +76,17 @@ def beside(forked: Figure, program: str, toolchain: Toolchain, kernel: Path, fol
 
 
 def _run(command: Sequence[str]) -> str:
-    try:
-        return subprocess.run(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=SECONDS,
-            check=False,
-        ).stdout  # fmt: skip
-    except subprocess.TimeoutExpired as late:
-        raise LabError(f"virtme-ng had not ended after {SECONDS:g} s.") from late
+    """What it said. In a group of its own, so that its guest ends with it, whatever ends us."""
+    with subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, process_group=0
+    ) as process:
+        try:
+            return process.communicate(timeout=SECONDS)[0]
+        except subprocess.TimeoutExpired as late:
+            raise LabError(f"virtme-ng had not ended after {SECONDS:g} s.") from late
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 def _script(path: Path, qemu: Qemu) -> Path:
