@@ -25,8 +25,8 @@ from lab.toolchain.qemu import ENOUGH, FLOOR, LADDER, choose, dotted, installed
 
 CACHE_BYTES = 1 << 30
 """What downloads, unpacked packages and the guest image take together, with a reserve."""
-RESULT_BYTES = 1 << 30
-"""What the evidence of a full run of several drivers takes."""
+RESULT_BYTES = 2 << 30
+"""What the evidence of a full run of several drivers takes, with a reserve: 1.2 GB for six of them."""
 SHARED_BYTES = 600 << 20
 """A guest's memory, twice: with less in /dev/shm it is kept on disk."""
 GUEST_BYTES = 512 << 20
