@@ -114,6 +114,8 @@ class Apt:
 
         ``arrived`` is told from time to time how many bytes are there, by another thread.
         """
+        if not packages:  # apt-get download without a package is an error
+            return
         arriving = self._folder / "arriving"
         shutil.rmtree(arriving, ignore_errors=True)
         arriving.mkdir()
