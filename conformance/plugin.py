@@ -1,7 +1,7 @@
 """The pytest plugin: ``pytest --pyargs conformance --nvme-driver my.toml`` in anybody's repository.
 
 Installed but not asked (no ``--nvme-`` option), it is invisible: it collects nothing and imports nothing but this file. What
-it does when asked stands in `conformance.session`.
+it does when asked stands in `conformance.run.items`.
 """
 
 from __future__ import annotations
@@ -12,8 +12,7 @@ from typing import Any
 
 import pytest
 
-CAMPAIGN = "nvme_campaign"
-"""The worker input that carries the campaign."""
+from conformance.run.handshake import WORKER_INPUT
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "driver": {"action": "append", "metavar": "NAME|FILE", "help": "driver under test, or its manifest (default: linux)"},
@@ -44,7 +43,7 @@ def _destination(name: str) -> str:
 def pytest_configure(config: pytest.Config) -> None:
     names = [_destination(name) for name in OPTIONS]
     given = {name.removeprefix("nvme_"): value for name in names if (value := config.getoption(name)) is not None}
-    carried = getattr(config, "workerinput", {}).get(CAMPAIGN)
+    carried = getattr(config, "workerinput", {}).get(WORKER_INPUT)
     if carried is not None:
         config.pluginmanager.register(_session().worker(carried), "nvme-suite")
     elif given and not hasattr(config, "workerinput"):
@@ -52,11 +51,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def _session() -> ModuleType:
-    """`conformance.session`, which declares the checks when it is imported; another package's that are broken end pytest."""
+    """`conformance.run.items`, which declares the checks when it is imported; another package's that are broken end pytest."""
     from lab.errors import LabError
 
     try:
-        from conformance import session
+        from conformance.run import items as session
     except LabError as error:
         pytest.exit(str(error), returncode=error.exit_status)
     return session

@@ -1,9 +1,9 @@
 """What other packages bring, by entry points (docs/packages.md). A package is imported only when something of it is used.
 
-    nvme_lab.adapters     name = factory of an adapter            (`lab.drivers.registry`)
-    nvme_lab.drivers      name = path of a manifest               (`lab.drivers.registry`)
-    nvme_lab.behaviours   name = subclass of Behaviour            (`lab.controller.behaviour`)
-    nvme_lab.checks       any name = module that declares checks and scenarios when it is imported (`conformance.suite`)
+nvme_lab.adapters     name = factory of an adapter            (`lab.drivers.registry`)
+nvme_lab.drivers      name = path of a manifest               (`lab.drivers.registry`)
+nvme_lab.behaviours   name = subclass of Behaviour            (`lab.controller.behaviour`)
+nvme_lab.checks       any name = module that declares checks and scenarios when it is imported (`conformance.suite.selection`)
 """
 
 from __future__ import annotations

@@ -8,6 +8,8 @@ from hypothesis import HealthCheck, settings
 from lab.settings import Settings
 from lab.toolchain import WANTS, Toolchain, prepare
 
+pytest_plugins = ["tests.toy.fixtures"]
+
 settings.register_profile("lab", deadline=None, suppress_health_check=[HealthCheck.too_slow])  # a busy machine is no bug
 settings.load_profile("lab")
 

@@ -1,95 +1,113 @@
-"""Imports point one way, and what judges reaches for nothing that acts."""
+"""Imports point down the declared layers, and what judges reaches for nothing that acts. Type-only imports count."""
 
 from __future__ import annotations
 
 import ast
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
 
-LAYERS = (
-    {"lab.errors", "lab.deadline", "lab.nvme"},
-    {"lab.extensions"},
-    {"lab.events", "lab.plan", "lab.settings", "lab.manifest", "lab.reference"},
-    {"lab.content", "lab.profile", "lab.stream", "images"},
-    {"lab.mix"},
-    {"lab.evidence", "lab.mix", "lab.toolchain"},
-    {"lab.controller", "lab.trace", "lab.guest", "lab.defects"},
-    {"lab.device"},
-    {"lab.drivers"},
-    {"lab.in_process", "lab.live", "lab.bench", "lab.differential"},
-    {"lab.recorder", "lab.behaviours"},
+LAYERS: tuple[tuple[str, ...], ...] = (
+    ("lab.errors", "lab.deadline", "lab.nvme"),
+    ("lab.extensions", "lab.settings", "lab.data", "lab.reference"),
+    ("images", "lab.controller", "lab.trace", "lab.defects", "lab.toolchain"),
+    ("lab.guest",),
+    ("lab.device",),
+    ("lab.drivers", "lab.differential"),
+    ("lab.recording", "lab.trials", "lab.bench"),
+    ("conformance.record",),
+    ("conformance.suite", "conformance.wire"),
+    ("conformance.judging",),
+    ("conformance.report",),
+    ("conformance.run",),
+    ("conformance.onboarding", "conformance.proof"),
+    ("conformance.commands",),
+    ("conformance.cli", "conformance.plugin"),
 )
-"""From the ground up: a part imports parts of lower layers only."""
+"""From the ground up: a room imports rooms of lower layers, or of its own where that makes no circle."""
 
-JUDGING = {
-    "conformance.citations", "conformance.check", "conformance.record", "conformance.disk", "conformance.scenario",
-    "conformance.rules", "conformance.stages", "conformance.suite", "conformance.judge", "conformance.measure",
-    "conformance.shadow", "conformance.memory",
-}  # fmt: skip
-WHAT_JUDGES_READ = {
-    "lab.errors", "lab.nvme", "lab.events", "lab.plan", "lab.evidence", "lab.manifest", "lab.profile", "lab.content",
-    "lab.mix", "lab.extensions", "lab.stream",
-}  # fmt: skip
+JUDGING = ("conformance.record", "conformance.suite", "conformance.judging", "conformance.wire", "conformance.report")
+"""Pure rooms: they read evidence and start nothing."""
+PURE = ("lab.errors", "lab.nvme", "lab.data", "lab.extensions")
+"""What pure rooms may import of the lab."""
 
-OURS = ("lab", "conformance", "images")
+PACKAGES = ("lab", "conformance", "images")
 RUNS_IN_GUESTS = ("lab/nvme", "lab/reference")
+LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
 
 
-def part(module: str) -> str:
-    """The part of the project that a module belongs to: lab.guest.ssh → lab.guest, images.cpio → images."""
+def room(module: str) -> str:
+    """Return the room of a module: lab.guest.ssh → lab.guest, images.cpio → images."""
     names = module.split(".")
     return names[0] if names[0] == "images" else ".".join(names[:2])
 
 
 def imports(path: Path) -> Iterator[str]:
-    """Every module that a file imports, wherever in the file."""
+    """Yield every module that a file imports, wherever in the file."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
-            bare = node.module in OURS
+            bare = node.module in PACKAGES
             yield from (f"{node.module}.{alias.name}" if bare else node.module for alias in node.names)
 
 
+@cache
 def edges() -> set[tuple[str, str]]:
-    """(importing part, imported part), ours only."""
+    """Return all pairs (importing room, imported room) of the project."""
     found = set()
-    for root in OURS:
-        for path in (ROOT / root).rglob("*.py"):
-            importer = part(".".join(path.relative_to(ROOT).with_suffix("").parts))
-            found |= {(importer, part(name)) for name in imports(path) if name.split(".")[0] in OURS}
-    return {(importer, imported) for importer, imported in found if importer != imported}
+    for package in PACKAGES:
+        for path in (ROOT / package).rglob("*.py"):
+            importer = room(".".join(path.relative_to(ROOT).with_suffix("").parts))
+            found |= {(importer, room(name)) for name in imports(path) if name.split(".")[0] in PACKAGES}
+    roots = {f"{package}.__init__" for package in PACKAGES}
+    return {(importer, imported) for importer, imported in found if importer != imported and importer not in roots}
 
 
-def test_every_part_of_the_lab_has_its_layer() -> None:
-    known = set().union(*LAYERS)
-    assert {p for edge in edges() for p in edge if not p.startswith("conformance")} <= known
+def reachable(start: str, arrows: set[tuple[str, str]]) -> set[str]:
+    """Return the rooms that `start` imports, directly or through others."""
+    found: set[str] = set()
+    pending = [start]
+    while pending:
+        current = pending.pop()
+        new = {imported for importer, imported in arrows if importer == current} - found
+        found |= new
+        pending += new
+    return found
 
 
-@pytest.mark.parametrize("level", range(len(LAYERS)))
-def test_imports_point_down(level: int) -> None:
-    lower = set().union(*LAYERS[:level])
-    wrong = sorted((a, b) for a, b in edges() if a in LAYERS[level] and b not in lower)
-    assert not wrong
+def test_every_room_has_a_layer() -> None:
+    assert {name for edge in edges() for name in edge} <= LEVEL.keys()
+
+
+@pytest.mark.parametrize("name", LEVEL)
+def test_imports_point_down(name: str) -> None:
+    arrows = edges()
+    assert not sorted(imported for importer, imported in arrows if importer == name and LEVEL[imported] > LEVEL[name])
+    assert name not in reachable(name, arrows), f"{name} imports itself through other rooms"
+
+
+def test_no_module_of_the_suite_stands_outside_a_room() -> None:
+    assert {path.name for path in (ROOT / "conformance").glob("*.py")} == {"__init__.py", "cli.py", "plugin.py"}
 
 
 def test_the_lab_never_imports_the_suite() -> None:
-    assert not sorted((a, b) for a, b in edges() if not a.startswith("conformance") and b.startswith("conformance"))
+    assert not sorted(edge for edge in edges() if not edge[0].startswith("conformance") and edge[1].startswith("conformance"))
 
 
 def test_what_judges_reads_evidence_and_nothing_that_acts() -> None:
-    allowed = WHAT_JUDGES_READ | JUDGING
-    assert not sorted((a, b) for a, b in edges() if a in JUDGING and b not in allowed)
+    allowed = {*JUDGING, *PURE}
+    assert not sorted(edge for edge in edges() if edge[0] in JUDGING and edge[1] not in allowed)
 
 
 @pytest.mark.parametrize("folder", RUNS_IN_GUESTS)
 def test_what_runs_in_guests_needs_the_standard_library_only(folder: str) -> None:
     for path in (ROOT / folder).rglob("*.py"):
         for name in imports(path):
-            ours = part(name) in ("lab.nvme", "lab.reference")
+            ours = room(name) in ("lab.nvme", "lab.reference")
             assert ours or name.split(".")[0] in sys.stdlib_module_names, f"{path.relative_to(ROOT)} imports {name}"

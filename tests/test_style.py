@@ -1,4 +1,4 @@
-"""Strict types and one style, over everything that is ours."""
+"""Strict types, one style and one format, over everything that is ours."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
+TOOLS = {"types": ["mypy"], "style": ["ruff", "check", "."], "format": ["ruff", "format", "--check", "."]}
 
 
-@pytest.mark.parametrize("tool", [["mypy"], ["ruff", "check", "."]], ids=["types", "style"])
+@pytest.mark.parametrize("tool", TOOLS.values(), ids=TOOLS.keys())
 def test_the_project_is_clean(tool: list[str]) -> None:
     ran = subprocess.run([sys.executable, "-m", *tool], cwd=ROOT, capture_output=True, text=True)
     assert ran.returncode == 0, ran.stdout + ran.stderr

@@ -10,7 +10,7 @@ from importlib import import_module
 
 import click
 
-from conformance import signals
+from conformance.run import signals
 from lab.errors import LabError, UsageError
 from lab.guest.folder import sweep_all
 from lab.settings import nearest
@@ -61,7 +61,7 @@ class Commands(click.Group):
 
 def _version(context: click.Context, option: click.Parameter, asked: bool) -> None:
     if asked and not context.resilient_parsing:
-        from conformance.campaign import lab_version
+        from conformance.run.campaign import lab_version
 
         click.echo(f"nvme-lab {lab_version()}")
         context.exit()

@@ -17,13 +17,13 @@ from rich.table import Table
 from conformance.commands.options import JSON, machine, settings
 from conformance.report.steps import Steps
 from conformance.report.terminal import console
-from lab import behaviours as lab_behaviours
-from lab.behaviours import TRIALS, Shown, Trial
 from lab.controller.behaviour import BEHAVIOURS
 from lab.errors import UsageError
 from lab.guest.folder import run_folder
 from lab.settings import nearest
 from lab.toolchain import Toolchain, prepare
+from lab.trials import behaviours as lab_behaviours
+from lab.trials.behaviours import TRIALS, Shown, Trial
 
 NUMBERS = re.compile(r"(I/O|id|request|tag) (?:0x[0-9a-f]+|\d+)\b")
 """Of commands in Linux's log: they are others at each run, and would make each one's document differ."""

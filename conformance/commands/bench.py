@@ -12,8 +12,8 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from conformance import benchmarks
 from conformance.commands.options import JSON, machine, settings
+from conformance.proof import benchmarks
 from conformance.report.terminal import show
 from lab.bench import controller, fio, fork, reference, virtme
 from lab.bench.figures import Figure, environment

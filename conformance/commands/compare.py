@@ -11,11 +11,11 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from conformance.commands.options import JSON
-from conformance.compare import HEADINGS, Change, Comparison, Kind
-from conformance.compare import compare as compare_results
+from conformance.judging.compare import HEADINGS, Change, Comparison, Kind
+from conformance.judging.compare import compare as compare_results
+from conformance.judging.results import DRIVER_FAILED, Results, read
 from conformance.report.terminal import SHOWN, show
-from conformance.results import DRIVER_FAILED, Results, read
-from conformance.wire import printable, shortened
+from conformance.wire.decode import printable, shortened
 from lab.errors import UsageError
 
 STYLES: dict[Kind, str] = {

@@ -20,14 +20,14 @@ def drivers(context: click.Context, option: click.Parameter, begun: str) -> list
 
 
 def stages(context: click.Context, option: click.Parameter, begun: str) -> list[CompletionItem]:
-    from lab.manifest import STAGES
+    from lab.data.manifest import STAGES
 
     return _names(STAGES, begun)
 
 
 def checks(context: click.Context, option: click.Parameter, begun: str) -> list[CompletionItem]:
     try:
-        from conformance.suite import CHECKS
+        from conformance.suite.selection import CHECKS
     except LabError:  # another package's checks are broken: the command itself will say so
         return []
     return _names(CHECKS, begun)
@@ -35,7 +35,7 @@ def checks(context: click.Context, option: click.Parameter, begun: str) -> list[
 
 def scenarios(context: click.Context, option: click.Parameter, begun: str) -> list[CompletionItem]:
     try:
-        from conformance.suite import SCENARIOS
+        from conformance.suite.selection import SCENARIOS
     except LabError:
         return []
     return _names(SCENARIOS, begun)

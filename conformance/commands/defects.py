@@ -8,11 +8,11 @@ from collections.abc import Sequence
 import click
 from rich.markup import escape
 
-from conformance.campaign import DEFAULT_SEED
 from conformance.commands.options import JSON
-from conformance.defects import Alarm, Examined, Outcomes, campaign, chosen
+from conformance.proof.defects import Alarm, Examined, Outcomes, campaign, chosen
 from conformance.report import terminal
 from conformance.report.steps import Steps
+from conformance.run.campaign import DEFAULT_SEED
 from lab.defects import DEFECTS
 
 

@@ -15,12 +15,12 @@ from rich.text import Text
 
 from conformance.commands.options import JSON
 from conformance.commands.wire import one_evidence
-from conformance.diff import Hunk, Parting, Step, joined, parting
-from conformance.diff import diff as diff_rows
 from conformance.report.terminal import show
-from conformance.wire import timeline
-from lab.events import ActionEnded, Event, Submitted
-from lab.evidence import Evidence
+from conformance.wire.decode import timeline
+from conformance.wire.diff import Hunk, Parting, Step, joined, parting
+from conformance.wire.diff import diff as diff_rows
+from lab.data.events import ActionEnded, Event, Submitted
+from lab.data.evidence import Evidence
 
 CONTEXT = 3
 """Steps that are shown around a difference."""

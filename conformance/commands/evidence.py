@@ -8,17 +8,9 @@ from pathlib import Path
 
 import click
 
-from conformance.campaign import lab_version
 from conformance.commands.options import JSON, STRICT, VERBOSE, selection
-from conformance.folders import EVIDENCE
-from conformance.judge import judge as judge_evidence
-from conformance.report import terminal
-from conformance.report.annotations import github, gitlab
-from conformance.report.html import Material, html
-from conformance.report.junit import junit
-from conformance.report.markdown import markdown
-from conformance.report.witness import hashes_of, witness_of
-from conformance.results import (
+from conformance.judging.judge import judge as judge_evidence
+from conformance.judging.results import (
     LAB_FAILED,
     DriverEntry,
     Results,
@@ -30,9 +22,17 @@ from conformance.results import (
     read,
     stage_index,
 )
-from conformance.suite import Selection, select
+from conformance.report import terminal
+from conformance.report.annotations import github, gitlab
+from conformance.report.html import Material, html
+from conformance.report.junit import junit
+from conformance.report.markdown import markdown
+from conformance.report.witness import hashes_of, witness_of
+from conformance.run.campaign import lab_version
+from conformance.run.folders import EVIDENCE
+from conformance.suite.selection import Selection, select
+from lab.data.evidence import Evidence, evidence_folders
 from lab.errors import UsageError
-from lab.evidence import Evidence, evidence_folders
 
 FORMATS: Mapping[str, Callable[[Results], str]] = {
     "github": github,

@@ -14,12 +14,12 @@ from jinja2 import Environment, PackageLoader
 from rich.console import Console
 
 from conformance.commands.options import machine, settings
-from conformance.first_look import Look, look
-from conformance.recognise import Found, recognise
+from conformance.onboarding.first_look import Look, look
+from conformance.onboarding.recognise import Found, recognise
 from conformance.report import terminal
 from lab import drivers
+from lab.data.manifest import STAGES, parse
 from lab.errors import LabError, UsageError
-from lab.manifest import STAGES, parse
 from lab.toolchain import prepare
 
 CI: Mapping[str, Path] = {"github": Path(".github/workflows/nvme.yml"), "gitlab": Path(".gitlab-ci.yml")}
@@ -160,7 +160,7 @@ def _compare_kernels(found: Found, options: Mapping[str, Any], console: Console)
 
 def render(template: str, **values: Any) -> str:
     """One of the package's templates."""
-    environment = Environment(loader=PackageLoader("conformance"), keep_trailing_newline=True, autoescape=False)
+    environment = Environment(loader=PackageLoader("conformance.onboarding"), keep_trailing_newline=True, autoescape=False)
     return environment.get_template(template).render(values)
 
 

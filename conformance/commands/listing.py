@@ -11,11 +11,11 @@ from typing import Any
 import click
 from rich.table import Table
 
-from conformance.check import Check
 from conformance.commands.options import JSON
 from conformance.report.reference import check_reference
 from conformance.report.terminal import show
-from conformance.suite import CHECKS, SCENARIOS, stages
+from conformance.suite.check import Check
+from conformance.suite.selection import CHECKS, SCENARIOS, stages
 from lab import drivers
 from lab.controller import behaviour
 from lab.defects import DEFECTS

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from conformance.commands.options import JSON, machine, settings
-from conformance.doctor import Finding, State, examine
+from conformance.onboarding.doctor import Finding, State, examine
 from conformance.report.steps import Steps
 from conformance.report.terminal import console, show
 from lab.errors import LabError

@@ -20,7 +20,7 @@ def test(arguments: tuple[str, ...]) -> int:
 
     \b
     nvme-lab test
-    nvme-lab test tests/conformance -k exit
+    nvme-lab test tests/run -k exit
     """
     if not (ROOT / "tests").is_dir() or not (ROOT / "pyproject.toml").is_file():
         raise UsageError(

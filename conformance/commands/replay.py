@@ -12,19 +12,19 @@ import click
 from rich.table import Table
 from rich.text import Text
 
-from conformance.campaign import equip
 from conformance.commands import completing
 from conformance.commands.options import JSON, machine, settings
 from conformance.commands.wire import one_evidence
-from conformance.folders import default_folder, prepare_folder, shown
-from conformance.judge import Verdict
-from conformance.replay import Difference, differences, former, plan_again
+from conformance.judging.judge import Verdict
+from conformance.judging.results import Results, exit_status
 from conformance.report import terminal
-from conformance.report.progress import BAD, Lines
-from conformance.results import Results, exit_status
-from conformance.runner import record_and_judge, write_reports
+from conformance.run.campaign import equip
+from conformance.run.folders import default_folder, prepare_folder, shown
+from conformance.run.progress import BAD, Lines
+from conformance.run.replay import Difference, differences, former, plan_again
+from conformance.run.runner import record_and_judge, write_reports
+from lab.data.evidence import Evidence
 from lab.errors import LabError
-from lab.evidence import Evidence
 
 SHOWN_CHARACTERS = 60
 

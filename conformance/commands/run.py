@@ -9,7 +9,7 @@ import click
 
 from conformance.commands import completing
 from conformance.commands.options import STRICT, VERBOSE, machine, selection
-from lab.plan import DeviceKind
+from lab.data.plan import DeviceKind
 
 DEVICES: tuple[DeviceKind, ...] = get_args(DeviceKind)
 NEWEST = Path("nvme-lab-results/latest")

@@ -15,16 +15,16 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from conformance import signals
-from conformance.campaign import DEFAULT_SEED, Campaign, Request, equip, equip_offline, plan
 from conformance.commands.options import settings
-from conformance.folders import check_free, default_folder, prepare_folder, prune, shown
+from conformance.judging.results import DRIVER_FAILED, LAB_FAILED, NOTHING_JUDGED, UNTESTABLE, Results, exit_status, read
 from conformance.report import terminal
-from conformance.report.events import Ended, Events, Preparing, planned
-from conformance.report.progress import Lines
 from conformance.report.steps import Steps
-from conformance.results import DRIVER_FAILED, LAB_FAILED, NOTHING_JUDGED, UNTESTABLE, Results, exit_status, read
-from conformance.runner import (
+from conformance.run import signals
+from conformance.run.campaign import DEFAULT_SEED, Campaign, Request, equip, equip_offline, plan
+from conformance.run.folders import check_free, default_folder, prepare_folder, prune, shown
+from conformance.run.live_events import Ended, Events, Preparing, planned
+from conformance.run.progress import Lines
+from conformance.run.runner import (
     Unsteady,
     expected_seconds,
     failed,
@@ -159,9 +159,7 @@ def _request(options: Mapping[str, Any]) -> Request | None:
 # -- nothing but words ----------------------------------------------------------------------------------------------
 
 
-def _dry_run(
-    request: Request, chosen: Settings, options: Mapping[str, Any], console: Console, events: Events | None
-) -> int:
+def _dry_run(request: Request, chosen: Settings, options: Mapping[str, Any], console: Console, events: Events | None) -> int:
     campaign, unknown = equip_offline(plan(request), chosen)
     on = workers(options["jobs"], options["tx"], len(campaign.jobs))
     times = options["repeat"]

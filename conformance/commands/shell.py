@@ -10,19 +10,20 @@ from typing import Any
 
 import click
 
-from conformance.campaign import DEFAULT_SEED, Job, Request, equip, plan
 from conformance.commands import completing
 from conformance.commands.options import machine, settings
 from conformance.commands.run import DEVICES
-from conformance.folders import shell_folder, shown
 from conformance.report import terminal
-from lab import drivers, recorder
+from conformance.run.campaign import DEFAULT_SEED, Job, Request, equip, plan
+from conformance.run.folders import shell_folder, shown
+from lab import drivers
+from lab.data.evidence import Evidence
+from lab.data.plan import Scenario
 from lab.errors import LabError, UsageError
-from lab.evidence import Evidence
 from lab.guest import keyboard
 from lab.guest.machine import Machine
 from lab.guest.terminal import talk
-from lab.plan import Scenario
+from lab.recording import guest as recorder
 from lab.toolchain import Toolchain
 
 DEFAULT_SCENARIO = "read/basic"

@@ -11,12 +11,11 @@ import click
 from rich.console import Console
 from rich.text import Text
 
-from conformance.excerpts import Excerpt, Gap, Key, excerpts, key, places_of_command, with_gaps
-from conformance.report import ladder
 from conformance.report.terminal import console
-from conformance.wire import Row, Timeline, Trust, dump, timeline
-from lab.errors import UsageError
-from lab.events import (
+from conformance.wire import ladder
+from conformance.wire.decode import Row, Timeline, Trust, dump, timeline
+from conformance.wire.excerpts import Excerpt, Gap, Key, excerpts, key, places_of_command, with_gaps
+from lab.data.events import (
     ActionEnded,
     ActionStarted,
     Completed,
@@ -28,7 +27,8 @@ from lab.events import (
     Submitted,
     Unknown,
 )
-from lab.evidence import Evidence, evidence_folders, following
+from lab.data.evidence import Evidence, evidence_folders, following
+from lab.errors import UsageError
 
 STYLES: dict[type[Event], str] = {
     ActionStarted: "bold cyan",

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from hashlib import sha256
 from typing import Any
 
-from conformance.check import Outcome
+from conformance.judging.results import FILE, Results, VerdictEntry, evidence_of, lab_failures, speaking
 from conformance.report.junit import explanation
-from conformance.results import FILE, Results, VerdictEntry, evidence_of, lab_failures, speaking
-from conformance.wire import printable, printable_lines
+from conformance.suite.check import Outcome
+from conformance.wire.decode import printable, printable_lines
 
 SHOWN = 10
 """Annotations of one kind that GitHub shows for a step; it drops further ones without a word."""

@@ -9,11 +9,11 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from conformance.check import Outcome
-from conformance.excerpts import Excerpt, Key
-from conformance.report.ladder import Ladder, ladder
+from conformance.judging.results import Results, VerdictEntry, rank, stage_index
 from conformance.report.witness import Witness, place_of
-from conformance.results import Results, VerdictEntry, rank, stage_index
+from conformance.suite.check import Outcome
+from conformance.wire.excerpts import Excerpt, Key
+from conformance.wire.ladder import Ladder, ladder
 
 KNOWN = "known"
 ORDER = ("FAIL", "ERROR", KNOWN, "WARN", "PASS", "UNSUPPORTED", "INCONCLUSIVE")

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from conformance.results import MeasurementEntry, SeriesEntry
+from conformance.judging.results import MeasurementEntry, SeriesEntry
 
 WIDTH, HEIGHT = 560, 300
 LEFT, RIGHT, TOP, BOTTOM = 64, 20, 12, 44

@@ -6,8 +6,8 @@ from collections import Counter
 from dataclasses import dataclass
 from enum import StrEnum
 
-from conformance.check import MANDATORY, Outcome
-from conformance.results import JUDGED, Results, VerdictEntry, asked_for, disqualified, folded, rank, stage_index
+from conformance.judging.results import JUDGED, Results, VerdictEntry, asked_for, disqualified, folded, rank, stage_index
+from conformance.suite.check import MANDATORY, Outcome
 
 MISSING = {
     Outcome.FAIL: "failed",

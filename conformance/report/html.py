@@ -16,16 +16,17 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from conformance.check import Outcome
-from conformance.compare import HEADINGS, Comparison, compare
-from conformance.excerpts import Gap, key
-from conformance.report import charts, ladder
+from conformance.judging.compare import HEADINGS, Comparison, compare
+from conformance.judging.results import Results, RunEntry, lab_failures, rows, speaking, stage_index, stale, unjudged
+from conformance.report import charts
 from conformance.report.cards import ORDER, cards, word
 from conformance.report.conclusion import Conclusion, State, conclude
 from conformance.report.witness import Witness, speaker
-from conformance.results import Results, RunEntry, lab_failures, rows, speaking, stage_index, stale, unjudged
-from conformance.suite import CHECKS
-from conformance.wire import printable_lines, shortened
+from conformance.suite.check import Outcome
+from conformance.suite.selection import CHECKS
+from conformance.wire import ladder
+from conformance.wire.decode import printable_lines, shortened
+from conformance.wire.excerpts import Gap, key
 
 LEVELS = {"M": "mandatory", "R": "recommended", "O": "optional"}
 LOOKS = {State.QUALIFIES: "good", State.FAILS: "bad"}

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 
 from junitparser import Error, Failure, JUnitXml, Skipped, TestCase, TestSuite
 
-from conformance.check import Outcome
-from conformance.results import Results, VerdictEntry, evidence_of
-from conformance.wire import printable_lines
+from conformance.judging.results import Results, VerdictEntry, evidence_of
+from conformance.suite.check import Outcome
+from conformance.wire.decode import printable_lines
 
 LONGEST = 4000
 """Characters of a failure's text."""

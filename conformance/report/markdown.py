@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from conformance.check import Outcome
-from conformance.compare import Change, compare
+from conformance.judging.compare import Change, compare
+from conformance.judging.results import Results, Row, VerdictEntry, evidence_of, lab_failures, rows, speaking
 from conformance.report.cards import word
 from conformance.report.conclusion import State, conclude
 from conformance.report.terminal import COLUMNS
-from conformance.results import Results, Row, VerdictEntry, evidence_of, lab_failures, rows, speaking
-from conformance.wire import printable, shortened
+from conformance.suite.check import Outcome
+from conformance.wire.decode import printable, shortened
 
 LARGEST = 1_000_000
 """Bytes. GitHub takes 1 MiB a step, and nothing of a summary that is larger."""

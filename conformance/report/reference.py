@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from conformance.check import Check
+from conformance.suite.check import Check
 
 LEVELS = {"M": "mandatory", "R": "recommended", "O": "optional"}
 HEAD = """# Check reference

@@ -13,9 +13,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from conformance.check import Outcome
-from conformance.report.conclusion import State, conclude
-from conformance.results import (
+from conformance.judging.results import (
     EVERY,
     OTHERS,
     Results,
@@ -28,7 +26,9 @@ from conformance.results import (
     stale,
     unjudged,
 )
-from conformance.wire import printable_lines, shortened
+from conformance.report.conclusion import State, conclude
+from conformance.suite.check import Outcome
+from conformance.wire.decode import printable_lines, shortened
 
 COLOURS = {
     "fails": "bold red",

@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 
-from conformance.excerpts import Excerpt, Key, excerpts
-from conformance.results import FindingEntry, Results, VerdictEntry
-from conformance.wire import timeline
+from conformance.judging.results import FindingEntry, Results, VerdictEntry
+from conformance.wire.decode import timeline
+from conformance.wire.excerpts import Excerpt, Key, excerpts
+from lab.data.evidence import Evidence
 from lab.errors import LabError
-from lab.evidence import Evidence
 
 Witness = Callable[[VerdictEntry], Excerpt]
 """What the device saw around the finding that speaks for a verdict; empty where that is not at hand."""

@@ -20,6 +20,8 @@ from typing import Protocol
 
 from lab.bench.figures import Figure, Say, nobody, told
 from lab.bench.fio import Done, Fio, FioInGuest, Job
+from lab.data.evidence import EvidenceWriter
+from lab.data.plan import Action, Controller, DeviceSpec, Namespace, Scenario
 from lab.deadline import Deadline
 from lab.device.lab import LabDevice
 from lab.device.qemu import QemuDevice
@@ -27,12 +29,10 @@ from lab.drivers import find
 from lab.drivers.linux import Linux, LinuxSession
 from lab.drivers.linux_guest import connect
 from lab.errors import LabError
-from lab.evidence import EvidenceWriter
 from lab.guest.accelerator import accelerator
 from lab.guest.folder import run_folder
 from lab.guest.machine import Machine
 from lab.guest.ssh import Ssh
-from lab.plan import Action, Controller, DeviceSpec, Namespace, Scenario
 from lab.toolchain import LinuxGuest, Qemu, Toolchain
 from lab.trace.declarations import Declarations
 from lab.trace.reader import TraceReader

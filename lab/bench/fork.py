@@ -17,8 +17,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
-from lab import content
 from lab.bench.figures import Figure, Say, nobody, told
+from lab.data import content
+from lab.data.plan import Action, Controller, DeviceSpec, Namespace, Scenario
 from lab.deadline import Deadline
 from lab.device.qemu import QemuDevice
 from lab.drivers import find
@@ -30,7 +31,6 @@ from lab.guest.folder import run_folder
 from lab.guest.machine import Machine
 from lab.guest.template import Settler, Template, Templates
 from lab.guest.zygote import Zygotes
-from lab.plan import Action, Controller, DeviceSpec, Namespace, Scenario
 from lab.toolchain import Toolchain
 
 ROUNDS = 5

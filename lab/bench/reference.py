@@ -15,9 +15,10 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from lab import content
 from lab.bench.figures import Figure, Say, nobody, told
 from lab.controller.in_process import InProcess
+from lab.data import content
+from lab.data.plan import Controller, DeviceSpec, Namespace, Scenario
 from lab.deadline import Deadline
 from lab.device.images import create_images
 from lab.device.qemu import QemuDevice
@@ -35,7 +36,6 @@ from lab.guest.folder import run_folder
 from lab.guest.machine import Machine
 from lab.guest.qtest import Qtest
 from lab.guest.ssh import Ssh
-from lab.plan import Controller, DeviceSpec, Namespace, Scenario
 from lab.reference.bench import FIRST_ROUND, TRANSFER, reads
 from lab.reference.service import Service
 from lab.reference.transport import Transport

@@ -1,6 +1,6 @@
 """What a fault does: the table of behaviours, a class each. docs/behaviours.md shows each one's effect on a live driver.
 
-A `lab.plan.Fault` says which command is struck and names the behaviour; its ``arguments`` are the behaviour's own. A
+A `lab.data.plan.Fault` says which command is struck and names the behaviour; its ``arguments`` are the behaviour's own. A
 behaviour may step in where a command begins, at each access to memory, at the data returned, and where it ends; others
 strike the controller as a whole.
 """
@@ -13,10 +13,10 @@ from lab import extensions
 from lab.controller.memory import DmaRefused
 from lab.controller.pci import BUS_MASTER, COMMAND
 from lab.controller.request import DNR, Failed, Posting, Request
+from lab.data.plan import Fault
 from lab.errors import UsageError
 from lab.nvme.commands import decode
 from lab.nvme.status import Status
-from lab.plan import Fault
 
 if TYPE_CHECKING:
     from lab.controller.controller import Controller

@@ -21,13 +21,13 @@ from lab.controller.record import Recorder
 from lab.controller.registers import SHST_COMPLETE, RegisterFile
 from lab.controller.request import Failed
 from lab.controller.subsystem import Subsystem
+from lab.data.events import ConfigWrite, Remark, Reset
+from lab.data.plan import Controller as Spec
+from lab.data.plan import Fault
 from lab.errors import UsageError
-from lab.events import ConfigWrite, Remark, Reset
 from lab.nvme.identify import IdentifyController, IdentifyNamespace
 from lab.nvme.registers import CSTS, DOORBELLS, doorbell_offset
 from lab.nvme.status import Status
-from lab.plan import Controller as Spec
-from lab.plan import Fault
 
 SMALLEST_BAR = 0x4000
 
@@ -108,9 +108,7 @@ class Controller:
 
     def config_write(self, offset: int, data: bytes) -> None:
         value = int.from_bytes(data, "little")
-        self.record.event(
-            ConfigWrite(t=self.clock.now(), controller=self.spec.id, offset=offset, size=len(data), value=value)
-        )
+        self.record.event(ConfigWrite(t=self.clock.now(), controller=self.spec.id, offset=offset, size=len(data), value=value))
         if not self.config_gone:
             self.config.write(offset, data)
             self.registers.msix = self.config.msix

@@ -11,9 +11,9 @@ from lab.controller.interrupts import Signal
 from lab.controller.memory import HostMemory
 from lab.controller.record import Recorder, Unrecorded
 from lab.controller.subsystem import Subsystem
+from lab.data.plan import DeviceSpec, Fault
+from lab.data.stream import StreamWriter
 from lab.errors import UsageError
-from lab.plan import DeviceSpec, Fault
-from lab.stream import StreamWriter
 
 
 class Device:

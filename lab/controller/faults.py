@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 from lab.controller import behaviour
 from lab.controller.behaviour import Behaviour
 from lab.controller.request import Request
+from lab.data.events import FaultInjected
+from lab.data.plan import Fault
 from lab.errors import UsageError
-from lab.events import FaultInjected
 from lab.nvme.commands import LbaCommand, decode
-from lab.plan import Fault
 
 if TYPE_CHECKING:
     from lab.controller.controller import Controller

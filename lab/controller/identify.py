@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from lab.controller.namespaces import FORMATS, Namespace
 from lab.controller.pci import DEFAULTS
+from lab.data.plan import Controller as Spec
 from lab.errors import UsageError
 from lab.nvme.identify import (
     Cmic,
@@ -32,7 +33,6 @@ from lab.nvme.identify import (
 )
 from lab.nvme.logs import KELVIN
 from lab.nvme.registers import CAP, VS
-from lab.plan import Controller as Spec
 
 DEFAULT_VERSION = "1.4"
 MODEL = "NVMe Lab Programmable Controller"

@@ -14,7 +14,7 @@ from types import TracebackType
 from lab.controller.controller import Controller
 from lab.controller.device import Device
 from lab.controller.memory import LocalMemory
-from lab.plan import DeviceSpec, Fault
+from lab.data.plan import DeviceSpec, Fault
 
 
 class Function:

@@ -139,9 +139,7 @@ def copy(c: Controller, request: Request) -> int:
 # -- what they share ------------------------------------------------------------------------------------------------
 
 
-def _range(
-    c: Controller, request: Request, *, writing: bool = False, moves_data: bool = True
-) -> tuple[Namespace, int, int]:
+def _range(c: Controller, request: Request, *, writing: bool = False, moves_data: bool = True) -> tuple[Namespace, int, int]:
     """The namespace, first block and number of blocks of a command; Failed unless all of it exists."""
     command = request.command
     assert isinstance(command, nvme.LbaCommand)

@@ -10,9 +10,9 @@ import uuid
 from collections import deque
 from pathlib import Path
 
+from lab.data.plan import Namespace as Spec
 from lab.errors import LabError
 from lab.nvme.identify import LbaFormat
-from lab.plan import Namespace as Spec
 
 CACHE_SIZE = 16 << 20
 """Bytes that the write cache can hold back; what is older has reached the medium."""

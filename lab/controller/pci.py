@@ -31,8 +31,8 @@ DEFAULTS = {
     "subsystem_vendor": 0x1AF4,
     "subsystem": 0x1100,
 }
-"""The fields of `lab.plan.Controller.pci`. Not the identity of QEMU's own device: drivers work around that one's quirks (Linux
-ignores its namespace identifiers), and so would not show what they do with a device that they do not know."""
+"""The fields of `lab.data.plan.Controller.pci`. Not the identity of QEMU's own device: drivers work around that one's quirks
+(Linux ignores its namespace identifiers), and so would not show what they do with a device that they do not know."""
 
 
 class Owner(Protocol):
@@ -48,9 +48,7 @@ class Owner(Protocol):
 class ConfigSpace:
     """The function's 4096 bytes. ``vectors`` 0 leaves INTx only; ``bar_size`` is BAR0's, in bytes."""
 
-    def __init__(
-        self, identity: Mapping[str, int], bar_size: int, vectors: int, prefetchable: bool, owner: Owner
-    ) -> None:
+    def __init__(self, identity: Mapping[str, int], bar_size: int, vectors: int, prefetchable: bool, owner: Owner) -> None:
         unknown = identity.keys() - DEFAULTS.keys()
         if unknown:
             raise LabError(f"pci has no field {sorted(unknown)[0]!r}; it has {', '.join(DEFAULTS)}")

@@ -1,14 +1,14 @@
-"""Where a controller's record goes: to the evidence (`lab.stream.StreamWriter`), or nowhere."""
+"""Where a controller's record goes: to the evidence (`lab.data.stream.StreamWriter`), or nowhere."""
 
 from __future__ import annotations
 
 from typing import Protocol
 
-from lab.events import Event
+from lab.data.events import Event
 
 
 class Recorder(Protocol):
-    """What a controller tells; the fields are those of the events in `lab.events`."""
+    """What a controller tells; the fields are those of the events in `lab.data.events`."""
 
     def register_read(self, offset: int, size: int, value: int) -> None: ...
     def register_write(self, offset: int, size: int, value: int) -> None: ...

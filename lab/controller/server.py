@@ -18,8 +18,8 @@ from lab.controller.device import Device
 from lab.controller.memory import HostMemory
 from lab.controller.session import Session
 from lab.controller.vfio_user import Broken, Closed, Connection
+from lab.data.plan import DeviceSpec, Fault
 from lab.errors import LabError
-from lab.plan import DeviceSpec, Fault
 
 T = TypeVar("T")
 

@@ -142,9 +142,7 @@ class Session:
             raise Refused(errno.EINVAL, f"{len(message.fds)} descriptors for one range")
         try:
             if message.fds and asked.READABLE:
-                self._c.memory.map_file(
-                    asked.ADDRESS, asked.LENGTH, message.fds[0], asked.OFFSET, bool(asked.WRITEABLE)
-                )
+                self._c.memory.map_file(asked.ADDRESS, asked.LENGTH, message.fds[0], asked.OFFSET, bool(asked.WRITEABLE))
             else:
                 self._c.memory.map(asked.ADDRESS, None, asked.LENGTH, writable=False)
         except ValueError as error:

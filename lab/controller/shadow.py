@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from lab.controller.memory import DmaRefused
 from lab.controller.queues import CompletionQueue, SubmissionQueue
-from lab.events import EventIndex, ShadowDoorbell
+from lab.data.events import EventIndex, ShadowDoorbell
 from lab.nvme.registers import shadow_offset
 
 if TYPE_CHECKING:

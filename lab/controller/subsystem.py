@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 from lab.controller import identify
 from lab.controller.namespaces import Namespace
 from lab.controller.request import Failed
+from lab.data.plan import DeviceSpec
+from lab.data.plan import Namespace as NamespaceSpec
 from lab.errors import UsageError
 from lab.nvme.identify import NamespaceManagementData
 from lab.nvme.status import Status
-from lab.plan import DeviceSpec
-from lab.plan import Namespace as NamespaceSpec
 
 if TYPE_CHECKING:
     from lab.controller.controller import Controller

@@ -6,9 +6,9 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from lab.content import areas
+from lab.data.content import areas
+from lab.data.plan import Controller, DeviceSpec, Namespace
 from lab.errors import LabError
-from lab.plan import Controller, DeviceSpec, Namespace
 
 
 def image(folder: Path, controller: str, nsid: int) -> Path:

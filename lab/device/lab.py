@@ -9,12 +9,12 @@ from typing import TypeAlias
 
 from lab.controller import behaviour
 from lab.controller.server import DeviceServer
+from lab.data.plan import DeviceSpec, Fault
 from lab.deadline import Deadline
 from lab.device.images import create_images
 from lab.errors import LabError
 from lab.guest.machine import Machine
 from lab.guest.monitor import Event
-from lab.plan import DeviceSpec, Fault
 from lab.toolchain.qemu import dotted
 
 Json: TypeAlias = dict[str, object]

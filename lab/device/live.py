@@ -10,11 +10,11 @@ from __future__ import annotations
 from typing import TypeAlias
 
 from lab.controller.device import Device as ModelledDevice
+from lab.data.plan import Action
 from lab.deadline import Deadline
 from lab.device.lab import LabDevice
 from lab.device.qemu import LIVE_NAMESPACES, QemuDevice
 from lab.guest.machine import Machine
-from lab.plan import Action
 
 Device: TypeAlias = QemuDevice | LabDevice
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from lab.data.plan import Controller, DeviceSpec
+from lab.data.profile import Profile
 from lab.deadline import Deadline
 from lab.device.qemu import QemuDevice
 from lab.errors import GuestError, Timeout
@@ -19,8 +21,6 @@ from lab.nvme.commands import Command, Identify
 from lab.nvme.completions import Completion
 from lab.nvme.identify import Cns, IdentifyController, IdentifyNamespace, NamespaceList
 from lab.nvme.registers import ACQ, AQA, ASQ, CAP, CC, CSTS, VS, doorbell_offset
-from lab.plan import Controller, DeviceSpec
-from lab.profile import Profile
 from lab.toolchain import Qemu
 
 FIRST_SLOT = 4

@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
+from lab.data.plan import Controller, DeviceSpec, Namespace
 from lab.deadline import Deadline
 from lab.device.images import create_images, image, owners
 from lab.errors import LabError
 from lab.guest.machine import Machine
 from lab.guest.monitor import Event
-from lab.plan import Controller, DeviceSpec, Namespace
 
 Json: TypeAlias = dict[str, object]
 Place: TypeAlias = Mapping[str, str]

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from random import Random
 
+from lab.data.plan import Controller, Namespace
 from lab.differential.sides import DATA, DATA_PAGES, ENTRIES, LIST_PAGES, LISTS, PAGE, QUEUES, RAM, RING_STEP, RINGS
 from lab.nvme import commands as nvme
 from lab.nvme.commands import BROADCAST_NSID, BY_OPCODE, Command
@@ -17,7 +18,6 @@ from lab.nvme.features import Fid
 from lab.nvme.identify import Cns
 from lab.nvme.logs import Lid
 from lab.nvme.ranges import CopyRange, DsmRange
-from lab.plan import Controller, Namespace
 
 SPARE_QUEUES = range(3, 10)
 """Queues that are created and deleted by generated commands; those of `QUEUES` stay."""

@@ -16,6 +16,8 @@ from typing import Any, Protocol
 
 from lab.controller.in_process import InProcess
 from lab.controller.memory import LocalMemory
+from lab.data.plan import Controller, DeviceSpec
+from lab.data.profile import Profile
 from lab.deadline import Deadline
 from lab.device.images import create_images, image
 from lab.device.probe import probe
@@ -29,8 +31,6 @@ from lab.nvme.completions import Completion
 from lab.nvme.features import Fid
 from lab.nvme.identify import IdentifyNamespace
 from lab.nvme.registers import ACQ, AQA, ASQ, CC, CSTS, doorbell_offset
-from lab.plan import Controller, DeviceSpec
-from lab.profile import Profile
 from lab.reference import pci
 from lab.toolchain import Qemu
 

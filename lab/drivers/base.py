@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from lab import content
+from lab.data import content
+from lab.data.manifest import DriverManifest
+from lab.data.mix import Mix, spelled_out
+from lab.data.plan import Action, Answer, Namespace, Scenario
 from lab.deadline import Deadline
 from lab.errors import LabError, UsageError
 from lab.guest.arguments import GuestSpec
 from lab.guest.machine import Machine
-from lab.manifest import DriverManifest
-from lab.mix import Mix, spelled_out
-from lab.plan import Action, Answer, Namespace, Scenario
 
 
 class Session(Protocol):
@@ -38,8 +38,8 @@ class Session(Protocol):
 class Adapter(Protocol):
     """One driver under test, before anything runs.
 
-    Its class may also have ``devices``, where it reaches only some (`lab.plan.DeviceKind`), and ``in_qemu = False``, where the
-    driver runs in this very process (`lab.in_process.InProcessAdapter`).
+    Its class may also have ``devices``, where it reaches only some (`lab.data.plan.DeviceKind`), and ``in_qemu = False``, where
+    the driver runs in this very process (`lab.recording.in_process.InProcessAdapter`).
     """
 
     hotplug: bool

@@ -13,13 +13,13 @@ from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
+from lab.data.plan import Action, Answer, Scenario
 from lab.deadline import Deadline
 from lab.drivers.generic_serial import GenericSerial, SerialSession
 from lab.errors import Timeout
 from lab.guest.arguments import GuestSpec
 from lab.guest.machine import Machine
 from lab.guest.template import Settler
-from lab.plan import Action, Answer, Scenario
 
 FOLLOW = "h"
 """The prompt's command to follow the slots."""

@@ -8,6 +8,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from lab.data.manifest import DriverManifest, Words
+from lab.data.plan import Action, Answer, Scenario
 from lab.deadline import Deadline
 from lab.drivers import reading, shape
 from lab.drivers.base import mebibytes, own_file, target
@@ -17,8 +19,6 @@ from lab.guest.arguments import GuestSpec
 from lab.guest.console import plain
 from lab.guest.machine import Machine
 from lab.guest.memory import Ram
-from lab.manifest import DriverManifest, Words
-from lab.plan import Action, Answer, Scenario
 from lab.toolchain import Toolchain
 
 NO_WORDS = Words()

@@ -8,6 +8,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from lab.data.manifest import DriverManifest, nearest
+from lab.data.plan import Action, Answer, Scenario
 from lab.deadline import Deadline
 from lab.drivers import linux_agent
 from lab.drivers.base import own_file, told
@@ -27,8 +29,6 @@ from lab.guest.channel import Channel, Frame
 from lab.guest.console import LINUX_PANIC
 from lab.guest.machine import Machine
 from lab.guest.template import CannotFork, Settler
-from lab.manifest import DriverManifest, nearest
-from lab.plan import Action, Answer, Scenario
 from lab.toolchain import LinuxGuest, Toolchain
 
 AGENT = Path(linux_agent.__file__)

@@ -394,7 +394,7 @@ def _range(request: Fields, code: int) -> Fields:
 
 
 def load_mix(request: Fields) -> Fields:
-    """All lanes of a load at once (`lab.mix` tells them), each a thread on its job's CPU. Which CPUs there are is told too."""
+    """Run all lanes of a load at once (see `lab.data.mix`), each a thread on its job's CPU; report which CPUs there are."""
     node, size = disk(request)
     length, at, lanes = request["blocks"] * size, 0, []
     cpus = sorted(os.sched_getaffinity(0))

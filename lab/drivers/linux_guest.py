@@ -7,6 +7,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from lab.data.manifest import DriverManifest
+from lab.data.plan import Scenario
 from lab.deadline import Deadline
 from lab.drivers.base import mebibytes
 from lab.errors import GuestError, LabError
@@ -14,8 +16,6 @@ from lab.guest.arguments import GuestSpec
 from lab.guest.channel import Channel, Frame
 from lab.guest.machine import Machine
 from lab.guest.ssh import Ssh
-from lab.manifest import DriverManifest
-from lab.plan import Scenario
 from lab.toolchain import LinuxGuest, Toolchain
 
 IN_GUEST = "/run/nvme-lab"

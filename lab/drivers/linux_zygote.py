@@ -11,13 +11,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from lab.data.plan import Action, Controller, DeviceSpec, Namespace, Scenario
 from lab.deadline import Deadline
 from lab.device.qemu import QemuDevice
 from lab.drivers.linux import DriverHeld, Linux, LinuxSession
 from lab.errors import LabError
 from lab.guest.machine import Machine
 from lab.guest.template import Template, Templates
-from lab.plan import Action, Controller, DeviceSpec, Namespace, Scenario
 
 BLOCKS = 1 << 11
 """Of the first device's only namespace."""

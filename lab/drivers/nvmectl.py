@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from lab.controller.in_process import InProcess
+from lab.data.plan import Controller, DeviceSpec, Namespace
 from lab.device.qemu import QemuDevice
 from lab.drivers.reference import QTEST_MEMORY
 from lab.drivers.reference_in_process import Host, InProcessTransport
@@ -18,7 +19,6 @@ from lab.guest.arguments import MIB, GuestSpec
 from lab.guest.folder import run_folder
 from lab.guest.machine import Machine
 from lab.guest.qtest import Qtest
-from lab.plan import Controller, DeviceSpec, Namespace
 from lab.reference import nvmectl
 from lab.reference.service import Open
 from lab.settings import Settings

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from lab.data.manifest import DriverManifest
+from lab.data.plan import Action, Answer, Scenario
 from lab.deadline import Deadline
 from lab.drivers import qemu_vfio_agent
 from lab.drivers.base import target
@@ -26,8 +28,6 @@ from lab.guest.channel import Channel
 from lab.guest.console import LINUX_PANIC
 from lab.guest.machine import Machine
 from lab.guest.template import Settler
-from lab.manifest import DriverManifest
-from lab.plan import Action, Answer, Scenario
 from lab.toolchain import Toolchain
 
 AGENT = Path(qemu_vfio_agent.__file__)

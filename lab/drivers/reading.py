@@ -7,8 +7,8 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from lab.manifest import Listing, Reading, Words
-from lab.plan import Status
+from lab.data.manifest import Listing, Reading, Words
+from lab.data.plan import Status
 
 TEXT = frozenset({
     "serial", "model", "firmware", "address", "version", "uuid", "nguid", "eui64", "controller", "name", "refused",

@@ -19,6 +19,8 @@ from typing import Any
 from lab import defects
 from lab.controller.in_process import InProcess
 from lab.controller.memory import LocalMemory
+from lab.data.manifest import DriverManifest
+from lab.data.plan import Action, Answer, DeviceKind, Scenario
 from lab.deadline import Deadline
 from lab.drivers.base import Adapter, told
 from lab.drivers.bundle import bundle
@@ -33,8 +35,6 @@ from lab.guest.machine import Machine
 from lab.guest.qtest import Qtest
 from lab.guest.ssh import Ssh
 from lab.guest.template import Settler
-from lab.manifest import DriverManifest
-from lab.plan import Action, Answer, DeviceKind, Scenario
 from lab.reference.controller import Controller
 from lab.reference.service import ACTIONS, Service
 from lab.reference.settings import Settings

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 from lab.controller.in_process import Function, InProcess
 from lab.controller.memory import LocalMemory
+from lab.data.events import MEMORY_WATCHED, Barrier, MemoryRead, MemoryWrite
 from lab.drivers.watchdog import Watchdog
-from lab.events import MEMORY_WATCHED, Barrier, MemoryRead, MemoryWrite
 from lab.reference import pci
 from lab.reference.address_space import AddressSpace, whole_pages
 from lab.reference.transport import Memory

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import TypeAlias
 
 from lab import extensions
+from lab.data.manifest import DriverManifest, load, nearest
+from lab.data.plan import DeviceKind
 from lab.drivers.base import Adapter
 from lab.drivers.edk2 import Edk2
 from lab.drivers.generic_serial import GenericSerial
@@ -14,8 +16,6 @@ from lab.drivers.linux import Linux
 from lab.drivers.qemu_vfio import QemuVfio
 from lab.drivers.reference import ADAPTERS as REFERENCE
 from lab.errors import UsageError
-from lab.manifest import DriverManifest, load, nearest
-from lab.plan import DeviceKind
 from lab.toolchain import Toolchain
 from lab.toolchain.qemu import X86_64
 

@@ -9,9 +9,9 @@ import string
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
+from lab.data.manifest import DriverManifest, nearest
 from lab.errors import UsageError
 from lab.guest.keyboard import KEYS
-from lab.manifest import DriverManifest, nearest
 
 ALWAYS = frozenset({"address"})
 """Names in braces that every command may hold: where buffers may lie (limits.address) plus the action's ``offset``."""

@@ -21,13 +21,13 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+from lab.data.plan import Scenario
 from lab.deadline import Deadline
 from lab.errors import GuestError, LabError, QmpError
 from lab.guest import arguments, machine
 from lab.guest.accelerator import KVM
 from lab.guest.arguments import MIB, GuestSpec
 from lab.guest.machine import Machine
-from lab.plan import Scenario
 from lab.toolchain.cache import Cache, require_space
 from lab.toolchain.qemu import Qemu, dotted
 

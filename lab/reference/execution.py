@@ -48,9 +48,7 @@ class Execution:
             memory.write(0, data)
             return self.with_data(self._c.admin, command, memory, len(data))
 
-    def with_data(
-        self, pair: QueuePair, command: Command, memory: Memory, length: int, *, retry: bool = True
-    ) -> Completion:
+    def with_data(self, pair: QueuePair, command: Command, memory: Memory, length: int, *, retry: bool = True) -> Completion:
         """Runs a command whose data is the first ``length`` bytes of a buffer."""
         lists: list[Memory] = []
         try:

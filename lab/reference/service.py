@@ -308,7 +308,7 @@ def shutdown(service: Service, asked: Asked, data: bytes | None) -> Reply:
 
 
 def load_mix(service: Service, asked: Asked, data: bytes | None) -> Reply:
-    """Many reads and writes at once (`lab.mix` tells them): how many have ended, how, and what each job's region then holds."""
+    """Run many reads and writes at once (see `lab.data.mix`); report how many ended, how, and what each job's region holds."""
     namespace = service.namespace(asked, "multiqueue")
     load = service.chosen(asked, "multiqueue").load
     done = load.run(namespace, asked["blocks"], asked["lanes"], data or b"")

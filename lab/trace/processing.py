@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from lab.events import Dma, Event, PrpList, Remark, Submitted
+from lab.data.events import Dma, Event, PrpList, Remark, Submitted
 from lab.nvme.commands import BY_OPCODE, Command, Transfer, decode
 from lab.trace.prp import Mapping
 

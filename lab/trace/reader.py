@@ -16,10 +16,10 @@ from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import BinaryIO
 
+from lab.data.events import Event
+from lab.data.evidence import EvidenceWriter
 from lab.deadline import Deadline
 from lab.errors import LabError, Timeout
-from lab.events import Event
-from lab.evidence import EvidenceWriter
 from lab.trace.declarations import Declarations
 from lab.trace.translator import Translator
 

@@ -25,7 +25,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, Protocol
 
-from lab.events import (
+from lab.data.events import (
     Completed,
     ConfigWrite,
     Doorbell,

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from conformance import benchmarks
 from conformance.commands import bench, run_command
+from conformance.proof import benchmarks
 from lab.bench import controller, fio, fork, reference
 from lab.bench.figures import Figure, environment
 from lab.toolchain import Toolchain

@@ -15,14 +15,14 @@ import pytest
 from lab.bench import controller, fio
 from lab.bench.controller import JOBS, OWN, TRACED, bench
 from lab.bench.fio import BLOCK, Done, Fio, FioInGuest, Job
+from lab.data.events import Event, Submitted
+from lab.data.evidence import Evidence
+from lab.data.stream import read_stream
 from lab.deadline import Deadline
 from lab.errors import GuestError, LabError
-from lab.events import Event, Submitted
-from lab.evidence import Evidence
 from lab.guest.ssh import Result
 from lab.nvme.commands import Read, Write
 from lab.settings import Settings
-from lab.stream import read_stream
 from lab.toolchain import Toolchain
 
 FEW = 128

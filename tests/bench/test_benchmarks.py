@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from conformance import benchmarks
-from conformance.campaign import Campaign
-from conformance.check import Outcome
+from conformance.proof import benchmarks
+from conformance.run.campaign import Campaign
+from conformance.suite.check import Outcome
+from lab.data.evidence import Evidence, evidence_folders
 from lab.errors import LabError
-from lab.evidence import Evidence, evidence_folders
 from lab.settings import Settings
 from lab.toolchain import Toolchain
 

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-import conformance.campaign
-import lab.recorder
+import conformance.run.campaign
+import lab.recording.guest
 from lab.controller.server import DeviceServer
 from lab.controller.vfio_user import Connection
 from lab.guest.process import Process
@@ -86,7 +86,7 @@ def strike(victim: str, name: str) -> None:
         note(f"missed {name}: {too_late}")
 
 
-_record = lab.recorder.record
+_record = lab.recording.guest.record
 
 
 def record(manifest: Any, scenario: Any, device: str, folder: Path, **more: Any) -> Path:
@@ -125,8 +125,8 @@ def prepare_struck(*arguments: Any) -> Toolchain:
     return replace(prepared, qemu=StruckQemu(**vars(prepared.qemu)))
 
 
-mock.patch.object(conformance.campaign, "prepare", prepare_struck).start()
-mock.patch.object(lab.recorder, "record", record).start()
+mock.patch.object(conformance.run.campaign, "prepare", prepare_struck).start()
+mock.patch.object(lab.recording.guest, "record", record).start()
 remembering(Process, "start", _processes)
 remembering(DeviceServer, "start", _servers)
 remembering(Connection, "__init__", _sockets, lambda connection: connection._sock)

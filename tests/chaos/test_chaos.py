@@ -14,9 +14,9 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from conformance import results
-from conformance.check import Outcome
-from conformance.results import Results
+from conformance.judging import results
+from conformance.judging.results import Results
+from conformance.suite.check import Outcome
 from lab.guest.folder import shared_root, sweep
 
 HERE = Path(__file__).parent

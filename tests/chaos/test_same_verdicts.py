@@ -11,9 +11,9 @@ from typing import TypeAlias
 
 import pytest
 
-from conformance import results
-from conformance.check import Outcome
-from conformance.results import Results
+from conformance.judging import results
+from conformance.judging.results import Results
+from conformance.suite.check import Outcome
 
 Verdicts: TypeAlias = Mapping[tuple[str, str, str, str], tuple[Outcome, str | None]]
 SAMPLE = ("--driver", "linux", "--stage", "identify")

@@ -11,13 +11,13 @@ import pytest
 
 from lab.controller.in_process import Function, InProcess
 from lab.controller.memory import LocalMemory
-from lab.events import Event, FaultInjected, Remark
+from lab.data.events import Event, FaultInjected, Remark
+from lab.data.plan import Controller, DeviceSpec, Fault, Namespace
+from lab.data.stream import read_stream
 from lab.nvme import commands as nvme
 from lab.nvme.commands import Command
 from lab.nvme.completions import Completion
 from lab.nvme.registers import ACQ, AQA, ASQ, CC, CSTS, doorbell_offset
-from lab.plan import Controller, DeviceSpec, Fault, Namespace
-from lab.stream import read_stream
 
 PAGE = 4096
 ENTRIES = 16
@@ -178,7 +178,7 @@ class MakeHost:
     def __call__(
         self, *faults: Fault, namespaces: tuple[Namespace, ...] = (Namespace(blocks=4096),), strict: bool = False, **fields: Any
     ) -> Host:
-        """A host of a device with one controller; ``fields`` are those of `lab.plan.Controller`."""
+        """A host of a device with one controller; ``fields`` are those of `lab.data.plan.Controller`."""
         controller = Controller(**{"serial": "LAB1", "namespaces": namespaces, **fields})
         (host,) = self.many(DeviceSpec(controllers=(controller,)), *faults, strict=strict)
         return host

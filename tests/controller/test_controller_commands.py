@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lab.events import Remark
+from lab.data.events import Remark
+from lab.data.plan import Namespace
 from lab.nvme import commands as nvme
 from lab.nvme.async_events import AsyncEvent, EventType, NoticeEvent, SmartEvent
 from lab.nvme.features import Fid, Timestamp
@@ -23,7 +24,6 @@ from lab.nvme.identify import (
 from lab.nvme.logs import ChangedNamespaces, CommandsSupported, ErrorInformation, FirmwareSlots, Lid, Smart
 from lab.nvme.ranges import CopyRange, DsmRange, encode_ranges
 from lab.nvme.status import Status
-from lab.plan import Namespace
 
 if TYPE_CHECKING:
     from tests.controller.conftest import Host, MakeHost

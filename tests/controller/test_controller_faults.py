@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from lab.controller.behaviour import BEHAVIOURS
+from lab.data.events import FaultInjected, Interrupt, Remark
+from lab.data.plan import Fault
 from lab.errors import UsageError
-from lab.events import FaultInjected, Interrupt, Remark
 from lab.nvme import commands as nvme
 from lab.nvme.completions import Completion
 from lab.nvme.registers import CC, CSTS
 from lab.nvme.status import Status
-from lab.plan import Fault
 
 if TYPE_CHECKING:
     from tests.controller.conftest import Host, MakeHost

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lab.events import Completed, Doorbell, Interrupt, Submitted
+from lab.data.events import Completed, Doorbell, Interrupt, Submitted
 from lab.nvme import commands as nvme
 from lab.nvme.async_events import AsyncEvent, ErrorEvent, EventType
 from lab.nvme.prp import build

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lab.events import RegisterRead, RegisterWrite, Reset
+from lab.data.events import RegisterRead, RegisterWrite, Reset
 from lab.nvme.registers import ACQ, AQA, ASQ, CAP, CC, CSTS, INTMC, INTMS, NSSR, VS
 
 if TYPE_CHECKING:

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lab.events import EventIndex, Remark, ShadowDoorbell, Submitted
+from lab.data.events import EventIndex, Remark, ShadowDoorbell, Submitted
+from lab.data.plan import Fault
 from lab.nvme import commands as nvme
 from lab.nvme.commands import DoorbellBufferConfig, Flush
 from lab.nvme.registers import shadow_offset
 from lab.nvme.status import Status
-from lab.plan import Fault
 
 if TYPE_CHECKING:
     from tests.controller.conftest import Host, MakeHost

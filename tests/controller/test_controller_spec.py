@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from lab.controller.in_process import InProcess
+from lab.data.plan import Controller, DeviceSpec, Namespace
 from lab.errors import UsageError
 from lab.nvme import commands as nvme
 from lab.nvme.identify import Cns, IdentifyController, IdentifyNamespace
 from lab.nvme.registers import CAP
-from lab.plan import Controller, DeviceSpec, Namespace
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from lab.data.plan import Controller, DeviceSpec, Namespace
 from lab.errors import UsageError
 from lab.nvme import commands as nvme
 from lab.nvme.features import Fid
 from lab.nvme.identify import Cns, ControllerList, IdentifyController, IdentifyNamespace, NamespaceList
 from lab.nvme.registers import CC
-from lab.plan import Controller, DeviceSpec, Namespace
 
 if TYPE_CHECKING:
     from tests.controller.conftest import Host, MakeHost
@@ -81,9 +81,7 @@ def test_detaching_from_one_leaves_the_other(make_host: MakeHost) -> None:
 
 def test_a_subsystem_reset_reaches_all_of_it(make_host: MakeHost) -> None:
     spec = DeviceSpec(
-        controllers=tuple(
-            Controller(id=id, serial="SAME", namespaces=(SHARED,), cap={"NSSRS": 1}) for id in ("nv0", "nv1")
-        )
+        controllers=tuple(Controller(id=id, serial="SAME", namespaces=(SHARED,), cap={"NSSRS": 1}) for id in ("nv0", "nv1"))
     )
     first, second = (host.up() for host in make_host.many(spec))
     first.function.write(0x20, 4, 0x4E564D65)

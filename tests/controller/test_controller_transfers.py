@@ -9,14 +9,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lab.events import Dma, PrpList, Remark
+from lab.data.events import Dma, PrpList, Remark
+from lab.data.plan import Namespace
+from lab.data.stream import digest
 from lab.nvme import commands as nvme
 from lab.nvme import sgl
 from lab.nvme.prp import build
 from lab.nvme.sgl import Piece, SglDescriptor, SglType
 from lab.nvme.status import Status
-from lab.plan import Namespace
-from lab.stream import digest
 
 if TYPE_CHECKING:
     from tests.controller.conftest import Host, MakeHost

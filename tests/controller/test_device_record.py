@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 
 from lab.controller.memory import DmaRefused, HostMemory, LocalMemory
-from lab.errors import LabError
-from lab.events import (
+from lab.data.events import (
     Completed,
     ConfigWrite,
     Dma,
@@ -26,8 +25,9 @@ from lab.events import (
     Remark,
     Submitted,
 )
-from lab.evidence import Evidence, EvidenceWriter
-from lab.stream import WINDOW, StreamWriter, digest, read_stream
+from lab.data.evidence import Evidence, EvidenceWriter
+from lab.data.stream import WINDOW, StreamWriter, digest, read_stream
+from lab.errors import LabError
 
 SEEN: tuple[Event, ...] = (
     RegisterRead(t=1.0, controller="nv0", offset=0, size=8, value=(1 << 64) - 1),
@@ -88,7 +88,7 @@ def test_a_killed_process_loses_nothing_that_it_wrote(tmp_path: Path) -> None:
     program = f"""
 import sys
 from pathlib import Path
-from lab.stream import StreamWriter
+from lab.data.stream import StreamWriter
 writer = StreamWriter(Path({str(tmp_path)!r}) / "nv0.rec")
 for number in range(30000):
     writer.submitted(1, number & 0xFFFF, bytes(64))
@@ -140,7 +140,7 @@ def test_a_full_disk_is_an_error_and_not_a_signal(tmp_path: Path) -> None:
 import resource
 from pathlib import Path
 from lab.errors import LabError
-from lab.stream import StreamWriter
+from lab.data.stream import StreamWriter
 resource.setrlimit(resource.RLIMIT_FSIZE, (3 << 20, 3 << 20))  # to the writer, the same as no space left
 writer = StreamWriter(Path({str(tmp_path)!r}) / "nv0.rec")
 try:
@@ -159,7 +159,7 @@ def test_memory_does_not_grow_with_the_record(tmp_path: Path, count: int) -> Non
     program = f"""
 import resource
 from pathlib import Path
-from lab.stream import StreamWriter, read_stream
+from lab.data.stream import StreamWriter, read_stream
 path = Path({str(tmp_path)!r}) / "nv0.rec"
 writer = StreamWriter(path)
 for number in range(1000):

@@ -10,16 +10,16 @@ from pathlib import Path
 
 import pytest
 
+from lab.data.events import Submitted
+from lab.data.plan import Controller, DeviceSpec, Namespace
+from lab.data.stream import read_stream
 from lab.deadline import Deadline
 from lab.device.images import image
 from lab.device.lab import LabDevice
-from lab.events import Submitted
 from lab.guest.accelerator import accelerator
 from lab.guest.arguments import GuestSpec
 from lab.guest.machine import Machine
 from lab.nvme.commands import Read
-from lab.plan import Controller, DeviceSpec, Namespace
-from lab.stream import read_stream
 from lab.toolchain import Toolchain
 
 pytestmark = pytest.mark.slow

@@ -14,13 +14,13 @@ from typing import Any
 
 import pytest
 
-from lab.behaviours import TRIALS, Trial, check_complete, show
+from lab.data.plan import Controller, DeviceSpec, Fault, Namespace
 from lab.device.images import image
-from lab.live import LiveLinux
 from lab.nvme.commands import Abort, Read
 from lab.nvme.logs import KELVIN, CommandsSupported, Smart
-from lab.plan import Controller, DeviceSpec, Fault, Namespace
 from lab.toolchain import Toolchain
+from lab.trials.behaviours import TRIALS, Trial, check_complete, show
+from lab.trials.linux_guest import LiveLinux
 
 pytestmark = pytest.mark.slow
 
@@ -149,7 +149,7 @@ def test_hot_removal_under_load(toolchain: Toolchain, how: str) -> None:
     gone = Fault(name="gone", behaviour="removed", armed=False)
     with live(toolchain, gone, vectors=3 if how == "all ones" else 0) as (linux, _):  # QEMU aborts at unplug with MSI-X
         linux.shell(f"cat > /tmp/load.py; setsid python3 /tmp/load.py {DISK} > /tmp/result 2>&1 < /dev/null &", LOAD.encode())
-        linux.until(lambda: linux.run("test \"$(cat /tmp/loaded)\" = xxxx").status == 0, "four loads on the disk")
+        linux.until(lambda: linux.run('test "$(cat /tmp/loaded)" = xxxx').status == 0, "four loads on the disk")
         linux.log()
         if how == "all ones":
             linux.arm("gone")

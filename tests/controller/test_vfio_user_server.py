@@ -20,14 +20,14 @@ from hypothesis import strategies as st
 
 from lab.controller.server import DeviceServer
 from lab.controller.vfio_user import HEADER, Command, DeviceInfo, DmaMap, DmaUnmap, IrqInfo, IrqSet, RegionInfo, Version
+from lab.data.events import Completed, Event, Remark, Reset
+from lab.data.events import DmaMap as Mapped
+from lab.data.plan import Controller, DeviceSpec, Fault, Namespace
+from lab.data.stream import read_stream
 from lab.errors import LabError, UsageError
-from lab.events import Completed, Event, Remark, Reset
-from lab.events import DmaMap as Mapped
 from lab.nvme import commands as nvme
 from lab.nvme.completions import Completion
 from lab.nvme.registers import CAP, CSTS
-from lab.plan import Controller, DeviceSpec, Fault, Namespace
-from lab.stream import read_stream
 
 SPEC = DeviceSpec(controllers=(Controller(serial="LAB1", namespaces=(Namespace(blocks=4096),)),))
 RAM = 1 << 20

@@ -9,19 +9,19 @@ from pathlib import Path
 
 import pytest
 
-from lab.content import blocks, initial
+from lab.data.content import blocks, initial
+from lab.data.events import ConfigWrite, Dma, Doorbell, FaultInjected, RegisterWrite, Remark, Submitted
+from lab.data.plan import Controller, DeviceSpec, Fault, Namespace
+from lab.data.stream import digest, read_stream
 from lab.deadline import Deadline
 from lab.device.images import create_images, image
 from lab.device.lab import LabDevice, unservable
 from lab.errors import LabError
-from lab.events import ConfigWrite, Dma, Doorbell, FaultInjected, RegisterWrite, Remark, Submitted
 from lab.guest.accelerator import accelerator
 from lab.guest.arguments import GuestSpec
 from lab.guest.machine import Machine
 from lab.nvme.commands import Read, Write
 from lab.nvme.registers import CC
-from lab.plan import Controller, DeviceSpec, Fault, Namespace
-from lab.stream import digest, read_stream
 from lab.toolchain import Toolchain
 
 PROMPT = r"(?:^|\n)=> "

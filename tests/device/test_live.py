@@ -8,17 +8,17 @@ from typing import cast
 import pytest
 
 from lab.controller.in_process import InProcess
+from lab.data.events import ActionEnded, Reset
+from lab.data.evidence import Evidence
+from lab.data.plan import Action, Answer, Controller, DeviceKind, DeviceSpec, Namespace, Scenario
 from lab.deadline import Deadline
 from lab.device.live import CannotChange, change, change_modelled
 from lab.device.qemu import QemuDevice
 from lab.drivers import find
 from lab.drivers.base import lags
 from lab.errors import UsageError
-from lab.events import ActionEnded, Reset
-from lab.evidence import Evidence
 from lab.guest.machine import Machine
-from lab.plan import Action, Answer, Controller, DeviceKind, DeviceSpec, Namespace, Scenario
-from lab.recorder import record
+from lab.recording.guest import record
 from lab.toolchain import Toolchain
 
 TWO = Namespace(nsid=1, blocks=64), Namespace(nsid=2, blocks=64)

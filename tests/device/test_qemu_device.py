@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from lab.content import areas
+from lab.data.content import areas
+from lab.data.plan import Controller, DeviceSpec, Namespace
 from lab.device.qemu import QemuDevice, unservable
 from lab.errors import LabError
-from lab.plan import Controller, DeviceSpec, Namespace
 
 V7, V11 = (7, 2, 22), (11, 1, 3)
 PLAIN = Namespace(blocks=1024, areas=((0, 4), (1000, 24)))

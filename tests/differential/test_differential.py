@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 
 from lab.controller.request import Failed
+from lab.data.plan import Controller, DeviceSpec, Namespace
 from lab.differential.compare import Result, compare
 from lab.differential.differences import DIFFERENCES
 from lab.differential.sides import DATA, Pair, pair
 from lab.nvme.commands import Compare, Copy, Read
 from lab.nvme.ranges import CopyRange
 from lab.nvme.status import Status
-from lab.plan import Controller, DeviceSpec, Namespace
 from lab.toolchain import Toolchain
 
 SPEC = DeviceSpec(

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from lab import manifest as manifests
+from lab.data import manifest as manifests
+from lab.data.manifest import ACTIONS, STAGES, DriverManifest, Reading, parse
 from lab.drivers import adapters, shape
 from lab.drivers.generic_serial import GenericSerial
 from lab.drivers.reading import TEXT
-from lab.manifest import ACTIONS, STAGES, DriverManifest, Reading, parse
-from lab.recorder import BY_THE_LAB
+from lab.recording.guest import BY_THE_LAB
 from lab.toolchain import Toolchain
 
 PAGE = (Path(__file__).parents[2] / "docs/drivers.md").read_text(encoding="utf-8")

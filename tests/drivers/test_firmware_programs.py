@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from conformance.suite import SCENARIOS
-from lab import recorder
+from conformance.suite.selection import SCENARIOS
+from lab.data.events import ActionEnded, Submitted
+from lab.data.evidence import Evidence
+from lab.data.plan import DeviceKind
 from lab.drivers import devices, find, wants
-from lab.events import ActionEnded, Submitted
-from lab.evidence import Evidence
 from lab.nvme.commands import Read, Write
-from lab.plan import DeviceKind
+from lab.recording import guest as recorder
 from lab.settings import Settings
 from lab.toolchain import prepare
 

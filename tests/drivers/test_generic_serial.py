@@ -8,6 +8,8 @@ from typing import Any, cast
 
 import pytest
 
+from lab.data.manifest import Words, parse
+from lab.data.plan import Action, Answer, Controller, DeviceSpec, Namespace, Scenario
 from lab.deadline import Deadline
 from lab.drivers.base import Session
 from lab.drivers.generic_serial import GenericSerial, filled
@@ -16,8 +18,6 @@ from lab.guest.arguments import MIB, GuestSpec
 from lab.guest.console import Seen
 from lab.guest.machine import Machine
 from lab.guest.memory import GuestMemory
-from lab.manifest import Words, parse
-from lab.plan import Action, Answer, Controller, DeviceSpec, Namespace, Scenario
 from lab.toolchain import Toolchain
 
 NAMESPACES = (Namespace(nsid=4, blocks=64, block_size=4096), Namespace(nsid=2, blocks=64))
@@ -194,9 +194,7 @@ def test_a_panic_is_not_a_time_out(monkeypatch: pytest.MonkeyPatch) -> None:
 
     script = Script(["", ""])
     script.pending.append("")
-    manifest = parse(
-        {"name": "x", "adapter": "x", "boot": BOOT, "actions": {"load": {"command": "l"}}}, Path("x.toml"), ["x"]
-    )
+    manifest = parse({"name": "x", "adapter": "x", "boot": BOOT, "actions": {"load": {"command": "l"}}}, Path("x.toml"), ["x"])
     session = GenericSerial(manifest, TOOLCHAIN).open(cast(Machine, FakeMachine(script)), SCENARIO, Deadline(5))
     monkeypatch.setattr(script, "expect", expect)
     with pytest.raises(GuestPanic, match="lost"):

@@ -8,12 +8,12 @@ from typing import Any, cast
 
 import pytest
 
+from lab.data.manifest import DriverManifest, parse
+from lab.data.plan import Action, Controller, DeviceSpec, Namespace, Scenario
 from lab.drivers import linux_agent
 from lab.drivers.linux import Linux, may_be_held, patience, patient
 from lab.drivers.linux_guest import HIGH_BARS, KERNEL_OPTIONS, ROOT_PORTS, STRICT_IOMMU
 from lab.errors import LabError, UsageError
-from lab.manifest import DriverManifest, parse
-from lab.plan import Action, Controller, DeviceSpec, Namespace, Scenario
 from lab.toolchain import LinuxGuest, Toolchain
 
 CONTROLLERS = tuple(Controller(id=f"nv{n}", serial=f"S{n}", namespaces=(Namespace(blocks=64),)) for n in range(2))

@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from conformance import suite
-from conformance.check import Outcome
-from conformance.judge import judge
-from lab import content
+from conformance.judging.judge import judge
+from conformance.suite import selection as suite
+from conformance.suite.check import Outcome
+from lab.data import content
+from lab.data.events import ActionEnded
+from lab.data.evidence import Evidence
+from lab.data.plan import Action, Controller, DeviceKind, DeviceSpec, Namespace, Scenario
 from lab.drivers import find
-from lab.events import ActionEnded
-from lab.evidence import Evidence
-from lab.plan import Action, Controller, DeviceKind, DeviceSpec, Namespace, Scenario
-from lab.recorder import record
+from lab.recording.guest import record
 from lab.toolchain import Toolchain
 
 pytestmark = pytest.mark.slow

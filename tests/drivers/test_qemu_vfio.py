@@ -13,14 +13,14 @@ from typing import Any, cast
 
 import pytest
 
+from lab.data.manifest import DriverManifest, parse
+from lab.data.plan import Action, Controller, DeviceSpec, Namespace, Scenario
 from lab.deadline import Deadline
 from lab.drivers import qemu_vfio_agent
 from lab.drivers.qemu_vfio import WRITING, QemuVfio, QemuVfioSession
 from lab.drivers.qemu_vfio_agent import Crashed, Hung, InterruptsFor, QemuIo, Refused
 from lab.errors import GuestPanic, LabError, Timeout
 from lab.guest.channel import Channel, Frame
-from lab.manifest import DriverManifest, parse
-from lab.plan import Action, Controller, DeviceSpec, Namespace, Scenario
 from lab.toolchain import LinuxGuest, Toolchain
 
 FAKE = """#!{python}

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from lab import content
+from lab.data import content
+from lab.data.plan import Action, Controller, DeviceSpec, Namespace, Scenario
 from lab.drivers.base import askable, given
-from lab.plan import Action, Controller, DeviceSpec, Namespace, Scenario
 
 SPEC = DeviceSpec(controllers=(Controller(serial="x", namespaces=(Namespace(blocks=64), Namespace(nsid=2, blocks=64))),))
 SCENARIO = Scenario(id="a/b", stage="write", title="", seed=1, device=SPEC, actions=())

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
+from lab.data.manifest import Words
 from lab.drivers import find, reading
 from lab.guest.console import plain
-from lab.manifest import Words
 
 RECORDED = Path(__file__).parent / "recorded"
 

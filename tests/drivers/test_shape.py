@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
+from lab.data.manifest import ACTIONS, parse
 from lab.drivers import shape
 from lab.errors import UsageError
-from lab.manifest import ACTIONS, parse
 
 BOOT: dict[str, Any] = {"kernel": "k.elf", "ready": "> "}
 INFO = {"info": {"command": "i"}}

@@ -12,6 +12,7 @@ from typing import TypeAlias
 
 import pytest
 
+from lab.data.plan import Controller, DeviceSpec, Namespace, Scenario
 from lab.deadline import Deadline
 from lab.drivers import find
 from lab.drivers.linux import Agent, Linux, LinuxSession
@@ -21,7 +22,6 @@ from lab.guest.machine import Machine
 from lab.guest.memory import ForkMemory, GuestMemory
 from lab.guest.ssh import Ssh
 from lab.guest.template import RAM, Template, Templates
-from lab.plan import Controller, DeviceSpec, Namespace, Scenario
 from lab.toolchain import Toolchain
 
 TCG = "tcg,thread=multi"

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
+from lab.data.evidence import Evidence
+from lab.data.manifest import DriverManifest, parse
+from lab.data.plan import DeviceKind, Scenario
 from lab.drivers import adapters
-from lab.evidence import Evidence
-from lab.manifest import DriverManifest, parse
-from lab.plan import DeviceKind, Scenario
-from lab.recorder import record
+from lab.recording.guest import record
 from lab.toolchain import Toolchain
 
 FOLDER = Path(__file__).parent

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from lab import content
+from lab.data import content
+from lab.data.events import ActionEnded, RegisterWrite
+from lab.data.evidence import Evidence
+from lab.data.manifest import DriverManifest, Words
+from lab.data.plan import Action, Controller, DeviceKind, DeviceSpec, Fault, Namespace, Scenario
 from lab.drivers import adapter
-from lab.events import ActionEnded, RegisterWrite
-from lab.evidence import Evidence
-from lab.manifest import DriverManifest, Words
 from lab.nvme.registers import CC
-from lab.plan import Action, Controller, DeviceKind, DeviceSpec, Fault, Namespace, Scenario
 from lab.toolchain import Toolchain
 from tests.hobby.conftest import MANIFEST, Build, Recorded, manifest
 from tests.hobby.iso import bootable

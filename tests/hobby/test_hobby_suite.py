@@ -6,11 +6,11 @@ import tomllib
 
 import pytest
 
-from conformance.check import Outcome
-from conformance.judge import Verdict, judge
-from conformance.suite import SCENARIOS, select
-from lab.manifest import STAGES, DriverManifest
-from lab.plan import DeviceKind
+from conformance.judging.judge import Verdict, judge
+from conformance.suite.check import Outcome
+from conformance.suite.selection import SCENARIOS, select
+from lab.data.manifest import STAGES, DriverManifest
+from lab.data.plan import DeviceKind
 from tests.hobby.conftest import MANIFEST, Build, Recorded, manifest
 
 pytestmark = pytest.mark.slow

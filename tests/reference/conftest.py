@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 from lab.controller.in_process import InProcess
+from lab.data.events import Event, Remark
+from lab.data.plan import Controller, DeviceSpec, Fault, Namespace
+from lab.data.stream import read_stream
 from lab.drivers.reference_in_process import Host, InProcessTransport
-from lab.events import Event, Remark
-from lab.plan import Controller, DeviceSpec, Fault, Namespace
 from lab.reference import controller as driver
 from lab.reference.service import Reply, Service
 from lab.reference.settings import Settings
-from lab.stream import read_stream
 
 BLOCKS = 1 << 15
 
@@ -59,7 +59,7 @@ Make = Callable[..., Rig]
 
 @pytest.fixture
 def make(tmp_path: Path) -> Iterator[Make]:
-    """Makes a rig: ``namespaces``, ``faults``, ``settings``, and fields of `lab.plan.Controller`."""
+    """Makes a rig: ``namespaces``, ``faults``, ``settings``, and fields of `lab.data.plan.Controller`."""
     with ExitStack() as cleanup:
 
         def one(

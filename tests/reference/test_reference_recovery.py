@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from lab.data.events import Completed, Doorbell, RegisterWrite, Submitted
+from lab.data.plan import Fault, Namespace
 from lab.drivers.reference_in_process import InProcessTransport
-from lab.events import Completed, Doorbell, RegisterWrite, Submitted
 from lab.nvme.commands import Abort, AsyncEventRequest, GetLogPage, Read
 from lab.nvme.registers import CC
-from lab.plan import Fault, Namespace
 from lab.reference.settings import Settings
 
 if TYPE_CHECKING:

@@ -9,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lab.controller.in_process import InProcess
-from lab.drivers.reference_in_process import FEW, Host, InProcessTransport
-from lab.events import (
+from lab.data.events import (
     MEMORY_WATCHED,
     Barrier,
     Doorbell,
@@ -22,12 +21,13 @@ from lab.events import (
     ShadowDoorbell,
     Submitted,
 )
-from lab.mix import Mix, spelled_out
+from lab.data.mix import Mix, spelled_out
+from lab.data.plan import Controller, DeviceSpec, Fault, Namespace
+from lab.data.stream import read_stream
+from lab.drivers.reference_in_process import FEW, Host, InProcessTransport
 from lab.nvme.commands import DoorbellBufferConfig
-from lab.plan import Controller, DeviceSpec, Fault, Namespace
 from lab.reference.settings import Settings
 from lab.reference.shadow import INDEXES, passes
-from lab.stream import read_stream
 
 if TYPE_CHECKING:
     from tests.reference.conftest import Make, Rig

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from lab.data.events import ConfigWrite, Doorbell, Interrupt, RegisterWrite, Submitted
+from lab.data.plan import Namespace
 from lab.drivers import watchdog
-from lab.events import ConfigWrite, Doorbell, Interrupt, RegisterWrite, Submitted
 from lab.nvme.commands import (
     AsyncEventRequest,
     CreateIoSq,
@@ -21,7 +22,6 @@ from lab.nvme.commands import (
     WriteZeroes,
 )
 from lab.nvme.identify import Oncs
-from lab.plan import Namespace
 from lab.reference.controller import STAGES
 from lab.reference.settings import Settings
 
@@ -170,9 +170,7 @@ def test_buffers_at_any_offset_are_described_or_bounced(make: Make, offset: int)
 
 @pytest.mark.parametrize(("lba", "blocks"), [(BLOCKS, 1), (BLOCKS - 1, 2), (1 << 40, 1), (-1, 1), (0, 0)])
 @pytest.mark.parametrize("action", ["read", "write", "zeroes", "trim"])
-def test_what_is_not_inside_the_namespace_is_refused_without_a_command(
-    make: Make, action: str, lba: int, blocks: int
-) -> None:
+def test_what_is_not_inside_the_namespace_is_refused_without_a_command(make: Make, action: str, lba: int, blocks: int) -> None:
     rig = make()
     rig.load()
     reply = rig.ask(action, bytes(max(0, blocks) * 512), nsid=1, lba=lba, blocks=blocks)

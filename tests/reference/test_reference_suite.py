@@ -7,16 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from conformance.check import Outcome
-from conformance.judge import judge
-from conformance.suite import select
+from conformance.judging.judge import judge
+from conformance.suite.check import Outcome
+from conformance.suite.selection import select
+from lab.data.events import ActionEnded, Panicked
+from lab.data.evidence import Evidence
+from lab.data.manifest import DriverManifest
+from lab.data.plan import Action, DeviceSpec, Fault, Namespace, Scenario
+from lab.data.plan import Controller as ControllerSpec
 from lab.drivers import find
-from lab.events import ActionEnded, Panicked
-from lab.evidence import Evidence
-from lab.manifest import DriverManifest
-from lab.plan import Action, DeviceSpec, Fault, Namespace, Scenario
-from lab.plan import Controller as ControllerSpec
-from lab.recorder import record
+from lab.recording.guest import record
 from lab.reference.controller import Controller
 from lab.toolchain import Toolchain
 

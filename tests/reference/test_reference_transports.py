@@ -9,15 +9,15 @@ from typing import Any
 
 import pytest
 
-from lab import content
+from lab.data import content
+from lab.data.events import ActionEnded, Completed, Interrupt, Submitted
+from lab.data.evidence import Evidence
+from lab.data.manifest import DriverManifest
+from lab.data.plan import Action, Controller, DeviceKind, DeviceSpec, Namespace, Scenario
 from lab.drivers import find
 from lab.drivers.nvmectl import main
-from lab.events import ActionEnded, Completed, Interrupt, Submitted
-from lab.evidence import Evidence
-from lab.manifest import DriverManifest
 from lab.nvme.commands import DoorbellBufferConfig, Read, Write
-from lab.plan import Action, Controller, DeviceKind, DeviceSpec, Namespace, Scenario
-from lab.recorder import record
+from lab.recording.guest import record
 from lab.toolchain import Toolchain
 
 SEED, BLOCKS = 11, 1 << 15

@@ -14,10 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from lab.content import blocks, initial
-from lab.deadline import Deadline
-from lab.device.qemu import QemuDevice
-from lab.events import (
+from lab.data.content import blocks, initial
+from lab.data.events import (
     Completed,
     ConfigWrite,
     Dma,
@@ -31,7 +29,10 @@ from lab.events import (
     Submitted,
     Unknown,
 )
-from lab.evidence import Evidence, EvidenceWriter
+from lab.data.evidence import Evidence, EvidenceWriter
+from lab.data.plan import Controller, DeviceSpec, Namespace
+from lab.deadline import Deadline
+from lab.device.qemu import QemuDevice
 from lab.guest.arguments import FIRST_ROOT_PORT, GuestSpec
 from lab.guest.machine import Machine
 from lab.guest.memory import GuestMemory
@@ -52,7 +53,6 @@ from lab.nvme.commands import (
 )
 from lab.nvme.completions import Completion
 from lab.nvme.registers import ACQ, AQA, ASQ, CAP, CC, CSTS, VS, doorbell_offset
-from lab.plan import Controller, DeviceSpec, Namespace
 from lab.toolchain import Qemu, Toolchain
 from lab.trace.declarations import Declarations
 from lab.trace.reader import TraceReader

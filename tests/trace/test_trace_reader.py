@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from lab.data.events import Event, Interrupt, RegisterWrite, Unknown
+from lab.data.evidence import Evidence, EvidenceWriter
 from lab.deadline import Deadline
 from lab.errors import LabError, Timeout
-from lab.events import Event, Interrupt, RegisterWrite, Unknown
-from lab.evidence import Evidence, EvidenceWriter
 from lab.trace.declarations import Declaration, Declarations
 from lab.trace.reader import TraceReader
 from lab.trace.translator import Translator

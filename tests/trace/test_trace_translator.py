@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from lab.events import (
+from lab.data.events import (
     Completed,
     ConfigWrite,
     Doorbell,

@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
+from lab.data.plan import Scenario
 from lab.drivers.reference import ReferenceInProcess
-from lab.plan import Scenario
 from lab.reference.settings import Settings
 
 

@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator
 
-from conformance.check import MANDATORY, Finding, check
-from conformance.citations import PRACTICE
-from conformance.record import Record
-from conformance.scenario import LOAD, Draw, Plan, do, scenario
+from conformance.record.record import Record
+from conformance.suite.check import MANDATORY, Finding, check
+from conformance.suite.citations import PRACTICE
+from conformance.suite.scenario import LOAD, Draw, Plan, do, scenario
+from lab.data.plan import Fault
 from lab.nvme.commands import Read
-from lab.plan import Fault
 
 STATUS = {"sct": 7, "sc": 0xC7}
 

@@ -1,0 +1,167 @@
+"""What a file is that somebody brings as their driver: a kernel, a disk, a disc, a firmware, a module; and how QEMU starts it.
+
+Sources: System V gABI (ELF), Xen's public/elfnote.h (PVH entry: note 18 of "Xen"), Multiboot 0.6.96 3.1.1, Multiboot2 3.1.1,
+Linux' boot protocol (HdrS at 202h), ECMA-119 (CD001 in sector 16), the PC's master boot record, UEFI PI vol. 3 (_FVH at 40 of a
+firmware volume), Linux' .modinfo strings.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from images.modules import modinfo
+from lab.errors import UsageError
+
+Boots = Literal["kernel", "disk", "iso", "firmware", "module", ""]
+"""The key of a manifest's [boot] that takes it; module: [push]; "": nothing here starts it."""
+
+HEAD = 1 << 20
+"""Bytes that are looked at, besides the last ones."""
+SECTOR = 2048
+RESET_VECTOR = 16
+"""Bytes before the end of a firmware, which is mapped to end at 4 GiB."""
+JUMPS = frozenset((0xEA, 0xE9, 0xEB))
+"""Opcodes of which one is among the first that a processor executes: far, near and short jump."""
+FIRMWARE_UNIT, FIRMWARE_MOST = 64 << 10, 64 << 20
+ET_REL = 1
+PT_INTERP, PT_NOTE = 3, 4
+XEN_PHYS32_ENTRY = 18
+MULTIBOOT, MULTIBOOT2 = 0x1BADB002, 0xE85250D6
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a file is, in words, and what starts it."""
+
+    what: str
+    boots: Boots
+    remedy: str = ""  # where nothing starts it, or only after something was done
+    modinfo: dict[str, str] = field(default_factory=dict)  # of a kernel module
+
+
+def recognise(path: Path) -> Found:
+    """What the file is. UsageError if it cannot be read, or is nothing that is known here."""
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as stream:
+            head = stream.read(HEAD)
+            stream.seek(max(0, size - RESET_VECTOR))
+            tail = stream.read()
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}.", remedy="name your driver's image or module") from error
+    found = next(_candidates(path, head, tail, size), None)
+    if found is None:
+        raise UsageError(
+            f"{path} is nothing that is known here: it begins with {head[:8].hex(' ') or 'nothing, it is empty'}.",
+            remedy="known are ELF kernels (PVH, multiboot), bzImage, ISO 9660, disks with a boot sector, firmware, .ko modules",
+        )
+    return found
+
+
+def _candidates(path: Path, head: bytes, tail: bytes, size: int) -> Iterator[Found]:
+    """What it may be, the surest first."""
+    if head.startswith(b"\x7fELF"):
+        yield _elf(path, head)
+    if head[0x202:0x206] == b"HdrS":
+        yield Found("a Linux kernel (bzImage)", "kernel")
+    if head[16 * SECTOR + 1 : 16 * SECTOR + 6] == b"CD001":
+        bootable = b"EL TORITO SPECIFICATION" in head[17 * SECTOR : 18 * SECTOR]
+        remedy = "" if bootable else "it has no El Torito boot record: make it bootable (grub-mkrescue does)"
+        yield Found(f"an ISO 9660 image{', bootable' if bootable else ''}", "iso", remedy)
+    for magic, name in ((b"QFI\xfb", "qcow2"), (b"KDMV", "VMDK"), (b"vhdxfile", "VHDX")):
+        if head.startswith(magic):
+            yield Found(f"a disk image in {name} format", "", "convert it: qemu-img convert -O raw IN OUT")
+    if head[0x28:0x2C] == b"_FVH":
+        yield Found("a UEFI firmware volume", "firmware")
+    if head.startswith(b"MZ") and _pe(head):
+        yield Found("a UEFI application (PE)", "", "put it on a disk with an EFI system partition, as EFI/BOOT/BOOTX64.EFI")
+    if size % FIRMWARE_UNIT == 0 and 0 < size <= FIRMWARE_MOST and JUMPS.intersection(tail[:4]):
+        yield Found("a firmware image: it ends with a reset vector", "firmware")
+    if _multiboot(head, MULTIBOOT, 8192, 4):
+        yield Found("a multiboot kernel (not ELF)", "kernel")
+    if head[510:512] == b"\x55\xaa":
+        table = "GPT" if head[512:520] == b"EFI PART" else "master boot record"
+        yield Found(f"a disk image with a boot sector ({table})", "disk")
+
+
+def _elf(path: Path, head: bytes) -> Found:
+    wide = head[4:5] == b"\x02"
+    bits = 64 if wide else 32
+    kind, machine = struct.unpack_from("<HH", head, 16)
+    if kind == ET_REL:
+        return _module(path)
+    segments = list(_segments(head, wide))
+    if any(type == PT_INTERP for type, _, _ in segments):
+        return Found(
+            f"a {bits}-bit Linux program", "",
+            "a driver in user space needs an adapter of its own (docs/extending.md); reference-vfio shows one",
+        )  # fmt: skip
+    if any(_pvh(head[at : at + length]) for type, at, length in segments if type == PT_NOTE):
+        return Found(f"a {bits}-bit ELF kernel with a PVH entry", "kernel")
+    if _multiboot(head, MULTIBOOT, 8192, 4):
+        if wide:
+            return Found(
+                "a 64-bit ELF kernel with a multiboot header", "",
+                "QEMU takes 32-bit ELF only for multiboot: objcopy -O elf32-i386 IN OUT, or add a PVH note",
+            )  # fmt: skip
+        return Found("a 32-bit ELF kernel with a multiboot header", "kernel")
+    if _multiboot(head, MULTIBOOT2, 32768, 8):
+        return Found(f"a {bits}-bit ELF kernel with a multiboot2 header", "", "QEMU cannot load it: make an ISO with GRUB")
+    machines = {3: "i386", 62: "x86-64", 183: "AArch64"}
+    return Found(
+        f"a {bits}-bit ELF file for {machines.get(machine, f'machine {machine}')} without PVH note or multiboot header", "",
+        "QEMU cannot start it: add a PVH note (XEN_ELFNOTE_PHYS32_ENTRY) or a multiboot header, or make a disk image",
+    )  # fmt: skip
+
+
+def _segments(head: bytes, wide: bool) -> Iterator[tuple[int, int, int]]:
+    """Type, offset and length of each program header that is within ``head``."""
+    at = struct.unpack_from("<Q", head, 32)[0] if wide else struct.unpack_from("<I", head, 28)[0]
+    size, count = struct.unpack_from("<HH", head, 54 if wide else 42)
+    for number in range(count):
+        place = at + number * size
+        if place + size > len(head):
+            return
+        if wide:
+            kind, _, offset, _, _, length = struct.unpack_from("<IIQQQQ", head, place)
+        else:
+            kind, offset, _, _, length = struct.unpack_from("<IIIII", head, place)
+        yield kind, offset, length
+
+
+def _pvh(notes: bytes) -> bool:
+    """Is there the note by which QEMU starts a kernel directly?"""
+    at = 0
+    while at + 12 <= len(notes):
+        name, description, kind = struct.unpack_from("<III", notes, at)
+        if kind == XEN_PHYS32_ENTRY and notes[at + 12 : at + 12 + name].rstrip(b"\0") == b"Xen":
+            return True
+        at += 12 + (name + 3 & ~3) + (description + 3 & ~3)
+    return False
+
+
+def _multiboot(head: bytes, magic: int, within: int, step: int) -> bool:
+    """Is there a header whose checksum is right?"""
+    words = 3 if magic == MULTIBOOT else 4
+    for at in range(0, min(within, len(head)) - 4 * words + 1, step):
+        found = struct.unpack_from(f"<{words}I", head, at)
+        if found[0] == magic and sum(found) & 0xFFFFFFFF == 0:
+            return True
+    return False
+
+
+def _pe(head: bytes) -> bool:
+    (at,) = struct.unpack_from("<I", head.ljust(64, b"\0"), 60)
+    return head[at : at + 4] == b"PE\0\0"
+
+
+def _module(path: Path) -> Found:
+    content = path.read_bytes()
+    known = {key: next(iter(modinfo(content, key)), "") for key in ("vermagic", "name", "depends")}
+    if not known["vermagic"]:
+        return Found("an object file", "", "link it into a kernel or a module (.ko)")
+    return Found(f"a Linux kernel module for {known['vermagic'].split()[0]}", "module", modinfo=known)

@@ -1,0 +1,1 @@
+"""One run: the campaign, its scheduling over workers, the pytest items, live displays, replay."""

@@ -1,0 +1,86 @@
+"""The same scenario once more, by what an evidence folder says of itself, and what is not the same as then."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from conformance.judging.judge import Verdict, judge
+from conformance.run.campaign import Campaign, Job, Request, seeded
+from conformance.suite.selection import select
+from lab import drivers
+from lab.data.evidence import Evidence
+from lab.data.manifest import DriverManifest
+from lab.errors import UsageError
+
+COMPARED = ("driver", "accelerator", "qemu", "versions", "lab", "host")
+"""What of an identity may differ when the scenario is the same; of the driver, `APART` may without meaning anything."""
+APART = frozenset({"driver.path", "accelerator.reason"})
+ABSENT = "–"
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Something that is not as it was."""
+
+    what: str
+    then: str
+    now: str
+
+
+def plan_again(evidence: Evidence, driver: str = "") -> Campaign:
+    """The evidence's scenario, device and driver as a campaign. ``driver`` names the manifest where the evidence does not.
+
+    UsageError where the driver or the scenario no longer exists.
+    """
+    manifest = _manifest(evidence, driver)
+    scenario, device = evidence.scenario, evidence.identity["device"]
+    if device not in drivers.devices(manifest):
+        raise UsageError(f"the driver {manifest.name!r} cannot be put in front of the device {device!r} any more")
+    checks = select(scenarios=[scenario.id]).checks_of(scenario.id)
+    job = Job(manifest, device, scenario, tuple(check.id for check in checks))
+    request = Request(drivers=(str(manifest.path),), devices=(device,), scenarios=(scenario.id,))
+    return Campaign(request, (manifest,), (job,), replays=evidence.folder)
+
+
+def former(evidence: Evidence) -> list[Verdict]:
+    """What today's checks say of the recording that is replayed."""
+    return judge(evidence, select(scenarios=[evidence.scenario.id]).checks_of(evidence.scenario.id))
+
+
+def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[Difference]:
+    """What two identities tell differently: manifests, files, versions, hashes, machine."""
+    one, other = dict(_flat(then)), dict(_flat(now))
+    return [
+        Difference(what, one.get(what, ABSENT), other.get(what, ABSENT))
+        for what in dict.fromkeys((*one, *other))
+        if one.get(what) != other.get(what) and what not in APART
+    ]
+
+
+def _flat(identity: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    def leaves(value: Any, name: str) -> Iterator[tuple[str, str]]:
+        if isinstance(value, Mapping):
+            for key, inner in value.items():
+                yield from leaves(inner, f"{name}.{key}")
+        else:
+            yield name, value if isinstance(value, str) else json.dumps(value)
+
+    for part in COMPARED:
+        if part in identity:
+            yield from leaves(identity[part], part)
+
+
+def _manifest(evidence: Evidence, named: str) -> DriverManifest:
+    told = evidence.identity["driver"]
+    name = named or (told["name"] if told["name"] in drivers.names() else told.get("path", ""))
+    if not name or (not named and name not in drivers.names() and not Path(name).is_file()):
+        where = f"is not at {name} any more" if name else "is not among the shipped ones"
+        raise UsageError(f"The manifest of the driver {told['name']!r} {where}.", remedy="name it with --driver")
+    manifest = drivers.find(name)
+    if manifest.name != told["name"]:
+        raise UsageError(f"{manifest.path} is the driver {manifest.name!r}; the evidence is of {told['name']!r}.")
+    return seeded(manifest.model_copy(update={"path": manifest.path.absolute()}), told.get("variables", {}).get("defect", ""))

@@ -1,0 +1,150 @@
+"""Drives pytest over a campaign, once or several times, and keeps the displays informed."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import chdir, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from conformance.judging.results import Results, fails, merge, write
+from conformance.report.junit import junit
+from conformance.report.markdown import markdown
+from conformance.run import costs
+from conformance.run.campaign import Campaign
+from conformance.run.items import ROOT, ControllerPlugin
+from conformance.run.progress import Display, Progress
+from conformance.run.scheduler import ATTEMPTS
+from conformance.suite.check import Outcome
+from lab.errors import LabError
+
+SCENARIOS_PER_WORKER = 2
+"""With fewer, a worker is not worth its start."""
+WAITING = 2
+"""Workers beside one for each processor: there is always a scenario that waits for a driver's time-out (docs/speed.md)."""
+_OURS = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_ADDOPTS": "", "PYTEST_PLUGINS": ""}
+"""Pytest without what a machine adds to it: other plugins and options could change what is collected and reported."""
+_AS_HERE = "".join(f"//env:{name}={value}" for name, value in _OURS.items())
+"""The same for workers, in xdist's words."""
+_UNUSED = ("cacheprovider", "terminal", "logging", "doctest", "unraisableexception", "threadexception")
+"""Pytest's plugins that would look at each of thousands of verdicts, and show nobody what they find."""
+
+
+def record_and_judge(campaign: Campaign, workers: Sequence[str], displays: Sequence[Display]) -> Results:
+    """Drives pytest over the campaign: in this process, or with ``workers`` in xdist's words (``2*popen``, ``ssh=HOST``)."""
+    controller = ControllerPlugin(campaign)
+    # xdist takes an argument that is an existing path for a test, so options and values stand together.
+    arguments = [
+        *("--pyargs", ROOT, f"--config-file={os.devnull}", f"--rootdir={campaign.out}", "--noconftest", "--capture=no"),
+        *(part for name in _UNUSED for part in ("-p", f"no:{name}")),
+        *("-p", "xdist.plugin", "-p", "conformance.plugin"),
+        *(("--dist=loadscope", f"--max-worker-restart={ATTEMPTS * len(campaign.jobs)}") if workers else ()),
+        *(f"--tx={worker}{_AS_HERE}" for worker in workers),
+    ]
+    if not campaign.jobs:
+        write(controller.results, campaign.out)
+        return controller.results
+    with _own_pytest(), chdir(campaign.out):
+        status = pytest.main(arguments, plugins=[controller, Progress(campaign, displays)])
+    if controller.written is None:
+        if controller.unborn:
+            raise LabError(f"A worker could not be started: {controller.unborn}", remedy="see docs/scale.md for other machines")
+        if status != pytest.ExitCode.INTERRUPTED:
+            raise LabError(f"pytest ended with status {status} before anything was judged")
+        controller.results.unfinished = "interrupted before anything was judged"
+        write(controller.results, campaign.out)
+    return controller.results
+
+
+@contextmanager
+def _own_pytest() -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in _OURS}
+    os.environ.update(_OURS)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def workers(asked: int | None, elsewhere: Sequence[str], scenarios: int) -> list[str]:
+    """In xdist's words: two more here than processors, or as many as were asked for, but never more than have something to do.
+
+    None where one would be alone: its work is done in this process. None here either, unless asked for, where there are others.
+    """
+    if asked is not None:
+        jobs = min(asked, max(scenarios, 1))
+    elif elsewhere:
+        jobs = 0
+    else:
+        jobs = max(1, min(len(os.sched_getaffinity(0)) + WAITING, scenarios // SCENARIOS_PER_WORKER))
+    here = [f"{jobs}*popen"] if jobs > 1 or (jobs and elsewhere) else []
+    return [*here, *elsewhere]
+
+
+def expected_seconds(campaign: Campaign, workers: Sequence[str]) -> float:
+    """From the first scenario to the last verdict, by what each is expected to take and so many workers."""
+    counts = [int(count) if star else 1 for count, star, _ in (worker.partition("*") for worker in workers)]
+    shares = costs.split({job.name: campaign.costs.get(job.name, 0.0) for job in campaign.jobs}, max(sum(counts), 1))
+    return max(sum(campaign.costs.get(name, 0.0) for name in share) for share in shares)
+
+
+def write_reports(results: Results, out: Path) -> None:
+    """junit.xml and summary.md beside results.json."""
+    for name, text in (("junit.xml", junit(results)), ("summary.md", markdown(results))):
+        try:
+            (out / name).write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise LabError(f"{out / name} cannot be written: {error.strerror}.", remedy="free some space") from error
+
+
+# -- again ----------------------------------------------------------------------------------------------------------
+
+
+def failed(results: Results) -> tuple[str, ...]:
+    """driver/device/scenario of every recording in which a driver or the lab failed."""
+    bad = (v for v in results.verdicts if v.outcome is Outcome.ERROR or fails(results, v))
+    return tuple(dict.fromkeys("/".join(verdict.key[:3]) for verdict in bad))
+
+
+@dataclass(frozen=True)
+class Unsteady:
+    """A verdict that was not the same each time."""
+
+    name: str  # driver/device/scenario
+    check: str
+    outcomes: Mapping[Outcome, int]
+
+
+def together(parts: Sequence[tuple[Path, Results]], out: Path) -> Results:
+    """The results of repetitions as one: of each verdict the worst, whose evidence is kept beside it."""
+    merged = merge(parts, out)
+    write(merged, out)
+    return merged
+
+
+def unsteady(parts: Sequence[Results]) -> list[Unsteady]:
+    """What differs among repetitions, in the order of the first one that has it."""
+    seen: dict[tuple[str, str, str, str], Counter[Outcome]] = {}
+    for part in parts:
+        for verdict in part.verdicts:
+            seen.setdefault(verdict.key, Counter())[verdict.outcome] += 1
+    return [
+        Unsteady("/".join(key[:3]), key[3], {outcome: counts[outcome] for outcome in Outcome if counts[outcome]})
+        for key, counts in seen.items()
+        if len(counts) > 1
+    ]
+
+
+def repetition(campaign: Campaign, out: Path, number: int) -> Campaign:
+    """The campaign once more, into a folder of its own."""
+    folder = out / str(number)
+    folder.mkdir(exist_ok=True)
+    return replace(campaign, out=folder)

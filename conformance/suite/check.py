@@ -1,0 +1,131 @@
+"""What a check is: a statement with a citation, a level, its witnesses, and a function that yields findings.
+
+::
+
+    @check("io-queues/live-cq", cite=BASE_2_0["5.5"], level=MANDATORY, why="shall", witnesses=WIRE)
+    def live_cq(record: Record) -> Iterator[Finding]:
+        \"\"\"Create I/O SQ names a completion queue that exists at that moment.\"\"\"
+        for state, event, command in record.commands(CreateIoSq):
+            ok = command.CQID in state.cqs
+            yield Finding(ok, event, expected="a live CQ", actual=f"CQ {command.CQID}", fields=("CQID",))
+
+A check that yields nothing saw nothing: INCONCLUSIVE. It never acts, and it never looks at anything but the record.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Literal, NamedTuple
+
+from conformance.record.record import Record
+from conformance.suite.citations import Citation
+from lab.data.events import Event
+
+Level = Literal["M", "R", "O"]
+MANDATORY: Level = "M"
+RECOMMENDED: Level = "R"
+OPTIONAL: Level = "O"
+
+Witness = Literal["out", "wire", "store", "fault", "memory"]
+"""What the driver says, what the device saw, what the disk holds; a fault or an odd device; the driver's own accesses to its
+DMA memory, which only a driver in the lab's process lets anybody see."""
+
+
+class Outcome(StrEnum):
+    """How a verdict ends. The order is the fold's: the first that occurs among scenarios speaks for the check."""
+
+    FAIL = "FAIL"
+    ERROR = "ERROR"  # the lab's own failure, never the driver's
+    WARN = "WARN"  # a recommended or optional rule not met
+    PASS = "PASS"
+    UNSUPPORTED = "UNSUPPORTED"  # the manifest says so
+    INCONCLUSIVE = "INCONCLUSIVE"  # nothing observed, or a violation seen only in sampled memory
+
+
+FOLD = tuple(Outcome)
+
+
+class Finding(NamedTuple):
+    """One thing that was looked at, and whether it was as it must be.
+
+    ``fields`` are the fields of a `Submitted` or `Completed` event that the finding rests on: a violation counts only if the
+    device itself saw all of them.
+    """
+
+    ok: bool
+    event: Event | None = None
+    expected: Any = ""
+    actual: Any = ""
+    fields: tuple[str, ...] = ()
+
+    @property
+    def exact(self) -> bool:
+        return self.event is None or self.event.is_exact(*self.fields)
+
+    @property
+    def seen(self) -> bool:
+        """Did anybody see what the finding rests on? What was not seen proves nothing, neither way."""
+        return self.event is None or self.event.is_known(*self.fields)
+
+
+Function = Callable[[Record], Iterator[Finding]]
+
+
+@dataclass(frozen=True)
+class Check:
+    """A rule that drivers are judged by. Its id is stage/slug and never changes."""
+
+    id: str
+    cite: Citation
+    level: Level
+    why: str  # what makes it that level: shall, should, integrity, safety, practice
+    witnesses: tuple[Witness, ...]
+    needs: tuple[str, ...]  # actions without which it cannot be judged
+    scenarios: tuple[str, ...]  # where it is judged; none: an invariant, judged on all evidence
+    find: Function
+    stops: str = ""  # the stage after which a driver must be able to stop, or it cannot be judged
+
+    @property
+    def stage(self) -> str:
+        return self.id.partition("/")[0]
+
+    @property
+    def invariant(self) -> bool:
+        return not self.scenarios
+
+    @property
+    def statement(self) -> str:
+        """The rule in a sentence about the driver: the function's docstring."""
+        return inspect.cleandoc(self.find.__doc__ or "").replace("\n", " ")
+
+
+CHECKS: dict[str, Check] = {}
+"""Every check by its id, filled as the stages are imported (`conformance.suite.selection`)."""
+
+
+def check(
+    id: str,
+    *,
+    cite: Citation,
+    level: Level,
+    why: str,
+    witnesses: Iterable[Witness],
+    needs: Iterable[str] = (),
+    stops: str = "",
+    scenarios: Iterable[str] = (),
+) -> Callable[[Function], Check]:
+    """Registers the decorated function as a check; ValueError where the id is taken or the statement is missing."""
+
+    def register(find: Function) -> Check:
+        if id in CHECKS:
+            raise ValueError(f"check {id} is declared twice")
+        made = Check(id, cite, level, why, tuple(witnesses), tuple(needs), tuple(scenarios), find, stops)
+        if not made.statement:
+            raise ValueError(f"check {id} has no statement: write a docstring")
+        CHECKS[id] = made
+        return made
+
+    return register

@@ -1,0 +1,368 @@
+"""Stage 2, admin-queue: bring the controller up. Base 2.0, 3.5.1 and 3.1.3.5."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from math import inf
+
+from conformance.record.record import CompletionQueue, Record, State
+from conformance.suite.check import MANDATORY, Finding, check
+from conformance.suite.citations import BASE_2_0, PCIE_1_0
+from conformance.suite.scenario import LOAD, Draw, Plan, do, scenario
+from lab.data.events import Completed, Doorbell, Event, MemoryRead, RegisterRead, RegisterWrite, Reset, Submitted
+from lab.data.plan import Fault
+from lab.nvme.commands import Command, CreateIoCq, CreateIoSq, Read, Write
+from lab.nvme.registers import ACQ, AQA, ASQ, CC, CSTS, INTMC, INTMS, doorbell_offset
+
+
+@scenario("admin-queue/basic", "the controller comes up and is ready")
+def basic(draw: Draw) -> Plan:
+    return Plan(draw.device(), [LOAD, do("ready")])
+
+
+@scenario("admin-queue/again", "the driver leaves the controller and takes it again")
+def again(draw: Draw) -> Plan:
+    return Plan(draw.device(), [LOAD, do("unload"), LOAD, do("ready")])
+
+
+@scenario("admin-queue/wraps", "more admin commands than three times the ring holds", watch_memory=True)
+def wraps(draw: Draw) -> Plan:
+    return Plan(draw.device(), [LOAD, *[do("rescan")] * 40, do("list")])
+
+
+@scenario("admin-queue/large-pages", "the smallest page that the controller takes is 8 KiB", hostile=True)
+def large_pages(draw: Draw) -> Plan:
+    return Plan(draw.device(cap={"MPSMIN": 1}), [LOAD, do("ready"), do("read", nsid=1, lba=draw.between(0, 900), blocks=40)])
+
+
+@scenario("admin-queue/never-ready", "CSTS.RDY never becomes 1", hostile=True)
+def never_ready(draw: Draw) -> Plan:
+    return Plan(draw.device(cap={"TO": 2}), [LOAD, do("ready")], [Fault(name="dead", behaviour="never-ready")])
+
+
+@scenario("admin-queue/slow-ready", "CSTS.RDY takes its time, well within what CAP.TO allows")
+def slow_ready(draw: Draw) -> Plan:
+    slow = Fault(name="slow", behaviour="slow-ready", arguments={"ms": draw.between(600, 800)})
+    return Plan(draw.device(cap={"TO": 12}), [LOAD, do("ready")], [slow])  # emulated clocks may run three times too fast
+
+
+@scenario("admin-queue/fatal", "enabling ends in CSTS.CFS=1", hostile=True)
+def fatal(draw: Draw) -> Plan:
+    return Plan(draw.device(cap={"TO": 2}), [LOAD, do("ready")], [Fault(name="fatal", behaviour="fatal-at-enable")])
+
+
+@scenario("admin-queue/high-status", "a Read ends with status 80h, which 7 bits would make a success", hostile=True)
+def high_status(draw: Draw) -> Plan:
+    lba = draw.between(100, 900)
+    wrong = Fault(name="range", behaviour="status", queue="io", opcode=Read.OPCODE, lba=lba, arguments={"sc": 0x80, "dnr": 1})
+    return Plan(draw.device(), [LOAD, do("read", nsid=1, lba=lba, blocks=1)], [wrong])
+
+
+def enables(record: Record) -> Iterator[tuple[State, RegisterWrite, CC]]:
+    """Every write that takes CC.EN from 0 to 1, with the value written."""
+    for state, event in record.walk(RegisterWrite):
+        if event.offset == CC.OFFSET and not state.enabled and CC(event.value).EN:
+            yield state, event, CC(event.value)
+
+
+@check("admin-queue/bus-master", cite=PCIE_1_0["3.1"], level=MANDATORY, why="integrity", witnesses=["wire"])
+def bus_master(record: Record) -> Iterator[Finding]:
+    """Sets Memory Space Enable and Bus Master Enable before the controller may reach for memory."""
+    for state, event, _ in enables(record):
+        if state.pci_command is not None:
+            shown = f"Command register {state.pci_command:#06x}"
+            yield Finding(state.pci_command & 6 == 6, event, "MSE and BME set when CC.EN becomes 1", shown)
+
+
+@check("admin-queue/both-halves", cite=BASE_2_0["3.1.3.9"], level=MANDATORY, why="integrity", witnesses=["wire"])
+def both_halves(record: Record) -> Iterator[Finding]:
+    """Writes both halves of ASQ and of ACQ."""
+    halves = {ASQ.OFFSET, ASQ.OFFSET + 4, ACQ.OFFSET, ACQ.OFFSET + 4}
+    for state, event, _ in enables(record):
+        missing = sorted(f"{offset:#x}" for offset in halves - state.written)
+        yield Finding(not missing, event, "28h, 2Ch, 30h and 34h written", f"not written: {missing}")
+
+
+@check("admin-queue/disable-first", cite=BASE_2_0["3.5.1"], level=MANDATORY, why="shall", witnesses=["wire"])
+def disable_first(record: Record) -> Iterator[Finding]:
+    """Has EN=0, and has seen RDY=0 where the controller had been enabled, before it programs AQA, ASQ and ACQ."""
+    for state, event in record.walk(RegisterWrite):
+        if AQA.OFFSET <= event.offset < ACQ.OFFSET + 8:
+            seen = state.epoch == 0 or (state.csts is not None and not state.csts.RDY)
+            shown = f"EN={state.cc.EN}, CSTS last read: {state.csts}"
+            yield Finding(not state.enabled and seen, event, "EN=0 and RDY=0 seen", shown)
+
+
+def not_ready(record: Record) -> Iterator[Finding]:
+    """Does the driver claim no more than it can: that a controller which never came up is not ready?"""
+    for asked in record.answers("ready"):
+        claimed = asked.ok and bool(asked.answer.get("ready"))
+        yield Finding(not claimed, asked.ended, "not ready", asked.answer.get("ready", asked.status))
+
+
+READY_SLACK = 3.0
+"""Seconds that a driver may wait beyond CAP.TO: guests are emulated, and some round TO up."""
+
+
+@check(
+    "admin-queue/ready-wait",
+    cite=BASE_2_0["3.1.3.6"],
+    level=MANDATORY,
+    why="safety",
+    witnesses=["fault"],
+    scenarios=["admin-queue/never-ready", "admin-queue/slow-ready", "admin-queue/fatal"],
+)
+def ready_wait(record: Record) -> Iterator[Finding]:
+    """Waits for RDY=1 as long as CAP.TO allows, and no longer; does not use a controller that failed."""
+    slow = not record.scenario.hostile
+    for asked in record.answers("load"):
+        began, last, wanted = None, 0.0, 0.0
+        for state, event in record.during(asked, RegisterRead, RegisterWrite):
+            if isinstance(event, RegisterWrite) and event.offset == CC.OFFSET:
+                began, wanted = (event.t, state.cap.TO / 2 if state.cap else 0.0) if CC(event.value).EN else (None, 0.0)
+            elif began is not None and isinstance(event, RegisterRead) and event.offset == CSTS.OFFSET:
+                last = max(last, event.t - began - wanted)
+        if slow:
+            if not asked.ok or began is not None:
+                yield Finding(asked.ok, asked.ended, "a driver that waits until RDY=1", asked.status)
+        else:
+            shown = f"{asked.status}; last look {last:+.1f} s from the end of CAP.TO"
+            ended = asked.status != "timeout" and last <= READY_SLACK
+            yield Finding(ended, asked.ended, "an end of the wait when CAP.TO is over", shown)
+    if not slow:
+        yield from not_ready(record)
+    for asked in record.answers("ready") if slow else ():
+        ready = asked.answer.get("ready", asked.ok)
+        if not ready:
+            yield Finding(False, asked.ended, "ready, once the controller is", ready)
+
+
+@check(
+    "admin-queue/match-completion",
+    cite=BASE_2_0["3.3.3.2"],
+    level=MANDATORY,
+    why="integrity",
+    witnesses=["fault"],
+    needs=["read"],
+    scenarios=["admin-queue/high-status"],
+)
+def match_completion(record: Record) -> Iterator[Finding]:
+    """Keeps the whole status of a completion: one of 80h is an error, although its low 7 bits are 0."""
+    for asked in record.answers("read"):
+        yield Finding(not asked.ok, asked.ended, "an error", asked.status)
+
+
+@check("admin-queue/aqa", cite=BASE_2_0["3.1.3.8"], level=MANDATORY, why="shall", witnesses=["wire"])
+def aqa(record: Record) -> Iterator[Finding]:
+    """Programs AQA with sizes of at least 2 entries, 0's based."""
+    for state, event, _ in enables(record):
+        ok = AQA.OFFSET in state.written and state.aqa.ASQS >= 1 and state.aqa.ACQS >= 1 and not state.aqa.reserved
+        yield Finding(ok, event, "ASQS and ACQS at least 1", state.aqa)
+
+
+@check("admin-queue/aligned", cite=BASE_2_0["3.1.3.9"], level=MANDATORY, why="shall", witnesses=["wire"])
+def aligned(record: Record) -> Iterator[Finding]:
+    """Gives page-aligned ASQ and ACQ."""
+    for state, event, cc in enables(record):
+        page = 4096 << cc.MPS
+        ok = int(state.asq) % page == 0 and int(state.acq) % page == 0
+        yield Finding(ok, event, f"multiples of {page:#x}", f"ASQ {int(state.asq):#x}, ACQ {int(state.acq):#x}")
+
+
+@check("admin-queue/entry-sizes", cite=BASE_2_0["3.1.3.5"], level=MANDATORY, why="shall", witnesses=["wire"])
+def entry_sizes(record: Record) -> Iterator[Finding]:
+    """Sets IOSQES=6 and IOCQES=4 before it creates I/O queues."""
+    for state, event, _ in record.commands(CreateIoCq, CreateIoSq):
+        ok = state.cc.IOSQES == 6 and state.cc.IOCQES == 4
+        yield Finding(ok, event, "IOSQES=6, IOCQES=4", state.cc, fields=("OPC",))
+
+
+@check("admin-queue/page-size", cite=BASE_2_0["3.1.3.5"], level=MANDATORY, why="shall", witnesses=["wire"])
+def page_size(record: Record) -> Iterator[Finding]:
+    """Sets MPS within MPSMIN..MPSMAX."""
+    for state, event, cc in enables(record):
+        if state.cap is not None:
+            ok = state.cap.MPSMIN <= cc.MPS <= state.cap.MPSMAX
+            yield Finding(ok, event, f"{state.cap.MPSMIN} to {state.cap.MPSMAX}", f"MPS={cc.MPS}")
+
+
+@check("admin-queue/cc-valid", cite=BASE_2_0["3.1.3.5"], level=MANDATORY, why="shall", witnesses=["wire"])
+def cc_valid(record: Record) -> Iterator[Finding]:
+    """Sets CSS and AMS to supported values and reserved bits to 0 when it enables the controller."""
+    for state, event, cc in enables(record):
+        if state.cap is not None:
+            css = {0: state.cap.CSS & 0x01, 6: state.cap.CSS & 0x40, 7: state.cap.CSS & 0x80}.get(cc.CSS, 0)
+            ams = {0: 1, 1: state.cap.AMS & 1, 7: state.cap.AMS & 2}.get(cc.AMS, 0)
+            yield Finding(bool(css and ams and not cc.reserved), event, f"what {state.cap} allows", cc)
+
+
+@check("admin-queue/cc-frozen", cite=BASE_2_0["3.1.3.5"], level=MANDATORY, why="shall", witnesses=["wire"])
+def cc_frozen(record: Record) -> Iterator[Finding]:
+    """Changes neither CSS, MPS nor AMS while EN=1.
+
+    IOSQES and IOCQES may be set later, up to the first I/O queue, so they are not judged here.
+    """
+    for state, event in record.walk(RegisterWrite):
+        if event.offset == CC.OFFSET and state.enabled:
+            old, new = state.cc, CC(event.value)
+            ok = (old.CSS, old.MPS, old.AMS) == (new.CSS, new.MPS, new.AMS) or not new.EN
+            yield Finding(ok, event, f"CSS, MPS, AMS as in {old}", new)
+
+
+@check("admin-queue/quiet-until-ready", cite=BASE_2_0["3.5.1"], level=MANDATORY, why="shall", witnesses=["wire"])
+def quiet_until_ready(record: Record) -> Iterator[Finding]:
+    """Rings no doorbell before it has seen RDY=1 after EN=1."""
+    for state, event in record.walk(Doorbell):
+        ok = state.enabled and state.been_ready  # RDY may drop by itself later, which is another matter
+        yield Finding(ok, event, "EN=1 and RDY=1 seen", f"EN={state.cc.EN}, CSTS last read: {state.csts}")
+
+
+@check("admin-queue/doorbell", cite=PCIE_1_0["3.1.2"], level=MANDATORY, why="shall", witnesses=["wire"])
+def doorbell(record: Record) -> Iterator[Finding]:
+    """Writes doorbells 32 bits wide, at the right stride, of a live queue, with a value inside the ring."""
+    for state, event in record.walk(Doorbell):
+        queue = (state.cqs if event.completion else state.sqs).get(event.qid)
+        stride = state.cap.DSTRD if state.cap else 0
+        ok = (
+            event.size == 4
+            and queue is not None
+            and event.offset == doorbell_offset(event.qid, completion=event.completion, dstrd=stride)
+            and event.value < queue.size
+        )
+        ring = f"a live queue's, below {queue.size}" if queue else "the doorbell of a live queue"
+        yield Finding(ok, event, ring, f"{event.size} bytes {event.value:#x} at {event.offset:#x}")
+
+
+@check("admin-queue/never-full", cite=BASE_2_0["3.3.1"], level=MANDATORY, why="shall", witnesses=["wire"])
+def never_full(record: Record) -> Iterator[Finding]:
+    """Never fills all N slots of a submission queue: one stays empty, or full could not be told from empty."""
+    for state, event in record.walk(Doorbell):
+        match event:
+            case Doorbell(completion=False, qid=qid) if (sq := state.sqs.get(qid)) and state.rings_all(qid):
+                used = (sq.tail - sq.head) % sq.size + (event.value - sq.tail) % sq.size
+                yield Finding(used < sq.size, event, f"at most {sq.size - 1} of {sq.size} slots", f"{used} slots")
+
+
+def _lag(cq: CompletionQueue) -> int:
+    return cq.posted - cq.returned
+
+
+def queue_ends(record: Record) -> Iterator[tuple[CompletionQueue, Event]]:
+    """Every completion queue whose head doorbell tells all, when it ends: at a reset, or with the driver's last answer. What is
+    posted after that, before the machine is stopped, need not be taken in time."""
+    last: dict[int, tuple[CompletionQueue, Event]] = {}
+    epoch = -1
+    answered = max((asked.ended.t for asked in record.asked if asked.ended), default=inf)
+    for state, event in record.walk():
+        if event.t > answered:
+            break
+        if state.epoch != epoch:
+            yield from last.values()
+            last, epoch = {}, state.epoch
+        for qid, cq in state.cqs.items():
+            if state.rings_all(qid):
+                last[qid] = cq, event
+            else:
+                last.pop(qid, None)
+    yield from last.values()
+
+
+@check("admin-queue/head-doorbell", cite=BASE_2_0["3.3.1"], level=MANDATORY, why="shall", witnesses=["wire"])
+def head_doorbell(record: Record) -> Iterator[Finding]:
+    """Returns every completion slot by the head doorbell, and never one that the controller has not filled."""
+    for state, event in record.walk(Doorbell):
+        match event:
+            case Doorbell(completion=True, qid=qid) if (cq := state.cqs.get(qid)) and state.rings_all(qid):
+                ok = (event.value - cq.head) % cq.size <= _lag(cq)
+                yield Finding(ok, event, f"an advance of at most {_lag(cq)}", f"CQ {qid} head {cq.head} → {event.value}")
+    for cq, last in queue_ends(record):
+        if cq.posted > 1:
+            shown = f"CQ {cq.qid}: {cq.posted} posted, {cq.returned} returned"
+            yield Finding(_lag(cq) <= cq.size // 2 and cq.returned > 0, last, "completion slots returned", shown)
+
+
+@check("admin-queue/phase", cite=BASE_2_0["3.3.3.2"], level=MANDATORY, why="integrity", witnesses=["out", "wire"])
+def phase(record: Record) -> Iterator[Finding]:
+    """Follows the phase tag over three wraps of a completion queue and more."""
+    for cq, event in queue_ends(record):
+        if cq.posted >= cq.size and cq.returned:
+            stuck = _lag(cq) > 0 and any(asked.status == "timeout" for asked in record.asked)
+            shown = f"CQ {cq.qid}: {cq.posted} posted, {cq.returned} returned, {cq.size} slots"
+            if stuck or _lag(cq) < 0 or cq.posted > 3 * cq.size:
+                yield Finding(not stuck and _lag(cq) >= 0, event, "every entry taken once, wrap after wrap", shown)
+
+
+PHASE_BYTE, CQE_BYTES = 14, 16
+"""Where in a completion the phase tag lies. Base 2.0, 3.3.3.2: bit 16 of dword 3."""
+ATOMIC = 8
+"""An aligned access of so many bytes at most sees all of them at one moment."""
+
+
+def _sees_phase(event: MemoryRead, slot: int) -> bool:
+    """Is it an access that takes in the phase tag of the entry at ``slot``, and whatever else it reads at the same moment?"""
+    size = event.length
+    whole = size in (1, 2, 4, ATOMIC) and event.address % size == 0
+    return whole and event.address <= slot + PHASE_BYTE < event.address + size
+
+
+@check("admin-queue/phase-before-body", cite=BASE_2_0["3.3.3.2"], level=MANDATORY, why="integrity", witnesses=["memory"],
+       scenarios=["admin-queue/wraps", "multiqueue/shadow"])  # fmt: skip
+def phase_before_body(record: Record) -> Iterator[Finding]:
+    """Reads the fields of a completion only after it has seen the entry's phase tag turn."""
+    new: dict[tuple[int, int], bool] = {}  # (CQ, address of an entry) that was posted: has its phase tag been looked at since?
+    for state, event in record.walk(Completed, Reset, MemoryRead):
+        match event:
+            case Completed(cqid=qid) if (cq := state.cqs.get(qid)) and cq.contiguous:
+                new[qid, cq.base + cq.posted % cq.size * CQE_BYTES] = False
+            case Reset():
+                new.clear()
+            case MemoryRead(address=address):
+                queue = next((cq for cq in state.cqs.values() if 0 <= address - cq.base < cq.size * CQE_BYTES), None)
+                if queue is None or not queue.contiguous:
+                    continue
+                entry = queue.qid, address - (address - queue.base) % CQE_BYTES
+                if _sees_phase(event, entry[1]):
+                    new |= {entry: True} if entry in new else {}
+                else:
+                    slot = (entry[1] - queue.base) // CQE_BYTES
+                    read = f"CQ {queue.qid}, slot {slot}: {event.length} bytes from byte {address - entry[1]} on read"
+                    when = {True: "after", False: "before", None: "where nothing was posted, before"}[new.get(entry)]
+                    yield Finding(new.get(entry, False), event, "the phase tag first", f"{read} {when} the phase tag")
+
+
+@check("admin-queue/unique-cid", cite=BASE_2_0["3.3.3.1"], level=MANDATORY, why="shall", witnesses=["wire"])
+def unique_cid(record: Record) -> Iterator[Finding]:
+    """Keeps command identifiers unique among the commands in flight on a queue."""
+    for state, event, command in record.commands(Command):
+        shown = f"CID {command.CID:#x} on SQ {event.sqid}"
+        yield Finding(event.key not in state.in_flight, event, "a CID that is not in flight", shown, fields=("CID",))
+
+
+@check("admin-queue/sqe-clean", cite=BASE_2_0["3.3.3.1"], level=MANDATORY, why="shall", witnesses=["wire"])
+def sqe_clean(record: Record) -> Iterator[Finding]:
+    """Leaves FUSE, PSDT, the reserved fields and the unused tags of a submission queue entry 0."""
+    for state, event, command in record.commands(Command):
+        stray = {f"byte {offset}": f"{bits:#04x}" for offset, bits in command.reserved.items()} | _stray_tags(state, command)
+        ok = not command.FUSE and not stray and (not command.PSDT or event.sqid != 0)
+        shown = f"FUSE={command.FUSE}, PSDT={command.PSDT}, stray bits: {stray or 'none'}"
+        yield Finding(ok, event, "FUSE, PSDT and what it does not mean 0", shown)
+
+
+def _stray_tags(state: State, command: Command) -> dict[str, str]:
+    """Protection information tags in a command to a namespace that has no room for any."""
+    namespace = state.spec.namespace(command.NSID) if isinstance(command, Read | Write) else None
+    if namespace is None or namespace.metadata_size:
+        return {}
+    return {name: f"{value:#x}" for name in ("TAGS_UPPER", "ILBRT", "LBAT", "LBATM") if (value := getattr(command, name))}
+
+
+@check("admin-queue/no-intm-with-msix", cite=BASE_2_0["3.1.3.3"], level=MANDATORY, why="shall", witnesses=["wire"])
+def no_intm_with_msix(record: Record) -> Iterator[Finding]:
+    """Never touches INTMS or INTMC while MSI-X is in use."""
+    for state, event in record.walk(RegisterWrite, Submitted, Completed):
+        if state.interrupts != "msix":
+            continue
+        if not isinstance(event, RegisterWrite):
+            yield Finding(True, event)
+        elif event.offset in (INTMS.OFFSET, INTMC.OFFSET):
+            yield Finding(False, event, "no access to INTMS and INTMC", f"{event.value:#x} written to {event.offset:#x}")

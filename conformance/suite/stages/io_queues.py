@@ -1,0 +1,310 @@
+"""Stage 4, io-queues: create them, use them, delete them. Base 2.0, 5.4 to 5.7 and 5.27.1.5."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from conformance.record.record import CompletionQueue, Record, State
+from conformance.suite.check import MANDATORY, RECOMMENDED, Finding, check
+from conformance.suite.citations import BASE_2_0, INTEGRITY, PRACTICE
+from conformance.suite.scenario import LOAD, Draw, Plan, do, scenario
+from lab.data.events import Completed, Dma, Doorbell, Event, Interrupt, Remark, Reset, Submitted
+from lab.data.plan import Fault
+from lab.nvme.commands import CreateIoCq, CreateIoSq, DeleteIoCq, DeleteIoSq, Read
+
+CREATES = CreateIoCq | CreateIoSq
+CQ_DIRTY = "cq-not-zeroed"
+"""The programmable controller's remark about completion memory with a phase tag set."""
+UNHEARD = "interrupt-unheard"
+"""Its remark that the host has not unmasked the vector, or has no handler for it."""
+LATE = "interrupt-late"
+"""Its remark that the host has taken what was pending until then: PCI Express loses no message of a masked vector."""
+ADMIN_VECTOR = 0
+"""Signals for the admin queue since before there were I/O queues, so it tells nothing of theirs."""
+
+
+def creations(record: Record) -> Iterator[tuple[State, Submitted, CREATES]]:
+    """Every Create I/O Completion or Submission Queue with the state just before it."""
+    for state, event, command in record.commands(CreateIoCq, CreateIoSq):
+        assert isinstance(command, CREATES)
+        yield state, event, command
+
+
+@scenario("io-queues/basic", "I/O queues are created and carry a command")
+def basic(draw: Draw) -> Plan:
+    return Plan(draw.device(), [LOAD, do("queues"), do("noop", nsid=1), do("read", nsid=1, lba=draw.between(0, 900), blocks=8)])
+
+
+@scenario("io-queues/few", "fewer queues granted than a driver may hope for")
+def few(draw: Draw) -> Plan:
+    return Plan(draw.device(io_queues=1, vectors=2), [LOAD, do("queues"), do("read", nsid=1, lba=1, blocks=8)])
+
+
+@scenario("io-queues/small", "rings of at most 8 entries, wrapped several times")
+def small(draw: Draw) -> Plan:
+    device = draw.device(cap={"MQES": 7}, mdts=1)
+    return Plan(device, [LOAD, do("queues"), do("read", nsid=1, lba=draw.between(0, 900), blocks=512)])
+
+
+@scenario("io-queues/smallest", "rings of 2 entries")
+def smallest(draw: Draw) -> Plan:
+    device = draw.device(cap={"MQES": 1})
+    return Plan(device, [LOAD, do("queues"), do("read", nsid=1, lba=draw.between(0, 900), blocks=16)])
+
+
+@scenario("io-queues/largest", "MQES FFFFh: rings of up to 65536 entries")
+def largest(draw: Draw) -> Plan:
+    device = draw.device(cap={"MQES": 0xFFFF})
+    return Plan(device, [LOAD, do("queues"), do("read", nsid=1, lba=draw.between(0, 900), blocks=16)])
+
+
+@scenario("io-queues/backlog", "rings of at most 8 entries before a medium so slow that a driver comes to fill them")
+def backlog(draw: Draw) -> Plan:
+    device = draw.device(cap={"MQES": 7}, mdts=1)
+    slow = Fault(name="slow", behaviour="delay", queue="io", opcode=Read.OPCODE, arguments={"ms": 5})
+    return Plan(device, [LOAD, do("read", nsid=1, lba=draw.between(0, 900), blocks=256)], [slow])
+
+
+@scenario("io-queues/no-queue", "every Create I/O Submission Queue fails", hostile=True)
+def no_queue(draw: Draw) -> Plan:
+    refused = Fault(name="refused", behaviour="status", queue="admin", opcode=CreateIoSq.OPCODE, arguments={"sc": 6, "dnr": 1})
+    return Plan(draw.device(), [LOAD, do("unload")], [refused])
+
+
+@check(
+    "io-queues/number-of-queues",
+    cite=BASE_2_0["5.27.1.5"],
+    level=RECOMMENDED,
+    why="practice",
+    witnesses=["wire"],
+)
+def number_of_queues(record: Record) -> Iterator[Finding]:
+    """Negotiates Number of Queues before it creates any, and keeps to the 0's based grant."""
+    for state, event, command in creations(record):
+        granted = state.granted[isinstance(command, CreateIoCq)] if state.granted else 0
+        expected = f"a queue id of at most {granted}" if granted else "Set Features 07h first"
+        yield Finding(command.QID <= granted, event, expected, f"queue {command.QID}", fields=("QID",))
+
+
+@check("io-queues/order", cite=BASE_2_0["5.6"], level=MANDATORY, why="shall", witnesses=["wire"])
+def order(record: Record) -> Iterator[Finding]:
+    """Creates a completion queue before the submission queues that use it, and deletes it after them."""
+    for state, event, command in record.commands(CreateIoSq, DeleteIoCq):
+        match command:
+            case CreateIoSq(CQID=cqid):
+                yield Finding(cqid in state.cqs, event, f"CQ {cqid} created first", "no such queue", fields=("CQID",))
+            case DeleteIoCq(QID=qid):
+                users = [sq.qid for sq in state.sqs.values() if sq.cqid == qid]
+                yield Finding(not users, event, f"no SQ uses CQ {qid}", f"used by SQs {users}", fields=("QID",))
+
+
+@check("io-queues/size", cite=BASE_2_0["3.1.3.1"], level=MANDATORY, why="shall", witnesses=["wire"])
+def size(record: Record) -> Iterator[Finding]:
+    """Keeps the size of I/O queues within 2 and MQES+1 entries."""
+    for state, event, command in creations(record):
+        if state.cap is not None:
+            most, entries = state.cap.MQES + 1, command.entries
+            yield Finding(2 <= entries <= most, event, f"2 to {most} entries", f"{entries}", fields=("QSIZE",))
+
+
+@check("io-queues/wrap", cite=BASE_2_0["3.3.1"], level=MANDATORY, why="integrity", witnesses=["wire"])
+def wrap(record: Record) -> Iterator[Finding]:
+    """Wraps head and tail of an I/O queue at the size it created."""
+    for state, event in record.walk(Doorbell):
+        if event.qid > 0:
+            queue = (state.cqs if event.completion else state.sqs).get(event.qid)
+            if queue is None:
+                continue
+            last = queue.head if isinstance(queue, CompletionQueue) else queue.tail
+            if event.value >= queue.size:
+                yield Finding(False, event, f"below {queue.size}", event.value)
+            elif event.value < last:
+                yield Finding(True, event, f"below {queue.size}", event.value)
+
+
+@check("io-queues/contiguous", cite=BASE_2_0["5.4"], level=MANDATORY, why="shall", witnesses=["wire"])
+def contiguous(record: Record) -> Iterator[Finding]:
+    """Sets PC=1 where CAP.CQR requires contiguous queues."""
+    for state, event, command in creations(record):
+        if state.cap is not None and state.cap.CQR:
+            yield Finding(command.PC == 1, event, "PC=1", f"PC={command.PC}", fields=("PC",))
+
+
+@check("io-queues/aligned", cite=BASE_2_0["5.4"], level=MANDATORY, why="shall", witnesses=["wire"])
+def aligned(record: Record) -> Iterator[Finding]:
+    """Gives I/O queues a page-aligned base."""
+    for state, event, command in creations(record):
+        base = command.PRP1
+        yield Finding(base % state.page == 0, event, f"a multiple of {state.page:#x}", f"{base:#x}", fields=("PRP1",))
+
+
+@check("io-queues/unique-qid", cite=BASE_2_0["5.4"], level=MANDATORY, why="shall", witnesses=["wire"])
+def unique_qid(record: Record) -> Iterator[Finding]:
+    """Creates each queue id once, and never queue 0."""
+    for state, event, command in creations(record):
+        live = state.cqs if isinstance(command, CreateIoCq) else state.sqs
+        ok = command.QID != 0 and command.QID not in live
+        yield Finding(ok, event, "a queue id not in use", f"{command.QID}", fields=("QID",))
+
+
+@check("io-queues/vector", cite=BASE_2_0["5.4"], level=MANDATORY, why="integrity", witnesses=["wire"])
+def vector(record: Record) -> Iterator[Finding]:
+    """Names an interrupt vector that the controller has, and listens to it before the queue's first completion: a request whose
+    interrupt nobody hears hangs."""
+    for state, event, command in record.commands(CreateIoCq):
+        if command.IEN:
+            most = max(state.spec.vectors, 1)
+            shown = f"vector {command.IV}"
+            yield Finding(command.IV < most, event, f"a vector below {most}", shown, fields=("IV", "IEN"))
+    yield from _heard(record)
+
+
+def _heard(record: Record) -> Iterator[Finding]:
+    """Was the first MSI-X interrupt for each I/O completion queue taken, at once or when its vector was unmasked?"""
+    expected = "a handler for the queue's first interrupt"
+    waiting = set[tuple[str, int]]()  # controllers and vectors of queues that have not signalled yet
+    fired: tuple[str, Interrupt] | None = None
+    unheard: dict[tuple[str, int], Interrupt] = {}
+    for state, event in record.walk() if record.exact else ():
+        here = state.spec.id
+        if fired is not None:  # the remark follows its interrupt at once
+            where, first = fired
+            if here == where and isinstance(event, Remark) and event.name == UNHEARD:
+                unheard[where, first.vector] = first
+            else:
+                yield Finding(True, first, expected, f"vector {first.vector}, heard")
+            fired = None
+        match event:
+            case Completed() if (submitted := state.answered(event)) and event.completion.ok:
+                command = submitted.command
+                if isinstance(command, CreateIoCq) and command.IEN and command.IV != ADMIN_VECTOR:
+                    waiting.add((here, command.IV))
+            case Interrupt(how="msix", vector=signalled) if (here, signalled) in waiting:
+                waiting.remove((here, signalled))
+                fired = here, event
+            case Remark(name=name, detail={"vector": int(late)}) if name == LATE and (here, late) in unheard:
+                yield Finding(True, unheard.pop((here, late)), expected, f"vector {late}, heard once it was unmasked")
+            case Reset():
+                waiting = {pair for pair in waiting if pair[0] != here}
+    for (_, lost), event in unheard.items():
+        yield Finding(False, event, expected, f"vector {lost}, which nobody listens to")
+
+
+@check("io-queues/live-cq", cite=BASE_2_0["5.5"], level=MANDATORY, why="shall", witnesses=["wire"])
+def live_cq(record: Record) -> Iterator[Finding]:
+    """Names, in Create I/O SQ, an I/O completion queue that exists at that moment."""
+    for state, event, command in record.commands(CreateIoSq):
+        live = sorted(qid for qid in state.cqs if qid)
+        yield Finding(command.CQID in live, event, f"one of CQs {live}", f"CQ {command.CQID}", fields=("CQID",))
+
+
+@check("io-queues/no-overlap", cite=INTEGRITY, level=MANDATORY, why="integrity", witnesses=["wire"])
+def no_overlap(record: Record) -> Iterator[Finding]:
+    """Lays no queue over another live queue or over memory that a command moves data to."""
+    for state, event in record.walk(Completed, Dma):
+        match event:
+            case Completed() if (submitted := state.answered(event)) and event.completion.ok:
+                command = submitted.command
+                if isinstance(command, CREATES) and command.PC:
+                    entry_bytes = 64 if isinstance(command, CreateIoSq) else 16
+                    span = range(command.PRP1, command.PRP1 + command.entries * entry_bytes)
+                    yield _apart(state, submitted, span, "the new queue", ("PRP1", "QSIZE"))
+            case Dma(to_host=True):
+                yield _apart(state, event, range(event.address, event.address + event.length), "the data", ())
+
+
+def _apart(state: State, event: Event, span: range, what: str, fields: tuple[str, ...]) -> Finding:
+    over = [
+        f"{name} {q.qid}"
+        for name, live, entry_bytes in (("SQ", state.sqs, 64), ("CQ", state.cqs, 16))
+        for q in live.values()
+        if q.contiguous and q.base < span.stop and span.start < q.base + q.size * entry_bytes
+    ]
+    shown = f"{what} at {span.start:#x} to {span.stop:#x} over {', '.join(over)}" if over else "apart"
+    return Finding(not over, event, "memory of no live queue", shown, fields)
+
+
+@check("io-queues/create-fails", cite=BASE_2_0["5.6"], level=MANDATORY, why="shall", witnesses=["wire", "fault"])
+def create_fails(record: Record) -> Iterator[Finding]:
+    """Deletes only queues that exist, also after a create that failed."""
+    for state, event, command in record.commands(DeleteIoSq, DeleteIoCq):
+        match command:
+            case DeleteIoSq(QID=qid):
+                yield Finding(qid in state.sqs and qid > 0, event, f"one of SQs {sorted(state.sqs)}", f"SQ {qid}", ("QID",))
+            case DeleteIoCq(QID=qid):
+                yield Finding(qid in state.cqs and qid > 0, event, f"one of CQs {sorted(state.cqs)}", f"CQ {qid}", ("QID",))
+    if record.scenario.id == "io-queues/no-queue":
+        for asked in record.answers("load") if any(creations(record)) else ():
+            yield Finding(asked.status != "timeout", asked.ended, "a driver that ends in good order", asked.status)
+
+
+@check("io-queues/cq-zeroed", cite=BASE_2_0["3.3.1"], level=MANDATORY, why="integrity", witnesses=["wire"])
+def cq_zeroed(record: Record) -> Iterator[Finding]:
+    """Hands over completion queue memory whose phase tags are 0."""
+    dirty = set[int]()  # queues that were remarked on while they were being created
+    for state, event in record.walk(Remark, Submitted, Completed) if record.exact else ():
+        match event:
+            case Remark(name=name, detail=detail) if name == CQ_DIRTY:
+                dirty.add(detail["cqid"])
+                yield Finding(False, event, "phase tags 0", dict(detail))
+            case Submitted(command=CreateIoCq(QID=qid)):
+                dirty.discard(qid)
+            case Completed() if (submitted := state.answered(event)) and event.completion.ok:
+                if isinstance(submitted.command, CreateIoCq) and submitted.command.QID not in dirty:
+                    yield Finding(True, submitted, "phase tags 0", "0")
+
+
+@check(
+    "io-queues/mqes-min",
+    cite=BASE_2_0["3.1.3.1"],
+    level=RECOMMENDED,
+    why="practice",
+    witnesses=["wire"],
+    needs=["read"],
+    scenarios=["io-queues/smallest"],
+)
+def mqes_min(record: Record) -> Iterator[Finding]:
+    """Works with the smallest queues, MQES=1."""
+    yield from _reads_succeed(record)
+
+
+@check(
+    "io-queues/mqes-max",
+    cite=BASE_2_0["3.1.3.1"],
+    level=MANDATORY,
+    why="integrity",
+    witnesses=["wire"],
+    needs=["read"],
+    scenarios=["io-queues/largest"],
+)
+def mqes_max(record: Record) -> Iterator[Finding]:
+    """Survives MQES=FFFFh, which is 65536 entries and one more than 16 bits hold."""
+    yield from _reads_succeed(record)
+
+
+def _reads_succeed(record: Record) -> Iterator[Finding]:
+    for asked in record.answers("read"):
+        on_io = [e for _, e in record.during(asked, Completed) if e.cqid > 0 and e.completion.ok]
+        yield Finding(asked.ok and bool(on_io), asked.ended, "a read completed on an I/O queue", asked.status)
+
+
+@check("io-queues/noop", cite=PRACTICE, level=MANDATORY, why="integrity", witnesses=["wire"], needs=["noop"])
+def noop(record: Record) -> Iterator[Finding]:
+    """Completes a data-less command on an I/O completion queue, signalled by the vector that it armed for it."""
+    for asked in record.answers("noop"):
+        found = False
+        waiting: tuple[Completed, int] | None = None
+        for state, event in record.during(asked, Completed, Interrupt):
+            match event:
+                case Completed(cqid=cqid) if cqid > 0 and (submitted := state.answered(event)):
+                    if submitted.command.transfer:
+                        continue
+                    found = True
+                    armed = state.cqs[cqid].vector if cqid in state.cqs else None
+                    yield Finding(event.completion.ok, event, "success", event.completion.text, fields=("SC", "SCT"))
+                    waiting = (event, armed) if armed is not None else None
+                case Interrupt(how="msix", vector=fired) if waiting:
+                    yield Finding(fired == waiting[1], event, f"vector {waiting[1]}", f"vector {fired}")
+                    waiting = None
+        if not found and asked.ok:
+            yield Finding(False, asked.ended, "a completion on an I/O queue", "none, although the driver reports success")

@@ -1,0 +1,475 @@
+"""Stage 5, read. NVM Command Set 1.0, 3.2.4; physical region pages: Base 2.0, 4.1.1."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+
+from conformance.record.disk import Disk, replay, show
+from conformance.record.iommu import Opened, needed
+from conformance.record.record import Asked, Record, State
+from conformance.suite.check import MANDATORY, RECOMMENDED, Finding, check
+from conformance.suite.citations import BASE_2_0, INTEGRITY, NVM_1_0
+from conformance.suite.scenario import LOAD, Draw, Plan, do, scenario
+from lab.data.events import Completed, Dma, DmaMap, PrpList, RegisterRead, RegisterWrite, Remark, Submitted
+from lab.data.plan import Action, Fault, Namespace
+from lab.nvme.commands import Psdt, Read, Write
+
+PAGE = 4096
+"""Bytes of the smallest memory page."""
+REFUSALS = ("not mapped", "mapped for reading only")
+"""How the host's memory refuses an access, in the device's words."""
+BUS_MASTER = 1 << 2
+"""Of PCI's Command register."""
+ALL_ONES = 0xFFFF_FFFF
+"""What a register of a device reads that is gone."""
+
+
+def _read(lba: int, blocks: int, **more: int) -> Action:
+    return do("read", nsid=1, lba=lba, blocks=blocks, **more)
+
+
+@scenario("read/basic", "the first block, the last, and some between")
+def basic(draw: Draw) -> Plan:
+    namespace = draw.namespace()
+    middle = draw.between(1, 1500)
+    return Plan(
+        draw.device(namespace),
+        [LOAD, _read(0, 1), _read(namespace.blocks - 1, 1), _read(middle, 8), _read(middle + 3, 1)],
+    )
+
+
+@scenario("read/sizes", "one page, two pages, many pages, and buffers that begin inside a page")
+def sizes(draw: Draw) -> Plan:
+    lba = draw.between(0, 1000)
+    lengths = [_read(lba + i, blocks) for i, blocks in enumerate((8, 9, 16, 17, 64, 200))]
+    offsets = [_read(lba, blocks, offset=offset) for blocks, offset in ((1, 512), (8, 512), (16, 2048), (24, 3584))]
+    return Plan(draw.device(), [LOAD, *lengths, *offsets])
+
+
+@scenario("read/odd-buffer", "a buffer that PRP entries cannot describe: it begins at an odd byte")
+def odd_buffer_scenario(draw: Draw) -> Plan:
+    return Plan(draw.device(), [LOAD, _read(draw.between(1, 900), 2, offset=1)])
+
+
+@scenario("read/block-4096", "blocks of 4096 bytes")
+def block_4096_scenario(draw: Draw) -> Plan:
+    namespace = draw.namespace(block_size=4096)
+    lba = draw.between(1, 200)
+    return Plan(draw.device(namespace), [LOAD, _read(0, 1), _read(lba, 1), _read(lba, 5), _read(namespace.blocks - 1, 1)])
+
+
+@scenario("read/high-lba", "a block beyond 2^32, and the one that 32 bits would make of it")
+def high_lba(draw: Draw) -> Plan:
+    offset = draw.between(8, 200)
+    blocks = (1 << 32) + draw.between(1 << 20, 1 << 24)
+    areas = ((0, 256), ((1 << 32) + offset - 8, 64), (blocks - 8, 8))
+    namespace = draw.namespace(blocks=blocks, areas=areas)
+    return Plan(draw.device(namespace), [LOAD, _read((1 << 32) + offset, 4), _read(offset, 4), _read(blocks - 1, 1)])
+
+
+@scenario("read/mdts", "MDTS of two pages, and reads of far more")
+def mdts_scenario(draw: Draw) -> Plan:
+    lba = draw.between(1, 900)
+    return Plan(draw.device(mdts=1), [LOAD, _read(lba, 64), _read(lba + 1, 17), _read(lba + 2, 200, offset=512)])
+
+
+@scenario("read/past-end", "a read that begins inside the namespace and ends behind it, and one behind it")
+def past_end(draw: Draw) -> Plan:
+    namespace = draw.namespace()
+    return Plan(
+        draw.device(namespace),
+        [LOAD, _read(namespace.blocks - 4, 8), _read(namespace.blocks + 100, 1), _read(namespace.blocks - 4, 4)],
+    )
+
+
+@scenario("read/media-error", "one block cannot be read, one not moved, one fails at the end; others can be read", hostile=True)
+def media_error_scenario(draw: Draw) -> Plan:
+    lba = draw.between(100, 900)
+    unmoved, late = lba + 20, lba + 40
+    faults = [
+        bad_block(lba),
+        Fault(name="unmoved", behaviour="dma-refused", queue="io", opcode=Read.OPCODE, lba=unmoved),
+        Fault(name="late", behaviour="completion-status", queue="io", opcode=Read.OPCODE, lba=late, arguments={"dnr": 1}),
+    ]
+    asked = [(lba - 8, 8), (lba - 4, 8), (lba, 1), (lba + 1, 8), (unmoved, 1), (unmoved + 1, 8), (late, 1), (late + 1, 8)]
+    return Plan(draw.device(), [LOAD, *(_read(first, blocks) for first, blocks in asked)], faults)
+
+
+@scenario("read/out-of-order", "completions wait until another has passed them, and some of the data comes last of all")
+def out_of_order_scenario(draw: Draw) -> Plan:
+    lba = draw.between(300, 900)
+    late = Fault(name="late", behaviour="out-of-order", queue="io", opcode=Read.OPCODE)
+    slow = [
+        Fault(name=f"slow-{n}", behaviour="delay", queue="io", opcode=Read.OPCODE, lba=lba + n, arguments={"ms": 200})
+        for n in (0, 100)
+    ]
+    return Plan(draw.device(mdts=1), [LOAD, _read(lba, 400)], [late, *slow])
+
+
+@scenario("read/chain", "commands of as many pages as fit into a PRP list page, and of more")
+def chain(draw: Draw) -> Plan:
+    lba = draw.between(1, 8)
+    areas = ((0, 8 * 1024),)
+    full = [_read(lba, 8 * 513), _read(lba, 8 * 514), _read(lba, 8 * 513, offset=512)]
+    return Plan(draw.device(draw.namespace(areas=areas), mdts=0), [LOAD, *full])
+
+
+@scenario("read/strict-iommu", "reads and writes of one page to many, on a slow medium, behind a strict IOMMU", iommu=True)
+def strict_iommu(draw: Draw) -> Plan:
+    lba = draw.between(1, 500)
+    slow = [
+        Fault(name=name, behaviour="delay", queue="io", opcode=opcode, arguments={"ms": 2})
+        for name, opcode in (("slow-read", Read.OPCODE), ("slow-write", Write.OPCODE))
+    ]
+    write = do("write", nsid=1, lba=lba, blocks=100, fill=draw.fill())
+    return Plan(draw.device(mdts=3), [LOAD, _read(lba, 1), _read(lba, 9, offset=512), write, _read(lba, 200)], slow)
+
+
+def bad_block(lba: int) -> Fault:
+    """The medium cannot give back this block: Unrecovered Read Error."""
+    unrecovered = {"sct": 2, "sc": 0x81, "dnr": 1}
+    return Fault(name="bad", behaviour="status", queue="io", opcode=Read.OPCODE, lba=lba, arguments=unrecovered)
+
+
+def inside(asked: Asked, namespace: Namespace) -> bool:
+    """Was the driver asked for blocks that exist?"""
+    return int(asked.arguments["lba"]) + int(asked.arguments["blocks"]) <= namespace.blocks
+
+
+def reads(record: Record) -> Iterator[tuple[Asked, Disk]]:
+    """The answered reads of blocks that exist, into buffers that begin at a dword, with the disk as it was then."""
+    for asked, disk in replay(record):
+        answered = asked.action == "read" and asked.ended and asked.status != "unsupported"
+        if answered and inside(asked, disk.namespace) and int(asked.arguments.get("offset", 0)) % 4 == 0:
+            yield asked, disk
+
+
+def returned(record: Record, asked: Asked, disk: Disk) -> Iterator[Finding]:
+    """Did the driver return what the disk held? Before a hostile device it may fail instead.
+
+    The right bytes count only if the device saw a Read.
+    """
+    lba, blocks, size = int(asked.arguments["lba"]), int(asked.arguments["blocks"]), disk.namespace.block_size
+    expected = disk.expect_range(lba, blocks)
+    if record.scenario.hostile and not asked.ok:
+        return
+    if not asked.ok or asked.data is None:
+        yield Finding(False, asked.ended, f"{blocks} blocks from LBA {lba}", f"status {asked.status}")
+    elif expected is not None:
+        places = range(0, len(expected), size) if asked.data[: len(expected)] != expected else ()
+        wrong = next((at for at in places if asked.data[at : at + size] != expected[at : at + size]), None)
+        if wrong is not None:
+            there, here = expected[wrong : wrong + size], asked.data[wrong : wrong + size]
+            yield Finding(False, asked.ended, f"LBA {lba + wrong // size}: {show(there)}", show(here))
+        elif record.saw(asked, Read):
+            yield Finding(len(asked.data) == len(expected), asked.ended, f"{len(expected)} bytes", f"{len(asked.data)} bytes")
+
+
+@check(
+    "read/first-last-high",
+    cite=NVM_1_0["3.2.4"],
+    level=MANDATORY,
+    why="integrity",
+    witnesses=["store"],
+    needs=["read"],
+)
+def first_last_high(record: Record) -> Iterator[Finding]:
+    """Reads the first block, the last block, and blocks beyond 2^32 rightly."""
+    for asked, disk in reads(record):
+        lba, blocks = int(asked.arguments["lba"]), int(asked.arguments["blocks"])
+        if lba == 0 or lba + blocks == disk.namespace.blocks or lba >= 1 << 32:
+            yield from returned(record, asked, disk)
+
+
+@check("read/exact", cite=NVM_1_0["3.2.4"], level=MANDATORY, why="integrity", witnesses=["store"], needs=["read"])
+def exact(record: Record) -> Iterator[Finding]:
+    """Returns exactly the bytes that the blocks hold, whatever the length."""
+    for asked, disk in reads(record):
+        yield from returned(record, asked, disk)
+
+
+@check("read/mbr", cite=INTEGRITY, level=MANDATORY, why="integrity", witnesses=["store"], needs=["read"])
+def mbr(record: Record) -> Iterator[Finding]:
+    """Returns the MBR with its signature 55 AA at byte 510 of block 0."""
+    for asked, disk in reads(record):
+        if asked.arguments["lba"] == 0 and (expected := disk.expect(0)) and expected[510:512] == b"\x55\xaa":
+            found = (asked.data or b"")[510:512]
+            if found != b"\x55\xaa" or record.saw(asked, Read):
+                yield Finding(found == b"\x55\xaa", asked.ended, "55aa at byte 510", found.hex() or "nothing")
+
+
+@check("read/nlb", cite=NVM_1_0["3.2.4"], level=MANDATORY, why="integrity", witnesses=["wire"], needs=["read"])
+def nlb(record: Record) -> Iterator[Finding]:
+    """Sends NLB 0's based: the blocks read are the blocks asked for, or the whole units of a driver that reads in such."""
+    for asked, disk in reads(record):
+        sent = [(e, e.command) for _, e in record.during(asked, Submitted) if isinstance(e.command, Read)]
+        if not sent or not asked.ok:
+            continue
+        unit = max(record.unit // disk.namespace.block_size, 1)
+        lba = asked.arguments["lba"] // unit * unit
+        blocks = -(-(asked.arguments["lba"] + asked.arguments["blocks"]) // unit) * unit - lba
+        for event, command in sent:
+            ok = lba <= command.SLBA and command.SLBA + command.blocks <= lba + blocks
+            shown = f"LBA {command.SLBA} to {command.SLBA + command.NLB}"
+            yield Finding(ok, event, f"within LBA {lba} to {lba + blocks - 1}", shown, fields=("SLBA", "NLB"))
+        total = len({lba for _, command in sent for lba in range(command.SLBA, command.SLBA + command.blocks)})  # some again
+        yield Finding(total == blocks, sent[-1][0], f"{blocks} blocks in all", f"{total}", fields=("NLB",))
+
+
+@check("read/in-range", cite=NVM_1_0["3.2.4"], level=MANDATORY, why="safety", witnesses=["wire"])
+def in_range(record: Record) -> Iterator[Finding]:
+    """Never sends a Read past the namespace's size."""
+    for state, event, command in record.commands(Read):
+        if namespace := state.spec.namespace(command.NSID):
+            end = command.SLBA + command.blocks
+            yield Finding(end <= namespace.blocks, event, f"up to LBA {namespace.blocks - 1}", end - 1, ("SLBA", "NLB"))
+
+
+@check(
+    "read/prp1-offset",
+    cite=BASE_2_0["4.1.1"],
+    level=MANDATORY,
+    why="integrity",
+    witnesses=["store"],
+    needs=["read"],
+    scenarios=["read/sizes", "read/mdts"],
+)
+def prp1_offset(record: Record) -> Iterator[Finding]:
+    """Honours the offset of a buffer that begins inside a page."""
+    for asked, disk in reads(record):
+        if asked.arguments.get("offset"):
+            yield from returned(record, asked, disk)
+
+
+def prp_transfers(record: Record) -> Iterator[tuple[State, Submitted, int]]:
+    """Every Read and Write by PRP, with the number of bytes it moves."""
+    for state, event, command in record.commands(Read, Write):
+        length = state.transfer_bytes(command)
+        if length is not None and command.PSDT == Psdt.PRP:
+            yield state, event, length
+
+
+@check("read/prp2", cite=BASE_2_0["4.1.1"], level=MANDATORY, why="integrity", witnesses=["wire"])
+def prp2(record: Record) -> Iterator[Finding]:
+    """Points PRP2 at the second page where there are two, at a list where there are more, and leaves it 0 otherwise."""
+    for state, event, length in prp_transfers(record):
+        one, second = event.command.PRP1, event.command.PRP2
+        first = state.page - one % state.page
+        if length <= first:
+            ok, expected = second == 0, "PRP2 0: the data ends in the first page"
+        elif length <= first + state.page:
+            ok, expected = second != 0 and second % state.page == 0, "PRP2 the second page"
+        else:
+            ok, expected = second != 0, "PRP2 a PRP list"
+        shown = f"{length} bytes, PRP1 {one:#x}, PRP2 {second:#x}"
+        yield Finding(ok, event, expected, shown, fields=("PRP1", "PRP2", "NLB"))
+
+
+def list_entries(state: State, event: Submitted, length: int) -> int:
+    """How many PRP list entries a transfer needs after PRP1; 0 or 1 means no list."""
+    rest = length - (state.page - event.command.PRP1 % state.page)
+    return max(-(-rest // state.page), 0)
+
+
+@check("read/prp-list", cite=BASE_2_0["4.1.1"], level=MANDATORY, why="shall", witnesses=["wire"])
+def prp_list(record: Record) -> Iterator[Finding]:
+    """Begins a PRP list with the second page, at a qword boundary."""
+    lists = {(e.controller, e.sqid, e.cid): e for _, e in record.walk(PrpList)}
+    for state, event, length in prp_transfers(record):
+        if list_entries(state, event, length) < 2:
+            continue
+        fields = ("PRP1", "PRP2", "NLB")
+        yield Finding(event.command.PRP2 % 8 == 0, event, "a multiple of 8", f"PRP2 {event.command.PRP2:#x}", fields)
+        page = lists.get((event.controller, event.sqid, event.command.CID))
+        if page is not None and page.entries:
+            own = event.command.PRP1 - event.command.PRP1 % state.page
+            yield Finding(page.entries[0] != own, page, "the second page first", f"{page.entries[0]:#x}")
+
+
+def _list_pages(entries: int, offset: int, page: int) -> int:
+    """List pages of so many entries, the first of them from ``offset`` on: the last slot of a full one points to the next."""
+    pages, room = 1, (page - offset) // 8
+    while entries > room:
+        pages, entries, room = pages + 1, entries - (room - 1), page // 8
+    return pages
+
+
+def _fills_a_page(state: State, event: Submitted) -> bool:
+    """Is this a command whose PRP list takes a whole list page, and nothing more?"""
+    if not event.sqid or not (length := state.transfer_bytes(event.command)):
+        return False
+    return list_entries(state, event, length) == (state.page - event.command.PRP2 % state.page) // 8
+
+
+@check("read/prp-chain", cite=BASE_2_0["4.1.1"], level=MANDATORY, why="shall", witnesses=["wire", "store"])
+def prp_chain(record: Record) -> Iterator[Finding]:
+    """Chains to another list page exactly when the entries do not fit, and uses each from its first slot on."""
+    pages: dict[tuple[str, int, int], list[PrpList]] = {}
+    for _, event in record.walk(PrpList, Submitted):
+        if isinstance(event, PrpList):
+            pages.setdefault((event.controller, event.sqid, event.cid), []).append(event)
+        elif isinstance(event, Submitted):
+            pages.pop((event.controller, event.sqid, event.command.CID), None)
+    for state, event, length in prp_transfers(record):
+        seen = pages.get((event.controller, event.sqid, event.command.CID))
+        if seen and list_entries(state, event, length) > 1:
+            needed = _list_pages(list_entries(state, event, length), event.command.PRP2 % state.page, state.page)
+            yield Finding(len(seen) == needed, seen[-1], f"{needed} list pages", f"{len(seen)}")
+            empty = [page for page in seen if 0 in page.entries]
+            yield Finding(not empty, (empty or seen)[0], "an address in every slot", f"{len(empty)} pages with empty slots")
+    for asked, disk in reads(record):  # a chain from a page that is just full shows only in what lands in the wrong place
+        if any(_fills_a_page(state, event) for state, event in record.during(asked, Submitted)):
+            yield from (found for found in returned(record, asked, disk) if not found.ok)
+
+
+@check("read/owned-memory", cite=INTEGRITY, level=MANDATORY, why="safety", witnesses=["wire"])
+def owned_memory(record: Record) -> Iterator[Finding]:
+    """Lets the device reach only memory that it owns at that time, from a command's submission to its completion."""
+    opened: dict[str, Opened] = {}  # by the driver: since it has touched the controller's first register
+    for state, event in record.walk(RegisterRead, RegisterWrite, DmaMap, Dma, Remark):
+        own = opened.get(state.spec.id)
+        match event:
+            case RegisterRead() | RegisterWrite() if own is None:
+                opened[state.spec.id] = Opened()
+            case DmaMap() if own is not None:
+                own.follow(event)
+                if not event.mapped and state.enabled and not _cut_off(state):
+                    yield from _taken(state, event)
+            case Dma() if own is not None and own.cover(event.address, event.length):
+                yield Finding(True, event, "memory that is open to the device", f"{event.length} bytes at {event.address:#x}")
+            case Remark(detail={"why": str(why)}) if why.endswith(REFUSALS):
+                yield Finding(False, event, "memory that is open to the device", f"{event.name}: {dict(event.detail)}")
+
+
+def _cut_off(state: State) -> bool:
+    """Can the controller reach no memory any more: it may not (Bus Master Enable), or it is gone?"""
+    return (state.pci_command is not None and not state.pci_command & BUS_MASTER) or state.csts == ALL_ONES
+
+
+def _taken(state: State, event: DmaMap) -> Iterator[Finding]:
+    """Commands in flight that need what is closed to the device."""
+    closed = range(event.address, event.address + event.length)
+    for waiting in state.in_flight.values():
+        for pages in needed(state, waiting):
+            if pages.start < closed.stop and closed.start < pages.stop:
+                shown = f"{pages.start:#x} is closed, and CID {waiting.command.CID} of SQ {waiting.sqid} is in flight"
+                yield Finding(False, event, "memory that stays open until the completion", shown)
+
+
+@check("read/scattered", cite=BASE_2_0["4.1.1"], level=MANDATORY, why="integrity", witnesses=["store"], needs=["read"])
+def scattered(record: Record) -> Iterator[Finding]:
+    """Reads into pages that do not follow one another in memory."""
+    for asked, disk in reads(record):
+        length = int(asked.arguments["blocks"]) * disk.namespace.block_size
+        if int(asked.arguments.get("offset", 0)) + length <= PAGE:
+            continue
+        moved = [event for _, event in record.during(asked, Dma) if event.to_host]
+        apart = any(a.address + a.length != b.address for a, b in pairwise(moved))
+        for found in returned(record, asked, disk):
+            if apart or not found.ok:  # what lay together proves nothing, unless it should have lain apart
+                yield found
+
+
+@check("read/media-error", cite=NVM_1_0["3.2.4"], level=MANDATORY, why="integrity", witnesses=["fault"], needs=["read"],
+       scenarios=["read/media-error"])  # fmt: skip
+def media_error(record: Record) -> Iterator[Finding]:
+    """Tells its caller of a media error, or any other end that is no success, and returns the blocks beside it."""
+    bad = {fault.lba for fault in record.scenario.faults}
+    for asked, disk in reads(record):
+        lba, blocks = int(asked.arguments["lba"]), int(asked.arguments["blocks"])
+        if bad & set(range(lba, lba + blocks)):
+            yield Finding(not asked.ok, asked.ended, "an error", asked.status)
+        elif asked.ok:
+            yield from returned(record, asked, disk)
+
+
+@check("read/out-of-order", cite=BASE_2_0["3.3"], level=MANDATORY, why="shall", witnesses=["fault", "store"], needs=["read"],
+       scenarios=["read/out-of-order"])  # fmt: skip
+def out_of_order(record: Record) -> Iterator[Finding]:
+    """Takes completions in any order."""
+    order: list[int] = []
+    overtaken = False
+    for _, event in record.walk(Submitted, Completed):
+        match event:
+            case Submitted(command=Read(CID=cid)):
+                order.append(cid)
+            case Completed() if event.cqid > 0 and event.completion.CID in order:
+                overtaken |= order[0] != event.completion.CID
+                order.remove(event.completion.CID)
+    for asked, disk in reads(record) if overtaken else ():
+        yield from returned(record, asked, disk)
+
+
+@check("read/prp-entries", cite=BASE_2_0["4.1.1"], level=MANDATORY, why="shall", witnesses=["wire"])
+def prp_entries(record: Record) -> Iterator[Finding]:
+    """Page-aligns every entry of a PRP list."""
+    for state, event in record.walk(PrpList):
+        of = state.in_flight.get((event.sqid, event.cid))
+        if of is None or of.command.PSDT == Psdt.PRP:
+            bad = [f"{entry:#x}" for entry in event.entries if entry % state.page]
+            yield Finding(not bad, event, f"multiples of {state.page:#x}", ", ".join(bad) or "all aligned")
+
+
+@check(
+    "read/mdts-split",
+    cite=BASE_2_0["5.17.2.1"],
+    level=MANDATORY,
+    why="shall",
+    witnesses=["wire"],
+    needs=["read"],
+    scenarios=["read/mdts", "io-queues/small"],
+)
+def mdts_split(record: Record) -> Iterator[Finding]:
+    """Splits transfers at MDTS."""
+    for state, event, length in prp_transfers(record):
+        if state.spec.mdts and state.cap is not None:
+            limit = (4096 << state.cap.MPSMIN) << state.spec.mdts
+            yield Finding(length <= limit, event, f"at most {limit} bytes", f"{length}", fields=("NLB",))
+
+
+@check(
+    "read/odd-buffer",
+    cite=BASE_2_0["4.1.1"],
+    level=MANDATORY,
+    why="shall",
+    witnesses=["wire"],
+    needs=["read"],
+    scenarios=["read/odd-buffer"],
+)
+def odd_buffer(record: Record) -> Iterator[Finding]:
+    """Bounces or refuses a buffer that PRP entries cannot describe; PRP1 is always aligned to a dword."""
+    for asked, disk in replay(record):
+        if asked.action != "read" or not asked.ended or asked.status == "unsupported":
+            continue
+        sent = [e for _, e in record.during(asked, Submitted) if isinstance(e.command, Read)]
+        for event in sent:
+            yield Finding(event.command.PRP1 % 4 == 0, event, "a multiple of 4", f"PRP1 {event.command.PRP1:#x}", ("PRP1",))
+        if asked.ok:
+            yield from returned(record, asked, disk)
+        elif not sent:
+            yield Finding(True, asked.ended, "bounced or refused", f"refused: {asked.status}")
+
+
+@check(
+    "read/block-4096",
+    cite=NVM_1_0["3.2.4"],
+    level=MANDATORY,
+    why="integrity",
+    witnesses=["store"],
+    needs=["read"],
+    scenarios=["read/block-4096"],
+)
+def block_4096(record: Record) -> Iterator[Finding]:
+    """Reads a namespace of 4096-byte blocks rightly."""
+    for asked, disk in reads(record):
+        yield from returned(record, asked, disk)
+
+
+@check("read/mptr-zero", cite=BASE_2_0["3.3.3.1"], level=RECOMMENDED, why="practice", witnesses=["wire"])
+def mptr_zero(record: Record) -> Iterator[Finding]:
+    """Leaves MPTR 0 where there is no metadata."""
+    for state, event, command in record.commands(Read, Write):
+        namespace = state.spec.namespace(command.NSID)
+        if namespace is not None and not namespace.metadata_size:
+            yield Finding(command.MPTR == 0, event, "MPTR 0", f"MPTR {command.MPTR:#x}", fields=("MPTR",))

@@ -1,0 +1,42 @@
+"""The bytes of a block: a pure function of a fill number, namespace and LBA, so that any misplaced block betrays itself."""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections.abc import Iterator
+
+from lab.data.plan import Namespace
+
+
+def block(fill: int, nsid: int, lba: int, size: int) -> bytes:
+    """One logical block of ``size`` bytes; no two of them are alike."""
+    return hashlib.shake_128(struct.pack("<QIQ", fill, nsid, lba)).digest(size)
+
+
+def blocks(fill: int, nsid: int, lba: int, count: int, size: int) -> bytes:
+    """``count`` blocks from ``lba`` on."""
+    return b"".join(block(fill, nsid, lba + i, size) for i in range(count))
+
+
+def initial(seed: int, namespace: Namespace, lba: int) -> bytes:
+    """What block ``lba`` of a fresh namespace holds: pattern inside its areas, zeros outside, and an MBR in block 0."""
+    inside = any(first <= lba < first + count for first, count in namespace.areas)
+    if not inside:
+        return bytes(namespace.block_size)
+    raw = block(seed, namespace.nsid, lba, namespace.block_size)
+    return mbr(raw, namespace.blocks) if lba == 0 else raw
+
+
+def mbr(raw: bytes, disk_blocks: int) -> bytes:
+    """The block with a partition table of one Linux partition from block 64 on, and 55 AA at 510."""
+    count = min(max(disk_blocks - 64, 1), 0xFFFFFFFF)
+    entry = struct.pack("<B3sB3sII", 0, b"\xfe\xff\xff", 0x83, b"\xfe\xff\xff", min(64, disk_blocks - 1), count)
+    return raw[:446] + entry + bytes(48) + b"\x55\xaa" + raw[512:]
+
+
+def areas(seed: int, namespace: Namespace) -> Iterator[tuple[int, bytes]]:
+    """(byte offset, bytes) of everything that is not zero at the start."""
+    for first, count in namespace.areas:
+        data = b"".join(initial(seed, namespace, lba) for lba in range(first, first + count))
+        yield first * namespace.block_size, data

@@ -1,0 +1,248 @@
+"""The evidence folder: what one scenario on one driver and device left behind, and all that a judge may look at.
+
+identity.json   first: driver, device, scenario (resolved), seed, versions; a folder with it is attributable
+events.jsonl    an event a line, as it came; order of time, not of lines (several threads write)
+device/         CONTROLLER.rec: what the programmable controller saw, a record of `lab.data.stream` for each
+answers/        the bytes that the driver returned
+namespaces/     the backing images as the scenario left them: CONTROLLER-NSID.img, raw
+console.log  qemu.log  trace.log   what guest and QEMU said, where there was one
+end.json        last: outcome and counts; a folder without it was cut short
+"""
+
+from __future__ import annotations
+
+import heapq
+import json
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from lab.data.events import ActionEnded, ActionStarted, Event, FaultInjected, Panicked, Plugged, from_json, to_json
+from lab.data.plan import Scenario
+from lab.data.stream import Tail, read_stream
+from lab.errors import LabError
+
+FORMAT = 1
+
+Outcome = Literal["complete", "panic", "lab-error"]
+"""How a scenario ended: all actions asked; the guest died of the driver; the lab failed."""
+
+_FLUSH_AT_ONCE = (ActionStarted, ActionEnded, Panicked, Plugged, FaultInjected)
+
+
+@dataclass(frozen=True)
+class End:
+    outcome: Outcome
+    reason: str
+    seconds: float
+    events: int
+    unknown: int  # trace lines kept but not understood
+
+
+class EvidenceWriter:
+    """Writes one evidence folder; `record` may be called from any thread. LabError if the folder cannot be written."""
+
+    def __init__(self, folder: Path, identity: Mapping[str, Any]) -> None:
+        self.folder = folder
+        self._lock = threading.Lock()
+        self._count = self._unknown = 0
+        self._began = time.time()
+        with _writing(folder):
+            folder.mkdir(parents=True, exist_ok=False)
+            for name in ("answers", "namespaces", "device"):
+                (folder / name).mkdir()
+            _write(folder / "identity.json", {"format": FORMAT, "started": self._began, **identity})
+            self._events = (folder / "events.jsonl").open("w", encoding="utf-8", buffering=1 << 16)
+
+    def record(self, event: Event) -> None:
+        line = json.dumps(to_json(event), separators=(",", ":")) + "\n"
+        with self._lock, _writing(self.folder):
+            self._events.write(line)
+            self._count += 1
+            self._unknown += type(event).__name__ == "Unknown"
+            if isinstance(event, _FLUSH_AT_ONCE):
+                self._events.flush()
+
+    def keep_answer(self, number: int, data: bytes) -> str:
+        """Stores the bytes of action ``number``'s answer; returns their name inside the folder."""
+        name = f"answers/{number}.bin"
+        with _writing(self.folder):
+            (self.folder / name).write_bytes(data)
+        return name
+
+    def close(self, outcome: Outcome, reason: str = "") -> None:
+        """Flushes everything and sets the end marker."""
+        with self._lock, _writing(self.folder):
+            self._events.close()
+            end = {
+                "outcome": outcome,
+                "reason": reason,
+                "seconds": round(time.time() - self._began, 3),
+                "events": self._count,
+                "unknown": self._unknown,
+            }
+            _write(self.folder / "end.json", end)
+
+
+class Evidence:
+    """Reads one evidence folder. Broken parts are LabErrors that name the file and line; nothing is guessed."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        if not (folder / "identity.json").is_file():
+            raise LabError(
+                f"{folder} is no evidence folder: it has no identity.json",
+                remedy="name a folder that nvme-lab run wrote (it stands in results.json as 'evidence')",
+            )
+        self.identity: Mapping[str, Any] = _read(folder / "identity.json")
+        if self.identity.get("format") != FORMAT:
+            raise LabError(f"{folder}/identity.json: format {self.identity.get('format')!r}, this lab reads {FORMAT}")
+        for key in ("driver", "device", "scenario"):
+            if key not in self.identity:
+                raise LabError(f"{folder}/identity.json: it does not say the {key}", remedy="record the scenario again")
+
+    @property
+    def name(self) -> str:
+        """driver/device/scenario, for people."""
+        return f"{self.identity['driver']['name']}/{self.identity['device']}/{self.scenario.id}"
+
+    @cached_property
+    def scenario(self) -> Scenario:
+        try:
+            return Scenario.from_json(self.identity["scenario"])
+        except (KeyError, TypeError) as error:
+            raise LabError(f"{self.folder}/identity.json: the scenario cannot be read: {error}") from error
+
+    @cached_property
+    def end(self) -> End | None:
+        """The end marker; None if the recording was cut short."""
+        path = self.folder / "end.json"
+        if not path.is_file():
+            return None
+        try:
+            return End(**_read(path))
+        except TypeError as error:
+            raise LabError(f"{path}: not an end marker: {error}") from error
+
+    def events(self) -> Iterator[Event]:
+        """All events in the order of time. A last line or record that was cut off is left out if the end marker is missing too.
+
+        The controllers' records come one event at a time, however long they are.
+        """
+        records = sorted((self.folder / "device").glob("*.rec"))
+        complete = self.end is not None
+        streams = [read_stream(path, complete=complete) for path in records]
+        yield from heapq.merge(self._lines(), *streams, key=lambda event: event.t)
+
+    def _lines(self) -> list[Event]:
+        """The events of events.jsonl."""
+        path = self.folder / "events.jsonl"
+        found: list[Event] = []
+        if not path.is_file():
+            raise LabError(f"{path} is missing: the evidence is not whole", remedy="record it again: nvme-lab replay")
+        with path.open(encoding="utf-8") as lines:
+            for number, text in enumerate(lines, 1):
+                try:
+                    found.append(_event(path, number, text))
+                except LabError:
+                    if not text.endswith("\n") and self.end is None:
+                        break
+                    raise
+        found.sort(key=lambda event: event.t)
+        return found
+
+    def answer_bytes(self, answer: Mapping[str, Any]) -> bytes | None:
+        """The bytes that an answer's ``data`` names; None if it has none."""
+        name = answer.get("data")
+        if name is None:
+            return None
+        try:
+            return (self.folder / str(name)).read_bytes()
+        except OSError as error:
+            raise LabError(f"{self.folder}/{name}: the answer's bytes cannot be read: {error}") from error
+
+    def image(self, controller: str, nsid: int) -> Path | None:
+        """The backing image of a namespace as the scenario left it; None if it was not kept."""
+        path = self.folder / "namespaces" / f"{controller}-{nsid}.img"
+        return path if path.is_file() else None
+
+
+def following(folder: Path) -> Iterator[list[Event]]:
+    """A recording that is under way: each list holds what has come since the last, in the order of time, until the end marker.
+
+    Nothing is read twice. An event may come in a later list than one that happened after it: not all are written at once.
+    """
+    lines = _Lines(folder / "events.jsonl")
+    records: dict[Path, Tail] = {}
+    ended = False
+    while not ended:
+        ended = (folder / "end.json").is_file()  # looked at before the events, so that none is missed
+        for path in (folder / "device").glob("*.rec"):
+            records.setdefault(path, Tail(path))
+        found = [*lines.new(), *(event for tail in records.values() for event in tail.new(ended=ended))]
+        yield sorted(found, key=lambda event: event.t)
+
+
+class _Lines:
+    """The lines of a file that grows."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._at = self._number = 0
+
+    def new(self) -> Iterator[Event]:
+        """The events of the lines since the last look; a line that is not whole waits for the next."""
+        with self._path.open("rb") as file:
+            file.seek(self._at)
+            for line in file:
+                if not line.endswith(b"\n"):
+                    return
+                self._at, self._number = self._at + len(line), self._number + 1
+                yield _event(self._path, self._number, line)
+
+
+def _event(path: Path, number: int, text: str | bytes) -> Event:
+    """The event of a line. LabError that names the line if it is none."""
+    try:
+        return from_json(json.loads(text), number)
+    except (ValueError, KeyError, TypeError) as error:
+        raise LabError(f"{path}:{number}: not an event ({error}): {text[:120]!r}") from error
+
+
+def evidence_folders(root: Path) -> list[Path]:
+    """Every evidence folder at or below ``root``, in the order of names."""
+    return sorted(path.parent for path in root.rglob("identity.json"))
+
+
+class _writing:
+    """Turns an operating system error while writing into a LabError with a remedy."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if isinstance(error, OSError):
+            raise LabError(
+                f"evidence cannot be written to {self.folder}: {error.strerror}",
+                remedy="free some space or choose another folder with --out",
+            ) from error
+
+
+def _write(path: Path, data: Any) -> None:
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(data, indent=1, default=str) + "\n", encoding="utf-8")
+    partial.replace(path)
+
+
+def _read(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise LabError(f"{path} cannot be read: {error}") from error

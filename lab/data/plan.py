@@ -1,0 +1,153 @@
+"""What is to happen, as data only: devices, faults, actions, scenarios.
+
+Nothing here acts. A `Scenario` is complete and resolved: the same value on any machine gives the same device, the same bytes
+and the same questions to the driver, so it can be stored in the evidence and replayed from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+DeviceKind = Literal["qemu", "lab"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Namespace:
+    """One namespace. Sizes in logical blocks of ``block_size`` bytes; ``areas`` are the (first LBA, blocks) that hold the
+    pattern of `lab.data.content` at the start, everything else is zero."""
+
+    nsid: int = 1
+    blocks: int
+    block_size: int = 512
+    metadata_size: int = 0  # bytes of metadata per block; 0 for none
+    areas: tuple[tuple[int, int], ...] = ()
+    attached: bool = True
+    shared: bool = False
+    uuid: str = ""
+    eui64: int = 0
+    nguid: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Controller:
+    """One NVMe controller as the driver will find it; what is not said is each device's own default."""
+
+    id: str = "nv0"
+    serial: str
+    namespaces: tuple[Namespace, ...]
+    version: str = ""  # VS as "1.4"; "" for the device's own
+    mdts: int = 7  # 2**mdts pages of 4096 << CAP.MPSMIN bytes at most per command; 0 for no limit
+    io_queues: int = 8  # I/O queue pairs granted at most
+    vectors: int = 9  # MSI-X vectors; 0 leaves INTx only
+    write_cache: bool = True  # a volatile write cache (Identify VWC bit 0)
+    sgl: bool = False  # offers SGLs, which drivers then prefer to PRP lists (QEMU's own device always does)
+    shadow_doorbells: bool = False  # Doorbell Buffer Config: tails and heads in memory, of which a record sees only a part
+    cap: Mapping[str, int] = field(default_factory=dict)  # CAP fields by name
+    identify: Mapping[str, Any] = field(default_factory=dict)  # Identify Controller fields by name
+    identify_namespace: Mapping[str, Any] = field(default_factory=dict)  # Identify Namespace fields, all namespaces
+    pci: Mapping[str, int] = field(default_factory=dict)  # vendor, device, class_code, revision, subsystem_vendor, subsystem
+    prefetchable_bar: bool = False  # BAR0 64-bit prefetchable, so that firmware may place it above 4 GiB
+
+    def namespace(self, nsid: int) -> Namespace | None:
+        return next((n for n in self.namespaces if n.nsid == nsid), None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeviceSpec:
+    """What is plugged into the guest: one controller or several (of one NVM subsystem where they share namespaces)."""
+
+    controllers: tuple[Controller, ...]
+
+    def controller(self, id: str) -> Controller | None:
+        return next((c for c in self.controllers if c.id == id), None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fault:
+    """*When* a command (or an access) fits, *do* something to it.
+
+    The predicate is the conjunction of what is not None. ``nth`` counts the fitting ones from 1; None strikes at every one.
+    ``times`` bounds how often it strikes. The switch: an Action ``fault`` with ``name`` and ``armed`` flips it live.
+    """
+
+    name: str
+    behaviour: str  # a name out of the device's table of behaviours
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    queue: Literal["admin", "io"] | None = None
+    sqid: int | None = None
+    opcode: int | None = None
+    nsid: int | None = None
+    lba: int | None = None  # strikes a command whose range covers this block
+    cdw10: int | None = None  # compared with the low byte: CNS, feature or log page identifier
+    nth: int | None = None
+    times: int | None = None
+    armed: bool = True
+
+
+@dataclass(frozen=True)
+class Action:
+    """One question to the driver: a name and arguments of contract.md, JSON values only.
+
+    ``lba``, ``blocks`` and ``fill`` of a write stand for bytes: `lab.data.content.blocks(fill, nsid, lba, blocks, block_size)`.
+    """
+
+    name: str
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+
+
+Status = str | Mapping[str, Any]
+"""success, timeout or unsupported; or {"sct": …, "sc": …} of the completion; or {"words": …}, the driver's own."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the driver answered to an action, in contract.md's words."""
+
+    status: Status = "success"
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    data: bytes | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scenario:
+    """A device, faults in it, and what the driver is asked, in order."""
+
+    id: str  # stage/slug
+    stage: str
+    title: str
+    seed: int
+    device: DeviceSpec
+    actions: tuple[Action, ...]
+    faults: tuple[Fault, ...] = ()
+    guest: Mapping[str, Any] = field(default_factory=dict)
+    """What the guest must be: cpus, memory (MiB), iommu, command_seconds; watch_memory: record what a driver in this process
+    does in its DMA memory; in_process: only for drivers in this process."""
+    hostile: bool = False  # the device is odd or faulty: a driver may refuse it, and actions may fail in good order
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Scenario:
+        """The scenario of `to_json`'s answer after a trip through JSON; KeyError or TypeError if it is none."""
+        controllers = tuple(
+            Controller(
+                **{
+                    **c,
+                    "namespaces": tuple(
+                        Namespace(**{**n, "areas": tuple((a, b) for a, b in n["areas"])}) for n in c["namespaces"]
+                    ),
+                }
+            )
+            for c in data["device"]["controllers"]
+        )
+        return cls(
+            **{
+                **data,
+                "device": DeviceSpec(controllers=controllers),
+                "actions": tuple(Action(**a) for a in data["actions"]),
+                "faults": tuple(Fault(**f) for f in data["faults"]),
+            }
+        )

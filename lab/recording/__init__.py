@@ -1,0 +1,1 @@
+"""Manifest × scenario × device → evidence: the only part that touches the world."""

@@ -1,0 +1,1 @@
+"""Trials of the programmable controller's behaviours on the live Linux driver."""

@@ -1,0 +1,144 @@
+"""How findings become verdicts, and verdicts one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from conformance.judging.judge import KEPT_EXAMPLES, KEPT_VIOLATIONS, fold, judge
+from conformance.record.record import Record
+from conformance.suite.check import CHECKS, Check, Finding, Function, Outcome
+from conformance.suite.citations import PRACTICE
+from lab.data.events import RegisterWrite, Submitted
+from lab.errors import LabError
+from lab.nvme.commands import Read
+from tests.toy.fixtures import MakeEvidence
+
+EXACT = RegisterWrite(t=1.0, offset=0x14, size=4, value=1)
+SAMPLED = Submitted(t=1.0, sqid=1, raw=Read.of(NLB=7), exact=("OPC",))
+REBUILT = replace(SAMPLED, rebuilt=True)
+
+
+def made(find: Function, **fields: object) -> Check:
+    """A check that nobody registered."""
+    check = Check("read/made", PRACTICE, "M", "shall", ("wire",), (), (), find)
+    return replace(check, **fields)  # type: ignore[arg-type]
+
+
+def yielding(*findings: Finding) -> Function:
+    def find(record: Record) -> Iterator[Finding]:
+        """Is made up."""
+        yield from findings
+
+    return find
+
+
+@pytest.mark.parametrize(
+    ("findings", "level", "outcome"),
+    [
+        ((), "M", Outcome.INCONCLUSIVE),
+        ((Finding(True, EXACT),), "M", Outcome.PASS),
+        ((Finding(True, EXACT), Finding(False, EXACT)), "M", Outcome.FAIL),
+        ((Finding(False, EXACT),), "R", Outcome.WARN),
+        ((Finding(False, EXACT),), "O", Outcome.WARN),
+        ((Finding(False, SAMPLED, fields=("NLB",)),), "M", Outcome.INCONCLUSIVE),
+        ((Finding(False, SAMPLED),), "M", Outcome.INCONCLUSIVE),
+        ((Finding(False, SAMPLED, fields=("OPC",)),), "M", Outcome.FAIL),
+        ((Finding(False, SAMPLED, fields=("OPC", "NLB")), Finding(True, EXACT)), "M", Outcome.INCONCLUSIVE),
+        ((Finding(False),), "M", Outcome.FAIL),
+        ((Finding(False, REBUILT, fields=("OPC",)),), "M", Outcome.FAIL),
+    ],
+)
+def test_what_findings_amount_to(
+    make_evidence: MakeEvidence, findings: tuple[Finding, ...], level: str, outcome: Outcome
+) -> None:
+    (verdict,) = judge(make_evidence(), [made(yielding(*findings), level=level)])
+    assert verdict.outcome is outcome
+    assert verdict.judged == len(findings)
+
+
+def test_what_nobody_saw_proves_nothing(make_evidence: MakeEvidence) -> None:
+    unseen = (Finding(True, REBUILT, fields=("NLB",)), Finding(False, REBUILT))
+    (verdict,) = judge(make_evidence(), [made(yielding(*unseen))])
+    assert (verdict.outcome, verdict.judged) == (Outcome.INCONCLUSIVE, 0)
+
+
+@pytest.mark.parametrize(("end", "reason"), [(None, "cut short"), ("lab-error", "because")])
+def test_evidence_that_proves_nothing_is_an_error_of_the_lab(make_evidence: MakeEvidence, end: str | None, reason: str) -> None:
+    (verdict,) = judge(make_evidence(end=end), [made(yielding(Finding(False, EXACT)))])
+    assert verdict.outcome is Outcome.ERROR
+    assert reason in verdict.reason
+
+
+def test_a_check_that_cannot_read_the_evidence_is_an_error_of_the_lab(make_evidence: MakeEvidence) -> None:
+    def find(record: Record) -> Iterator[Finding]:
+        """Is made up."""
+        raise LabError("events.jsonl:7: not an event")
+        yield
+
+    (verdict,) = judge(make_evidence(), [made(find)])
+    assert (verdict.outcome, verdict.reason) == (Outcome.ERROR, "events.jsonl:7: not an event")
+
+
+@pytest.mark.parametrize(
+    ("needs", "stages", "outcome"),
+    [
+        (("write",), ["read"], Outcome.UNSUPPORTED),
+        (("read",), ["detect"], Outcome.UNSUPPORTED),
+        (("read",), ["read"], Outcome.PASS),
+        ((), ["detect"], Outcome.PASS),
+    ],
+)
+def test_what_the_driver_does_not_claim_is_unsupported(
+    make_evidence: MakeEvidence, needs: tuple[str, ...], stages: list[str], outcome: Outcome
+) -> None:
+    evidence = make_evidence(driver={"stages": stages})
+    (verdict,) = judge(evidence, [made(yielding(Finding(True, EXACT)), needs=needs)])
+    assert verdict.outcome is outcome
+
+
+@pytest.mark.parametrize(("stops", "outcome"), [(["detect", "identify"], Outcome.PASS), (["identify"], Outcome.UNSUPPORTED)])
+def test_a_driver_that_cannot_stop_at_a_stage_is_not_judged_there(
+    make_evidence: MakeEvidence, stops: list[str], outcome: Outcome
+) -> None:
+    (verdict,) = judge(make_evidence(driver={"stops": stops}), [made(yielding(Finding(True, EXACT)), stops="detect")])
+    assert verdict.outcome is outcome
+
+
+@pytest.mark.parametrize(("devices", "known"), [(["qemu"], "upstream"), (["lab"], None)])
+def test_a_known_failure_stays_a_failure_with_its_reason(
+    make_evidence: MakeEvidence, devices: list[str], known: str | None
+) -> None:
+    entry = {"check": "read/made", "reason": "upstream", "devices": devices}
+    (verdict,) = judge(make_evidence(driver={"known": [entry]}), [made(yielding(Finding(False, EXACT)))])
+    assert (verdict.outcome, verdict.known) == (Outcome.FAIL, known)
+
+
+def test_violations_are_kept_before_what_was_right(make_evidence: MakeEvidence) -> None:
+    findings = [Finding(True, EXACT)] * 100 + [Finding(False, EXACT)] * 50
+    (verdict,) = judge(make_evidence(), [made(yielding(*findings))])
+    assert [finding.ok for finding in verdict.findings] == [False] * KEPT_VIOLATIONS + [True] * KEPT_EXAMPLES
+    assert verdict.judged == 150
+
+
+def test_the_fold_lets_the_gravest_outcome_speak(make_evidence: MakeEvidence) -> None:
+    check = made(yielding())
+    (verdict,) = judge(make_evidence(), [check])
+    order = [Outcome.FAIL, Outcome.ERROR, Outcome.WARN, Outcome.PASS, Outcome.UNSUPPORTED, Outcome.INCONCLUSIVE]
+    for n, gravest in enumerate(order):
+        spoken = fold(replace(verdict, outcome=outcome) for outcome in reversed(order[n:]))
+        assert [v.outcome for v in spoken.values()] == [gravest]
+
+
+def test_an_unknown_failure_speaks_before_a_known_one(make_evidence: MakeEvidence) -> None:
+    (verdict,) = judge(make_evidence(), [made(yielding(Finding(False)))])
+    spoken = fold([replace(verdict, known="upstream"), verdict])
+    assert [v.known for v in spoken.values()] == [None]
+
+
+def test_every_check_judges_evidence_without_a_single_event(make_evidence: MakeEvidence) -> None:
+    """Nothing observed is never a pass."""
+    outcomes = {v.outcome for v in judge(make_evidence(), CHECKS.values())}
+    assert outcomes == {Outcome.INCONCLUSIVE, Outcome.UNSUPPORTED}

@@ -1,0 +1,195 @@
+"""The suite can fail: every check catches a seeded mistake, believes no liar, and leaves the driver without a mistake alone."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conformance.commands import run_command
+from conformance.judging.judge import judge
+from conformance.proof.defects import (
+    Alarm,
+    Examined,
+    Outcomes,
+    campaign,
+    chosen,
+    examine,
+    false_alarms,
+    lies_believed,
+    record,
+    scenarios_of,
+)
+from conformance.suite.check import Outcome
+from conformance.suite.selection import CHECKS, SCENARIOS, select
+from lab import drivers
+from lab.defects import DEFECTS, Defect
+from lab.defects.defect import defect
+from lab.errors import UsageError
+from lab.reference.controller import Controller
+from lab.reference.namespace import Namespace
+from lab.reference.service import Service
+from lab.toolchain import Toolchain
+
+OTHER_SEED = 11
+"""Not that of the campaign's default: what is caught must not hang on one draw."""
+
+
+@pytest.mark.parametrize("check", CHECKS)
+def test_every_check_has_a_defect_that_it_must_catch(check: str) -> None:
+    assert any(seeded.check == check for seeded in DEFECTS.values())
+
+
+@pytest.mark.parametrize("seeded", DEFECTS.values(), ids=DEFECTS)
+def test_a_defect_names_what_there_is(seeded: Defect) -> None:
+    assert seeded.check in CHECKS
+    assert set(scenarios_of(seeded)) <= set(SCENARIOS) and scenarios_of(seeded)
+    assert seeded.summary.endswith(".") and seeded.source
+    assert (seeded.driver is not Controller) != (seeded.service is not Service)
+
+
+@pytest.mark.parametrize("id", DEFECTS)
+def test_its_check_catches_it(id: str) -> None:
+    found = examine(id, OTHER_SEED)
+    assert found.caught and not found.errors, found
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_without_a_defect_nothing_fails(scenario: str) -> None:
+    assert false_alarms(scenario, OTHER_SEED) == []
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_nothing_is_believed_of_a_liar(scenario: str) -> None:
+    assert lies_believed(scenario, OTHER_SEED) == []
+
+
+def test_a_liar_answers_everything_rightly(tmp_path: Path) -> None:
+    """Or it would prove nothing that no check passes on it."""
+    evidence = record("write/basic", OTHER_SEED, tmp_path / "liar", "liar")
+    verdicts = {verdict.check.id: verdict for verdict in judge(evidence, CHECKS.values())}
+    assert not [event for event in evidence.events() if type(event).__name__ in ("RegisterRead", "Submitted")]
+    assert verdicts["write/signature"].outcome is verdicts["write/exact"].outcome is Outcome.INCONCLUSIVE
+    assert verdicts["every/load"].outcome is Outcome.PASS
+
+
+BLIND = """
+import sys
+class Gone:
+    def find_spec(self, name, path=None, target=None):
+        if name in {gone!r} or name.startswith(tuple(part + "." for part in {gone!r})):
+            raise ImportError(name + " is not there")
+sys.meta_path.insert(0, Gone())
+import json
+from pathlib import Path
+from conformance.judging.judge import judge
+from conformance.suite.selection import select
+from lab.data.evidence import Evidence
+evidence = Evidence(Path(sys.argv[1]))
+print(json.dumps([verdict.to_json() for verdict in judge(evidence, select().checks_of(evidence.scenario.id))]))
+"""
+GONE = ("lab.reference", "lab.controller", "lab.defects", "lab.drivers", "lab.recording.guest", "lab.recording.in_process")
+
+
+@pytest.mark.parametrize(
+    ("id", "scenario"),
+    [
+        ("read/nlb:one-based", "read/basic"),
+        ("write/exact:one-too-far", "write/basic"),
+        ("io-queues/order:sq-first", "io-queues/basic"),
+    ],
+)
+def test_the_judge_sees_the_evidence_only(tmp_path: Path, id: str, scenario: str) -> None:
+    evidence = record(scenario, OTHER_SEED, tmp_path / "evidence", id)
+    assert evidence.identity["driver"]["variables"] == {"defect": id}
+    before = [verdict.to_json() for verdict in judge(evidence, select().checks_of(scenario))]
+    identity = json.loads((evidence.folder / "identity.json").read_text())
+    identity["driver"]["variables"] = {}
+    (evidence.folder / "identity.json").write_text(json.dumps(identity))
+    script = BLIND.format(gone=GONE)
+    judged = subprocess.run([sys.executable, "-c", script, str(evidence.folder)], capture_output=True, text=True, check=True)
+    after: list[dict[str, Any]] = json.loads(judged.stdout)
+    assert after == before
+    assert {v["check"] for v in after if v["outcome"] in ("FAIL", "WARN")} >= {id.partition(":")[0]}
+
+
+def test_what_is_missed_or_wrongly_failed_is_not_good() -> None:
+    alarm = Alarm("read/basic", "read/nlb", "FAIL", "")
+    caught, missed = Examined("read/nlb:one-based", "read/basic", (), ()), Examined("read/nlb:one-based", "", (), ())
+    assert Outcomes((caught,), (), ()).good
+    assert not Outcomes((caught, missed), (), ()).good
+    assert not Outcomes((caught,), (alarm,), ()).good
+    assert not Outcomes((caught,), (), (alarm,)).good
+    assert not Outcomes((Examined("read/nlb:one-based", "read/basic", (), (alarm,)),), (), ()).good
+
+
+def test_a_campaign_of_several_processes_says_what_one_says() -> None:
+    outcomes = campaign(chosen(checks=["read/nlb"]), seed=OTHER_SEED, jobs=2)
+    assert outcomes.good and outcomes.examined == (examine("read/nlb:one-based", OTHER_SEED),)
+
+
+def test_the_command_prints_it_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(["defects", "--defect", "write/fua:bit-29", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    (one,) = told["defects"]
+    assert (one["id"], one["check"], one["caught"], one["also"]) == ("write/fua:bit-29", "write/fua", True, [])
+    assert (told["caught"], told["total"], told["false_alarms"]) == (1, 1, [])
+
+
+def test_the_command_prints_it_for_people(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(["defects", "--check", "read/nlb"]) == 0
+    out = capsys.readouterr().out
+    assert "caught  read/nlb:one-based  Sends the number of blocks" in out and "1 of 1 defects caught, 0 false verdicts" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["defects", "--defect", "read/nlb:one-base"], "did you mean read/nlb:one-based"),
+        (["defects", "--check", "read/nothing"], "no defect is seeded for a check 'read/nothing'"),
+        (["run", "--driver", "reference", "--defect", "read/nlb"], "there is no defect 'read/nlb'"),
+        (["run", "--driver", "linux", "--defect", "read/nlb:one-based"], "no defect can be seeded into the driver 'linux'"),
+    ],
+)
+def test_wrong_usage_is_told(arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(arguments) == 4
+    assert says in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("driver", "defect", "says"),
+    [
+        ("reference-qtest", "liar", "lives in process only"),
+        ("reference-qtest", "read/none", "there is no defect 'read/none'"),
+        ("reference", "read/none", "there is no defect 'read/none'"),
+    ],
+)
+def test_an_adapter_takes_what_it_can_seed(driver: str, defect: str, says: str) -> None:
+    manifest = drivers.find(driver).model_copy(update={"variables": {"defect": defect}})
+    with pytest.raises(UsageError, match=says):
+        drivers.adapter(manifest, Toolchain(None, None))
+
+
+def test_run_seeds_a_defect(tmp_path: Path) -> None:
+    arguments = ["run", "--defect", "read/nlb:one-based", "--scenario", "read/basic", "--out", str(tmp_path / "out")]
+    assert run_command([*arguments, "--jobs", "1"]) == 1
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert {v["check"] for v in results["verdicts"] if v["outcome"] == "FAIL"} >= {"read/nlb"}
+    assert {v["driver"] for v in results["verdicts"]} == {"reference"}
+
+
+def test_a_defect_has_an_id_of_its_own_and_says_what_is_wrong() -> None:
+    with pytest.raises(ValueError, match="declared twice"):
+        defect("read/nlb:one-based")(type("Again", (Namespace,), {"__doc__": "Again."}))
+    with pytest.raises(ValueError, match="no docstring"):
+        defect("read/nlb:silent")(type("Silent", (Namespace,), {}))
+    assert "read/nlb:silent" not in DEFECTS
+
+
+def test_unknown_defects_are_wrong_usage() -> None:
+    with pytest.raises(UsageError, match="there is no defect"):
+        chosen(ids=["nothing"])

@@ -1,0 +1,102 @@
+"""The model of the disks: which namespace an action means, and what must be on it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conformance.record.disk import Disk, final_disks, replay
+from conformance.record.record import Record
+from lab.data import content
+from lab.data.events import ActionEnded, ActionStarted
+from lab.data.evidence import Evidence, EvidenceWriter
+from lab.data.plan import Action, Controller, DeviceSpec, Namespace, Scenario
+
+
+def recorded(folder: Path, shared: bool) -> Record:
+    """Two controllers with a namespace 1 each, or one that they share; the second one's is written last."""
+    namespace = Namespace(blocks=64, shared=shared)
+    both = tuple(Controller(id=id, serial=id, namespaces=(namespace,)) for id in ("nv0", "nv1"))
+    writes = [Action("write", {"nsid": 1, "lba": 5, "blocks": 1, "fill": n, "controller": f"nv{n}"}) for n in (0, 1)]
+    given = Scenario(id="a/b", stage="write", title="", seed=1, device=DeviceSpec(controllers=both), actions=tuple(writes))
+    writer = EvidenceWriter(folder, {"driver": {"name": "some"}, "device": "lab", "scenario": given.to_json()})
+    for number, action in enumerate(writes):
+        writer.record(ActionStarted(t=number, number=number, action=action.name, arguments=action.arguments))
+        writer.record(ActionEnded(t=number, number=number, action=action.name, answer={"status": "success"}))
+    writer.close("complete")
+    return Record(Evidence(folder))
+
+
+def test_private_namespaces_of_the_same_id_are_two_disks(tmp_path: Path) -> None:
+    record = recorded(tmp_path / "e", shared=False)
+    disks = final_disks(record)
+    assert {key: disk.expect(5) for key, disk in disks.items()} == {
+        ("nv0", 1): content.block(0, 1, 5, 512),
+        ("nv1", 1): content.block(1, 1, 5, 512),
+    }
+
+
+def test_a_shared_namespace_is_one_disk(tmp_path: Path) -> None:
+    record = recorded(tmp_path / "e", shared=True)
+    assert {key: disk.expect(5) for key, disk in final_disks(record).items()} == {("nv0", 1): content.block(1, 1, 5, 512)}
+    before = [disk.expect(5) for _, disk in replay(record)]
+    assert before == [bytes(512), content.block(0, 1, 5, 512)]
+
+
+Question = tuple[str, dict[str, Any]]
+
+
+def after(folder: Path, *asked: Question, cached: bool = True) -> Disk:
+    """A disk of two areas after actions that all succeeded."""
+    device = Controller(serial="x", namespaces=(Namespace(blocks=64, areas=((0, 64),)),), write_cache=cached)
+    actions = tuple(Action(name, arguments) for name, arguments in asked)
+    given = Scenario(id="a/b", stage="write", title="", seed=1, device=DeviceSpec(controllers=(device,)), actions=actions)
+    writer = EvidenceWriter(folder, {"driver": {"name": "some"}, "device": "lab", "scenario": given.to_json()})
+    for number, action in enumerate(actions):
+        writer.record(ActionStarted(t=number, number=number, action=action.name, arguments=action.arguments))
+        writer.record(ActionEnded(t=number, number=number, action=action.name, answer={"status": "success"}))
+    writer.close("complete")
+    return final_disks(Record(Evidence(folder)))["nv0", 1]
+
+
+WRITE: Question = ("write", {"nsid": 1, "lba": 5, "blocks": 1, "fill": 7})
+DURABLE: Question = ("write", {"nsid": 1, "lba": 5, "blocks": 1, "fill": 8, "fua": True})
+FLUSH: Question = ("flush", {"nsid": 1})
+CUT: Question = ("cut-power", {})
+
+
+@pytest.mark.parametrize(
+    ("asked", "cached", "fill"),
+    [
+        ([WRITE, CUT], True, None),
+        ([WRITE, FLUSH, CUT], True, 7),
+        ([FLUSH, WRITE, CUT], True, None),
+        ([WRITE, DURABLE, CUT], True, 8),
+        ([DURABLE, WRITE, CUT], True, None),
+        ([WRITE, CUT], False, 7),
+        ([WRITE, FLUSH, CUT, WRITE], True, 7),
+    ],
+    ids=["lost", "flushed", "too early", "fua", "after fua", "no cache", "anew"],
+)
+def test_what_was_not_flushed_may_be_lost_with_the_power(
+    tmp_path: Path, asked: list[Question], cached: bool, fill: int | None
+) -> None:
+    disk = after(tmp_path / "e", *asked, cached=cached)
+    assert disk.expect(5) == (None if fill is None else content.block(fill, 1, 5, 512))
+    assert disk.expect(6) == content.initial(1, disk.namespace, 6)
+
+
+def test_a_part_of_a_block_leaves_the_rest(tmp_path: Path) -> None:
+    disk = after(tmp_path / "e", ("write-bytes", {"nsid": 1, "lba": 5, "at": 500, "length": 524, "fill": 7}))
+    old = b"".join(content.initial(1, disk.namespace, lba) for lba in (5, 6))
+    new = content.blocks(7, 1, 5, 2, 512)
+    assert disk.expect_range(5, 2) == old[:500] + new[500:1024]
+    assert disk.expect(7) == content.initial(1, disk.namespace, 7)
+
+
+def test_a_part_of_what_nobody_knows_is_unknown(tmp_path: Path) -> None:
+    trimmed: Question = ("trim", {"nsid": 1, "lba": 5, "blocks": 1})
+    disk = after(tmp_path / "e", trimmed, ("write-bytes", {"nsid": 1, "lba": 5, "at": 10, "length": 600, "fill": 7}))
+    assert disk.expect(5) is None and disk.expect(6) is not None

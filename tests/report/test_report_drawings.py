@@ -1,0 +1,151 @@
+"""Ladder diagrams and charts: what stands where, and that no scale hides anything."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from conformance.judging.results import AxisEntry, MeasurementEntry, PointEntry, SeriesEntry
+from conformance.report.charts import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, charts, number
+from conformance.wire.decode import Row, timeline
+from conformance.wire.excerpts import AFTER, BEFORE, TRANSFERS, Gap, excerpt, key, of_command
+from conformance.wire.ladder import LABEL, ladder, text
+from lab.data.events import Completed, Dma, Event, RegisterWrite, Submitted
+from lab.nvme.commands import Read
+from lab.nvme.completions import Completion
+from tests.record.recordings import unpack
+from tests.toy.fixtures import MakeEvidence
+
+DEPTH, RATE = AxisEntry(name="depth", unit="commands"), AxisEntry(name="rate", unit="1/s")
+
+
+def rows_of(make_evidence: MakeEvidence, events: list[Event]) -> list[Row]:
+    evidence = make_evidence(events)
+    return list(timeline(evidence.scenario, evidence.events()))
+
+
+def write(at: int, **changes: float) -> RegisterWrite:
+    return RegisterWrite(t=changes.get("t", at * 0.001), controller="nv0", offset=0x14, size=4, value=at)
+
+
+def read_of(blocks: int, transfers: int, ok: bool = True) -> list[Event]:
+    command = Read.of(CID=7, NSID=1, PRP1=0x1000, NLB=blocks - 1)
+    moved: list[Event] = [
+        Dma(t=1 + n / 1e6, controller="nv0", sqid=1, cid=7, address=n << 12, length=4096, to_host=True)
+        for n in range(transfers)
+    ]
+    done = Completion.of(SQID=1, CID=7, P=1, SC=0 if ok else 2)
+    return [
+        Submitted(t=1, controller="nv0", sqid=1, raw=bytes(command)),
+        *moved,
+        Completed(t=1.001, controller="nv0", cqid=1, raw=bytes(done)),
+    ]
+
+
+# -- excerpts and ladders ---------------------------------------------------------------------------------------------
+
+
+def test_an_excerpt_holds_the_neighbours(make_evidence: MakeEvidence) -> None:
+    rows = rows_of(make_evidence, [write(n) for n in range(40)])
+    assert list(excerpt(rows, 20)) == rows[20 - BEFORE : 20 + AFTER + 1]
+    assert list(excerpt(rows, 0)) == rows[: AFTER + 1]
+
+
+def test_an_excerpt_holds_the_whole_command_but_few_of_its_transfers(make_evidence: MakeEvidence) -> None:
+    rows = rows_of(make_evidence, read_of(256, 100))
+    shown = excerpt(rows, 0)
+    kinds = [type(part.event).__name__ if isinstance(part, Row) else part.rows for part in shown]
+    assert kinds == ["Submitted", *["Dma"] * TRANSFERS, 100 - TRANSFERS, "Completed"]
+    assert of_command(rows, 1) == rows and of_command(rows, 2) == []
+
+
+@pytest.mark.parametrize("name", ["linux-lab-read-basic", "u-boot-qemu-read-basic"])
+def test_a_ladder_has_an_arrow_for_every_event_downwards(name: str, tmp_path: Path) -> None:
+    evidence = unpack(name, tmp_path / "evidence")
+    rows = list(timeline(evidence.scenario, evidence.events()))
+    at = max(at for at, row in enumerate(rows) if isinstance(row.event, Submitted) and isinstance(row.event.command, Read))
+    shown = excerpt(rows, at)
+    made = ladder(shown, key(rows[at].event))
+    assert len(made.arrows) == sum(isinstance(part, Row) for part in shown)
+    heights = [arrow.y for arrow in made.arrows]
+    assert heights == sorted(set(heights)) and made.height > heights[-1]
+    (here,) = [arrow for arrow in made.arrows if arrow.here]
+    assert (here.kind, here.to) == ("command", "device") and here.label.startswith(("Read", "~Read", "?Read"))
+    assert {"doorbell", "data", "completion"} <= {arrow.kind for arrow in made.arrows}
+    bar = next(bar for bar in made.bars if bar.number == rows[at].number)
+    assert bar.top < here.y < bar.bottom
+
+
+def test_a_ladder_tells_gaps_pauses_and_failures(make_evidence: MakeEvidence) -> None:
+    events = [write(0), write(1, t=0.5), *read_of(8, 1, ok=False)]
+    rows = rows_of(make_evidence, events)
+    made = ladder([*rows[:2], Gap(3), rows[-1]], None)
+    assert [note.text for note in made.notes] == ["0.50 s pass", "3 events left out"]
+    assert made.arrows[-1].kind == "bad" and not any(arrow.here for arrow in made.arrows)
+
+
+def test_labels_fit_and_commands_that_overlap_stand_side_by_side(make_evidence: MakeEvidence) -> None:
+    commands = [Read.of(CID=n, NSID=1, PRP1=(1 << 60) - 1, PRP2=(1 << 60) - 1, SLBA=(1 << 60), NLB=9) for n in range(3)]
+    events: list[Event] = [
+        Submitted(t=1 + n / 1e6, controller="nv0", sqid=1, raw=bytes(command)) for n, command in enumerate(commands)
+    ]
+    for n in range(3):
+        done = Completion.of(SQID=1, CID=n, P=1)
+        events.append(Completed(t=2 + n / 1e6, controller="nv0", cqid=1, raw=bytes(done)))
+    made = ladder(rows_of(make_evidence, events), None)
+    assert all(len(arrow.label) <= LABEL for arrow in made.arrows) and made.arrows[0].label.endswith("…")
+    assert len({bar.x for bar in made.bars}) == 3
+
+
+def test_a_ladder_in_a_terminal(make_evidence: MakeEvidence) -> None:
+    rows = rows_of(make_evidence, read_of(8, 1))
+    (_, head), *told = text([rows[0], Gap(1), rows[2]], 90)
+    lines = [line for _, line in told]
+    assert [row for row, _ in told] == [rows[0], None, rows[2]] and head.split() == ["host", "device"]
+    assert lines[0].rstrip(" #1").endswith("▶│") and "Read SQ 1" in lines[0]
+    assert "1 event left out" in lines[1] and "│◀" in lines[2] and lines[2].endswith("#1")
+    assert len({line.rindex(mark) for line, mark in zip(lines, "│┊│", strict=True)}) == 1
+
+
+# -- charts -----------------------------------------------------------------------------------------------------------
+
+
+def measurement(kind: str, **series: list[PointEntry]) -> MeasurementEntry:
+    entries = [SeriesEntry(name=name, points=points) for name, points in series.items()]
+    return MeasurementEntry(id="m", title="M", kind=kind, x=DEPTH, y=RATE, series=entries)  # type: ignore[arg-type]
+
+
+def test_a_line_rises_from_nothing_and_doubles_are_equally_far_apart() -> None:
+    points = [PointEntry(x=x, y=y) for x, y in ((1, 0), (2, 50), (4, 100))]
+    (chart,) = charts(measurement("line", one=points, other=[PointEntry(x=1, y=80)]))
+    one, other = chart.series
+    x = [dot.x for dot in one.dots]
+    assert x[0] == LEFT and x[-1] == WIDTH - RIGHT and x[1] - x[0] == pytest.approx(x[2] - x[1])
+    assert one.dots[0].y == HEIGHT - BOTTOM and one.dots[2].y == TOP  # 0 stands at the bottom
+    assert other.dots[0].y == pytest.approx(TOP + 0.2 * (HEIGHT - BOTTOM - TOP))
+    assert [tick.text for tick in chart.y_ticks] == ["0", "20", "40", "60", "80", "100"]
+    assert chart.rows[1] == ("one", "2", "50")
+
+
+def test_a_histogram_a_series_in_percent_on_the_same_axes() -> None:
+    one = [PointEntry(x=1, to=2, y=1), PointEntry(x=2, to=4, y=3)]
+    other = [PointEntry(x=4, to=8, y=5)]
+    first, second = charts(measurement("histogram", one=one, other=other))
+    assert (first.part, second.part) == ("one", "other") and first.y_ticks == second.y_ticks
+    low, high = first.series[0].boxes
+    assert high.height == pytest.approx(3 * low.height) and high.x == pytest.approx(low.x + low.width + 1)
+    assert second.series[0].boxes[0].height == pytest.approx(HEIGHT - BOTTOM - TOP)  # all of it
+    assert second.rows == [("other", "4 to 8", "5")]
+
+
+def test_nothing_is_drawn_of_nothing_and_of_zeros_a_flat_line() -> None:
+    assert list(charts(measurement("line"))) == []
+    (chart,) = charts(measurement("line", one=[PointEntry(x=0, y=0), PointEntry(x=1, y=0)]))
+    assert {dot.y for dot in chart.series[0].dots} == {HEIGHT - BOTTOM}
+    assert all(LEFT <= dot.x <= WIDTH - RIGHT for dot in chart.series[0].dots)
+
+
+@pytest.mark.parametrize(("value", "said"), [(0, "0"), (12345.6, "12346"), (0.123456, "0.1235"), (512.0, "512")])
+def test_numbers_are_short(value: float, said: str) -> None:
+    assert number(value) == said

@@ -1,0 +1,46 @@
+"""Evidence folders made by hand, for the rules of judging; what checks say of drivers is tested on real recordings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conformance.suite.selection import SCENARIOS
+from lab.data.events import Event
+from lab.data.evidence import Evidence, EvidenceWriter
+from tests.toy.lab import Lab
+
+DRIVER: dict[str, Any] = {"name": "some", "actions": ["load", "read"], "stages": ["read"], "known": []}
+
+MakeEvidence = Callable[..., Evidence]
+
+
+@pytest.fixture
+def make_evidence(tmp_path: Path) -> MakeEvidence:
+    """A folder for scenario read/basic with these events; ``end`` is the outcome, None for a recording cut short."""
+
+    def make(
+        events: Sequence[Event] = (), end: str | None = "complete", driver: dict[str, Any] | None = None, **more: Any
+    ) -> Evidence:
+        folder = tmp_path / f"evidence-{len(list(tmp_path.iterdir()))}"
+        scenario = SCENARIOS["read/basic"].resolve(1)
+        identity = {"driver": {**DRIVER, **(driver or {})}, "device": "qemu", "scenario": scenario.to_json(), **more}
+        writer = EvidenceWriter(folder, identity)
+        for event in events:
+            writer.record(event)
+        if end is not None:
+            writer.close(end, "because")  # type: ignore[arg-type]
+        else:
+            writer._events.close()
+        return Evidence(folder)
+
+    return make
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Lab:
+    """``nvme-lab`` with the toy, in a folder of its own."""
+    return Lab(tmp_path)

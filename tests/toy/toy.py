@@ -1,0 +1,128 @@
+"""A suite small enough to know every verdict of, and a recorder that needs no QEMU. Not a test: tests put it in a child's way.
+
+Importing it replaces the suite's checks and scenarios, the toolchain and the recorder in this process. Workers import it
+because the campaign that they are sent holds a `ToyQemu`.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import conformance.run.campaign
+import conformance.suite.selection
+import lab.drivers
+import lab.recording.guest
+from conformance.record.record import Record
+from conformance.suite.check import CHECKS, MANDATORY, RECOMMENDED, Finding, Level, check
+from conformance.suite.citations import PRACTICE
+from conformance.suite.scenario import LOAD, SCENARIOS, Draw, Plan, scenario
+from lab.data.events import ActionEnded, ActionStarted, Submitted
+from lab.data.evidence import EvidenceWriter
+from lab.data.manifest import DriverManifest
+from lab.data.plan import Scenario
+from lab.errors import LabError
+from lab.toolchain import Qemu, Toolchain
+from lab.toolchain.cache import Cache
+
+LOG = Path(os.environ.get("TOY_LOG", "toy.log"))
+"""A line for everything that happened, from whichever process."""
+
+CHECKS.clear()
+SCENARIOS.clear()
+
+
+def _scenario(id: str) -> None:
+    @scenario(id, f"the toy's {id}")
+    def recipe(draw: Draw) -> Plan:
+        return Plan(draw.device(), [LOAD])
+
+
+for name in ("read/basic", "read/more", "read/broken", "read/slow", "write/basic"):
+    _scenario(name)
+
+
+def _check(id: str, level: Level, ok: bool | None, *, needs: tuple[str, ...] = (), scenarios: tuple[str, ...]) -> None:
+    @check(id, cite=PRACTICE, level=level, why="practice", witnesses=["out"], needs=needs, scenarios=scenarios)
+    def find(record: Record) -> Iterator[Finding]:
+        """Behaves."""
+        if ok is not None:
+            yield Finding(ok, record.events[0], "this", "this" if ok else "that")
+
+
+READ = ("read/basic", "read/more", "read/broken", "read/slow")
+_check("read/pass", MANDATORY, True, scenarios=READ)
+_check("read/fail", MANDATORY, False, scenarios=("read/basic",))
+_check("read/known", MANDATORY, False, scenarios=("read/basic",))
+_check("read/better", MANDATORY, True, scenarios=("read/basic",))
+_check("read/warn", RECOMMENDED, False, scenarios=("read/basic",))
+_check("read/unclear", MANDATORY, None, scenarios=("read/basic",))
+_check("read/unsupported", MANDATORY, True, needs=("mount",), scenarios=("read/basic",))
+_check("read/sampled", MANDATORY, True, scenarios=("read/more",))
+_check("write/pass", MANDATORY, True, scenarios=("write/basic",))
+
+
+@check("every/alive", cite=PRACTICE, level=MANDATORY, why="practice", witnesses=["out"])
+def alive(record: Record) -> Iterator[Finding]:
+    """Lives."""
+    yield Finding(True, record.events[0], "alive", "alive")
+
+
+@dataclass(frozen=True)
+class ToyQemu(Qemu):
+    pass
+
+
+def toolchain(*_: Any) -> Toolchain:
+    note("prepare")
+    qemu = ToyQemu(("toy",), {}, (11, 1, 3), "option", None, "00", (), None)
+    cache = Cache(Path(os.environ["TOY_CACHE"])) if "TOY_CACHE" in os.environ else None
+    return Toolchain(qemu, None, {}, {"toy": {"version": "1", "sha256": "00"}}, cache)
+
+
+def note(text: str) -> None:
+    with LOG.open("a") as log:
+        log.write(f"{text}\n")
+
+
+def record(manifest: DriverManifest, scenario: Scenario, device: str, folder: Path, *, toolchain: Toolchain) -> Path:
+    note(f"record {scenario.id}")
+    attempt = LOG.read_text().splitlines().count(f"record {scenario.id}")
+    if scenario.id == "read/broken" and attempt <= int(os.environ.get("TOY_BROKEN", 0)):
+        raise LabError("the toy broke", remedy="mend it")
+    if scenario.id == "read/slow" and attempt <= int(os.environ.get("TOY_KILL", 0)):
+        folder.mkdir(parents=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+    driver = manifest.model_dump(mode="json")
+    identity = {
+        "driver": {**{key: driver[key] for key in ("name", "stages", "known")}, "actions": ["load", "read", "write"]},
+        "device": device,
+        "scenario": scenario.to_json(),
+    }
+    writer = EvidenceWriter(folder, identity)
+    writer.record(ActionStarted(t=time.time(), number=0, action="load", arguments={}))
+    writer.record(ActionEnded(t=time.time(), number=0, action="load", answer={"status": "success"}))
+    writer.record(Submitted(t=time.time(), controller="nv0", sqid=0, raw=bytes(64)))
+    if scenario.id == "read/slow" and os.environ.get("TOY_SLOW"):
+        note("slow")
+        try:
+            assert not threading.Event().wait(60), "nobody interrupts the toy"
+        finally:
+            note("ended in order")
+    writer.close("complete")
+    return folder
+
+
+for module, name, stand_in in (
+    (conformance.run.campaign, "prepare", toolchain),
+    (lab.drivers, "adapter", lambda manifest, toolchain: None),
+    (lab.recording.guest, "record", record),
+):
+    mock.patch.object(module, name, stand_in).start()
