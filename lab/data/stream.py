@@ -48,7 +48,7 @@ _UNKNOWN_QID = 0xFFFF  # in a Doorbell record: no queue
 
 
 def digest(data: bytes | bytearray | memoryview) -> str:
-    """Return what `lab.data.events.Dma` says of the bytes moved: the first 16 hex digits of their SHA-1, the fastest long hash."""
+    """Return the digest of moved bytes in `lab.data.events.Dma`: the first 16 hex digits of SHA-1, the fastest long hash."""
     return hashlib.sha1(data, usedforsecurity=False).hexdigest()[:16]
 
 
