@@ -7,9 +7,6 @@ from hypothesis import HealthCheck, settings
 
 from lab.settings import Settings
 from lab.toolchain import WANTS, Toolchain, prepare
-from tests.toy.fixtures import lab, make_evidence
-
-__all__ = ["lab", "make_evidence", "toolchain"]
 
 settings.register_profile("lab", deadline=None, suppress_health_check=[HealthCheck.too_slow])  # a busy machine is no bug
 settings.load_profile("lab")

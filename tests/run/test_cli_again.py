@@ -15,7 +15,7 @@ import conformance
 from conformance.commands import run_command
 from conformance.run import live_events as events
 from tests.toy.fixtures import MakeEvidence
-from tests.toy.lab import Lab
+from tests.toy.toy_lab import Lab
 
 SCENARIOS = ("read/basic", "read/more", "read/broken", "read/slow", "write/basic")
 

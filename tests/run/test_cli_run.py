@@ -10,7 +10,7 @@ from junitparser import JUnitXml
 
 from conformance.commands import run_command, running
 from lab.errors import LabError, UsageError
-from tests.toy.lab import Lab
+from tests.toy.toy_lab import Lab
 
 SOON = 30
 """Seconds: half of what the toy waits for an interruption, so that its own end is no answer to one."""

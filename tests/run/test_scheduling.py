@@ -15,7 +15,7 @@ from conformance.judging import results
 from conformance.run import costs
 from conformance.run.campaign import Campaign, Request, plan
 from conformance.run.scheduler import WORKER_DIED
-from tests.toy.lab import Lab
+from tests.toy.toy_lab import Lab
 
 
 def seconds(lab: Lab, **known: float) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from conformance.run import costs
 from lab.errors import UsageError
-from tests.toy.lab import Lab
+from tests.toy.toy_lab import Lab
 
 SHARDS = 3
 

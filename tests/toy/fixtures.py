@@ -11,7 +11,7 @@ import pytest
 from conformance.suite.selection import SCENARIOS
 from lab.data.events import Event
 from lab.data.evidence import Evidence, EvidenceWriter
-from tests.toy.lab import Lab
+from tests.toy.toy_lab import Lab
 
 DRIVER: dict[str, Any] = {"name": "some", "actions": ["load", "read"], "stages": ["read"], "known": []}
 
