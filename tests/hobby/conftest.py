@@ -18,7 +18,7 @@ from lab.drivers import adapters
 from lab.recording.guest import record
 from lab.toolchain import Toolchain
 
-FOLDER = Path(__file__).parent
+FOLDER = Path(__file__).parents[2] / "examples" / "hobby"
 MANIFEST = FOLDER / "hobby.toml"
 
 Build = Callable[..., Path]
