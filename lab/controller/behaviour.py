@@ -32,6 +32,10 @@ class Behaviour:
     ARGUMENTS: ClassVar[dict[str, Any]] = {}
     strikes_enable: ClassVar[bool] = False
     """It strikes CC.EN=1 instead of commands."""
+    strikes_disable: ClassVar[bool] = False
+    """It strikes CC.EN=0 instead of commands."""
+    strikes_shutdown: ClassVar[bool] = False
+    """It strikes CC.SHN instead of commands."""
     whole_at_once: ClassVar[bool] = False
     """Without a predicate it strikes the controller as soon as it is armed."""
 
@@ -67,6 +71,14 @@ class Behaviour:
     def enable(self) -> bool:
         """CC.EN=1 was written: whether the controller becomes ready now."""
         return True
+
+    def disable_seconds(self) -> float:
+        """Return how long CSTS.RDY stays 1 after CC.EN=0."""
+        return 0.0
+
+    def shutdown_seconds(self) -> float:
+        """Return how long CSTS.SHST stays 01b after CC.SHN asked for a shutdown."""
+        return 0.0
 
     def whole(self) -> None:
         """Strikes the controller without a command."""
@@ -318,6 +330,28 @@ class SlowReady(Behaviour, name="slow-ready"):
     def enable(self) -> bool:
         self.c.ready_in(self.arguments["ms"] / 1000)
         return False
+
+
+class SlowDisable(Behaviour, name="slow-disable"):
+    """CSTS.RDY becomes 0 only ``ms`` after CC.EN=0; the host shall not set CC.EN to 1 before that. Base 2.0, 3.1.3.5."""
+
+    strikes_disable = True
+    ARGUMENTS: ClassVar = {"ms": 500}
+
+    def disable_seconds(self) -> float:
+        """Return ``ms`` as seconds."""
+        return float(self.arguments["ms"]) / 1000
+
+
+class SlowShutdown(Behaviour, name="slow-shutdown"):
+    """CSTS.SHST stays 01b for ``ms`` before it is 10b; what was written is not safe before that. Base 2.0, 3.6.1."""
+
+    strikes_shutdown = True
+    ARGUMENTS: ClassVar = {"ms": 2000}
+
+    def shutdown_seconds(self) -> float:
+        """Return ``ms`` as seconds."""
+        return float(self.arguments["ms"]) / 1000
 
 
 class FatalAtEnable(Behaviour, name="fatal-at-enable"):

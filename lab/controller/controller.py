@@ -18,7 +18,7 @@ from lab.controller.namespaces import Namespace
 from lab.controller.pci import ConfigSpace
 from lab.controller.queues import CQE_SIZE, SQE_SIZE, CompletionQueue, Queues, Ring, SubmissionQueue
 from lab.controller.record import Recorder
-from lab.controller.registers import SHST_COMPLETE, RegisterFile
+from lab.controller.registers import SHST_COMPLETE, SHST_PROCESSING, RegisterFile
 from lab.controller.request import Failed
 from lab.controller.subsystem import Subsystem
 from lab.data.events import ConfigWrite, Remark, Reset
@@ -30,6 +30,8 @@ from lab.nvme.registers import CSTS, DOORBELLS, doorbell_offset
 from lab.nvme.status import Status
 
 SMALLEST_BAR = 0x4000
+SHUTDOWN_SECONDS = 0.001
+"""How long a shutdown takes: so long that a host which does not wait for it is seen."""
 
 
 class Controller:
@@ -76,7 +78,11 @@ class Controller:
         """The host has shut it down, or never started it."""
         self.stuck_ready = False
         self.page_size = 4096
+        self.disabling = False
+        """CC.EN is 0, and CSTS.RDY is still 1."""
         self._ready_timer: Timer | None = None
+        self._disable_timer: Timer | None = None
+        self._shutdown_timer: Timer | None = None
         self.logs.power_cycles = 1
 
     # -- towards the host -------------------------------------------------------------------------------------------
@@ -128,7 +134,7 @@ class Controller:
         if offset < DOORBELLS:
             self.record.register_write(offset, size, value)
         else:
-            self.record.doorbell(offset, size, value, -1, False)
+            self.record.doorbell(offset, size, value, *self.executor.doorbell_queue(offset))
 
     # -- memory -----------------------------------------------------------------------------------------------------
 
@@ -186,19 +192,32 @@ class Controller:
 
     def disable(self) -> None:
         """CC.EN=0: a Controller Level Reset."""
-        ready = self.stuck_ready and self.registers.csts.RDY
+        was_ready = self.registers.csts.RDY
+        seconds = self.faults.disable_seconds() if was_ready else 0.0
         self._stop("cc-en")
-        if ready:
-            self.registers.csts = CSTS.of(RDY=1)
+        if not was_ready or not (self.stuck_ready or seconds):
+            return
+        self.registers.csts = CSTS.of(RDY=1)
+        if not self.stuck_ready:
+            self.disabling = True
+            self._disable_timer = self.clock.after(seconds, self._become_disabled)
 
-    def shut_down(self, abrupt: bool) -> None:
+    def _become_disabled(self) -> None:
+        self.disabling = False
+        self.drop_ready()
+
+    def shut_down(self) -> None:
         """CC.SHN: what is in the write cache reaches the medium, and the controller goes silent. Base 2.0, 3.6.1"""
+        self.running = False
+        self.registers.csts = self.registers.csts.but(SHST=SHST_PROCESSING)
+        seconds = self.faults.shutdown_seconds() or SHUTDOWN_SECONDS
+        self._shutdown_timer = self.clock.after(seconds, self._become_shut)
+
+    def _become_shut(self) -> None:
         for ns in self.attached.values():
             ns.cache.flush()
         self.registers.csts = self.registers.csts.but(SHST=SHST_COMPLETE)
         self.shut = True
-        self.running = False
-        self.record.event(Reset(t=self.clock.now(), controller=self.spec.id, cause="shutdown"))
 
     def reset_subsystem(self) -> None:
         self.subsystem.reset(self)
@@ -230,8 +249,10 @@ class Controller:
         self.running = False
 
     def _stop(self, cause: str) -> None:
-        if self._ready_timer is not None:
-            self._ready_timer.cancel()
+        for timer in (self._ready_timer, self._disable_timer, self._shutdown_timer):
+            if timer is not None:
+                timer.cancel()
+        self.disabling = False
         self.running = False
         self.executor.forget()
         self.queues.clear()

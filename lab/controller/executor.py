@@ -48,8 +48,7 @@ class Executor:
     def doorbell(self, offset: int, size: int, value: int) -> None:
         """A write of ``size`` bytes to BAR0 at ``offset``, at or above 1000h."""
         c = self._c
-        index, rest = divmod(offset - DOORBELLS, self._stride)
-        qid, completion = (-1, False) if rest else (index >> 1, bool(index & 1))
+        qid, completion = self.doorbell_queue(offset)
         c.record.doorbell(offset, size, value, qid, completion)
         if size != 4:
             c.remark("doorbell-width", offset=offset, size=size)
@@ -57,7 +56,7 @@ class Executor:
                 return
             value &= 0xFFFF_FFFF
         if not c.running:
-            c.remark("doorbell-while-not-ready", offset=offset, value=value)
+            self._while_not_running(offset, qid, completion, value)
             return
         if value > 0xFFFF:
             c.remark("doorbell-reserved", offset=offset, value=value)
@@ -66,6 +65,23 @@ class Executor:
             self._head(offset, qid, value)
         else:
             self._tail(offset, qid, value)
+
+    def doorbell_queue(self, offset: int) -> tuple[int, bool]:
+        """Return (queue id, is it a completion queue's) of an offset from 1000h on; qid -1 where no doorbell starts."""
+        index, rest = divmod(offset - DOORBELLS, self._stride)
+        return (-1, False) if rest else (index >> 1, bool(index & 1))
+
+    def _while_not_running(self, offset: int, qid: int, completion: bool, value: int) -> None:
+        """Answer a doorbell of a controller that executes nothing. During and after a shutdown the host may still give
+        completion queue entries back. Base 2.0, 3.6.1 "Memory-based Controller Shutdown"."""
+        shut = bool(self._c.registers.csts.SHST)
+        if shut and completion:
+            cq = self.queues.completion.get(qid)
+            if cq is not None and value < cq.ring.entries and (value - cq.head) % cq.ring.entries <= cq.unconsumed:
+                cq.head = value
+            return
+        rule = "doorbell-after-shutdown" if shut else "doorbell-while-not-ready"
+        self._c.remark(rule, offset=offset, value=value, qid=qid, completion=completion)
 
     def _tail(self, offset: int, qid: int, value: int) -> None:
         sq = self.queues.submission.get(qid)

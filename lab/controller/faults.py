@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from lab.controller import behaviour
@@ -33,6 +33,12 @@ class Armed:
         """It names no command: it strikes the controller as a whole."""
         f = self.fault
         return all(part is None for part in (f.queue, f.sqid, f.opcode, f.nsid, f.lba, f.cdw10, f.nth))
+
+    @property
+    def strikes_commands(self) -> bool:
+        """It looks at commands."""
+        b = self.behaviour
+        return not (b.strikes_enable or b.strikes_disable or b.strikes_shutdown or (self.whole and b.whole_at_once))
 
     def counts(self) -> bool:
         """One more that fits; whether this is one to strike."""
@@ -105,9 +111,20 @@ class Faults:
 
     def at_enable(self) -> list[Behaviour]:
         """The behaviours that strike CC.EN=1; the predicate's count is that of enablings."""
+        return self._at(lambda behaviour: behaviour.strikes_enable)
+
+    def disable_seconds(self) -> float:
+        """Return how long CSTS.RDY stays 1 after CC.EN=0, by the behaviours that strike it."""
+        return max((one.disable_seconds() for one in self._at(lambda behaviour: behaviour.strikes_disable)), default=0.0)
+
+    def shutdown_seconds(self) -> float:
+        """Return how long CSTS.SHST stays 01b, by the behaviours that strike CC.SHN."""
+        return max((one.shutdown_seconds() for one in self._at(lambda behaviour: behaviour.strikes_shutdown)), default=0.0)
+
+    def _at(self, selects: Callable[[Behaviour], bool]) -> list[Behaviour]:
         struck = []
         for found in self._all.values():
-            if found.armed and found.behaviour.strikes_enable and found.counts():
+            if found.armed and selects(found.behaviour) and found.counts():
                 self._strike(found, None)
                 struck.append(found.behaviour)
         return struck
@@ -122,11 +139,7 @@ class Faults:
             found.behaviour.whole()
 
     def _select(self) -> None:
-        self.at_commands = [
-            found
-            for found in self._all.values()
-            if found.armed and not found.behaviour.strikes_enable and not (found.whole and found.behaviour.whole_at_once)
-        ]
+        self.at_commands = [found for found in self._all.values() if found.armed and found.strikes_commands]
         """The armed faults that look at commands: usually none, and then no command pays for them."""
 
 

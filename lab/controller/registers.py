@@ -27,7 +27,8 @@ NSSR_MAGIC = 0x4E564D65
 """What resets the NVM subsystem when written to NSSR: "NVMe". Base 2.0, 3.1.3.7."""
 CSS_NVM, CSS_ALL, CSS_ADMIN_ONLY = 0b000, 0b110, 0b111
 """CC.CSS: the NVM command set, all supported ones, none. Base 2.0, 3.1.3.5."""
-SHST_COMPLETE = 0b10
+SHST_PROCESSING, SHST_COMPLETE = 0b01, 0b10
+"""CSTS.SHST: shutdown processing occurring, and complete. Base 2.0, 3.1.3.6."""
 
 _FROZEN = CC.of(CSS=7, MPS=15, AMS=7, CRIME=1)  # what CC.EN=1 freezes
 _ENTRY_SIZES = CC.of(IOSQES=15, IOCQES=15)
@@ -45,7 +46,7 @@ class Owner(Protocol):
     def disable(self) -> None:
         """CC.EN went from 1 to 0."""
 
-    def shut_down(self, abrupt: bool) -> None:
+    def shut_down(self) -> None:
         """CC.SHN asks for it."""
 
     def reset_subsystem(self) -> None:
@@ -214,7 +215,7 @@ class RegisterFile:
         if new.SHN and not old.SHN:
             if not old.EN:
                 self._owner.remark("shutdown-while-disabled", value=int(new))
-            self._owner.shut_down(abrupt=new.SHN == 0b10)
+            self._owner.shut_down()
 
     def _check_frozen(self, old: CC, new: CC) -> None:
         changed = int(old) ^ int(new)

@@ -73,6 +73,8 @@ TRIALS: tuple[Trial, ...] = (
     Trial("spurious-interrupt", {"vector": 1, "count": 3}),
     Trial("never-ready", strikes={"times": 1}, provocation="reset"),
     Trial("slow-ready", {"ms": 500}, strikes={"times": 1}, provocation="reset"),
+    Trial("slow-disable", {"ms": 500}, strikes={"times": 1}, provocation="reset"),
+    Trial("slow-shutdown", {"ms": 500}, strikes={"times": 1}, provocation="reset"),
     Trial("fatal-at-enable", strikes={"times": 1}, provocation="reset"),
     Trial("stuck-ready", strikes={}, provocation="reset"),
 )

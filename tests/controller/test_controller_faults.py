@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from tests.controller.conftest import Host, MakeHost
 
 READ = 0x02
+READY = CC.of(EN=1, IOSQES=6, IOCQES=4)
 
 
 def fault(behaviour: str, arguments: dict[str, Any] | None = None, **predicate: Any) -> Fault:
@@ -246,6 +247,45 @@ def test_slow_ready(make_host: MakeHost) -> None:
     assert not host.enable().RDY
     assert not host.device.wait(50) and not host.csts.RDY
     assert host.device.wait(15) and host.csts.RDY
+
+
+def test_slow_disable(make_host: MakeHost) -> None:
+    host = make_host(fault("slow-disable", {"ms": 60_000}, nth=1)).up()
+    assert host.disable().RDY
+    assert not host.device.wait(50)
+    assert host.csts.RDY
+    assert host.device.wait(15)
+    assert not host.csts.RDY
+    assert host.enable().RDY
+    assert not host.disable().RDY, "only the first one was struck"
+    assert host.remarks() == []
+
+
+def test_enabling_before_a_slow_disable_is_over_is_fatal(make_host: MakeHost) -> None:
+    host = make_host(fault("slow-disable", {"ms": 1000}, times=1)).up()
+    host.disable()
+    assert host.enable().CFS
+    assert host.device.wait(2)
+    assert not host.csts.RDY
+    host.disable()
+    assert host.enable().RDY, "a reset ends it"
+    assert host.remarks() == ["enable-invalid"]
+
+
+def test_slow_shutdown(make_host: MakeHost) -> None:
+    host = make_host(fault("slow-shutdown", {"ms": 60_000})).up()
+    host.admin(nvme.Write.of(NSID=1, PRP1=host.pages()), 1)
+    host.function.write(CC.OFFSET, 4, READY.but(SHN=1))
+    assert not host.device.wait(50)
+    assert host.csts.SHST == 1
+    assert host.device.device.cut_power() == 1, "what was written is not safe yet"
+    host.up()
+    host.admin(nvme.Write.of(NSID=1, PRP1=host.pages()), 1)
+    host.function.write(CC.OFFSET, 4, READY.but(SHN=1))
+    assert host.device.wait(61)
+    assert host.csts.SHST == 2
+    assert host.device.device.cut_power() == 0
+    assert host.strikes() == ["f", "f"]
 
 
 def test_fatal_at_enable(make_host: MakeHost) -> None:

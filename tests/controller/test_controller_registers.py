@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lab.data.events import RegisterRead, RegisterWrite, Reset
+from lab.data.events import RegisterRead, RegisterWrite, Remark, Reset
+from lab.nvme import commands as nvme
 from lab.nvme.registers import ACQ, AQA, ASQ, CAP, CC, CSTS, INTMC, INTMS, NSSR, VS
 
 if TYPE_CHECKING:
@@ -140,11 +141,24 @@ def test_reserved_bits_of_cc(make_host: MakeHost) -> None:
 @pytest.mark.parametrize("shn", [1, 2])
 def test_shutdown(host: Host, shn: int) -> None:
     host.function.write(CC.OFFSET, 4, READY.but(SHN=shn))
-    assert host.csts.SHST == 2 and host.csts.RDY
+    assert host.csts.SHST == 1, "processing"
+    assert host.csts.RDY
+    assert host.device.wait(1)
+    assert host.csts.SHST == 2
+    assert host.csts.RDY
     host.ring(1, completion=False, value=1)
     assert not host.disable().SHST
     assert host.enable().RDY
-    assert host.remarks() == ["doorbell-while-not-ready"]
+    events = host.events()
+    assert [event.name for event in events if isinstance(event, Remark)] == ["doorbell-after-shutdown"]
+    assert [event.cause for event in events if isinstance(event, Reset)] == ["cc-en"], "a shutdown is no reset"
+
+
+def test_entries_may_be_given_back_during_a_shutdown(host: Host) -> None:
+    host.submit(nvme.Flush.of(NSID=1), 1)
+    host.function.write(CC.OFFSET, 4, READY.but(SHN=1))
+    assert len(host.completions(1)) == 1, "which writes the head doorbell"
+    assert host.remarks() == []
 
 
 def test_interrupt_masks_are_for_pins_and_msi_only(host: Host) -> None:

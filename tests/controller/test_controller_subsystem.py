@@ -122,6 +122,7 @@ def test_what_makes_writes_durable(make_host: MakeHost, end: str) -> None:
     put(host, 5, b"kept")
     if end == "shutdown":
         host.function.write(CC.OFFSET, 4, CC(host.read(CC)).but(SHN=1))
+        assert host.device.wait(1)
     if end == "broadcast":
         host.admin(nvme.Flush.of(NSID=nvme.BROADCAST_NSID), 1)
     assert host.device.device.cut_power() == 0
