@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right, insort
 from collections.abc import Iterator
 
-from conformance.record.record import State
+from conformance.record.state import State
 from lab.data.events import DmaMap, Submitted
 from lab.nvme.commands import Psdt
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from conformance.record.record import CompletionQueue, State, SubmissionQueue
+from conformance.record.state import CompletionQueue, State, SubmissionQueue
 from conformance.suite.check import Finding
 from lab.data.events import Barrier, Doorbell, Event, MemoryRead, MemoryWrite, Reset, Submitted
 from lab.nvme.commands import DoorbellBufferConfig

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from enum import IntEnum, StrEnum
 from typing import Any, Literal
 
-from conformance.record.record import State
+from conformance.record.state import State
 from lab.data.events import (
     ActionEnded,
     ActionStarted,

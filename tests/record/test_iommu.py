@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from conformance.record.iommu import Opened, needed
-from conformance.record.record import State
+from conformance.record.state import State
 from lab.data.events import DmaMap, Submitted
 from lab.data.plan import Controller, Namespace
 from lab.nvme.commands import AsyncEventRequest, Command, Identify, Psdt, Read

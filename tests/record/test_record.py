@@ -7,7 +7,8 @@ from copy import deepcopy
 
 import pytest
 
-from conformance.record.record import Record, State
+from conformance.record.record import Record
+from conformance.record.state import State
 from lab.data.events import (
     ActionEnded,
     ActionStarted,

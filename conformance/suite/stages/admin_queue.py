@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from math import inf
 
-from conformance.record.record import CompletionQueue, Record, State
+from conformance.record.record import Record
+from conformance.record.state import CompletionQueue, State
 from conformance.suite.check import MANDATORY, Finding, check
 from conformance.suite.citations import BASE_2_0, PCIE_1_0
 from conformance.suite.scenario import LOAD, Draw, Plan, do, scenario

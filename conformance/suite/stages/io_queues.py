@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from conformance.record.record import CompletionQueue, Record, State
+from conformance.record.record import Record
+from conformance.record.state import CompletionQueue, State
 from conformance.suite.check import MANDATORY, RECOMMENDED, Finding, check
 from conformance.suite.citations import BASE_2_0, INTEGRITY, PRACTICE
 from conformance.suite.scenario import LOAD, Draw, Plan, do, scenario

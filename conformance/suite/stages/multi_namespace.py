@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from uuid import UUID
 
 from conformance.record.disk import differences, final_disks, replay, show
-from conformance.record.record import Asked, Record, State
+from conformance.record.record import Asked, Record
+from conformance.record.state import State
 from conformance.suite.check import MANDATORY, OPTIONAL, RECOMMENDED, Finding, check
 from conformance.suite.citations import BASE_2_0, NVM_1_0, PRACTICE
 from conformance.suite.scenario import LOAD, Draw, Plan, do, scenario

@@ -7,7 +7,8 @@ from itertools import pairwise
 
 from conformance.record.disk import Disk, replay, show
 from conformance.record.iommu import Opened, needed
-from conformance.record.record import Asked, Record, State
+from conformance.record.record import Asked, Record
+from conformance.record.state import State
 from conformance.suite.check import MANDATORY, RECOMMENDED, Finding, check
 from conformance.suite.citations import BASE_2_0, INTEGRITY, NVM_1_0
 from conformance.suite.scenario import LOAD, Draw, Plan, do, scenario

@@ -1,0 +1,288 @@
+"""What one controller is between two events, and how each event moves it.
+
+`State` is the only place that knows what a controller was at each moment: enabled, live queues, commands in flight, epoch
+since the last reset. `conformance.record.record.Record.walk` folds the events over it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar
+
+from lab.data.events import (
+    Completed,
+    ConfigWrite,
+    Doorbell,
+    Event,
+    Interrupt,
+    RegisterRead,
+    RegisterWrite,
+    Reset,
+    ShadowDoorbell,
+    Submitted,
+)
+from lab.data.plan import Controller
+from lab.data.profile import Profile
+from lab.nvme.commands import (
+    Command,
+    CreateIoCq,
+    CreateIoSq,
+    DeleteIoCq,
+    DeleteIoSq,
+    DoorbellBufferConfig,
+    LbaCommand,
+    SetFeatures,
+)
+from lab.nvme.completions import Completion
+from lab.nvme.features import Fid
+from lab.nvme.registers import ACQ, AQA, ASQ, CAP, CC, CSTS
+
+Move = Callable[["State", Any], None]
+"""What an event does to its controller's state."""
+SHST_COMPLETE = 0b10
+"""CSTS.SHST of a controller whose shutdown is complete."""
+NOT_RESETS = ("cc-en", "shutdown")
+"""Causes of `Reset` that the fold has already seen, as writes of CC: EN=0 disables, SHN leaves everything as it is."""
+
+
+@dataclass
+class SubmissionQueue:
+    """A live submission queue. ``tail`` is the last doorbell's value; ``head`` what the last completion told (SQHD), or
+    what the controller had fetched where SQHD itself was not seen."""
+
+    qid: int
+    size: int
+    base: int
+    cqid: int
+    contiguous: bool = True
+    tail: int = 0
+    head: int = 0
+    fetched: int = 0  # commands taken since it was created
+
+    def consume(self, head: int) -> None:
+        """Move the head on to what a completion tells; a completion that another one has overtaken moves nothing back."""
+        if head < self.size and (head - self.head) % self.size <= (self.tail - self.head) % self.size:
+            self.head = head
+
+
+@dataclass
+class CompletionQueue:
+    """A live completion queue. ``posted`` and ``returned`` count entries since it was created."""
+
+    qid: int
+    size: int
+    base: int
+    vector: int | None
+    contiguous: bool = True
+    head: int = 0  # the last doorbell's value
+    posted: int = 0
+    returned: int = 0
+
+
+@dataclass
+class State:
+    """One controller between two events. It is the walk's own and changes under its reader's hands: keep no reference."""
+
+    spec: Controller
+    profile: Profile | None  # what its registers and Identify data really are, where the lab has read them
+    epoch: int = 0  # counts enables
+    cc: CC = field(default_factory=CC)
+    csts: CSTS | None = None  # as the host last read it; None since CC.EN last changed
+    been_ready: bool = False  # has the host read CSTS.RDY=1 since CC.EN became 1?
+    pci_command: int | None = None  # PCI Command register as last written; None if no write was seen
+    interrupts: str = ""  # how the controller last signalled: msix, msi or intx
+    aqa: AQA = field(default_factory=AQA)
+    asq: ASQ = field(default_factory=ASQ)
+    acq: ACQ = field(default_factory=ACQ)
+    written: set[int] = field(default_factory=set)  # dword offsets of registers written since power-on
+    sqs: dict[int, SubmissionQueue] = field(default_factory=dict)
+    cqs: dict[int, CompletionQueue] = field(default_factory=dict)
+    in_flight: dict[tuple[int, int], Submitted] = field(default_factory=dict)  # by (SQID, CID)
+    granted: tuple[int, int] | None = None  # I/O (submission, completion) queues granted since the reset
+    shadow: tuple[int, int] | None = None
+    """Where shadow doorbells and EventIdxs are, once Doorbell Buffer Config has succeeded: not every tail and head of an I/O
+    queue is written to a doorbell any more."""
+
+    shutdown: int = 0
+    """CC.SHN as the host last wrote it while EN was 1; the queues live on until EN becomes 0."""
+    shut_complete: bool = False
+    """The host has read SHST=10b since it asked for the shutdown: it may switch the power off, and take its memory back."""
+    shadowed: set[tuple[int, bool]] = field(default_factory=set)
+    """(queue id, completion) of the queues whose shadow doorbells the record tells."""
+
+    @property
+    def cap(self) -> CAP | None:
+        return self.profile.cap if self.profile else None
+
+    def transfer_bytes(self, command: Command) -> int | None:
+        """How many bytes of data a command moves; None where nobody can say."""
+        if isinstance(command, LbaCommand) and command.transfer:
+            namespace = self.spec.namespace(command.NSID)
+            return command.blocks * namespace.block_size if namespace else None
+        return command.data_length
+
+    def rings_all(self, qid: int) -> bool:
+        """Is every tail and head of this queue written to its doorbell, so that they tell how full it is?"""
+        return qid == 0 or not self.shadow
+
+    @property
+    def enabled(self) -> bool:
+        return bool(self.cc.EN)
+
+    @property
+    def page(self) -> int:
+        """The memory page size in bytes that CC.MPS sets."""
+        return 4096 << self.cc.MPS
+
+    def answered(self, event: Completed) -> Submitted | None:
+        """The submission that a completion ends, while it is still in flight."""
+        return self.in_flight.get(event.key)
+
+    def copy(self) -> State:
+        """The same state, to be moved by itself."""
+        return replace(
+            self,
+            written=set(self.written),
+            sqs={qid: replace(sq) for qid, sq in self.sqs.items()},
+            cqs={qid: replace(cq) for qid, cq in self.cqs.items()},
+            in_flight=dict(self.in_flight),
+            shadowed=set(self.shadowed),
+        )
+
+    # -- how it moves -----------------------------------------------------------------------------------------------
+
+    def move(self, event: Event) -> Move | None:
+        """What an event does to this state; None if it changes nothing."""
+        match event:
+            case RegisterRead(offset=CSTS.OFFSET, value=value) if self.csts is None or self.csts != value:
+                return State._read
+            case RegisterRead() | Interrupt(how=self.interrupts):
+                return None
+        return State.MOVES.get(type(event))
+
+    def _read(self, event: RegisterRead) -> None:
+        self.csts = CSTS(event.value)
+        self.shut_complete |= bool(self.shutdown) and self.csts.SHST == SHST_COMPLETE
+        self.been_ready |= self.enabled and bool(self.csts.RDY)
+
+    def _config(self, event: ConfigWrite) -> None:
+        if event.offset <= 4 < event.offset + event.size:
+            self.pci_command = event.value >> (4 - event.offset) * 8 & 0xFFFF
+
+    def _interrupt(self, event: Interrupt) -> None:
+        self.interrupts = event.how
+
+    def _reset(self, event: Reset) -> None:
+        if event.cause in NOT_RESETS:
+            return
+        self._disable()
+        self.csts = None
+        self.written.clear()
+
+    def _rung(self, event: Doorbell) -> None:
+        if not self.shadowed or (event.qid, event.completion) not in self.shadowed:
+            self._told(event)  # else it may be old: the controller has looked at the shadow meanwhile
+
+    def _shadow_rung(self, event: ShadowDoorbell) -> None:
+        self.shadowed.add((event.qid, event.completion))
+        self._told(event)
+
+    def _told(self, event: Doorbell | ShadowDoorbell) -> None:
+        if event.completion and (cq := self.cqs.get(event.qid)):
+            cq.returned += (event.value - cq.head) % cq.size
+            cq.head = event.value & 0xFFFF
+        elif not event.completion and (sq := self.sqs.get(event.qid)):
+            sq.tail = event.value & 0xFFFF
+
+    def _submitted(self, event: Submitted) -> None:
+        self.in_flight[event.key] = event
+        if sq := self.sqs.get(event.sqid):
+            sq.fetched += 1
+
+    def _register(self, event: RegisterWrite) -> None:
+        self.written.update(range(event.offset & ~3, event.offset + event.size, 4))
+        for register, name in ((AQA, "aqa"), (ASQ, "asq"), (ACQ, "acq")):
+            shift = (event.offset - register.OFFSET) * 8
+            if 0 <= shift < register.SIZE * 8:
+                mask = ((1 << event.size * 8) - 1) << shift
+                setattr(self, name, register(getattr(self, name) & ~mask | event.value << shift & mask))
+        if event.offset == CC.OFFSET:
+            self._configure(CC(event.value))
+
+    def _configure(self, cc: CC) -> None:
+        was_enabled, self.cc = self.enabled, cc
+        if cc.SHN and cc.EN:
+            self.shutdown = cc.SHN
+        if cc.EN and not was_enabled:
+            self.epoch += 1
+            self.csts, self.been_ready = None, False
+            self.shutdown, self.shut_complete = 0, False
+            self.sqs[0] = SubmissionQueue(0, self.aqa.ASQS + 1, int(self.asq), cqid=0)
+            self.cqs[0] = CompletionQueue(0, self.aqa.ACQS + 1, int(self.acq), vector=0)
+        elif was_enabled and not cc.EN:
+            self.csts = None
+            self._disable()
+
+    def _disable(self) -> None:
+        self.cc = self.cc.but(EN=0)
+        for live in (self.sqs, self.cqs, self.in_flight, self.shadowed):
+            live.clear()
+        self.granted = self.shadow = None
+        self.shutdown, self.shut_complete = 0, False
+
+    def _completed(self, event: Completed) -> None:
+        if cq := self.cqs.get(event.cqid):
+            cq.posted += 1
+        if sq := self.sqs.get(event.key[0]):
+            sq.consume(sq.fetched % sq.size if event.head is None else event.head)
+        if (submitted := self.in_flight.pop(event.key, None)) is None:
+            return
+        succeed = State.SUCCESSES.get(type(submitted.command))
+        if succeed is not None and event.completion.ok:
+            succeed(self, submitted.command, event.completion)
+
+    def _cq_created(self, command: CreateIoCq, done: Completion) -> None:
+        vector = command.IV if command.IEN else None
+        self.cqs[command.QID] = CompletionQueue(command.QID, command.entries, command.PRP1, vector, bool(command.PC))
+
+    def _sq_created(self, command: CreateIoSq, done: Completion) -> None:
+        self.sqs[command.QID] = SubmissionQueue(command.QID, command.entries, command.PRP1, command.CQID, bool(command.PC))
+
+    def _cq_deleted(self, command: DeleteIoCq, done: Completion) -> None:
+        self.cqs.pop(command.QID, None)
+
+    def _sq_deleted(self, command: DeleteIoSq, done: Completion) -> None:
+        """Delete the queue; its commands that have no completion are complete all the same. Base 2.0, 5.7."""
+        self.sqs.pop(command.QID, None)
+        self.in_flight = {key: event for key, event in self.in_flight.items() if key[0] != command.QID}
+
+    def _shadowing(self, command: DoorbellBufferConfig, done: Completion) -> None:
+        self.shadow = command.PRP1, command.PRP2
+
+    def _feature_set(self, command: SetFeatures, done: Completion) -> None:
+        if command.FID == Fid.NUMBER_OF_QUEUES:
+            self.granted = (done.DW0 & 0xFFFF) + 1, (done.DW0 >> 16) + 1
+
+    SUCCESSES: ClassVar[Mapping[type[Command], Callable[[State, Any, Completion], None]]] = {
+        CreateIoCq: _cq_created,
+        CreateIoSq: _sq_created,
+        DeleteIoCq: _cq_deleted,
+        DeleteIoSq: _sq_deleted,
+        DoorbellBufferConfig: _shadowing,
+        SetFeatures: _feature_set,
+    }
+    """What commands do to it when they succeed; the others do nothing."""
+
+    MOVES: ClassVar[Mapping[type[Event], Move]] = {
+        ConfigWrite: _config,
+        RegisterRead: _read,
+        RegisterWrite: _register,
+        Doorbell: _rung,
+        ShadowDoorbell: _shadow_rung,
+        Submitted: _submitted,
+        Completed: _completed,
+        Interrupt: _interrupt,
+        Reset: _reset,
+    }
+    """What each kind of event does to it, unless `move` finds that it changes nothing; the others do nothing."""
