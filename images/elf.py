@@ -1,44 +1,75 @@
-"""What an x86-64 ELF program needs to run out of an unpacked tree: its loader and its libraries (ELF gABI, chapter 5)."""
+"""What an ELF program needs to run out of an unpacked tree: its loader and its libraries."""
 
 from __future__ import annotations
 
-import struct
+import io
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import BinaryIO
+
+from elftools.common.exceptions import ELFError
+from elftools.elf.dynamic import DynamicSegment
+from elftools.elf.elffile import ELFFile
+from elftools.elf.segments import InterpSegment
 
 from lab.errors import LabError
 
-_LIBRARY_FOLDERS = ("usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu", "usr/lib64", "lib64", "usr/lib", "lib")
-_PT_LOAD, _PT_DYNAMIC, _PT_INTERP = 1, 2, 3
-_DT_NEEDED, _DT_STRTAB = 1, 5
+MAGIC = b"\x7fELF"
+LIBRARY_FOLDERS = ("usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu", "usr/lib64", "lib64", "usr/lib", "lib")
+"""Where the loader of Debian looks by itself, relative to the root."""
+_MACHINE = "EM_X86_64"
 
 
 @dataclass(frozen=True)
 class Header:
+    """What a program or a library says about itself."""
+
     interpreter: str
     """The program loader, as PT_INTERP names it; empty in a library or a static program."""
     needed: tuple[str, ...]
     """The libraries, as DT_NEEDED names them."""
+    folders: tuple[str, ...] = ()
+    """Where it looks for them first, as DT_RUNPATH or DT_RPATH name it; ``$ORIGIN`` stands for its own folder."""
+
+    def searched(self, path: str) -> Iterator[str]:
+        """Yield those folders relative to the root, for the file at ``path`` (relative too)."""
+        origin = str(PurePosixPath("/", path).parent)
+        for folder in self.folders:
+            yield _normal(folder.replace("${ORIGIN}", origin).replace("$ORIGIN", origin))
 
 
-def header(content: bytes) -> Header:
-    """Read PT_INTERP and DT_NEEDED; LabError if this is not a 64-bit little-endian ELF file."""
-    if content[:6] != b"\x7fELF\x02\x01":
-        raise LabError("Not a 64-bit little-endian ELF file.")
-    (offset,) = struct.unpack_from("<Q", content, 32)
-    size, count = struct.unpack_from("<HH", content, 54)
-    segments = [struct.unpack_from("<IIQQQQ", content, offset + i * size) for i in range(count)]
-    loads = [(address, at, length) for kind, _, at, address, _, length in segments if kind == _PT_LOAD]
-    interpreter = next((_text(content, at) for kind, _, at, *_ in segments if kind == _PT_INTERP), "")
-    dynamic = next((content[at : at + n // 16 * 16] for kind, _, at, _, _, n in segments if kind == _PT_DYNAMIC), b"")
-    entries = list(struct.iter_unpack("<QQ", dynamic))
-    strings = next((value for tag, value in entries if tag == _DT_STRTAB), 0)
-    table = next((at + strings - base for base, at, length in loads if base <= strings < base + length), 0)
-    return Header(interpreter, tuple(_text(content, table + value) for tag, value in entries if tag == _DT_NEEDED))
+def header(content: bytes | BinaryIO) -> Header:
+    """Read the program headers and the dynamic section; LabError if this is not an ELF file for x86-64."""
+    try:
+        elf = ELFFile(io.BytesIO(content) if isinstance(content, bytes) else content)
+        if elf["e_machine"] != _MACHINE:
+            raise LabError("Not an ELF file for x86-64.")
+        interpreter = ""
+        values: dict[str, list[str]] = {"needed": [], "runpath": [], "rpath": []}
+        for segment in elf.iter_segments():
+            if isinstance(segment, InterpSegment):
+                interpreter = segment.get_interp_name()
+            elif isinstance(segment, DynamicSegment):
+                for tag in segment.iter_tags():
+                    for name in values:
+                        if tag.entry.d_tag == f"DT_{name.upper()}":
+                            values[name].append(getattr(tag, name))
+    except (ELFError, UnicodeDecodeError) as error:
+        raise LabError(f"Not a readable ELF file: {error}.") from error
+    folders = [folder for value in values["runpath"] or values["rpath"] for folder in value.split(":") if folder]
+    return Header(interpreter, tuple(values["needed"]), tuple(folders))
 
 
-def _text(content: bytes, at: int) -> str:
-    return content[at : content.index(b"\0", at)].decode()
+def _normal(path: str) -> str:
+    """The path without ``..`` and without the slash at its beginning."""
+    parts: list[str] = []
+    for part in PurePosixPath(path).parts:
+        if part == "..":
+            parts = parts[:-1]
+        elif part != "/":
+            parts.append(part)
+    return "/".join(parts)
 
 
 @dataclass(frozen=True)
@@ -48,7 +79,7 @@ class Tree:
     root: Path
 
     def find(self, path: str) -> Path | None:
-        """The regular file that ``path`` means in this tree, with or without the merged /usr."""
+        """Return the regular file that ``path`` means in this tree, with or without the merged /usr."""
         parts = PurePosixPath("/", path).relative_to("/").as_posix()
         for candidate in (parts, f"usr/{parts}"):
             file = self._follow(self.root / candidate)
@@ -57,38 +88,56 @@ class Tree:
         return None
 
     def require(self, path: str) -> Path:
+        """Return the file; LabError if it is not there."""
         file = self.find(path)
         if file is None:
             raise LabError(f"{path} is in none of the packages under {self.root}.", remedy="name its package in the recipe")
         return file
 
-    def library(self, name: str) -> Path:
-        """The library, or the loader, of that file name."""
-        found = (self.find(f"{folder}/{PurePosixPath(name).name}") for folder in _LIBRARY_FOLDERS)
+    def library(self, name: str, folders: Iterable[str] = ()) -> Path:
+        """Return the library, or the loader, of that file name; ``folders`` come before those of the system."""
+        name = PurePosixPath(name).name
+        found = (self.find(f"{folder}/{name}") for folder in (*folders, *LIBRARY_FOLDERS))
         file = next((file for file in found if file is not None), None)
         if file is None:
             raise LabError(f"The library {name} is in none of the packages under {self.root}.")
         return file
 
     def closure(self, path: str) -> dict[str, Path]:
-        """All libraries that the program or library needs, and its loader: name and file, sorted by name."""
-        found: dict[str, Path] = {}
-        waiting = [self.require(path)]
+        """Return all libraries that the program or library needs, and its loader: name and file, sorted by name."""
+        return {name: file for name, (file, _) in sorted(self._needed(path).items())}
+
+    def command(self, path: str) -> list[str]:
+        """Return the words that run a program of this tree on this machine: by its own loader, with its own libraries."""
+        program = self.require(path)
+        loader = self.library(self.header(program).interpreter)
+        return [str(loader), "--library-path", self.library_path(path), str(program)]
+
+    def library_path(self, path: str) -> str:
+        """Return the folders in which the program finds its libraries, and what these name as theirs, joined by colons."""
+        private = (str(file.parent) for file, _ in self._needed(path).values())
+        usual = (str(self.root / folder) for folder in LIBRARY_FOLDERS)
+        return ":".join(folder for folder in dict.fromkeys((*usual, *private)) if Path(folder).is_dir())
+
+    def header(self, file: Path) -> Header:
+        """Read the header of a file of this tree."""
+        with file.open("rb") as stream:
+            return header(stream)
+
+    def _needed(self, path: str) -> dict[str, tuple[Path, Header]]:
+        found: dict[str, tuple[Path, Header]] = {}
+        program = self.require(path)
+        waiting = [(program, self.header(program))]
         while waiting:
-            info = header(waiting.pop().read_bytes())
+            file, info = waiting.pop()
+            folders = list(info.searched(str(file.relative_to(self.root))))
             for name in (*info.needed, *filter(None, [info.interpreter])):
                 name = PurePosixPath(name).name
                 if name not in found:
-                    found[name] = self.library(name)
+                    library = self.library(name, folders)
+                    found[name] = (library, self.header(library))
                     waiting.append(found[name])
-        return dict(sorted(found.items()))
-
-    def command(self, path: str) -> list[str]:
-        """The words that run a program of this tree on this machine: by its own loader, with its own libraries."""
-        program = self.require(path)
-        loader = self.library(header(program.read_bytes()).interpreter)
-        folders = [str(self.root / folder) for folder in _LIBRARY_FOLDERS if (self.root / folder).is_dir()]
-        return [str(loader), "--library-path", ":".join(folders), str(program)]
+        return found
 
     def _follow(self, path: Path) -> Path | None:
         for _ in range(8):

@@ -8,8 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from lab.errors import UsageError
-from lab.settings import nearest
+from lab.errors import UsageError, nearest
 
 RECIPES = Path(__file__).parent / "recipes"
 
@@ -22,13 +21,20 @@ class Closure(_Table):
     """Packages with all that they depend on, out of the named suites of the Debian archive."""
 
     suites: list[str] = Field(min_length=1)
-    """Where a package is in several, the suite named last wins."""
+    """The first is the one that moves least."""
     packages: list[str] = Field(min_length=1)
+    """They come out of the suite named last; what they depend on, out of an earlier one where that will do."""
+    newest: list[str] = []
+    """Patterns for the names of packages that come out of the suite named last too."""
     keep: list[str] = ["*"]
     """Of the packages in the closure only those whose names match; maintainer scripts never run, so much can go."""
     drop: list[str] = []
     exclude: list[str] = []
     """Paths (glob patterns, relative to the root) that are not unpacked."""
+    files: list[str] = []
+    """Paths (glob patterns, relative to the root) that must be there once it is unpacked."""
+    base: list[str] = []
+    """Libraries, by file name, that programs of the closure take from the system on which they run."""
 
 
 class Python(_Table):

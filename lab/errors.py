@@ -6,6 +6,9 @@ the exit status of ``nvme-lab``; nothing else is read from it.
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
 
 class LabError(Exception):
     """The lab itself failed (exit status 2): never the fault of the driver under test."""
@@ -53,3 +56,10 @@ class QmpError(LabError):
     def __init__(self, what: str, error_class: str) -> None:
         super().__init__(what)
         self.error_class = error_class
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return "; did you mean X?" or, where nothing is near, the list of what there is."""
+    known = sorted(known)
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {close[0]!r}?" if close else f"; there are: {', '.join(known)}"

@@ -6,17 +6,16 @@ nearest parent that has one), user settings, default. Every source speaks the sa
 
 from __future__ import annotations
 
-import difflib
 import os
 import tempfile
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import platformdirs
 
-from lab.errors import LabError, UsageError
+from lab.errors import LabError, UsageError, nearest
 
 PROJECT_FILE = "nvme-lab.toml"
 _TRUTH = dict.fromkeys(("1", "true", "yes", "on"), True) | dict.fromkeys(("0", "false", "no", "off", ""), False)
@@ -34,6 +33,8 @@ class Settings:
     """Content-addressed, safe to delete. Default: XDG_CACHE_HOME/nvme-lab."""
     mirror: str | None = None
     """Address of a Debian mirror; default: the mirrors in the machine's own apt configuration."""
+    snapshot: str | None = None
+    """Address of the Debian archive as it was on a certain day: asked for locked versions that no mirror has any more."""
     qemu: Path | None = None
     """A qemu-system binary to use instead of looking for one."""
     kernel: Path | None = None
@@ -86,13 +87,6 @@ def load(
     return Settings(**merged)  # type: ignore[arg-type]  # _convert gives each key its field's type
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """`` (did you mean X?)`` or, where nothing is near, the list of what there is."""
-    known = sorted(known)
-    close = difflib.get_close_matches(name, known, n=1)
-    return f"; did you mean {close[0]!r}?" if close else f"; there are: {', '.join(known)}"
-
-
 def _read_toml(file: Path) -> dict[str, object]:
     try:
         content = tomllib.loads(file.read_text())
@@ -118,7 +112,7 @@ def _convert(key: str, value: object, *, base: Path, where: str) -> object:
         return truth
     if not isinstance(value, str | Path):
         raise UsageError(f"{where}: {key} = {value!r} is not a string.")
-    if key == "mirror":
+    if key in ("mirror", "snapshot"):
         return str(value) or None
     if not str(value):
         return _default_cache() if key == "cache" else None

@@ -11,9 +11,8 @@ from importlib import import_module
 import click
 
 from conformance.run import signals
-from lab.errors import LabError, UsageError
+from lab.errors import LabError, UsageError, nearest
 from lab.guest.folder import sweep_all
-from lab.settings import nearest
 
 COMMANDS: Mapping[str, str] = {
     "run": "run:run",

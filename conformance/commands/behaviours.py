@@ -18,9 +18,8 @@ from conformance.commands.options import JSON, machine, settings
 from conformance.report.steps import Steps
 from conformance.report.terminal import console
 from lab.controller.behaviour import BEHAVIOURS
-from lab.errors import UsageError
+from lab.errors import UsageError, nearest
 from lab.guest.folder import run_folder
-from lab.settings import nearest
 from lab.toolchain import Toolchain, prepare
 from lab.trials import behaviours as lab_behaviours
 from lab.trials.behaviours import TRIALS, Shown, Trial

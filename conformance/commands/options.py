@@ -17,6 +17,7 @@ _FILE = click.Path(path_type=Path)
 
 _MACHINE = (
     click.option("--mirror", metavar="URL", help="Debian mirror [default: the machine's own]"),
+    click.option("--snapshot", metavar="URL", help="Debian archive of a past day, for locked versions that mirrors dropped"),
     click.option("--qemu", type=_FILE, metavar="FILE", help="QEMU to use instead of looking for one"),
     click.option("--kernel", type=_FILE, metavar="FILE", help="guest kernel to boot instead of the packaged one"),
     click.option("--image", type=_FILE, metavar="FILE", help="guest initramfs to boot instead of building one"),

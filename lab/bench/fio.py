@@ -23,8 +23,6 @@ BLOCK = 4096
 PROGRAM = "fio"
 LOADER = "ld-linux-x86-64.so.2"
 IN_GUEST = "/run/fio"
-_RADOS_FOLDER = "usr/lib/x86_64-linux-gnu/ceph"
-"""Where librados looks first, by its DT_RUNPATH."""
 
 
 @dataclass(frozen=True)
@@ -35,16 +33,11 @@ class Fio:
     versions: Mapping[str, Mapping[str, str]]
 
 
-class _Tree(Tree):
-    def library(self, name: str) -> Path:
-        return self.find(f"{_RADOS_FOLDER}/{name}") or super().library(name)
-
-
 def fetch(settings: Settings, progress: Progress) -> Fio:
     """fio out of the cache; downloaded (35 MB) where it is not in there."""
     closure = recipe.load("fio").closures["fio"]
     fetched = Closures(settings, Cache(settings.open_cache()), progress).fetch("fio", closure)
-    tree, path = _Tree(fetched.root), f"/usr/bin/{PROGRAM}"
+    tree, path = Tree(fetched.root), f"/usr/bin/{PROGRAM}"
     versions = {f"fio/{package}": facts for package, facts in fetched.versions.items()}
     return Fio({**tree.closure(path), PROGRAM: tree.require(path)}, versions)
 

@@ -11,12 +11,17 @@ import re
 import shutil
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import datetime
+from email.utils import parsedate_to_datetime
 from hashlib import sha256
 from pathlib import Path
 from urllib.parse import unquote
+
+from debian.deb822 import Deb822
 
 from lab.errors import LabError
 from lab.toolchain.cache import disk_full
@@ -32,10 +37,29 @@ INSTEAD = (
 LOOK = 3.0
 """Seconds between two looks at what has been downloaded."""
 
+RETRY_PAUSES = (1.0, 4.0, 10.0)
+"""Seconds before the second, third and last attempt after a failure that may pass."""
+
+_TRANSIENT = re.compile(
+    r"\b(408|425|429|500|502|503|504) |Connection (failed|reset|closed|refused|timed out)|Could not connect|timed out"
+    r"|Temporary failure|Error reading from server|Undetermined Error|Bad header|Hash Sum mismatch|unexpected size|SSL|TLS"
+    r"|BADSIG|NODATA|manipulated|Bad signature",
+    re.IGNORECASE,
+)
+"""What apt says of failures that may pass: of the network, a busy server, bytes that were spoilt on the way."""
+
+_UNSIGNED = re.compile(r"NO_PUBKEY|Missing key|not signed")
+"""What apt says, by gpgv or sqv, of lists that nobody whom it knows has signed."""
+
+_MACHINE = Path("/etc/apt")
+"""Where the configuration of this machine's own apt is."""
+
 _CONFIGURATION = """\
 Dir::Etc::parts "/dev/null";
 Dir::Etc::main "/dev/null";
-#include "/etc/apt/apt.conf.d/";
+{machine}
+Dir::Etc::preferences "{folder}/preferences";
+Dir::Etc::preferencesparts "/dev/null";
 #clear APT::Update::Pre-Invoke;
 #clear APT::Update::Post-Invoke;
 #clear APT::Update::Post-Invoke-Success;
@@ -46,6 +70,7 @@ APT::Install-Recommends "false";
 APT::Sandbox::User "root";
 Acquire::Languages "none";
 Acquire::ForceHash "sha256";
+Acquire::Retries "0";
 Dir::State "{folder}";
 Dir::State::lists "{folder}/lists";
 Dir::State::status "{folder}/status";
@@ -54,7 +79,12 @@ Dir::Cache::archives "{folder}/archives";
 Dir::Etc::sourcelist "/dev/null";
 Dir::Etc::sourceparts "{folder}/sources";
 """
-"""The machine's files come first, so that what follows wins; hooks for the machine's own lists are taken out."""
+"""The machine's files come first, so that what follows wins; hooks for the machine's own lists are taken out. Attempts are
+counted here, not by apt, so that the user is told of each."""
+
+_DATED = """\
+Acquire::Check-Valid-Until "false";
+"""
 
 
 @dataclass(frozen=True, order=True)
@@ -70,19 +100,27 @@ class MirrorError(LabError):
     """This mirror does not serve what was asked for; another one may."""
 
 
+class TransientError(MirrorError):
+    """This mirror may serve it in a moment."""
+
+
 class Apt:
     """One isolated apt for one set of suites of one mirror, living in ``folder``. Not for two processes at once."""
 
-    def __init__(self, folder: Path, mirror: Source, suites: Sequence[str]) -> None:
+    def __init__(self, folder: Path, mirror: Source, suites: Sequence[str], progress: Callable[[str], None]) -> None:
         if not shutil.which("apt-get") or not shutil.which("dpkg-deb"):
             raise LabError("Packages cannot be fetched: this machine has no apt-get and dpkg-deb.", remedy=INSTEAD)
         self.mirror = mirror
         self.suites = tuple(suites)
+        self._progress = progress
         for name in ("lists/partial", "archives/partial", "sources"):
             (folder / name).mkdir(parents=True, exist_ok=True)
-        (folder / "status").write_text("")
+        for name in ("status", "preferences"):
+            (folder / name).write_text("")
         configuration = folder / "apt.conf"
-        configuration.write_text(_CONFIGURATION.format(folder=folder))
+        machine = "\n".join(f'#include "{path}";' for path in _machine_files())
+        dated = _DATED if mirror.dated else ""
+        configuration.write_text(_CONFIGURATION.format(folder=folder, machine=machine) + dated)
         signed_by = f"Signed-By: {mirror.signed_by}\n" if mirror.signed_by else ""
         (folder / "sources" / "mirror.sources").write_text(
             f"Types: deb\nURIs: {mirror.uri}\nSuites: {' '.join(suites)}\nComponents: main\n{signed_by}"
@@ -92,47 +130,81 @@ class Apt:
 
     def update(self) -> None:
         """Fetch the suites' lists; the keyring of the source must have signed them."""
-        self._run("apt-get", "update", "--error-on=any", "-q")
 
-    def resolve(self, packages: Sequence[str]) -> tuple[Package, ...]:
-        """The closure of ``packages``, preferring the last of the suites."""
-        newest = f"--target-release={self.suites[-1]}"
-        plan = self._run("apt-get", "install", "--print-uris", "--yes", "-qq", newest, *packages)
+        def attempt() -> None:
+            self._run("apt-get", "update", "--error-on=any", "-q")
+
+        self._retry(attempt)
+
+    def dates(self) -> tuple[datetime, ...]:
+        """Return when the suites' lists were made, the newest first: of two mirrors the greater one is ahead."""
+        releases = [f for f in (self._folder / "lists").iterdir() if f.name.endswith(("_InRelease", "_Release"))]
+        dates = (Deb822(file.read_text(errors="replace")).get("Date", "") for file in releases)
+        return tuple(sorted((parsedate_to_datetime(date) for date in dates if date), reverse=True))
+
+    def resolve(self, packages: Sequence[str], newest: Sequence[str] = ()) -> tuple[Package, ...]:
+        """Return the closure of ``packages``.
+
+        These and the packages whose names fit ``newest`` come out of the last suite, all else out of the earliest that will do:
+        what moves fast is thereby as little as possible. If that cannot be, the last suite is preferred for everything.
+        """
+        last = self.suites[-1]
+        install = ("apt-get", "install", "--print-uris", "--yes", "-qq")
+        pins = (f"Package: {' '.join((*packages, *newest))}\nPin: release {key}={last}\nPin-Priority: 990\n" for key in "an")
+        (self._folder / "preferences").write_text("\n".join(pins))
+        try:
+            plan = self._run(*install, *packages)
+        except MirrorError:
+            if len(self.suites) == 1:
+                raise
+            plan = self._run(*install, f"--target-release={last}", *packages)
         return tuple(sorted(_package(m) for m in _URI_LINE.finditer(plan)))
 
-    def has(self, packages: Collection[Package]) -> bool:
-        """Whether the mirror still serves exactly these versions with these bytes."""
-        specs = [f"{p.name}={p.version}" for p in packages]
-        try:
-            shown = self._run("apt-cache", "show", *specs)
-        except MirrorError:
-            return False
-        return {p.sha256 for p in packages} <= set(re.findall(r"^SHA256: (\w+)$", shown, re.MULTILINE))
+    def available(self, packages: Collection[Package]) -> set[Package]:
+        """Return those of the packages that the mirror serves in exactly these versions with these bytes."""
+        shown = self._run("apt-cache", "show", *sorted({p.name for p in packages}), check=False)
+        served = set(re.findall(r"^SHA256: (\w+)$", shown, re.MULTILINE))
+        return {p for p in packages if p.sha256 in served}
 
     def download(self, packages: Collection[Package], store: Path, arrived: Callable[[int], None] = lambda size: None) -> None:
         """Fetch into ``store`` under the names SHA256.deb; nothing whose bytes differ from the promised gets there.
 
-        ``arrived`` is told from time to time how many bytes are there, by another thread.
+        ``arrived`` receives from time to time how many bytes are there, in another thread. What has arrived stays, also
+        where the rest fails.
         """
-        if not packages:  # apt-get download without a package is an error
-            return
         arriving = self._folder / "arriving"
         shutil.rmtree(arriving, ignore_errors=True)
         arriving.mkdir()
-        with _watched(arriving, arrived):
-            self._run("apt-get", "download", "-q", *(f"{p.name}={p.version}" for p in packages), folder=arriving)
-        files = {file_sha256(file): file for file in arriving.iterdir()}
-        for package in packages:
-            if package.sha256 not in files:
-                raise LabError(
-                    f"{package.name} {package.version} from {self.mirror.uri} does not have the expected SHA-256 "
-                    f"{package.sha256}.",
+        remaining = {package.sha256: package for package in packages}
+
+        def attempt() -> None:
+            specs = [f"{p.name}={p.version}" for p in remaining.values()]
+            try:
+                self._run("apt-get", "download", "-q", *specs, folder=arriving)
+            finally:
+                _store(arriving, remaining, store)
+            if remaining:
+                wrong = next(iter(remaining.values()))
+                raise TransientError(
+                    f"{wrong.name} {wrong.version} from {self.mirror.uri} does not have the expected SHA-256 {wrong.sha256}.",
                     remedy="do not use this mirror",
                 )
-            files[package.sha256].replace(store / f"{package.sha256}.deb")
+
+        if remaining:  # apt-get download without a package is an error
+            with _watched(arriving, arrived):
+                self._retry(attempt)
         shutil.rmtree(arriving)
 
-    def _run(self, *command: str, folder: Path | None = None) -> str:
+    def _retry(self, attempt: Callable[[], None]) -> None:
+        for number, pause in enumerate(RETRY_PAUSES, start=2):
+            try:
+                return attempt()
+            except TransientError as error:
+                self._progress(f"warning: {error.what}; attempt {number} of {len(RETRY_PAUSES) + 1} follows in {pause:g} s")
+                time.sleep(pause)
+        return attempt()
+
+    def _run(self, *command: str, folder: Path | None = None, check: bool = True) -> str:
         done = subprocess.run(
             command,
             env=self._environment,
@@ -142,22 +214,45 @@ class Apt:
             text=True,
             check=False,
         )
-        if done.returncode:
-            raise self._failure(command, done.stderr)
+        if done.returncode and check:
+            raise self._failure(command, done.stdout, done.stderr)
         return done.stdout
 
-    def _failure(self, command: Sequence[str], stderr: str) -> LabError:
-        errors = [line[2:].strip() for line in stderr.splitlines() if line.startswith("E:")] or stderr.splitlines()[-3:]
-        said = "; ".join(errors) or "no reason given"
+    def _failure(self, command: Sequence[str], stdout: str, stderr: str) -> LabError:
+        lines = [line[2:].strip() for line in stderr.splitlines() if line.startswith("E:")] or stderr.splitlines()[-3:]
+        # The last line of apt-get update says only that some index failed, what came before says why.
+        said = "; ".join(lines[:2]) or "no reason given"
         if "No space left on device" in stderr or "not have enough free space" in stderr:
             return disk_full(self._folder)
-        if "NO_PUBKEY" in stderr or "not signed" in stderr:
+        if _TRANSIENT.search(stdout + stderr):
+            return TransientError(f"{' '.join(command[:2])} failed on {self.mirror.uri}: {said}", remedy=INSTEAD)
+        if _UNSIGNED.search(stderr):
             return MirrorError(
                 f"The lists of {' and '.join(self.suites)} from {self.mirror.uri} are signed with a key that this "
                 f"machine does not know: {said}",
                 remedy="install or update the package debian-archive-keyring, or " + INSTEAD,
             )
         return MirrorError(f"{' '.join(command[:2])} failed on {self.mirror.uri}: {said}", remedy=INSTEAD)
+
+
+def _machine_files() -> list[str]:
+    """The apt configuration of this machine, as far as it has any: its proxies count."""
+    named = {"apt.conf.d/": _MACHINE / "apt.conf.d", "apt.conf": _MACHINE / "apt.conf"}
+    return [f"{_MACHINE}/{name}" for name, path in named.items() if path.exists()]
+
+
+def _store(arriving: Path, remaining: dict[str, Package], store: Path) -> None:
+    """Move what has arrived as promised into the store, and out of ``remaining``. The beginning of a file is kept for later."""
+    sizes = {package.size for package in remaining.values()}
+    for file in list(arriving.iterdir()):
+        if file.suffix == ".FAILED":
+            file.unlink()
+        elif file.stat().st_size in sizes:
+            digest = file_sha256(file)
+            if remaining.pop(digest, None):
+                file.replace(store / f"{digest}.deb")
+            else:
+                file.unlink()
 
 
 @contextmanager

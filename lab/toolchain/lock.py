@@ -18,17 +18,19 @@ from lab.toolchain.apt import Package
 
 LOCK_FILE = RECIPES.parent / "lock.json"
 _SCHEMA = 1
+_TREE = 2
+"""Counts the ways in which trees have been unpacked and proven; those of older labs are not taken for this one's."""
 
 
 def request(closure: Closure) -> str:
     """Identifies what was asked for, so that a lock made for another recipe is not mistaken for this one's."""
-    asked = [closure.suites, closure.packages, closure.keep, closure.drop]
+    asked = [closure.suites, closure.packages, closure.newest, closure.keep, closure.drop]
     return sha256(json.dumps(asked).encode()).hexdigest()[:16]
 
 
 def content_key(closure: Closure, packages: Iterable[Package]) -> str:
-    """Identifies the unpacked tree: the packages' bytes and what is left out of them."""
-    content = [sorted(p.sha256 for p in packages), closure.exclude]
+    """Identify the unpacked tree: the packages' bytes, what is left out of them, and what was proven of it."""
+    content = [sorted(p.sha256 for p in packages), closure.exclude, closure.files, closure.base, _TREE]
     return sha256(json.dumps(content).encode()).hexdigest()[:32]
 
 

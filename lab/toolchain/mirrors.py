@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+from debian.deb822 import Deb822
 
 SUITES = {
     "bullseye", "bookworm", "trixie", "forky", "duke", "sid",
@@ -29,31 +31,35 @@ class Source:
     suites: tuple[str, ...]
     components: tuple[str, ...]
     signed_by: str = ""
+    dated: bool = False
+    """A snapshot: its lists are as old as it is, and count all the same."""
 
 
 def candidates(apt: Path = Path("/etc/apt"), keyrings: Path = Path("/usr/share/keyrings")) -> list[Source]:
-    """The machine's Debian mirrors, the most likely one first; empty where there is no Debian entry."""
+    """Return the machine's Debian mirrors, the most likely one first; empty where there is no Debian entry."""
     found = [s for s in machine_sources(apt) if "main" in s.components and SUITES.intersection(s.suites)]
     found.sort(key=lambda s: ("debian-archive" not in s.signed_by, not s.uri.rstrip("/").endswith("/debian")))
     by_uri = {s.uri: s for s in reversed(found)}
-    return [
-        Source(s.uri, s.suites, s.components, s.signed_by or default_keyring(keyrings))
-        for s in sorted(by_uri.values(), key=found.index)
-    ]
+    return [replace(s, signed_by=s.signed_by or default_keyring(keyrings)) for s in sorted(by_uri.values(), key=found.index)]
 
 
 def override(uri: str, keyrings: Path = Path("/usr/share/keyrings")) -> Source:
-    """The mirror that the user named, checked with Debian's keyring."""
+    """Return the mirror that the user named, checked with Debian's keyring."""
     return Source(uri, (), ("main",), default_keyring(keyrings))
 
 
+def snapshot(uri: str, keyrings: Path = Path("/usr/share/keyrings")) -> Source:
+    """Return the archive of a certain day that the user named."""
+    return replace(override(uri, keyrings), dated=True)
+
+
 def default_keyring(folder: Path) -> str:
-    """Debian's own keyring, or nothing: then apt uses the keys that the machine trusts for all."""
+    """Return Debian's own keyring, or nothing: then apt uses the keys that the machine trusts for all."""
     return next((str(folder / name) for name in _KEYRINGS if (folder / name).is_file()), "")
 
 
 def machine_sources(apt: Path) -> Iterator[Source]:
-    """All enabled ``deb`` entries, of both formats."""
+    """Yield all enabled ``deb`` entries, of both formats."""
     lists = [apt / "sources.list", *sorted((apt / "sources.list.d").glob("*.list"))]
     for file in lists:
         if file.is_file():
@@ -63,7 +69,7 @@ def machine_sources(apt: Path) -> Iterator[Source]:
 
 
 def parse_one_line(text: str) -> Iterator[Source]:
-    """sources.list(5), one-line style: ``deb [signed-by=/path] uri suite component...``"""
+    """Parse sources.list(5), one-line style: ``deb [signed-by=/path] uri suite component...``."""
     for line in text.splitlines():
         if match := _ONE_LINE.match(line.split("#")[0].strip()):
             options = dict(o.partition("=")[::2] for o in (match["options"] or "").split())
@@ -72,20 +78,10 @@ def parse_one_line(text: str) -> Iterator[Source]:
 
 
 def parse_deb822(text: str) -> Iterator[Source]:
-    """sources.list(5), deb822 style: stanzas of ``Key: value``, continued by lines that begin with white space."""
-    uncommented = "\n".join(line for line in text.splitlines() if not line.startswith("#"))
-    for stanza in re.split(r"\n\s*\n", uncommented):
-        values: dict[str, str] = {}
-        key = ""
-        for line in stanza.splitlines():
-            if line[:1].isspace():
-                values[key] = f"{values.get(key, '')}\n{line}"
-            elif ":" in line:
-                key, _, value = line.partition(":")
-                key = key.lower()
-                values[key] = value.strip()
-        if "deb" not in values.get("types", "").split() or values.get("enabled", "yes").lower() in ("no", "false", "0"):
+    """Parse sources.list(5), deb822 style: stanzas of ``Key: value``, continued by lines that begin with white space."""
+    for stanza in Deb822.iter_paragraphs(text, use_apt_pkg=False):
+        if "deb" not in stanza.get("Types", "").split() or stanza.get("Enabled", "yes").lower() in ("no", "false", "0"):
             continue
-        for uri in values.get("uris", "").split():
-            suites, components = values.get("suites", "").split(), values.get("components", "").split()
-            yield Source(uri, tuple(suites), tuple(components), values.get("signed-by", ""))
+        for uri in stanza.get("URIs", "").split():
+            suites, components = stanza.get("Suites", "").split(), stanza.get("Components", "").split()
+            yield Source(uri, tuple(suites), tuple(components), stanza.get("Signed-By", ""))

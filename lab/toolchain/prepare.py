@@ -13,8 +13,8 @@ from images import builder, keys, recipe
 from images.kernel import release as kernel_release
 from images.kernel import vmlinux as extract_vmlinux
 from images.recipe import Image, Recipe
-from lab.errors import LabError, UsageError
-from lab.settings import Settings, nearest
+from lab.errors import LabError, UsageError, nearest
+from lab.settings import Settings
 from lab.toolchain import lock, qemu
 from lab.toolchain.apt import file_sha256
 from lab.toolchain.cache import Cache, full_disk_named, require_space

@@ -17,19 +17,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from images.recipe import Closure
+from images import recipe
 from lab.settings import Settings
+from lab.toolchain import contents
 from lab.toolchain.cache import Cache
 from lab.toolchain.closures import Closures
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
-CLOSURE = Closure(
-    suites=["bookworm"],
-    packages=["chromium-headless-shell", "fonts-dejavu-core"],
-    keep=["chromium*", "fonts-dejavu-core", "fontconfig-config", "lib*", "zlib1g"],
-    drop=["libc6", "libc-bin", "libgcc-*", "libllvm*", "libgl1*", "libglx*", "libz3-*", "libperl*", "libicu-*", "*-data"],
-    exclude=["usr/share/doc", "usr/share/locale", "usr/share/man", "usr/share/lintian"],
-)
 OPTIONS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--no-first-run", "--disable-background-networking",
     "--disable-dev-shm-usage", "--remote-debugging-pipe",
@@ -57,14 +51,16 @@ def program() -> Program:
 
 
 def fetched(settings: Settings | None = None) -> Program:
-    """Debian's Chromium out of the cache, with the libraries that it needs beside the machine's own libc."""
+    """Fetch Debian's Chromium into the cache; it runs with the libraries that it needs beside the machine's own libc."""
     settings = settings or Settings()
-    tree = Closures(settings, Cache(settings.open_cache()), print).fetch("chromium", CLOSURE).root
-    libraries = tree / "usr/lib/x86_64-linux-gnu"
+    closure = recipe.load("chromium").closures["chromium"]
+    tree = Closures(settings, Cache(settings.open_cache()), print).fetch("chromium", closure).root
+    folders = (tree / folder for folder in contents.read(tree).library_folders)
+    libraries = ":".join(str(folder) for folder in folders if folder.is_dir())
     fonts = tree / "fonts.conf"
     if not fonts.exists():
         fonts.write_text(f"<fontconfig><dir>{tree}/usr/share/fonts</dir></fontconfig>")
-    environment = {**os.environ, "LD_LIBRARY_PATH": str(libraries), "FONTCONFIG_FILE": str(fonts)}
+    environment = {**os.environ, "LD_LIBRARY_PATH": libraries, "FONTCONFIG_FILE": str(fonts)}
     return Program(tree / "usr/lib/chromium/chromium-headless-shell", environment)
 
 
@@ -90,7 +86,9 @@ class Browser:
 
     def close(self) -> None:
         self._process.kill()
-        self._process.communicate()
+        self._process.wait()
+        assert self._process.stderr is not None
+        self._process.stderr.close()
         os.close(self._to)
         os.close(self._from)
 
@@ -98,7 +96,10 @@ class Browser:
         """Asks and waits for the answer; what it reports meanwhile is kept in ``events``."""
         self._number += 1
         message = {"id": self._number, "method": method, "params": parameters, **({"sessionId": session} if session else {})}
-        os.write(self._to, json.dumps(message).encode() + b"\0")
+        try:
+            os.write(self._to, json.dumps(message).encode() + b"\0")
+        except BrokenPipeError:
+            raise AssertionError(f"Chromium ended before it was asked for {method}: {self._said()}") from None
         deadline = time.monotonic() + PATIENCE
         while True:
             answer = self._receive(method, deadline)

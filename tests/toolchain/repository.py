@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import subprocess
 import threading
@@ -25,7 +26,7 @@ class Misbehaviour:
 
     pattern: str
     kind: str
-    """``503``, ``drop`` (close the connection in the middle) or ``corrupt`` (right length, other bytes)."""
+    """A status such as ``503``, ``drop`` (close the connection in the middle) or ``corrupt`` (right length, other bytes)."""
     times: int
 
 
@@ -36,6 +37,8 @@ class Repository:
     folder: Path
     key: SigningKey
     uri: str = ""
+    valid_until: str = ""
+    """The date after which apt no longer believes the lists."""
     requests: list[str] = field(default_factory=list)
     misbehaviours: list[Misbehaviour] = field(default_factory=list)
 
@@ -47,14 +50,18 @@ class Repository:
         suite: str = "stable",
         depends: str = "",
         files: Mapping[str, bytes] | None = None,
+        modes: Mapping[str, int] | None = None,
         date: float | None = None,
     ) -> Package:
         """Build a package, put it in place of its older version and sign the suite anew; ``date`` is the suite's."""
         tree = self.folder / "build" / f"{name}_{version}"
+        shutil.rmtree(tree, ignore_errors=True)
         for path, content in {f"usr/share/{name}": version.encode(), **(files or {})}.items():
             file = tree / path
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes(content)
+        for path, mode in (modes or {}).items():
+            (tree / path).chmod(mode)
         control = {"Package": name, "Version": version, "Architecture": "amd64", "Maintainer": "tests", "Depends": depends}
         control["Description"] = "made by a test"
         (tree / "DEBIAN").mkdir(exist_ok=True)
@@ -64,7 +71,8 @@ class Repository:
         pool = self.folder / "pool" / suite
         pool.mkdir(parents=True, exist_ok=True)
         deb = pool / f"{name}_{version}_amd64.deb"
-        subprocess.run(["dpkg-deb", "--root-owner-group", "-Znone", "-b", tree, deb], check=True, capture_output=True)
+        command = ["dpkg-deb", "--root-owner-group", "-Znone", "-b", str(tree), str(deb)]
+        subprocess.run(command, check=True, capture_output=True, env={**os.environ, "SOURCE_DATE_EPOCH": "1000000000"})
         shutil.rmtree(tree)
         package = Package(name, version, file_sha256(deb), deb.stat().st_size)
         facts = f"Filename: {deb.relative_to(self.folder)}\nSize: {package.size}\nSHA256: {package.sha256}\n"
@@ -90,6 +98,7 @@ class Repository:
         optional = "NotAutomatic: yes\nButAutomaticUpgrades: yes\n" if "backports" in suite else ""
         release = (
             f"Origin: Tests\nSuite: {suite}\nCodename: {suite}\nDate: {formatdate(date, usegmt=True)}\n{optional}"
+            f"{f'Valid-Until: {self.valid_until}' if self.valid_until else 'Label: Tests'}\n"
             f"Architectures: amd64\nComponents: main\nSHA256:\n"
             f" {hashlib.sha256(content).hexdigest()} {len(content)} main/binary-amd64/Packages\n"
         ).encode()
@@ -120,8 +129,8 @@ class _Handler(SimpleHTTPRequestHandler):
         self._repository.requests.append(self.path)
         kind = self._misbehaviour()
         file = Path(self.translate_path(self.path))
-        if kind == "503":
-            self.send_error(503)
+        if kind.isdigit():
+            self.send_error(int(kind))
         elif kind and file.is_file():
             content = file.read_bytes()
             self.send_response(200)
