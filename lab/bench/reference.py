@@ -208,7 +208,7 @@ def _loaded(transport: Transport) -> Iterator[Service]:
 
 def _local(service: Service, seconds: float, floor: float) -> Round:
     _check(service.perform("read", {"nsid": 1, "lba": 0, "blocks": TRANSFER // NAMESPACE.block_size}).data)
-    controller = service.chosen({}, "read")
+    controller = service.controller_for({}, "read")
     namespace = service.namespace({"nsid": 1}, "read")
     return Round(tuple(reads(controller, namespace, depth, seconds).rate for depth in DEPTHS), floor)
 

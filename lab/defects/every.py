@@ -46,5 +46,5 @@ class WaitsForEver(Execution):
 class OddBuffer(DataPath):
     """Takes it for granted that buffers are aligned, and runs into an assertion where one is not."""
 
-    def describable(self, offset: int) -> bool:
+    def can_describe(self, offset: int) -> bool:
         return True

@@ -40,7 +40,7 @@ class LateQueues(Features):
     """Sets Number of Queues whenever it is asked to."""
 
     def set(self, fid: int, value: int, *, save: bool = False, nsid: int = 0, data: bytes = b"") -> int:
-        return self._c.execution.admin(SetFeatures.of(FID=fid, SV=save, NSID=nsid, CDW11=value)).DW0
+        return self._execution.admin(SetFeatures.of(FID=fid, SV=save, NSID=nsid, CDW11=value)).DW0
 
 
 @defect("features/write-cache:inverted")
@@ -74,8 +74,8 @@ class Fatal(Events):
 
     def arm(self) -> None:
         super().arm()
-        if self.told:
-            raise ControllerFailed(self.told[-1])
+        if self.messages:
+            raise ControllerFailed(self.messages[-1])
 
 
 @defect("features/unsupported:taken-for-zero")
@@ -146,10 +146,10 @@ class WarningIgnored(Events):
 
     def handle(self) -> None:
         self._c.admin.reap()
-        while self._come:
-            event: AsyncEvent = self._come.pop(0)
+        while self._received:
+            event: AsyncEvent = self._received.pop(0)
             if event.AET == EventType.SMART:
-                self._c.health.log(Lid.SMART, 512)
+                self._health.log(Lid.SMART, 512)
             else:
                 self.act(event)
             self.fill()
@@ -191,7 +191,7 @@ class TrimsBlindly(Namespace):
 class TrimsPastTheEnd(Namespace):
     """Trims whatever it is asked to, and leaves the end of the namespace to the controller."""
 
-    def check(self, lba: int, blocks: int) -> None:
+    def check_range(self, lba: int, blocks: int) -> None:
         pass
 
 
@@ -223,4 +223,4 @@ class FormatsBlindly(Namespace):
     """Sends Format NVM without a look at OACS."""
 
     def format(self, index: int) -> None:
-        self._c.execution.admin(FormatNvm.of(NSID=self.nsid, LBAFL=index & 15))
+        self._execution.admin(FormatNvm.of(NSID=self.nsid, LBAFL=index & 15))

@@ -35,8 +35,8 @@ class Terminated(Identification):
 class StaleNsid(Identification):
     """Sends NSID 1 with every Identify."""
 
-    def ask(self, cns: Cns, nsid: int = 0) -> bytes:
-        return super().ask(cns, nsid or 1)
+    def identify(self, cns: Cns, nsid: int = 0) -> bytes:
+        return super().identify(cns, nsid or 1)
 
 
 @defect("identify/capacity64:low-half", source="U-Boot f81d83d5345")
@@ -107,19 +107,19 @@ class DropsTheLast(Identification):
 class AllOfNn(Identification):
     """Makes a disk of every namespace id up to NN."""
 
-    def active(self, identity: IdentifyController) -> list[int]:
+    def active_namespaces(self, identity: IdentifyController) -> list[int]:
         return list(range(1, identity.NN + 1))
 
     def namespace(self, nsid: int) -> IdentifyNamespace:
-        return IdentifyNamespace(self.ask(Cns.NAMESPACE, nsid))
+        return IdentifyNamespace(self.identify(Cns.NAMESPACE, nsid))
 
 
 @defect("identify/cns2-by-version:always", source="SeaBIOS f21e3044")
 class AlwaysTheList(Identification):
     """Asks for the active namespace list, also a controller of 1.0, which does not know it."""
 
-    def active(self, identity: IdentifyController) -> list[int]:
-        return list(NamespaceList(self.ask(Cns.ACTIVE_NAMESPACES)).ids)
+    def active_namespaces(self, identity: IdentifyController) -> list[int]:
+        return list(NamespaceList(self.identify(Cns.ACTIVE_NAMESPACES)).ids)
 
 
 @defect("identify/metadata-format:unseen", source="EDK2 79f2734e5a")
@@ -127,7 +127,7 @@ class MetadataUnseen(Namespace):
     """Reads a format with metadata as if there were none."""
 
     @property
-    def refusal(self) -> str:
+    def unsupported_reason(self) -> str:
         return ""
 
 
@@ -135,8 +135,8 @@ class MetadataUnseen(Namespace):
 class GoesOnWithZeros(Identification):
     """Takes the zeroed buffer for the answer when Identify fails."""
 
-    def ask(self, cns: Cns, nsid: int = 0) -> bytes:
+    def identify(self, cns: Cns, nsid: int = 0) -> bytes:
         try:
-            return super().ask(cns, nsid)
+            return super().identify(cns, nsid)
         except CommandFailed:
             return bytes(SIZE)

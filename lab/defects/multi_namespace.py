@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from lab.defects.defect import defect
@@ -21,17 +22,32 @@ from lab.reference.service import Service
 class Counts(Identification):
     """Takes the namespaces for those from 1 up to their number."""
 
-    def active(self, identity: IdentifyController) -> list[int]:
-        return list(range(1, len(super().active(identity)) + 1))
+    def active_namespaces(self, identity: IdentifyController) -> list[int]:
+        return list(range(1, len(super().active_namespaces(identity)) + 1))
 
 
-@defect("multi-namespace/block-size:of-the-controller")
-class OneBlockSize(Namespace):
-    """Takes the block size of the first namespace for that of all."""
+class _SharedBlockSize(Namespace):
+    """Has the block size of another namespace."""
+
+    shared_size = 0
 
     @property
     def block_size(self) -> int:
-        return next(iter(self._c.namespaces.values()), self).identity.block_size
+        return self.shared_size or super().block_size
+
+
+@defect("multi-namespace/block-size:of-the-controller")
+class OneBlockSize(Controller):
+    """Takes the block size of the first namespace for that of all."""
+
+    parts = replace(Controller.parts, namespace=_SharedBlockSize)
+
+    def scan(self) -> None:
+        super().scan()
+        sizes = [namespace.block_size for namespace in self.namespaces.values()]
+        for namespace in self.namespaces.values():
+            assert isinstance(namespace, _SharedBlockSize)
+            namespace.shared_size = sizes[0]
 
 
 @defect("multi-namespace/no-crosstalk:always-one", scenarios=("multi-namespace/same-blocks",))
@@ -46,11 +62,11 @@ class AlwaysOne(Namespace):
 class DisksOfNn(Identification):
     """Makes a disk of every id that the controller could have."""
 
-    def active(self, identity: IdentifyController) -> list[int]:
+    def active_namespaces(self, identity: IdentifyController) -> list[int]:
         return list(range(1, identity.NN + 1))
 
     def namespace(self, nsid: int) -> IdentifyNamespace:
-        return IdentifyNamespace(self.ask(Cns.NAMESPACE, nsid))
+        return IdentifyNamespace(self.identify(Cns.NAMESPACE, nsid))
 
 
 @defect("multi-namespace/bad-neighbour:gives-up")
@@ -132,5 +148,5 @@ class ByNsid(Service):
 class Sixteen(Identification):
     """Has room for sixteen namespaces."""
 
-    def active(self, identity: IdentifyController) -> list[int]:
-        return super().active(identity)[:16]
+    def active_namespaces(self, identity: IdentifyController) -> list[int]:
+        return super().active_namespaces(identity)[:16]

@@ -15,7 +15,7 @@ from lab.reference.controller import Controller
 from lab.reference.data import DataPath
 from lab.reference.errors import CommandLost, ControllerFailed
 from lab.reference.execution import Execution
-from lab.reference.load import Lane, Load, Outcome
+from lab.reference.load import Lane, Load, LoadResult
 from lab.reference.namespace import Namespace
 from lab.reference.queue_pair import QueuePair
 from lab.reference.recovery import Recovery
@@ -197,7 +197,7 @@ class Deadlock(Execution):
     def launch(self, pair: QueuePair, waiting: deque[Request], flying: set[Request], depth: int) -> None:
         super().launch(pair, waiting, flying, depth)
         while waiting and not pair.room:
-            self._c.transport.wait(pair.vector, self._c.settings.look_seconds)
+            self._c.transport.wait(pair.vector, self._c.settings.check_seconds)
 
 
 class _Sharing(QueuePair):
@@ -241,7 +241,7 @@ class ReapsTwice(Execution):
     """Takes an interrupt for the news that a command has ended."""
 
     def wait(self, pair: QueuePair, flying: Collection[Request]) -> list[Request]:
-        if pair.qid == 0 or not self._c.transport.wait(pair.vector, self._c.settings.look_seconds):
+        if pair.qid == 0 or not self._c.transport.wait(pair.vector, self._c.settings.check_seconds):
             return super().wait(pair, flying)
         ended = [request for request in pair.reap() if request in flying]
         if not ended and pair.outstanding:
@@ -272,7 +272,7 @@ class SharedList(DataPath):
 class SharedBuffer(Load):
     """Moves the data of all commands through one buffer."""
 
-    def _run(self, namespace: Namespace, blocks: int, lanes: Sequence[Lane]) -> Outcome:
+    def _run(self, namespace: Namespace, blocks: int, lanes: Sequence[Lane]) -> LoadResult:
         for lane in lanes:
             lane.buffer = lanes[0].buffer
         return super()._run(namespace, blocks, lanes)
@@ -282,29 +282,29 @@ class SharedBuffer(Load):
 class Lost(Recovery):
     """Forgets at a reset what was in flight."""
 
-    def reset(self, why: str) -> None:
+    def reset(self, reason: str) -> None:
         for pair in self._c.io:
             pair.outstanding.clear()
-        super().reset(why)
+        super().reset(reason)
 
 
 @defect("multiqueue/reset-under-load:taken-for-done")
 class TakenForDone(Recovery):
     """Ends with success at a reset what was in flight."""
 
-    def reset(self, why: str) -> None:
+    def reset(self, reason: str) -> None:
         for pair in self._c.io:
             while pair.outstanding:
                 pair.outstanding.pop(next(iter(pair.outstanding))).end(Completion.of())
-        super().reset(why)
+        super().reset(reason)
 
 
 @defect("multiqueue/scaling:one-lock")
 class OneLock(Load):
     """Lets one job after the other have its commands in flight."""
 
-    def run(self, namespace: Namespace, blocks: int, lanes: Sequence[Mapping[str, Any]], data: bytes) -> Outcome:
-        length, whole = blocks * namespace.block_size, Outcome()
+    def run(self, namespace: Namespace, blocks: int, lanes: Sequence[Mapping[str, Any]], data: bytes) -> LoadResult:
+        length, whole = blocks * namespace.block_size, LoadResult()
         for job in sorted({lane["job"] for lane in lanes}):
             mine = b""
             at = 0

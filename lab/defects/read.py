@@ -62,7 +62,7 @@ class OneBased(Namespace):
 class Unchecked(Namespace):
     """Asks the controller for blocks behind the last one."""
 
-    def check(self, lba: int, blocks: int) -> None:
+    def check_range(self, lba: int, blocks: int) -> None:
         pass
 
 
@@ -144,7 +144,7 @@ class NeverSplit(Namespace):
     """Sends a transfer as one command, however small MDTS is."""
 
     @property
-    def longest(self) -> int:
+    def max_blocks(self) -> int:
         return 1 << 16
 
 
@@ -152,7 +152,7 @@ class NeverSplit(Namespace):
 class AsItIs(DataPath):
     """Points PRP1 at an odd address."""
 
-    def describable(self, offset: int) -> bool:
+    def can_describe(self, offset: int) -> bool:
         return True
 
     def describe(self, command: Command, memory: Memory, offset: int, length: int, lists: list[Memory]) -> Command:

@@ -40,7 +40,7 @@ class DnrIgnored(Execution):
 class Silent(Recovery):
     """Takes a command that was not completed in time for done."""
 
-    def hung(self, pair: QueuePair, request: Request) -> None:
+    def handle_timeout(self, pair: QueuePair, request: Request) -> None:
         pair.outstanding = {cid: other for cid, other in pair.outstanding.items() if other is not request}
         request.end(Completion.of())
 
@@ -49,7 +49,7 @@ class Silent(Recovery):
 class NoAbort(Recovery):
     """Reports a command that was not completed in time, and leaves it with the controller."""
 
-    def hung(self, pair: QueuePair, request: Request) -> None:
+    def handle_timeout(self, pair: QueuePair, request: Request) -> None:
         pair.outstanding = {cid: other for cid, other in pair.outstanding.items() if other is not request}
         request.timeouts = self._c.settings.timeouts + 1
         request.end(lost=CommandTimedOut("not completed in time"))
@@ -131,7 +131,7 @@ class Twice(QueuePair):
 class EndsBeforeAbort(Recovery):
     """Ends a command that was not completed in time, and ends it again when the completion comes with its Abort."""
 
-    def hung(self, pair: QueuePair, request: Request) -> None:
+    def handle_timeout(self, pair: QueuePair, request: Request) -> None:
         request.timeouts += 1
         request.end(lost=CommandTimedOut("not completed in time"))
         self.abort(pair, request)
@@ -151,8 +151,8 @@ class Rings(Controller):
 class FatalIgnored(Recovery):
     """Gives a controller up that has failed, where a reset would bring it back."""
 
-    def reset(self, why: str) -> None:
-        self._c.give_up(ControllerFailed(why))
+    def reset(self, reason: str) -> None:
+        self._c.give_up(ControllerFailed(reason))
 
 
 @defect("reset/cfs:never-waits")
@@ -187,7 +187,7 @@ class WaitsToStop(Controller):
 class WaitsForDma(Execution):
     """Waits for a command as long as it takes, however the controller is."""
 
-    def look(self, pair: QueuePair, now: float) -> None:
+    def check_progress(self, pair: QueuePair, now: float) -> None:
         pass
 
 
@@ -195,12 +195,12 @@ class WaitsForDma(Execution):
 class Spins(Execution):
     """Waits for a controller that does not answer any more."""
 
-    def look(self, pair: QueuePair, now: float) -> None:
+    def check_progress(self, pair: QueuePair, now: float) -> None:
         try:
             self._c.registers.status()
         except ControllerGone:
             return
-        super().look(pair, now)
+        super().check_progress(pair, now)
 
 
 @defect("reset/removal:crashes", source="FreeBSD rS343445")
@@ -219,7 +219,7 @@ class TrustsInterrupts(Execution):
     def wait(self, pair: QueuePair, flying: Collection[Request]) -> list[Request]:
         ended = [request for request in pair.reap() if request in flying]
         while not ended:
-            if self._c.transport.wait(pair.vector, self._c.settings.look_seconds):
+            if self._c.transport.wait(pair.vector, self._c.settings.check_seconds):
                 ended = [request for request in pair.reap() if request in flying]
         return ended
 
@@ -239,8 +239,8 @@ class NotAgain(Events):
 
     def handle(self) -> None:
         self._c.admin.reap()
-        while self._come:
-            self.act(self._come.pop(0))
+        while self._received:
+            self.act(self._received.pop(0))
 
 
 @defect("reset/bad-completion:out-of-bounds")
@@ -328,6 +328,6 @@ class Leaks(Controller):
 class WaitsForReady(Execution):
     """Waits for a controller that is not ready to be so again."""
 
-    def look(self, pair: QueuePair, now: float) -> None:
+    def check_progress(self, pair: QueuePair, now: float) -> None:
         if self._c.registers.status().RDY:
-            super().look(pair, now)
+            super().check_progress(pair, now)

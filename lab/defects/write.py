@@ -25,8 +25,8 @@ class OneTooFar(Namespace):
 class LastRefused(Namespace):
     """Refuses the last block, as if it were behind the end."""
 
-    def check(self, lba: int, blocks: int) -> None:
-        super().check(lba, blocks)
+    def check_range(self, lba: int, blocks: int) -> None:
+        super().check_range(lba, blocks)
         if lba + blocks >= self.blocks:
             raise Refused("beyond the end")
 
@@ -36,7 +36,7 @@ class NeverSubmitted(Namespace):
     """Reports a write as done, and never sends it."""
 
     def write_from(self, lba: int, blocks: int, memory: Memory, offset: int, *, fua: bool = False) -> None:
-        self.check(lba, blocks)
+        self.check_range(lba, blocks)
 
 
 @defect("write/partial-block:residue")
@@ -55,12 +55,12 @@ class Reused(Namespace):
     """Passes all pieces of a long write through one small buffer, which it fills anew while the piece before is on its way."""
 
     def write_from(self, lba: int, blocks: int, memory: Memory, offset: int, *, fua: bool = False) -> None:
-        with self._c.data.buffer(self.longest * self.block_size) as small:
+        with self._data.buffer(self.max_blocks * self.block_size) as small:
             commands = []
-            for at, count in self.pieces(lba, blocks):
+            for at, count in self.split(lba, blocks):
                 small.write(0, memory.read(offset + (at - lba) * self.block_size, count * self.block_size))
                 command = self.command(Write, at, count, {"FUA": 1} if fua else {})
-                commands.append(self._c.data.describe(command, small, 0, count * self.block_size, []))
+                commands.append(self._data.describe(command, small, 0, count * self.block_size, []))
             self._run(commands)
 
 
@@ -112,14 +112,14 @@ class WrongGate(Namespace):
     """Looks at bit 2 of ONCS, Dataset Management, before it sends Write Zeroes."""
 
     def zeroes(self, lba: int, blocks: int) -> None:
-        self._run([self.command(WriteZeroes, at, count, {}) for at, count in self.pieces(lba, blocks)])
+        self._run([self.command(WriteZeroes, at, count, {}) for at, count in self.split(lba, blocks)])
 
 
 @defect("write/in-range:unchecked", scenarios=("write/past-end",))
 class Unchecked(Namespace):
     """Sends a write that ends behind the last block."""
 
-    def check(self, lba: int, blocks: int) -> None:
+    def check_range(self, lba: int, blocks: int) -> None:
         pass
 
 
@@ -136,6 +136,6 @@ class Swallowed(Namespace):
 class Overlapping(Namespace):
     """Begins each piece of a long write with the last block of the piece before it, which is still on its way."""
 
-    def pieces(self, lba: int, blocks: int) -> Iterator[tuple[int, int]]:
-        for at, count in super().pieces(lba, blocks):
-            yield (at, count) if at == lba or count == self.longest else (at - 1, count + 1)
+    def split(self, lba: int, blocks: int) -> Iterator[tuple[int, int]]:
+        for at, count in super().split(lba, blocks):
+            yield (at, count) if at == lba or count == self.max_blocks else (at - 1, count + 1)

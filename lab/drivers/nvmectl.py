@@ -52,23 +52,23 @@ def _images(image: Path | None) -> Iterator[Path]:
 
 
 @contextmanager
-def in_process(asked: argparse.Namespace) -> Iterator[Open]:
+def in_process(options: argparse.Namespace) -> Iterator[Open]:
     """The programmable controller in this process."""
     host = Host()
-    spec = _spec(asked.image)
-    with _images(asked.image) as folder, InProcess(spec, folder, memory=host.memory) as device:
+    spec = _spec(options.image)
+    with _images(options.image) as folder, InProcess(spec, folder, memory=host.memory) as device:
         yield lambda: [InProcessTransport(host, device, function) for function in device.functions.values()]
 
 
 @contextmanager
-def over_qtest(asked: argparse.Namespace) -> Iterator[Open]:
+def over_qtest(options: argparse.Namespace) -> Iterator[Open]:
     """QEMU's own device in a machine that stands still."""
-    spec = _spec(asked.image)
+    spec = _spec(options.image)
     qemu = prepare(Settings(), ["qemu"], lambda line: print(line, file=sys.stderr)).qemu
     assert qemu is not None
-    with _images(asked.image) as folder:
+    with _images(options.image) as folder:
         device = QemuDevice(spec, folder, qemu.version)
-        if asked.image is None:
+        if options.image is None:
             device.create_images(seed=0)
         guest = GuestSpec(
             memory=QTEST_MEMORY,

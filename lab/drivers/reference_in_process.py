@@ -15,7 +15,7 @@ from lab.controller.memory import LocalMemory
 from lab.data.events import MEMORY_WATCHED, Barrier, MemoryRead, MemoryWrite
 from lab.drivers.watchdog import Watchdog
 from lab.reference import pci
-from lab.reference.address_space import AddressSpace, whole_pages
+from lab.reference.address_space import AddressSpace, round_to_pages
 from lab.reference.transport import Memory
 
 ARENA = 1 << 30
@@ -126,8 +126,8 @@ class InProcessTransport:
             self._function.controller.record.event(Barrier(t=self.now(), controller=self.name))
 
     def allocate(self, length: int, page_size: int, *, contiguous: bool = False) -> Memory:
-        size = whole_pages(length, page_size)
-        arena, lowest = self._host.arena.take(size, page_size), self._host.bus.take(size, page_size)
+        size = round_to_pages(length, page_size)
+        arena, lowest = self._host.arena.allocate(size, page_size), self._host.bus.allocate(size, page_size)
         view = self._host.memory.arena[arena : arena + size]
         view[:] = bytes(size)
         pages = tuple(range(lowest, lowest + size, page_size))
@@ -151,8 +151,8 @@ class InProcessTransport:
         arena, _ = self._held.pop(lowest)
         self._host.memory.unmap(lowest, size)
         self._function.controller.record.dma_map(lowest, size, False)
-        self._host.bus.give(lowest, size)
-        self._host.arena.give(arena, size)
+        self._host.bus.free(lowest, size)
+        self._host.arena.free(arena, size)
 
     def _note(self, kind: type[MemoryRead] | type[MemoryWrite], address: int, data: bytes) -> None:
         raw = data if len(data) <= FEW else b""

@@ -17,7 +17,7 @@ from pathlib import Path
 from lab.drivers.watchdog import Watchdog
 from lab.guest.qtest import Qtest
 from lab.reference import pci
-from lab.reference.address_space import AddressSpace, whole_pages
+from lab.reference.address_space import AddressSpace, round_to_pages
 from lab.reference.transport import Memory
 
 FIRST_FREE = 1 << 20
@@ -89,8 +89,8 @@ class QtestTransport:
     # -- memory -----------------------------------------------------------------------------------------------------
 
     def allocate(self, length: int, page_size: int, *, contiguous: bool = False) -> Memory:
-        size = whole_pages(length, page_size)
-        at = self._ram.space.take(size, page_size)
+        size = round_to_pages(length, page_size)
+        at = self._ram.space.allocate(size, page_size)
         view = self._ram.view[at : at + size]
         view[:] = bytes(size)
         memory = Memory(view, tuple(range(at, at + size, page_size)), page_size)
@@ -99,7 +99,7 @@ class QtestTransport:
 
     def free(self, memory: Memory) -> None:
         self._held.remove(memory)
-        self._ram.space.give(memory.address, len(memory))
+        self._ram.space.free(memory.address, len(memory))
 
     # -- interrupts and time ----------------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""Bus addresses to give out: what a kernel's page allocator or IOVA allocator does."""
+"""An allocator of bus addresses: what a kernel's page allocator or IOVA allocator does."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from lab.reference.errors import Refused
 
 
 class AddressSpace:
-    """Addresses from ``start`` to ``end`` (exclusive). The lowest that fit are given first."""
+    """Addresses from ``start`` to ``end`` (exclusive). The lowest that fit are allocated first."""
 
     def __init__(self, start: int, end: int) -> None:
         self._free = [(start, end)]
 
-    def take(self, length: int, alignment: int) -> int:
-        """The address of ``length`` free bytes; Refused if there are none."""
+    def allocate(self, length: int, alignment: int) -> int:
+        """Return the address of ``length`` free bytes; Refused if there are none."""
         for index, (start, end) in enumerate(self._free):
             at = -(-start // alignment) * alignment
             if at + length <= end:
@@ -22,8 +22,8 @@ class AddressSpace:
                 return at
         raise Refused(f"no {length} bytes of DMA memory are free")
 
-    def give(self, address: int, length: int) -> None:
-        """They are free again."""
+    def free(self, address: int, length: int) -> None:
+        """Return allocated bytes, and join them with their free neighbours."""
         insort(self._free, (address, address + length))
         joined = [self._free[0]]
         for start, end in self._free[1:]:
@@ -34,6 +34,6 @@ class AddressSpace:
         self._free = joined
 
 
-def whole_pages(length: int, page_size: int) -> int:
-    """The bytes of as many pages as ``length`` bytes need."""
+def round_to_pages(length: int, page_size: int) -> int:
+    """Return the size in bytes of the pages that ``length`` bytes need."""
     return -(-length // page_size) * page_size

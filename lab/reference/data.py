@@ -4,30 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 from lab.nvme import prp
 from lab.nvme.commands import Command
+from lab.reference.core import Core
 from lab.reference.transport import Memory
-
-if TYPE_CHECKING:
-    from lab.reference.controller import Controller
 
 DWORD = 4
 
 
 class DataPath:
-    """Buffers, PRP lists and the copying between the caller's bytes and both."""
+    """Buffers, PRP lists and the copies between the caller's bytes and both."""
 
     build = staticmethod(prp.build)
-    """From pages to PRP1, PRP2 and lists; the rules are in `lab.nvme.prp`."""
+    """Makes PRP1, PRP2 and lists of pages; the rules are in `lab.nvme.prp`."""
 
-    def __init__(self, controller: Controller) -> None:
-        self._c = controller
+    def __init__(self, core: Core) -> None:
+        self._c = core
 
     @contextmanager
     def buffer(self, length: int) -> Iterator[Memory]:
-        """Zeroed DMA memory while a command needs it. It is only given back while the controller keeps to its commands."""
+        """Lend zeroed DMA memory for the time that a command needs it."""
         memory = self._c.transport.allocate(max(length, 1), self._c.page_size)
         try:
             yield memory
@@ -35,16 +32,16 @@ class DataPath:
             self.release(memory)
 
     def release(self, memory: Memory) -> None:
-        """Frees memory, unless a controller that cannot be stopped may still write to it: then it stays, unused."""
+        """Free memory, unless a controller that cannot be stopped may still write to it: then keep it, unused."""
         if self._c.failed is None:
             self._c.transport.free(memory)
 
-    def describable(self, offset: int) -> bool:
-        """Whether PRP entries can describe a buffer that begins there: PRP1 is aligned to a dword."""
+    def can_describe(self, offset: int) -> bool:
+        """Return whether PRP entries can describe a buffer that begins there: PRP1 is aligned to a dword."""
         return offset % DWORD == 0
 
     def describe(self, command: Command, memory: Memory, offset: int, length: int, lists: list[Memory]) -> Command:
-        """The command with PRPs for ``length`` bytes from ``offset`` of the buffer on; its list pages go to ``lists``."""
+        """Return the command with PRPs for ``length`` bytes of the buffer from ``offset``; add its list pages to ``lists``."""
         page = memory.page_size
         first = len(lists)
 

@@ -1,4 +1,4 @@
-"""What can go wrong, as the caller of the driver reads it: one sentence each."""
+"""The errors that the driver's caller gets: one sentence each."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from lab.nvme.completions import Completion
 
 
 class DriverError(Exception):
-    """Whatever the driver has to say besides a result."""
+    """Any error of the driver; its message is one sentence."""
 
 
 class Refused(DriverError):
-    """The driver does not do what was asked, and has not bothered the controller with it."""
+    """A request that the driver does not carry out; no command was sent for it."""
 
 
 class CommandFailed(DriverError):
-    """The controller completed a command with another status than success, and retrying did not help or was not allowed."""
+    """A command completed with an error status, and retrying did not help or was not allowed."""
 
     def __init__(self, command: Command, completion: Completion) -> None:
         super().__init__(f"{type(command).__name__}: {completion.text}")
@@ -23,16 +23,16 @@ class CommandFailed(DriverError):
 
 
 class CommandTimedOut(DriverError):
-    """The controller did not complete a command in time; it was aborted, or the controller was reset."""
+    """A command that was not completed in time; it was aborted, or the controller was reset."""
 
 
 class CommandLost(DriverError):
-    """The controller was reset while the command was outstanding: nobody knows whether it was executed."""
+    """A command that was outstanding at a reset: it is not known whether it was executed."""
 
 
 class ControllerFailed(DriverError):
-    """The controller cannot be brought up, or cannot be recovered. Nothing more is asked of it."""
+    """A controller that cannot be brought up or recovered. No further command is sent to it."""
 
 
 class ControllerGone(ControllerFailed):
-    """Registers read all ones: nobody answers on the bus any more."""
+    """A controller whose registers read all ones: no device answers on the bus any more."""

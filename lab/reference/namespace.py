@@ -1,23 +1,22 @@
 """Reading and writing logical blocks. NVM Command Set 1.0, 3.2; Flush: Base 2.0, 7.1.
 
-What is asked for may be longer than one command may be (MDTS, and 65536 blocks by NLB) and is split; the pieces are
-outstanding together. What lies beyond the last block is refused before any command is sent.
+A transfer longer than one command may be (MDTS, and 65536 blocks by NLB) is split; its commands are outstanding together. A
+range beyond the last block is refused before any command is sent.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
 from lab.nvme.commands import Command, DatasetManagement, Flush, FormatNvm, LbaCommand, Read, Write, WriteZeroes
 from lab.nvme.identify import IdentifyNamespace
 from lab.nvme.ranges import DsmRange, encode_ranges
+from lab.reference.core import Core
+from lab.reference.data import DataPath
 from lab.reference.errors import Refused
+from lab.reference.execution import Execution
 from lab.reference.identification import Identifiers
 from lab.reference.transport import Memory
-
-if TYPE_CHECKING:
-    from lab.reference.controller import Controller
 
 NLB_LIMIT = 1 << 16
 """Blocks of one command: NLB has 16 bits and is 0's based."""
@@ -30,23 +29,31 @@ SMALLEST_BLOCK = 9
 class Namespace:
     """One namespace. Offsets are in bytes, all else in logical blocks."""
 
-    def __init__(self, controller: Controller, nsid: int, identity: IdentifyNamespace, names: Identifiers) -> None:
-        self._c = controller
+    def __init__(
+        self,
+        core: Core,
+        data: DataPath,
+        execution: Execution,
+        nsid: int,
+        identity: IdentifyNamespace,
+        names: Identifiers,
+    ) -> None:
+        self._c, self._data, self._execution = core, data, execution
         self.nsid, self.identity, self.names = nsid, identity, names
 
     @property
     def blocks(self) -> int:
-        """Capacity: NSZE, all 64 bits of it."""
+        """The capacity: NSZE, all 64 bits of it."""
         return self.identity.NSZE
 
     @property
     def block_size(self) -> int:
-        """Of the LBA format that FLBAS names."""
+        """The bytes of a block of the LBA format that FLBAS names."""
         return self.identity.block_size
 
     @property
-    def refusal(self) -> str:
-        """Why this driver does no I/O here; "" where it does."""
+    def unsupported_reason(self) -> str:
+        """Why this driver does no I/O on the namespace; "" if it does."""
         if self.identity.format.MS:
             return f"namespace {self.nsid} has {self.identity.format.MS} bytes of metadata a block, which this driver cannot do"
         if self.identity.format.LBADS < SMALLEST_BLOCK:
@@ -55,146 +62,142 @@ class Namespace:
 
     @property
     def shared(self) -> bool:
-        """May other controllers have it too, by names that tell it? NVM Command Set 1.0, 4.1.5.1: NMIC"""
+        """Whether other controllers may have it too, under the same names. NVM Command Set 1.0, 4.1.5.1: NMIC."""
         return bool(self.identity.NMIC.SHARED) and self.names != Identifiers()
 
     # -- steps 5 and 6: read and write ------------------------------------------------------------------------------
 
     def read(self, lba: int, blocks: int, offset: int = 0) -> bytes:
-        """The bytes of blocks. ``offset`` is where in its first page the buffer begins."""
-        self.check(lba, blocks)
+        """Return the bytes of blocks. ``offset`` is where in its first page the buffer begins."""
+        self.check_range(lba, blocks)
         length = blocks * self.block_size
-        with self._c.data.buffer(offset + length) as memory:
+        with self._data.buffer(offset + length) as memory:
             self.read_into(lba, blocks, memory, offset)
             return memory.read(offset, length)
 
     def write(self, lba: int, data: bytes, *, fua: bool = False, offset: int = 0) -> None:
-        """Writes whole blocks. With ``fua`` they are on the medium when this returns, without a flush."""
+        """Write whole blocks. With ``fua`` they are on the medium when this returns, without a flush."""
         blocks, rest = divmod(len(data), self.block_size)
         if rest:
-            raise Refused(f"{len(data)} bytes are no whole number of blocks of {self.block_size} bytes")
-        self.check(lba, blocks)
-        with self._c.data.buffer(offset + len(data)) as memory:
+            raise Refused(f"{len(data)} bytes are not a whole number of blocks of {self.block_size} bytes")
+        self.check_range(lba, blocks)
+        with self._data.buffer(offset + len(data)) as memory:
             memory.write(offset, data)
             self.write_from(lba, blocks, memory, offset, fua=fua)
 
     def patch(self, lba: int, at: int, data: bytes) -> None:
-        """Writes bytes from byte ``at`` of a block on. What else there is in the first and the last block stays."""
-        held = bytearray(self.read(lba, -(-(at + len(data)) // self.block_size)))
-        held[at : at + len(data)] = data
-        self.write(lba, bytes(held))
+        """Write bytes from byte ``at`` of a block on. The rest of the first and the last block stays as it is."""
+        content = bytearray(self.read(lba, -(-(at + len(data)) // self.block_size)))
+        content[at : at + len(data)] = data
+        self.write(lba, bytes(content))
 
     def read_into(self, lba: int, blocks: int, memory: Memory, offset: int) -> None:
-        """Reads into the caller's memory, straight where PRP entries can describe it, else by a buffer of our own."""
-        if self._c.data.describable(offset):
+        """Read into the caller's memory, directly where PRP entries can describe it, else through a bounce buffer."""
+        if self._data.can_describe(offset):
             self._transfer(Read, lba, blocks, memory, offset, {})
             return
         length = blocks * self.block_size
-        with self._c.data.buffer(length) as bounce:
+        with self._data.buffer(length) as bounce:
             self._transfer(Read, lba, blocks, bounce, 0, {})
             memory.write(offset, bounce.read(0, length))
 
     def write_from(self, lba: int, blocks: int, memory: Memory, offset: int, *, fua: bool = False) -> None:
-        """Writes from the caller's memory; as `read_into`."""
+        """Write from the caller's memory, directly or through a bounce buffer, as `read_into` does."""
         flags = {"FUA": 1} if fua else {}
-        if self._c.data.describable(offset):
+        if self._data.can_describe(offset):
             self._transfer(Write, lba, blocks, memory, offset, flags)
             return
         length = blocks * self.block_size
-        with self._c.data.buffer(length) as bounce:
+        with self._data.buffer(length) as bounce:
             bounce.write(0, memory.read(offset, length))
             self._transfer(Write, lba, blocks, bounce, 0, flags)
 
     def flush(self) -> None:
-        """What was written reaches the medium. Without a volatile write cache (VWC) it is there already."""
-        assert self._c.identity is not None
-        if self._c.identity.VWC.PRESENT:
+        """Put what was written on the medium. Without a volatile write cache (VWC) it is there already."""
+        if self._c.known_identity.VWC.PRESENT:
             self.noop()
 
     def noop(self) -> None:
-        """A command without data: Flush of this namespace."""
+        """Send a command without data: Flush of this namespace."""
         self._run([Flush.of(NSID=self.nsid)])
 
     def zeroes(self, lba: int, blocks: int) -> None:
-        """Blocks read as zeros: by Write Zeroes where ONCS has it, else by writing zeros. NVM Command Set 1.0, 3.2.8?"""
-        assert self._c.identity is not None
-        self.check(lba, blocks)
-        if not self._c.identity.ONCS.WRITE_ZEROES:
+        """Zero blocks: by Write Zeroes where ONCS has it, else by writing zeros. NVM Command Set 1.0, 3.2.8?."""
+        self.check_range(lba, blocks)
+        if not self._c.known_identity.ONCS.WRITE_ZEROES:
             self.write(lba, bytes(blocks * self.block_size))
             return
-        # Write Zeroes moves no data, so MDTS does not bind it; controllers that have a smaller limit of their own tell it
-        # in a structure of 2.0 (CNS 06h, WZSL), and those before that refuse more than MDTS: it is kept to here.
-        self._run([self.command(WriteZeroes, at, count, {}) for at, count in self.pieces(lba, blocks)])
+        # Write Zeroes moves no data, so MDTS does not limit it. Since 2.0 a controller may have another limit (CNS 06h, WZSL),
+        # and older ones refuse more than MDTS: the driver keeps to MDTS.
+        self._run([self.command(WriteZeroes, at, count, {}) for at, count in self.split(lba, blocks)])
 
     # -- step 10: Dataset Management --------------------------------------------------------------------------------
 
     def trim(self, ranges: Sequence[tuple[int, int]]) -> None:
-        """(LBA, blocks) that are not needed any more. What they read as afterwards is the controller's: see DLFEAT."""
-        assert self._c.identity is not None
-        if not self._c.identity.ONCS.DATASET_MANAGEMENT:
+        """Deallocate ranges of (LBA, blocks). The controller decides what they read as afterwards: DLFEAT."""
+        if not self._c.known_identity.ONCS.DATASET_MANAGEMENT:
             raise Refused("the controller has no Dataset Management: bit 2 of ONCS is 0")
         for lba, blocks in ranges:
-            self.check(lba, blocks)
+            self.check_range(lba, blocks)
         for first in range(0, len(ranges), DSM_RANGES):
             part = ranges[first : first + DSM_RANGES]
             data = encode_ranges(DsmRange.of(SLBA=lba, LENGTH=blocks) for lba, blocks in part)
             command = DatasetManagement.of(NSID=self.nsid, NR=len(part) - 1, AD=1)
-            with self._c.data.buffer(len(data)) as memory:
+            with self._data.buffer(len(data)) as memory:
                 memory.write(0, data)
-                self._c.execution.with_data(self._c.pair(), command, memory, len(data))
+                self._execution.with_data(self._c.pair(), command, memory, len(data))
 
     def format(self, index: int) -> None:
-        """Format NVM with another LBA format, without a secure erase. Base 2.0, 5.14"""
-        assert self._c.identity is not None
-        if not self._c.identity.OACS.FORMAT:
+        """Format the namespace with another LBA format, without a secure erase. Base 2.0, 5.14."""
+        if not self._c.known_identity.OACS.FORMAT:
             raise Refused("the controller has no Format NVM: bit 1 of OACS is 0")
         if index >= len(self.identity.formats):
             raise Refused(f"there is no LBA format {index}: namespace {self.nsid} has {len(self.identity.formats)}")
-        self._c.execution.admin(FormatNvm.of(NSID=self.nsid, LBAFL=index & 15, LBAFU=index >> 4))
+        self._execution.admin(FormatNvm.of(NSID=self.nsid, LBAFL=index & 15, LBAFU=index >> 4))
 
     # -- from blocks to commands ------------------------------------------------------------------------------------
 
-    def check(self, lba: int, blocks: int) -> None:
-        """Refused where blocks are not all inside the namespace, or this driver does no I/O here."""
-        if self.refusal:
-            raise Refused(self.refusal)
+    def check_range(self, lba: int, blocks: int) -> None:
+        """Raise Refused if blocks are not all inside the namespace, or the driver does no I/O on it."""
+        if self.unsupported_reason:
+            raise Refused(self.unsupported_reason)
         if blocks < 1:
-            raise Refused(f"{blocks} blocks are none")
+            raise Refused(f"a transfer needs at least 1 block, not {blocks}")
         if lba < 0 or lba + blocks > self.blocks:
             raise Refused(
                 f"LBA {lba} to {lba + blocks - 1} is not inside namespace {self.nsid}, whose last LBA is {self.blocks - 1}"
             )
 
     @property
-    def longest(self) -> int:
-        """Blocks that one command may move."""
+    def max_blocks(self) -> int:
+        """The blocks that one command may move."""
         limit = self._c.max_transfer
         return NLB_LIMIT if limit is None else max(1, min(NLB_LIMIT, limit // self.block_size))
 
-    def pieces(self, lba: int, blocks: int) -> Iterator[tuple[int, int]]:
-        """(LBA, blocks) of each command."""
-        for at in range(lba, lba + blocks, self.longest):
-            yield at, min(self.longest, lba + blocks - at)
+    def split(self, lba: int, blocks: int) -> Iterator[tuple[int, int]]:
+        """Yield (LBA, blocks) of each command."""
+        for at in range(lba, lba + blocks, self.max_blocks):
+            yield at, min(self.max_blocks, lba + blocks - at)
 
     def command(self, kind: type[LbaCommand], lba: int, blocks: int, flags: dict[str, int]) -> Command:
-        """A command over blocks; NLB is 0's based."""
+        """Return a command over blocks; NLB is 0's based."""
         return kind.of(NSID=self.nsid, SLBA=lba, NLB=blocks - 1, **flags)
 
     def _transfer(
         self, kind: type[LbaCommand], lba: int, blocks: int, memory: Memory, offset: int, flags: dict[str, int]
     ) -> None:
-        self.check(lba, blocks)
+        self.check_range(lba, blocks)
         lists: list[Memory] = []
         try:
             commands = []
-            for at, count in self.pieces(lba, blocks):
+            for at, count in self.split(lba, blocks):
                 begin, length = offset + (at - lba) * self.block_size, count * self.block_size
                 command = self.command(kind, at, count, flags)
-                commands.append(self._c.data.describe(command, memory, begin, length, lists))
+                commands.append(self._data.describe(command, memory, begin, length, lists))
             self._run(commands)
         finally:
             for page in lists:
-                self._c.data.release(page)
+                self._data.release(page)
 
     def _run(self, commands: Sequence[Command]) -> None:
-        self._c.execution.run(self._c.pair(), commands)
+        self._execution.run(self._c.pair(), commands)

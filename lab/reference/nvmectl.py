@@ -1,6 +1,6 @@
-"""``nvmectl``: the reference driver for people, a verb a call, and with ``--json`` for programs.
+"""``nvmectl``: the reference driver as a command line tool, one verb a call; ``--json`` prints for programs.
 
-Exit status: 0 done · 1 not done, and one sentence says why · 2 wrong usage.
+Exit status: 0 done · 1 not done, with one sentence that says why · 2 wrong usage.
 """
 
 from __future__ import annotations
@@ -24,38 +24,38 @@ from lab.reference.service import Open, Reply, Service
 from lab.reference.settings import Settings
 
 Opener = Callable[[argparse.Namespace], AbstractContextManager[Open]]
-"""Brings up what a transport needs, for the time of the call."""
+"""Opens what a transport needs, and closes it after the call."""
 
 DEPTHS = 1, 32
 """What ``bench`` measures."""
 
 
 @contextmanager
-def by_vfio(asked: argparse.Namespace) -> Iterator[Open]:
-    """The functions named, or all NVMe functions of this machine."""
+def by_vfio(options: argparse.Namespace) -> Iterator[Open]:
+    """Open the named functions by VFIO, or all NVMe functions of this machine."""
 
     def functions() -> list[vfio.Vfio]:
-        addresses = asked.device or vfio.controllers()
+        addresses = options.device or vfio.controllers()
         for address in addresses:
-            vfio.bind(address, force=asked.force)
+            vfio.bind(address, force=options.force)
         return [vfio.Vfio(address) for address in addresses]
 
     yield functions
 
 
 def main(arguments: Sequence[str] | None = None, openers: Mapping[str, Opener] | None = None) -> int:
-    """The program. ``openers`` are the transports that there are besides VFIO."""
+    """Run the program. ``openers`` are the transports besides VFIO."""
     known = {**(openers or {}), "vfio": by_vfio}
-    asked = _parser(known).parse_args(arguments, _defaults(known))
-    settings = Settings(io_queues=asked.queues, depth=asked.depth, polling=asked.poll)
+    options = _parser(known).parse_args(arguments, _defaults(known))
+    settings = Settings(io_queues=options.queues, depth=options.depth, polling=options.poll)
     try:
-        with known[asked.transport](asked) as functions:
+        with known[options.transport](options) as functions:
             service = Service(functions, settings)
             try:
-                return _act(service, asked)
+                return _act(service, options)
             finally:
                 service.close()
-    except BrokenPipeError:  # whoever reads has seen enough
+    except BrokenPipeError:  # the reader of the output has closed it
         sys.stderr.close()
         return 0
     except (DriverError, OSError) as error:
@@ -63,30 +63,30 @@ def main(arguments: Sequence[str] | None = None, openers: Mapping[str, Opener] |
         return 1
 
 
-def _act(service: Service, asked: argparse.Namespace) -> int:
-    if asked.verb == "serve":
-        serve(asked.folder, service)
-    reply = service.perform("load", {"until": "detect"} if asked.verb == "info" else {})
+def _act(service: Service, options: argparse.Namespace) -> int:
+    if options.verb == "serve":
+        serve(options.folder, service)
+    reply = service.perform("load", {"until": "detect"} if options.verb == "info" else {})
     if reply.status == "success":
-        reply = asked.ask(service, asked)
-    if asked.json:
-        print(json.dumps(_for_programs(reply)))
+        reply = options.request(service, options)
+    if options.json:
+        print(json.dumps(_as_json(reply)))
     elif reply.status == "success":
-        asked.show(asked, reply)
+        options.show(options, reply)
     if reply.status == "success":
         return 0
-    if not asked.json:
-        print(f"nvmectl: {_in_words(reply)}", file=sys.stderr)
+    if not options.json:
+        print(f"nvmectl: {_status_text(reply)}", file=sys.stderr)
     return 1
 
 
-def _for_programs(reply: Reply) -> dict[str, Any]:
+def _as_json(reply: Reply) -> dict[str, Any]:
     data = {} if reply.data is None else {"data": reply.data.hex()}
     return {"status": reply.status, **reply.fields, **data}
 
 
-def _in_words(reply: Reply) -> str:
-    """What a status that is not success means."""
+def _status_text(reply: Reply) -> str:
+    """Describe a status that is not success."""
     if isinstance(reply.status, str):
         return str(reply.fields.get("log", reply.status))
     if "words" in reply.status:
@@ -94,72 +94,72 @@ def _in_words(reply: Reply) -> str:
     return f"the controller answered {describe(reply.status['sct'], reply.status['sc'])}"
 
 
-# -- asking ---------------------------------------------------------------------------------------------------------
+# -- requests --------------------------------------------------------------------------------------------------------
 
 
 def _plain(action: str, *names: str) -> Callable[[Service, argparse.Namespace], Reply]:
-    """Asks an action with these of the command line's arguments."""
+    """Return a request for an action with these options as arguments."""
 
-    def ask(service: Service, asked: argparse.Namespace) -> Reply:
-        return service.perform(action, {name: getattr(asked, name) for name in names})
+    def request(service: Service, options: argparse.Namespace) -> Reply:
+        return service.perform(action, {name: getattr(options, name) for name in names})
 
-    return ask
+    return request
 
 
-def _write(service: Service, asked: argparse.Namespace) -> Reply:
-    data = sys.stdin.buffer.read() if asked.file is None else asked.file.read_bytes()
+def _write(service: Service, options: argparse.Namespace) -> Reply:
+    data = sys.stdin.buffer.read() if options.file is None else options.file.read_bytes()
     if not data:
         raise Refused("there is nothing to write")
-    return service.perform("write", {"nsid": asked.nsid, "lba": asked.lba, "fua": asked.fua}, data)
+    return service.perform("write", {"nsid": options.nsid, "lba": options.lba, "fua": options.fua}, data)
 
 
-def _features(service: Service, asked: argparse.Namespace) -> Reply:
-    if asked.feature is None:
+def _features(service: Service, options: argparse.Namespace) -> Reply:
+    if options.feature is None:
         found = {}
         for fid in VALUES:
             reply = service.perform("get-feature", {"feature": int(fid)})
             if reply.status == "success":
                 found[fid.name] = reply.fields["value"]
         return Reply(fields={"features": found})
-    if asked.value is None:
-        return service.perform("get-feature", {"feature": asked.feature, "nsid": asked.nsid})
-    if not 0 <= asked.value < 1 << 32:
-        raise Refused(f"the value {asked.value} of a feature does not fit 32 bits")
-    named = {"feature": asked.feature, "value": asked.value, "save": asked.save, "nsid": asked.nsid}
+    if options.value is None:
+        return service.perform("get-feature", {"feature": options.feature, "nsid": options.nsid})
+    if not 0 <= options.value < 1 << 32:
+        raise Refused(f"the value {options.value} of a feature does not fit 32 bits")
+    named = {"feature": options.feature, "value": options.value, "save": options.save, "nsid": options.nsid}
     return service.perform("set-feature", named)
 
 
-def _raw(service: Service, asked: argparse.Namespace) -> Reply:
-    dwords = {f"cdw{n}": getattr(asked, f"cdw{n}") for n in range(10, 16)}
-    given = {"queue": asked.queue, "opcode": asked.opcode, "nsid": asked.nsid, **dwords}
-    if asked.length is not None:
-        given["length"] = asked.length
-    return service.perform("raw", given, asked.file.read_bytes() if asked.file else None)
+def _raw(service: Service, options: argparse.Namespace) -> Reply:
+    dwords = {f"cdw{n}": getattr(options, f"cdw{n}") for n in range(10, 16)}
+    given = {"queue": options.queue, "opcode": options.opcode, "nsid": options.nsid, **dwords}
+    if options.length is not None:
+        given["length"] = options.length
+    return service.perform("raw", given, options.file.read_bytes() if options.file else None)
 
 
-def _bench(service: Service, asked: argparse.Namespace) -> Reply:
-    controller = service.chosen({}, "read")
-    namespace = service.namespace({"nsid": asked.nsid}, "read")
-    measured = [reads(controller, namespace, depth, asked.seconds) for depth in DEPTHS]
+def _bench(service: Service, options: argparse.Namespace) -> Reply:
+    controller = service.controller_for({}, "read")
+    namespace = service.namespace({"nsid": options.nsid}, "read")
+    measured = [reads(controller, namespace, depth, options.seconds) for depth in DEPTHS]
     figures = [{"name": f"read 4 KiB QD{one.depth}", "value": round(one.rate), "unit": "commands/s"} for one in measured]
     return Reply(fields={"figures": figures})
 
 
-# -- showing --------------------------------------------------------------------------------------------------------
+# -- output ---------------------------------------------------------------------------------------------------------
 
 
-def _show_info(asked: argparse.Namespace, reply: Reply) -> None:
+def _show_info(options: argparse.Namespace, reply: Reply) -> None:
     for one in reply.fields["controllers"]:
         print(f"{one['address']}: NVMe {one['version']}")
         print(f"  queues of up to {one['max_queue_entries']} entries, doorbells {one['doorbell_stride']} bytes apart")
         print(f"  ready within {one['timeout_ms']} ms, pages of {one['page_size_min']} to {one['page_size_max']} bytes")
 
 
-def _show_ready(asked: argparse.Namespace, reply: Reply) -> None:
+def _show_ready(options: argparse.Namespace, reply: Reply) -> None:
     print("controller is up" if reply.fields["ready"] else "controller is not ready")
 
 
-def _show_list(asked: argparse.Namespace, reply: Reply) -> None:
+def _show_list(options: argparse.Namespace, reply: Reply) -> None:
     for one in reply.fields["namespaces"]:
         size = one["blocks"] * one["block_size"]
         names = "".join(f", {name} {one[name]}" for name in ("uuid", "nguid", "eui64") if name in one)
@@ -168,7 +168,7 @@ def _show_list(asked: argparse.Namespace, reply: Reply) -> None:
               f"{size / (1 << 20):.1f} MiB{names}{refused}")  # fmt: skip
 
 
-def _show_identify(asked: argparse.Namespace, reply: Reply) -> None:
+def _show_identify(options: argparse.Namespace, reply: Reply) -> None:
     for one in reply.fields["controllers"]:
         print(f"{one['serial']}: {one['model']}, firmware {one['firmware']}, vendor {one['vendor_id']:04X}h")
         print(f"  transfers of up to {one['max_transfer_bytes'] or 'any number of'} bytes, {one['namespaces']} namespaces")
@@ -179,12 +179,12 @@ def _show_identify(asked: argparse.Namespace, reply: Reply) -> None:
             print(f"  LBA format {index}: {form['block_size']} bytes, {form['metadata']} bytes of metadata{used}")
 
 
-def _show_data(asked: argparse.Namespace, reply: Reply) -> None:
+def _show_data(options: argparse.Namespace, reply: Reply) -> None:
     if "result" in reply.fields:
         print(f"result {reply.fields['result']:#x}")
     data = reply.data or b""
-    if asked.out is not None:
-        asked.out.write_bytes(data)
+    if options.out is not None:
+        options.out.write_bytes(data)
         return
     for at in range(0, len(data), 16):
         row = data[at : at + 16]
@@ -192,16 +192,16 @@ def _show_data(asked: argparse.Namespace, reply: Reply) -> None:
         print(f"{at:08x}: {row.hex(' ', 2):39}  {text}")
 
 
-def _show_features(asked: argparse.Namespace, reply: Reply) -> None:
-    found = reply.fields.get("features") or {_feature_name(asked.feature): reply.fields["value"]}
+def _show_features(options: argparse.Namespace, reply: Reply) -> None:
+    found = reply.fields.get("features") or {_feature_name(options.feature): reply.fields["value"]}
     for name, value in found.items():
         meaning = VALUES.get(getattr(Fid, name, None))  # type: ignore[arg-type]
         print(f"{name}: {value:#x} {meaning(value) if meaning else ''}".rstrip())
     if reply.data:
-        _show_data(asked, Reply(data=reply.data))
+        _show_data(options, Reply(data=reply.data))
 
 
-def _show_smart(asked: argparse.Namespace, reply: Reply) -> None:
+def _show_smart(options: argparse.Namespace, reply: Reply) -> None:
     units = {"temperature": " °C", "available_spare": " %", "spare_threshold": " %", "percentage_used": " %"}
     for name, value in reply.fields.items():
         if name == "critical_warning":
@@ -211,12 +211,12 @@ def _show_smart(asked: argparse.Namespace, reply: Reply) -> None:
             print(f"{name.replace('_', ' ')}: {value}{units.get(name, '')}")
 
 
-def _show_bench(asked: argparse.Namespace, reply: Reply) -> None:
+def _show_bench(options: argparse.Namespace, reply: Reply) -> None:
     for figure in reply.fields["figures"]:
         print(f"{figure['name']}: {figure['value']} {figure['unit']}")
 
 
-def _show_done(asked: argparse.Namespace, reply: Reply) -> None:
+def _show_done(options: argparse.Namespace, reply: Reply) -> None:
     print("done")
 
 
@@ -227,7 +227,7 @@ def _number(text: str) -> int:
     try:
         return int(text, 0)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number") from None
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
 
 
 def _at_least(least: int) -> Callable[[str], int]:
@@ -252,7 +252,7 @@ def _feature_name(fid: int) -> str:
 
 
 def _defaults(openers: Mapping[str, Opener]) -> argparse.Namespace:
-    """Of the options that may stand before or after the verb."""
+    """Return the defaults of the options that may stand before or after the verb."""
     settings = Settings()
     return argparse.Namespace(
         transport=next(iter(openers)), device=None, image=None, force=False, queues=settings.io_queues, depth=settings.depth,
@@ -268,22 +268,22 @@ def _parser(openers: Mapping[str, Opener]) -> argparse.ArgumentParser:
     common.add_argument("--force", action="store_true", help="vfio: take the controller from another driver")
     common.add_argument("--queues", type=_at_least(1), help="I/O queue pairs wanted")
     common.add_argument("--depth", type=_at_least(2), help="entries of each I/O queue")
-    common.add_argument("--poll", action="store_true", help="look for completions instead of taking interrupts")
-    common.add_argument("--json", action="store_true", help="for programs")
+    common.add_argument("--poll", action="store_true", help="poll for completions instead of using interrupts")
+    common.add_argument("--json", action="store_true", help="print JSON")
     parser = argparse.ArgumentParser(prog="nvmectl", description="The reference driver's own tool.", parents=[common])
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
 
     def verb(
         name: str,
         help: str | None,
-        ask: Callable[[Service, argparse.Namespace], Reply],
+        request: Callable[[Service, argparse.Namespace], Reply],
         show: Callable[[argparse.Namespace, Reply], None] = _show_done,
     ) -> argparse.ArgumentParser:
-        if help is None:  # not even mentioned
+        if help is None:  # not listed in the help
             added: argparse.ArgumentParser = verbs.add_parser(name, parents=[common])
         else:
             added = verbs.add_parser(name, help=help, parents=[common])
-        added.set_defaults(ask=ask, show=show)
+        added.set_defaults(request=request, show=show)
         return added
 
     def range_of(added: argparse.ArgumentParser, *names: str) -> argparse.ArgumentParser:
@@ -291,27 +291,27 @@ def _parser(openers: Mapping[str, Opener]) -> argparse.ArgumentParser:
             added.add_argument(name, type=_number)
         return added
 
-    verb("info", "what the registers tell", _plain("info"), _show_info)
+    verb("info", "show the registers", _plain("info"), _show_info)
     verb("ready", "bring the controller up", _plain("ready"), _show_ready)
-    verb("list", "every namespace with its capacity", _plain("list"), _show_list)
-    verb("identify", "who the controller is", _plain("identify"), _show_identify)
-    reading = range_of(verb("read", "blocks as a hex dump", _plain("read", "nsid", "lba", "blocks"), _show_data),
+    verb("list", "list every namespace with its capacity", _plain("list"), _show_list)
+    verb("identify", "show the controller's identity", _plain("identify"), _show_identify)
+    reading = range_of(verb("read", "read blocks, as a hex dump", _plain("read", "nsid", "lba", "blocks"), _show_data),
                        "nsid", "lba", "blocks")  # fmt: skip
     reading.add_argument("--out", type=Path, help="write the bytes to a file instead")
-    writing = range_of(verb("write", "bytes of a file, or of the standard input", _write), "nsid", "lba")
+    writing = range_of(verb("write", "write a file, or the standard input", _write), "nsid", "lba")
     writing.add_argument("file", type=Path, nargs="?")
-    writing.add_argument("--fua", action="store_true", default=False, help="on the medium when it is done")
-    range_of(verb("flush", "what was written reaches the medium", _plain("flush", "nsid")), "nsid")
-    trimming = verb("trim", "blocks that are not needed any more", _plain("trim", "nsid", "lba", "blocks"))
+    writing.add_argument("--fua", action="store_true", default=False, help="force unit access: on the medium when it is done")
+    range_of(verb("flush", "put what was written on the medium", _plain("flush", "nsid")), "nsid")
+    trimming = verb("trim", "deallocate blocks", _plain("trim", "nsid", "lba", "blocks"))
     range_of(trimming, "nsid", "lba", "blocks")
-    features = verb("features", "get all, get one, or set one", _features, _show_features)
+    features = verb("features", "get all features, get one, or set one", _features, _show_features)
     features.add_argument("feature", type=_feature, nargs="?", help="identifier or name: volatile-write-cache")
     features.add_argument("value", type=_number, nargs="?")
     features.add_argument("--save", action="store_true", default=False, help="over resets and power cycles")
     features.add_argument("--nsid", type=_number, default=0)
-    verb("smart", "temperature, wear, errors", _plain("smart"), _show_smart)
-    verb("reset", "a controller level reset", _plain("reset"))
-    raw = verb("raw", "one command as it is", _raw, _show_data)
+    verb("smart", "show temperature, wear and errors", _plain("smart"), _show_smart)
+    verb("reset", "reset the controller", _plain("reset"))
+    raw = verb("raw", "send one command as it is", _raw, _show_data)
     raw.add_argument("queue", choices=("admin", "io"))
     raw.add_argument("opcode", type=_number)
     raw.add_argument("--nsid", type=_number, default=0)
@@ -320,7 +320,7 @@ def _parser(openers: Mapping[str, Opener]) -> argparse.ArgumentParser:
     raw.add_argument("--length", type=_number, help="bytes that the command returns")
     raw.add_argument("--file", type=Path, help="the bytes that it takes")
     raw.add_argument("--out", type=Path, help="write the bytes to a file instead")
-    bench = verb("bench", "commands a second", _bench, _show_bench)
+    bench = verb("bench", "measure commands a second", _bench, _show_bench)
     bench.add_argument("--nsid", type=_number, default=1)
     bench.add_argument("--seconds", type=float, default=1.0, help="for each depth")
     serving = verb("serve", None, _plain("info"))  # for the lab, not for people

@@ -1,4 +1,4 @@
-"""The PCI side of finding a controller. PCIe Transport 1.0, 3.1? "PCI Header"; PCI Local Bus 3.0, 6.1 and 6.7."""
+"""Finding a controller by PCI. PCIe Transport 1.0, 3.1? "PCI Header"; PCI Local Bus 3.0, 6.1 and 6.7."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from lab.reference.transport import Transport
 
 CLASS_NVME = 0x010802
-"""Mass storage, non-volatile memory, NVM Express I/O controller: what a driver binds to, whoever made the device."""
+"""Mass storage, non-volatile memory, NVM Express I/O controller: a driver binds to it whoever made the device."""
 COMMAND, CLASS, CAPABILITIES = 0x04, 0x08, 0x34
 MEMORY_SPACE, BUS_MASTER, INTX_DISABLE = 1 << 1, 1 << 2, 1 << 10
 MSIX = 0x11
@@ -15,21 +15,22 @@ MSIX_ENABLE, MSIX_MASK_ALL = 1 << 15, 1 << 14
 
 
 def class_code(transport: Transport) -> int:
-    """Base class, subclass and programming interface."""
+    """Return base class, subclass and programming interface."""
     return transport.config_read(CLASS, 4) >> 8
 
 
 def set_command(transport: Transport, bits: int) -> None:
-    """Sets bits of the Command register."""
+    """Set bits of the Command register."""
     transport.config_write(COMMAND, 2, transport.config_read(COMMAND, 2) | bits)
 
 
 def clear_command(transport: Transport, bits: int) -> None:
+    """Clear bits of the Command register."""
     transport.config_write(COMMAND, 2, transport.config_read(COMMAND, 2) & ~bits & 0xFFFF)
 
 
 def capabilities(transport: Transport) -> Iterator[tuple[int, int]]:
-    """(capability id, offset) of each capability."""
+    """Yield (capability id, offset) of each capability."""
     offset, seen = transport.config_read(CAPABILITIES, 1) & ~3, set[int]()
     while offset and offset != 0xFC and offset not in seen:  # a list that leads back to itself ends too
         seen.add(offset)
@@ -38,6 +39,6 @@ def capabilities(transport: Transport) -> Iterator[tuple[int, int]]:
 
 
 def msix(transport: Transport) -> tuple[int, int]:
-    """(offset of the MSI-X capability, vectors); (0, 0) without one."""
+    """Return (offset of the MSI-X capability, number of vectors); (0, 0) without one."""
     offset = next((at for kind, at in capabilities(transport) if kind == MSIX), 0)
     return (offset, (transport.config_read(offset + 2, 2) & 0x7FF) + 1) if offset else (0, 0)

@@ -19,7 +19,7 @@ CIDS = 0xFFFF
 
 
 class QueuePair:
-    """One pair; ``qid`` 0 is the admin queues. ``vector`` None means that completions are looked for, not signalled."""
+    """A queue pair; ``qid`` 0 is the admin queue pair. ``vector`` None means that completions are polled for."""
 
     def __init__(
         self, registers: Registers, qid: int, submission: SubmissionRing, completion: CompletionRing, vector: int | None
@@ -30,55 +30,55 @@ class QueuePair:
         self.vector = vector
         self.outstanding: dict[int, Request] = {}
         """By command identifier."""
-        self.strays: list[Completion] = []
-        """Completions that belong to no command of ours."""
+        self.unexpected: list[Completion] = []
+        """Completions that match no outstanding command."""
         self.live = False
-        """The controller knows it: only then is it looked at, and are its doorbells rung."""
+        """Whether the controller has the queues: only then is the ring read, and are the doorbells rung."""
         self._cids = count()
-        self._told = 0  # the tail that the controller knows
+        self._rung = 0  # the tail that the controller knows
 
     def restart(self) -> None:
-        """As new, after a reset; whatever is outstanding must have been ended."""
+        """Clear both rings after a reset; all outstanding commands must have been ended."""
         assert not self.outstanding
-        self._told = 0
+        self._rung = 0
         self.submission.restart()
         self.completion.restart()
 
     @property
     def room(self) -> int:
-        """Commands that can be submitted now."""
+        """The number of commands that can be submitted now."""
         return min(self.submission.free, self.submission.entries - 1 - len(self.outstanding))
 
     def new_cid(self) -> int:
-        """An identifier that no outstanding command has; it comes again as late as possible."""
+        """Return an identifier that no outstanding command has, used as long ago as possible."""
         return next(cid for number in self._cids if (cid := number % CIDS) not in self.outstanding)
 
     def submit(self, request: Request, now: float) -> None:
-        """Puts a command into the ring. There must be `room`; `ring` tells the controller."""
+        """Put a command into the ring. There must be `room`; `ring` notifies the controller."""
         cid = self.new_cid()
         request.start(now)
         self.submission.push(self.entry(request, cid))
         self.outstanding[cid] = request
 
     def entry(self, request: Request, cid: int) -> bytes:
-        """The command with its identifier, which lies in bytes 2 and 3."""
+        """Return the command with its identifier in bytes 2 and 3."""
         return request.command[:2] + cid.to_bytes(2, "little") + request.command[4:]
 
     def ring(self) -> None:
-        """Tells the controller of all commands submitted since the last time, by one doorbell."""
-        if self.submission.tail != self._told:
-            self._told = self.submission.tail
-            self._registers.ring(self.qid, completion=False, value=self._told)
+        """Notify the controller of all commands submitted since the last time, by one doorbell."""
+        if self.submission.tail != self._rung:
+            self._rung = self.submission.tail
+            self._registers.ring(self.qid, completion=False, value=self._rung)
 
     def reap(self) -> list[Request]:
-        """Ends the commands whose completions are there, and returns them; one doorbell gives back all their slots."""
+        """End the commands that were completed and return them; one doorbell frees all their slots."""
         ended, taken = [], False
         while self.live and (completion := self.completion.peek()) is not None:
             self.completion.advance()
             taken = True
             request = self.match(completion)
             if request is None:
-                self.strays.append(completion)
+                self.unexpected.append(completion)
                 continue
             request.end(completion)
             ended.append(request)
@@ -87,26 +87,26 @@ class QueuePair:
         return ended
 
     def match(self, completion: Completion) -> Request | None:
-        """The command that a completion ends, no longer outstanding; None where queue, slot or identifier cannot be."""
+        """Return the command that a completion ends, no longer outstanding; None if its SQID, SQHD or CID is wrong."""
         if completion.SQID != self.qid or completion.CID not in self.outstanding:
             return None
         if not self.submission.fetched(completion.SQHD):
             return None
         return self.outstanding.pop(completion.CID)
 
-    def abandon(self, why: DriverError) -> None:
-        """Ends all that is outstanding without a completion; the controller must have stopped."""
-        for request in self._taken_out():
-            request.end(lost=why)
+    def abandon(self, reason: DriverError) -> None:
+        """End all outstanding commands without a completion; the controller must have stopped."""
+        for request in self._take_all():
+            request.end(lost=reason)
 
     def oldest(self, before: float) -> Request | None:
-        """A command that was started before that moment and is waited for."""
+        """Return a command with a waiting caller that was started before that moment."""
         return next((r for r in self.outstanding.values() if r.on_end is None and r.started_at <= before), None)
 
     def cid_of(self, request: Request) -> int | None:
-        """The identifier of an outstanding command."""
+        """Return the identifier of an outstanding command; None if it is not outstanding."""
         return next((cid for cid, other in self.outstanding.items() if other is request), None)
 
-    def _taken_out(self) -> Iterator[Request]:
+    def _take_all(self) -> Iterator[Request]:
         while self.outstanding:
             yield self.outstanding.pop(next(iter(self.outstanding)))

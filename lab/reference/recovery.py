@@ -1,70 +1,72 @@
-"""What is done about a controller that does not answer: Abort, then reset, then giving up.
+"""Recovery from a controller that does not answer: Abort, then reset, then giving up.
 
 Base 2.0, 5.1 "Abort command"; 3.7.2 "Controller Level Reset"; 3.1.3.6 for CSTS.CFS, which only a reset clears.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 from lab.nvme.commands import Abort
 from lab.nvme.completions import Completion
+from lab.reference.core import Core
 from lab.reference.errors import CommandLost, ControllerFailed, DriverError
+from lab.reference.execution import Execution
 from lab.reference.queue_pair import QueuePair
 from lab.reference.request import Request
 
-if TYPE_CHECKING:
-    from lab.reference.controller import Controller
-
 
 class Recovery:
-    """One controller's. Aborts one command at a time: less than any Abort Command Limit (Identify Controller ACL)."""
+    """The recovery of one controller.
 
-    def __init__(self, controller: Controller) -> None:
-        self._c = controller
+    It aborts one command at a time: less than any Abort Command Limit (Identify Controller ACL).
+    """
+
+    def __init__(self, core: Core, execution: Execution, *, stop: Callable[[], None], restart: Callable[[], None]) -> None:
+        self._c, self._execution, self._stop, self._restart = core, execution, stop, restart
         self._resetting = False
         self.resets = 0
         self.aborts = 0
 
-    def hung(self, pair: QueuePair, request: Request) -> None:
-        """A command has been out for too long. When this returns it has ended."""
+    def handle_timeout(self, pair: QueuePair, request: Request) -> None:
+        """End a command that has been outstanding for too long."""
         request.timeouts += 1
         if pair.qid == 0 or not self.abort(pair, request):
             self.reset(f"{type(request.command).__name__} was not completed in time")
 
     def abort(self, pair: QueuePair, request: Request) -> bool:
-        """Asks the controller to abort a command; whether it has ended, be it aborted or completed after all."""
+        """Ask the controller to abort a command; return whether it has ended, aborted or completed after all."""
         cid = pair.cid_of(request)
         if cid is None:
             return True
         self.aborts += 1
         try:
             command = Abort.of(SQID=pair.qid, ABORT_CID=cid)
-            answer = self._c.execution.run(self._c.admin, [command], retry=False)[0]
+            answer = self._execution.run(self._c.admin, [command], retry=False)[0]
         except DriverError:
             return request.done
         if not self.was_aborted(answer):
             return request.done
-        until = self._c.transport.now() + self._c.settings.abort_seconds
-        while not request.done and (left := until - self._c.transport.now()) > 0:
+        deadline = self._c.transport.now() + self._c.settings.abort_seconds
+        while not request.done and (left := deadline - self._c.transport.now()) > 0:
             if not pair.reap():
                 self._c.transport.wait(pair.vector, left)
         return request.done
 
     def was_aborted(self, answer: Completion) -> bool:
-        """Bit 0 of Abort's dword 0 is 0 if the command was aborted."""
+        """Return whether the command was aborted: bit 0 of Abort's dword 0 is 0 then."""
         return not answer.DW0 & 1
 
-    def reset(self, why: str) -> None:
-        """Stops the controller, ends all that was outstanding once, and goes through the steps again."""
+    def reset(self, reason: str) -> None:
+        """Stop the controller, end all outstanding commands once, and perform the steps again."""
         if self._resetting:
-            raise ControllerFailed(f"the controller failed again while it was being reset: {why}")
+            raise ControllerFailed(f"the controller failed again while it was being reset: {reason}")
         self._resetting = True
         self.resets += 1
         try:
-            self._c.stop()
-            self._c.abandon(CommandLost(why))
-            self._c.restart()
+            self._stop()
+            self._c.abandon(CommandLost(reason))
+            self._restart()
         except DriverError as failure:
             self._c.give_up(failure)
         finally:

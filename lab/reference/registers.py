@@ -1,4 +1,4 @@
-"""BAR0 as the driver uses it: dwords only, low half first. Base 2.0, 3.1; PCIe Transport 1.0, 3.1.2 for the doorbells."""
+"""Access to BAR0: dwords only, low half first. Base 2.0, 3.1; PCIe Transport 1.0, 3.1.2 for the doorbells."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ class Registers:
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
         self.dstrd = 0
-        """Doorbell stride, from CAP once that was read."""
+        """CAP.DSTRD, once `capabilities` was called."""
         self.shadows: ShadowDoorbells | None = None
-        """What the controller looks at instead of doorbells, once it was told."""
+        """The shadow doorbells, once the controller uses them."""
 
     def read(self, register: type[R]) -> R:
-        """A register of 4 or 8 bytes. ControllerGone when it reads all ones, which no register of a present controller does."""
+        """Read a register of 4 or 8 bytes. ControllerGone if it reads all ones, as no register of a present controller does."""
         value = self._transport.read32(register.OFFSET)
         if register.SIZE == 8:
             value |= self._transport.read32(register.OFFSET + 4) << 32
@@ -35,23 +35,23 @@ class Registers:
         return register(value)
 
     def write(self, value: Register) -> None:
-        """Writes a register, both halves of one that is 8 bytes wide."""
+        """Write a register of 4 or 8 bytes."""
         self._transport.write32(value.OFFSET, int(value) & ALL_ONES)
         if value.SIZE == 8:
             self._transport.write32(value.OFFSET + 4, int(value) >> 32)
 
     def status(self) -> CSTS:
-        """Controller Status."""
+        """Read Controller Status."""
         return self.read(CSTS)
 
     def capabilities(self) -> CAP:
-        """Controller Capabilities; from then on the doorbells are where DSTRD puts them."""
+        """Read Controller Capabilities, and use their doorbell stride from now on."""
         cap = self.read(CAP)
         self.dstrd = cap.DSTRD
         return cap
 
     def ring(self, qid: int, *, completion: bool, value: int) -> None:
-        """Writes a doorbell, or its shadow. The entries that it tells of must be in memory first."""
+        """Write a doorbell or its shadow, after a barrier: the entries must be in memory first."""
         self._transport.publish()
         shadows = self.shadows
         if shadows is None or not shadows.covers(qid) or shadows.must_ring(qid, completion=completion, value=value):

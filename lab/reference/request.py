@@ -1,4 +1,4 @@
-"""One command on its way, from the driver's caller to its one and only end."""
+"""A command in flight, from the driver's caller to its single end."""
 
 from __future__ import annotations
 
@@ -10,38 +10,40 @@ from lab.reference.errors import CommandFailed, CommandTimedOut, DriverError
 
 
 class Request:
-    """A command and what became of it. It ends exactly once for each time that it is started."""
+    """A command and its result. It ends exactly once for each time that it is started."""
 
     def __init__(self, command: Command, on_end: Callable[[Request], None] | None = None) -> None:
         self.command = command
         self.on_end = on_end
-        """Called at the end of a request for which nobody waits."""
+        """Called at the end of a request that has no waiting caller."""
         self.attempts = 0
         self.timeouts = 0
         self.started_at = 0.0
         self.completion: Completion | None = None
         self.lost: DriverError | None = None
-        """Why there will be no completion."""
+        """Why there is no completion."""
 
     def __repr__(self) -> str:
         return f"Request({self.command}, attempt {self.attempts}, {self.completion or self.lost or 'outstanding'})"
 
     @property
     def done(self) -> bool:
+        """Whether it has ended."""
         return self.completion is not None or self.lost is not None
 
     @property
     def ok(self) -> bool:
+        """Whether it has ended with success."""
         return self.completion is not None and self.completion.ok
 
     def start(self, now: float) -> None:
-        """It is about to be put into a ring, for the first time or again."""
+        """Count an attempt: it is about to be put into a ring."""
         self.attempts += 1
         self.started_at = now
         self.completion = self.lost = None
 
     def end(self, completion: Completion | None = None, lost: DriverError | None = None) -> None:
-        """Ends it with a completion, or with the reason why there is none."""
+        """End it with a completion, or with the reason why there is none."""
         if self.done:
             raise AssertionError(f"{self!r} is ended a second time")
         self.completion, self.lost = completion, lost
@@ -49,7 +51,7 @@ class Request:
             self.on_end(self)
 
     def result(self) -> Completion:
-        """The completion of a command that succeeded; else raises what there is to say."""
+        """Return the completion of a command that succeeded; raise the error of one that did not."""
         if self.timeouts and not self.ok:
             raise CommandTimedOut(f"{type(self.command).__name__} was not completed in time") from self.lost
         if self.lost is not None:

@@ -1,8 +1,9 @@
-"""The two rings of a queue pair. Base 2.0, 3.3.1 "Memory-based Transport Queue Model", 3.3.1.2? "Queue Usage".
+"""The rings of a queue pair. Base 2.0, 3.3.1 "Memory-based Transport Queue Model", 3.3.1.2? "Queue Usage".
 
-A ring of N slots is empty where head and tail are equal, so it is full with N - 1 entries: N would look empty. Who fills a
-submission ring is the driver; the controller tells its head in each completion (SQHD). Who fills a completion ring is the
-controller; it tells nothing but the phase tag, which it inverts each time around, so that old entries look old.
+A ring of N slots is empty where head and tail are equal, so it is full with N - 1 entries: N would look empty. The producer
+moves the tail and the consumer the head. The driver produces into a submission ring and consumes from a completion ring; the
+controller reports a submission ring's head in each completion (SQHD), and marks new completions by the phase tag alone, which
+it inverts each time around, so that old entries look old.
 """
 
 from __future__ import annotations
@@ -16,48 +17,74 @@ PHASE_BYTE = 14
 
 
 class Ring:
-    """``entries`` slots of ``size`` bytes in DMA memory."""
+    """``entries`` slots of ``size`` bytes in DMA memory, for either side of either kind of queue."""
 
     def __init__(self, memory: Memory, entries: int, size: int) -> None:
         self.memory, self.entries, self.size = memory, entries, size
-
-    def following(self, slot: int) -> int:
-        """The slot after this one."""
-        return (slot + 1) % self.entries
-
-    def clear(self) -> None:
-        """All slots zero."""
-        self.memory.write(0, bytes(self.entries * self.size))
-
-
-class SubmissionRing(Ring):
-    """What the driver fills."""
-
-    def __init__(self, memory: Memory, entries: int) -> None:
-        super().__init__(memory, entries, SQE_SIZE)
-        self.tail = self.head = 0
+        self.head = self.tail = 0
+        self.phase = 1
+        """The phase tag of the entries of the head's round."""
 
     def restart(self) -> None:
-        """As new, after a reset."""
-        self.tail = self.head = 0
+        """Reset indexes and phase and clear all slots, which must not hold the phase tag that the first round brings."""
+        self.head = self.tail = 0
+        self.phase = 1
         self.clear()
+
+    def clear(self) -> None:
+        """Zero all slots."""
+        self.memory.write(0, bytes(self.entries * self.size))
+
+    def following(self, slot: int) -> int:
+        """Return the slot after this one."""
+        return (slot + 1) % self.entries
+
+    def offset(self, slot: int) -> int:
+        """Return where a slot begins in the ring's memory, in bytes."""
+        return slot * self.size
+
+    def address(self, slot: int) -> int:
+        """Return the bus address of a slot, whose page may lie anywhere."""
+        page, inside = divmod(self.offset(slot), self.memory.page_size)
+        return self.memory.pages[page] + inside
 
     @property
     def free(self) -> int:
-        """Slots that may be filled now: one always stays empty."""
+        """The number of slots that may be filled now: one always stays empty."""
         return (self.head - self.tail - 1) % self.entries
 
+    @property
+    def used(self) -> int:
+        """The number of slots between head and tail."""
+        return (self.tail - self.head) % self.entries
+
     def push(self, entry: bytes) -> None:
-        """Fills the next slot; the controller does not know before the doorbell is rung. IndexError when the ring is full."""
-        if not self.free:
-            raise IndexError(f"all {self.entries - 1} usable slots of the submission ring are taken")
+        """Fill the slot at the tail. IndexError when the ring is full.
+
+        The other side does not know before the doorbell is rung, or the phase tag in the entry says it.
+        """
+        if (self.head - self.tail - 1) % self.entries == 0:
+            raise IndexError(f"all {self.entries - 1} usable slots of the ring are taken")
         self.memory.write(self.tail * self.size, entry)
         self.tail = self.following(self.tail)
 
-    def fetched(self, sqhd: int) -> bool:
-        """Takes the head that a completion tells; False if there is no such slot.
+    def advance(self) -> None:
+        """Take the entry at the head; the other side does not know before the doorbell is rung."""
+        self.head = self.following(self.head)
+        if self.head == 0:
+            self.phase ^= 1
 
-        A completion that was overtaken by another one tells an older head, which changes nothing.
+
+class SubmissionRing(Ring):
+    """A ring that the driver fills with commands."""
+
+    def __init__(self, memory: Memory, entries: int) -> None:
+        super().__init__(memory, entries, SQE_SIZE)
+
+    def fetched(self, sqhd: int) -> bool:
+        """Take the head that a completion reports; return False if there is no such slot.
+
+        A completion that another one has overtaken reports an older head, which changes nothing.
         """
         if sqhd >= self.entries:
             return False
@@ -67,26 +94,14 @@ class SubmissionRing(Ring):
 
 
 class CompletionRing(Ring):
-    """What the controller fills."""
+    """A ring that the controller fills with completions."""
 
     def __init__(self, memory: Memory, entries: int) -> None:
         super().__init__(memory, entries, CQE_SIZE)
-        self.head, self.phase = 0, 1
-
-    def restart(self) -> None:
-        """As new, after a reset: the slots must not hold the phase tag that the first round will bring."""
-        self.head, self.phase = 0, 1
-        self.clear()
 
     def peek(self) -> Completion | None:
-        """The next completion, if it is there. The phase tag is read first: until it changes, the rest may be half written."""
+        """Return the completion at the head, or None. Read the phase tag first: the rest may be half written before it."""
         at = self.head * self.size
         if self.memory.read(at + PHASE_BYTE, 1)[0] & 1 != self.phase:
             return None
         return Completion(self.memory.read(at, self.size))
-
-    def advance(self) -> None:
-        """The completion was taken; the controller does not know before the doorbell is rung."""
-        self.head = self.following(self.head)
-        if self.head == 0:
-            self.phase ^= 1

@@ -1,4 +1,4 @@
-"""The driver as somebody who asks sees it: contract.md's actions in, its answers out. One session, any transport."""
+"""The actions of the driver contract (docs/drivers.md) on the reference driver, over any transport."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ OPTIONAL_ADMIN: Mapping[str, Any] = {
 
 @dataclass
 class Reply:
-    """An answer: status, fields and bytes of contract.md."""
+    """The answer to an action: status, fields and bytes."""
 
     status: Status = "success"
     fields: dict[str, Any] = field(default_factory=dict)
@@ -43,17 +43,17 @@ class Reply:
 
 
 class Service:
-    """Answers actions. ``driver`` is the class that drives each controller that ``open`` finds."""
+    """Performs actions. ``driver`` is the class that drives each controller that ``open`` finds."""
 
     def __init__(self, open: Open, settings: Settings | None = None, driver: type[Controller] = Controller) -> None:
         self._open, self._settings, self._driver = open, settings or Settings(), driver
         self.controllers: list[Controller] = []
 
     def perform(self, action: str, arguments: Mapping[str, Any], data: bytes | None = None) -> Reply:
-        """The answer to an action; what the driver has to say instead of a result becomes its status."""
-        before = self._told()  # what has come meanwhile counts: the answer shall not be out of date
+        """Perform an action; an error of the driver becomes the status of the reply."""
+        before = self._messages()  # events first, so that the answer is not out of date
         try:
-            reply = _ACTIONS[action](self, arguments, data)
+            reply = _ACTIONS[action](Call(self, arguments, data))
         except CommandFailed as failure:
             done = failure.completion
             reply = Reply({"sct": done.SCT, "sc": done.SC}, {"log": str(failure)})
@@ -61,41 +61,41 @@ class Service:
             reply = Reply("timeout", {"log": str(late)})
         except DriverError as error:
             reply = Reply({"words": str(error)})
-        told = [*before, *self._told()]
-        if told:
-            reply.fields["log"] = "\n".join(filter(None, [reply.fields.get("log", ""), *told]))
+        messages = [*before, *self._messages()]
+        if messages:
+            reply.fields["log"] = "\n".join(filter(None, [reply.fields.get("log", ""), *messages]))
         return reply
 
     def close(self) -> None:
-        """Leaves every controller in order."""
+        """Shut every controller down and release it."""
         for controller in self.controllers:
             controller.close()
         self.controllers = []
 
-    def _told(self) -> list[str]:
-        """What the controllers have told by themselves meanwhile."""
-        told = []
+    def _messages(self) -> list[str]:
+        """Handle events, and take the messages about them."""
+        messages = list[str]()
         for controller in self.controllers:
             if controller.failed is None and controller.stage == LAST:
                 try:
                     controller.events.handle()
                 except DriverError as error:
-                    told.append(str(error))
-            told += controller.events.told
-            controller.events.told.clear()
-        return told
+                    messages.append(str(error))
+            messages += controller.events.messages
+            controller.events.messages.clear()
+        return messages
 
-    # -- who is asked -----------------------------------------------------------------------------------------------
+    # -- who is arguments -----------------------------------------------------------------------------------------------
 
     def loaded(self) -> list[Controller]:
-        """All controllers, in whatever state; Refused without any."""
+        """Return all controllers, in any state; Refused if there are none."""
         if not self.controllers:
             raise Refused("the driver is not loaded")
         return self.controllers
 
-    def at(self, stage: str) -> list[Controller]:
-        """The controllers that have got that far; where none has, its reason is raised."""
-        found = []
+    def controllers_at(self, stage: str) -> list[Controller]:
+        """Return the controllers that have completed a stage; raise the first one's reason if none has."""
+        ready = []
         reasons: list[DriverError] = []
         for controller in self.loaded():
             try:
@@ -103,13 +103,13 @@ class Service:
             except DriverError as reason:
                 reasons.append(reason)
             else:
-                found.append(controller)
-        if not found:
+                ready.append(controller)
+        if not ready:
             raise reasons[0]
-        return found
+        return ready
 
-    def chosen(self, arguments: Mapping[str, Any], stage: str) -> Controller:
-        """The controller that ``serial`` names, else the first."""
+    def controller_for(self, arguments: Mapping[str, Any], stage: str) -> Controller:
+        """Return the controller that ``serial`` names, else the first."""
         serial = arguments.get("serial", "").rstrip(" ")
         for controller in self.loaded():
             if not serial or (controller.identity is not None and controller.identity.SN == serial):
@@ -118,34 +118,51 @@ class Service:
         raise Refused(f"there is no controller with the serial number {serial}")
 
     def namespace(self, arguments: Mapping[str, Any], stage: str) -> Namespace:
-        """The namespace that ``nsid`` names, on the chosen controller."""
-        controller, nsid = self.chosen(arguments, stage), arguments.get("nsid", 1)
+        """Return the namespace that ``nsid`` names, on the controller that ``serial`` names."""
+        controller, nsid = self.controller_for(arguments, stage), arguments.get("nsid", 1)
         if nsid in controller.unusable:
             raise Refused(f"namespace {nsid} cannot be used: {controller.unusable[nsid]}")
         if nsid not in controller.namespaces:
-            there = ", ".join(map(str, controller.namespaces)) or "none"
-            raise Refused(f"there is no active namespace {nsid}; there are: {there}")
+            active = ", ".join(map(str, controller.namespaces)) or "none"
+            raise Refused(f"there is no active namespace {nsid}; there are: {active}")
         return controller.namespaces[nsid]
 
 
 # -- the actions ----------------------------------------------------------------------------------------------------
 
-Asked = Mapping[str, Any]
+Arguments = Mapping[str, Any]
 
 
-def load(service: Service, asked: Asked, data: bytes | None) -> Reply:
-    """Finds all controllers and brings them up, to the stage ``until`` or wholly."""
-    service.close()
-    opened = service._open()
+@dataclass(frozen=True)
+class Call:
+    """An action that a service is asked to perform."""
+
+    service: Service
+    arguments: Arguments
+    data: bytes | None
+
+    def controller(self, stage: str) -> Controller:
+        """Return the controller that the arguments name, once it has completed a stage."""
+        return self.service.controller_for(self.arguments, stage)
+
+    def namespace(self, stage: str) -> Namespace:
+        """Return the namespace that the arguments name, once its controller has completed a stage."""
+        return self.service.namespace(self.arguments, stage)
+
+
+def load(call: Call) -> Reply:
+    """Find all controllers and bring them up, to the stage ``until`` or completely."""
+    call.service.close()
+    opened = call.service._open()
     if not opened:
         raise Refused("no NVMe controller was found")
-    service.controllers = [service._driver(transport, service._settings) for transport in opened]
+    call.service.controllers = [call.service._driver(transport, call.service._settings) for transport in opened]
     failures: list[DriverError] = []
     log = []
-    for controller in service.controllers:
+    for controller in call.service.controllers:
         try:
-            controller.start(asked.get("until", LAST))
-        except DriverError as error:  # one controller that does not come up must not take the others with it
+            controller.start(call.arguments.get("until", LAST))
+        except DriverError as error:  # a controller that does not come up must not hinder the others
             failures.append(error)
             log.append(str(error))
         else:
@@ -155,18 +172,19 @@ def load(service: Service, asked: Asked, data: bytes | None) -> Reply:
     return Reply(fields={"log": "\n".join(log)})
 
 
-def unload(service: Service, asked: Asked, data: bytes | None) -> Reply:
-    """Shuts every controller down and gives it back."""
-    service.loaded()
-    service.close()
+def unload(call: Call) -> Reply:
+    """Shut every controller down and release it."""
+    call.service.loaded()
+    call.service.close()
     return Reply()
 
 
-def info(service: Service, asked: Asked, data: bytes | None) -> Reply:
-    return Reply(fields={"controllers": [_info(controller) for controller in service.at("detect")]})
+def info(call: Call) -> Reply:
+    """Describe the registers of each controller."""
+    return Reply(fields={"controllers": [_register_fields(controller) for controller in call.service.controllers_at("detect")]})
 
 
-def _info(controller: Controller) -> dict[str, Any]:
+def _register_fields(controller: Controller) -> dict[str, Any]:
     cap = controller.cap
     return {
         "address": controller.transport.name,
@@ -179,166 +197,186 @@ def _info(controller: Controller) -> dict[str, Any]:
     }
 
 
-def ready(service: Service, asked: Asked, data: bytes | None) -> Reply:
-    """Ready is what CSTS says now, and only if it says so of every controller."""
-    up = service.at("admin-queue")
+def ready(call: Call) -> Reply:
+    """Return whether CSTS says now that every controller is ready."""
+    up = call.service.controllers_at("admin-queue")
     states = [controller.status() for controller in up]
-    return Reply(fields={"ready": up == service.controllers and all(state.RDY and not state.CFS for state in states)})
+    return Reply(fields={"ready": up == call.service.controllers and all(state.RDY and not state.CFS for state in states)})
 
 
-def identify(service: Service, asked: Asked, data: bytes | None) -> Reply:
-    return Reply(fields={"controllers": [_identity(controller) for controller in service.at("identify")]})
+def identify(call: Call) -> Reply:
+    """Describe the identity of each controller."""
+    return Reply(
+        fields={"controllers": [_identity_fields(controller) for controller in call.service.controllers_at("identify")]}
+    )
 
 
-def _identity(controller: Controller) -> dict[str, Any]:
-    identity = controller.identity
-    assert identity is not None
-    found: dict[str, Any] = {
+def _identity_fields(controller: Controller) -> dict[str, Any]:
+    identity = controller.known_identity
+    fields: dict[str, Any] = {
         "serial": identity.SN,
         "model": identity.MN,
         "firmware": identity.FR,
         "vendor_id": identity.VID,
         "max_transfer_bytes": controller.max_transfer or 0,
-        "optional_commands": _set(identity.ONCS, OPTIONAL_COMMANDS),
+        "optional_commands": _set_bits(identity.ONCS, OPTIONAL_COMMANDS),
         "optional_commands_shown": list(OPTIONAL_COMMANDS),
-        "optional_admin": _set(identity.OACS, OPTIONAL_ADMIN),
+        "optional_admin": _set_bits(identity.OACS, OPTIONAL_ADMIN),
         "optional_admin_shown": list(OPTIONAL_ADMIN),
         "namespaces": len(controller.namespaces),
     }
     first = next(iter(controller.namespaces.values()), None)
     if first is not None:
         formats = first.identity.formats
-        found["lba_formats"] = [{"block_size": one.block_size, "metadata": one.MS} for one in formats]
-        found["lba_format"] = first.identity.format_index
-    return found
+        fields["lba_formats"] = [{"block_size": one.block_size, "metadata": one.MS} for one in formats]
+        fields["lba_format"] = first.identity.format_index
+    return fields
 
 
-def _set(register: Register, names: Mapping[str, Any]) -> list[str]:
+def _set_bits(register: Register, names: Mapping[str, Any]) -> list[str]:
     return [name for name, bits in names.items() if bits.bits_of(register)]
 
 
-def list_(service: Service, asked: Asked, data: bytes | None) -> Reply:
-    """Every namespace once: what several controllers share has the same names on all of them, and is its first one's."""
-    found = list[dict[str, Any]]()
+def list_(call: Call) -> Reply:
+    """List every namespace once: one that several controllers share has the same identifiers on all of them."""
+    listed = list[dict[str, Any]]()
     known = set[Identifiers]()
-    for controller in service.at("identify"):
+    for controller in call.service.controllers_at("identify"):
         for namespace in controller.namespaces.values():
             if namespace.shared and namespace.names in known:
                 continue
             known.add(namespace.names)
-            found.append(_listed(controller, namespace))
-    return Reply(fields={"namespaces": found})
+            listed.append(_namespace_fields(controller, namespace))
+    return Reply(fields={"namespaces": listed})
 
 
-def _listed(controller: Controller, namespace: Namespace) -> dict[str, Any]:
-    assert controller.identity is not None
-    found: dict[str, Any] = {
-        "controller": controller.identity.SN,
+def _namespace_fields(controller: Controller, namespace: Namespace) -> dict[str, Any]:
+    fields: dict[str, Any] = {
+        "controller": controller.known_identity.SN,
         "nsid": namespace.nsid,
         "blocks": namespace.blocks,
         "block_size": namespace.block_size,
     }
     names = {"uuid": namespace.names.uuid, "nguid": namespace.names.nguid, "eui64": namespace.names.eui64}
-    refused = {"refused": namespace.refusal}
-    return {**found, **{name: text for name, text in (names | refused).items() if text}}
+    refused = {"refused": namespace.unsupported_reason}
+    return {**fields, **{name: text for name, text in (names | refused).items() if text}}
 
 
-def rescan(service: Service, asked: Asked, data: bytes | None) -> Reply:
-    for controller in service.at("identify"):
+def rescan(call: Call) -> Reply:
+    """Find the namespaces again, and list them."""
+    for controller in call.service.controllers_at("identify"):
         controller.scan()
-    return list_(service, asked, data)
+    return list_(call)
 
 
-def queues(service: Service, asked: Asked, data: bytes | None) -> Reply:
-    controller = service.chosen(asked, "io-queues")
+def queues(call: Call) -> Reply:
+    """Return the I/O queue pairs, their depth, and the vectors."""
+    controller = call.controller("io-queues")
     depth = controller.io[0].submission.entries
     return Reply(fields={"pairs": len(controller.io), "depth": depth, "vectors": controller.vectors})
 
 
-def noop(service: Service, asked: Asked, data: bytes | None) -> Reply:
-    service.namespace(asked, "io-queues").noop()
+def noop(call: Call) -> Reply:
+    """Send a command without data."""
+    call.namespace("io-queues").noop()
     return Reply()
 
 
-def read(service: Service, asked: Asked, data: bytes | None) -> Reply:
-    namespace = service.namespace(asked, "read")
-    return Reply(data=namespace.read(asked["lba"], asked["blocks"], asked.get("offset", 0)))
+def read(call: Call) -> Reply:
+    """Read blocks."""
+    namespace = call.namespace("read")
+    return Reply(data=namespace.read(call.arguments["lba"], call.arguments["blocks"], call.arguments.get("offset", 0)))
 
 
-def write(service: Service, asked: Asked, data: bytes | None) -> Reply:
-    namespace = service.namespace(asked, "write")
-    namespace.write(asked["lba"], data or b"", fua=bool(asked.get("fua")), offset=asked.get("offset", 0))
+def write(call: Call) -> Reply:
+    """Write blocks."""
+    namespace = call.namespace("write")
+    namespace.write(
+        call.arguments["lba"], call.data or b"", fua=bool(call.arguments.get("fua")), offset=call.arguments.get("offset", 0)
+    )
     return Reply()
 
 
-def write_bytes(service: Service, asked: Asked, data: bytes | None) -> Reply:
-    service.namespace(asked, "write").patch(asked["lba"], asked["at"], data or b"")
+def write_bytes(call: Call) -> Reply:
+    """Write bytes inside blocks, and keep the rest of the blocks."""
+    call.namespace("write").patch(call.arguments["lba"], call.arguments["at"], call.data or b"")
     return Reply()
 
 
-def flush(service: Service, asked: Asked, data: bytes | None) -> Reply:
-    service.namespace(asked, "write").flush()
+def flush(call: Call) -> Reply:
+    """Put what was written on the medium."""
+    call.namespace("write").flush()
     return Reply()
 
 
-def zeroes(service: Service, asked: Asked, data: bytes | None) -> Reply:
-    service.namespace(asked, "write").zeroes(asked["lba"], asked["blocks"])
+def zeroes(call: Call) -> Reply:
+    """Zero blocks."""
+    call.namespace("write").zeroes(call.arguments["lba"], call.arguments["blocks"])
     return Reply()
 
 
-def trim(service: Service, asked: Asked, data: bytes | None) -> Reply:
-    service.namespace(asked, "features").trim([(asked["lba"], asked["blocks"])])
+def trim(call: Call) -> Reply:
+    """Deallocate blocks."""
+    call.namespace("features").trim([(call.arguments["lba"], call.arguments["blocks"])])
     return Reply()
 
 
-def reset(service: Service, asked: Asked, data: bytes | None) -> Reply:
-    """A Controller Level Reset of every controller; it stays lost where it does not come back."""
-    for controller in service.at("reset"):
+def reset(call: Call) -> Reply:
+    """Reset every controller (Controller Level Reset)."""
+    for controller in call.service.controllers_at("reset"):
         controller.recovery.reset("the user asked for it")
         if controller.failed is not None:
             raise controller.failed
     return Reply()
 
 
-def shutdown(service: Service, asked: Asked, data: bytes | None) -> Reply:
-    """As the system halts: the controllers are told, and left as they are."""
-    for controller in service.loaded():
+def shutdown(call: Call) -> Reply:
+    """Shut every controller down, as when the system halts, and keep it."""
+    for controller in call.service.loaded():
         controller.shutdown()
     return Reply()
 
 
-def load_mix(service: Service, asked: Asked, data: bytes | None) -> Reply:
-    """Run many reads and writes at once (see `lab.data.mix`); report how many ended, how, and what each job's region holds."""
-    namespace = service.namespace(asked, "multiqueue")
-    load = service.chosen(asked, "multiqueue").load
-    done = load.run(namespace, asked["blocks"], asked["lanes"], data or b"")
+def load_mix(call: Call) -> Reply:
+    """Run many reads and writes at once (see `lab.data.mix`); return counts, and a digest of each job's region."""
+    namespace = call.namespace("multiqueue")
+    load = call.controller("multiqueue").load
+    done = load.run(namespace, call.arguments["blocks"], call.arguments["lanes"], call.data or b"")
     fields: dict[str, Any] = {"operations": done.operations, "errors": done.errors, "mismatches": done.mismatches}
-    fields["regions"] = [load.digest(namespace, job, lba, count) for job, (lba, count) in enumerate(asked["regions"])]
+    fields["regions"] = [load.digest(namespace, job, lba, count) for job, (lba, count) in enumerate(call.arguments["regions"])]
     return Reply(fields=fields | ({"first_error": done.first_error} if done.first_error else {}))
 
 
-def get_feature(service: Service, asked: Asked, data: bytes | None) -> Reply:
-    value, found = service.chosen(asked, "identify").features.get(asked["feature"], nsid=asked.get("nsid", 0))
-    return Reply(fields={"value": value}, data=found or None)
+def get_feature(call: Call) -> Reply:
+    """Get the current value of a feature."""
+    value, content = call.controller("identify").features.get(call.arguments["feature"], nsid=call.arguments.get("nsid", 0))
+    return Reply(fields={"value": value}, data=content or None)
 
 
-def set_feature(service: Service, asked: Asked, data: bytes | None) -> Reply:
-    features = service.chosen(asked, "identify").features
-    save, nsid = bool(asked.get("save")), asked.get("nsid", 0)
-    return Reply(fields={"value": features.set(asked["feature"], asked["value"], save=save, nsid=nsid, data=data or b"")})
+def set_feature(call: Call) -> Reply:
+    """Set a feature."""
+    features = call.controller("identify").features
+    save, nsid = bool(call.arguments.get("save")), call.arguments.get("nsid", 0)
+    return Reply(
+        fields={
+            "value": features.set(
+                call.arguments["feature"], call.arguments["value"], save=save, nsid=nsid, data=call.data or b""
+            )
+        }
+    )
 
 
-def smart(service: Service, asked: Asked, data: bytes | None) -> Reply:
-    """What SMART tells; with ``errors`` the error log too, the newest entry first."""
-    health = service.chosen(asked, "identify").health
-    found = health_figures(health.smart())
-    if asked.get("errors"):
-        found["errors"] = [{"sqid": entry.SQID, "status": entry.status, "nsid": entry.NSID} for entry in health.errors()]
-    return Reply(fields=found)
+def smart(call: Call) -> Reply:
+    """Read the SMART figures; with ``errors`` the error log too, newest entry first."""
+    health = call.controller("identify").health
+    fields = health_figures(health.smart())
+    if call.arguments.get("errors"):
+        fields["errors"] = [{"sqid": entry.SQID, "status": entry.status, "nsid": entry.NSID} for entry in health.errors()]
+    return Reply(fields=fields)
 
 
 def health_figures(log: Smart) -> dict[str, Any]:
-    """The log page's figures: temperatures in degrees Celsius, data units in thousands of 512 bytes, times as named."""
+    """Return the log page's figures: temperature in degrees Celsius, data units in thousands of 512 bytes."""
     return {
         "critical_warning": int(log.CRITICAL_WARNING),
         "temperature": log.celsius,
@@ -358,53 +396,53 @@ def health_figures(log: Smart) -> dict[str, Any]:
     }
 
 
-def format_(service: Service, asked: Asked, data: bytes | None) -> Reply:
-    """Formats a namespace with the LBA format of that index: nothing is left in it."""
-    service.namespace(asked, "features").format(asked["format"])
-    service.chosen(asked, "features").scan()
+def format_(call: Call) -> Reply:
+    """Format a namespace with the LBA format of an index, which destroys its data."""
+    call.namespace("features").format(call.arguments["format"])
+    call.controller("features").scan()
     return Reply()
 
 
-def raw(service: Service, asked: Asked, data: bytes | None) -> Reply:
-    """One command as it is, sent once: 64 bytes in hexadecimal, or ``opcode``, ``nsid`` and ``cdw10`` to ``cdw15``.
+def raw(call: Call) -> Reply:
+    """Send one command once: 64 bytes in hexadecimal, or ``opcode``, ``nsid`` and ``cdw10`` to ``cdw15``.
 
     The driver fills in the command identifier and the PRPs. ``length`` is how many bytes the command returns.
     """
-    admin = asked.get("queue", "admin") == "admin"
-    controller = service.chosen(asked, "identify" if admin else "io-queues")
-    command = raw_command(asked, admin)
+    admin = call.arguments.get("queue", "admin") == "admin"
+    controller = call.controller("identify" if admin else "io-queues")
+    command = raw_command(call.arguments, admin)
     pair = controller.admin if admin else controller.pair()
-    moved = max(raw_length(controller, command), len(data or b""), asked.get("length", 0))
+    moved = max(raw_length(controller, command), len(call.data or b""), call.arguments.get("length", 0))
     if not moved:
         done = controller.execution.run(pair, [command], retry=False)[0]
         return Reply(fields={"result": done.DW0})
     with controller.data.buffer(moved) as memory:
-        memory.write(0, data or b"")
+        memory.write(0, call.data or b"")
         done = controller.execution.with_data(pair, command, memory, moved, retry=False)
-        returned = memory.read(0, asked.get("length", moved)) if command.OPC & Transfer.TO_HOST else None
+        returned = memory.read(0, call.arguments.get("length", moved)) if command.OPC & Transfer.TO_HOST else None
         return Reply(fields={"result": done.DW0}, data=returned)
 
 
-def raw_command(asked: Asked, admin: bool) -> Command:
-    """The command that the arguments say; Refused for a value that does not fit."""
+def raw_command(arguments: Arguments, admin: bool) -> Command:
+    """Return the command of the arguments; Refused for a value that does not fit."""
     try:
-        if "command" in asked:
-            return decode(bytes.fromhex(asked["command"]), admin=admin).but(CID=0, PRP1=0, PRP2=0)
-        numbers = {name.upper(): asked[name] for name in asked if name == "nsid" or name.startswith("cdw")}
-        plain = Command.of(OPC=asked["opcode"], **numbers)
+        if "command" in arguments:
+            return decode(bytes.fromhex(arguments["command"]), admin=admin).but(CID=0, PRP1=0, PRP2=0)
+        numbers = {name.upper(): arguments[name] for name in arguments if name == "nsid" or name.startswith("cdw")}
+        plain = Command.of(OPC=arguments["opcode"], **numbers)
     except (ValueError, KeyError) as error:
-        raise Refused(f"this is no command: {error}") from error
+        raise Refused(f"this is not a command: {error}") from error
     return decode(plain, admin=admin)
 
 
 def raw_length(controller: Controller, command: Command) -> int:
-    """Bytes that a command moves as far as it tells: the buffer must hold them, whatever its sender says."""
+    """Return the bytes that a command moves, as far as its fields say: the buffer must hold them."""
     if isinstance(command, LbaCommand) and command.transfer and command.NSID in controller.namespaces:
         return command.blocks * controller.namespaces[command.NSID].block_size
     return command.data_length or 0
 
 
-_ACTIONS: Mapping[str, Callable[[Service, Asked, bytes | None], Reply]] = {
+_ACTIONS: Mapping[str, Callable[[Call], Reply]] = {
     "load": load, "unload": unload, "info": info, "ready": ready, "identify": identify, "list": list_, "rescan": rescan,
     "queues": queues, "noop": noop, "read": read, "write": write,
     "write-bytes": write_bytes, "flush": flush, "zeroes": zeroes, "trim": trim,
@@ -412,4 +450,4 @@ _ACTIONS: Mapping[str, Callable[[Service, Asked, bytes | None], Reply]] = {
     "format": format_, "raw": raw, "load-mix": load_mix,
 }  # fmt: skip
 ACTIONS = frozenset(_ACTIONS)
-"""What can be asked."""
+"""What can be arguments."""

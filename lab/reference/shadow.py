@@ -1,10 +1,11 @@
-"""Shadow doorbells: tails and heads in memory that the controller looks at. Base 2.0, 5.8 "Doorbell Buffer Config command",
-B.5.1 "Shadow Doorbell Buffer Overview".
+"""Shadow doorbells: tails and heads in memory that the controller reads.
 
-Two buffers of a page, in which each queue has the place that its doorbells have in BAR0. The driver writes a tail or head to
-the one; the controller leaves in the other, the EventIdx, beyond which value it wants the doorbell itself to be rung. Each
-side writes its own and then looks at the other's: with a barrier in between, one of both always sees what the other did.
-The admin queues keep to their doorbells, as in other drivers.
+Base 2.0, 5.8 "Doorbell Buffer Config command", B.5.1 "Shadow Doorbell Buffer Overview".
+
+Two buffers of a page each hold an entry for every doorbell, in the order of BAR0. The driver writes a tail or head to the
+first; the controller writes an EventIdx to the second: the value beyond which it wants the doorbell register to be written.
+Each side writes its own entry and then reads the other's; with a barrier in between, at least one of them sees the other's
+write. The admin queues keep to their doorbells, as in other drivers.
 """
 
 from __future__ import annotations
@@ -18,28 +19,27 @@ INDEXES = 1 << 16
 
 
 class ShadowDoorbells:
-    """One controller's two buffers."""
+    """The two buffers of one controller."""
 
     def __init__(self, transport: Transport, doorbells: Memory, indexes: Memory, dstrd: int) -> None:
         self._transport, self._dstrd = transport, dstrd
         self.doorbells, self.indexes = doorbells, indexes
 
     def clear(self) -> None:
-        """As for queues that are new."""
+        """Zero both buffers, as for new queues."""
         for buffer in (self.doorbells, self.indexes):
             buffer.write(0, bytes(len(buffer)))
 
     def covers(self, qid: int) -> bool:
-        """Has the queue a place in the buffers?"""
+        """Return whether the queue has an entry in the buffers."""
         return qid > 0 and self.place(qid, completion=True) + ENTRY <= len(self.doorbells)
 
     def place(self, qid: int, *, completion: bool) -> int:
-        """Where it is."""
+        """Return the offset of an entry in bytes."""
         return shadow_offset(qid, completion=completion, dstrd=self._dstrd)
 
     def must_ring(self, qid: int, *, completion: bool, value: int) -> bool:
-        """Writes a tail or head, and tells whether the controller wants the doorbell too. The entries that it tells of must
-        be in memory first."""
+        """Write a tail or head; return whether the controller wants the doorbell too. The entries must be in memory first."""
         at = self.place(qid, completion=completion)
         old = int.from_bytes(self.doorbells.read(at, ENTRY), "little")
         self.doorbells.write(at, value.to_bytes(ENTRY, "little"))
@@ -49,8 +49,8 @@ class ShadowDoorbells:
 
 
 def passes(index: int, old: int, new: int) -> bool:
-    """Does going from ``old`` to ``new`` lead beyond an EventIdx, so that it is one of the values left behind?
+    """Return whether going from ``old`` to ``new`` passes an EventIdx.
 
-    Base 2.0, B.5.2 computes modulo the ring's size; modulo 16 bits, which all of them have, the same comes out for every size.
+    Base 2.0, B.5.2 computes modulo the ring's size; modulo 16 bits the result is the same for every size.
     """
     return (new - index - 1) % INDEXES < (new - old) % INDEXES

@@ -1,7 +1,7 @@
-"""How the driver reaches a controller, and all that it needs of the system under it.
+"""What the driver needs of the system under it.
 
 A kernel has its own functions for every line of `Transport`: ``readl``, ``dma_alloc_coherent``, ``pci_alloc_irq_vectors``,
-``wait_event_timeout``. There are three here: in process (`lab.drivers`), qtest and VFIO (`lab.reference.transports`).
+``wait_event_timeout``. There are three here: in process and qtest (`lab.drivers`), and VFIO (`lab.reference.vfio`).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ HOST_PAGE = 4096
 
 @dataclass(eq=False)
 class Memory:
-    """DMA memory: one piece to the driver, to the device pages of ``page_size`` bytes that may lie anywhere."""
+    """DMA memory: contiguous for the driver; for the device pages of ``page_size`` bytes at any bus addresses."""
 
     view: memoryview
     pages: tuple[int, ...]  # the bus address of each page
@@ -30,51 +30,60 @@ class Memory:
         return len(self.view)
 
     def read(self, offset: int, length: int) -> bytes:
+        """Copy bytes out of the memory."""
         return bytes(self.view[offset : offset + length])
 
     def write(self, offset: int, data: bytes | memoryview) -> None:
+        """Copy bytes into the memory."""
         self.view[offset : offset + len(data)] = data
 
 
 class Transport(Protocol):
-    """One PCI function. All calls come from one thread."""
+    """A PCI function. All calls come from one thread."""
 
     name: str
-    """Where it is, for people: a PCI address."""
+    """The PCI address, for messages."""
     vectors: int
     """Interrupt vectors that the function has and this transport can wait for; 0 leaves polling."""
 
     def config_read(self, offset: int, size: int) -> int:
-        """Reads ``size`` bytes of configuration space; all ones where nobody answers."""
+        """Read ``size`` bytes of configuration space; all ones where no device answers."""
 
-    def config_write(self, offset: int, size: int, value: int) -> None: ...
+    def config_write(self, offset: int, size: int, value: int) -> None:
+        """Write ``size`` bytes of configuration space."""
 
     def read32(self, offset: int) -> int:
-        """Reads a dword of BAR0; all ones where nobody answers."""
+        """Read a dword of BAR0; all ones where no device answers."""
 
-    def write32(self, offset: int, value: int) -> None: ...
+    def write32(self, offset: int, value: int) -> None:
+        """Write a dword of BAR0."""
 
     def publish(self) -> None:
-        """A memory barrier: what was stored to DMA memory before is seen by the device before any `write32`, and before
-        anything that is stored to or loaded from DMA memory, after it."""
+        """Order memory accesses: the device sees earlier stores to DMA memory before any later `write32`, store or load."""
 
     def allocate(self, length: int, page_size: int, *, contiguous: bool = False) -> Memory:
-        """Zeroed DMA memory of at least ``length`` bytes in pages aligned to their size; ``contiguous``: one after another."""
+        """Return zeroed DMA memory of at least ``length`` bytes, in pages aligned to their size.
+
+        With ``contiguous`` the bus addresses of the pages follow each other.
+        """
 
     def free(self, memory: Memory) -> None:
-        """The device must not reach for it any more."""
+        """Free memory that the device does not access any more."""
 
     def open_vectors(self, count: int) -> None:
-        """Switches on MSI-X with handlers for vectors 0 to count - 1."""
+        """Enable MSI-X with handlers for vectors 0 to count - 1."""
 
     def wait(self, vector: int | None, seconds: float) -> bool:
-        """Until ``vector`` has signalled or ``seconds`` have passed, or sooner; whether it has signalled. Without a vector it
-        returns soon: the caller polls."""
+        """Wait at most ``seconds`` until ``vector`` has signalled; return whether it has.
 
-    def sleep(self, seconds: float) -> None: ...
+        It may return early; without a vector it returns soon, because the caller polls.
+        """
+
+    def sleep(self, seconds: float) -> None:
+        """Wait, while the device's time passes."""
 
     def now(self) -> float:
-        """Seconds of a clock that never goes back."""
+        """Return the seconds of a monotonic clock."""
 
     def close(self) -> None:
-        """Gives the function back: bus mastering off, memory and handlers gone."""
+        """Release the function: disable bus mastering, free memory and handlers."""

@@ -1,11 +1,11 @@
 """A controller from user space on Linux: VFIO with an IOMMU. linux/vfio.h; Documentation/driver-api/vfio.rst.
 
-The kernel opens the function's BAR0 and configuration space to us, maps our memory for the device at bus addresses of our
-choice, and turns its MSI-X vectors into eventfds. x86 keeps the order of stores, and a barrier besides makes it sure
-elsewhere (`publish`). Not done: INTx; a function without MSI-X is polled.
+The kernel gives access to the function's BAR0 and configuration space, maps memory of this process for the device at chosen bus
+addresses, and turns MSI-X vectors into eventfds. x86 keeps the order of stores; `publish` orders them on other processors.
+INTx is not supported: a function without MSI-X is polled.
 
-Each page is mapped at its own physical address where it can be: whoever looks at the machine's memory from outside, as the lab
-does at a guest's, then finds what the device was told.
+Each page is mapped at its own physical address where possible: an observer of the machine's memory, as the lab is for a guest,
+then finds the data at the addresses that the device got.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from lab.reference import pci
-from lab.reference.address_space import AddressSpace, whole_pages
+from lab.reference.address_space import AddressSpace, round_to_pages
 from lab.reference.errors import Refused
 from lab.reference.transport import HOST_PAGE, Memory
 
@@ -39,35 +39,35 @@ TYPE1_IOMMU = 1
 GROUP_VIABLE = 1
 REGION_BAR0, REGION_CONFIG = 0, 7
 REGION_MMAP = 1 << 2
-GROUP_SECONDS, LOOK_AGAIN = 5.0, 0.005
-"""How long, and how often, the file of a group is looked for, which appears a moment after its function was bound."""
+GROUP_SECONDS, GROUP_POLL_SECONDS = 5.0, 0.005
+"""Time-out and interval of waiting for the file of a group, which appears a moment after its function was bound."""
 IRQ_MSIX = 2
 IRQ_NONE, IRQ_EVENTFD, IRQ_TRIGGER = 1 << 0, 1 << 2, 1 << 5
 READ_WRITE = 3
 
 IOVA = (0x8000_0000, 0xFEE0_0000)
-"""Bus addresses for memory that must be in one piece: below the window of x86's interrupt messages."""
+"""Bus addresses for contiguous memory: below the window of x86's interrupt messages."""
 PAGEMAP = "/proc/self/pagemap"
 """A qword for each page: bit 63 present, bits 54:0 the page frame's number. Documentation/admin-guide/mm/pagemap.rst."""
 ATTEMPTS = 8
-"""The kernel may move a page between the question where it is and its being pinned."""
+"""Tries to map a page: the kernel may move it between the look-up of its address and the mapping."""
 _NVME = "0x010802"
 
 
 def controllers() -> list[str]:
-    """The PCI addresses of all NVMe controllers of this machine."""
-    return sorted(path.name for path in (PCI / "devices").glob("*") if _text(path / "class") == _NVME)
+    """Return the PCI addresses of all NVMe controllers of this machine."""
+    return sorted(path.name for path in (PCI / "devices").glob("*") if _read_text(path / "class") == _NVME)
 
 
 def bind(address: str, *, force: bool = False) -> None:
-    """Takes the function from the driver that has it and gives it to vfio-pci. Refused where a file system would lose its disk.
+    """Bind a function to vfio-pci. Refused while a file system on it is mounted.
 
-    Without ``force`` a controller that another driver has is left alone.
+    Without ``force`` a controller that another driver has is refused too.
     """
     function = PCI / "devices" / address
     if not function.is_dir():
         raise Refused(f"there is no PCI function {address}; NVMe controllers here: {', '.join(controllers()) or 'none'}")
-    if mounted := _mounted(function):
+    if mounted := _mounted_disk(function):
         raise Refused(f"{address} holds {mounted[0]}, which is mounted at {mounted[1]}: unmount it first")
     owner = (function / "driver").resolve().name if (function / "driver").exists() else ""
     if owner == DRIVER:
@@ -82,11 +82,11 @@ def bind(address: str, *, force: bool = False) -> None:
         (function / "driver_override").write_text(DRIVER)
         (PCI / "drivers_probe").write_text(address)
     except OSError as error:
-        raise Refused(f"{address} cannot be given to {DRIVER}: {error.strerror}") from error
+        raise Refused(f"{address} cannot be bound to {DRIVER}: {error.strerror}") from error
 
 
 class Vfio:
-    """See `lab.reference.transport.Transport`. Refused where the function cannot be opened."""
+    """A function opened by VFIO; see `lab.reference.transport.Transport`. Refused if it cannot be opened."""
 
     def __init__(self, address: str) -> None:
         self.name = address
@@ -94,7 +94,7 @@ class Vfio:
         self._mapped: dict[int, mmap.mmap] = {}
         self._space = AddressSpace(*IOVA)
         self._order = threading.Lock()
-        with ExitStack() as files:  # a group can be opened once only, so what fails must not keep it
+        with ExitStack() as files:  # a group can be opened once only, so a failure must close it
             self._open(address, files)
             self._config = self._region(REGION_CONFIG)[1]
             size, offset, flags = self._region(REGION_BAR0)
@@ -105,14 +105,14 @@ class Vfio:
             self._files = files.pop_all()
 
     def _open(self, address: str, files: ExitStack) -> None:
-        """The function's file, and what it stands on, to be closed in the other order."""
+        """Open container, group and function, to be closed in the opposite order."""
         group = PCI / "devices" / address / "iommu_group"
         if not group.exists():
             raise Refused(f"{address} is in no IOMMU group: this machine has no IOMMU, or it is off (intel_iommu=on)")
         try:
             self._container = os.open(VFIO / "vfio", os.O_RDWR | os.O_CLOEXEC)
             files.callback(os.close, self._container)
-            self._group = _opened(VFIO / group.resolve().name)
+            self._group = _open_group(VFIO / group.resolve().name)
             files.callback(os.close, self._group)
             status = bytearray(struct.pack("<II", 8, 0))
             fcntl.ioctl(self._group, GROUP_GET_STATUS, status)
@@ -126,7 +126,7 @@ class Vfio:
             raise Refused(f"{address} cannot be opened by VFIO: {error.strerror}") from error
 
     def _region(self, index: int) -> tuple[int, int, int]:
-        """(size, offset, flags) of a region of the device's file."""
+        """Return (size, offset, flags) of a region of the device's file."""
         info = bytearray(struct.pack("<IIIIQQ", 32, 0, index, 0, 0, 0))
         fcntl.ioctl(self._device, GET_REGION_INFO, info)
         _, flags, _, _, size, offset = struct.unpack("<IIIIQQ", info)
@@ -147,20 +147,20 @@ class Vfio:
         self._bar[offset >> 2] = value
 
     def publish(self) -> None:
-        with self._order:  # taking a lock is the barrier that Python has
+        with self._order:  # taking a lock is a barrier, and the only one in Python
             pass
 
     # -- memory -----------------------------------------------------------------------------------------------------
 
     def allocate(self, length: int, page_size: int, *, contiguous: bool = False) -> Memory:
-        size = whole_pages(length, max(page_size, HOST_PAGE))
+        size = round_to_pages(length, max(page_size, HOST_PAGE))
         backing = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_POPULATE)
         virtual = ctypes.addressof(ctypes.c_char.from_buffer(backing))
         pages: tuple[int, ...] | None = None
         if page_size == HOST_PAGE and (size == HOST_PAGE or not contiguous):
-            pages = self._map_where_they_are(virtual, size)
+            pages = self._map_at_physical_addresses(virtual, size)
         if pages is None:
-            at = self._space.take(size, page_size)
+            at = self._space.allocate(size, page_size)
             self._map(virtual, at, size)
             pages = tuple(range(at, at + size, page_size))
         self._mapped[pages[0]] = backing
@@ -170,18 +170,18 @@ class Vfio:
         first = memory.address
         if IOVA[0] <= first < IOVA[1]:
             self._unmap(first, len(memory))
-            self._space.give(first, len(memory))
+            self._space.free(first, len(memory))
         else:
             for page in memory.pages:
                 self._unmap(page, HOST_PAGE)
         memory.view.release()
         del self._mapped[first]
 
-    def _map_where_they_are(self, virtual: int, size: int) -> tuple[int, ...] | None:
-        """Maps each page at its physical address; None where the kernel does not tell it, or it is taken."""
+    def _map_at_physical_addresses(self, virtual: int, size: int) -> tuple[int, ...] | None:
+        """Map each page at its physical address; None if the address is not known or taken."""
         pages = list[int]()
         for at in range(virtual, virtual + size, HOST_PAGE):
-            page = self._map_where_it_is(at)
+            page = self._map_page(at)
             if page is None:
                 for mapped in pages:
                     self._unmap(mapped, HOST_PAGE)
@@ -189,7 +189,7 @@ class Vfio:
             pages.append(page)
         return tuple(pages)
 
-    def _map_where_it_is(self, virtual: int) -> int | None:
+    def _map_page(self, virtual: int) -> int | None:
         for _ in range(ATTEMPTS):
             physical = _physical(virtual)
             if physical is None or physical + HOST_PAGE > IOVA[0]:
@@ -204,7 +204,7 @@ class Vfio:
         return None
 
     def _map(self, virtual: int, bus: int, size: int) -> None:
-        """Opens our memory to the device, which pins it."""
+        """Give the device access to memory of this process, which pins it."""
         fcntl.ioctl(self._container, MAP_DMA, struct.pack("<IIQQQ", 32, READ_WRITE, virtual, bus, size))
 
     def _unmap(self, bus: int, size: int) -> None:
@@ -241,7 +241,7 @@ class Vfio:
         return time.monotonic()
 
     def close(self) -> None:
-        """The kernel resets the function when its file is closed, and undoes the mappings with the container."""
+        """Close the function. The kernel then resets it, and removes the mappings with the container."""
         if self._device < 0:
             return
         pci.clear_command(self, pci.BUS_MASTER)
@@ -251,18 +251,18 @@ class Vfio:
         self._device = -1
 
 
-def _mounted(function: Path) -> tuple[str, str] | None:
-    """(disk, mount point) of a disk of this function that is in use by a file system."""
+def _mounted_disk(function: Path) -> tuple[str, str] | None:
+    """Return (disk, mount point) of a mounted disk of this function."""
     disks = {path.name for path in function.glob("nvme/nvme*/nvme*n*")}
     for line in MOUNTS.read_text().splitlines():
         source, point = line.split(" ")[:2]
-        if (found := re.fullmatch(r"/dev/(nvme\d+n\d+)(p\d+)?", source)) and found[1] in disks:
+        if (match := re.fullmatch(r"/dev/(nvme\d+n\d+)(p\d+)?", source)) and match[1] in disks:
             return source, point
     return None
 
 
 def _physical(virtual: int) -> int | None:
-    """The physical address of a page of ours; None where the kernel does not tell it (it tells only root)."""
+    """Return the physical address of a page of this process; None if the kernel does not show it (only root sees it)."""
     with Path(PAGEMAP).open("rb", buffering=0) as file:
         file.seek(virtual // HOST_PAGE * 8)
         entry = int.from_bytes(file.read(8), "little")
@@ -270,16 +270,16 @@ def _physical(virtual: int) -> int | None:
     return frame * HOST_PAGE if entry >> 63 and frame else None
 
 
-def _text(path: Path) -> str:
+def _read_text(path: Path) -> str:
     try:
         return path.read_text().strip()
     except OSError:
         return ""
 
 
-def _opened(group: Path) -> int:
-    """A descriptor of a group's file. OSError if it does not appear."""
+def _open_group(group: Path) -> int:
+    """Open a group's file. OSError if it does not appear."""
     deadline = time.monotonic() + GROUP_SECONDS
     while not group.exists() and time.monotonic() < deadline:
-        time.sleep(LOOK_AGAIN)
+        time.sleep(GROUP_POLL_SECONDS)
     return os.open(group, os.O_RDWR | os.O_CLOEXEC)

@@ -94,7 +94,7 @@ def test_the_standard_input_is_written(monkeypatch: pytest.MonkeyPatch, disk: Pa
 
 SENTENCES = {
     f"read 1 {BLOCKS} 1": f"LBA {BLOCKS} to {BLOCKS} is not inside namespace 1, whose last LBA is {BLOCKS - 1}",
-    "read 1 0 0": "0 blocks are none",
+    "read 1 0 0": "a transfer needs at least 1 block, not 0",
     "read 2 0 1": "there is no active namespace 2; there are: 1",
     "features 6 0x1ffffffff": "the value 8589934591 of a feature does not fit 32 bits",
     "features 0x7b": "Invalid Field in Command (SCT 0h, SC 02h)",
@@ -123,14 +123,14 @@ def test_what_cannot_be_gets_one_sentence(capsys: pytest.CaptureFixture[str], co
 def test_part_of_a_block_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     (tmp_path / "data").write_bytes(b"abc")
     assert main(["write", "1", "0", str(tmp_path / "data")]) == 1
-    assert "3 bytes are no whole number of blocks of 512 bytes" in capsys.readouterr().err
+    assert "3 bytes are not a whole number of blocks of 512 bytes" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("command", "sentence"),
     [
         ("--transport pigeon info", "invalid choice: 'pigeon' (choose from 'in-process', 'qtest', 'vfio')"),
-        ("features nonsense", "'nonsense' is no number"),
+        ("features nonsense", "'nonsense' is not a number"),
         ("features 256", "256 does not fit a feature's identifier of 8 bits"),
         ("--queues 0 info", "argument --queues: 0 is less than 1"),
         ("info --depth 1", "argument --depth: 1 is less than 2"),

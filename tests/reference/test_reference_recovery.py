@@ -183,7 +183,7 @@ def test_a_completion_that_comes_twice_ends_one_command(make: Make) -> None:
     controller = rig.load()
     for _ in range(100):
         assert read(rig).status == "success"
-    assert sum(len(pair.strays) for pair in controller.io) == 100
+    assert sum(len(pair.unexpected) for pair in controller.io) == 100
 
 
 def test_completions_may_come_in_any_order(make: Make) -> None:
@@ -199,7 +199,7 @@ def test_a_lost_interrupt_costs_a_look_and_no_command(make: Make) -> None:
     controller = rig.load()
     began = controller.transport.now()
     assert read(rig).status == "success"
-    assert controller.transport.now() - began < 2 * controller.settings.look_seconds
+    assert controller.transport.now() - began < 2 * controller.settings.check_seconds
     assert controller.recovery.aborts == controller.recovery.resets == 0
 
 

@@ -98,7 +98,7 @@ def test_every_command_ends_once_in_any_order_over_any_number_of_wraps(
         assert len(rings.outstanding) == len(model.fetched)
         assert rings.completion.head == model.tail and rings.completion.phase == model.phase
     assert sum(request.done for request in requests) == len(requests) - len(model.fetched)
-    assert all(value < entries for _, _, value in bells.rung) and not rings.strays
+    assert all(value < entries for _, _, value in bells.rung) and not rings.unexpected
 
 
 def test_one_doorbell_tells_of_several_commands_and_none_of_nothing() -> None:
@@ -118,7 +118,7 @@ def test_a_completion_that_cannot_be_ends_nothing(wrong: dict[str, int]) -> None
     model = Model(rings)
     model.fetch(1)
     model.complete(model.fetched[0], **wrong)
-    assert rings.reap() == [] and not request.done and len(rings.strays) == 1
+    assert rings.reap() == [] and not request.done and len(rings.unexpected) == 1
     assert bells.rung[-1] == (1, True, 1), "its slot is given back all the same"
     model.complete(model.fetched[0])
     assert rings.reap() == [request]
