@@ -63,7 +63,7 @@ class Ring:
 
         The other side does not know before the doorbell is rung, or the phase tag in the entry says it.
         """
-        if (self.head - self.tail - 1) % self.entries == 0:
+        if not self.free:
             raise IndexError(f"all {self.entries - 1} usable slots of the ring are taken")
         self.memory.write(self.tail * self.size, entry)
         self.tail = self.following(self.tail)

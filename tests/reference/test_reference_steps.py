@@ -271,7 +271,7 @@ def test_raw_commands_go_as_they_are_and_their_data_always_has_room(make: Make) 
     assert rig.ask("raw", queue="io", opcode=2, nsid=1, cdw10=BLOCKS).status == {"sct": 0, "sc": 0x80}
     for wrong in ({"opcode": 256}, {"opcode": 2, "cdw10": 1 << 32}, {"command": "00"}, {"command": "xy"}, {}):
         reply = rig.ask("raw", queue="io", **wrong)
-        assert isinstance(reply.status, dict) and "this is no command" in reply.status["words"]
+        assert isinstance(reply.status, dict) and "this is not a command" in reply.status["words"]
 
 
 def test_a_driver_that_has_much_to_do_is_not_taken_for_one_that_hangs(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
