@@ -38,15 +38,15 @@ class GuestError(LabError):
         self.last = last
 
 
-class GuestDied(GuestError):
+class GuestDiedError(GuestError):
     """QEMU exited, or the guest panicked, while something else was waited for."""
 
 
-class GuestPanic(GuestDied):
+class GuestPanicError(GuestDiedError):
     """The guest's own words say that it has died (kernel panic, firmware exception)."""
 
 
-class Timeout(GuestError):
+class GuestTimeoutError(GuestError):
     """The deadline passed; the message says what was waited for and what came last."""
 
 
@@ -58,8 +58,15 @@ class QmpError(LabError):
         self.error_class = error_class
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """Return "; did you mean X?" or, where nothing is near, the list of what there is."""
-    known = sorted(known)
-    close = difflib.get_close_matches(name, known, n=1)
-    return f"; did you mean {close[0]!r}?" if close else f"; there are: {', '.join(known)}"
+LISTED_NAMES = 40
+"""The most names that an error lists."""
+
+
+def nearest(name: str, valid: Iterable[str]) -> str:
+    """Return the end of an error's sentence: "; did you mean 'x'?", and the valid names if there are few of them."""
+    valid = sorted(valid)
+    close = difflib.get_close_matches(name, valid, 1)
+    hint = f"; did you mean {close[0]!r}?" if close else ""
+    if len(valid) > LISTED_NAMES:
+        return hint
+    return f"{hint} (there are: {', '.join(valid)})"

@@ -23,11 +23,11 @@ from conformance.judging.results import DriverEntry, KnownEntry, LeftOut, Result
 from conformance.run import costs
 from conformance.suite.selection import CHECKS, SCENARIOS, Selection, select
 from lab import defects, drivers
-from lab.data.manifest import STAGES, DriverManifest, nearest
+from lab.data.manifest import STAGES, DriverManifest
 from lab.data.plan import DeviceKind, Scenario
 from lab.device import lab as lab_device
 from lab.device import qemu as qemu_device
-from lab.errors import LabError, UsageError
+from lab.errors import LabError, UsageError, nearest
 from lab.settings import Settings
 from lab.toolchain import Qemu, Toolchain, prepare
 from lab.toolchain.qemu import dotted

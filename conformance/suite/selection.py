@@ -19,8 +19,8 @@ import conformance.suite.stages.write  # noqa: F401  (importing a stage declares
 from conformance.suite.check import CHECKS, Check
 from conformance.suite.scenario import SCENARIOS, Template
 from lab import extensions
-from lab.data.manifest import STAGES, nearest
-from lab.errors import UsageError
+from lab.data.manifest import STAGES
+from lab.errors import UsageError, nearest
 
 for _brought in extensions.points(extensions.CHECKS):  # of other packages
     extensions.imported(_brought)

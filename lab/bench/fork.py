@@ -4,17 +4,16 @@ All go the way of a scenario: the guest comes up, the lab's agent answers, the c
 block is read and compared. They take turns, so that a busy machine is equally unkind to all. What is told:
 
 - a guest that is booted;
-- a fork with the driver loaded in the template, as nearly all scenarios get it (`lab.drivers.linux.may_be_held`);
-- a fork into which the driver is pushed and loaded, as scenarios about detection and loading get it;
-- a guest that was prepared beforehand (`lab.drivers.linux_zygote`), from its hand-over.
+- a fork with the driver loaded in the template, as nearly all scenarios get it (`lab.drivers.linux.can_preload`);
+- a fork into which the driver is pushed and loaded, as scenarios about detection and loading get it.
 """
 
 from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from lab.bench.figures import Figure, Say, nobody, told
@@ -23,14 +22,12 @@ from lab.data.plan import Action, Controller, DeviceSpec, Namespace, Scenario
 from lab.deadline import Deadline
 from lab.device.qemu import QemuDevice
 from lab.drivers import find
-from lab.drivers.linux import DriverHeld, Linux, LinuxSession
-from lab.drivers.linux_zygote import Warmed, warmed
+from lab.drivers.linux import Linux, LinuxSession, PreloadedDriver
 from lab.errors import LabError
 from lab.guest.accelerator import accelerator
 from lab.guest.folder import run_folder
 from lab.guest.machine import Machine
-from lab.guest.template import Settler, Template, Templates
-from lab.guest.zygote import Zygotes
+from lab.guest.template import SnapshotPreparer, Template, Templates
 from lab.toolchain import Toolchain
 
 ROUNDS = 5
@@ -49,31 +46,24 @@ def bench(toolchain: Toolchain, rounds: int = ROUNDS, say: Say = nobody) -> list
     linux = Linux(find("linux"), toolchain)
     spec = linux.guest(_scenario(0))
     templates = Templates(cache, qemu, name, lambda text: None)
-    settlers: dict[str, Settler] = {"fork": DriverHeld(linux), "fork and load": linux}
+    preparers: dict[str, SnapshotPreparer] = {"fork": PreloadedDriver(linux), "fork and load": linux}
 
     def start(template: Template) -> Machine:
         return Machine(qemu.command, qemu.env, template.forked(spec), name)
 
-    def fork(settler: Settler) -> Callable[[], AbstractContextManager[Machine]]:
-        return lambda: templates.fork(spec, settler, start)
+    def fork(preparer: SnapshotPreparer) -> Callable[[], AbstractContextManager[Machine]]:
+        return lambda: templates.fork(spec, preparer, start)
 
-    @contextmanager
-    def prepared() -> Iterator[Warmed]:
-        with run_folder() as folder, warmed(linux, templates, start, folder, Deadline(SECONDS)) as guest:
-            yield guest
-
-    ways: dict[str, Callable[[], AbstractContextManager[Machine]]] = {way: fork(settler) for way, settler in settlers.items()}
+    ways: dict[str, Callable[[], AbstractContextManager[Machine]]] = {name: fork(one) for name, one in preparers.items()}
     ways["boot"] = lambda: Machine(qemu.command, qemu.env, spec, name)
     say("templates of guests")
-    for settler in settlers.values():
-        templates.get(spec, settler)
-    runs: dict[str, list[_Run]] = {way: [] for way in (*ways, "zygote")}
+    for preparer in preparers.values():
+        templates.get(spec, preparer)
+    runs: dict[str, list[_Run]] = {way: [] for way in ways}
     for number in told(rounds, "forking and booting", say):
         measured = _Measured(linux, qemu.version, number)
         for way, begin in ways.items():
             runs[way].append(measured.run(begin))
-        with Zygotes(prepared) as pool:
-            runs["zygote"].append(measured.hand_over(pool))
     return _figures(runs)
 
 
@@ -88,22 +78,19 @@ def _figures(runs: Mapping[str, Sequence[_Run]]) -> list[Figure]:
         return median(way, lambda run: run.processor)
 
     booted = "cold boot to first verified read", first_read("boot")
-    forked = "fork to first verified read", first_read("fork")
     return [
-        Figure(forked[0], forked[1], "s", *booted),
+        Figure("fork to first verified read", first_read("fork"), "s", *booted),
         Figure("the same, driver pushed and loaded", first_read("fork and load"), "s", *booted),
-        Figure("with a pre-warmed zygote, from its hand-over", first_read("zygote"), "s", *forked),
         Figure("fork to running guest", median("fork", lambda run: run.running), "s",
                "cold boot to answering guest", median("boot", lambda run: run.answering)),
         Figure("QEMU's processor time of a fork", spent("fork"), "s", "that of a booted guest", spent("boot")),
-        Figure("that of a zygote, with its preparation", spent("zygote"), "s", "that of a fork", spent("fork")),
         Figure("private memory of a fork", median("fork", lambda run: run.memory), "MB",
                "memory of a booted guest", median("boot", lambda run: run.memory)),
     ]  # fmt: skip
 
 
 class _Run:
-    """One guest's times in seconds since its start or hand-over, until the first read is right."""
+    """One guest's times in seconds since its start, until the first read is right."""
 
     running = 0.0
     answering = 0.0
@@ -135,21 +122,6 @@ class _Measured:
                 self._read(session, deadline)
                 run.first_read = time.perf_counter() - began
                 run.processor, run.memory = _processor(machine.process.pid), _private(machine.process.pid)
-        return run
-
-    def hand_over(self, pool: Zygotes[Warmed]) -> _Run:
-        run, deadline = _Run(), Deadline(SECONDS)
-        with run_folder() as folder, ExitStack() as ends:
-            device = self._device(folder)
-            guest = ends.enter_context(pool.take(deadline))
-            began = time.perf_counter()
-            session = guest.wake(self._scenario, deadline)
-            run.answering = time.perf_counter() - began
-            device.plug(guest.machine, [{"bus": "rp0"}])
-            session.plugged(1, deadline)
-            self._read(session, deadline)
-            run.first_read = time.perf_counter() - began
-            run.processor = _processor(guest.machine.process.pid)
         return run
 
     def _device(self, folder: Path) -> QemuDevice:

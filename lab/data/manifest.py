@@ -5,7 +5,6 @@ Every mistake is an error that names the file, the key, what was expected, and t
 
 from __future__ import annotations
 
-import difflib
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -14,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from lab.errors import UsageError
+from lab.errors import UsageError, nearest
 
 ACTIONS = (
     "load", "info", "ready", "identify", "list", "queues", "noop", "read", "write", "write-bytes", "flush", "zeroes", "trim",
@@ -101,7 +100,7 @@ class Listing(Reading):
     beside: tuple[Pattern, ...] = ()  # searched in the whole output: the n-th match adds fields to the n-th element
 
 
-class Words(Reading):
+class ActionSyntax(Reading):
     """One action in the guest's words: commands with ``{argument}``s, and how the answer is read.
 
     Without a command the answer is read from what the guest said while it came up; ``load`` without one is the boot itself.
@@ -151,7 +150,7 @@ class DriverManifest(_Table):
     needs: tuple[str, ...] = ()  # what of the toolchain it stands on: linux-guest, u-boot …
     boot: Boot = Boot()
     push: Push = Push()
-    actions: Mapping[str, Words] = Field(default_factory=dict)
+    actions: Mapping[str, ActionSyntax] = Field(default_factory=dict)
     variables: Mapping[str, str] = Field(default_factory=dict)  # further names for {braces} in commands
     stages: tuple[str, ...] = STAGES[:6]  # what it claims
     stops: tuple[str, ...] = ()  # stages after which it can stop
@@ -201,20 +200,6 @@ def _one_of(path: Path, key: str, name: str, valid: Iterable[str]) -> None:
         raise UsageError(f"{path}: {key}: there is no {name!r}{nearest(name, valid)}")
 
 
-READABLE = 40
-"""Names that an error may list."""
-
-
-def nearest(name: str, valid: Iterable[str]) -> str:
-    """`; did you mean 'x'?` and the choice, as far as one can read it, for the end of an error's sentence."""
-    valid = sorted(valid)
-    close = difflib.get_close_matches(name, valid, 1)
-    hint = f"; did you mean {close[0]!r}?" if close else ""
-    if len(valid) > READABLE:
-        return hint
-    return f"{hint} (there are: {', '.join(valid)})"
-
-
 def _sentence(error: Any) -> str:
     """One of pydantic's errors as a sentence about a key."""
     where = [str(part) for part in error["loc"]]
@@ -229,7 +214,7 @@ def _sentence(error: Any) -> str:
 def _keys_at(where: list[str]) -> list[str]:
     """The keys that are valid in the table which ``where`` leads to."""
     tables: Mapping[str, type[_Table]] = {
-        "boot": Boot, "push": Push, "actions": Words, "known": Known, "limits": Limits, "lists": Listing,
+        "boot": Boot, "push": Push, "actions": ActionSyntax, "known": Known, "limits": Limits, "lists": Listing,
     }  # fmt: skip
     model = next((tables[name] for name in reversed(where) if name in tables), DriverManifest)
     return [name for name in model.model_fields if name != "path"]

@@ -12,7 +12,7 @@ from lab.data.plan import Controller, DeviceSpec
 from lab.data.profile import Profile
 from lab.deadline import Deadline
 from lab.device.qemu import QemuDevice
-from lab.errors import GuestError, Timeout
+from lab.errors import GuestError, GuestTimeoutError
 from lab.guest.arguments import GuestSpec
 from lab.guest.folder import run_folder
 from lab.guest.machine import Machine
@@ -98,7 +98,7 @@ class _Twin:
         deadline = Deadline(SECONDS)
         while not CSTS(qtest.read32(bar + CSTS.OFFSET)).RDY:
             if deadline.expired:
-                raise Timeout(f"Waited {SECONDS:g} s in vain for CSTS.RDY of QEMU's nvme.")
+                raise GuestTimeoutError(f"Waited {SECONDS:g} s in vain for CSTS.RDY of QEMU's nvme.")
         return Profile(
             cap=CAP(qtest.read64(bar + CAP.OFFSET)),
             vs=VS(qtest.read32(bar + VS.OFFSET)),
@@ -120,7 +120,7 @@ class _Twin:
         deadline = Deadline(SECONDS)
         while not (completion := Completion(qtest.read(self._ram + ACQ_AT + slot * 16, 16))).P:
             if deadline.expired:
-                raise Timeout(f"Waited {SECONDS:g} s in vain for the completion of {command}.")
+                raise GuestTimeoutError(f"Waited {SECONDS:g} s in vain for the completion of {command}.")
         if not completion.ok:
             raise GuestError(f"QEMU's nvme answered {command} with {completion.text}.")
         return qtest.read(self._ram + DATA_AT, 4096)

@@ -22,7 +22,7 @@ from lab.deadline import Deadline
 from lab.device.images import create_images, image
 from lab.device.probe import probe
 from lab.device.qemu import QemuDevice
-from lab.errors import Timeout
+from lab.errors import GuestTimeoutError
 from lab.guest.arguments import MIB, GuestSpec
 from lab.guest.machine import Machine
 from lab.guest.qtest import Qtest
@@ -164,7 +164,7 @@ class Host:
         deadline = Deadline(SECONDS)
         while CSTS(self.side.read32(CSTS.OFFSET)).RDY != ready:
             if deadline.expired:
-                raise Timeout(f"Waited {SECONDS:g} s in vain for CSTS.RDY={ready} of {self.side.name}.")
+                raise GuestTimeoutError(f"Waited {SECONDS:g} s in vain for CSTS.RDY={ready} of {self.side.name}.")
 
     def do(self, qid: int, commands: Sequence[Command], expected: int | None) -> list[Completion]:
         """Submits commands by one doorbell. What was completed: so many of these are waited for, None takes what is there."""

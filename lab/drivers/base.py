@@ -23,13 +23,13 @@ class Session(Protocol):
     def plugged(self, controllers: int, deadline: Deadline) -> None:
         """Waits until the guest's PCI core has followed a hot plug or unplug: so many controllers are there now.
 
-        This is the machine's doing, not the driver's; it raises Timeout when it does not come.
+        This is the machine's doing, not the driver's; it raises GuestTimeoutError when it does not come.
         """
 
     def perform(self, action: Action, data: bytes | None, deadline: Deadline) -> Answer:
         """The driver's answer; ``data`` is what a write shall write. For a driver that is too slow it is ``timeout``.
 
-        Raises GuestPanic or GuestDied when there is nobody left to answer.
+        Raises GuestPanicError or GuestDiedError when there is nobody left to answer.
         """
 
     def close(self) -> None: ...
@@ -87,7 +87,7 @@ def askable(action: Action, actions: Collection[str], stops: Collection[str]) ->
     return action.name in actions and (action.name != "load" or action.arguments.get("until") in (None, *stops))
 
 
-def given(scenario: Scenario, action: Action) -> bytes | None:
+def write_payload(scenario: Scenario, action: Action) -> bytes | None:
     """The bytes that ``fill`` stands for; None for an action without it."""
     asked = action.arguments
     if "fill" not in asked or (found := target(scenario, action)) is None:
@@ -99,13 +99,13 @@ def given(scenario: Scenario, action: Action) -> bytes | None:
     return content.blocks(asked["fill"], asked["nsid"], asked["lba"], asked["blocks"], size)
 
 
-def lags(action: Action, answer: Answer) -> bool:
+def is_stale_listing(action: Action, answer: Answer) -> bool:
     """Does the driver show other namespaces than those that a list waits for (``until``: their ids)?"""
     wanted = action.arguments.get("until") if action.name == "list" else None
-    return wanted is not None and wanted != sorted(told["nsid"] for told in answer.fields.get("namespaces", ()))
+    return wanted is not None and wanted != sorted(listed["nsid"] for listed in answer.fields.get("namespaces", ()))
 
 
-def told(scenario: Scenario, action: Action, data: bytes | None) -> tuple[dict[str, Any], bytes]:
+def explicit_arguments(scenario: Scenario, action: Action, data: bytes | None) -> tuple[dict[str, Any], bytes]:
     """The arguments and the bytes for a driver that knows controllers by serial number, and nothing of patterns."""
     arguments, found = dict(action.arguments), target(scenario, action)
     if found:

@@ -16,10 +16,10 @@ from pathlib import Path
 from lab.data.plan import Action, Answer, Scenario
 from lab.deadline import Deadline
 from lab.drivers.generic_serial import GenericSerial, SerialSession
-from lab.errors import Timeout
+from lab.errors import GuestTimeoutError
 from lab.guest.arguments import GuestSpec
 from lab.guest.machine import Machine
-from lab.guest.template import Settler
+from lab.guest.template import SnapshotPreparer
 
 FOLLOW = "h"
 """The prompt's command to follow the slots."""
@@ -27,7 +27,7 @@ SHUTDOWN = "s"
 """The one that does not come back."""
 ROOT_PORTS = 2
 """Of a template, which all scenarios with no more controllers share."""
-ASK_AGAIN = 0.02
+POLL_SECONDS = 0.02
 _FUNCTIONS = re.compile(r"functions ([0-9a-f]+)")
 
 
@@ -35,21 +35,21 @@ class Edk2(GenericSerial):
     """See `lab.drivers.base.Adapter` and `lab.guest.template.Forkable`."""
 
     hotplug = True
-    base: Settler | None = None
-    settled_by = sha256(Path(__file__).read_bytes()).hexdigest()
+    base: SnapshotPreparer | None = None
+    cache_key = sha256(Path(__file__).read_bytes()).hexdigest()
 
     def guest(self, scenario: Scenario) -> GuestSpec:
         return replace(super().guest(scenario), root_ports=max(ROOT_PORTS, len(scenario.device.controllers)))
 
-    def settlers(self, scenario: Scenario) -> Sequence[Settler]:
+    def snapshot_preparers(self, scenario: Scenario) -> Sequence[SnapshotPreparer]:
         return [self]
 
-    def settle(self, machine: Machine, deadline: Deadline) -> None:
+    def prepare(self, machine: Machine, deadline: Deadline) -> None:
         machine.console.expect(f"(?m-s:{self._manifest.boot.ready})", deadline, "that it is ready (boot.ready)")
 
     def open(self, machine: Machine, scenario: Scenario, deadline: Deadline) -> Edk2Session:
         if machine.spec.state is None:  # it was booted; what is forked stands at the prompt
-            self.settle(machine, Deadline(min(self._manifest.boot.seconds, deadline.remaining())))
+            self.prepare(machine, Deadline(min(self._manifest.boot.seconds, deadline.remaining())))
         return Edk2Session(machine, self._manifest, scenario)
 
 
@@ -59,8 +59,8 @@ class Edk2Session(SerialSession):
     def plugged(self, controllers: int, deadline: Deadline) -> None:
         while (there := self._functions(deadline)) != controllers:
             if deadline.expired:
-                raise Timeout(f"EDK2 sees {there} NVMe functions behind its root ports, not {controllers}.")
-            time.sleep(ASK_AGAIN)
+                raise GuestTimeoutError(f"EDK2 sees {there} NVMe functions behind its root ports, not {controllers}.")
+            time.sleep(POLL_SECONDS)
 
     def perform(self, action: Action, data: bytes | None, deadline: Deadline) -> Answer:
         if action.name != "shutdown":
@@ -68,7 +68,7 @@ class Edk2Session(SerialSession):
         self._machine.console.send(f"{SHUTDOWN}\n")
         try:
             self._machine.event("SHUTDOWN", deadline)
-        except Timeout as late:
+        except GuestTimeoutError as late:
             return Answer("timeout", {"log": late.what})
         return Answer()
 

@@ -8,12 +8,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from lab.data.manifest import DriverManifest, Words
+from lab.data.manifest import ActionSyntax, DriverManifest
 from lab.data.plan import Action, Answer, Scenario
 from lab.deadline import Deadline
 from lab.drivers import reading, shape
 from lab.drivers.base import mebibytes, own_file, target
-from lab.errors import LabError, Timeout, UsageError
+from lab.errors import GuestTimeoutError, LabError, UsageError
 from lab.guest import keyboard
 from lab.guest.arguments import GuestSpec
 from lab.guest.console import plain
@@ -21,7 +21,7 @@ from lab.guest.machine import Machine
 from lab.guest.memory import Ram
 from lab.toolchain import Toolchain
 
-NO_WORDS = Words()
+NO_SYNTAX = ActionSyntax()
 """Of an action that the manifest does not mention: only ``load`` may be asked all the same."""
 ELEMENTS = {"info": "controllers", "identify": "controllers", "list": "namespaces", "rescan": "namespaces"}
 """What an answer lists. A manifest that reads no list speaks of the only element."""
@@ -67,7 +67,7 @@ class GenericSerial:
         )
 
     def seconds(self, action: str) -> float:
-        words = self._manifest.actions.get(action, NO_WORDS)
+        words = self._manifest.actions.get(action, NO_SYNTAX)
         return words.seconds if words.commands else self._manifest.boot.seconds
 
     def open(self, machine: Machine, scenario: Scenario, deadline: Deadline) -> SerialSession:
@@ -94,7 +94,7 @@ class SerialSession:
         """Its devices are there at start."""
 
     def come_up(self, deadline: Deadline) -> None:
-        """Waits until the guest can be asked, or has done its work. Raises Timeout."""
+        """Waits until the guest can be asked, or has done its work. Raises GuestTimeoutError."""
         boot = self._manifest.boot
         self._busy, self._said = "its boot", ""
         if boot.input == "none" and boot.exit_success is not None:
@@ -118,7 +118,7 @@ class SerialSession:
         return said + plain(self._console.expect(self._ready, deadline, what).before)
 
     def perform(self, action: Action, data: bytes | None, deadline: Deadline) -> Answer:
-        words = self._manifest.actions.get(action.name, NO_WORDS)
+        words = self._manifest.actions.get(action.name, NO_SYNTAX)
         try:
             if not words.commands:
                 return self._unasked(words, action, deadline)
@@ -127,21 +127,21 @@ class SerialSession:
                 output += self._ask(line, deadline)
                 if words.error and re.search(words.error, output, re.MULTILINE):
                     break
-        except Timeout as late:
+        except GuestTimeoutError as late:
             return Answer("timeout", {"log": late.what})
         return self._answer(words, action, output)
 
-    def _unasked(self, words: Words, action: Action, deadline: Deadline) -> Answer:
+    def _unasked(self, words: ActionSyntax, action: Action, deadline: Deadline) -> Answer:
         """The answer out of what the guest said while it came up; ``load`` is just that."""
         if action.name == "load":
             return self._started(words, action, deadline)
         if self._said is None:
             return Answer("unsupported", {"log": "the guest has not come up yet"})
         if self._busy:
-            raise Timeout(f"{self._busy} has not ended")
+            raise GuestTimeoutError(f"{self._busy} has not ended")
         return self._answer(words, action, self._said)
 
-    def _started(self, words: Words, action: Action, deadline: Deadline) -> Answer:
+    def _started(self, words: ActionSyntax, action: Action, deadline: Deadline) -> Answer:
         """The guest starts, once. An exit code can only make its answer worse."""
         if self._said is not None:
             return Answer("unsupported", {"log": "the driver came up with its guest, which starts once"})
@@ -164,7 +164,7 @@ class SerialSession:
             self._memory = self._machine.memory()
         return self._memory
 
-    def _answer(self, words: Words, action: Action, output: str) -> Answer:
+    def _answer(self, words: ActionSyntax, action: Action, output: str) -> Answer:
         status = reading.status(words, output)
         if status != "success":
             return Answer(status, {"log": output.strip()})
@@ -185,7 +185,7 @@ class SerialSession:
             fields = {listed: [fields]}
         return Answer(fields={**fields, **log})
 
-    def _lines(self, words: Words, action: Action, data: bytes | None) -> Iterator[str]:
+    def _lines(self, words: ActionSyntax, action: Action, data: bytes | None) -> Iterator[str]:
         values = self._values(action)
         if words.memory:  # a read that does nothing must not show an earlier one's bytes
             self._mapped().write(values["address"], data or POISON * values["bytes"])
@@ -244,7 +244,7 @@ def _of_object(output: str) -> Answer:
         return Answer({"words": "data is no text of hexadecimal digits"}, {"log": output.strip()})
 
 
-def filled(words: Words, address: int, data: bytes) -> Iterator[str]:
+def filled(words: ActionSyntax, address: int, data: bytes) -> Iterator[str]:
     """Lines of commands that put the data into memory word by word; a rest shorter than a word is padded with zeros."""
     line = ""
     for start in range(0, len(data), words.word):

@@ -8,27 +8,27 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from lab.data.manifest import DriverManifest, nearest
+from lab.data.manifest import DriverManifest
 from lab.data.plan import Action, Answer, Scenario
 from lab.deadline import Deadline
 from lab.drivers import linux_agent
-from lab.drivers.base import own_file, told
+from lab.drivers.base import explicit_arguments, own_file
 from lab.drivers.linux_guest import (
     IN_GUEST,
     KERNEL_OPTIONS,
-    REHEARSALS,
+    WARM_UP_ROUNDS,
     ask_agent,
     code,
     linux_guest,
     linux_spec,
     start_agent,
 )
-from lab.errors import GuestError, Timeout, UsageError
+from lab.errors import GuestError, GuestTimeoutError, UsageError, nearest
 from lab.guest.arguments import CHANNEL, GuestSpec
 from lab.guest.channel import Channel, Frame
 from lab.guest.console import LINUX_PANIC
 from lab.guest.machine import Machine
-from lab.guest.template import CannotFork, Settler
+from lab.guest.template import ForkError, SnapshotPreparer
 from lab.toolchain import LinuxGuest, Toolchain
 
 AGENT = Path(linux_agent.__file__)
@@ -38,7 +38,7 @@ CORE = "nvme_core"
 """The module that knows time-outs, as the kernel writes its name."""
 TIMEOUTS = ("io_timeout", "admin_timeout")
 """Its parameters, in seconds (drivers/nvme/host/core.c)."""
-REHEARSAL: tuple[Mapping[str, Any], ...] = (
+WARM_UP: tuple[Mapping[str, Any], ...] = (
     {"action": "plugged", "controllers": 0},
     *({"action": name} for name in ("ready", "identify", "list")),
 )
@@ -53,7 +53,7 @@ class Linux:
     """What a manifest that names no guest gets."""
     panics: tuple[str, ...] = LINUX_PANIC
     actions = frozenset(linux_agent.ACTIONS)
-    settled_by = code(AGENT, __file__)
+    cache_key = code(AGENT, __file__)
     base = None
 
     def __init__(self, manifest: DriverManifest, toolchain: Toolchain) -> None:
@@ -74,29 +74,31 @@ class Linux:
     def seconds(self, action: str) -> float:
         return SECONDS
 
-    def settlers(self, scenario: Scenario) -> Sequence[Settler]:
+    def snapshot_preparers(self, scenario: Scenario) -> Sequence[SnapshotPreparer]:
         """See `lab.guest.template.Forkable`."""
-        return [DriverHeld(self), self] if may_be_held(scenario) else [self]
+        return [PreloadedDriver(self), self] if can_preload(scenario) else [self]
 
-    def settle(self, machine: Machine, deadline: Deadline) -> None:
-        """Starts the agent (`lab.guest.template.Settler`)."""
+    def prepare(self, machine: Machine, deadline: Deadline) -> None:
+        """Starts the agent (`lab.guest.template.SnapshotPreparer`)."""
         start_agent(self._guest, machine, _START_AGENT, AGENT, deadline)
         agent = Agent(machine)
         agent.ask({"action": "quiet"}, deadline=deadline)
-        agent.rehearse(deadline)
+        agent.warm_up(deadline)
 
     def open(self, machine: Machine, scenario: Scenario, deadline: Deadline) -> LinuxSession:
         deadline = Deadline(min(self._manifest.boot.seconds, deadline.remaining()))
         if machine.spec.state is None:  # it was booted; what is forked was settled before
-            self.settle(machine, deadline)
+            self.prepare(machine, deadline)
         agent = Agent(machine)
-        timeouts = patience(self.load_order, scenario)
+        timeouts = timeout_parameters(self.load_order, scenario)
         parameters = {f"{CORE}/parameters/{name}": seconds for name, seconds in timeouts.items()}
         begun = agent.ask({"action": "begin", "time": time.time_ns(), "parameters": parameters}, deadline=deadline)
-        held = begun.head["fields"]["held"]
-        if not held:
+        preloaded = begun.head["fields"]["preloaded"]
+        if not preloaded:
             self.push(agent, deadline)
-        return LinuxSession(agent, scenario, patient(self.load_order, timeouts), held, begun.head["log"] if held else ())
+        return LinuxSession(
+            agent, scenario, with_parameters(self.load_order, timeouts), preloaded, begun.head["log"] if preloaded else ()
+        )
 
     def push(self, agent: Agent, deadline: Deadline) -> None:
         for path in self._modules:
@@ -104,14 +106,14 @@ class Linux:
         for destination in self._manifest.push.files:
             agent.put(self.files[destination], destination, 0o755, deadline)
 
-    def hold(self, agent: Agent, deadline: Deadline) -> None:
+    def preload(self, agent: Agent, deadline: Deadline) -> None:
         """Loads the driver, which gets no function before it is asked to load."""
         self.push(agent, deadline)
         names = [_plain(path.stem) for path in self._modules]
-        answer = agent.ask({"action": "hold", "modules": self.load_order, "names": names}, deadline=deadline)
+        answer = agent.ask({"action": "preload", "modules": self.load_order, "names": names}, deadline=deadline)
         if answer.head["status"] != "success":
             raise GuestError(f"Linux refused it: {answer.head['status']}.")
-        agent.rehearse(deadline)
+        agent.warm_up(deadline)
 
     def _ordered(self) -> list[tuple[str, str]]:
         """(file in the guest, parameters) of every module."""
@@ -122,25 +124,25 @@ class Linux:
         return [(f"{IN_GUEST}/{path.name}", parameters.get(_plain(path.stem), "")) for path in self._modules]
 
 
-class DriverHeld:
-    """Settles a guest with the driver loaded already, but not bound to anything (`lab.guest.template.Settler`)."""
+class PreloadedDriver:
+    """Settles a guest with the driver loaded already, but not bound to anything (`lab.guest.template.SnapshotPreparer`)."""
 
     def __init__(self, linux: Linux) -> None:
         self._linux = linux
         self.base = linux
-        digest = sha256(repr((linux.settled_by, linux.load_order)).encode())
+        digest = sha256(repr((linux.cache_key, linux.load_order)).encode())
         for name, path in sorted(linux.files.items()):
             digest.update(f"{name} {sha256(path.read_bytes()).hexdigest()}".encode())
-        self.settled_by = digest.hexdigest()
+        self.cache_key = digest.hexdigest()
 
-    def settle(self, machine: Machine, deadline: Deadline) -> None:
+    def prepare(self, machine: Machine, deadline: Deadline) -> None:
         try:
-            self._linux.hold(Agent(machine), Deadline(min(SECONDS, deadline.remaining())))
+            self._linux.preload(Agent(machine), Deadline(min(SECONDS, deadline.remaining())))
         except GuestError as failure:  # a scenario shall see that, and record it
-            raise CannotFork(f"The driver cannot be loaded beforehand: {failure}") from failure
+            raise ForkError(f"The driver cannot be loaded beforehand: {failure}") from failure
 
 
-def may_be_held(scenario: Scenario) -> bool:
+def can_preload(scenario: Scenario) -> bool:
     """Does this scenario do no more than to load the driver once, before all else, for one controller?
 
     For that the device can be plugged into a guest that has the driver: it sees the same. What is about detection or loading
@@ -164,8 +166,8 @@ class Agent:
         self._log_end = answer.head["log_end"]
         return answer
 
-    def rehearse(self, deadline: Deadline) -> None:
-        for question in REHEARSAL * REHEARSALS:
+    def warm_up(self, deadline: Deadline) -> None:
+        for question in WARM_UP * WARM_UP_ROUNDS:
             self.ask(question, deadline=deadline)
 
     def put(self, file: Path, destination: str, mode: int, deadline: Deadline) -> None:
@@ -193,15 +195,15 @@ class LinuxSession:
             self._said += answer.head["log"]
 
     def perform(self, action: Action, data: bytes | None, deadline: Deadline) -> Answer:
-        arguments, given = told(self._scenario, action, data)
+        arguments, payload = explicit_arguments(self._scenario, action, data)
         request = {**arguments, "action": action.name}
         if action.name == "load":
             request["modules"] = self._modules
         if action.name == "unload":
             request["modules"] = [_plain(Path(file).stem) for file, _ in reversed(self._modules)]
         try:
-            answer, read = self.agent.ask(request, given, deadline=deadline)
-        except Timeout as late:
+            answer, read = self.agent.ask(request, payload, deadline=deadline)
+        except GuestTimeoutError as late:
             return Answer("timeout", {"log": late.what})
         lines = answer["log"]
         if action.name == "load":
@@ -213,14 +215,14 @@ class LinuxSession:
         """The channel is the machine's."""
 
 
-def patience(modules: list[tuple[str, str]], scenario: Scenario) -> dict[str, int]:
+def timeout_parameters(modules: list[tuple[str, str]], scenario: Scenario) -> dict[str, int]:
     """How long commands may take, by parameter, where the scenario says so: no fault shall cost half a minute."""
     if "command_seconds" not in scenario.guest or CORE not in {_plain(Path(file).stem) for file, _ in modules}:
         return {}
     return dict.fromkeys(TIMEOUTS, scenario.guest["command_seconds"])
 
 
-def patient(modules: list[tuple[str, str]], timeouts: Mapping[str, int]) -> list[tuple[str, str]]:
+def with_parameters(modules: list[tuple[str, str]], timeouts: Mapping[str, int]) -> list[tuple[str, str]]:
     """The modules, the core one with these parameters too."""
     more = " ".join(f"{name}={seconds}" for name, seconds in timeouts.items())
     return [(file, f"{text} {more}".strip() if _plain(Path(file).stem) == CORE else text) for file, text in modules]

@@ -55,7 +55,7 @@ QUEUE_DEPTH = Path("/sys/module/nvme/parameters/io_queue_depth")
 UNSETTLED = {"", "new", "connecting", "resetting", "deleting", "deleting (no IO)"}
 """States of a controller on its way to another one (drivers/nvme/host/sysfs.c, nvme_sysfs_show_state); none yet, or none any
 more, while the kernel adds or removes it: it is listed before it has attributes (drivers/base/core.c, device_add)."""
-LOOK_AGAIN = 0.01
+POLL_SECONDS = 0.01
 PORT_SECONDS = 10
 PROBE_SECONDS = 2
 """For a loaded driver to take a function that was plugged; one that refuses it does not say so."""
@@ -69,7 +69,7 @@ spare: list[mmap.mmap] = []
 
 loaded = threading.Event()
 """The driver is loaded."""
-held = threading.Event()
+preloaded = threading.Event()
 """It is loaded, and nobody has asked for that yet: there is nothing for it to find."""
 
 
@@ -141,7 +141,7 @@ def functions() -> list[Path]:
 def settled() -> None:
     """Until no controller is between two states. The lab's deadline bounds it."""
     while any(text(f"{CLASS}/{name}/state") in UNSETTLED for name in named(CLASS, "nvme")):
-        time.sleep(LOOK_AGAIN)
+        time.sleep(POLL_SECONDS)
 
 
 def disk(request: Fields) -> tuple[str, int]:
@@ -162,26 +162,26 @@ def begin(request: Fields) -> Fields:
     """A fork wakes up at the time at which its template was saved; ``time`` is the right one in ns. ``parameters`` are for a
     driver that was loaded by then."""
     time.clock_settime_ns(time.CLOCK_REALTIME, request["time"])
-    if held.is_set():
+    if preloaded.is_set():
         for name, value in request["parameters"].items():
             Path("/sys/module", name).write_text(str(value))
-    return {"held": held.is_set()}
+    return {"preloaded": preloaded.is_set()}
 
 
-def hold(request: Fields) -> Fields:
+def preload(request: Fields) -> Fields:
     """Loads the driver before there is anything for it."""
     _insert(request["modules"])
     if not any(named(f"/sys/module/{name}/drivers", "pci:") for name in request["names"]):
         raise Refused("none of its modules has registered a driver of PCI functions, which may come later")
     subprocess.run(["modprobe", NOTHING])  # see wait_for_probes
-    held.set()
+    preloaded.set()
     return {}
 
 
 def quiet(request: Fields) -> Fields:
     """Until nobody else has anything to do, such as to end the SSH session that started us: each fork would do it again."""
     while text(Path("/proc/loadavg")).split()[3].split("/")[0] != "1" or len(_sessions()) > 1:
-        time.sleep(LOOK_AGAIN)
+        time.sleep(POLL_SECONDS)
     return {}
 
 
@@ -201,7 +201,7 @@ def put(request: Fields) -> Fields:
 def plugged(request: Fields) -> Fields:
     """Until the PCI core sees so many functions, and a driver that is loaded has had the time to take them."""
     while len(functions()) != request["controllers"]:
-        time.sleep(LOOK_AGAIN)
+        time.sleep(POLL_SECONDS)
     if loaded.is_set():
         taken()
     return {}
@@ -210,7 +210,7 @@ def plugged(request: Fields) -> Fields:
 def taken() -> None:
     end = time.monotonic() + PROBE_SECONDS
     while len(named(CLASS, "nvme")) < len(functions()) and time.monotonic() < end:
-        time.sleep(LOOK_AGAIN)
+        time.sleep(POLL_SECONDS)
     settled()
     wait_for_probes()
 
@@ -226,8 +226,8 @@ def wait_for_probes() -> None:
 
 
 def load(request: Fields) -> Fields:
-    if held.is_set():
-        held.clear()
+    if preloaded.is_set():
+        preloaded.clear()
         taken()
     else:
         _insert(request["modules"])
@@ -260,7 +260,7 @@ def _module_call(call: int, module: str, *arguments: int | bytes, patience: floa
         number = ctypes.get_errno()
         if number != errno.EAGAIN or time.monotonic() > end:
             raise Refused(f"{Path(module).name}: {MODULE_ERRORS.get(number, os.strerror(number))}")
-        time.sleep(LOOK_AGAIN)
+        time.sleep(POLL_SECONDS)
 
 
 def info(request: Fields) -> Fields:
@@ -510,7 +510,7 @@ def rescan(request: Fields) -> Fields:
     # The kernel scans on a work queue and tells nobody when it has ended: two equal lists are the nearest sign of it.
     before, now = None, list_(request)
     while now != before:
-        time.sleep(5 * LOOK_AGAIN)
+        time.sleep(5 * POLL_SECONDS)
         before, now = now, list_(request)
     return now
 
@@ -548,7 +548,7 @@ def _any_buffer(length: int) -> mmap.mmap:
 # -- requests -------------------------------------------------------------------------------------------------------
 
 OF_THE_LAB: Mapping[str, Callable[[Fields], Fields | bytes]] = {
-    "begin": begin, "quiet": quiet, "put": put, "plugged": plugged, "hold": hold,
+    "begin": begin, "quiet": quiet, "put": put, "plugged": plugged, "preload": preload,
 }  # fmt: skip
 ACTIONS: Mapping[str, Callable[[Fields], Fields | bytes]] = {
     "load": load, "unload": unload, "info": info, "ready": ready, "identify": identify, "list": list_,
@@ -653,7 +653,7 @@ def find_port(name: str) -> Path:
             return Path("/dev", ports[name])
         if time.monotonic() > end:
             raise SystemExit(f"waited {PORT_SECONDS} s for the virtio-serial port {name!r}; there are: {', '.join(ports)}")
-        time.sleep(LOOK_AGAIN)
+        time.sleep(POLL_SECONDS)
 
 
 if __name__ == "__main__":

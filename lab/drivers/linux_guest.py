@@ -28,7 +28,7 @@ STRICT_IOMMU = "intel_iommu=on iommu.strict=1"
 KERNEL_OPTIONS = "oops=panic ipv6.disable=1 psi=0 audit=0 lsm= cgroup_disable=memory"
 """A driver that crashed is not asked on. What the others turn off has nothing to do in a guest with one user and one task, and
 each fork would pay for the translation of its code."""
-REHEARSALS = 20
+WARM_UP_ROUNDS = 20
 """So often the agent is asked before its guest is saved: Python runs code of which it knows the types by other paths than new
 code, and memory that was touched once is there. Each fork would pay for that with the translation of the kernel's code."""
 ROOT_PORTS = 4
@@ -70,7 +70,7 @@ def linux_spec(
 
 
 def code(*files: str | Path) -> str:
-    """Identifies code that settles a guest, this module's included (`lab.guest.template.Settler.settled_by`)."""
+    """Identifies code that settles a guest, this module's included (`lab.guest.template.SnapshotPreparer.cache_key`)."""
     return sha256(b"".join(Path(file).read_bytes() for file in (*files, __file__))).hexdigest()
 
 

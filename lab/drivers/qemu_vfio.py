@@ -15,19 +15,19 @@ from lab.drivers.base import target
 from lab.drivers.linux_guest import (
     IN_GUEST,
     KERNEL_OPTIONS,
-    REHEARSALS,
+    WARM_UP_ROUNDS,
     ask_agent,
     code,
     linux_guest,
     linux_spec,
     start_agent,
 )
-from lab.errors import GuestPanic, Timeout
+from lab.errors import GuestPanicError, GuestTimeoutError
 from lab.guest.arguments import CHANNEL, GuestSpec
 from lab.guest.channel import Channel
 from lab.guest.console import LINUX_PANIC
 from lab.guest.machine import Machine
-from lab.guest.template import Settler
+from lab.guest.template import SnapshotPreparer
 from lab.toolchain import Toolchain
 
 AGENT = Path(qemu_vfio_agent.__file__)
@@ -46,8 +46,8 @@ class QemuVfio:
     panics: tuple[str, ...] = LINUX_PANIC
     actions = frozenset(qemu_vfio_agent.ACTIONS)
     files: Mapping[str, Path] = {}
-    settled_by = code(AGENT, __file__)
-    base: Settler | None = None
+    cache_key = code(AGENT, __file__)
+    base: SnapshotPreparer | None = None
 
     def __init__(self, manifest: DriverManifest, toolchain: Toolchain) -> None:
         self._manifest = manifest
@@ -59,22 +59,22 @@ class QemuVfio:
     def seconds(self, action: str) -> float:
         return SECONDS
 
-    def settlers(self, scenario: Scenario) -> Sequence[Settler]:
+    def snapshot_preparers(self, scenario: Scenario) -> Sequence[SnapshotPreparer]:
         """See `lab.guest.template.Forkable`."""
         return [self]
 
-    def settle(self, machine: Machine, deadline: Deadline) -> None:
-        """Starts the agent, and with it qemu-io, and rehearses (`lab.guest.template.Settler`)."""
+    def prepare(self, machine: Machine, deadline: Deadline) -> None:
+        """Starts the agent, and with it qemu-io, and rehearses (`lab.guest.template.SnapshotPreparer`)."""
         start_agent(self._guest, machine, _START_AGENT, AGENT, deadline)
         channel = Channel(machine)
         _begin(channel, deadline)
-        for _ in range(REHEARSALS):
-            ask_agent(channel, {"action": "rehearse"}, b"", deadline)
+        for _ in range(WARM_UP_ROUNDS):
+            ask_agent(channel, {"action": "warm_up"}, b"", deadline)
 
     def open(self, machine: Machine, scenario: Scenario, deadline: Deadline) -> QemuVfioSession:
         deadline = Deadline(min(self._manifest.boot.seconds, deadline.remaining()))
         if machine.spec.state is None:  # it was booted; what is forked was settled before
-            self.settle(machine, deadline)
+            self.prepare(machine, deadline)
         channel = Channel(machine)
         _begin(channel, deadline)
         return QemuVfioSession(channel, scenario)
@@ -94,10 +94,10 @@ class QemuVfioSession:
             return Answer("unsupported")  # qemu-io's buffers begin where it likes
         try:
             answer = ask_agent(self._channel, self._request(action), data or b"", deadline)
-        except Timeout as late:
+        except GuestTimeoutError as late:
             return Answer("timeout", {"log": late.what})
         if "crashed" in answer.head:
-            raise GuestPanic(f"The driver crashed: {answer.head['crashed']}", last=answer.head["crashed"])
+            raise GuestPanicError(f"The driver crashed: {answer.head['crashed']}", last=answer.head["crashed"])
         return Answer(answer.head["status"], answer.head["fields"], answer.data or None)
 
     def close(self) -> None:

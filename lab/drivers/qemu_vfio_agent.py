@@ -44,7 +44,7 @@ READ_ONLY = "permission"
 NOT_YET = "Failed to get device fd: No such device"
 """Of VFIO, before anything has touched the device; seen once in 500 openings."""
 PATTERN = "/tmp/pattern"
-APPEAR_SECONDS, LOOK_AGAIN = 10, 0.01
+APPEAR_SECONDS, POLL_SECONDS = 10, 0.01
 """How long the kernel may take to make a device, or its file, and how often is looked for it."""
 LISTEN_SECONDS, BUSY_SECONDS, REST_SECONDS = 0.1, 2, 0.4
 """So often it is looked whether a qemu-io that says nothing has run. One that runs for longer waits for a register in a loop,
@@ -126,7 +126,7 @@ class QemuIo:
             except Refused as refusal:
                 if NOT_YET not in str(refusal) or time.monotonic() > end:
                     raise
-            time.sleep(LOOK_AGAIN)
+            time.sleep(POLL_SECONDS)
 
     def close(self) -> None:
         if self.opened:
@@ -185,7 +185,7 @@ class InterruptsFor:
 
     def _signal(self) -> None:
         process = os.pidfd_open(self._process)
-        while not self._ended.wait(LOOK_AGAIN):
+        while not self._ended.wait(POLL_SECONDS):
             descriptors = f"/proc/{self._process}/fd"
             for name in os.listdir(descriptors):  # noqa: PTH208 (see the module's text)
                 if link(f"{descriptors}/{name}") == "anon_inode:[eventfd]":
@@ -252,7 +252,7 @@ def waited(there: Callable[[], bool], what: str) -> None:
     while not there():
         if time.monotonic() > end:
             raise TimeoutError(f"waited {APPEAR_SECONDS} s for {what}")
-        time.sleep(LOOK_AGAIN)
+        time.sleep(POLL_SECONDS)
 
 
 def begin(request: Fields) -> Fields:
@@ -264,11 +264,11 @@ def begin(request: Fields) -> Fields:
 def plugged(request: Fields) -> Fields:
     """Until the PCI core sees so many functions."""
     while len(functions(NVM_CLASS)) != request["controllers"]:
-        time.sleep(LOOK_AGAIN)
+        time.sleep(POLL_SECONDS)
     return {}
 
 
-def rehearse(request: Fields) -> Fields:
+def warm_up(request: Fields) -> Fields:
     """What a scenario does, on a device of zeros without hardware behind it (QEMU, block/null.c): Python runs code of which it
     knows the types by other paths than new code, and memory that was touched once is there."""
     functions()
@@ -339,7 +339,7 @@ def trim(request: Fields) -> Fields:
     return {}
 
 
-OF_THE_LAB: Mapping[str, Callable[[Fields], Fields | bytes]] = {"begin": begin, "plugged": plugged, "rehearse": rehearse}
+OF_THE_LAB: Mapping[str, Callable[[Fields], Fields | bytes]] = {"begin": begin, "plugged": plugged, "warm_up": warm_up}
 ACTIONS: Mapping[str, Callable[[Fields], Fields | bytes]] = {
     "load": load, "unload": unload, "ready": ready, "read": read, "write": write, "flush": flush,
     "zeroes": zeroes, "trim": trim,

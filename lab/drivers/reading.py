@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from lab.data.manifest import Listing, Reading, Words
+from lab.data.manifest import ActionSyntax, Listing, Reading
 from lab.data.plan import Status
 
 TEXT = frozenset({
@@ -40,7 +40,7 @@ def fields(reading: Reading, output: str) -> dict[str, Any]:
     return found
 
 
-def status(words: Words, output: str) -> Status:
+def status(words: ActionSyntax, output: str) -> Status:
     """What the output says of success: an error that matched wins, then a success that did not."""
     if words.error and (match := re.search(words.error, output, re.MULTILINE)):
         said = _groups(words, match)

@@ -22,19 +22,19 @@ from lab.controller.memory import LocalMemory
 from lab.data.manifest import DriverManifest
 from lab.data.plan import Action, Answer, DeviceKind, Scenario
 from lab.deadline import Deadline
-from lab.drivers.base import Adapter, told
+from lab.drivers.base import Adapter, explicit_arguments
 from lab.drivers.bundle import bundle
 from lab.drivers.linux_guest import IN_GUEST, connect, linux_guest, linux_spec
 from lab.drivers.reference_in_process import Host, InProcessTransport
 from lab.drivers.reference_qtest import Ram, find
 from lab.drivers.watchdog import Hung, Watchdog
-from lab.errors import GuestError, GuestPanic, LabError, Timeout, UsageError
+from lab.errors import GuestError, GuestPanicError, GuestTimeoutError, LabError, UsageError
 from lab.guest.arguments import MIB, GuestSpec
 from lab.guest.console import LINUX_PANIC
 from lab.guest.machine import Machine
 from lab.guest.qtest import Qtest
 from lab.guest.ssh import Ssh
-from lab.guest.template import Settler
+from lab.guest.template import SnapshotPreparer
 from lab.reference.controller import Controller
 from lab.reference.service import ACTIONS, Service
 from lab.reference.settings import Settings
@@ -102,15 +102,15 @@ class LocalSession:
             return Answer("timeout", {"log": f"the driver still hangs in {self._hung}"})
         self._watchdog.start(deadline.remaining())
         try:
-            arguments, given = told(self._scenario, action, data)
-            reply = self._service.perform(action.name, arguments, given)
+            arguments, payload = explicit_arguments(self._scenario, action, data)
+            reply = self._service.perform(action.name, arguments, payload)
         except Hung:
             self._hung = action.name
             return Answer("timeout", {"log": f"the driver did not come back from {action.name}"})
         except LabError:
             raise
         except Exception as error:
-            raise GuestPanic(f"The driver crashed at {action.name}: {error!r}", last=traceback.format_exc()) from error
+            raise GuestPanicError(f"The driver crashed at {action.name}: {error!r}", last=traceback.format_exc()) from error
         return Answer(reply.status, reply.fields, reply.data)
 
     def close(self) -> None:
@@ -194,14 +194,14 @@ class ReferenceVfio(_Reference):
     def guest(self, scenario: Scenario) -> GuestSpec:
         return linux_spec(self._manifest, self._guest, scenario, iommu=True, channel=False)
 
-    def settlers(self, scenario: Scenario) -> Sequence[Settler]:
+    def snapshot_preparers(self, scenario: Scenario) -> Sequence[SnapshotPreparer]:
         """See `lab.guest.template.Forkable`."""
         return [self._serving(scenario)]
 
     def open(self, machine: Machine, scenario: Scenario, deadline: Deadline) -> GuestSession:
         deadline = Deadline(min(self._manifest.boot.seconds, deadline.remaining()))
         if machine.spec.state is None:  # it was booted; what is forked was settled before
-            self._serving(scenario).settle(machine, deadline)
+            self._serving(scenario).prepare(machine, deadline)
         ssh = self.connect(machine, deadline)
         try:
             _run(ssh, f"date -s @{int(time.time())}", deadline)  # a fork wakes up at the time at which its template was saved
@@ -226,9 +226,9 @@ class _Serving:
 
     def __init__(self, reference: ReferenceVfio, start: str) -> None:
         self._reference, self._start = reference, start
-        self.settled_by = sha256(start.encode() + bundle()).hexdigest()
+        self.cache_key = sha256(start.encode() + bundle()).hexdigest()
 
-    def settle(self, machine: Machine, deadline: Deadline) -> None:
+    def prepare(self, machine: Machine, deadline: Deadline) -> None:
         with self._reference.connect(machine, deadline) as ssh:
             _run(ssh, self._start, deadline, bundle())
             _asked(ssh, 0, "ready", {}, b"", deadline)  # its answer says no more than that it serves
@@ -253,20 +253,20 @@ class GuestSession:
     def plugged(self, controllers: int, deadline: Deadline) -> None:
         while int(_run(self._ssh, _COUNT, deadline)) != controllers:
             if deadline.expired:
-                raise Timeout(f"Waited {deadline.seconds:g} s in vain for {controllers} NVMe functions in the guest.")
+                raise GuestTimeoutError(f"Waited {deadline.seconds:g} s in vain for {controllers} NVMe functions in the guest.")
 
     def perform(self, action: Action, data: bytes | None, deadline: Deadline) -> Answer:
         self._number += 1
-        arguments, given = told(self._scenario, action, data)
+        arguments, payload = explicit_arguments(self._scenario, action, data)
         try:
-            said = _asked(self._ssh, self._number, action.name, arguments, given, deadline)
-        except Timeout as late:
+            said = _asked(self._ssh, self._number, action.name, arguments, payload, deadline)
+        except GuestTimeoutError as late:
             return Answer("timeout", {"log": late.what})
         line, _, found = said.partition(b"\n")
         head = json.loads(line)
         if "failure" in head:
             last = head["failure"].strip().splitlines()[-1]
-            raise GuestPanic(f"The driver crashed at {action.name}: {last}", last=head["failure"])
+            raise GuestPanicError(f"The driver crashed at {action.name}: {last}", last=head["failure"])
         if len(found) != head["bytes"]:
             raise GuestError(f"The reference driver announced {head['bytes']} bytes at {action.name}, and {len(found)} came")
         return Answer(head["status"], head["fields"], found if head["bytes"] else None)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from lab import extensions
-from lab.data.manifest import DriverManifest, load, nearest
+from lab.data.manifest import DriverManifest, load
 from lab.data.plan import DeviceKind
 from lab.drivers.base import Adapter
 from lab.drivers.edk2 import Edk2
@@ -15,7 +15,7 @@ from lab.drivers.generic_serial import GenericSerial
 from lab.drivers.linux import Linux
 from lab.drivers.qemu_vfio import QemuVfio
 from lab.drivers.reference import ADAPTERS as REFERENCE
-from lab.errors import UsageError
+from lab.errors import UsageError, nearest
 from lab.toolchain import Toolchain
 from lab.toolchain.qemu import X86_64
 

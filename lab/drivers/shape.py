@@ -9,8 +9,8 @@ import string
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from lab.data.manifest import DriverManifest, nearest
-from lab.errors import UsageError
+from lab.data.manifest import DriverManifest
+from lab.errors import UsageError, nearest
 from lab.guest.keyboard import KEYS
 
 ALWAYS = frozenset({"address"})

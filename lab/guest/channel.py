@@ -13,10 +13,10 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from lab.deadline import Deadline
-from lab.errors import Timeout
+from lab.errors import GuestTimeoutError
 from lab.guest.machine import Machine
 
-LOOK_AROUND = 0.05
+LIVENESS_POLL_SECONDS = 0.05
 """Seconds after which a wait looks whether the guest still lives."""
 CHUNK = 1 << 18
 
@@ -39,7 +39,7 @@ class Channel:
         self._received = bytearray()
 
     def ask(self, question: Mapping[str, Any], data: bytes = b"", *, deadline: Deadline) -> Frame:
-        """The answer. Raises GuestPanic or GuestDied at once, Timeout in time."""
+        """The answer. Raises GuestPanicError or GuestDiedError at once, GuestTimeoutError in time."""
         self._number += 1
         waiting_for = f"the guest's answer to {question.get('action', 'a question')!r}"
         self._unsent += json.dumps({**question, "number": self._number, "bytes": len(data)}).encode() + b"\n" + data
@@ -49,8 +49,8 @@ class Channel:
                     return frame
             self._machine.check(waiting_for)
             if deadline.expired:
-                raise Timeout(f"Waited {deadline.seconds:g} s in vain for {waiting_for}.")
-            self._move(min(LOOK_AROUND, deadline.remaining()), waiting_for)
+                raise GuestTimeoutError(f"Waited {deadline.seconds:g} s in vain for {waiting_for}.")
+            self._move(min(LIVENESS_POLL_SECONDS, deadline.remaining()), waiting_for)
 
     def _move(self, seconds: float, waiting_for: str) -> None:
         """Sends what can be sent and receives what has come, or waits until one of them is possible."""

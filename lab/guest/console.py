@@ -19,7 +19,7 @@ import pexpect
 from pexpect.spawnbase import SpawnBase
 
 from lab.deadline import Deadline
-from lab.errors import GuestError, GuestPanic, LabError, Timeout
+from lab.errors import GuestError, GuestPanicError, GuestTimeoutError, LabError
 
 if TYPE_CHECKING:
     TextSpawn = SpawnBase[str]
@@ -41,7 +41,7 @@ def plain(text: str) -> str:
     return _ANSI.sub("", text).replace("\r", "")
 
 
-class Seen(NamedTuple):
+class ConsoleMatch(NamedTuple):
     """What an expectation found."""
 
     before: str
@@ -80,9 +80,11 @@ class Console:
         """The guest's last words, once it has spoken them."""
         return self._panic
 
-    def panicked(self, waiting_for: str) -> GuestPanic:
+    def panicked(self, waiting_for: str) -> GuestPanicError:
         """The error for a wait that the guest's panic has made pointless."""
-        return GuestPanic(f"The guest panicked while the lab waited for {waiting_for}: {self._panic}", last=self.last_lines())
+        return GuestPanicError(
+            f"The guest panicked while the lab waited for {waiting_for}: {self._panic}", last=self.last_lines()
+        )
 
     @contextlib.contextmanager
     def shown(self, sink: Callable[[bytes], None]) -> Iterator[None]:
@@ -94,25 +96,25 @@ class Console:
             self._sink = None
 
     def send(self, text: str | bytes) -> None:
-        """Types ``text``. Raises GuestDied when nobody is there to read it."""
+        """Types ``text``. Raises GuestDiedError when nobody is there to read it."""
         try:
             self._connection.sendall(text.encode() if isinstance(text, str) else text)
         except OSError as hung_up:
             raise self._died(f"the console to take {text!r}") from hung_up
 
-    def expect(self, patterns: str | Sequence[str], deadline: Deadline, what: str = "") -> Seen:
+    def expect(self, patterns: str | Sequence[str], deadline: Deadline, what: str = "") -> ConsoleMatch:
         """Until one of the regular expressions matches; the earliest match wins. ``what`` names them in errors.
 
-        Raises GuestPanic or GuestDied at once when the guest is gone, and Timeout when the deadline has passed.
+        Raises GuestPanicError or GuestDiedError at once when the guest is gone, and GuestTimeoutError after the deadline.
         """
         wanted = [patterns] if isinstance(patterns, str) else list(patterns)
         index = self._wait(wanted, deadline, f"the console to show {what or ' or '.join(map(repr, wanted))}")
         before, match = self._stream.before, self._stream.match
         assert isinstance(before, str) and isinstance(match, re.Match)
-        return Seen(before, match, index)
+        return ConsoleMatch(before, match, index)
 
     def rest(self, deadline: Deadline) -> str:
-        """All that comes until QEMU hangs up, where that is wanted. Raises GuestPanic and Timeout."""
+        """All that comes until QEMU hangs up, where that is wanted. Raises GuestPanicError and GuestTimeoutError."""
         self._wait([pexpect.EOF], deadline, "the guest to end")
         assert isinstance(self._stream.before, str)
         return self._stream.before
@@ -125,7 +127,7 @@ class Console:
             index = self._stream.expect([*wanted, *self._panics], timeout=deadline.remaining())
         except pexpect.TIMEOUT:
             last = self.last_lines()
-            raise Timeout(
+            raise GuestTimeoutError(
                 f"Waited {deadline.seconds:g} s in vain for {waiting_for}; its last lines:\n{last or '(none)'}", last=last
             ) from None
         except pexpect.EOF:

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any
 
 from lab.deadline import Deadline
-from lab.errors import GuestError, GuestPanic, LabError
+from lab.errors import GuestError, GuestPanicError, LabError
 from lab.guest import user
 from lab.guest.arguments import Endpoints, GuestSpec, arguments
 from lab.guest.console import LINUX_PANIC, Console
@@ -67,15 +67,15 @@ class Machine:
         panics: Sequence[str] = LINUX_PANIC,
         trace: int | None = None,
         root: Path | None = None,
-        reach: Sequence[Path] | None = None,
+        accessible: Sequence[Path] | None = None,
     ) -> None:
         """``command`` and ``env`` start QEMU. ``console_log`` outlives the guest; by default it does not.
 
         ``trace`` is the writing end of a pipe for the trace; the caller closes its own copy once the guest has started, and
         must keep reading. ``root`` is where the run folder is made.
 
-        Where root runs the lab and ``reach`` is given QEMU runs as a user of its own (`lab.guest.user`): it has its run folder,
-        what its arguments name, and these folders, with which whoever gives them has shared what it shall write.
+        Where root runs the lab and ``accessible`` is given, QEMU runs as a user of its own (`lab.guest.user`). It can open its
+        run folder, what its arguments name, and the ``accessible`` folders; the caller has made writable what QEMU must write.
         """
         self.spec = spec
         self._command = tuple(command)
@@ -85,8 +85,8 @@ class Machine:
         self._panics = tuple(panics)
         self._trace = trace
         self._root = root
-        self._reach = reach if reach is not None and user.possible() else None
-        self._doors = user.Doors()
+        self._accessible = accessible if accessible is not None and user.can_switch_user() else None
+        self._folders = user.InheritedFolders()
         self._cleanup = ExitStack()
 
     def __enter__(self) -> Machine:
@@ -118,18 +118,18 @@ class Machine:
             inherited = [fd for fd in astuple(endpoints) if fd is not None]
             command = [*self._command, *arguments(self.spec, endpoints, self._accelerator)]
             env = {**ALLOCATOR, **self._env}
-            if self._reach is not None:
-                self._hand_over(command, self._reach)
-                command, env = self._doors.through(command), self._doors.through(env)
-            inherited += self._doors.descriptors
-            self.process = Process(command, env, self.folder / "stderr", inherited, apart=self._reach is not None)
+            if self._accessible is not None:
+                self._hand_over(command, self._accessible)
+                command, env = self._folders.translate(command), self._folders.translate(env)
+            inherited += self._folders.descriptors
+            self.process = Process(command, env, self.folder / "stderr", inherited, apart=self._accessible is not None)
             defer.callback(self._end)
             self.process.start()
         self._monitor.connect(Deadline(START_SECONDS))
         if self.spec.state:
             self._restore(self.spec.state)
 
-    def _hand_over(self, command: Sequence[str], reach: Sequence[Path]) -> None:
+    def _hand_over(self, command: Sequence[str], accessible: Sequence[Path]) -> None:
         """What QEMU needs as a user of its own: files that it may open, and the ways to them."""
         user.share(self.folder, writable=True)
         if self._trace is not None:
@@ -143,11 +143,11 @@ class Machine:
             spec.memory_file.touch()
             user.share(spec.memory_file, writable=True)
             files.append(spec.memory_file)
-        self._cleanup.callback(self._doors.close)
-        for path in (self.folder / STATE_SOCKET, *(folder / "any" for folder in reach), *files):
-            self._doors.reach(path)
+        self._cleanup.callback(self._folders.close)
+        for path in (self.folder / STATE_SOCKET, *(folder / "any" for folder in accessible), *files):
+            self._folders.add(path)
         for argument in (*command, *self._env.values()):
-            self._doors.reach_all(argument)
+            self._folders.add_paths_in(argument)
 
     def save(self, state: Path, deadline: Deadline) -> None:
         """Stops the guest and saves all of it but the RAM, which is in its file. `GuestSpec.state` goes on from there."""
@@ -188,8 +188,8 @@ class Machine:
         self._cleanup.close()
 
     def qmp(self, command: str, arguments: Mapping[str, object] | None = None, deadline: Deadline | None = None) -> Any:
-        """What the QMP command returns. Raises QmpError when QEMU refuses, GuestDied, Timeout."""
-        return self._monitor.execute(command, self._doors.through(arguments), deadline or Deadline(QMP_SECONDS))
+        """What the QMP command returns. Raises QmpError when QEMU refuses, GuestDiedError, GuestTimeoutError."""
+        return self._monitor.execute(command, self._folders.translate(arguments), deadline or Deadline(QMP_SECONDS))
 
     def event(self, name: str, deadline: Deadline, where: Callable[[Event], bool] = any_event) -> Event:
         """The next QMP event of that name for which ``where`` holds, also one that came earlier and nobody has taken."""
@@ -220,7 +220,7 @@ class Machine:
         return status >> 1 if self.spec.debug_exit and status is not None and status > 1 and status & 1 else None
 
     def check(self, waiting_for: str) -> None:
-        """For waits on something else: raises GuestPanic or GuestDied if ``waiting_for`` can no longer come.
+        """For waits on something else: raises GuestPanicError or GuestDiedError if ``waiting_for`` can no longer come.
 
         A guest that has ended with an exit code has ended in order.
         """
@@ -237,7 +237,9 @@ class Machine:
             return self.console.panicked(waiting_for)
         if (end := self._own_end()) is not None:
             last = self.console.last_lines()
-            return GuestPanic(f"The guest {end} while the lab waited for {waiting_for}; its last lines:\n{last}", last=last)
+            return GuestPanicError(
+                f"The guest {end} while the lab waited for {waiting_for}; its last lines:\n{last}", last=last
+            )
         return self.process.died(waiting_for)
 
     def _own_end(self) -> str | None:

@@ -14,7 +14,7 @@ from qemu.qmp import EventListener, ExecuteError, QMPClient, QMPError
 from qemu.qmp.message import Message
 
 from lab.deadline import Deadline
-from lab.errors import GuestError, QmpError, Timeout
+from lab.errors import GuestError, GuestTimeoutError, QmpError
 
 T = TypeVar("T")
 Event = Mapping[str, Any]
@@ -46,7 +46,7 @@ class Monitor:
         asyncio.run_coroutine_threadsafe(self._watch(), self._loop)
 
     def execute(self, command: str, arguments: Mapping[str, object] | None, deadline: Deadline) -> Any:
-        """The command's return value. Raises QmpError when QEMU refuses, GuestDied, Timeout."""
+        """The command's return value. Raises QmpError when QEMU refuses, GuestDiedError, GuestTimeoutError."""
         answer = self._client.execute(command, dict(arguments or {}))
         try:
             return self._call(answer, f"QEMU's answer to the QMP command {command}", deadline)
@@ -68,7 +68,7 @@ class Monitor:
             last = self._events[-1]["event"] if self._events else "none"
         if self._closed:
             raise self._died(f"the QMP event {name}")
-        raise Timeout(f"Waited {deadline.seconds:g} s in vain for the QMP event {name}; the last other one: {last}.")
+        raise GuestTimeoutError(f"Waited {deadline.seconds:g} s in vain for the QMP event {name}; the last other one: {last}.")
 
     def last(self, name: str, deadline: Deadline) -> list[Event]:
         """The events of that name that nobody has taken, once QEMU has hung up (or the deadline has passed)."""
@@ -92,7 +92,7 @@ class Monitor:
             raise
         except concurrent.futures.TimeoutError:
             future.cancel()
-            raise Timeout(f"Waited {deadline.seconds:g} s in vain for {waiting_for}.") from None
+            raise GuestTimeoutError(f"Waited {deadline.seconds:g} s in vain for {waiting_for}.") from None
         except (QMPError, EOFError, OSError) as hung_up:
             raise self._died(waiting_for) from hung_up
 

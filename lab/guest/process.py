@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from lab.deadline import Deadline
-from lab.errors import GuestDied, LabError
-from lab.guest.user import AS_USER, powers
+from lab.errors import GuestDiedError, LabError
+from lab.guest.user import AS_USER, capabilities
 
 LAST_LINES = 8
 
@@ -101,11 +101,11 @@ class Process:
             return ""
         return "\n".join(text.splitlines()[-LAST_LINES:])
 
-    def died(self, waiting_for: str) -> GuestDied:
+    def died(self, waiting_for: str) -> GuestDiedError:
         """The error for a wait that this process's end has made pointless."""
         last = self.last_lines()
         said = f"; it said:\n{last}" if last else "; it said nothing on stderr"
-        return GuestDied(f"QEMU {_describe(self.status)} while the lab waited for {waiting_for}{said}", last=last)
+        return GuestDiedError(f"QEMU {_describe(self.status)} while the lab waited for {waiting_for}{said}", last=last)
 
     def end(self, deadline: Deadline) -> None:
         """SIGTERM, and SIGKILL for the whole group when half the time has passed. Returns when the process is reaped."""
@@ -126,7 +126,7 @@ class Process:
 
 def _relinquished() -> tuple[str, ...]:
     """What must be given up: nothing by somebody who has no powers, and who may not even ask for it."""
-    return _POWERLESS if powers() >> CAP_SETPCAP & 1 else ()
+    return _POWERLESS if capabilities() >> CAP_SETPCAP & 1 else ()
 
 
 def _describe(status: int | None) -> str:

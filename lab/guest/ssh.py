@@ -21,11 +21,11 @@ from typing import TypeVar
 import paramiko
 
 from lab.deadline import Deadline
-from lab.errors import GuestError, Timeout
+from lab.errors import GuestError, GuestTimeoutError
 
 HOST = "guest"
 """The name by which the pinned host key is known; the port differs at each start."""
-LOOK_AROUND = 0.05
+LIVENESS_POLL_SECONDS = 0.05
 """Seconds after which a wait looks whether the guest still lives."""
 ATTEMPT_SECONDS = 1.0
 """QEMU accepts a connection at once, and forgets or drops it as long as nobody listens in the guest."""
@@ -86,10 +86,13 @@ class Ssh:
                 client.close()
                 raise
         check(waiting_for)
-        raise Timeout(f"Waited {deadline.seconds:g} s in vain for {waiting_for}; the last attempt: {last}.")
+        raise GuestTimeoutError(f"Waited {deadline.seconds:g} s in vain for {waiting_for}; the last attempt: {last}.")
 
     def run(self, command: str, input: bytes = b"", *, deadline: Deadline) -> Result:
-        """What the command answered, whatever its status. Raises GuestPanic or GuestDied at once, Timeout in time."""
+        """Return what the command answered, whatever its status.
+
+        Raises GuestPanicError or GuestDiedError at once, GuestTimeoutError after the deadline.
+        """
         shown = command if len(command) <= LONGEST_SHOWN else command[:LONGEST_SHOWN] + "…"
         waiting_for = f"the command {shown!r} in the guest"
         out, err = bytearray(), bytearray()
@@ -100,7 +103,7 @@ class Ssh:
                 if deadline.expired:
                     last = bytes(err or out).decode(errors="replace")[-LAST_CHARACTERS:]
                     said = last or "(none)"
-                    raise Timeout(
+                    raise GuestTimeoutError(
                         f"Waited {deadline.seconds:g} s in vain for {waiting_for}; its last output: {said}", last=last
                     )
             status = channel.recv_exit_status()
@@ -132,7 +135,7 @@ class Ssh:
         known = Deadline(DEATH_SECONDS)
         while not known.expired:
             self._check(waiting_for)
-            time.sleep(LOOK_AROUND)
+            time.sleep(LIVENESS_POLL_SECONDS)
         return GuestError(f"The SSH connection was lost while the lab waited for {waiting_for}.")
 
     def _session(self, command: str, waiting_for: str, deadline: Deadline) -> paramiko.Channel:
@@ -147,7 +150,7 @@ class Ssh:
         try:
             return _watched(start, lambda: self._check(waiting_for), deadline)
         except TimeoutError:
-            raise Timeout(f"Waited {deadline.seconds:g} s in vain for {waiting_for} to start.") from None
+            raise GuestTimeoutError(f"Waited {deadline.seconds:g} s in vain for {waiting_for} to start.") from None
         except (OSError, EOFError, paramiko.SSHException) as failure:
             raise self._lost(waiting_for) from failure
 
@@ -163,7 +166,7 @@ def _watched(work: Callable[[], T], check: Callable[[], None], deadline: Deadlin
             future.set_exception(error)
 
     threading.Thread(target=do, name="ssh", daemon=True).start()
-    while not wait([future], timeout=min(LOOK_AROUND, deadline.remaining())).done:
+    while not wait([future], timeout=min(LIVENESS_POLL_SECONDS, deadline.remaining())).done:
         check()
         if deadline.expired:
             raise TimeoutError("it did not answer")
@@ -172,8 +175,8 @@ def _watched(work: Callable[[], T], check: Callable[[], None], deadline: Deadlin
 
 def _complete(channel: paramiko.Channel, out: bytearray, err: bytearray) -> bool:
     """Takes what has come, or waits a moment for more. True once both outputs have ended and the status is there."""
-    select.select([channel], [], [], LOOK_AROUND)
-    ended = bool(channel.eof_received or channel.closed) and channel.status_event.wait(LOOK_AROUND)
+    select.select([channel], [], [], LIVENESS_POLL_SECONDS)
+    ended = bool(channel.eof_received or channel.closed) and channel.status_event.wait(LIVENESS_POLL_SECONDS)
     while channel.recv_ready():
         out.extend(channel.recv(CHUNK))
     while channel.recv_stderr_ready():
@@ -192,7 +195,7 @@ def _client_that_knows(host_key: str) -> paramiko.SSHClient:
 def _reach(port: int, check: Callable[[], None], deadline: Deadline) -> socket.socket:
     """A connection on which the server has already spoken. Raises OSError when this attempt leads to nothing."""
     attempt = Deadline(min(ATTEMPT_SECONDS, deadline.remaining()))
-    connection = socket.create_connection(("127.0.0.1", port), timeout=LOOK_AROUND)
+    connection = socket.create_connection(("127.0.0.1", port), timeout=LIVENESS_POLL_SECONDS)
     try:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         while not attempt.expired:

@@ -49,29 +49,29 @@ _refused: dict[str, str] = {}
 """Why a guest, by its key, cannot be a template, for this process's lifetime: to try costs a boot."""
 
 
-class CannotFork(LabError):
+class ForkError(LabError):
     """This guest cannot be settled so, or this QEMU cannot save or restore it; it can still be booted."""
 
 
-class Settler(Protocol):
+class SnapshotPreparer(Protocol):
     """Whoever brings a guest to the point from which all of its forks go on."""
 
-    settled_by: str
+    cache_key: str
     """Identifies the code, and whatever else it leaves in the guest."""
 
     @property
-    def base(self) -> Settler | None:
+    def base(self) -> SnapshotPreparer | None:
         """Who has settled the fork that this one begins with; None begins with a guest that has just been booted."""
 
-    def settle(self, machine: Machine, deadline: Deadline) -> None: ...
+    def prepare(self, machine: Machine, deadline: Deadline) -> None: ...
 
 
 @runtime_checkable
 class Forkable(Protocol):
     """A driver whose guests can be forked."""
 
-    def settlers(self, scenario: Scenario) -> Sequence[Settler]:
-        """Those who may settle the guest for this scenario; whoever leaves the least to do comes first."""
+    def snapshot_preparers(self, scenario: Scenario) -> Sequence[SnapshotPreparer]:
+        """Those who may prepare the guest for this scenario; whoever leaves the least to do comes first."""
 
 
 @dataclass(frozen=True)
@@ -103,19 +103,19 @@ class Templates:
         self._accelerator = accelerator
         self._say = say
 
-    def get(self, spec: GuestSpec, settler: Settler) -> Template:
+    def get(self, spec: GuestSpec, preparer: SnapshotPreparer) -> Template:
         """The template of this guest without a device; built if there is none, rebuilt if it is damaged.
 
-        Of several processes that want the same one, one builds it and the others wait. Raises CannotFork.
+        Of several processes that want the same one, one builds it and the others wait. Raises ForkError.
         """
-        key = self._key(spec, settler)
+        key = self._key(spec, preparer)
         if key in _refused:
-            raise CannotFork(_refused[key])
+            raise ForkError(_refused[key])
 
         def build(folder: Path) -> None:
             try:
-                self._build(folder, spec, settler)
-            except CannotFork as reason:
+                self._build(folder, spec, preparer)
+            except ForkError as reason:
                 _refused[key] = reason.what
                 raise
 
@@ -131,16 +131,16 @@ class Templates:
         return Template(folder, _facts(folder)["born"])
 
     @contextmanager
-    def fork(self, spec: GuestSpec, settler: Settler, start: Callable[[Template], Machine]) -> Iterator[Machine]:
+    def fork(self, spec: GuestSpec, preparer: SnapshotPreparer, start: Callable[[Template], Machine]) -> Iterator[Machine]:
         """A running fork, from ``start``'s not yet running one. A template that does not restore is rebuilt once."""
-        template = self.get(spec, settler)
+        template = self.get(spec, preparer)
         with ExitStack() as running:
             try:
                 forked = running.enter_context(start(template))
             except (GuestError, QmpError) as failure:
                 self._say(f"the template {template.folder.name} does not restore: it is built again. {failure}")
                 self.discard(template)
-                forked = running.enter_context(start(self.get(spec, settler)))
+                forked = running.enter_context(start(self.get(spec, preparer)))
             yield forked
 
     def discard(self, template: Template) -> None:
@@ -149,25 +149,25 @@ class Templates:
             if _facts(template.folder)["born"] == template.born:
                 _remove(template.folder)
 
-    def _key(self, spec: GuestSpec, settler: Settler) -> str:
+    def _key(self, spec: GuestSpec, preparer: SnapshotPreparer) -> str:
         made_of = {
             "spec": {name: _content(value) for name, value in asdict(spec).items()},
             "qemu": [self.qemu.command, self.qemu.sha256],
             "accelerator": self._accelerator,
             "processor": _processor() if self._accelerator == KVM else "",
-            "settled by": list(_generations(settler)),
+            "settled by": list(_generations(preparer)),
             "code": _CODE,
         }
         return sha256(json.dumps(made_of, sort_keys=True, default=str).encode()).hexdigest()[:32]
 
-    def _build(self, folder: Path, spec: GuestSpec, settler: Settler) -> None:
+    def _build(self, folder: Path, spec: GuestSpec, preparer: SnapshotPreparer) -> None:
         require_space(self._cache.root, spec.memory * MIB)
-        how = "forking" if settler.base else "booting"
+        how = "forking" if preparer.base else "booting"
         self._say(f"{how} a guest with {spec.smp} CPU and {spec.memory} MiB, to be forked from now on")
         began, deadline = time.monotonic(), Deadline(BUILD_SECONDS)
         template = Template(folder, uuid.uuid4().hex)
-        with self._beginning(spec, settler, template) as guest:
-            settler.settle(guest, deadline)
+        with self._beginning(spec, preparer, template) as guest:
+            preparer.prepare(guest, deadline)
             with self._named_refusal():
                 guest.save(folder / STATE, deadline)
         dig_holes(folder / RAM)
@@ -184,9 +184,9 @@ class Templates:
         (folder / FACTS).write_text(json.dumps(facts, indent=1) + "\n")
 
     @contextmanager
-    def _beginning(self, spec: GuestSpec, settler: Settler, template: Template) -> Iterator[Machine]:
+    def _beginning(self, spec: GuestSpec, preparer: SnapshotPreparer, template: Template) -> Iterator[Machine]:
         """The guest that is to be settled: a booted one, or a fork of another template."""
-        if settler.base is None:
+        if preparer.base is None:
             with self._machine(replace(spec, memory_file=template.folder / RAM), template.boot_log) as booted:
                 yield booted
             return
@@ -195,7 +195,7 @@ class Templates:
             shutil.copyfile(base.boot_log, template.boot_log)
             return self._machine(base.forked(spec, template.folder / RAM), template.folder / OWN_LOG)
 
-        with self.fork(spec, settler.base, start) as grown:
+        with self.fork(spec, preparer.base, start) as grown:
             yield grown
         with template.boot_log.open("ab") as log:
             log.write((template.folder / OWN_LOG).read_bytes())
@@ -206,10 +206,10 @@ class Templates:
         try:
             yield
         except (GuestError, QmpError) as refused:
-            raise CannotFork(f"QEMU {dotted(self.qemu.version)} cannot fork this guest: {refused}") from refused
+            raise ForkError(f"QEMU {dotted(self.qemu.version)} cannot fork this guest: {refused}") from refused
 
     def _machine(self, spec: GuestSpec, console_log: Path | None = None) -> Machine:
-        return Machine(self.qemu.command, self.qemu.env, spec, self._accelerator, console_log=console_log, reach=())
+        return Machine(self.qemu.command, self.qemu.env, spec, self._accelerator, console_log=console_log, accessible=())
 
     def _prune(self, in_use: Path) -> None:
         """Removes the templates that were not used for the longest time, until the rest is within the limit."""
@@ -225,7 +225,7 @@ class Templates:
 
 
 @dataclass(frozen=True)
-class Kept:
+class TemplateInfo:
     """A template as the user may want to know it."""
 
     folder: Path
@@ -236,13 +236,13 @@ class Kept:
     facts: Mapping[str, Any]
 
 
-def templates(cache: Cache) -> list[Kept]:
+def templates(cache: Cache) -> list[TemplateInfo]:
     """All templates in the cache, the one last used at the end."""
     found = []
     for folder in cache.folder(KIND).iterdir():
         with suppress(OSError, ValueError):  # it is being built or removed at this moment
             size = sum(file.stat().st_blocks * 512 for file in folder.iterdir())
-            found.append(Kept(folder, size, (folder / FACTS).stat().st_mtime, _facts(folder)))
+            found.append(TemplateInfo(folder, size, (folder / FACTS).stat().st_mtime, _facts(folder)))
     return sorted((kept for kept in found if not kept.folder.suffix), key=lambda kept: kept.used)
 
 
@@ -278,10 +278,10 @@ def copy_sparse(source: Path, destination: Path) -> None:
                 at += os.sendfile(written.fileno(), read.fileno(), at, end - at)
 
 
-def _generations(settler: Settler | None) -> Iterator[str]:
-    while settler:
-        yield settler.settled_by
-        settler = settler.base
+def _generations(preparer: SnapshotPreparer | None) -> Iterator[str]:
+    while preparer:
+        yield preparer.cache_key
+        preparer = preparer.base
 
 
 def _facts(folder: Path) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from lab.guest.console import Console
 
 ESCAPE = b"\x1d"
 """Ctrl-], as telnet and virsh have it."""
-LOOK_AROUND = 0.1
+LIVENESS_POLL_SECONDS = 0.1
 """Seconds after which a wait for a key looks whether the guest still lives."""
 CHUNK = 1024
 
@@ -29,7 +29,7 @@ def talk(console: Console, send: Callable[[bytes], None], alive: Callable[[], bo
 
     with _raw(keys), console.shown(show):
         while alive():
-            if not select.select([keys], [], [], LOOK_AROUND)[0]:
+            if not select.select([keys], [], [], LIVENESS_POLL_SECONDS)[0]:
                 continue
             typed = os.read(keys, CHUNK)
             before, escape, _ = typed.partition(ESCAPE)

@@ -28,13 +28,13 @@ _PATH = re.compile(r"(?<![\w./-])/[^\s\"',:;=]+")
 
 
 @cache
-def possible() -> bool:
+def can_switch_user() -> bool:
     """May this process hand QEMU to another user?"""
-    ours = powers()
-    return all(ours >> number & 1 for number in NEEDED.values()) and all(map(_mapped, ("uid_map", "gid_map")))
+    held = capabilities()
+    return all(held >> number & 1 for number in NEEDED.values()) and all(map(_mapped, ("uid_map", "gid_map")))
 
 
-def powers() -> int:
+def capabilities() -> int:
     """What this process may do: the bits are capabilities (proc_pid_status(5), CapEff; capabilities(7))."""
     status = dict(line.split(":\t", 1) for line in Path("/proc/self/status").read_text().splitlines())
     return int(status["CapEff"], 16)
@@ -46,7 +46,7 @@ def _mapped(table: str) -> bool:
     return any(first <= UID < first + count for first, _, count in rows)
 
 
-class Doors:
+class InheritedFolders:
     """Descriptors of folders that the child inherits, and paths through them, which it can use when ours are closed."""
 
     def __init__(self) -> None:
@@ -56,24 +56,24 @@ class Doors:
     def descriptors(self) -> list[int]:
         return list(self._open.values())
 
-    def reach(self, path: Path) -> None:
+    def add(self, path: Path) -> None:
         """Opens the door to this path and to what is beside it, if there must be one."""
         door = _behind_the_last_closed(path)
         if door is not None and door not in self._open:
             self._open[door] = os.open(door, os.O_PATH)
 
-    def reach_all(self, text: str) -> None:
+    def add_paths_in(self, text: str) -> None:
         """The same for every path in an argument."""
         for found in map(Path, _PATH.findall(text)):
             if found.exists() and not found.is_relative_to("/dev/fd"):
-                self.reach(found)
+                self.add(found)
 
-    def through(self, value: Any) -> Any:
+    def translate(self, value: Any) -> Any:
         """The value, a text or data of JSON, with each path that leads through a door."""
         if isinstance(value, dict):
-            return {key: self.through(part) for key, part in value.items()}
+            return {key: self.translate(part) for key, part in value.items()}
         if isinstance(value, list | tuple):
-            return [self.through(part) for part in value]
+            return [self.translate(part) for part in value]
         if isinstance(value, str):
             for folder, descriptor in self._open.items():
                 value = _leads_to(folder).sub(f"/proc/self/fd/{descriptor}", value)
@@ -111,7 +111,7 @@ def share(path: Path, *, writable: bool) -> None:
 
 
 @contextmanager
-def lent(folder: Path) -> Iterator[None]:
+def group_writable(folder: Path) -> Iterator[None]:
     """The user may write the folder and the files in it for a while."""
     before = {path: path.stat() for path in (folder, *folder.iterdir())}
     try:

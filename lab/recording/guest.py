@@ -29,19 +29,19 @@ from lab.data.manifest import DriverManifest
 from lab.data.plan import Action, Answer, DeviceKind, Scenario
 from lab.data.profile import write_profiles
 from lab.deadline import Deadline
+from lab.device.changes import LIVE, UnsupportedChangeError, change
 from lab.device.lab import LabDevice
-from lab.device.live import LIVE, CannotChange, change
 from lab.device.probe import probe
 from lab.device.qemu import Place, QemuDevice
 from lab.drivers import Adapter, Session, adapter
-from lab.drivers.base import askable, given, lags
-from lab.errors import GuestPanic, LabError, Timeout
+from lab.drivers.base import askable, is_stale_listing, write_payload
+from lab.errors import GuestPanicError, GuestTimeoutError, LabError
 from lab.guest import user
 from lab.guest.accelerator import TCG, Accelerator, accelerator
 from lab.guest.arguments import MIB, GuestSpec
 from lab.guest.folder import SHARED_MEMORY, run_folder, shared_root
 from lab.guest.machine import Machine
-from lab.guest.template import CannotFork, Forkable, Template, Templates
+from lab.guest.template import Forkable, ForkError, Template, Templates
 from lab.recording.in_process import InProcessAdapter, InProcessRecording, profiles
 from lab.toolchain import Qemu, Toolchain
 from lab.toolchain.cache import Cache
@@ -61,9 +61,9 @@ DRAIN_SECONDS = 30.0
 FIRST_SLOT = "4"
 """PCI device number (hexadecimal) of the first controller that is there at start, unless the manifest says otherwise."""
 Device: TypeAlias = QemuDevice | LabDevice
-BY_THE_LAB = frozenset({"plug", "unplug", "fault", *LIVE})
+LAB_ACTIONS = frozenset({"plug", "unplug", "fault", *LIVE})
 """Actions that are done to the device, not asked of the driver."""
-FOLLOW_SECONDS, ASK_AGAIN = 5.0, 0.02
+FOLLOW_SECONDS, POLL_SECONDS = 5.0, 0.02
 """How long, and how often, a driver is asked again that has not followed a change of the device yet (``until``)."""
 
 
@@ -99,7 +99,7 @@ def record(
         recording = _Recording(driver, manifest, scenario, evidence, qemu, chosen, _forking(toolchain), visit)
     try:
         recording.run(device)
-    except GuestPanic as panic:
+    except GuestPanicError as panic:
         if recording.driver_in_place:
             evidence.record(Panicked(t=recording.now(), text=recording.last_words or panic.what))
             evidence.close("panic", panic.what)
@@ -164,7 +164,7 @@ class _Recording:
             try:
                 for number, action in enumerate(self._scenario.actions):
                     if deadline.expired:
-                        raise Timeout(
+                        raise GuestTimeoutError(
                             f"the {deadline.seconds:g} s of the scenario are over before action {number}, {action.name}"
                         )
                     self._ask(number, action, device, machine, session, deadline)
@@ -199,11 +199,11 @@ class _Recording:
     @contextmanager
     def _shared(self, scratch: Path) -> Iterator[None]:
         """What QEMU opens later, where it runs as a user of its own: the images, and the sockets in ``scratch``."""
-        if not user.possible():
+        if not user.can_switch_user():
             yield
             return
         user.share(scratch, writable=True)
-        with user.lent(self._evidence.folder / "namespaces"):
+        with user.group_writable(self._evidence.folder / "namespaces"):
             yield
 
     @contextmanager
@@ -220,7 +220,7 @@ class _Recording:
                         yield machine
                     finally:
                         if trace:
-                            _quiet(machine, trace)
+                            _pause_and_drain_trace(machine, trace)
                         self.last_words = machine.console.panic or ""
                         shutil.copyfile(machine.folder / "stderr", self._evidence.folder / "qemu.log")
             finally:
@@ -236,7 +236,7 @@ class _Recording:
             return Machine(
                 self._qemu.command, self._qemu.env, self._with_device(spec, device), self._accelerator.name,
                 console_log=self._evidence.folder / "console.log", panics=self._driver.panics,
-                trace=trace.write_end if trace else None, reach=(self._evidence.folder / "namespaces", memory.parent),
+                trace=trace.write_end if trace else None, accessible=(self._evidence.folder / "namespaces", memory.parent),
             )  # fmt: skip
 
         def fork(template: Template) -> Machine:
@@ -247,11 +247,11 @@ class _Recording:
             started = None
             if self._cache and isinstance(self._driver, Forkable):
                 templates = Templates(self._cache, self._qemu, self._accelerator.name, self._say)
-                for settler in self._driver.settlers(self._scenario):
+                for preparer in self._driver.snapshot_preparers(self._scenario):
                     try:
-                        started = running.enter_context(templates.fork(spec, settler, fork))
+                        started = running.enter_context(templates.fork(spec, preparer, fork))
                         break
-                    except CannotFork as reason:
+                    except ForkError as reason:
                         self._say(str(reason))
             yield started or running.enter_context(machine(replace(spec, memory_file=memory)))
 
@@ -287,7 +287,7 @@ class _Recording:
         self.driver_in_place |= action.name == "load"
         if action.name == "load" and _loaded(session):  # driver and device meet now, as they would by its loading
             self._plug(device, machine, session)
-        if action.name in BY_THE_LAB:
+        if action.name in LAB_ACTIONS:
             answer = self._do(action, device, machine, session)
         elif not askable(action, self._driver.actions, self._manifest.stops):
             answer = Answer("unsupported")
@@ -305,13 +305,13 @@ class _Recording:
         patience = Deadline(FOLLOW_SECONDS if self._follows else 0)
         while True:
             seconds = min(self._driver.seconds(action.name), deadline.remaining())
-            answer = session.perform(action, given(self._scenario, action), Deadline(seconds))
-            if answer.status != "success" or not lags(action, answer):
+            answer = session.perform(action, write_payload(self._scenario, action), Deadline(seconds))
+            if answer.status != "success" or not is_stale_listing(action, answer):
                 return answer
             if patience.expired:
                 self._follows = False
                 return answer
-            time.sleep(ASK_AGAIN)
+            time.sleep(POLL_SECONDS)
 
     def _do(self, action: Action, device: Device, machine: Machine, session: Session) -> Answer:
         """An action of the lab itself."""
@@ -320,7 +320,7 @@ class _Recording:
         if action.name in LIVE:
             try:
                 change(device, machine, action, Deadline(PLUG_SECONDS))
-            except CannotChange as why:
+            except UnsupportedChangeError as why:
                 return Answer("unsupported", {"log": str(why)})
             return Answer()
         if action.name == "fault":
@@ -363,7 +363,7 @@ def _accelerator(qemu: Qemu, cache: Cache | None) -> Accelerator:
     return accelerator(qemu.command, qemu.env, cache.root / "accelerator.json" if cache else None)
 
 
-def _quiet(machine: Machine, trace: TraceReader) -> None:
+def _pause_and_drain_trace(machine: Machine, trace: TraceReader) -> None:
     """Stops the guest until its trace is read, since a fork's memory is gone when QEMU is."""
     with suppress(LabError):  # it has died already
         machine.qmp("stop", deadline=Deadline(STOP_SECONDS))

@@ -18,15 +18,15 @@ from lab.data.evidence import EvidenceWriter
 from lab.data.plan import Action, Answer, DeviceKind, Scenario
 from lab.data.profile import Profile, write_profiles
 from lab.deadline import Deadline
+from lab.device.changes import LIVE, change_modelled
 from lab.device.images import create_images
 from lab.device.lab import unservable
-from lab.device.live import LIVE, change_modelled
-from lab.drivers.base import Session, askable, given
+from lab.drivers.base import Session, askable, write_payload
 from lab.errors import LabError
 
 MEMORY = 1 << 30
 """Bytes of the host's memory; the operating system only gives what is touched."""
-BY_THE_LAB = frozenset({"plug", "unplug", "fault", *LIVE})
+LAB_ACTIONS = frozenset({"plug", "unplug", "fault", *LIVE})
 """Actions that are done to the device, not asked of the driver."""
 
 
@@ -92,10 +92,10 @@ class InProcessRecording:
         elif action.name in LIVE:
             change_modelled(device, action)
             answer = Answer()
-        elif action.name in BY_THE_LAB or not askable(action, self._driver.actions, self._stops):
+        elif action.name in LAB_ACTIONS or not askable(action, self._driver.actions, self._stops):
             answer = Answer("unsupported")
         else:
-            answer = session.perform(action, given(self._scenario, action), Deadline(self._driver.seconds(action.name)))
+            answer = session.perform(action, write_payload(self._scenario, action), Deadline(self._driver.seconds(action.name)))
         said: dict[str, Any] = {"status": answer.status, **answer.fields}
         if answer.data is not None:
             said["data"] = self._evidence.keep_answer(number, answer.data)

@@ -19,7 +19,7 @@ from typing import BinaryIO
 from lab.data.events import Event
 from lab.data.evidence import EvidenceWriter
 from lab.deadline import Deadline
-from lab.errors import LabError, Timeout
+from lab.errors import GuestTimeoutError, LabError
 from lab.trace.declarations import Declarations
 from lab.trace.translator import Translator
 
@@ -64,18 +64,21 @@ class TraceReader:
 
     def caught_up(self, deadline: Deadline) -> None:
         """Until all that QEMU has written so far is in the evidence, with nothing held back: for a guest that was stopped, and
-        whose memory ends with it. Timeout if that takes too long."""
+        whose memory ends with it. GuestTimeoutError if that takes too long."""
         self._caught_up.clear()
         os.eventfd_write(self._hurry, 1)
         if not self._caught_up.wait(deadline.remaining()):
-            raise Timeout(f"The trace was not read within {deadline.seconds:g} s. The last line so far: {self.last}")
+            raise GuestTimeoutError(f"The trace was not read within {deadline.seconds:g} s. The last line so far: {self.last}")
 
     def close(self, deadline: Deadline) -> None:
-        """Waits for the end of the trace, which is QEMU's end. Timeout if it does not come; LabError if writing failed."""
+        """Wait for the end of the trace, which is QEMU's end.
+
+        GuestTimeoutError if it does not come; LabError if writing failed.
+        """
         self.started()
         self._thread.join(deadline.remaining())
         if self._thread.is_alive():
-            raise Timeout(
+            raise GuestTimeoutError(
                 f"The trace did not end within {deadline.seconds:g} s: QEMU, or a child of it, still runs. "
                 f"Its last line: {self.last}"
             )

@@ -19,7 +19,7 @@ from lab.errors import LabError
 from lab.nvme.commands import Flush, Read
 from lab.nvme.status import Status
 from lab.toolchain import Toolchain
-from lab.trials.linux_guest import LiveLinux
+from lab.trials.live_linux import LiveLinux
 
 Provocation = Literal["read", "reads", "sync", "reset"]
 """One direct read; 8 of them at once; fsync after a write, which sends Flush; a reset of the controller by sysfs."""
@@ -116,7 +116,7 @@ _EFFECTS = (
     ("could not locate request", "completion dropped"),
     ("Removing after probe failure", "removal"),
 )
-"""Words of Linux's nvme driver (6.1), and what they mean."""
+"""ActionSyntax of Linux's nvme driver (6.1), and what they mean."""
 
 
 def check_complete() -> None:

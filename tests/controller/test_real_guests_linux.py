@@ -20,7 +20,7 @@ from lab.nvme.commands import Abort, Read
 from lab.nvme.logs import KELVIN, CommandsSupported, Smart
 from lab.toolchain import Toolchain
 from lab.trials.behaviours import TRIALS, Trial, check_complete, show
-from lab.trials.linux_guest import LiveLinux
+from lab.trials.live_linux import LiveLinux
 
 pytestmark = pytest.mark.slow
 

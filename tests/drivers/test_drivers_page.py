@@ -16,12 +16,12 @@ from lab.data.manifest import ACTIONS, STAGES, DriverManifest, Reading, parse
 from lab.drivers import adapters, shape
 from lab.drivers.generic_serial import GenericSerial
 from lab.drivers.reading import TEXT
-from lab.recording.guest import BY_THE_LAB
+from lab.recording.guest import LAB_ACTIONS
 from lab.toolchain import Toolchain
 
 PAGE = (Path(__file__).parents[2] / "docs/drivers.md").read_text(encoding="utf-8")
 EXAMPLES = re.findall(r"^```toml\n(.*?)^```$", PAGE, re.M | re.S)
-TABLES = ("DriverManifest", "Boot", "Words", "Listing", "Push", "Limits", "Known")
+TABLES = ("DriverManifest", "Boot", "ActionSyntax", "Listing", "Push", "Limits", "Known")
 
 
 def rows(mark: str) -> list[list[str]]:
@@ -88,7 +88,7 @@ def test_the_page_lists_every_action_with_its_stage_and_arguments() -> None:
 
 
 def test_the_page_lists_what_the_lab_does_itself() -> None:
-    assert {name for action, _, _ in rows("the lab's") for name in code(action)} == BY_THE_LAB
+    assert {name for action, _, _ in rows("the lab's") for name in code(action)} == LAB_ACTIONS
 
 
 def test_the_page_names_the_fields_that_stay_text() -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from conformance.suite.selection import SCENARIOS
+from lab import drivers
 from lab.data.events import ActionEnded, Submitted
 from lab.data.evidence import Evidence
 from lab.data.plan import DeviceKind
@@ -19,7 +20,7 @@ from lab.recording import guest as recorder
 from lab.settings import Settings
 from lab.toolchain import prepare
 
-PROGRAMS = Path(recorder.__file__).parent / "drivers" / "programs"
+PROGRAMS = Path(drivers.__file__).parent / "programs"
 COMPILER = "12.2.0"
 """Of Debian 12, with which edk2.rom was made: others choose other instructions."""
 

@@ -8,14 +8,14 @@ from typing import Any, cast
 
 import pytest
 
-from lab.data.manifest import Words, parse
+from lab.data.manifest import ActionSyntax, parse
 from lab.data.plan import Action, Answer, Controller, DeviceSpec, Namespace, Scenario
 from lab.deadline import Deadline
 from lab.drivers.base import Session
 from lab.drivers.generic_serial import GenericSerial, filled
-from lab.errors import GuestPanic, LabError, Timeout
+from lab.errors import GuestPanicError, GuestTimeoutError, LabError
 from lab.guest.arguments import MIB, GuestSpec
-from lab.guest.console import Seen
+from lab.guest.console import ConsoleMatch
 from lab.guest.machine import Machine
 from lab.guest.memory import GuestMemory
 from lab.toolchain import Toolchain
@@ -43,12 +43,12 @@ class Script:
         if output is not None:
             self.pending.append(f"{text.rstrip()}\r\n{output}\r\n")
 
-    def expect(self, patterns: str | Sequence[str], deadline: Deadline, what: str = "") -> Seen:
+    def expect(self, patterns: str | Sequence[str], deadline: Deadline, what: str = "") -> ConsoleMatch:
         if not self.pending:
-            raise Timeout(f"waited for {what}")
+            raise GuestTimeoutError(f"waited for {what}")
         match = re.match("", "")
         assert match
-        return Seen(self.pending.pop(0), match, 0)
+        return ConsoleMatch(self.pending.pop(0), match, 0)
 
 
 @dataclass
@@ -143,7 +143,7 @@ def test_a_write_is_filled_in_word_by_word() -> None:
 
 @pytest.mark.parametrize(("line", "lines"), [(0, 4), (15, 2), (100, 1)])
 def test_fills_share_a_line_up_to_its_length(line: int, lines: int) -> None:
-    words = Words(command="", fill="m {address} {word}", word=1, line=line)
+    words = ActionSyntax(command="", fill="m {address} {word}", word=1, line=line)
     found = list(filled(words, 1, bytes([1, 2, 3, 4])))
     assert len(found) == lines
     assert ";".join(found) == "m 1 1;m 2 2;m 3 3;m 4 4"
@@ -189,15 +189,15 @@ def test_a_prompt_that_does_not_come_is_a_time_out_and_a_late_one_is_waited_for(
 
 
 def test_a_panic_is_not_a_time_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    def expect(*given: object) -> Seen:
-        raise GuestPanic("lost")
+    def expect(*given: object) -> ConsoleMatch:
+        raise GuestPanicError("lost")
 
     script = Script(["", ""])
     script.pending.append("")
     manifest = parse({"name": "x", "adapter": "x", "boot": BOOT, "actions": {"load": {"command": "l"}}}, Path("x.toml"), ["x"])
     session = GenericSerial(manifest, TOOLCHAIN).open(cast(Machine, FakeMachine(script)), SCENARIO, Deadline(5))
     monkeypatch.setattr(script, "expect", expect)
-    with pytest.raises(GuestPanic, match="lost"):
+    with pytest.raises(GuestPanicError, match="lost"):
         session.perform(Action("load"), None, Deadline(5))
 
 

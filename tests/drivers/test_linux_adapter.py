@@ -11,7 +11,7 @@ import pytest
 from lab.data.manifest import DriverManifest, parse
 from lab.data.plan import Action, Controller, DeviceSpec, Namespace, Scenario
 from lab.drivers import linux_agent
-from lab.drivers.linux import Linux, may_be_held, patience, patient
+from lab.drivers.linux import Linux, can_preload, timeout_parameters, with_parameters
 from lab.drivers.linux_guest import HIGH_BARS, KERNEL_OPTIONS, ROOT_PORTS, STRICT_IOMMU
 from lab.errors import LabError, UsageError
 from lab.toolchain import LinuxGuest, Toolchain
@@ -121,12 +121,12 @@ def served(monkeypatch: pytest.MonkeyPatch, failure: Exception) -> tuple[dict[st
 
 def test_a_scenario_of_faults_shortens_the_time_outs_of_the_core_module() -> None:
     modules = [("/run/nvme-core.ko", "multipath=0"), ("/run/nvme.ko", "")]
-    assert patience(modules, SCENARIO) == {}
-    assert patient(modules, {}) == modules
-    timeouts = patience(modules, replace(SCENARIO, guest={"command_seconds": 2}))
+    assert timeout_parameters(modules, SCENARIO) == {}
+    assert with_parameters(modules, {}) == modules
+    timeouts = timeout_parameters(modules, replace(SCENARIO, guest={"command_seconds": 2}))
     assert timeouts == {"io_timeout": 2, "admin_timeout": 2}
-    assert patience(modules[1:], replace(SCENARIO, guest={"command_seconds": 2})) == {}
-    assert patient(modules, timeouts) == [("/run/nvme-core.ko", "multipath=0 io_timeout=2 admin_timeout=2"), modules[1]]
+    assert timeout_parameters(modules[1:], replace(SCENARIO, guest={"command_seconds": 2})) == {}
+    assert with_parameters(modules, timeouts) == [("/run/nvme-core.ko", "multipath=0 io_timeout=2 admin_timeout=2"), modules[1]]
 
 
 @pytest.mark.parametrize(
@@ -147,22 +147,22 @@ def test_a_driver_is_loaded_beforehand_only_where_that_changes_nothing(
     tmp_path: Path, guest: LinuxGuest, stage: str, actions: list[str], held: bool
 ) -> None:
     one = replace(SCENARIO, stage=stage, actions=tuple(map(Action, actions)), device=DeviceSpec(controllers=CONTROLLERS[:1]))
-    assert may_be_held(one) == held
-    assert not may_be_held(replace(one, device=DeviceSpec(controllers=CONTROLLERS)))
+    assert can_preload(one) == held
+    assert not can_preload(replace(one, device=DeviceSpec(controllers=CONTROLLERS)))
     linux = adapter(tmp_path, guest, modules=["nvme"])
-    assert [settler.base for settler in linux.settlers(one)] == [linux, None][not held :]
+    assert [preparer.base for preparer in linux.snapshot_preparers(one)] == [linux, None][not held :]
 
 
 def test_a_template_with_the_driver_belongs_to_that_build_of_it(tmp_path: Path, guest: LinuxGuest) -> None:
-    def settled_by(**push: Any) -> str:
+    def cache_key(**push: Any) -> str:
         one = replace(SCENARIO, actions=(Action("load"),), device=DeviceSpec(controllers=CONTROLLERS[:1]))
-        return adapter(tmp_path, guest, **push).settlers(one)[0].settled_by
+        return adapter(tmp_path, guest, **push).snapshot_preparers(one)[0].cache_key
 
-    first = settled_by(modules=["own.ko"])
-    assert settled_by(modules=["own.ko"]) == first
-    assert settled_by(modules=["own.ko"], parameters={"own": "a=1"}) != first
+    first = cache_key(modules=["own.ko"])
+    assert cache_key(modules=["own.ko"]) == first
+    assert cache_key(modules=["own.ko"], parameters={"own": "a=1"}) != first
     (tmp_path / "own.ko").write_bytes(b"built again")
-    assert settled_by(modules=["own.ko"]) != first
+    assert cache_key(modules=["own.ko"]) != first
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from lab.deadline import Deadline
 from lab.drivers import qemu_vfio_agent
 from lab.drivers.qemu_vfio import WRITING, QemuVfio, QemuVfioSession
 from lab.drivers.qemu_vfio_agent import Crashed, Hung, InterruptsFor, QemuIo, Refused
-from lab.errors import GuestPanic, LabError, Timeout
+from lab.errors import GuestPanicError, GuestTimeoutError, LabError
 from lab.guest.channel import Channel, Frame
 from lab.toolchain import LinuxGuest, Toolchain
 
@@ -145,13 +145,13 @@ def test_a_sleeper_is_woken_in_place_of_a_lost_interrupt() -> None:
 class Guest:
     """A channel whose answers are given."""
 
-    def __init__(self, *heads: dict[str, Any] | Timeout) -> None:
+    def __init__(self, *heads: dict[str, Any] | GuestTimeoutError) -> None:
         self.heads, self.asked = list(heads), list[dict[str, Any]]()
 
     def ask(self, question: dict[str, Any], data: bytes = b"", *, deadline: Deadline) -> Frame:
         self.asked.append(question)
         head = self.heads.pop(0)
-        if isinstance(head, Timeout):
+        if isinstance(head, GuestTimeoutError):
             raise head
         return Frame({"status": "success", "fields": {}, **head}, b"")
 
@@ -211,6 +211,6 @@ def test_what_waits_busily_is_stopped_now_and_then(qemu_io: QemuIo, monkeypatch:
 
 
 def test_what_crashed_is_a_panic_and_what_is_late_a_time_out() -> None:
-    assert session(Guest(Timeout("late"))).perform(READ, None, Deadline(1)).status == "timeout"
-    with pytest.raises(GuestPanic, match="status -6"):
+    assert session(Guest(GuestTimeoutError("late"))).perform(READ, None, Deadline(1)).status == "timeout"
+    with pytest.raises(GuestPanicError, match="status -6"):
         session(Guest({"crashed": "status -6"})).perform(READ, None, Deadline(1))

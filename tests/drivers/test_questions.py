@@ -6,7 +6,7 @@ import pytest
 
 from lab.data import content
 from lab.data.plan import Action, Controller, DeviceSpec, Namespace, Scenario
-from lab.drivers.base import askable, given
+from lab.drivers.base import askable, write_payload
 
 SPEC = DeviceSpec(controllers=(Controller(serial="x", namespaces=(Namespace(blocks=64), Namespace(nsid=2, blocks=64))),))
 SCENARIO = Scenario(id="a/b", stage="write", title="", seed=1, device=SPEC, actions=())
@@ -30,6 +30,6 @@ def test_a_fill_stands_for_bytes() -> None:
     write = Action("write", {"nsid": 2, "lba": 5, "blocks": 3, "fill": 9})
     part = Action("write-bytes", {"nsid": 2, "lba": 5, "at": 100, "length": 1000, "fill": 9})
     whole = content.blocks(9, 2, 5, 3, 512)
-    assert given(SCENARIO, write) == whole
-    assert given(SCENARIO, part) == whole[100:1100]
-    assert given(SCENARIO, Action("read", {"nsid": 2, "lba": 5, "blocks": 3})) is None
+    assert write_payload(SCENARIO, write) == whole
+    assert write_payload(SCENARIO, part) == whole[100:1100]
+    assert write_payload(SCENARIO, Action("read", {"nsid": 2, "lba": 5, "blocks": 3})) is None

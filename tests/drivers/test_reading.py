@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from lab.data.manifest import Words
+from lab.data.manifest import ActionSyntax
 from lab.drivers import find, reading
 from lab.guest.console import plain
 
@@ -16,8 +16,8 @@ def recorded(name: str) -> str:
     return plain((RECORDED / name).read_text())
 
 
-def words(**given: Any) -> Words:
-    return Words(command="x", **given)
+def words(**given: Any) -> ActionSyntax:
+    return ActionSyntax(command="x", **given)
 
 
 def u_boot(action: str, output: str) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from lab.deadline import Deadline
-from lab.errors import GuestDied, GuestPanic, LabError, Timeout
+from lab.errors import GuestDiedError, GuestPanicError, GuestTimeoutError, LabError
 from lab.guest.console import Console, plain
 from lab.guest.terminal import ESCAPE, talk
 
@@ -24,7 +24,7 @@ class Line:
     def __init__(self, log: Path, *panics: str) -> None:
         ours, self.guest = socket.socketpair()
         self.log = log
-        died = lambda waiting_for: GuestDied(f"QEMU exited while the lab waited for {waiting_for}")  # noqa: E731
+        died = lambda waiting_for: GuestDiedError(f"QEMU exited while the lab waited for {waiting_for}")  # noqa: E731
         self.console = Console(ours, log, died, panics) if panics else Console(ours, log, died)
 
     def says(self, text: str) -> None:
@@ -58,7 +58,7 @@ def test_expect_finds_what_comes_in_pieces(line: Line) -> None:
 def test_the_rest_is_all_that_comes_until_qemu_hangs_up(line: Line) -> None:
     line.says("prompt> rest\r\n")
     line.console.expect("> ", Deadline(SOON))
-    with pytest.raises(Timeout, match="in vain for the guest to end"):
+    with pytest.raises(GuestTimeoutError, match="in vain for the guest to end"):
         line.console.rest(Deadline(0.05))
     line.says("of it")
     line.guest.shutdown(socket.SHUT_RDWR)
@@ -79,7 +79,7 @@ def test_everything_is_recorded_unasked_for_and_as_it_came(line: Line) -> None:
 
 def test_timeout_names_what_was_waited_for_and_the_last_lines(line: Line) -> None:
     line.says("one\r\n\x1b[1mtwo\x1b[0m\r\nthr")
-    with pytest.raises(Timeout) as caught:
+    with pytest.raises(GuestTimeoutError) as caught:
         line.console.expect("prompt> ", Deadline(0.2), "the shell's prompt")
     assert "0.2 s" in str(caught.value) and "the shell's prompt" in str(caught.value)
     assert caught.value.last == "one\ntwo\nthr"
@@ -87,7 +87,7 @@ def test_timeout_names_what_was_waited_for_and_the_last_lines(line: Line) -> Non
 
 def test_what_a_timed_out_wait_has_read_is_still_there(line: Line) -> None:
     line.says("early")
-    with pytest.raises(Timeout):
+    with pytest.raises(GuestTimeoutError):
         line.console.expect("late", Deadline(0.1))
     assert line.console.expect("early", Deadline(0))
 
@@ -95,9 +95,9 @@ def test_what_a_timed_out_wait_has_read_is_still_there(line: Line) -> None:
 def test_panic_ends_the_wait_at_once_and_for_good(line: Line) -> None:
     line.says("[ 1.0] Kernel panic - not syncing: Attempted to kill init!\r\nmore\r\n")
     begin = time.monotonic()
-    with pytest.raises(GuestPanic, match=r"waited for the console to show .login:.: .*Attempted to kill init!"):
+    with pytest.raises(GuestPanicError, match=r"waited for the console to show .login:.: .*Attempted to kill init!"):
         line.console.expect("login:", Deadline(60))
-    with pytest.raises(GuestPanic):
+    with pytest.raises(GuestPanicError):
         line.console.expect("more", Deadline(60))
     assert time.monotonic() - begin < SOON
 
@@ -105,7 +105,7 @@ def test_panic_ends_the_wait_at_once_and_for_good(line: Line) -> None:
 def test_what_came_before_a_panic_still_counts(line: Line) -> None:
     line.says("ready\r\nKernel panic - not syncing: oops\r\n")
     assert line.console.expect("ready", Deadline(SOON))
-    with pytest.raises(GuestPanic, match="oops"):
+    with pytest.raises(GuestPanicError, match="oops"):
         line.console.expect("never", Deadline(SOON))
 
 
@@ -122,15 +122,15 @@ def test_panic_is_seen_without_a_wait_however_it_is_cut(tmp_path: Path) -> None:
 
 def test_end_of_qemu_ends_the_wait(line: Line) -> None:
     threading.Timer(0.1, line.guest.shutdown, [socket.SHUT_RDWR]).start()
-    with pytest.raises(GuestDied, match="waited for the console to show 'login:'"):
+    with pytest.raises(GuestDiedError, match="waited for the console to show 'login:'"):
         line.console.expect("login:", Deadline(60))
-    with pytest.raises(GuestDied):
+    with pytest.raises(GuestDiedError):
         line.console.expect("login:", Deadline(60))
 
 
 def test_send_to_nobody(line: Line) -> None:
     line.guest.close()
-    with pytest.raises(GuestDied, match="to take 'x'"):
+    with pytest.raises(GuestDiedError, match="to take 'x'"):
         line.console.send("x")
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from lab.deadline import Deadline
-from lab.errors import GuestDied, GuestPanic, LabError, QmpError, Timeout
+from lab.errors import GuestDiedError, GuestPanicError, GuestTimeoutError, LabError, QmpError
 from lab.guest.arguments import GuestSpec
 from lab.guest.machine import Machine
 from lab.guest.memory import GuestMemory
@@ -84,7 +84,7 @@ def test_events_are_kept_until_asked_for_and_given_once(toolchain: Toolchain, ro
         guest.qmp("stop")
         assert guest.event("STOP", Deadline(10))["event"] == "STOP"
         assert guest.event("RESUME", Deadline(10))
-        with pytest.raises(Timeout, match=r"the QMP event STOP"):
+        with pytest.raises(GuestTimeoutError, match=r"the QMP event STOP"):
             guest.event("STOP", Deadline(0.1))
 
 
@@ -101,7 +101,7 @@ def test_arguments_that_qemu_refuses_are_shown_at_once(toolchain: Toolchain, roo
     threads, begin = threading.active_count(), time.monotonic()
     guest = machine(toolchain, root, GuestSpec(devices=({"driver": "no-such-device"},)))
     with pytest.raises(
-        GuestDied, match=r"(?s)exited with status 1.*QMP greeting.*'no-such-device' is not a valid device"
+        GuestDiedError, match=r"(?s)exited with status 1.*QMP greeting.*'no-such-device' is not a valid device"
     ) as caught:
         guest.__enter__()
     assert "no-such-device" in caught.value.last
@@ -123,7 +123,7 @@ def test_killed_qemu_ends_every_wait_at_once(toolchain: Toolchain, root: Path, w
             os.kill(guest.process.pid, signal.SIGSTOP)  # so that the command is certainly still unanswered
         threading.Timer(0.2, os.kill, [guest.process.pid, signal.SIGKILL]).start()
         begin = time.monotonic()
-        with pytest.raises(GuestDied, match="QEMU was killed by SIGKILL while the lab waited for"):
+        with pytest.raises(GuestDiedError, match="QEMU was killed by SIGKILL while the lab waited for"):
             match wait:
                 case "console":
                     guest.console.expect("login:", Deadline(60))
@@ -132,7 +132,7 @@ def test_killed_qemu_ends_every_wait_at_once(toolchain: Toolchain, root: Path, w
                 case "qmp":
                     guest.qmp("query-status", deadline=Deadline(60))
         assert time.monotonic() - begin < 10
-        with pytest.raises(GuestDied):
+        with pytest.raises(GuestDiedError):
             guest.check("anything")
     assert_nothing_left(guest, threads, root)
 
@@ -140,7 +140,7 @@ def test_killed_qemu_ends_every_wait_at_once(toolchain: Toolchain, root: Path, w
 def test_qemus_last_words_are_in_the_error(toolchain: Toolchain, root: Path) -> None:
     with machine(toolchain, root) as guest:
         os.kill(guest.process.pid, signal.SIGTERM)
-        with pytest.raises(GuestDied, match=r"(?s)exited with status 0.*terminating on signal 15"):
+        with pytest.raises(GuestDiedError, match=r"(?s)exited with status 0.*terminating on signal 15"):
             guest.console.expect("login:", Deadline(60))
 
 
@@ -176,10 +176,10 @@ def test_a_guest_that_ends_itself(toolchain: Toolchain, root: Path, listing: str
         guest.qmp("cont")
         assert guest.process.wait(Deadline(10))
         assert guest.exit_code == code
-        with pytest.raises(GuestPanic, match=said):
+        with pytest.raises(GuestPanicError, match=said):
             guest.console.expect("anything", Deadline(10))
         if code is None:
-            with pytest.raises(GuestPanic, match=said):
+            with pytest.raises(GuestPanicError, match=said):
                 guest.check("its end")
         else:
             guest.check("its end")  # which is in order
@@ -189,7 +189,7 @@ def test_qemu_that_does_not_listen_is_killed(toolchain: Toolchain, root: Path) -
     threads = threading.active_count()
     with machine(toolchain, root) as guest:
         os.kill(guest.process.pid, signal.SIGSTOP)
-        with pytest.raises(Timeout, match="query-status"):
+        with pytest.raises(GuestTimeoutError, match="query-status"):
             guest.qmp("query-status", deadline=Deadline(0.2))
     assert guest.process.status == -signal.SIGKILL
     assert_nothing_left(guest, threads, root)
@@ -201,22 +201,23 @@ from pathlib import Path
 from lab.guest.arguments import GuestSpec
 from lab.guest.machine import Machine
 command, env, root = json.loads(sys.argv[1])
-with Machine(command, env, GuestSpec(memory=16, extra=("-S",)), "tcg", root=Path(root), reach=json.loads(sys.argv[2])) as guest:
+accessible = json.loads(sys.argv[2])
+with Machine(command, env, GuestSpec(memory=16, extra=("-S",)), "tcg", root=Path(root), accessible=accessible) as guest:
     print(guest.process.pid, guest.folder, flush=True)
     sys.stdin.read()
 """
 
 
 @pytest.mark.parametrize(
-    ("number", "reach"), [(signal.SIGKILL, None), (signal.SIGKILL, []), (signal.SIGTERM, []), (signal.SIGINT, [])]
+    ("number", "accessible"), [(signal.SIGKILL, None), (signal.SIGKILL, []), (signal.SIGTERM, []), (signal.SIGINT, [])]
 )
 def test_the_labs_own_end_is_qemus_end(
-    toolchain: Toolchain, root: Path, number: signal.Signals, reach: list[str] | None
+    toolchain: Toolchain, root: Path, number: signal.Signals, accessible: list[str] | None
 ) -> None:
     """Also when it is another user's: to become that forgets to die with its parent, which must be asked for after that."""
     assert toolchain.qemu
     given = json.dumps([toolchain.qemu.command, dict(toolchain.qemu.env), str(root)])
-    command = [sys.executable, "-c", OWNER, given, json.dumps(reach)]
+    command = [sys.executable, "-c", OWNER, given, json.dumps(accessible)]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     ) as owner:
@@ -230,12 +231,12 @@ def test_the_labs_own_end_is_qemus_end(
         assert list(root.glob("run-*")) == [guest.folder]
 
 
-@pytest.mark.parametrize("reach", [None, ()])
-def test_trace_comes_through_the_pipe(toolchain: Toolchain, root: Path, reach: tuple[Path, ...] | None) -> None:
+@pytest.mark.parametrize("accessible", [None, ()])
+def test_trace_comes_through_the_pipe(toolchain: Toolchain, root: Path, accessible: tuple[Path, ...] | None) -> None:
     reader, writer = os.pipe()
     spec = GuestSpec(memory=16, extra=("-S",), trace=("qmp_job_*", "handle_qmp_command"))
     with os.fdopen(reader, "rb") as trace:
-        with machine(toolchain, root, spec, trace=writer, reach=reach) as guest:
+        with machine(toolchain, root, spec, trace=writer, accessible=accessible) as guest:
             os.close(writer)
             guest.qmp("query-status")
         lines = trace.read().decode()
@@ -278,7 +279,7 @@ def test_a_kernel_panic_is_named(toolchain: Toolchain, root: Path) -> None:
     assert toolchain.linux
     spec = GuestSpec(kernel=toolchain.linux.vmlinux, append=toolchain.linux.append)  # no initramfs: nothing to run
     with machine(toolchain, root, spec) as guest:
-        with pytest.raises(GuestPanic, match="VFS: Unable to mount root fs"):
+        with pytest.raises(GuestPanicError, match="VFS: Unable to mount root fs"):
             guest.console.expect("NVME-LAB READY", Deadline(60))
-        with pytest.raises(GuestPanic, match="VFS: Unable to mount root fs"):
+        with pytest.raises(GuestPanicError, match="VFS: Unable to mount root fs"):
             guest.event("DEVICE_DELETED", Deadline(60))  # panic=-1 resets, and -no-reboot ends QEMU

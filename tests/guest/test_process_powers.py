@@ -37,9 +37,9 @@ def test_qemu_is_a_user_of_its_own_where_root_runs_the_lab(toolchain: Toolchain,
     (mine / "reached/closed").chmod(0o600)
     mine.chmod(0o700)
     spec = GuestSpec(memory=16, memory_file=tmp_path / "memory", extra=("-S",))
-    with Machine(qemu.command, qemu.env, spec, TCG, reach=[mine / "reached"]) as machine:
+    with Machine(qemu.command, qemu.env, spec, TCG, accessible=[mine / "reached"]) as machine:
         status = dict(line.split(":\t", 1) for line in Path(f"/proc/{machine.process.pid}/status").read_text().splitlines())
-        expected = user.UID if user.possible() else os.getuid()
+        expected = user.UID if user.can_switch_user() else os.getuid()
         assert {status[ids] for ids in ("Uid", "Gid")} == {"\t".join([str(expected)] * 4)}
         assert machine.memory().read(0, 4) is not None
 
@@ -54,7 +54,7 @@ def test_qemu_is_a_user_of_its_own_where_root_runs_the_lab(toolchain: Toolchain,
             return True
 
         assert opens("reached/image")
-        assert opens("reached/closed") == opens("other") == (not user.possible())
+        assert opens("reached/closed") == opens("other") == (not user.can_switch_user())
 
 
 def test_files_are_lent_and_come_back_as_they_were(tmp_path: Path) -> None:
@@ -68,31 +68,31 @@ def test_files_are_lent_and_come_back_as_they_were(tmp_path: Path) -> None:
         return [(status.st_uid, status.st_gid, status.st_mode & 0o777) for status in (path.stat() for path in paths)]
 
     before = known()
-    if user.possible():
-        with user.lent(folder):
+    if user.can_switch_user():
+        with user.group_writable(folder):
             assert known() == [(os.getuid(), user.UID, 0o770), (os.getuid(), user.UID, 0o660)]
     assert known() == before == [(os.getuid(), os.getgid(), 0o700), (os.getuid(), os.getgid(), 0o600)]
 
 
-def test_paths_go_through_the_doors(tmp_path: Path) -> None:
+def test_paths_go_through_the_folders(tmp_path: Path) -> None:
     home = tmp_path / "my höme"
     (home / "lab/images").mkdir(parents=True)
     image = home / "lab/images/one.img"
     image.write_bytes(b"bytes")
     home.chmod(0o700)
-    doors = user.Doors()
-    doors.reach(image)
-    doors.reach_all("/usr/bin/env /dev/fd/0 --path=/none/at/all")
-    (descriptor,) = doors.descriptors
+    folders = user.InheritedFolders()
+    folders.add(image)
+    folders.add_paths_in("/usr/bin/env /dev/fd/0 --path=/none/at/all")
+    (descriptor,) = folders.descriptors
     told = {"file": {"name": f"{image}"}, "paths": [f"a={home}/lab:{home}/lab/images,b", 7, None], "else": f"/x{home}/lab/y"}
-    through = doors.through(told)
+    through = folders.translate(told)
     assert Path(through["file"]["name"]).read_bytes() == b"bytes"
     door = f"/proc/self/fd/{descriptor}"
     assert through["file"]["name"] == f"{door}/images/one.img"
     assert through["paths"] == [f"a={door}:{door}/images,b", 7, None]
-    assert through["else"] == told["else"] and doors.through(f"{home}/label") == f"{home}/label"
-    assert doors.through(json.dumps({"path": f"{image}"})) == f'{{"path": "{door}/images/one.img"}}'
-    doors.close()
+    assert through["else"] == told["else"] and folders.translate(f"{home}/label") == f"{home}/label"
+    assert folders.translate(json.dumps({"path": f"{image}"})) == f'{{"path": "{door}/images/one.img"}}'
+    folders.close()
 
 
 def test_the_only_way_into_the_guest_is_a_loopback_port(toolchain: Toolchain) -> None:

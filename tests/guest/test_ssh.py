@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from lab.deadline import Deadline
-from lab.errors import GuestDied, GuestError, GuestPanic, Timeout
+from lab.errors import GuestDiedError, GuestError, GuestPanicError, GuestTimeoutError
 from lab.guest.arguments import GuestSpec
 from lab.guest.machine import Machine
 from lab.guest.ssh import Ssh
@@ -81,7 +81,7 @@ def test_put_where_it_cannot_go(ssh: Ssh) -> None:
 
 
 def test_timeout_says_what_and_what_came_last(ssh: Ssh) -> None:
-    with pytest.raises(Timeout, match=r"0.5 s .* 'echo begun; sleep 60' .*begun") as caught:
+    with pytest.raises(GuestTimeoutError, match=r"0.5 s .* 'echo begun; sleep 60' .*begun") as caught:
         ssh.run("echo begun; sleep 60", deadline=Deadline(0.5))
     assert caught.value.last == "begun\n"
     assert ssh.run("true", deadline=Deadline(SOON)).status == 0
@@ -95,7 +95,7 @@ def test_another_host_key_is_refused(guest: Machine, ssh: Ssh, toolchain: Toolch
 
 def test_nobody_listens(toolchain: Toolchain) -> None:
     assert toolchain.linux
-    with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(Timeout, match="it was silent"):
+    with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(GuestTimeoutError, match="it was silent"):
         port = silent.getsockname()[1]
         Ssh.connect(port, toolchain.linux.private_key, toolchain.linux.host_key, lambda _: None, Deadline(0.3))
 
@@ -104,7 +104,7 @@ def test_a_guest_that_dies_ends_the_command_at_once(toolchain: Toolchain, root: 
     with boot(toolchain, root) as guest, connect(guest, toolchain.linux) as ssh:
         threading.Timer(0.3, os.kill, [guest.process.pid, signal.SIGKILL]).start()
         begin = time.monotonic()
-        with pytest.raises(GuestDied, match="SIGKILL while the lab waited for the command 'sleep 60'"):
+        with pytest.raises(GuestDiedError, match="SIGKILL while the lab waited for the command 'sleep 60'"):
             ssh.run("sleep 60", deadline=Deadline(60))
         assert time.monotonic() - begin < 10
 
@@ -112,6 +112,6 @@ def test_a_guest_that_dies_ends_the_command_at_once(toolchain: Toolchain, root: 
 def test_a_guest_that_panics_ends_the_command_at_once(toolchain: Toolchain, root: Path) -> None:
     with boot(toolchain, root) as guest, connect(guest, toolchain.linux) as ssh:
         begin = time.monotonic()
-        with pytest.raises(GuestPanic, match="sysrq triggered crash"):
+        with pytest.raises(GuestPanicError, match="sysrq triggered crash"):
             ssh.run("echo c > /proc/sysrq-trigger; sleep 60", deadline=Deadline(60))
         assert time.monotonic() - begin < 20

@@ -21,7 +21,7 @@ from lab.guest import template as module
 from lab.guest.arguments import MIB, GuestSpec
 from lab.guest.machine import Machine
 from lab.guest.memory import ForkMemory
-from lab.guest.template import CannotFork, Settler, Template, Templates, clear, copy_sparse, dig_holes, templates
+from lab.guest.template import ForkError, SnapshotPreparer, Template, Templates, clear, copy_sparse, dig_holes, templates
 from lab.toolchain import Toolchain
 from lab.toolchain.cache import Cache
 
@@ -32,13 +32,13 @@ SMALL = GuestSpec(memory=16, extra=("-S",))
 class Counting:
     """Settles nothing, and counts how often it was asked to."""
 
-    settled_by = "test"
+    cache_key = "test"
 
-    def __init__(self, base: Settler | None = None) -> None:
+    def __init__(self, base: SnapshotPreparer | None = None) -> None:
         self.base = base
         self.built = 0
 
-    def settle(self, machine: Machine, deadline: Deadline) -> None:
+    def prepare(self, machine: Machine, deadline: Deadline) -> None:
         self.built += 1
 
 
@@ -66,18 +66,18 @@ def start(toolchain: Toolchain) -> Callable[[Template], Machine]:
 
 
 def test_built_once(kept: Templates, said: list[str]) -> None:
-    settler = Counting()
-    first = kept.get(SMALL, settler)
-    assert kept.get(SMALL, settler) == first
-    assert settler.built == 1
+    preparer = Counting()
+    first = kept.get(SMALL, preparer)
+    assert kept.get(SMALL, preparer) == first
+    assert preparer.built == 1
     assert [text.split(",")[0] for text in said] == ["booting a guest with 1 CPU and 16 MiB"]
 
 
 @pytest.mark.parametrize("other", [{"memory": 32}, {"smp": 2}, {"iommu": True}, {"root_ports": 1}, {"extra": ("-S", "-S")}])
 def test_another_guest_has_another_template(kept: Templates, other: dict[str, object]) -> None:
-    settler = Counting()
-    assert kept.get(SMALL, settler) != kept.get(replace(SMALL, **other), settler)  # type: ignore[arg-type]
-    assert settler.built == 2
+    preparer = Counting()
+    assert kept.get(SMALL, preparer) != kept.get(replace(SMALL, **other), preparer)  # type: ignore[arg-type]
+    assert preparer.built == 2
 
 
 def test_another_file_or_settler_has_another_template(kept: Templates, tmp_path: Path, toolchain: Toolchain) -> None:
@@ -85,12 +85,12 @@ def test_another_file_or_settler_has_another_template(kept: Templates, tmp_path:
     assert toolchain.linux
     spec = replace(SMALL, kernel=kernel, memory=128)
     kernel.symlink_to(toolchain.linux.vmlinux)
-    settler = Counting()
-    first = kept.get(spec, settler)
+    preparer = Counting()
+    first = kept.get(spec, preparer)
     os.utime(kernel)
-    second = kept.get(spec, settler)
-    settler.settled_by = "another version"
-    assert len({first.folder, second.folder, kept.get(spec, settler).folder}) == 3
+    second = kept.get(spec, preparer)
+    preparer.cache_key = "another version"
+    assert len({first.folder, second.folder, kept.get(spec, preparer).folder}) == 3
 
 
 RACER = """
@@ -102,8 +102,8 @@ from lab.toolchain.cache import Cache
 from lab.toolchain.qemu import Qemu
 
 class Slow:
-    settled_by, base = "test", None
-    def settle(self, machine, deadline):
+    cache_key, base = "test", None
+    def prepare(self, machine, deadline):
         with open(sys.argv[2], "a") as log:
             log.write(f"{machine.process.pid}\\n")
         time.sleep(float(sys.argv[3]))
@@ -156,9 +156,9 @@ def test_a_killed_build_leaves_nothing_half(toolchain: Toolchain, cache: Cache, 
     process.kill()
     process.communicate(timeout=30)
     assert templates(cache) == []
-    settler = Counting()
-    kept.get(SMALL, settler)
-    assert settler.built == 1
+    preparer = Counting()
+    kept.get(SMALL, preparer)
+    assert preparer.built == 1
     assert [path.suffix for path in (cache.root / "templates").iterdir()] == [""]
     while Path(f"/proc/{pid}/cmdline").exists() and Path(f"/proc/{pid}/cmdline").read_bytes() and not deadline.expired:
         time.sleep(0.01)
@@ -167,7 +167,7 @@ def test_a_killed_build_leaves_nothing_half(toolchain: Toolchain, cache: Cache, 
 
 def test_a_build_that_fails_leaves_nothing(kept: Templates, cache: Cache) -> None:
     class Failing(Counting):
-        def settle(self, machine: Machine, deadline: Deadline) -> None:
+        def prepare(self, machine: Machine, deadline: Deadline) -> None:
             raise GuestError("no")
 
     with pytest.raises(GuestError, match="no"):
@@ -178,15 +178,15 @@ def test_a_build_that_fails_leaves_nothing(kept: Templates, cache: Cache) -> Non
 def test_what_cannot_be_saved_cannot_be_forked(kept: Templates, cache: Cache) -> None:
     blocking = replace(SMALL, devices=({"driver": "ivshmem-plain", "memdev": "m"},),
                        extra=("-S", "-object", "memory-backend-ram,id=m,size=1M"))  # fmt: skip
-    with pytest.raises(CannotFork, match=r"cannot fork this guest: QEMU refused .* migrat"):
+    with pytest.raises(ForkError, match=r"cannot fork this guest: QEMU refused .* migrat"):
         kept.get(blocking, Counting())
     assert templates(cache) == []
 
 
 @pytest.mark.parametrize("damage", ["state", "ram", "template.json", "missing"])
 def test_what_is_damaged_is_built_again(kept: Templates, said: list[str], damage: str) -> None:
-    settler = Counting()
-    first = kept.get(SMALL, settler)
+    preparer = Counting()
+    first = kept.get(SMALL, preparer)
     match damage:
         case "state":
             content = bytearray((first.folder / "state").read_bytes())
@@ -198,8 +198,8 @@ def test_what_is_damaged_is_built_again(kept: Templates, said: list[str], damage
             (first.folder / "template.json").write_text("{")
         case "missing":
             (first.folder / "ram").unlink()
-    assert kept.get(SMALL, settler).born != first.born
-    assert settler.built == 2
+    assert kept.get(SMALL, preparer).born != first.born
+    assert preparer.built == 2
     assert "is damaged" in said[1]
 
 
@@ -215,11 +215,11 @@ def forge(template: Template) -> None:
 def test_what_does_not_restore_is_built_again_once(
     kept: Templates, said: list[str], start: Callable[[Template], Machine], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settler = Counting()
-    forge(kept.get(SMALL, settler))
-    with kept.fork(SMALL, settler, start) as machine:
+    preparer = Counting()
+    forge(kept.get(SMALL, preparer))
+    with kept.fork(SMALL, preparer, start) as machine:
         assert machine.qmp("query-status")["status"] == "running"
-    assert settler.built == 2
+    assert preparer.built == 2
     assert "does not restore" in said[1]
 
     build = Templates._build
@@ -229,17 +229,17 @@ def test_what_does_not_restore_is_built_again_once(
         forge(Template(folder, ""))
 
     monkeypatch.setattr(Templates, "_build", hopeless)
-    forge(kept.get(SMALL, settler))
-    with pytest.raises(GuestError), kept.fork(SMALL, settler, start):
+    forge(kept.get(SMALL, preparer))
+    with pytest.raises(GuestError), kept.fork(SMALL, preparer, start):
         pass
-    assert settler.built == 3
+    assert preparer.built == 3
 
 
 def test_an_error_of_the_forks_user_is_not_the_templates(kept: Templates, start: Callable[[Template], Machine]) -> None:
-    settler = Counting()
-    with pytest.raises(GuestError, match="mine"), kept.fork(SMALL, settler, start):
+    preparer = Counting()
+    with pytest.raises(GuestError, match="mine"), kept.fork(SMALL, preparer, start):
         raise GuestError("mine")
-    assert settler.built == 1
+    assert preparer.built == 1
 
 
 def test_discarding_spares_what_another_has_built_since(kept: Templates) -> None:
@@ -319,10 +319,10 @@ def test_what_is_zero_takes_no_space(tmp_path: Path) -> None:
 
 def test_a_template_grows_from_another_one(kept: Templates, start: Callable[[Template], Machine]) -> None:
     class Grown(Counting):
-        settled_by = "more"
+        cache_key = "more"
 
-        def settle(self, machine: Machine, deadline: Deadline) -> None:
-            super().settle(machine, deadline)
+        def prepare(self, machine: Machine, deadline: Deadline) -> None:
+            super().prepare(machine, deadline)
             assert machine.spec.state, "it was booted"
 
     base = Counting()
@@ -333,24 +333,24 @@ def test_a_template_grows_from_another_one(kept: Templates, start: Callable[[Tem
     assert kept.get(SMALL, base).folder != template.folder
     with kept.fork(SMALL, grown, start) as machine:
         assert machine.qmp("query-status")["running"]
-    base.settled_by = "another version"
+    base.cache_key = "another version"
     assert kept.get(SMALL, grown).folder != template.folder
     assert (base.built, grown.built) == (2, 2)
 
 
 def test_what_was_refused_is_not_tried_again(kept: Templates) -> None:
     class Refusing(Counting):
-        settled_by = "refusing"
+        cache_key = "refusing"
 
-        def settle(self, machine: Machine, deadline: Deadline) -> None:
-            super().settle(machine, deadline)
-            raise CannotFork("not so")
+        def prepare(self, machine: Machine, deadline: Deadline) -> None:
+            super().prepare(machine, deadline)
+            raise ForkError("not so")
 
-    settler = Refusing()
+    preparer = Refusing()
     for _ in range(2):
-        with pytest.raises(CannotFork, match="not so"):
-            kept.get(SMALL, settler)
-    assert settler.built == 1
+        with pytest.raises(ForkError, match="not so"):
+            kept.get(SMALL, preparer)
+    assert preparer.built == 1
 
 
 def test_memory_of_a_process_that_maps_nothing(tmp_path: Path) -> None:
@@ -360,7 +360,7 @@ def test_memory_of_a_process_that_maps_nothing(tmp_path: Path) -> None:
 
 def test_an_interrupted_build_ends_in_order(kept: Templates) -> None:
     class Interrupted(Counting):
-        def settle(self, machine: Machine, deadline: Deadline) -> None:
+        def prepare(self, machine: Machine, deadline: Deadline) -> None:
             signal.raise_signal(signal.SIGINT)
 
     threads = threading.active_count()

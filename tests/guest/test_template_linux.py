@@ -16,7 +16,7 @@ from lab.data.plan import Controller, DeviceSpec, Namespace, Scenario
 from lab.deadline import Deadline
 from lab.drivers import find
 from lab.drivers.linux import Agent, Linux, LinuxSession
-from lab.errors import GuestPanic, Timeout
+from lab.errors import GuestPanicError, GuestTimeoutError
 from lab.guest.console import plain
 from lab.guest.machine import Machine
 from lab.guest.memory import ForkMemory, GuestMemory
@@ -139,14 +139,14 @@ def test_ssh_is_up_in_a_fork(fork: Fork, toolchain: Toolchain) -> None:
 def test_a_panic_in_a_fork_is_named(fork: Fork) -> None:
     with fork() as machine:
         session = LinuxSession(Agent(machine), NOTHING, [])
-        with pytest.raises(GuestPanic, match="sysrq triggered crash"):
+        with pytest.raises(GuestPanicError, match="sysrq triggered crash"):
             session.agent.ask({"action": "put", "path": "/proc/sysrq-trigger", "mode": 0o200}, b"c", deadline=Deadline(SECONDS))
 
 
 def test_a_late_answer_is_not_the_next_ones(fork: Fork) -> None:
     with fork() as machine:
         session = LinuxSession(Agent(machine), NOTHING, [])
-        with pytest.raises(Timeout, match="'plugged'"):
+        with pytest.raises(GuestTimeoutError, match="'plugged'"):
             session.agent.ask({"action": "plugged", "controllers": 1}, deadline=Deadline(0.3))  # nobody plugs it
         data = os.urandom(1 << 20)
         session.agent.ask({"action": "put", "path": "/root/data", "mode": 0o600}, data, deadline=Deadline(SECONDS))

@@ -12,7 +12,7 @@ import pytest
 from lab.data import content
 from lab.data.events import ActionEnded, RegisterWrite
 from lab.data.evidence import Evidence
-from lab.data.manifest import DriverManifest, Words
+from lab.data.manifest import ActionSyntax, DriverManifest
 from lab.data.plan import Action, Controller, DeviceKind, DeviceSpec, Fault, Namespace, Scenario
 from lab.drivers import adapter
 from lab.nvme.registers import CC
@@ -124,7 +124,7 @@ def test_an_exit_code_is_an_answer(build: Build, recorded: Recorded, dead: bool)
 def test_a_processor_that_cannot_go_on_is_the_drivers_death(build: Build, recorded: Recorded) -> None:
     """The kernel handles no exceptions: memory that is not mapped is a triple fault, which resets the machine."""
     driver = manifest({"kernel": str(build() / "kernel.elf")})
-    words = {**driver.actions, "info": Words(command="dump 0x7f0000000000 16")}
+    words = {**driver.actions, "info": ActionSyntax(command="dump 0x7f0000000000 16")}
     end = recorded(driver.model_copy(update={"actions": words}), scenario(Action("load"), Action("info")), "lab").end
     assert end is not None and end.outcome == "panic"
     assert "The guest reset the machine" in end.reason and "'dump 0x7f0000000000 16'" in end.reason

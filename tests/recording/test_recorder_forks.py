@@ -11,7 +11,7 @@ from lab.data.evidence import Evidence
 from lab.data.manifest import parse
 from lab.data.plan import Action, Controller, DeviceKind, DeviceSpec, Namespace, Scenario
 from lab.drivers import find, linux
-from lab.guest.template import CannotFork, Templates
+from lab.guest.template import ForkError, Templates
 from lab.recording.guest import record
 from lab.toolchain import Toolchain
 
@@ -54,7 +54,7 @@ def test_linux_is_booted_where_it_cannot_be_forked(
     toolchain: Toolchain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*asked: object) -> None:
-        raise CannotFork("this QEMU is too old to fork")
+        raise ForkError("this QEMU is too old to fork")
 
     monkeypatch.setattr(Templates, "get", refuse)
     folder = recorded(tmp_path / "e", toolchain).folder
@@ -96,7 +96,7 @@ def test_a_driver_that_was_loaded_beforehand_shows_the_same_commands_and_answers
         return [event.raw[0] for event in events if isinstance(event, Submitted) and not event.sqid], said
 
     commands, said = seen("held")
-    monkeypatch.setattr(linux, "may_be_held", lambda scenario: False)
+    monkeypatch.setattr(linux, "can_preload", lambda scenario: False)
     others, also_said = seen("loaded")
     assert commands == others and commands
     assert "nvme nvme0: pci function" in said and "nvme nvme0: pci function" in also_said

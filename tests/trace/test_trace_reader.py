@@ -9,7 +9,7 @@ import pytest
 from lab.data.events import Event, Interrupt, RegisterWrite, Unknown
 from lab.data.evidence import Evidence, EvidenceWriter
 from lab.deadline import Deadline
-from lab.errors import LabError, Timeout
+from lab.errors import GuestTimeoutError, LabError
 from lab.trace.declarations import Declaration, Declarations
 from lab.trace.reader import TraceReader
 from lab.trace.translator import Translator
@@ -49,7 +49,7 @@ def test_a_trace_that_does_not_end_is_a_timeout_with_its_last_line(tmp_path: Pat
     trace = reader(tmp_path / "e")
     held = os.dup(trace.write_end)  # as a QEMU that is still there
     os.write(held, IRQ)
-    with pytest.raises(Timeout, match=r"did not end within 0\.5 s.*vector 3"):
+    with pytest.raises(GuestTimeoutError, match=r"did not end within 0\.5 s.*vector 3"):
         trace.close(Deadline(0.5))
     os.close(held)
     trace.close(Deadline(10))

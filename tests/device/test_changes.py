@@ -12,10 +12,10 @@ from lab.data.events import ActionEnded, Reset
 from lab.data.evidence import Evidence
 from lab.data.plan import Action, Answer, Controller, DeviceKind, DeviceSpec, Namespace, Scenario
 from lab.deadline import Deadline
-from lab.device.live import CannotChange, change, change_modelled
+from lab.device.changes import UnsupportedChangeError, change, change_modelled
 from lab.device.qemu import QemuDevice
 from lab.drivers import find
-from lab.drivers.base import lags
+from lab.drivers.base import is_stale_listing
 from lab.errors import UsageError
 from lab.guest.machine import Machine
 from lab.recording.guest import record
@@ -66,7 +66,7 @@ def test_nobody_need_be_told(tmp_path: Path) -> None:
     ],
 )
 def test_what_qemu_cannot_change_is_said(tmp_path: Path, version: tuple[int, ...], action: Action, says: str) -> None:
-    with pytest.raises(CannotChange, match=says):
+    with pytest.raises(UnsupportedChangeError, match=says):
         change(QemuDevice(SPEC, tmp_path, version), NOBODY, action, Deadline(1))
 
 
@@ -75,9 +75,9 @@ def test_what_qemu_cannot_change_is_said(tmp_path: Path, version: tuple[int, ...
 )
 def test_a_list_is_late_until_it_is_as_wanted(shown: list[int], late: bool) -> None:
     answer = Answer(fields={"namespaces": [{"nsid": nsid} for nsid in shown]})
-    assert lags(Action("list", {"until": [1, 2]}), answer) is late
-    assert not lags(Action("list"), answer)
-    assert not lags(Action("load", {"until": "detect"}), answer)  # which is where to stop, not what to wait for
+    assert is_stale_listing(Action("list", {"until": [1, 2]}), answer) is late
+    assert not is_stale_listing(Action("list"), answer)
+    assert not is_stale_listing(Action("load", {"until": "detect"}), answer)  # which is where to stop, not what to wait for
 
 
 @pytest.mark.slow

@@ -22,7 +22,7 @@ from lab.device.lab import LabDevice
 from lab.drivers.linux import Linux
 from lab.drivers.linux_guest import IN_GUEST, connect
 from lab.drivers.registry import find
-from lab.errors import GuestError, LabError, Timeout
+from lab.errors import GuestError, GuestTimeoutError, LabError
 from lab.guest.accelerator import accelerator
 from lab.guest.folder import run_folder, shared_root
 from lab.guest.machine import Machine
@@ -33,7 +33,7 @@ from lab.toolchain import Toolchain
 SECONDS = 60.0
 """For a command in the guest."""
 BOOT_SECONDS = 120.0
-LOOK_AGAIN = 0.05
+POLL_SECONDS = 0.05
 
 _STAMP = re.compile(r"^\[ *\d+\.\d+\] ")
 
@@ -132,13 +132,13 @@ class LiveLinux:
         return [_STAMP.sub("", line) for line in self.shell("dmesg -c").splitlines()]
 
     def until(self, condition: Callable[[], bool], what: str, seconds: float = SECONDS) -> None:
-        """Waits for something in the guest or in the device; Timeout says what was waited for."""
+        """Waits for something in the guest or in the device; GuestTimeoutError says what was waited for."""
         deadline = Deadline(seconds)
         while not condition():
             self.machine.check(what)
             if deadline.expired:
-                raise Timeout(f"Waited {seconds:g} s in vain for {what}; the kernel's last words: {self.log()[-5:]}")
-            time.sleep(LOOK_AGAIN)
+                raise GuestTimeoutError(f"Waited {seconds:g} s in vain for {what}; the kernel's last words: {self.log()[-5:]}")
+            time.sleep(POLL_SECONDS)
 
     def appears(self, path: str, seconds: float = SECONDS) -> None:
         """Waits until a file is there."""

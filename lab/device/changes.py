@@ -22,21 +22,21 @@ LIVE = frozenset({"attach", "detach", "warn", "cut-power"})
 """The actions of this module."""
 
 
-class CannotChange(Exception):
+class UnsupportedChangeError(Exception):
     """The device is not able to change like that."""
 
 
 def change(device: Device, machine: Machine, action: Action, deadline: Deadline) -> None:
-    """Does it to a device in a guest; CannotChange where that is impossible."""
+    """Does it to a device in a guest; UnsupportedChangeError where that is impossible."""
     if isinstance(device, LabDevice):
         device.server.call(lambda modelled: change_modelled(modelled, action))
         return
     if action.name == "cut-power":
-        raise CannotChange("QEMU's own device loses nothing: what is written is in its image at once")
+        raise UnsupportedChangeError("QEMU's own device loses nothing: what is written is in its image at once")
     if action.name != "warn" and device.version < LIVE_NAMESPACES:
-        raise CannotChange(f"QEMU adds and removes namespaces live from {'.'.join(map(str, LIVE_NAMESPACES))} on")
+        raise UnsupportedChangeError(f"QEMU adds and removes namespaces live from {'.'.join(map(str, LIVE_NAMESPACES))} on")
     if action.arguments.get("quiet"):
-        raise CannotChange("QEMU's own device tells of every namespace that goes")
+        raise UnsupportedChangeError("QEMU's own device tells of every namespace that goes")
     controller = action.arguments.get("controller", device.spec.controllers[0].id)
     match action.name:
         case "attach":
