@@ -67,7 +67,7 @@ def walk(page: Path, folder: Path, *, long: bool) -> None:
     """Types a page's commands."""
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "NO_COLOR": "1"}
     (folder / "nvme-lab").symlink_to(ROOT / "nvme-lab")
-    (folder / "tests").symlink_to(ROOT / "tests")
+    (folder / "examples").symlink_to(ROOT / "examples")
     for command in typed(page):
         if command.long and not long:
             continue
