@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from lab.errors import UsageError, nearest
+from lab.errors import UsageError, describe_invalid, nearest
 
 RECIPES = Path(__file__).parent / "recipes"
 
@@ -98,7 +99,7 @@ def load(name: str, folder: Path = RECIPES) -> Recipe:
     try:
         return Recipe.model_validate(data)
     except ValidationError as error:
-        lines = [_sentence(file, e["type"], e["loc"], e["msg"]) for e in error.errors()]
+        lines = [f"{file}: {describe_invalid(invalid, _fields_at)}" for invalid in error.errors()]
         raise UsageError("\n".join(lines)) from error
 
 
@@ -117,14 +118,7 @@ def _read(file: Path) -> dict[str, Any]:
     return {**base, **data, **{table: {**base[table], **data.get(table, {})} for table in tables}}
 
 
-def _sentence(file: Path, kind: str, location: tuple[int | str, ...], message: str) -> str:
-    key = ".".join(str(part) for part in location)
-    if kind == "extra_forbidden":
-        return f"{file}: unknown key {key!r}{nearest(str(location[-1]), _fields_at(location[:-1]))}"
-    return f"{file}: {key}: {message}"
-
-
-def _fields_at(location: tuple[int | str, ...]) -> list[str]:
+def _fields_at(location: Sequence[str]) -> list[str]:
     """The keys that the table at ``location`` may have."""
     model: type[BaseModel] = Recipe
     for part in location:

@@ -7,7 +7,11 @@ the exit status of ``nvme-lab``; nothing else is read from it.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+LISTED_NAMES = 40
+"""Names that an error lists at most."""
 
 
 class LabError(Exception):
@@ -58,15 +62,21 @@ class QmpError(LabError):
         self.error_class = error_class
 
 
-LISTED_NAMES = 40
-"""The most names that an error lists."""
-
-
 def nearest(name: str, valid: Iterable[str]) -> str:
-    """Return the end of an error's sentence: "; did you mean 'x'?", and the valid names if there are few of them."""
+    """Return the end of a sentence about an unknown name: `; did you mean 'x'?` and the choice, if that is short."""
     valid = sorted(valid)
     close = difflib.get_close_matches(name, valid, 1)
     hint = f"; did you mean {close[0]!r}?" if close else ""
-    if len(valid) > LISTED_NAMES:
-        return hint
-    return f"{hint} (there are: {', '.join(valid)})"
+    return hint if len(valid) > LISTED_NAMES else f"{hint} (there are: {', '.join(valid)})"
+
+
+def describe_invalid(error: Mapping[str, Any], keys_at: Callable[[Sequence[str]], Iterable[str]] | None = None) -> str:
+    """Turn one of pydantic's errors into a sentence about a key; ``keys_at`` returns the valid keys of a table."""
+    where = [str(part) for part in error["loc"]]
+    key = ".".join(where)
+    if error["type"] == "extra_forbidden":
+        return f"{key}: unknown key" + (nearest(where[-1], keys_at(where[:-1])) if keys_at else "")
+    if error["type"] == "missing":
+        return f"{key}: this key is required"
+    value = repr(error.get("input"))
+    return f"{key}: {error['msg'].removeprefix('Value error, ')}, but it is {value if len(value) <= 200 else value[:200] + '…'}"

@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("lab.errors", "lab.deadline", "lab.nvme"),
+    ("lab.errors", "lab.files", "lab.version", "lab.deadline", "lab.nvme"),
     ("lab.extensions", "lab.settings", "lab.data", "lab.reference", "lab.passthrough"),
     ("images", "lab.controller", "lab.trace", "lab.defects", "lab.toolchain"),
     ("lab.guest",),
@@ -33,7 +33,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 
 JUDGING = ("conformance.record", "conformance.suite", "conformance.judging", "conformance.wire", "conformance.report")
 """Pure rooms: they read evidence and start nothing."""
-PURE = ("lab.errors", "lab.nvme", "lab.data", "lab.extensions")
+PURE = ("lab.errors", "lab.files", "lab.nvme", "lab.data", "lab.extensions")
 """What pure rooms may import of the lab."""
 
 PACKAGES = ("lab", "conformance", "images")

@@ -60,7 +60,7 @@ class Commands(click.Group):
 
 def _version(context: click.Context, option: click.Parameter, asked: bool) -> None:
     if asked and not context.resilient_parsing:
-        from conformance.run.campaign import lab_version
+        from lab.version import lab_version
 
         click.echo(f"nvme-lab {lab_version()}")
         context.exit()

@@ -13,7 +13,9 @@ from rich.text import Text
 from conformance.commands.options import JSON
 from conformance.judging.compare import HEADINGS, Change, Comparison, Kind
 from conformance.judging.compare import compare as compare_results
-from conformance.judging.results import DRIVER_FAILED, Results, read
+from conformance.judging.files import read
+from conformance.judging.models import Results
+from conformance.judging.summary import DRIVER_FAILED
 from conformance.report.terminal import SHOWN, show
 from conformance.wire.decode import printable, shortened
 from lab.errors import UsageError

@@ -12,7 +12,7 @@ from conformance.commands.options import JSON
 from conformance.proof.defects import Alarm, Examined, Outcomes, campaign, chosen
 from conformance.report import terminal
 from conformance.report.steps import Steps
-from conformance.run.campaign import DEFAULT_SEED
+from conformance.run.plan import DEFAULT_SEED
 from lab.defects import DEFECTS
 
 

@@ -9,30 +9,22 @@ from pathlib import Path
 import click
 
 from conformance.commands.options import JSON, STRICT, VERBOSE, selection
+from conformance.judging.files import merge, read
 from conformance.judging.judge import judge as judge_evidence
-from conformance.judging.results import (
-    LAB_FAILED,
-    DriverEntry,
-    Results,
-    RunEntry,
-    VerdictEntry,
-    exit_status,
-    measured,
-    merge,
-    read,
-    stage_index,
-)
+from conformance.judging.models import DriverEntry, Results, RunEntry, VerdictEntry
+from conformance.judging.summary import LAB_FAILED, exit_status, stage_index
 from conformance.report import terminal
 from conformance.report.annotations import github, gitlab
 from conformance.report.html import Material, html
 from conformance.report.junit import junit
 from conformance.report.markdown import markdown
 from conformance.report.witness import hashes_of, witness_of
-from conformance.run.campaign import lab_version
 from conformance.run.folders import EVIDENCE
+from conformance.suite.measure import measurements
 from conformance.suite.selection import Selection, select
 from lab.data.evidence import Evidence, evidence_folders
 from lab.errors import UsageError
+from lab.version import lab_version
 
 FORMATS: Mapping[str, Callable[[Results], str]] = {
     "github": github,
@@ -117,7 +109,7 @@ def _judge_into(results: Results, evidence: Evidence, selected: Selection, asked
             stage=scenario.stage,
             evidence=os.path.relpath(evidence.folder),
             seconds=evidence.end.seconds if evidence.end else 0.0,
-            measurements=measured(evidence),
+            measurements=measurements(evidence),
         )
     )
 

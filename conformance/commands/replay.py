@@ -16,10 +16,11 @@ from conformance.commands import completing
 from conformance.commands.options import JSON, machine, settings
 from conformance.commands.wire import one_evidence
 from conformance.judging.judge import Verdict
-from conformance.judging.results import Results, exit_status
+from conformance.judging.models import Results
+from conformance.judging.summary import exit_status
 from conformance.report import terminal
-from conformance.run.campaign import equip
 from conformance.run.folders import default_folder, prepare_folder, shown
+from conformance.run.prepare import prepare_campaign
 from conformance.run.progress import BAD, Lines
 from conformance.run.replay import Difference, differences, former, plan_again
 from conformance.run.runner import record_and_judge, write_reports
@@ -48,7 +49,7 @@ def replay(evidence: Path, driver: str, out: Path | None, as_json: bool, **optio
     then = Evidence(one_evidence(evidence))
     campaign = plan_again(then, driver)
     name = campaign.jobs[0].name
-    campaign = equip(campaign, settings(options), lambda text: None if as_json else console.print(text, style="dim"))
+    campaign = prepare_campaign(campaign, settings(options), lambda text: None if as_json else console.print(text, style="dim"))
     if not campaign.jobs:
         raise LabError(f"{name} cannot be recorded here: {campaign.left_out[0].reason}.")
     folder = prepare_folder(out or default_folder(Path.cwd()))

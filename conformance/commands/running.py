@@ -16,13 +16,17 @@ from rich.table import Table
 from rich.text import Text
 
 from conformance.commands.options import settings
-from conformance.judging.results import DRIVER_FAILED, LAB_FAILED, NOTHING_JUDGED, UNTESTABLE, Results, exit_status, read
+from conformance.judging.files import read
+from conformance.judging.models import Results
+from conformance.judging.summary import DRIVER_FAILED, LAB_FAILED, NOTHING_JUDGED, UNTESTABLE, exit_status
 from conformance.report import terminal
 from conformance.report.steps import Steps
 from conformance.run import signals
-from conformance.run.campaign import DEFAULT_SEED, Campaign, Request, equip, equip_offline, plan
 from conformance.run.folders import check_free, default_folder, prepare_folder, prune, shown
+from conformance.run.identity import new_results
 from conformance.run.live_events import Ended, Events, Preparing, planned
+from conformance.run.plan import DEFAULT_SEED, Campaign, Request, plan
+from conformance.run.prepare import prepare_campaign, prepare_offline
 from conformance.run.progress import Lines
 from conformance.run.runner import (
     Unsteady,
@@ -92,7 +96,7 @@ def _run(options: Mapping[str, Any], console: Console, events: Events | None) ->
             if events:
                 events.write(Preparing(text=text))
 
-        campaign = equip(plan(request), chosen, say)
+        campaign = prepare_campaign(plan(request), chosen, say)
     times = options["repeat"]
     out = prepare_folder(options["out"] or default_folder(Path.cwd()))
     check_free(out, RESERVE_BYTES + EVIDENCE_BYTES * len(campaign.jobs) * times)
@@ -102,7 +106,7 @@ def _run(options: Mapping[str, Any], console: Console, events: Events | None) ->
     parts: list[tuple[Path, Results]] = []
     for number in range(1, times + 1):
         turn = replace(campaign, out=out) if times == 1 else repetition(campaign, out, number)
-        console.print(terminal.header(turn.results(), _extent(turn, on, f"time {number} of {times}" if times > 1 else "")))
+        console.print(terminal.header(new_results(turn), _extent(turn, on, f"time {number} of {times}" if times > 1 else "")))
         if events:
             events.write(planned(turn, expected_seconds(turn, on), turn.out, number, times))
         with Lines(console) as lines:
@@ -160,7 +164,7 @@ def _request(options: Mapping[str, Any]) -> Request | None:
 
 
 def _dry_run(request: Request, chosen: Settings, options: Mapping[str, Any], console: Console, events: Events | None) -> int:
-    campaign, unknown = equip_offline(plan(request), chosen)
+    campaign, unknown = prepare_offline(plan(request), chosen)
     on = workers(options["jobs"], options["tx"], len(campaign.jobs))
     times = options["repeat"]
     seconds = expected_seconds(campaign, on) * times

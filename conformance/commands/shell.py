@@ -14,8 +14,9 @@ from conformance.commands import completing
 from conformance.commands.options import machine, settings
 from conformance.commands.run import DEVICES
 from conformance.report import terminal
-from conformance.run.campaign import DEFAULT_SEED, Job, Request, equip, plan
 from conformance.run.folders import shell_folder, shown
+from conformance.run.plan import DEFAULT_SEED, Job, Request, plan
+from conformance.run.prepare import prepare_campaign
 from lab import drivers
 from lab.data.evidence import Evidence
 from lab.data.plan import Scenario
@@ -52,7 +53,7 @@ def shell(driver: str, scenario: str, device: str | None, seed: int, out: Path |
         raise UsageError("A shell needs a terminal.", remedy="without one: nvme-lab run --scenario records what is asked")
     console = terminal.console()
     request = Request(drivers=(driver,), devices=(device,) if device else (), scenarios=(scenario,), seed=seed)
-    campaign = equip(plan(request), settings(options), lambda text: console.print(text, style="dim"))
+    campaign = prepare_campaign(plan(request), settings(options), lambda text: console.print(text, style="dim"))
     if not campaign.jobs:
         why = "; ".join(f"{left.device}: {left.reason}" for left in campaign.left_out) or "the driver reaches no such device"
         raise UsageError(f"There is no such guest: {why}.", remedy="name another scenario or device")

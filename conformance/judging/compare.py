@@ -10,7 +10,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
 
-from conformance.judging.results import Results, VerdictEntry, evidence_of, stage_index
+from conformance.judging.models import Results, VerdictEntry
+from conformance.judging.summary import evidence_of, stage_index
 from conformance.suite.check import Outcome
 
 KNOWN = "known"

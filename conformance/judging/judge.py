@@ -1,4 +1,4 @@
-"""Evidence in, verdicts out: a pure function that needs neither QEMU nor pytest."""
+"""Judge evidence: a pure function that needs neither QEMU nor pytest."""
 
 from __future__ import annotations
 
@@ -8,34 +8,34 @@ from pathlib import Path
 from typing import Any
 
 from conformance.record.record import Record
-from conformance.suite.check import FOLD, MANDATORY, Check, Finding, Outcome
+from conformance.suite.check import MANDATORY, Check, Finding, Outcome
 from lab.data.events import Event
 from lab.data.evidence import Evidence
 from lab.errors import LabError
 
-UNWATCHED = "nobody sees what a driver does in its own memory, unless it runs in the lab's process"
+UNWATCHED = "the driver's own memory accesses are visible only if it runs in the lab's process"
 KEPT_VIOLATIONS = 20
 KEPT_EXAMPLES = 2
-"""Findings that a verdict keeps: violations, and things that were as they must be. ``judged`` tells how many there were."""
+"""Findings that a verdict keeps: violations, and findings that met the rule. ``judged`` is the number of all."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What one check says of one driver on one device in one scenario."""
+    """The verdict of one check on one driver, device and scenario."""
 
     driver: str
     device: str
     scenario: str
     check: Check
     outcome: Outcome
-    reason: str = ""  # why, where no finding tells
-    known: str | None = None  # the manifest's reason, where it knows this failure
+    reason: str = ""  # why, where no finding explains it
+    known: str | None = None  # the manifest's reason for a known failure
     findings: tuple[Finding, ...] = ()
     judged: int = 0
     evidence: Path = field(default=Path(), compare=False)
 
     def to_json(self) -> dict[str, Any]:
-        """The verdict as results.json holds it (cli.md)."""
+        """Return the verdict as results.json holds it."""
         return {
             "driver": self.driver,
             "device": self.device,
@@ -64,18 +64,18 @@ class Verdict:
 
 
 def place(event: Event) -> str:
-    """Where in its evidence folder an event stands: a line, or a record of the programmable controller."""
+    """Return an event's place in its evidence folder: a line, or a record of the programmable controller."""
     return f"events.jsonl:{event.line}" if event.line >= 0 else f"device/{event.controller}.rec, record {-event.line}"
 
 
 def judge(evidence: Evidence, checks: Iterable[Check]) -> list[Verdict]:
-    """One verdict a check. Evidence that is cut short, or that the lab failed on, gives ERROR: it proves nothing."""
+    """Return one verdict per check. Evidence that is cut short or damaged, or that the lab failed on, gives ERROR."""
     driver: Mapping[str, Any] = evidence.identity["driver"]
     record = Record(evidence)
-    trouble = _trouble(evidence)
+    defect = _defect(evidence)
     verdicts = []
     for check in checks:
-        outcome, reason, found = (Outcome.ERROR, trouble, Found()) if trouble else _apply(check, record, driver)
+        outcome, reason, findings = (Outcome.ERROR, defect, Findings()) if defect else _apply(check, record, driver)
         verdicts.append(
             Verdict(
                 driver=driver["name"],
@@ -85,32 +85,16 @@ def judge(evidence: Evidence, checks: Iterable[Check]) -> list[Verdict]:
                 outcome=outcome,
                 reason=reason,
                 known=_known(driver, check, evidence.identity["device"]) if outcome is Outcome.FAIL else None,
-                findings=(*found.violations, *found.examples),
-                judged=found.judged,
+                findings=(*findings.violations, *findings.examples),
+                judged=findings.judged,
                 evidence=evidence.folder,
             )
         )
     return verdicts
 
 
-def fold(verdicts: Iterable[Verdict]) -> dict[tuple[str, str], Verdict]:
-    """(driver, check id) → the verdict that speaks for all scenarios and devices: FAIL over ERROR over … (`FOLD`)."""
-    spoken: dict[tuple[str, str], Verdict] = {}
-    for verdict in verdicts:
-        key = verdict.driver, verdict.check.id
-        best = spoken.get(key)
-        if best is None or _rank(verdict) < _rank(best):
-            spoken[key] = verdict
-    return spoken
-
-
-def _rank(verdict: Verdict) -> tuple[int, bool]:
-    """The smaller speaks: the fold's order, and among failures one that is not known."""
-    return FOLD.index(verdict.outcome), verdict.known is not None
-
-
-def _trouble(evidence: Evidence) -> str:
-    """Why this evidence proves nothing; "" if it does."""
+def _defect(evidence: Evidence) -> str:
+    """Return why this evidence proves nothing; "" if it does."""
     try:
         end = evidence.end
     except LabError as error:
@@ -121,15 +105,16 @@ def _trouble(evidence: Evidence) -> str:
 
 
 @dataclass
-class Found:
-    """What a check found: all of it counted, and the first few kept."""
+class Findings:
+    """The findings of a check: all of them counted, the first few kept."""
 
     violations: list[Finding] = field(default_factory=list)
     examples: list[Finding] = field(default_factory=list)
     judged: int = 0
-    violated: bool = False  # and the device itself saw it
+    violated: bool = False  # by a finding that the device itself saw
 
-    def take(self, finding: Finding) -> None:
+    def add(self, finding: Finding) -> None:
+        """Count a finding, and keep it while there is room."""
         if not finding.seen:
             return
         self.judged += 1
@@ -142,31 +127,31 @@ class Found:
             self.violations.append(finding)
 
 
-def _apply(check: Check, record: Record, driver: Mapping[str, Any]) -> tuple[Outcome, str, Found]:
+def _apply(check: Check, record: Record, driver: Mapping[str, Any]) -> tuple[Outcome, str, Findings]:
     missing = [name for name in check.needs if name not in driver["actions"]]
     if missing:
-        return Outcome.UNSUPPORTED, f"the driver cannot be asked to {', '.join(missing)}", Found()
+        return Outcome.UNSUPPORTED, f"the driver cannot be asked to {', '.join(missing)}", Findings()
     if check.stops and check.stops not in driver.get("stops", ()):
-        return Outcome.UNSUPPORTED, f"the driver cannot stop after {check.stops}", Found()
+        return Outcome.UNSUPPORTED, f"the driver cannot stop after {check.stops}", Findings()
     if check.needs and check.stage not in driver["stages"]:
-        return Outcome.UNSUPPORTED, f"the manifest does not claim stage {check.stage}", Found()
+        return Outcome.UNSUPPORTED, f"the manifest does not claim stage {check.stage}", Findings()
     if "memory" in check.witnesses and not record.memory_watched:
-        return Outcome.UNSUPPORTED, UNWATCHED, Found()
-    found = Found()
+        return Outcome.UNSUPPORTED, UNWATCHED, Findings()
+    findings = Findings()
     try:
         for finding in check.find(record):
-            found.take(finding)
+            findings.add(finding)
     except LabError as error:
-        return Outcome.ERROR, str(error), Found()
-    return *_outcome(check, found), found
+        return Outcome.ERROR, str(error), Findings()
+    return *_outcome(check, findings), findings
 
 
-def _outcome(check: Check, found: Found) -> tuple[Outcome, str]:
-    if not found.judged:
+def _outcome(check: Check, findings: Findings) -> tuple[Outcome, str]:
+    if not findings.judged:
         return Outcome.INCONCLUSIVE, "nothing observed"
-    if found.violated:
+    if findings.violated:
         return (Outcome.FAIL if check.level == MANDATORY else Outcome.WARN), ""
-    if found.violations:
+    if findings.violations:
         return Outcome.INCONCLUSIVE, "a violation was seen only in memory sampled after the fact"
     return Outcome.PASS, ""
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from conformance.run.runner import WAITING
+from conformance.run.runner import EXTRA_WORKERS
 from lab import extensions
 from lab.errors import LabError
 from lab.guest.accelerator import KVM, accelerator
@@ -215,7 +215,7 @@ def _memory() -> Finding:
     free = int(facts["MemAvailable"].split()[0]) << 10
     guests = free // GUEST_BYTES
     says = f"{free >> 20} MiB free: room for {guests} guests at once"
-    if guests >= len(os.sched_getaffinity(0)) + WAITING:
+    if guests >= len(os.sched_getaffinity(0)) + EXTRA_WORKERS:
         return Finding("memory", "good", says)
     state: State = "less" if guests else "bad"
     return Finding("memory", state, says, f"run --jobs {max(guests, 1)}, or end something else")

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from hashlib import sha256
 from typing import Any
 
-from conformance.judging.results import FILE, Results, VerdictEntry, evidence_of, lab_failures, speaking
+from conformance.judging.models import FILE, Results, VerdictEntry
+from conformance.judging.summary import evidence_of, lab_failures, worst_with_outcome
 from conformance.report.junit import explanation
 from conformance.suite.check import Outcome
 from conformance.wire.decode import printable, printable_lines
@@ -55,7 +56,7 @@ def gitlab(results: Results) -> str:
 
     A fingerprint names driver, device and check, so that a merge request shows what came and what went.
     """
-    entries = [_entry(results, verdict) for verdict, _ in speaking(results, Outcome.FAIL, Outcome.WARN)]
+    entries = [_entry(results, verdict) for verdict, _ in worst_with_outcome(results, Outcome.FAIL, Outcome.WARN)]
     return json.dumps(entries, indent=1, ensure_ascii=False)
 
 
@@ -81,4 +82,4 @@ def _place(evidence: str) -> tuple[str, int]:
 
 
 def _unknown(results: Results, outcome: Outcome) -> Iterator[VerdictEntry]:
-    return (verdict for verdict, _ in speaking(results, outcome) if verdict.known is None)
+    return (verdict for verdict, _ in worst_with_outcome(results, outcome) if verdict.known is None)

@@ -9,7 +9,8 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from conformance.judging.results import Results, VerdictEntry, rank, stage_index
+from conformance.judging.models import Results, VerdictEntry
+from conformance.judging.summary import severity, stage_index
 from conformance.report.witness import Witness, place_of
 from conformance.suite.check import Outcome
 from conformance.wire.excerpts import Excerpt, Key
@@ -82,7 +83,7 @@ def cards(results: Results, witness: Witness) -> list[Card]:
 
 
 def _line(driver: str, device: str, verdicts: list[VerdictEntry]) -> Line:
-    best = min(verdicts, key=rank)
+    best = min(verdicts, key=severity)
     same = [verdict for verdict in verdicts if word(verdict) == word(best)]
     if best.outcome is Outcome.PASS:
         told = [verdict for verdict in same if verdict.findings][:1]

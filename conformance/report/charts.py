@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from conformance.judging.results import MeasurementEntry, SeriesEntry
+from conformance.suite.measure import Measurement, Series
 
 WIDTH, HEIGHT = 560, 300
 LEFT, RIGHT, TOP, BOTTOM = 64, 20, 12, 44
@@ -40,7 +40,7 @@ class Dot:
 
 
 @dataclass(frozen=True)
-class Series:
+class DrawnSeries:
     """One line with its dots, or the bars of one histogram."""
 
     name: str
@@ -59,12 +59,12 @@ class Chart:
 
     ``upwards`` tells of the y axis."""
 
-    of: MeasurementEntry
+    of: Measurement
     part: str
     upwards: str
     x_ticks: list[Tick]
     y_ticks: list[Tick]
-    series: list[Series]
+    series: list[DrawnSeries]
 
     @property
     def rows(self) -> list[tuple[str, str, str]]:
@@ -78,7 +78,7 @@ class Chart:
         ]
 
 
-def charts(measurement: MeasurementEntry) -> Iterator[Chart]:
+def charts(measurement: Measurement) -> Iterator[Chart]:
     """The charts of a measurement, all of its series on the same axes."""
     points = [point for series in measurement.series for point in series.points]
     if not points:
@@ -97,7 +97,7 @@ def charts(measurement: MeasurementEntry) -> Iterator[Chart]:
             yield Chart(measurement, series.name, f"{measurement.y.name} (% of all)", x_ticks, y_ticks, drawn)
 
 
-def _shares(series: SeriesEntry) -> list[float]:
+def _shares(series: Series) -> list[float]:
     """In percent of the series: series of different length can be compared."""
     total = sum(point.y for point in series.points) or 1
     return [100 * point.y / total for point in series.points]
@@ -142,19 +142,19 @@ def _y(value: float, top: float) -> float:
     return HEIGHT - BOTTOM - value / top * (HEIGHT - BOTTOM - TOP)
 
 
-def _line(series: SeriesEntry, scale: _Logarithmic, top: float) -> Series:
+def _line(series: Series, scale: _Logarithmic, top: float) -> DrawnSeries:
     dots = [Dot(scale.at(p.x), _y(p.y, top), f"{series.name}: {number(p.y)} at {number(p.x)}") for p in series.points]
-    return Series(series.name, dots=dots)
+    return DrawnSeries(series.name, dots=dots)
 
 
-def _histogram(series: SeriesEntry, scale: _Logarithmic, top: float) -> Series:
+def _histogram(series: Series, scale: _Logarithmic, top: float) -> DrawnSeries:
     boxes = []
     for point, share in zip(series.points, _shares(series), strict=True):
         left, right = scale.at(point.x), scale.at(point.to if point.to is not None else point.x)
         y = _y(share, top)
         says = f"{number(point.y)} from {number(point.x)} to {number(point.to if point.to is not None else point.x)}"
         boxes.append(Box(left, y, max(right - left - 1, 1), HEIGHT - BOTTOM - y, says))
-    return Series(series.name, boxes=boxes)
+    return DrawnSeries(series.name, boxes=boxes)
 
 
 def number(value: float) -> str:

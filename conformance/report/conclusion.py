@@ -6,7 +6,8 @@ from collections import Counter
 from dataclasses import dataclass
 from enum import StrEnum
 
-from conformance.judging.results import JUDGED, Results, VerdictEntry, asked_for, disqualified, folded, rank, stage_index
+from conformance.judging.models import Results, VerdictEntry
+from conformance.judging.summary import JUDGED, asked_for, disqualified, severity, stage_index, worst_overall
 from conformance.suite.check import MANDATORY, Outcome
 
 MISSING = {
@@ -57,8 +58,8 @@ class Conclusion:
 
 def conclude(results: Results, driver: str) -> Conclusion:
     """What the results say of the driver as a whole."""
-    missing = sorted(disqualified(results, driver), key=lambda verdict: (rank(verdict), stage_index(verdict.stage)))
-    own = list(folded(v for v in results.verdicts if v.driver == driver).values())
+    missing = sorted(disqualified(results, driver), key=lambda verdict: (severity(verdict), stage_index(verdict.stage)))
+    own = list(worst_overall(v for v in results.verdicts if v.driver == driver).values())
     mandatory = [verdict for verdict in own if verdict.level == MANDATORY and asked_for(results, verdict)]
     passed = sum(verdict.outcome is Outcome.PASS for verdict in mandatory)
     state, begin, why = _said(results, driver, missing, silent=not any(v.outcome in JUDGED for v in own), passed=passed)
@@ -77,7 +78,7 @@ def _said(results: Results, driver: str, missing: list[VerdictEntry], *, silent:
         return State.UNPROVEN, f"{driver}: ", f"nothing mandatory failed; not proven: {said}."
     if not passed:
         return State.SILENT, f"{driver}: ", "nothing mandatory was judged."
-    if not results.whole:
+    if not results.is_complete:
         return State.SELECTION, f"{driver}: ", "every mandatory check that was selected passed."
     stages = ", ".join(results.drivers[driver].asked)
     return State.QUALIFIES, f"{driver} qualifies: ", f"every mandatory check of {stages} passed."

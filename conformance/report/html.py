@@ -17,7 +17,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from conformance.judging.compare import HEADINGS, Comparison, compare
-from conformance.judging.results import Results, RunEntry, lab_failures, rows, speaking, stage_index, stale, unjudged
+from conformance.judging.models import Results, RunEntry
+from conformance.judging.summary import lab_failures, rows, stage_index, stale, unjudged, worst_with_outcome
 from conformance.report import charts
 from conformance.report.cards import ORDER, cards, word
 from conformance.report.conclusion import Conclusion, State, conclude
@@ -90,7 +91,7 @@ def html(results: Results, material: Material | None = None) -> str:
         findings_told=FINDINGS_TOLD,
         names=NAMES,
         errors=lab_failures(results),
-        known=[verdict for verdict, _ in speaking(results, Outcome.FAIL) if verdict.known is not None],
+        known=[verdict for verdict, _ in worst_with_outcome(results, Outcome.FAIL) if verdict.known is not None],
         stale=stale(results),
         unjudged=unjudged(results),
         left_out=_left_out(results),
@@ -153,7 +154,7 @@ def _left_out(results: Results) -> dict[str, list[str]]:
 def _silent(results: Results) -> dict[str, dict[str, list[tuple[str, str, str]]]]:
     """Driver → reason → (check, level, statement) of rules about which no device told anything."""
     found: dict[str, dict[str, list[tuple[str, str, str]]]] = {}
-    for verdict, _ in speaking(results, Outcome.UNSUPPORTED, Outcome.INCONCLUSIVE):
+    for verdict, _ in worst_with_outcome(results, Outcome.UNSUPPORTED, Outcome.INCONCLUSIVE):
         reasons = found.setdefault(verdict.driver, {})
         reasons.setdefault(verdict.reason, []).append((verdict.check, verdict.level, verdict.statement))
     return found

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 
 from junitparser import Error, Failure, JUnitXml, Skipped, TestCase, TestSuite
 
-from conformance.judging.results import Results, VerdictEntry, evidence_of
+from conformance.judging.models import Results, VerdictEntry
+from conformance.judging.summary import evidence_of
 from conformance.suite.check import Outcome
 from conformance.wire.decode import printable_lines
 

@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterator
 
 from conformance.judging.compare import Change, compare
-from conformance.judging.results import Results, Row, VerdictEntry, evidence_of, lab_failures, rows, speaking
+from conformance.judging.models import Results, VerdictEntry
+from conformance.judging.summary import Row, evidence_of, lab_failures, rows, worst_with_outcome
 from conformance.report.cards import word
 from conformance.report.conclusion import State, conclude
 from conformance.report.terminal import COLUMNS
@@ -82,7 +83,7 @@ def _number(row: Row, outcome: Outcome | None) -> int:
 def _findings(results: Results) -> Iterator[str]:
     for reason, (first, *more) in lab_failures(results).items():
         yield f"**ERROR** {_text(first)}{f' and {len(more)} more' if more else ''}  \n{_code(shortened(reason, LONGEST))}"
-    for verdict, _ in speaking(results, Outcome.FAIL, Outcome.WARN):
+    for verdict, _ in worst_with_outcome(results, Outcome.FAIL, Outcome.WARN):
         yield "\n".join(_finding(results, verdict))
 
 

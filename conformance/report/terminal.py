@@ -13,19 +13,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from conformance.judging.results import (
-    EVERY,
-    OTHERS,
-    Results,
-    Row,
-    VerdictEntry,
-    evidence_of,
-    lab_failures,
-    rows,
-    speaking,
-    stale,
-    unjudged,
-)
+from conformance.judging.models import Results, VerdictEntry
+from conformance.judging.summary import EVERY, OTHERS, Row, evidence_of, lab_failures, rows, stale, unjudged, worst_with_outcome
 from conformance.report.conclusion import State, conclude
 from conformance.suite.check import Outcome
 from conformance.wire.decode import printable_lines, shortened
@@ -129,7 +118,7 @@ def _plain(what: RenderableType) -> str:
 
 
 def _findings(results: Results, folder: Path) -> Iterator[RenderableType]:
-    failed = [found for found in speaking(results, Outcome.FAIL, Outcome.WARN) if found[0].known is None]
+    failed = [found for found in worst_with_outcome(results, Outcome.FAIL, Outcome.WARN) if found[0].known is None]
     failed.sort(key=lambda found: found[0].outcome is not Outcome.FAIL)
     for verdict, scenarios in failed[:SHOWN]:
         yield from _finding(results, verdict, scenarios, folder)
@@ -175,7 +164,7 @@ def _errors(results: Results) -> Iterator[RenderableType]:
 
 
 def _remarks(results: Results, verbose: bool) -> Iterator[RenderableType]:
-    known = [verdict for verdict, _ in speaking(results, Outcome.FAIL) if verdict.known is not None]
+    known = [verdict for verdict, _ in worst_with_outcome(results, Outcome.FAIL) if verdict.known is not None]
     if known:
         yield ""
     for verdict in known:
@@ -186,11 +175,11 @@ def _remarks(results: Results, verbose: bool) -> Iterator[RenderableType]:
             f"stale  {entry.check} no longer fails for {driver} on {device}: remove it from the known failures", style="yellow"
         )
     yield from _silent(results, verbose)
-    again = [run for run in results.runs if run.again]
+    again = [run for run in results.runs if run.retry_reason]
     if again:
         yield ""
     for run in again:
-        yield Text(f"recorded again  {'/'.join(run.key)}, after {run.again.splitlines()[0]}", style="yellow")
+        yield Text(f"recorded again  {'/'.join(run.key)}, after {run.retry_reason.splitlines()[0]}", style="yellow")
     if results.left_out:
         yield ""
         yield Text(f"{_count(len(results.left_out), 'scenario')} not recorded: {_reasons(results, verbose)}", style="dim")
@@ -198,7 +187,7 @@ def _remarks(results: Results, verbose: bool) -> Iterator[RenderableType]:
 
 def _silent(results: Results, verbose: bool) -> Iterator[RenderableType]:
     """The checks that nothing can be said about: numbers, and with ``verbose`` names and reasons."""
-    silent = [verdict for verdict, _ in speaking(results, Outcome.UNSUPPORTED, Outcome.INCONCLUSIVE)]
+    silent = [verdict for verdict, _ in worst_with_outcome(results, Outcome.UNSUPPORTED, Outcome.INCONCLUSIVE)]
     if silent and verbose:
         yield ""
         for verdict in silent:

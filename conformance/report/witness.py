@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 
-from conformance.judging.results import FindingEntry, Results, VerdictEntry
+from conformance.judging.models import FindingEntry, Results, VerdictEntry
 from conformance.wire.decode import timeline
 from conformance.wire.excerpts import Excerpt, Key, excerpts
 from lab.data.evidence import Evidence

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from conformance.judging.results import Results
+from conformance.judging.models import Results
 from lab.data.plan import Scenario
 
 FILE = "seconds.json"
@@ -34,7 +34,7 @@ def estimate(scenario: Scenario) -> float:
 
 def measured(results: Results) -> dict[str, float]:
     """driver/device/scenario → seconds, of every scenario that was recorded at the first attempt."""
-    return {"/".join(run.key): run.seconds for run in results.runs if not run.again}
+    return {"/".join(run.key): run.seconds for run in results.runs if not run.retry_reason}
 
 
 def remembered(cache: Path | None) -> dict[str, float]:

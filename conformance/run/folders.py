@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 
-from conformance.judging.results import FILE
+from conformance.judging.models import FILE
 from lab.errors import LabError, UsageError
 
 RESULTS = "nvme-lab-results"

@@ -10,8 +10,8 @@ from typing import Annotated, Any, Literal, TextIO
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from conformance.judging.results import LeftOut, VerdictEntry
-from conformance.run.campaign import Campaign
+from conformance.judging.models import LeftOut, VerdictEntry
+from conformance.run.plan import Campaign
 from conformance.run.progress import Finished, Tally
 
 

@@ -18,9 +18,9 @@ from rich.live import Live
 from rich.spinner import Spinner
 from rich.text import Text
 
-from conformance.judging.results import VerdictEntry
-from conformance.run.campaign import Campaign
-from conformance.run.scheduler import Told
+from conformance.judging.models import VerdictEntry
+from conformance.run.plan import Campaign
+from conformance.run.scheduler import ScenarioReport
 from conformance.suite.check import Outcome
 
 BAD = {Outcome.FAIL: "bold red", Outcome.ERROR: "bold magenta", Outcome.WARN: "yellow"}
@@ -66,12 +66,12 @@ class Tally:
             self._since[name] = time.monotonic()
         return new
 
-    def finished(self, told: Told) -> Finished:
+    def finished(self, report: ScenarioReport) -> Finished:
         """Notes the verdicts of a scenario."""
-        self._left.discard(told.name)
-        seconds = time.monotonic() - self._since.pop(told.name, time.monotonic())
-        words = (v.outcome.lower() if v.known is None else "known" for v in told.verdicts)
-        return Finished(told.name, seconds, Counter(words), told.run.again if told.run else "")
+        self._left.discard(report.name)
+        seconds = time.monotonic() - self._since.pop(report.name, time.monotonic())
+        words = (v.outcome.lower() if v.known is None else "known" for v in report.verdicts)
+        return Finished(report.name, seconds, Counter(words), report.run.retry_reason if report.run else "")
 
     def lost(self, name: str) -> bool:
         """What was said of a scenario does not count; whether there is such a one."""
@@ -122,12 +122,12 @@ class Progress:
             self._changed()
 
     def pytest_runtest_logreport(self, report: Any) -> None:
-        told: Told | None = getattr(report, "nvme", None)
-        if told is None:
+        scenario_report: ScenarioReport | None = getattr(report, "nvme", None)
+        if scenario_report is None:
             return
-        finished = self._tally.finished(told)
+        finished = self._tally.finished(scenario_report)
         for display in self._displays:
-            for verdict in told.verdicts:
+            for verdict in scenario_report.verdicts:
                 display.judged(verdict)
             display.finished(self._tally, finished)
         self._changed()

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from conformance.judging.judge import Verdict, judge
-from conformance.run.campaign import Campaign, Job, Request, seeded
+from conformance.run.plan import Campaign, Job, Request, seed_defect
 from conformance.suite.selection import select
 from lab import drivers
 from lab.data.evidence import Evidence
@@ -83,4 +83,6 @@ def _manifest(evidence: Evidence, named: str) -> DriverManifest:
     manifest = drivers.find(name)
     if manifest.name != told["name"]:
         raise UsageError(f"{manifest.path} is the driver {manifest.name!r}; the evidence is of {told['name']!r}.")
-    return seeded(manifest.model_copy(update={"path": manifest.path.absolute()}), told.get("variables", {}).get("defect", ""))
+    return seed_defect(
+        manifest.model_copy(update={"path": manifest.path.absolute()}), told.get("variables", {}).get("defect", "")
+    )

@@ -11,12 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from conformance.judging.results import Results, fails, merge, write
+from conformance.judging.files import merge, write
+from conformance.judging.models import Results
+from conformance.judging.summary import fails
 from conformance.report.junit import junit
 from conformance.report.markdown import markdown
 from conformance.run import costs
-from conformance.run.campaign import Campaign
-from conformance.run.items import ROOT, ControllerPlugin
+from conformance.run.controller import ControllerPlugin
+from conformance.run.items import ROOT
+from conformance.run.plan import Campaign
 from conformance.run.progress import Display, Progress
 from conformance.run.scheduler import ATTEMPTS
 from conformance.suite.check import Outcome
@@ -24,11 +27,11 @@ from lab.errors import LabError
 
 SCENARIOS_PER_WORKER = 2
 """With fewer, a worker is not worth its start."""
-WAITING = 2
+EXTRA_WORKERS = 2
 """Workers beside one for each processor: there is always a scenario that waits for a driver's time-out (docs/speed.md)."""
 _OURS = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_ADDOPTS": "", "PYTEST_PLUGINS": ""}
 """Pytest without what a machine adds to it: other plugins and options could change what is collected and reported."""
-_AS_HERE = "".join(f"//env:{name}={value}" for name, value in _OURS.items())
+_WORKER_ENV = "".join(f"//env:{name}={value}" for name, value in _OURS.items())
 """The same for workers, in xdist's words."""
 _UNUSED = ("cacheprovider", "terminal", "logging", "doctest", "unraisableexception", "threadexception")
 """Pytest's plugins that would look at each of thousands of verdicts, and show nobody what they find."""
@@ -43,7 +46,7 @@ def record_and_judge(campaign: Campaign, workers: Sequence[str], displays: Seque
         *(part for name in _UNUSED for part in ("-p", f"no:{name}")),
         *("-p", "xdist.plugin", "-p", "conformance.plugin"),
         *(("--dist=loadscope", f"--max-worker-restart={ATTEMPTS * len(campaign.jobs)}") if workers else ()),
-        *(f"--tx={worker}{_AS_HERE}" for worker in workers),
+        *(f"--tx={worker}{_WORKER_ENV}" for worker in workers),
     ]
     if not campaign.jobs:
         write(controller.results, campaign.out)
@@ -51,8 +54,10 @@ def record_and_judge(campaign: Campaign, workers: Sequence[str], displays: Seque
     with _own_pytest(), chdir(campaign.out):
         status = pytest.main(arguments, plugins=[controller, Progress(campaign, displays)])
     if controller.written is None:
-        if controller.unborn:
-            raise LabError(f"A worker could not be started: {controller.unborn}", remedy="see docs/scale.md for other machines")
+        if controller.worker_start_error:
+            raise LabError(
+                f"A worker could not be started: {controller.worker_start_error}", remedy="see docs/scale.md for other machines"
+            )
         if status != pytest.ExitCode.INTERRUPTED:
             raise LabError(f"pytest ended with status {status} before anything was judged")
         controller.results.unfinished = "interrupted before anything was judged"
@@ -84,7 +89,7 @@ def workers(asked: int | None, elsewhere: Sequence[str], scenarios: int) -> list
     elif elsewhere:
         jobs = 0
     else:
-        jobs = max(1, min(len(os.sched_getaffinity(0)) + WAITING, scenarios // SCENARIOS_PER_WORKER))
+        jobs = max(1, min(len(os.sched_getaffinity(0)) + EXTRA_WORKERS, scenarios // SCENARIOS_PER_WORKER))
     here = [f"{jobs}*popen"] if jobs > 1 or (jobs and elsewhere) else []
     return [*here, *elsewhere]
 

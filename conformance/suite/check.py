@@ -35,17 +35,15 @@ DMA memory, which only a driver in the lab's process lets anybody see."""
 
 
 class Outcome(StrEnum):
-    """How a verdict ends. The order is the fold's: the first that occurs among scenarios speaks for the check."""
+    """The outcome of a verdict, in order of severity: over several scenarios the first of these wins."""
 
     FAIL = "FAIL"
     ERROR = "ERROR"  # the lab's own failure, never the driver's
+    FLAKY = "FLAKY"  # failed, and did not fail in a fresh recording of the same scenario
     WARN = "WARN"  # a recommended or optional rule not met
     PASS = "PASS"
     UNSUPPORTED = "UNSUPPORTED"  # the manifest says so
     INCONCLUSIVE = "INCONCLUSIVE"  # nothing observed, or a violation seen only in sampled memory
-
-
-FOLD = tuple(Outcome)
 
 
 class Finding(NamedTuple):

@@ -25,6 +25,7 @@ from lab.data.events import ActionEnded, ActionStarted, Event, FaultInjected, Pa
 from lab.data.plan import Scenario
 from lab.data.stream import Tail, read_stream
 from lab.errors import LabError
+from lab.files import write_atomically
 
 FORMAT = 1
 
@@ -236,9 +237,7 @@ class _writing:
 
 
 def _write(path: Path, data: Any) -> None:
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(data, indent=1, default=str) + "\n", encoding="utf-8")
-    partial.replace(path)
+    write_atomically(path, json.dumps(data, indent=1, default=str) + "\n")
 
 
 def _read(path: Path) -> Any:

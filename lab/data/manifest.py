@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from lab.errors import UsageError, nearest
+from lab.errors import UsageError, describe_invalid, nearest
 
 ACTIONS = (
     "load", "info", "ready", "identify", "list", "queues", "noop", "read", "write", "write-bytes", "flush", "zeroes", "trim",
@@ -186,7 +186,7 @@ def parse(data: Mapping[str, Any], path: Path, adapters: Iterable[str]) -> Drive
         manifest = DriverManifest(**{**data, "path": path})
     except ValidationError as error:
         first = error.errors()[0]
-        raise UsageError(f"{path}: {_sentence(first)}") from error
+        raise UsageError(f"{path}: {describe_invalid(first, _keys_at)}") from error
     _one_of(path, "adapter", manifest.adapter, adapters)
     for key, valid in _CHOICES.items():
         for name in getattr(manifest, key):
@@ -200,18 +200,7 @@ def _one_of(path: Path, key: str, name: str, valid: Iterable[str]) -> None:
         raise UsageError(f"{path}: {key}: there is no {name!r}{nearest(name, valid)}")
 
 
-def _sentence(error: Any) -> str:
-    """One of pydantic's errors as a sentence about a key."""
-    where = [str(part) for part in error["loc"]]
-    key = ".".join(where)
-    if error["type"] == "extra_forbidden":
-        return f"{key}: unknown key{nearest(where[-1], _keys_at(where[:-1]))}"
-    if error["type"] == "missing":
-        return f"{key}: this key is required"
-    return f"{key}: {error['msg'].removeprefix('Value error, ')}, but it is {error.get('input')!r}"
-
-
-def _keys_at(where: list[str]) -> list[str]:
+def _keys_at(where: Sequence[str]) -> list[str]:
     """The keys that are valid in the table which ``where`` leads to."""
     tables: Mapping[str, type[_Table]] = {
         "boot": Boot, "push": Push, "actions": ActionSyntax, "known": Known, "limits": Limits, "lists": Listing,

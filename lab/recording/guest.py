@@ -19,7 +19,6 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, replace
 from functools import cache
 from hashlib import sha256
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -49,6 +48,7 @@ from lab.toolchain.qemu import X86_64, dotted
 from lab.trace.declarations import Declarations
 from lab.trace.reader import TraceReader
 from lab.trace.translator import EVENTS, Translator
+from lab.version import lab_version
 
 SCENARIO_SECONDS = 300.0
 """For all of a scenario, from QEMU's start to the last answer."""
@@ -429,16 +429,9 @@ def _identity(
             "cpus": os.cpu_count(),
             "python": platform.python_version(),
         },
-        "lab": _lab_version(),
+        "lab": lab_version(),
     }
 
 
 def _qemu(qemu: Qemu) -> dict[str, str]:
     return {"version": dotted(qemu.version), "origin": qemu.origin, "sha256": qemu.sha256}
-
-
-def _lab_version() -> str:
-    try:
-        return version("nvme-lab")
-    except PackageNotFoundError:  # run from a checkout that was never installed
-        return "unknown"

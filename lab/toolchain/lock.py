@@ -14,6 +14,7 @@ from pathlib import Path
 
 from images.recipe import RECIPES, Closure
 from lab.errors import LabError
+from lab.files import write_atomically
 from lab.toolchain.apt import Package
 
 LOCK_FILE = RECIPES.parent / "lock.json"
@@ -54,9 +55,7 @@ def write(file: Path, closures: Mapping[str, tuple[Closure, Iterable[Package]]])
     """Replace the entries of these closures and leave the others; the file is replaced as a whole or not at all."""
     old = json.loads(file.read_text())["closures"] if file.is_file() else {}
     new = {name: {"request": request(c), "packages": _table(packages)} for name, (c, packages) in closures.items()}
-    partial = file.with_name(file.name + ".partial")
-    partial.write_text(json.dumps({"schema": _SCHEMA, "closures": {**old, **new}}, indent=1, sort_keys=True) + "\n")
-    partial.replace(file)
+    write_atomically(file, json.dumps({"schema": _SCHEMA, "closures": {**old, **new}}, indent=1, sort_keys=True) + "\n")
 
 
 def _table(packages: Iterable[Package]) -> dict[str, dict[str, object]]:

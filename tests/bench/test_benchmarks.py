@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from conformance.proof import benchmarks
-from conformance.run.campaign import Campaign
+from conformance.run.identity import new_results
+from conformance.run.plan import Campaign
 from conformance.suite.check import Outcome
 from lab.data.evidence import Evidence, evidence_folders
 from lab.errors import LabError
@@ -52,7 +52,7 @@ def test_verdicts_that_depend_on_workers_are_no_figure(tmp_path: Path, monkeypat
 
 def test_the_labs_own_failure_is_no_figure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def failing(campaign: Campaign, *others: Any) -> Any:
-        return replace(campaign, out=campaign.out).results().model_copy(update={"unfinished": "interrupted"})
+        return new_results(campaign).model_copy(update={"unfinished": "interrupted"})
 
     monkeypatch.setattr(benchmarks, "record_and_judge", failing)
     with pytest.raises(LabError, match="failed in its own benchmark: interrupted"):

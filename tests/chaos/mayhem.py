@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-import conformance.run.campaign
+import conformance.run.prepare
 import lab.recording.guest
 from lab.controller.server import DeviceServer
 from lab.controller.vfio_user import Connection
@@ -125,7 +125,7 @@ def prepare_struck(*arguments: Any) -> Toolchain:
     return replace(prepared, qemu=StruckQemu(**vars(prepared.qemu)))
 
 
-mock.patch.object(conformance.run.campaign, "prepare", prepare_struck).start()
+mock.patch.object(conformance.run.prepare, "prepare", prepare_struck).start()
 mock.patch.object(lab.recording.guest, "record", record).start()
 remembering(Process, "start", _processes)
 remembering(DeviceServer, "start", _servers)

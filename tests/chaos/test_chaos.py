@@ -14,8 +14,8 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from conformance.judging import results
-from conformance.judging.results import Results
+from conformance.judging.files import read, schema
+from conformance.judging.models import FILE, Results
 from conformance.suite.check import Outcome
 from lab.guest.folder import shared_root, sweep
 
@@ -45,12 +45,12 @@ def run(folder: Path, runtime: Path, main: str, *arguments: str, seed: int = 0, 
     done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, check=False)
     assert done.returncode in (0, 1, 2), done.stdout + done.stderr
     assert "Traceback" not in done.stdout + done.stderr
-    jsonschema.validate(json.loads((out / results.FILE).read_text()), results.schema())
-    found = results.read(out)
+    jsonschema.validate(json.loads((out / FILE).read_text()), schema())
+    found = read(out)
     assert not found.unfinished
     for recorded in found.runs:
         assert (out / recorded.evidence / "identity.json").is_file()
-        assert not recorded.again or f"recorded again  {'/'.join(recorded.key)}, after" in done.stdout
+        assert not recorded.retry_reason or f"recorded again  {'/'.join(recorded.key)}, after" in done.stdout
     return found
 
 
@@ -76,7 +76,7 @@ def campaign(folder: Path, runtime: Path, seed: int, *arguments: str) -> list[st
     strikes = (folder / "strikes").read_text().splitlines()
     expected = {verdict.key: verdict for verdict in calm.verdicts}
     assert [verdict.key for verdict in struck.verdicts] == list(expected)
-    again = {run.key for run in struck.runs if run.again}
+    again = {run.key for run in struck.runs if run.retry_reason}
     for verdict in struck.verdicts:
         if verdict.outcome is Outcome.ERROR:
             assert verdict.known is None

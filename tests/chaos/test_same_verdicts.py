@@ -11,8 +11,8 @@ from typing import TypeAlias
 
 import pytest
 
-from conformance.judging import results
-from conformance.judging.results import Results
+from conformance.judging.files import read, write
+from conformance.judging.models import Results
 from conformance.suite.check import Outcome
 
 Verdicts: TypeAlias = Mapping[tuple[str, str, str, str], tuple[Outcome, str | None]]
@@ -23,7 +23,7 @@ def recorded(out: Path, *arguments: str) -> Results:
     command = [sys.executable, "-m", "conformance.cli", "run", "--out", str(out), *arguments]
     done = subprocess.run(command, cwd=out.parent, capture_output=True, text=True, check=False)
     assert done.returncode in (0, 1), done.stdout + done.stderr
-    found = results.read(out)
+    found = read(out)
     assert not found.unfinished
     return found
 
@@ -37,7 +37,7 @@ def shuffled(found: Results, folder: Path) -> Path:
     draw = random.Random(5)
     runs = [run.model_copy(update={"seconds": draw.uniform(1, 9)}) for run in found.runs]
     folder.mkdir()
-    results.write(found.model_copy(update={"runs": runs}), folder)
+    write(found.model_copy(update={"runs": runs}), folder)
     return folder
 
 

@@ -16,7 +16,8 @@ import pytest
 
 from conformance import cli
 from conformance.commands import COMMANDS, run_command
-from conformance.judging import results
+from conformance.judging.files import schema, write
+from conformance.judging.models import FILE, Cite, DriverEntry, Results, VerdictEntry
 from conformance.onboarding.doctor import Finding, examine
 from conformance.run import folders
 from conformance.suite.check import Outcome
@@ -131,20 +132,20 @@ def test_doctor_says_the_same_in_json(capsys: pytest.CaptureFixture[str]) -> Non
 
 
 def test_reports_of_a_result_in_every_format(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    cite = results.Cite(revision="practice", section="-", title="sound practice")
-    verdict = results.VerdictEntry(
+    cite = Cite(revision="practice", section="-", title="sound practice")
+    verdict = VerdictEntry(
         driver="toy", device="qemu", scenario="read/basic", stage="read", check="read/nlb", level="M", outcome=Outcome.PASS,
         cite=cite,
     )  # fmt: skip
-    drivers = {"toy": results.DriverEntry(stages=["read"], asked=["read"])}
+    drivers = {"toy": DriverEntry(stages=["read"], asked=["read"])}
     for shard in ("1", "2"):
         (tmp_path / shard).mkdir()
-        results.write(results.Results(drivers=drivers, verdicts=[verdict]), tmp_path / shard)
-    shards = [str(tmp_path / "1"), str(tmp_path / "2" / results.FILE)]
+        write(Results(drivers=drivers, verdicts=[verdict]), tmp_path / shard)
+    shards = [str(tmp_path / "1"), str(tmp_path / "2" / FILE)]
     status, out, _ = lab(capsys, "report", *shards, "--format", "json")
     assert status == 0
     data = json.loads(out)
-    jsonschema.validate(data, results.schema())
+    jsonschema.validate(data, schema())
     assert len(data["verdicts"]) == 1
     for form, sign in (("junit", "<testcase"), ("markdown", "| read | toy"), ("text", "toy qualifies")):
         status, out, _ = lab(capsys, "report", *shards, "--format", form)

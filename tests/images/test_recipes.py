@@ -48,9 +48,9 @@ def test_a_recipe_without_an_image_is_extended(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        (GOOD + 'pakages = ["y"]\n', ["'closures.one.pakages'", "'packages'"]),
-        (GOOD + '[imag]\ninit = "x"\n', ["'imag'", "'image'"]),
-        (GOOD + '[image.python]\nprogramm = "x"\n', ["'image.python.programm'", "'program'"]),
+        (GOOD + 'pakages = ["y"]\n', ["closures.one.pakages: unknown key", "'packages'"]),
+        (GOOD + '[imag]\ninit = "x"\n', ["imag: unknown key", "'image'"]),
+        (GOOD + '[image.python]\nprogramm = "x"\n', ["image.python.programm: unknown key", "'program'"]),
         ('[closures.one]\nsuites = []\npackages = ["x"]\n', ["closures.one.suites", "at least 1"]),
         (GOOD + "packages = ", ["not valid TOML"]),
     ],

@@ -10,7 +10,8 @@ from click.testing import CliRunner, Result
 
 from conformance.commands import nvme_lab, run_command
 from conformance.judging.compare import Comparison, compare
-from conformance.judging.results import Results, RunEntry, VerdictEntry, write
+from conformance.judging.files import write
+from conformance.judging.models import Results, RunEntry, VerdictEntry
 from conformance.suite.check import Outcome
 from tests.report.test_report import result, verdict
 

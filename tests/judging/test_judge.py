@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from conformance.judging.judge import KEPT_EXAMPLES, KEPT_VIOLATIONS, fold, judge
+from conformance.judging.judge import KEPT_EXAMPLES, KEPT_VIOLATIONS, judge
 from conformance.record.record import Record
 from conformance.suite.check import CHECKS, Check, Finding, Function, Outcome
 from conformance.suite.citations import PRACTICE
@@ -121,21 +121,6 @@ def test_violations_are_kept_before_what_was_right(make_evidence: MakeEvidence) 
     (verdict,) = judge(make_evidence(), [made(yielding(*findings))])
     assert [finding.ok for finding in verdict.findings] == [False] * KEPT_VIOLATIONS + [True] * KEPT_EXAMPLES
     assert verdict.judged == 150
-
-
-def test_the_fold_lets_the_gravest_outcome_speak(make_evidence: MakeEvidence) -> None:
-    check = made(yielding())
-    (verdict,) = judge(make_evidence(), [check])
-    order = [Outcome.FAIL, Outcome.ERROR, Outcome.WARN, Outcome.PASS, Outcome.UNSUPPORTED, Outcome.INCONCLUSIVE]
-    for n, gravest in enumerate(order):
-        spoken = fold(replace(verdict, outcome=outcome) for outcome in reversed(order[n:]))
-        assert [v.outcome for v in spoken.values()] == [gravest]
-
-
-def test_an_unknown_failure_speaks_before_a_known_one(make_evidence: MakeEvidence) -> None:
-    (verdict,) = judge(make_evidence(), [made(yielding(Finding(False)))])
-    spoken = fold([replace(verdict, known="upstream"), verdict])
-    assert [v.known for v in spoken.values()] == [None]
 
 
 def test_every_check_judges_evidence_without_a_single_event(make_evidence: MakeEvidence) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from junitparser import JUnitXml
 
-from conformance.judging.results import Cite, DriverEntry, FindingEntry, LeftOut, Results, RunEntry, VerdictEntry
+from conformance.judging.models import Cite, DriverEntry, FindingEntry, LeftOut, Results, RunEntry, VerdictEntry
 from conformance.report.junit import LONGEST, junit
 from conformance.report.markdown import markdown
 from conformance.report.terminal import SHOWN, plain_summary, plain_table

@@ -10,19 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from conformance.judging.results import (
-    AxisEntry,
-    FindingEntry,
-    MeasurementEntry,
-    PointEntry,
-    Results,
-    RunEntry,
-    SeriesEntry,
-    VerdictEntry,
-)
+from conformance.judging.models import FindingEntry, Results, RunEntry, VerdictEntry
 from conformance.report.html import Material, html
 from conformance.report.witness import witness_of
 from conformance.suite.check import Outcome
+from conformance.suite.measure import Axis, Measurement, Point, Series
 from lab.data.evidence import Evidence
 from lab.nvme.commands import Read
 from tests.record.recordings import unpack
@@ -87,14 +79,14 @@ def full(folder: Path) -> str:
         verdict(Outcome.INCONCLUSIVE, "read/silent", reason="nothing observed"),
         verdict(Outcome.UNSUPPORTED, "read/mount", reason="no mount"),
     ]
-    points = [PointEntry(x=1, y=50), PointEntry(x=8, y=390)]
-    bars = [PointEntry(x=1, to=2, y=3), PointEntry(x=2, to=5, y=0), PointEntry(x=5, to=10, y=9)]
-    axis = AxisEntry(name="depth", unit="commands")
+    points = [Point(x=1, y=50), Point(x=8, y=390)]
+    bars = [Point(x=1, to=2, y=3), Point(x=2, to=5, y=0), Point(x=5, to=10, y=9)]
+    axis = Axis(name="depth", unit="commands")
     results = result(*verdicts)
     results.runs[0].evidence = "evidence"
     results.runs[0].measurements = [
-        MeasurementEntry(id="a", title="Rate", kind="line", x=axis, y=axis, series=[SeriesEntry(name="1", points=points)]),
-        MeasurementEntry(id="b", title="Delay", kind="histogram", x=axis, y=axis, series=[SeriesEntry(name="1", points=bars)]),
+        Measurement(id="a", title="Rate", kind="line", x=axis, y=axis, series=(Series(name="1", points=tuple(points)),)),
+        Measurement(id="b", title="Delay", kind="histogram", x=axis, y=axis, series=(Series(name="1", points=tuple(bars)),)),
     ]
     before = result(verdict(Outcome.PASS), verdict(Outcome.PASS, "read/lost"))
     return html(results, Material(witness_of(results, folder), {"toy": {"nvme.ko": "ab12"}}, "the release", before))

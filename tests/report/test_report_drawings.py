@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from conformance.judging.results import AxisEntry, MeasurementEntry, PointEntry, SeriesEntry
 from conformance.report.charts import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, charts, number
+from conformance.suite.measure import Axis, Measurement, Point, Series
 from conformance.wire.decode import Row, timeline
 from conformance.wire.excerpts import AFTER, BEFORE, TRANSFERS, Gap, excerpt, key, of_command
 from conformance.wire.ladder import LABEL, ladder, text
@@ -17,7 +17,7 @@ from lab.nvme.completions import Completion
 from tests.record.recordings import unpack
 from tests.toy.fixtures import MakeEvidence
 
-DEPTH, RATE = AxisEntry(name="depth", unit="commands"), AxisEntry(name="rate", unit="1/s")
+DEPTH, RATE = Axis(name="depth", unit="commands"), Axis(name="rate", unit="1/s")
 
 
 def rows_of(make_evidence: MakeEvidence, events: list[Event]) -> list[Row]:
@@ -111,14 +111,14 @@ def test_a_ladder_in_a_terminal(make_evidence: MakeEvidence) -> None:
 # -- charts -----------------------------------------------------------------------------------------------------------
 
 
-def measurement(kind: str, **series: list[PointEntry]) -> MeasurementEntry:
-    entries = [SeriesEntry(name=name, points=points) for name, points in series.items()]
-    return MeasurementEntry(id="m", title="M", kind=kind, x=DEPTH, y=RATE, series=entries)  # type: ignore[arg-type]
+def measurement(kind: str, **series: list[Point]) -> Measurement:
+    entries = [Series(name=name, points=tuple(points)) for name, points in series.items()]
+    return Measurement(id="m", title="M", kind=kind, x=DEPTH, y=RATE, series=tuple(entries))  # type: ignore[arg-type]
 
 
 def test_a_line_rises_from_nothing_and_doubles_are_equally_far_apart() -> None:
-    points = [PointEntry(x=x, y=y) for x, y in ((1, 0), (2, 50), (4, 100))]
-    (chart,) = charts(measurement("line", one=points, other=[PointEntry(x=1, y=80)]))
+    points = [Point(x=x, y=y) for x, y in ((1, 0), (2, 50), (4, 100))]
+    (chart,) = charts(measurement("line", one=points, other=[Point(x=1, y=80)]))
     one, other = chart.series
     x = [dot.x for dot in one.dots]
     assert x[0] == LEFT and x[-1] == WIDTH - RIGHT and x[1] - x[0] == pytest.approx(x[2] - x[1])
@@ -129,8 +129,8 @@ def test_a_line_rises_from_nothing_and_doubles_are_equally_far_apart() -> None:
 
 
 def test_a_histogram_a_series_in_percent_on_the_same_axes() -> None:
-    one = [PointEntry(x=1, to=2, y=1), PointEntry(x=2, to=4, y=3)]
-    other = [PointEntry(x=4, to=8, y=5)]
+    one = [Point(x=1, to=2, y=1), Point(x=2, to=4, y=3)]
+    other = [Point(x=4, to=8, y=5)]
     first, second = charts(measurement("histogram", one=one, other=other))
     assert (first.part, second.part) == ("one", "other") and first.y_ticks == second.y_ticks
     low, high = first.series[0].boxes
@@ -141,7 +141,7 @@ def test_a_histogram_a_series_in_percent_on_the_same_axes() -> None:
 
 def test_nothing_is_drawn_of_nothing_and_of_zeros_a_flat_line() -> None:
     assert list(charts(measurement("line"))) == []
-    (chart,) = charts(measurement("line", one=[PointEntry(x=0, y=0), PointEntry(x=1, y=0)]))
+    (chart,) = charts(measurement("line", one=[Point(x=0, y=0), Point(x=1, y=0)]))
     assert {dot.y for dot in chart.series[0].dots} == {HEIGHT - BOTTOM}
     assert all(LEFT <= dot.x <= WIDTH - RIGHT for dot in chart.series[0].dots)
 

@@ -14,7 +14,8 @@ from click.testing import CliRunner
 from markdown_it import MarkdownIt
 
 from conformance.commands import nvme_lab, run_command
-from conformance.judging.results import FindingEntry, Results, RunEntry, VerdictEntry, schema, write
+from conformance.judging.files import schema, write
+from conformance.judging.models import FindingEntry, Results, RunEntry, VerdictEntry
 from conformance.report.annotations import SHOWN, github, gitlab
 from conformance.report.junit import junit
 from conformance.report.markdown import CHANGES, LARGEST, markdown

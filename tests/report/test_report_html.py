@@ -13,7 +13,8 @@ import pytest
 from click.testing import CliRunner
 
 from conformance.commands import nvme_lab
-from conformance.judging.results import FindingEntry, KnownEntry, LeftOut, Results, RunEntry, VerdictEntry, write
+from conformance.judging.files import write
+from conformance.judging.models import FindingEntry, KnownEntry, LeftOut, Results, RunEntry, VerdictEntry
 from conformance.report.cards import EXCERPTS
 from conformance.report.html import Material, html
 from conformance.report.witness import hashes_of, witness_of

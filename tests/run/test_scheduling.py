@@ -11,9 +11,9 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from conformance.judging import results
+from conformance.judging.files import schema
 from conformance.run import costs
-from conformance.run.campaign import Campaign, Request, plan
+from conformance.run.plan import Campaign, Request, plan
 from conformance.run.scheduler import WORKER_DIED
 from tests.toy.toy_lab import Lab
 
@@ -119,7 +119,7 @@ def test_a_scenario_whose_worker_died_is_recorded_again_by_another(lab: Lab) -> 
     assert done.returncode == 1, done.stdout + done.stderr
     assert f"recorded again  toy/qemu/read/slow, after {WORKER_DIED}" in done.stdout
     found = lab.results()
-    jsonschema.validate(found, results.schema())
+    jsonschema.validate(found, schema())
     assert len(found["verdicts"]) == 17 and not found["unfinished"]
     assert all(v["outcome"] == "PASS" for v in found["verdicts"] if v["scenario"] == "read/slow")
     assert Counter(recorded(lab)) == Counter(["read/basic", "read/more", "read/broken", "write/basic", *["read/slow"] * 2])

@@ -15,7 +15,7 @@ from pathlib import Path
 import paramiko
 import pytest
 
-from conformance.judging import results
+from conformance.judging.files import read
 from conformance.run.scheduler import pack, unpack
 from lab.data.evidence import Evidence
 
@@ -136,7 +136,7 @@ def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def verdicts(folder: Path) -> list[tuple[str, str, str]]:
-    return [(v.scenario, v.check, str(v.outcome)) for v in results.read(folder).verdicts]
+    return [(v.scenario, v.check, str(v.outcome)) for v in read(folder).verdicts]
 
 
 @pytest.mark.slow
@@ -148,7 +148,7 @@ def test_workers_elsewhere_return_the_same_verdicts_and_the_evidence(tmp_path: P
     assert verdicts(tmp_path / "here") == verdicts(tmp_path / "there") == verdicts(tmp_path / "both")
     assert len(verdicts(tmp_path / "here")) > 40
     for place in ("there", "both"):
-        for recorded in results.read(tmp_path / place).runs:
+        for recorded in read(tmp_path / place).runs:
             folder = tmp_path / place / recorded.evidence
             kept = {file.name for file in folder.rglob("*") if file.is_file()}
             assert {"identity.json", "events.jsonl", "end.json"} <= kept, folder

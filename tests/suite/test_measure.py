@@ -10,7 +10,7 @@ import jsonschema
 import pytest
 
 from conformance.commands import run_command
-from conformance.judging.results import measured, merge, read, schema
+from conformance.judging.files import merge, read, schema
 from conformance.proof.defects import record
 from conformance.suite.measure import MEASURES, Axis, Measurement, Point, histogram, measure, measurements
 from conformance.suite.selection import SCENARIOS
@@ -92,5 +92,5 @@ def test_figures_stand_in_the_results_and_survive_a_merge(
     jsonschema.validate(told, schema())
     (tmp_path / "results.json").write_text(json.dumps(told))
     part = read(tmp_path)
-    assert part.runs[0].measurements == measured(scaling) != []
-    assert merge([(tmp_path, part)], tmp_path).runs[0].measurements == measured(scaling)
+    assert part.runs[0].measurements == measurements(scaling) != []
+    assert merge([(tmp_path, part)], tmp_path).runs[0].measurements == measurements(scaling)

@@ -7,7 +7,8 @@ import re
 
 import pytest
 
-from conformance.run.campaign import Request, obstacle, plan
+from conformance.run.plan import Request, plan
+from conformance.run.prepare import obstacle
 from conformance.suite.check import CHECKS, Check
 from conformance.suite.scenario import SCENARIOS, Template
 from conformance.suite.selection import select, stages

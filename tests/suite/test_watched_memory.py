@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from conformance.judging.judge import UNWATCHED, Verdict, judge
-from conformance.judging.results import DriverEntry, Results, VerdictEntry, disqualified
+from conformance.judging.models import DriverEntry, Results, VerdictEntry
+from conformance.judging.summary import disqualified
 from conformance.proof.defects import record
 from conformance.record.record import Record
 from conformance.suite.check import CHECKS, Outcome

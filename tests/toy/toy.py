@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-import conformance.run.campaign
+import conformance.run.prepare
 import conformance.suite.selection
 import lab.drivers
 import lab.recording.guest
@@ -121,7 +121,7 @@ def record(manifest: DriverManifest, scenario: Scenario, device: str, folder: Pa
 
 
 for module, name, stand_in in (
-    (conformance.run.campaign, "prepare", toolchain),
+    (conformance.run.prepare, "prepare", toolchain),
     (lab.drivers, "adapter", lambda manifest, toolchain: None),
     (lab.recording.guest, "record", record),
 ):

@@ -1,0 +1,157 @@
+"""The format of results.json: models from which `schema/results.schema.json` is generated.
+
+A result can be judged without the suite that made it: it holds what was selected, what the drivers claim, and which
+failures they know.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from conformance.suite.check import Outcome
+from conformance.suite.measure import Measurement
+
+FILE = "results.json"
+SCHEMA: Literal[1] = 1
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(populate_by_name=True)
+
+
+class Cite(_Model):
+    """The place of a rule in its specification."""
+
+    revision: str
+    section: str
+    title: str
+
+    def __str__(self) -> str:
+        return self.title if self.section == "-" else f"{self.revision}, {self.section} “{self.title}”"
+
+
+class FindingEntry(_Model):
+    """One observation.
+
+    ``event`` is its line in the evidence's events.jsonl, or minus its number in the device's own record; ``place`` is the same
+    in words.
+    """
+
+    ok: bool
+    event: int | None
+    place: str = ""
+    expected: str
+    actual: str
+
+
+class VerdictEntry(_Model):
+    """The verdict of one check on one driver, device and scenario."""
+
+    driver: str
+    device: str
+    scenario: str
+    stage: str
+    check: str
+    level: Literal["M", "R", "O"]
+    statement: str = ""
+    outcome: Outcome
+    reason: str = ""
+    known: str | None = None
+    witnesses: list[str] = []
+    cite: Cite
+    judged: int = 0
+    findings: list[FindingEntry] = []
+
+    @property
+    def key(self) -> tuple[str, str, str, str]:
+        """Return (driver, device, scenario, check)."""
+        return self.driver, self.device, self.scenario, self.check
+
+    @property
+    def violation(self) -> FindingEntry | None:
+        """Return the first finding that violates the rule; None if there is none."""
+        return next((finding for finding in self.findings if not finding.ok), None)
+
+
+class RunEntry(_Model):
+    """A recorded scenario. ``evidence`` is relative to the folder of results.json."""
+
+    driver: str
+    device: str
+    scenario: str
+    stage: str
+    evidence: str
+    seconds: float
+    retry_reason: str = Field(default="", validation_alias="again", serialization_alias="again")
+    """Why the lab failed at the first attempt, where this is the second; "" at the first."""
+    measurements: list[Measurement] = []
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """Return (driver, device, scenario)."""
+        return self.driver, self.device, self.scenario
+
+
+class LeftOut(_Model):
+    """A scenario that was selected but not recorded, with the reason."""
+
+    driver: str
+    device: str
+    scenario: str
+    reason: str
+
+
+class KnownEntry(_Model):
+    """A known failure of a driver's manifest."""
+
+    check: str
+    reason: str
+    devices: list[str]
+
+
+class DriverEntry(_Model):
+    """The claims of a driver. ``asked`` are the stages that must get a verdict."""
+
+    stages: list[str] = []
+    asked: list[str] = []
+    known: list[KnownEntry] = []
+
+
+class ShardEntry(_Model):
+    """One part of a campaign that was split. Parts of the same campaign have the same ``split``."""
+
+    number: int
+    of: int
+    split: str
+
+
+class Results(_Model):
+    """The result of a run."""
+
+    schema_: Literal[1] = Field(default=SCHEMA, alias="schema")
+    lab: dict[str, Any] = {}  # version, seed, versions and hashes of the toolchain, host
+    drivers: dict[str, DriverEntry] = {}
+    narrowed: bool = False  # single checks or scenarios were selected
+    strict: bool = False
+    unfinished: str = ""  # why the run ended early; "" if it did not
+    shards: list[ShardEntry] = []  # which parts of the campaign these are; [] if it was never split
+    runs: list[RunEntry] = []
+    left_out: list[LeftOut] = []
+    verdicts: list[VerdictEntry] = []
+
+    def run_of(self, verdict: VerdictEntry) -> RunEntry | None:
+        """Return the recording that a verdict judges."""
+        return next((run for run in self.runs if run.key == verdict.key[:3]), None)
+
+    @property
+    def missing_shards(self) -> list[int]:
+        """Return the numbers of the shards that this result lacks."""
+        have = {shard.number for shard in self.shards}
+        return [number for number in range(1, self.shards[0].of + 1) if number not in have] if self.shards else []
+
+    @property
+    def is_complete(self) -> bool:
+        """Tell whether every claim was judged: not a selection, a shard, or a run that ended early."""
+        return not (self.narrowed or self.unfinished or self.missing_shards)

@@ -1,0 +1,182 @@
+"""What a result means: the worst verdict of each check, the table of stages, the exit status."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from conformance.judging.models import KnownEntry, Results, VerdictEntry
+from conformance.suite.check import MANDATORY, Outcome
+from lab.data.manifest import STAGES
+
+DRIVER_FAILED, LAB_FAILED, NOTHING_JUDGED = 1, 2, 3
+UNTESTABLE = 125
+"""What `git bisect run` takes as "this commit cannot be tested"."""
+
+EVERY, OTHERS = "every", "others"
+"""Rules that hold in every stage; and, in the summary, rules of stages that were not selected."""
+JUDGED = frozenset({Outcome.PASS, Outcome.FAIL, Outcome.WARN})
+"""Outcomes that tell something about the driver."""
+SEVERITY = tuple(Outcome)
+"""The worst outcome first."""
+
+
+def severity(verdict: VerdictEntry) -> tuple[int, bool]:
+    """Return a sort key, the worst verdict first; among failures an unknown one is worse than a known one."""
+    return SEVERITY.index(verdict.outcome), verdict.known is not None
+
+
+def worst_per_device(verdicts: Iterable[VerdictEntry]) -> dict[tuple[str, str, str], VerdictEntry]:
+    """Return (driver, device, check) → the worst verdict over all scenarios."""
+    best: dict[tuple[str, str, str], VerdictEntry] = {}
+    for verdict in verdicts:
+        key = verdict.driver, verdict.device, verdict.check
+        if key not in best or severity(verdict) < severity(best[key]):
+            best[key] = verdict
+    return best
+
+
+def worst_overall(verdicts: Iterable[VerdictEntry]) -> dict[tuple[str, str], VerdictEntry]:
+    """Return (driver, check) → the worst verdict over all scenarios and devices."""
+    best: dict[tuple[str, str], VerdictEntry] = {}
+    for verdict in worst_per_device(verdicts).values():
+        key = verdict.driver, verdict.check
+        if key not in best or severity(verdict) < severity(best[key]):
+            best[key] = verdict
+    return best
+
+
+@dataclass(frozen=True)
+class Row:
+    """One stage of one driver on one device. ``counts`` are checks by outcome; known failures count apart."""
+
+    driver: str
+    device: str
+    stage: str
+    counts: Mapping[Outcome, int]
+    known: int
+
+    @property
+    def word(self) -> str:
+        """Return the verdict in a word."""
+        if self.counts[Outcome.FAIL]:
+            return "fails"
+        if self.counts[Outcome.ERROR]:
+            return "lab error"
+        if self.known:
+            return "known failure"
+        return "passes" if self.counts[Outcome.PASS] or self.counts[Outcome.WARN] else "nothing judged"
+
+
+def rows(results: Results) -> list[Row]:
+    """Return the summary, one row per stage: drivers and devices as in the run, stages in the order of building a driver."""
+    counts: dict[tuple[str, str, str], Counter[Outcome]] = {}
+    known: Counter[tuple[str, str, str]] = Counter()
+    for verdict in worst_per_device(results.verdicts).values():
+        key = verdict.driver, verdict.device, verdict.stage if asked_for(results, verdict) else OTHERS
+        counted = counts.setdefault(key, Counter())
+        if verdict.known is None:
+            counted[verdict.outcome] += 1
+        else:
+            known[key] += 1
+    machines = list(dict.fromkeys((v.driver, v.device) for v in results.verdicts))
+    order = sorted(counts, key=lambda key: (machines.index(key[:2]), stage_index(key[2])))
+    return [Row(*key, counts[key], known[key]) for key in order]
+
+
+def stage_index(stage: str) -> int:
+    """Return the position of a stage among the steps of building a driver; rules of every stage come last."""
+    return (*STAGES, OTHERS, EVERY).index(stage)
+
+
+def asked_for(results: Results, verdict: VerdictEntry) -> bool:
+    """Tell whether the verdict belongs to a selected stage or to all stages."""
+    return verdict.stage == EVERY or verdict.stage in results.drivers[verdict.driver].asked
+
+
+def unjudged(results: Results) -> list[tuple[str, str]]:
+    """Return each selected (driver, stage) without any verdict about the driver; none for a shard alone."""
+    if results.missing_shards:
+        return []
+    judged = {(v.driver, v.stage) for v in results.verdicts if v.outcome in JUDGED}
+    asked = ((name, stage) for name, driver in results.drivers.items() for stage in driver.asked)
+    return [pair for pair in asked if pair not in judged]
+
+
+def stale(results: Results) -> list[tuple[str, str, KnownEntry]]:
+    """Return (driver, device, entry) of known failures that pass now; none for a partial run."""
+    if not results.is_complete:
+        return []
+    best = worst_per_device(results.verdicts)
+    return [
+        (name, device, entry)
+        for name, driver in results.drivers.items()
+        if set(driver.stages) <= set(driver.asked)
+        for entry in driver.known
+        for device in entry.devices
+        if (verdict := best.get((name, device, entry.check))) is not None
+        and verdict.outcome is Outcome.PASS
+        and asked_for(results, verdict)
+    ]
+
+
+def disqualified(results: Results, driver: str) -> list[VerdictEntry]:
+    """Return the mandatory checks of the selected stages that did not pass; a driver without any qualifies.
+
+    Checks that need a look into the driver's own memory do not count where nobody can look.
+    """
+    return [
+        verdict
+        for verdict in worst_overall(v for v in results.verdicts if v.driver == driver).values()
+        if verdict.level == MANDATORY
+        and (asked_for(results, verdict) or verdict.outcome is Outcome.FAIL)
+        and verdict.outcome is not Outcome.PASS
+        and not (verdict.outcome is Outcome.UNSUPPORTED and "memory" in verdict.witnesses)
+    ]
+
+
+def lab_failures(results: Results) -> dict[str, list[str]]:
+    """Return reason → scenarios (driver/device/scenario) in which the lab failed for that reason."""
+    found: dict[str, dict[str, None]] = {}
+    for verdict in results.verdicts:
+        if verdict.outcome is Outcome.ERROR:
+            found.setdefault(verdict.reason, {})["/".join(verdict.key[:3])] = None
+    return {reason: list(scenarios) for reason, scenarios in found.items()}
+
+
+def exit_status(results: Results, *, bisect: bool = False) -> int:
+    """Return 0: nothing new failed · 1: a driver failed · 2: the lab failed (outranks 1) · 3: a selected stage unjudged."""
+    status = 0
+    if results.unfinished or any(v.outcome is Outcome.ERROR for v in results.verdicts):
+        status = LAB_FAILED
+    elif any(fails(results, verdict) for verdict in worst_overall(results.verdicts).values()):
+        status = DRIVER_FAILED
+    elif unjudged(results):
+        status = NOTHING_JUDGED
+    return UNTESTABLE if bisect and status in (LAB_FAILED, NOTHING_JUDGED) else status
+
+
+def fails(results: Results, verdict: VerdictEntry) -> bool:
+    """Tell whether this verdict, as the worst of its check, fails the run."""
+    if verdict.outcome is Outcome.FAIL:
+        return verdict.known is None
+    unclear = verdict.outcome is Outcome.INCONCLUSIVE and verdict.level == MANDATORY and asked_for(results, verdict)
+    return results.strict and (unclear or verdict.outcome is Outcome.WARN)
+
+
+def evidence_of(results: Results, verdict: VerdictEntry) -> str:
+    """Return the place of a verdict's first violation: ``FOLDER/events.jsonl:LINE``; "" without a recording."""
+    run = results.run_of(verdict)
+    if run is None:
+        return ""
+    finding = verdict.violation
+    return f"{run.evidence}/{finding.place}" if finding and finding.place else run.evidence
+
+
+def worst_with_outcome(results: Results, *outcomes: Outcome) -> Iterator[tuple[VerdictEntry, int]]:
+    """Yield the worst verdicts that have one of these outcomes, by stage, each with its number of recordings."""
+    same = Counter((v.driver, v.check, v.outcome, v.known) for v in results.verdicts)
+    for verdict in sorted(worst_overall(results.verdicts).values(), key=lambda v: stage_index(v.stage)):
+        if verdict.outcome in outcomes:
+            yield verdict, same[verdict.driver, verdict.check, verdict.outcome, verdict.known]

@@ -1,0 +1,73 @@
+"""What a result tells about its run: the lab's version, the toolchain, the host, the drivers' claims."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+import time
+from typing import Any
+
+from conformance.judging.models import DriverEntry, KnownEntry, Results
+from conformance.run.plan import Campaign, Request, default_driver
+from conformance.suite.selection import CHECKS, SCENARIOS
+from lab.data.manifest import STAGES, DriverManifest
+from lab.toolchain.qemu import dotted
+from lab.version import lab_version
+
+
+def new_results(campaign: Campaign) -> Results:
+    """Return the campaign's results without any verdict."""
+    request = campaign.request
+    return Results(
+        lab=_lab(campaign),
+        drivers={manifest.name: _driver(manifest, request) for manifest in campaign.drivers},
+        narrowed=bool(request.checks or request.scenarios or request.only),
+        strict=request.strict,
+        shards=[campaign.shard] if campaign.shard else [],
+        left_out=list(campaign.left_out),
+    )
+
+
+def _lab(campaign: Campaign) -> dict[str, Any]:
+    request, toolchain = campaign.request, campaign.toolchain
+    return {
+        "version": lab_version(),
+        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "seed": None if campaign.replays else request.seed,
+        **({"replays": str(campaign.replays)} if campaign.replays else {}),
+        "asked": {"drivers": list(request.drivers) or [default_driver(request)], "defect": request.defect},
+        "qemu": toolchain.qemu
+        and {
+            "version": dotted(toolchain.qemu.version),
+            "origin": toolchain.qemu.origin,
+            "sha256": toolchain.qemu.sha256,
+        },
+        "versions": {name: dict(facts) for name, facts in toolchain.versions.items()},
+        "host": {
+            "system": platform.system(),
+            "release": platform.release(),
+            "machine": platform.machine(),
+            "cpus": len(os.sched_getaffinity(0)),
+            "python": ".".join(map(str, sys.version_info[:3])),
+        },
+    }
+
+
+def _driver(manifest: DriverManifest, request: Request) -> DriverEntry:
+    known = [KnownEntry(check=k.check, reason=k.reason, devices=list(k.devices)) for k in manifest.known]
+    return DriverEntry(stages=list(manifest.stages), asked=_selected_stages(manifest, request), known=known)
+
+
+def _selected_stages(manifest: DriverManifest, request: Request) -> list[str]:
+    """Return the stages that must get a verdict: the selected ones, or else those that the driver claims."""
+    if request.stages:
+        return list(dict.fromkeys(request.stages))
+    if request.checks:
+        return list(dict.fromkeys(CHECKS[check].stage for check in request.checks))
+    if request.scenarios:
+        return list(dict.fromkeys(SCENARIOS[scenario].stage for scenario in request.scenarios))
+    if request.only:
+        return list(dict.fromkeys(job.split("/")[2] for job in request.only))
+    stages_with_checks = {check.stage for check in CHECKS.values()}
+    return [stage for stage in STAGES if stage in stages_with_checks and stage in manifest.stages]

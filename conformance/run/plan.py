@@ -1,0 +1,176 @@
+"""What a run records: drivers × devices × scenarios × checks, resolved before anything starts.
+
+A `Campaign` is plain data. The process that plans it sends it to the workers, so that all of them mean the same.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from conformance.judging.models import LeftOut, ShardEntry
+from conformance.run import costs
+from conformance.suite.selection import CHECKS, Selection, select
+from lab import defects, drivers
+from lab.data.manifest import DriverManifest
+from lab.data.plan import DeviceKind, Scenario
+from lab.errors import UsageError, nearest
+from lab.toolchain import Toolchain
+
+DEFAULT_DRIVER = "linux"
+REFERENCE = "reference"
+DEFAULT_SEED = 0
+"""Fixed, so that a failure in CI is the same failure at home."""
+DEVICES: tuple[DeviceKind, ...] = ("qemu", "lab")
+"""Devices that can be recorded; all of them by default."""
+
+UNPREPARED = Toolchain(None, None)
+"""The toolchain of a campaign that `conformance.run.prepare` has not prepared."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """The selection of a user; an empty field selects everything."""
+
+    drivers: tuple[str, ...] = ()
+    devices: tuple[str, ...] = ()
+    stages: tuple[str, ...] = ()
+    checks: tuple[str, ...] = ()
+    scenarios: tuple[str, ...] = ()
+    seed: int = DEFAULT_SEED
+    strict: bool = False
+    defect: str = ""  # seeded into the reference driver
+    shard: str = ""  # "2/5": only this part of the scenarios; "" is all of them
+    times: Path | None = None  # earlier results, by whose seconds scenarios are ordered and split
+    only: tuple[str, ...] = ()  # driver/device/scenario; none: all
+
+
+@dataclass(frozen=True)
+class Job:
+    """One scenario on one driver and device: recorded once, judged by each of its checks."""
+
+    driver: DriverManifest
+    device: DeviceKind
+    scenario: Scenario
+    checks: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """Return driver/device/scenario: the name of its test and of its evidence folder."""
+        return f"{self.driver.name}/{self.device}/{self.scenario.id}"
+
+
+@dataclass(frozen=True)
+class Campaign:
+    """Everything that a worker must know. ``out`` is the folder of results."""
+
+    request: Request
+    drivers: tuple[DriverManifest, ...]
+    jobs: tuple[Job, ...]
+    left_out: tuple[LeftOut, ...] = ()
+    toolchain: Toolchain = UNPREPARED
+    out: Path = Path()
+    costs: Mapping[str, float] = field(default_factory=dict)
+    """Expected seconds of each job."""
+    shard: ShardEntry | None = None
+    replays: Path | None = None
+    """The evidence whose scenario, seed included, is recorded again."""
+
+    @property
+    def portable(self) -> Campaign:
+        """Return the campaign without what holds on this machine only."""
+        return replace(self, toolchain=UNPREPARED, out=Path())
+
+    @property
+    def in_rounds(self) -> list[Job]:
+        """Return the jobs in the order in which they start."""
+        by_name = {job.name: job for job in self.jobs}
+        return [by_name[name] for name in costs.in_rounds({name: self.costs.get(name, 0.0) for name in by_name})]
+
+
+def plan(request: Request) -> Campaign:
+    """Resolve a request. UsageError for a name that does not exist."""
+    if request.shard:
+        parse_shard(request.shard)
+    selection = select(request.stages, request.checks, request.scenarios)
+    names = tuple(dict.fromkeys(request.drivers)) or (default_driver(request),)
+    manifests = tuple(_with_absolute_path(seed_defect(drivers.find(name), request.defect)) for name in names)
+    _check_manifests(manifests)
+    devices = [device for device in DEVICES if device in (request.devices or DEVICES)]
+    for device in request.devices:
+        if device not in DEVICES:
+            raise UsageError(f"there is no device {device!r}{nearest(device, DEVICES)}")
+    _check_reach(manifests, devices)
+    jobs = [
+        job
+        for manifest in manifests
+        for device in drivers.devices(manifest)
+        if device in devices
+        for template in selection.scenarios
+        if (job := _job(manifest, device, template.resolve(request.seed), selection)).checks
+        and (not request.only or job.name in request.only)
+    ]
+    claimed = [job for job in jobs if job.scenario.stage in job.driver.stages]
+    left_out = tuple(
+        leave_out(job, f"the manifest does not claim stage {job.scenario.stage}") for job in jobs if job not in claimed
+    )
+    return Campaign(request, manifests, tuple(claimed), left_out)
+
+
+def parse_shard(text: str) -> tuple[int, int]:
+    """Parse "2/5" into numbers; UsageError for anything else."""
+    found = re.fullmatch(r"(\d+)/(\d+)", text)
+    number, of = map(int, found.groups()) if found else (0, 0)
+    if not 1 <= number <= of:
+        raise UsageError(f"there is no shard {text!r}", remedy="a shard is its number and how many there are: 1/5, 2/5, … 5/5")
+    return number, of
+
+
+def default_driver(request: Request) -> str:
+    """Return the driver of a request that names none."""
+    return REFERENCE if request.defect else DEFAULT_DRIVER
+
+
+def seed_defect(manifest: DriverManifest, defect: str) -> DriverManifest:
+    """Return the driver with a seeded defect. UsageError for an unknown defect, or for another driver than the lab's own."""
+    if not defect:
+        return manifest
+    if manifest.adapter not in drivers.SEEDABLE:
+        raise UsageError(f"no defect can be seeded into the driver {manifest.name!r}", remedy=f"--driver {REFERENCE}")
+    if defect != defects.LIAR:
+        defects.find(defect)
+    return manifest.model_copy(update={"variables": {**manifest.variables, "defect": defect}})
+
+
+def leave_out(job: Job, reason: str) -> LeftOut:
+    """Return the entry for a job that is not recorded."""
+    return LeftOut(driver=job.driver.name, device=job.device, scenario=job.scenario.id, reason=reason)
+
+
+def _with_absolute_path(manifest: DriverManifest) -> DriverManifest:
+    """Return the manifest as workers need it, whose working folder may be another."""
+    return manifest.model_copy(update={"path": manifest.path.absolute()})
+
+
+def _job(manifest: DriverManifest, device: DeviceKind, scenario: Scenario, selection: Selection) -> Job:
+    return Job(manifest, device, scenario, tuple(check.id for check in selection.checks_of(scenario.id)))
+
+
+def _check_manifests(manifests: Sequence[DriverManifest]) -> None:
+    seen: dict[str, DriverManifest] = {}
+    for manifest in manifests:
+        if (other := seen.setdefault(manifest.name, manifest)) is not manifest:
+            raise UsageError(f"two drivers are named {manifest.name!r}: {other.path} and {manifest.path}")
+        for known in manifest.known:
+            if known.check not in CHECKS:
+                raise UsageError(f"{manifest.path}: known: there is no check {known.check!r}{nearest(known.check, CHECKS)}")
+
+
+def _check_reach(manifests: Sequence[DriverManifest], devices: Sequence[DeviceKind]) -> None:
+    """Raise UsageError where no driver can be put in front of any of these devices."""
+    reached = {manifest.name: drivers.devices(manifest) for manifest in manifests}
+    if not any(device in devices for reaches in reached.values() for device in reaches):
+        each = "; ".join(f"{name} reaches {' and '.join(reaches)}" for name, reaches in reached.items())
+        raise UsageError(f"No driver reaches the device {' or '.join(devices)}: {each}.", remedy="name another device, or none")
