@@ -1,6 +1,6 @@
-"""``nvme-lab``: the front door. It makes sure that the house behind it is ours, and turns errors into one clear sentence.
+"""``nvme-lab``: the entry point. It checks that the packages behind it are its own.
 
-Nothing of ours is imported before the names `lab`, `conformance` and `images` are known to be ours.
+It imports nothing before the names `lab`, `conformance` and `images` are known to be its own.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ WRONG_USAGE = 4
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """The console script: runs the command and exits with its status."""
+    """Run the command line and exit with its status."""
     if trouble := foreign_package():
         print(f"nvme-lab: {trouble}", file=sys.stderr)
         raise SystemExit(2)
@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def foreign_package() -> str:
-    """Which package of somebody else's hides one of ours, and where it is; "" if none does."""
+    """Return a sentence about a foreign package that hides one of the lab's; "" if there is none."""
     for name in PACKAGES:
         spec = importlib.util.find_spec(name)
         if spec is None:

@@ -1,4 +1,4 @@
-"""The commands of ``nvme-lab`` (cli.md), a module each that is imported when it is used, and how any of them ends."""
+"""The commands of ``nvme-lab``, one module each, imported on use; and how a command ends."""
 
 from __future__ import annotations
 
@@ -37,28 +37,29 @@ COMMANDS: Mapping[str, str] = {
 
 
 class Commands(click.Group):
-    """A group that imports a command when it is asked for: what completes or fails early must not wait for all others."""
+    """A group that imports a command on use, so that completion and early errors are quick."""
 
-    def list_commands(self, context: click.Context) -> list[str]:
+    def list_commands(self, _context: click.Context) -> list[str]:
+        """Return the names of all commands, in the order of --help."""
         return list(COMMANDS)
 
-    def get_command(self, context: click.Context, name: str) -> click.Command | None:
-        if name not in COMMANDS:
+    def get_command(self, _context: click.Context, cmd_name: str) -> click.Command | None:
+        """Import and return a command; None if there is none of that name."""
+        if cmd_name not in COMMANDS:
             return None
-        module, _, attribute = COMMANDS[name].partition(":")
+        module, _, attribute = COMMANDS[cmd_name].partition(":")
         command: click.Command = getattr(import_module(f"conformance.commands.{module}"), attribute)
         return command
 
-    def resolve_command(
-        self, context: click.Context, arguments: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        name = arguments[0]
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find a command by its name; an unknown name is answered with the nearest."""
+        name = args[0]
         if name not in COMMANDS and not name.startswith("-"):
-            context.fail(f"No such command {name!r}{nearest(name, COMMANDS)}")
-        return super().resolve_command(context, arguments)
+            ctx.fail(f"No such command {name!r}{nearest(name, COMMANDS)}")
+        return super().resolve_command(ctx, args)
 
 
-def _version(context: click.Context, option: click.Parameter, asked: bool) -> None:
+def _version(context: click.Context, _option: click.Parameter, asked: bool) -> None:
     if asked and not context.resilient_parsing:
         from lab.version import lab_version
 
@@ -69,8 +70,9 @@ def _version(context: click.Context, option: click.Parameter, asked: bool) -> No
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.option("--version", is_flag=True, expose_value=False, is_eager=True, callback=_version, help="the version of the lab")
 def nvme_lab() -> None:
-    """NVMe Lab tests NVMe drivers: it boots a guest under QEMU, plugs an NVMe device, asks the driver, records what the
-    device saw, and judges it by the specification.
+    """Test NVMe drivers against the specification.
+
+    NVMe Lab boots a guest under QEMU, plugs an NVMe device, asks the driver, records what the device saw, and judges it.
 
     \b
     nvme-lab run                          the Linux driver, all stages
@@ -82,7 +84,7 @@ def nvme_lab() -> None:
 
 
 def run_command(arguments: Sequence[str] | None = None, *, debug: bool = False) -> int:
-    """Runs a command line; its exit status. Errors are a sentence on stderr; with ``debug``, a traceback before it."""
+    """Run a command line and return its exit status. Errors are a sentence on stderr; with ``debug``, a traceback before it."""
     with signals.interrupting() as received:
         try:
             status = nvme_lab.main(args=arguments, prog_name="nvme-lab", standalone_mode=False, obj=received)

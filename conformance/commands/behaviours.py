@@ -98,7 +98,7 @@ This file is written by `nvme-lab behaviours --write docs/behaviours.md`.
 
 
 def markdown(shown: Sequence[Shown], toolchain: Toolchain) -> str:
-    """The document."""
+    """Return the document."""
     release = toolchain.linux.release if toolchain.linux else ""
     head = _HEAD.format(release=release, timeout=lab_behaviours.TIMEOUT)
     return head + "".join(f"| {' | '.join(_row(one))} |\n" for one in shown)

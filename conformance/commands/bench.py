@@ -22,9 +22,9 @@ from lab.toolchain import Toolchain, prepare
 
 WANTS = ("qemu", "linux-guest")
 ROUNDS = click.option("--rounds", type=click.IntRange(1), metavar="N", default=5, show_default=True,
-                      help="medians of so many")  # fmt: skip
+                      help="rounds per median")  # fmt: skip
 SECONDS = click.option("--seconds", type=click.FloatRange(0.01), metavar="N", default=1.0, show_default=True,
-                       help="for each figure in each round")  # fmt: skip
+                       help="seconds per figure and round")  # fmt: skip
 
 
 @click.group("bench")
@@ -42,7 +42,7 @@ def bench_group() -> None:
 @JSON
 @machine
 def bench_fork(rounds: int, as_json: bool, **options: Any) -> None:
-    """Forked guests against booted ones: from nothing to the first block that was read and is right.
+    """Compare forked guests with booted ones: from nothing to the first block that is read and right.
 
     Where virtme-ng is installed (the program vng is on the PATH), one of its guests takes part.
 
@@ -65,7 +65,7 @@ def bench_fork(rounds: int, as_json: bool, **options: Any) -> None:
 @JSON
 @machine
 def bench_controller(seconds: float, rounds: int, as_json: bool, **options: Any) -> None:
-    """The programmable controller, recording all, against QEMU's own device: 4 KiB direct I/O by fio in a Linux guest.
+    """Compare the recording programmable controller with QEMU's own device: 4 KiB direct I/O by fio in a Linux guest.
 
     QEMU's own device as such is the measure. It is also shown with its trace on, which is how the lab records it.
 
@@ -86,7 +86,7 @@ def bench_controller(seconds: float, rounds: int, as_json: bool, **options: Any)
 @JSON
 @machine
 def bench_reference(seconds: float, rounds: int, as_json: bool, **options: Any) -> None:
-    """The reference driver in process, over qtest and by VFIO: reads a second against what each transport cannot do without.
+    """Compare the reference driver in process, over qtest and by VFIO with the bare cost of each transport: reads a second.
 
     \b
     nvme-lab bench reference
@@ -97,11 +97,11 @@ def bench_reference(seconds: float, rounds: int, as_json: bool, **options: Any) 
 
 @bench_group.command("scaling")
 @click.option("--scenarios", type=click.IntRange(2), metavar="N", default=benchmarks.SCENARIOS, show_default=True,
-              help="so many of Linux's, evenly chosen")  # fmt: skip
+              help="number of Linux's scenarios, evenly chosen")  # fmt: skip
 @JSON
 @machine
 def bench_scaling(scenarios: int, as_json: bool, **options: Any) -> None:
-    """Scenarios with two workers against one: how many a second are recorded and judged. The verdicts must be the same.
+    """Compare two workers with one: scenarios a second. The verdicts must be the same.
 
     \b
     nvme-lab bench scaling
@@ -118,7 +118,7 @@ def bench_scaling(scenarios: int, as_json: bool, **options: Any) -> None:
 @JSON
 @machine
 def bench_judge(rounds: int, as_json: bool, **options: Any) -> None:
-    """Judging recorded evidence by all checks against only reading it: events a second.
+    """Compare judging recorded evidence by all checks with only reading it: events a second.
 
     \b
     nvme-lab bench judge
@@ -144,7 +144,7 @@ def _tell(figures: Sequence[Figure], toolchain: Toolchain, as_json: bool) -> Non
 
 
 def _table(figures: Sequence[Figure]) -> Table:
-    """A row a figure; what a figure is compared with is named once for all that follow each other."""
+    """Return one row per figure; consecutive figures name what they are compared with once."""
     grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     grid.add_column("")
     grid.add_column("", justify="right")

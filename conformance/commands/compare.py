@@ -1,4 +1,4 @@
-"""``nvme-lab compare``: has the driver become worse?"""
+"""``nvme-lab compare``: what changed from one result to another."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the shell offers after a TAB: names of what there is. Only what these need is imported, for it must be quick."""
+"""Completion of names in the shell. Imports are few, because it must be quick."""
 
 from __future__ import annotations
 
@@ -12,20 +12,22 @@ from lab.errors import LabError
 Complete = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 
 
-def drivers(context: click.Context, option: click.Parameter, begun: str) -> list[CompletionItem]:
-    """Names of drivers, and manifests' paths."""
+def drivers(_context: click.Context, _option: click.Parameter, begun: str) -> list[CompletionItem]:
+    """Complete names of drivers and paths of manifests."""
     from lab import drivers
 
     return [*_names(drivers.names(), begun), CompletionItem(begun, type="file")]
 
 
-def stages(context: click.Context, option: click.Parameter, begun: str) -> list[CompletionItem]:
+def stages(_context: click.Context, _option: click.Parameter, begun: str) -> list[CompletionItem]:
+    """Complete names of stages."""
     from lab.data.manifest import STAGES
 
     return _names(STAGES, begun)
 
 
-def checks(context: click.Context, option: click.Parameter, begun: str) -> list[CompletionItem]:
+def checks(_context: click.Context, _option: click.Parameter, begun: str) -> list[CompletionItem]:
+    """Complete names of checks."""
     try:
         from conformance.suite.selection import CHECKS
     except LabError:  # another package's checks are broken: the command itself will say so
@@ -33,7 +35,8 @@ def checks(context: click.Context, option: click.Parameter, begun: str) -> list[
     return _names(CHECKS, begun)
 
 
-def scenarios(context: click.Context, option: click.Parameter, begun: str) -> list[CompletionItem]:
+def scenarios(_context: click.Context, _option: click.Parameter, begun: str) -> list[CompletionItem]:
+    """Complete names of scenarios."""
     try:
         from conformance.suite.selection import SCENARIOS
     except LabError:

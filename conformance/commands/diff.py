@@ -57,7 +57,7 @@ def diff(left: Path, right: Path, as_json: bool) -> int:
 
 
 def _conclusion(hunks: Sequence[Hunk]) -> Iterator[Text]:
-    """What a long table comes to: where they part, in anything, in a command, in an answer."""
+    """Return the end of a long table: the first difference, the first command and the first answer that differ."""
     same = sum(len(hunk.left) for hunk in hunks if hunk.same)
     first = parting(hunks)
     if first is None:

@@ -87,7 +87,7 @@ def _folders(roots: Sequence[Path]) -> list[Path]:
 
 
 def _judge_into(results: Results, evidence: Evidence, selected: Selection, asked: Sequence[str]) -> None:
-    """Adds what the selected checks say of one folder."""
+    """Add the verdicts of the selected checks on one folder."""
     driver, scenario = evidence.identity["driver"], evidence.scenario
     if scenario.id not in {template.id for template in selected.scenarios} or not (checks := selected.checks_of(scenario.id)):
         return

@@ -38,7 +38,7 @@ MEMORY = "256M"
 @click.option("--name", default="", metavar="NAME", help="the driver's name [default: the file's]")
 @click.option("--ci", type=click.Choice(list(CI)), help="write a CI job too, in this folder")
 @click.option("--boot/--no-boot", default=True, show_default=True,
-              help="boot it once: where is it heard, what are its last words, how far does its driver get?")  # fmt: skip
+              help="boot once to detect console and prompt")  # fmt: skip
 @click.option("--seconds", type=click.FloatRange(1, 600), default=LOOK_SECONDS, show_default=True, help="how long then")
 @machine
 def init(file: Path, output: Path | None, name: str, ci: str | None, boot: bool, seconds: float, **options: Any) -> None:
@@ -87,7 +87,7 @@ def init(file: Path, output: Path | None, name: str, ci: str | None, boot: bool,
 
 
 def _name(file: Path) -> str:
-    """A driver's name out of a file's."""
+    """Return a driver's name made of a file's."""
     stem = file.name.partition(".")[0] if file.suffix else file.name
     return re.sub(r"[^a-z0-9.+-]+", "-", stem.lower()).strip("-.+") or "my-driver"
 
@@ -105,7 +105,7 @@ def _system(file: Path, found: Found, folder: Path) -> dict[str, Any]:
 
 
 def _heard(heard: Look, console: Console) -> dict[str, Any]:
-    """What the look changes of the manifest; said aloud."""
+    """Apply what the first boot showed to the manifest, and print it."""
     if heard.trouble:
         console.print(f"It ended early: {heard.trouble}", style="yellow", markup=False)
     if not heard.said.strip():
@@ -129,7 +129,7 @@ def _heard(heard: Look, console: Console) -> dict[str, Any]:
 
 
 def _module(file: Path, found: Found, folder: Path) -> dict[str, Any]:
-    """The module and what it depends on: of the same folder where it is there, else of the guest's own kernel."""
+    """Return the module and its dependencies: from the same folder if they are there, else from the guest's own kernel."""
     modules = []
     for name in filter(None, found.modinfo["depends"].split(",")):
         beside = [path for path in file.parent.glob("*.ko") if path.stem.replace("-", "_") == name.replace("-", "_")]
@@ -141,10 +141,10 @@ def _module(file: Path, found: Found, folder: Path) -> dict[str, Any]:
 
 
 def _compare_kernels(found: Found, options: Mapping[str, Any], console: Console) -> None:
-    """A module fits one kernel: says whether that is the guest's, if the guest's is here already."""
+    """Print whether the module fits the guest's kernel, if that kernel is in the cache."""
     wanted = found.modinfo["vermagic"].split()[0]
     try:
-        linux = prepare(settings({**options, "offline": True}), {"linux-guest"}, lambda text: None).linux
+        linux = prepare(settings({**options, "offline": True}), {"linux-guest"}, lambda _: None).linux
     except LabError:
         console.print(f"It loads into a guest whose kernel is {wanted}: name that with --kernel when you run it.")
         return
@@ -165,7 +165,7 @@ def render(template: str, **values: Any) -> str:
 
 
 def _check(text: str, path: Path) -> None:
-    """What is written must be a manifest."""
+    """Check that the written file is a manifest."""
     parse(tomllib.loads(text), path, drivers.adapters())
 
 

@@ -35,7 +35,7 @@ def list_group() -> None:
 @list_group.command("drivers")
 @JSON
 def list_drivers(as_json: bool) -> None:
-    """The drivers that have a name, shipped or of other packages, and what they claim.
+    """List the named drivers, shipped or of other packages, and what they claim.
 
     \b
     nvme-lab list drivers
@@ -50,7 +50,7 @@ def list_drivers(as_json: bool) -> None:
 @list_group.command("stages")
 @JSON
 def list_stages(as_json: bool) -> None:
-    """The steps of building a driver, with the scenarios and checks of each.
+    """List the steps of building a driver, with the scenarios and checks of each.
 
     \b
     nvme-lab list stages
@@ -71,7 +71,7 @@ def list_stages(as_json: bool) -> None:
 @click.option("--write", "document", type=click.Path(path_type=Path), metavar="FILE", help="write the reference in Markdown")
 @JSON
 def list_checks(wanted: Sequence[str], document: Path | None, as_json: bool) -> None:
-    """The checks: what the driver must do, how binding it is, where it stands.
+    """List the checks: what the driver must do, how binding it is, where the rule stands.
 
     \b
     nvme-lab list checks --stage read
@@ -91,7 +91,7 @@ def list_checks(wanted: Sequence[str], document: Path | None, as_json: bool) -> 
 @list_group.command("scenarios")
 @JSON
 def list_scenarios(as_json: bool) -> None:
-    """The scenarios: what is put in front of a driver.
+    """List the scenarios: what is put in front of a driver.
 
     \b
     nvme-lab list scenarios
@@ -103,7 +103,7 @@ def list_scenarios(as_json: bool) -> None:
 @list_group.command("faults")
 @JSON
 def list_faults(as_json: bool) -> None:
-    """What the programmable controller can do wrong: the behaviours of a scenario's faults.
+    """List the faults that the programmable controller can inject.
 
     
     nvme-lab list faults

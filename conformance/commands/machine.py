@@ -20,7 +20,7 @@ from lab.toolchain import WANTS, prepare, update_lock
 from lab.toolchain.cache import Cache
 from lab.toolchain.qemu import dotted
 
-COLOURS: dict[State, str] = {"good": "green", "less": "yellow", "bad": "bold red"}
+COLOURS: dict[State, str] = {"ok": "green", "warning": "yellow", "error": "bold red"}
 
 
 @click.command()
@@ -66,13 +66,13 @@ def doctor(clearing: bool, as_json: bool, **options: Any) -> int:
         click.echo(json.dumps([asdict(finding) for finding in findings], indent=1))
     else:
         _print(findings)
-    return LabError.exit_status if any(finding.state == "bad" for finding in findings) else 0
+    return LabError.exit_status if any(finding.state == "error" for finding in findings) else 0
 
 
 def _print(findings: list[Finding]) -> None:
     grid = Table.grid(padding=(0, 2, 0, 0))
     for finding in findings:
         grid.add_row(Text(finding.state, style=COLOURS[finding.state]), finding.name, Text(finding.says))
-        if finding.remedy and finding.state != "good":
+        if finding.remedy and finding.state != "ok":
             grid.add_row("", "", Text(f"remedy: {finding.remedy}", style="dim"))
     show(grid)

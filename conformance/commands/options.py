@@ -44,17 +44,17 @@ JSON = click.option("--json", "as_json", is_flag=True, help="as JSON")
 
 
 def selection(function: F) -> F:
-    """--stage, --check and --scenario."""
+    """Add --stage, --check and --scenario."""
     return _all(_SELECTION, function)
 
 
 def machine(function: F) -> F:
-    """What overrides `lab.settings.Settings`; read it with `settings`."""
+    """Add the options that override `lab.settings.Settings`; read them with `settings`."""
     return _all(_MACHINE, function)
 
 
 def settings(options: dict[str, Any]) -> Settings:
-    """The settings with these options over all other sources."""
+    """Return the settings, with these options over all other sources."""
     return load(options)
 
 

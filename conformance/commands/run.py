@@ -16,7 +16,7 @@ NEWEST = Path("nvme-lab-results/latest")
 
 
 @click.command(
-    epilog="Exit status: 0 all good, 1 a driver failed, 2 the lab failed, 3 a selected stage with nothing judged, "
+    epilog="Exit status: 0 nothing new failed, 1 a driver failed, 2 the lab failed, 3 a selected stage with nothing judged, "
     "4 wrong usage, 130 or 143 interrupted."
 )
 @click.option(
@@ -43,7 +43,7 @@ NEWEST = Path("nvme-lab-results/latest")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), metavar="DIR", help="folder for the results")
 @STRICT
 @click.option("--keep", is_flag=True, help="remove no older results (otherwise the ten newest stay)")
-@click.option("--bisect", is_flag=True, help="exit 125 where nothing can be said (for git bisect run)")
+@click.option("--bisect", is_flag=True, help="exit 125 on lab failure or no verdict (for git bisect run)")
 @click.option("--dry-run", is_flag=True, help="say what would be recorded and how long it would take, and do nothing")
 @click.option("--json", "as_json", is_flag=True, help="events as they happen, a JSON object a line; all else goes to stderr")
 @VERBOSE

@@ -1,4 +1,4 @@
-"""What ``nvme-lab run`` does: plans, prepares, has it recorded and judged, shows and writes what came of it."""
+"""``nvme-lab run``: plan, prepare, record and judge, show and write the results."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ Say = Callable[[str], None]
 
 
 def run(**options: Any) -> int:
-    """All of it; the exit status. A failure of the lab tells a bisection nothing, whenever it happens."""
+    """Run and return the exit status; --bisect turns a failure of the lab into 125."""
     try:
         return _run_aloud(options)
     except LabError as error:
@@ -63,7 +63,7 @@ def run(**options: Any) -> int:
 
 
 def _run_aloud(options: Mapping[str, Any]) -> int:
-    """With events for programs, where they are asked for."""
+    """Run, with events for programs where they are requested."""
     if not options["as_json"]:
         return _run(options, terminal.console(), None)
     with _own_stdout() as stream:
@@ -127,7 +127,7 @@ def _run(options: Mapping[str, Any], console: Console, events: Events | None) ->
 
 
 def _request(options: Mapping[str, Any]) -> Request | None:
-    """What is asked for; None where only what failed is, and nothing did."""
+    """Return the request; None for --last-failed where nothing failed."""
     request = Request(
         drivers=options["drivers"],
         devices=options["devices"],
@@ -184,7 +184,7 @@ def _dry_run(request: Request, chosen: Settings, options: Mapping[str, Any], con
 
 
 def _table(campaign: Campaign, *, each: bool) -> Table:
-    """A row a stage, or a scenario: how many scenarios and verdicts, and how long."""
+    """Return one row per stage or scenario: scenarios, verdicts, seconds."""
     rows: dict[tuple[str, str, str], list[float]] = {}
     for job in campaign.jobs:
         key = (job.driver.name, str(job.device), job.scenario.id if each else job.scenario.stage)
@@ -229,7 +229,7 @@ def _show_unsteady(found: Sequence[Unsteady], times: int, console: Console) -> N
 
 @contextmanager
 def _own_stdout() -> Iterator[TextIO]:
-    """Standard output for events alone: whatever else is written there meanwhile goes to standard error."""
+    """Reserve standard output for events: anything else that is written there goes to standard error."""
     sys.stdout.flush()
     with os.fdopen(os.dup(1), "w", encoding="utf-8") as stream:
         os.dup2(2, 1)
@@ -242,5 +242,5 @@ def _own_stdout() -> Iterator[TextIO]:
 
 
 def _status(status: int) -> int:
-    """The exit status that this command line will have."""
+    """Return the exit status of this command line."""
     return signals.status(click.get_current_context().obj, status)

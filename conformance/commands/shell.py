@@ -84,7 +84,7 @@ def shell(driver: str, scenario: str, device: str | None, seed: int, out: Path |
 
 
 def _until_loaded(scenario: Scenario) -> Scenario:
-    """The scenario with the actions that bring the driver up, all the way, and none after them."""
+    """Return the scenario with its actions up to the one that brings the driver up completely."""
     whole = (action.name == "load" and "until" not in action.arguments for action in scenario.actions)
     loads = [number for number, loaded in enumerate(whole, 1) if loaded]
     return replace(scenario, actions=scenario.actions[: loads[0] if loads else 0])

@@ -118,7 +118,7 @@ def _ladder(excerpt: Excerpt, place: Key | None) -> Iterator[Text]:
 
 
 def one_evidence(path: Path) -> Path:
-    """The evidence folder that is meant, by itself or by a place in it; UsageError if there is none or a choice."""
+    """Return the evidence folder of a path or of a place in it; UsageError if there is none or more than one."""
     if place := PLACE.fullmatch(str(path)):
         path = Path(place["folder"])
     folders = evidence_folders(path) if path.is_dir() else []
@@ -131,7 +131,7 @@ def one_evidence(path: Path) -> Path:
 
 
 def place_in(path: Path) -> Key | None:
-    """The event that a place names; None where it names none."""
+    """Return the event that a place names; None where it names none."""
     named = PLACE.fullmatch(str(path))
     if named and named["record"]:
         return named["file"], -int(named["record"])
@@ -145,7 +145,7 @@ def _style(row: Row) -> str:
 
 
 def text(row: Row) -> Text:
-    """The row as a line, coloured by what it is."""
+    """Return the row as a line, coloured by its kind."""
     trust = "" if row.trust is Trust.EXACT else "yellow"
     line = Text.assemble(
         (f"{row.t:11.6f} ", "dim"),
@@ -159,7 +159,7 @@ def text(row: Row) -> Text:
 
 
 def _framed(recording: Evidence, lines: Iterable[Text]) -> Iterator[Text]:
-    """The lines between what recording it is and how that ended."""
+    """Yield a heading, the lines, and how the recording ended."""
     end = recording.end
     yield Text(f"{recording.name}: {recording.scenario.title}", style="bold")
     yield Text(LEGEND, style="dim")
@@ -171,7 +171,7 @@ def _framed(recording: Evidence, lines: Iterable[Text]) -> Iterator[Text]:
 
 
 def _follow(folder: Path) -> None:
-    """Prints events as they come, in the order of time as far as they have come, until the end marker is there."""
+    """Print events as they arrive, in the order of time, until the end marker is there."""
     out = console()
     told = Timeline(Evidence(folder).scenario)
     pause = threading.Event()

@@ -78,11 +78,12 @@ class Comparison:
     slower: list[Slower] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
+        """Return the comparison as `nvme-lab compare --json` prints it."""
         return asdict(self)
 
 
 def compare(old: Results, new: Results) -> Comparison:
-    """What has changed from ``old`` to ``new``."""
+    """Return what changed from ``old`` to ``new``."""
     before = {verdict.key: verdict for verdict in old.verdicts}
     after = {verdict.key: verdict for verdict in new.verdicts}
     pairs = [_Pair(before.get(key), after.get(key)) for key in dict.fromkeys([*before, *after])]
@@ -126,7 +127,7 @@ def _word(verdict: VerdictEntry | None) -> str:
 
 
 def _kind(was: str, now: str) -> Kind | None:
-    """What a change from one word to another is; None if it is none."""
+    """Return the kind of a change from one word to another; None for no change."""
     if now not in WORSE:
         return "lost" if was in WORSE else None
     if was == ABSENT:  # the check is new: it proves no change of the driver
@@ -141,7 +142,7 @@ def _kind(was: str, now: str) -> Kind | None:
 
 
 def _changes(new: Results, pairs: Iterable[_Pair]) -> Iterator[Change]:
-    """A change for all pairs of one check that changed alike: stages in the order of building a driver."""
+    """Yield one change for all pairs of a check that changed alike, stages in the order of building a driver."""
     groups: dict[tuple[str, ...], list[_Pair]] = {}
     for pair in sorted(pairs, key=lambda pair: (pair.some.driver, pair.some.device, stage_index(pair.some.stage))):
         groups.setdefault((pair.some.driver, pair.some.device, pair.some.check, pair.was, pair.now), []).append(pair)

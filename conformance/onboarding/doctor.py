@@ -43,7 +43,7 @@ RUN_FOLDER_NAME = "run-12345678"
 """As long as the folder that each guest gets below the root of run folders."""
 DEVICE = Path("/dev/kvm")
 
-State = Literal["good", "less", "bad"]
+State = Literal["ok", "warning", "error"]
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Finding:
 
 
 def examine(chosen: Settings) -> Iterator[Finding]:
-    """What there is to say about this machine, the most important first."""
+    """Yield the findings about this machine, the most important first."""
     yield _machine()
     found: list[Qemu] = []
     yield _attempt("QEMU", lambda: _qemu(chosen, found))
@@ -66,8 +66,8 @@ def examine(chosen: Settings) -> Iterator[Finding]:
         yield _accelerator(found[0])
     for name, package, why in TOOLS:
         path = shutil.which(name)
-        missing: State = "bad" if name in NEEDED_TOOLS else "less"
-        yield Finding(name, "good", path) if path else Finding(name, missing, f"not found: {why}", f"install {package}")
+        missing: State = "error" if name in NEEDED_TOOLS else "warning"
+        yield Finding(name, "ok", path) if path else Finding(name, missing, f"not found: {why}", f"install {package}")
     yield _mirror(chosen)
     yield _attempt("cache", lambda: _space("cache", chosen.open_cache(), CACHE_BYTES, "set NVME_LAB_CACHE to another disk"))
     yield _attempt("templates", lambda: _templates(Cache(chosen.open_cache())))
@@ -83,19 +83,19 @@ def _attempt(name: str, ask: Callable[[], Finding]) -> Finding:
     try:
         return ask()
     except LabError as error:
-        return Finding(name, "bad", error.what, error.remedy)
+        return Finding(name, "error", error.what, error.remedy)
 
 
 def _machine() -> Finding:
     machine = f"{platform.system()} {platform.release()}, {platform.machine()}, Python {platform.python_version()}"
     says = f"{machine}, {len(os.sched_getaffinity(0))} processors"
     if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
-        return Finding("machine", "bad", says, "use a Linux machine of x86-64: the lab's guests are packages for that")
-    return Finding("machine", "good", says)
+        return Finding("machine", "error", says, "use a Linux machine of x86-64: the lab's guests are packages for that")
+    return Finding("machine", "ok", says)
 
 
 def _qemu(chosen: Settings, found: list[Qemu]) -> Finding:
-    """The QEMU that a run would use; nothing is fetched to find out."""
+    """Return the QEMU that a run would use, without fetching anything."""
 
     def fetched() -> Path:
         from images import recipe
@@ -103,36 +103,38 @@ def _qemu(chosen: Settings, found: list[Qemu]) -> Finding:
 
         offline = Settings(cache=chosen.open_cache(), offline=True)
         closure = recipe.load("qemu").closures["qemu"]
-        return Closures(offline, Cache(offline.cache), lambda text: None).fetch("qemu", closure).root
+        return Closures(offline, Cache(offline.cache), lambda _: None).fetch("qemu", closure).root
 
     try:
-        qemu = choose(chosen.qemu, fetched, lambda text: None)
+        qemu = choose(chosen.qemu, fetched, lambda _: None)
     except LabError:
         if chosen.qemu is not None:
             raise
         newest = dotted(ENOUGH)
-        return Finding("QEMU", "less", f"none of version {newest} here yet: it is fetched by the first run", "nvme-lab fetch")
+        return Finding(
+            "QEMU", "warning", f"none of version {newest} here yet: it is fetched by the first run", "nvme-lab fetch"
+        )
     found.append(qemu)
     says = f"{dotted(qemu.version)} ({qemu.origin}): {_program(qemu)}"
     if qemu.version < FLOOR:
-        return Finding("QEMU", "bad", f"{says} is older than {dotted(FLOOR)}", "nvme-lab fetch, or name one with --qemu")
+        return Finding("QEMU", "error", f"{says} is older than {dotted(FLOOR)}", "nvme-lab fetch, or name one with --qemu")
     if qemu.missing:
-        return Finding("QEMU", "less", f"{says}; too old for: {', '.join(qemu.missing)}", "nvme-lab fetch")
-    return Finding("QEMU", "good", f"{says}; it can do all {len(LADDER)} things that need a new one")
+        return Finding("QEMU", "warning", f"{says}; too old for: {', '.join(qemu.missing)}", "nvme-lab fetch")
+    return Finding("QEMU", "ok", f"{says}; it can do all {len(LADDER)} things that need a new one")
 
 
 def _other_qemu(found: list[Qemu]) -> Iterator[Finding]:
-    """The machine's own QEMU, where another one is used."""
+    """Yield a finding about the machine's own QEMU where another one is used."""
     path = shutil.which(PROGRAM)
     if path is None or (found and found[0].command[0] == path):
         return
     try:
         own = installed(Path(path), "machine", found[0].arch if found else "x86_64")
     except LabError as error:
-        yield Finding("other QEMU", "less", error.what, "none is needed, unless no other one is found")
+        yield Finding("other QEMU", "warning", error.what, "none is needed, unless no other one is found")
         return
     lacks = f", too old for: {', '.join(own.missing)}" if own.missing else ""
-    yield Finding("other QEMU", "good", f"{dotted(own.version)} at {path} is not used{lacks}")
+    yield Finding("other QEMU", "ok", f"{dotted(own.version)} at {path} is not used{lacks}")
 
 
 def _program(qemu: Qemu) -> str:
@@ -142,52 +144,52 @@ def _program(qemu: Qemu) -> str:
 def _accelerator(qemu: Qemu) -> Finding:
     chosen = accelerator(qemu.command, qemu.env)
     if chosen.name == KVM:
-        return Finding("KVM", "good", chosen.reason)
+        return Finding("KVM", "ok", chosen.reason)
     if not DEVICE.exists():
         remedy = "enable virtualisation in the firmware (or for this virtual machine); in a container: --device /dev/kvm"
     elif not os.access(DEVICE, os.R_OK | os.W_OK):
         remedy = "usermod -aG kvm USER, and log in anew"
     else:
         remedy = "the host of this virtual machine does not nest KVM well: ask for another one"
-    return Finding("KVM", "less", f"not usable, guests run by TCG: {chosen.reason}", f"none is needed; faster: {remedy}")
+    return Finding("KVM", "warning", f"not usable, guests run by TCG: {chosen.reason}", f"none is needed; faster: {remedy}")
 
 
 def _mirror(chosen: Settings) -> Finding:
     if chosen.mirror:
-        return Finding("Debian mirror", "good", f"{chosen.mirror} (named)")
+        return Finding("Debian mirror", "ok", f"{chosen.mirror} (named)")
     found = mirrors.candidates()
     if not found:
         return Finding(
-            "Debian mirror", "less", "this machine's apt configuration names none: nothing can be fetched",
+            "Debian mirror", "warning", "this machine's apt configuration names none: nothing can be fetched",
             "name one with --mirror, or --qemu, --kernel and --image",
         )  # fmt: skip
     if not found[0].signed_by:
         return Finding(
-            "Debian mirror", "less", f"{found[0].uri}, and no keyring of Debian's: its lists may not be trusted",
+            "Debian mirror", "warning", f"{found[0].uri}, and no keyring of Debian's: its lists may not be trusted",
             "install debian-archive-keyring",
         )  # fmt: skip
-    return Finding("Debian mirror", "good", f"{found[0].uri}, as in this machine's apt configuration")
+    return Finding("Debian mirror", "ok", f"{found[0].uri}, as in this machine's apt configuration")
 
 
 def _space(name: str, folder: Path, need: int, remedy: str) -> Finding:
     free = shutil.disk_usage(folder).free
     says = f"{folder}: {free >> 20} MiB free"
     if not os.access(folder, os.W_OK):
-        return Finding(name, "less", f"{folder}: not writable", remedy)
+        return Finding(name, "warning", f"{folder}: not writable", remedy)
     if free < need:
-        return Finding(name, "less", f"{says}, {need >> 20} MiB wanted", remedy)
-    return Finding(name, "good", says)
+        return Finding(name, "warning", f"{says}, {need >> 20} MiB wanted", remedy)
+    return Finding(name, "ok", says)
 
 
 def _templates(cache: Cache) -> Finding:
-    """The guests that were booted once and are forked ever after."""
+    """Yield a finding about the saved templates of guests."""
     kept = templates(cache)
     if not kept:
-        return Finding("templates", "good", "of no guest yet: the first run boots and saves them")
+        return Finding("templates", "ok", "of no guest yet: the first run boots and saves them")
     size = sum(template.size for template in kept)
     ages = [_age(time.time() - template.used) for template in (kept[0], kept[-1])]
     says = f"of {len(kept)} guests: {size >> 20} MiB of {LIMIT >> 20} at most, used {ages[0]} to {ages[1]} ago"
-    return Finding("templates", "good", says)
+    return Finding("templates", "ok", says)
 
 
 def _run_folders() -> Finding:
@@ -196,17 +198,17 @@ def _run_folders() -> Finding:
     longest = len(bytes(root / RUN_FOLDER_NAME)) + 1 + LONGEST_SOCKET_NAME
     if longest > SOCKET_PATH_LIMIT:
         says = f"{root} is too deep: the paths of unix sockets have at most {SOCKET_PATH_LIMIT} bytes"
-        return Finding("run folders", "bad", says, "set XDG_RUNTIME_DIR or TMPDIR to a shorter folder")
+        return Finding("run folders", "error", says, "set XDG_RUNTIME_DIR or TMPDIR to a shorter folder")
     there = next(folder for folder in (root, *root.parents) if folder.exists())
     if not os.access(there, os.W_OK):
-        return Finding("run folders", "bad", f"{there} is not writable", "set XDG_RUNTIME_DIR or TMPDIR to a folder that is")
-    return Finding("run folders", "good", str(root))
+        return Finding("run folders", "error", f"{there} is not writable", "set XDG_RUNTIME_DIR or TMPDIR to a folder that is")
+    return Finding("run folders", "ok", str(root))
 
 
 def _shared_memory() -> Finding:
     shared = Path("/dev/shm")
     if not shared.is_dir():
-        return Finding("/dev/shm", "less", "there is none: guests' memory is kept on disk", "mount a tmpfs there")
+        return Finding("/dev/shm", "warning", "there is none: guests' memory is kept on disk", "mount a tmpfs there")
     return _space("/dev/shm", shared, SHARED_BYTES, "make it larger (docker run --shm-size=1g): guests would be slower")
 
 
@@ -216,8 +218,8 @@ def _memory() -> Finding:
     guests = free // GUEST_BYTES
     says = f"{free >> 20} MiB free: room for {guests} guests at once"
     if guests >= len(os.sched_getaffinity(0)) + EXTRA_WORKERS:
-        return Finding("memory", "good", says)
-    state: State = "less" if guests else "bad"
+        return Finding("memory", "ok", says)
+    state: State = "warning" if guests else "error"
     return Finding("memory", state, says, f"run --jobs {max(guests, 1)}, or end something else")
 
 
@@ -225,22 +227,22 @@ def _loopback() -> Finding:
     """Guests are reached by SSH through a forwarded port."""
     try:
         with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname(), timeout=5):
-            return Finding("loopback", "good", f"ports can be forwarded (127.0.0.1:{server.getsockname()[1]} was tried)")
+            return Finding("loopback", "ok", f"ports can be forwarded (127.0.0.1:{server.getsockname()[1]} was tried)")
     except OSError as error:
         says = f"no port of 127.0.0.1 can be connected to: {error.strerror or error}"
-        return Finding("loopback", "bad", says, "ip link set lo up, and let no firewall close it")
+        return Finding("loopback", "error", says, "ip link set lo up, and let no firewall close it")
 
 
 def _extensions() -> Iterator[Finding]:
-    """What other packages bring, each imported once to see whether it can be."""
+    """Yield a finding per package that extends the lab; each is imported once as a test."""
     for point in extensions.points(*extensions.GROUPS):
         name = f"{point.group.removeprefix('nvme_lab.')}: {point.name}"
         try:
             extensions.imported(point)
         except LabError as error:
-            yield Finding(name, "bad" if point.group == extensions.CHECKS else "less", error.what, error.remedy)
+            yield Finding(name, "error" if point.group == extensions.CHECKS else "warning", error.what, error.remedy)
         else:
-            yield Finding(name, "good", f"{extensions.package(point)} ({point.value})")
+            yield Finding(name, "ok", f"{extensions.package(point)} ({point.value})")
 
 
 def _age(seconds: float) -> str:

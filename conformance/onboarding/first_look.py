@@ -47,7 +47,7 @@ class Look:
 
     @property
     def prompts(self) -> bool:
-        """Does it wait for something to be typed?"""
+        """Tell whether the guest waits for input."""
         return bool(self.said) and not self.said.endswith("\n") and self.last_line.rstrip().endswith(PROMPT_ENDS)
 
     @property
@@ -64,8 +64,10 @@ def _escaped(text: str) -> str:
 
 
 def look(boot: dict[str, Any], path: Path, seconds: float, toolchain: Toolchain, say: Callable[[str], None]) -> Look:
-    """Boots what ``boot`` says (a manifest's table; paths relative to ``path``) with QEMU's NVMe device in it, once for each
-    place where it might be heard. LabError where QEMU cannot start it."""
+    """Boot a guest with QEMU's NVMe device, once for each output on which it may print.
+
+    ``boot`` is a manifest's table, with paths relative to ``path``. LabError where QEMU cannot start it.
+    """
     for output in OUTPUTS:
         say(f"booting it for {seconds:g} s, listening to its {output.replace('-', ' ')}")
         found = _once({**boot, "output": output}, path, seconds, toolchain)
@@ -95,7 +97,7 @@ def _once(boot: dict[str, Any], path: Path, seconds: float, toolchain: Toolchain
 
 
 def _seen(events: Iterator[Event]) -> Iterator[str]:
-    """The steps of which an event tells."""
+    """Return the stages that an event shows."""
     for event in events:
         match event:
             case RegisterWrite(offset=CC.OFFSET) if CC(event.value).EN:

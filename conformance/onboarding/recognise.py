@@ -44,7 +44,7 @@ class Found:
 
 
 def recognise(path: Path) -> Found:
-    """What the file is. UsageError if it cannot be read, or is nothing that is known here."""
+    """Return what the file is. UsageError if it cannot be read or is of no known kind."""
     try:
         size = path.stat().st_size
         with path.open("rb") as stream:
@@ -63,7 +63,7 @@ def recognise(path: Path) -> Found:
 
 
 def _candidates(path: Path, head: bytes, tail: bytes, size: int) -> Iterator[Found]:
-    """What it may be, the surest first."""
+    """Yield the kinds that it may be, the surest first."""
     if head.startswith(b"\x7fELF"):
         yield _elf(path, head)
     if head[0x202:0x206] == b"HdrS":
@@ -134,7 +134,7 @@ def _segments(head: bytes, wide: bool) -> Iterator[tuple[int, int, int]]:
 
 
 def _pvh(notes: bytes) -> bool:
-    """Is there the note by which QEMU starts a kernel directly?"""
+    """Tell whether the file has the note by which QEMU starts a kernel directly."""
     at = 0
     while at + 12 <= len(notes):
         name, description, kind = struct.unpack_from("<III", notes, at)
@@ -145,7 +145,7 @@ def _pvh(notes: bytes) -> bool:
 
 
 def _multiboot(head: bytes, magic: int, within: int, step: int) -> bool:
-    """Is there a header whose checksum is right?"""
+    """Tell whether there is a header with a correct checksum."""
     words = 3 if magic == MULTIBOOT else 4
     for at in range(0, min(within, len(head)) - 4 * words + 1, step):
         found = struct.unpack_from(f"<{words}I", head, at)

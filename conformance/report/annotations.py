@@ -22,7 +22,7 @@ KNOWN_SEVERITY = "info"
 
 
 def github(results: Results) -> str:
-    """A command a line: an error for each failed check and each failure of the lab, a warning for each advice not met."""
+    """Return one command per line: errors for failed checks and the lab's failures, warnings for recommendations not met."""
     failed = [(_title(verdict), explanation(results, verdict)) for verdict in _unknown(results, Outcome.FAIL)]
     broken = [
         (f"the lab failed in {scenarios[0]}", printable_lines(reason)) for reason, scenarios in lab_failures(results).items()
@@ -52,7 +52,7 @@ def _property(text: str) -> str:
 
 
 def gitlab(results: Results) -> str:
-    """The JSON of a code quality report: an entry for each check that failed or whose advice was not met.
+    """Return a code quality report as JSON: an entry per check that failed or whose recommendation was not met.
 
     A fingerprint names driver, device and check, so that a merge request shows what came and what went.
     """
@@ -74,7 +74,7 @@ def _entry(results: Results, verdict: VerdictEntry) -> dict[str, Any]:
 
 
 def _place(evidence: str) -> tuple[str, int]:
-    """The file and its line that a place in the evidence names; 1 where it is no line of text."""
+    """Return the file and line of a place in the evidence; line 1 where it is no line of text."""
     file, _, line = evidence.rpartition(":")
     if line.isdecimal():
         return file, max(int(line), 1)

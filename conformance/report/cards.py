@@ -19,15 +19,15 @@ from conformance.wire.ladder import Ladder, ladder
 KNOWN = "known"
 ORDER = ("FAIL", "ERROR", KNOWN, "WARN", "PASS", "UNSUPPORTED", "INCONCLUSIVE")
 """Outcomes and known failures: what needs a look comes first."""
-SCENARIOS_TOLD = 6
-"""Failed scenarios of a line that are told in full; of further ones there is the name."""
+DETAILED_SCENARIOS = 6
+"""Failed scenarios of a line that are shown in full; further ones are named."""
 EXCERPTS = 250
 """Excerpts of recordings that a page holds at most, so that it stays small even where everything fails."""
 
 
 @dataclass(frozen=True)
-class Told:
-    """A verdict with its findings. ``excerpt`` is what the device saw, empty where that is not at hand or has no room."""
+class VerdictDetail:
+    """A verdict with its findings. ``excerpt`` is what the device saw; empty without evidence or room for it."""
 
     verdict: VerdictEntry
     excerpt: Excerpt = ()
@@ -35,18 +35,19 @@ class Told:
 
     @property
     def ladder(self) -> Ladder:
+        """Return the excerpt as a drawing."""
         return ladder(self.excerpt, self.place)
 
 
 @dataclass(frozen=True)
 class Line:
-    """What one check says of one driver on one device. ``others`` are scenarios that end like the line and are not told."""
+    """The verdict of one check on one driver and device. ``others`` are scenarios that end like the line, without details."""
 
     driver: str
     device: str
     word: str
     counts: Mapping[str, int]
-    told: list[Told]
+    details: list[VerdictDetail]
     others: list[str]
     reasons: list[str]
 
@@ -60,11 +61,12 @@ class Card:
 
     @property
     def worst(self) -> str:
+        """Return the worst word of its lines."""
         return min((line.word for line in self.lines), key=ORDER.index)
 
 
 def word(verdict: VerdictEntry) -> str:
-    """The outcome, or that it is a known failure."""
+    """Return the outcome, or ``known`` for a known failure."""
     return KNOWN if verdict.known is not None else str(verdict.outcome)
 
 
@@ -86,32 +88,32 @@ def _line(driver: str, device: str, verdicts: list[VerdictEntry]) -> Line:
     best = min(verdicts, key=severity)
     same = [verdict for verdict in verdicts if word(verdict) == word(best)]
     if best.outcome is Outcome.PASS:
-        told = [verdict for verdict in same if verdict.findings][:1]
+        details = [verdict for verdict in same if verdict.findings][:1]
     else:
-        told = [verdict for verdict in verdicts if verdict.violation][:SCENARIOS_TOLD]
+        details = [verdict for verdict in verdicts if verdict.violation][:DETAILED_SCENARIOS]
     return Line(
         driver=driver,
         device=device,
         word=word(best),
         counts=Counter(sorted(map(word, verdicts), key=ORDER.index)),
-        told=[Told(verdict) for verdict in told],
-        others=[verdict.scenario for verdict in same if verdict not in told],
+        details=[VerdictDetail(verdict) for verdict in details],
+        others=[verdict.scenario for verdict in same if verdict not in details],
         reasons=list(dict.fromkeys(v.known or v.reason for v in same if v.known or v.reason)),
     )
 
 
 def _show_what_was_seen(made: list[Card], witness: Witness) -> None:
-    """Fills in excerpts while there is room: each line's first before any second; of a check that passes, one line's."""
+    """Fill in excerpts while there is room: each line's first before any second; one line's of a check that passes."""
     wanted = []
     for card_at, card in enumerate(made):
         example = next((line for line in card.lines if line.word == Outcome.PASS), None)
         for line in card.lines:
             if line.word != Outcome.PASS or line is example:
-                wanted += [(at, card_at, line) for at in range(len(line.told))]
+                wanted += [(at, card_at, line) for at in range(len(line.details))]
     wanted.sort(key=lambda one: one[:2])
     left = EXCERPTS
     for at, _, line in wanted:
-        verdict = line.told[at].verdict
+        verdict = line.details[at].verdict
         if left and (excerpt := witness(verdict)):
-            line.told[at] = Told(verdict, excerpt, place_of(verdict))
+            line.details[at] = VerdictDetail(verdict, excerpt, place_of(verdict))
             left -= 1

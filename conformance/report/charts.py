@@ -17,6 +17,8 @@ TICKS = 5
 
 @dataclass(frozen=True)
 class Tick:
+    """A mark on an axis."""
+
     at: float
     text: str
 
@@ -34,6 +36,8 @@ class Box:
 
 @dataclass(frozen=True)
 class Dot:
+    """A point of a line, and its label."""
+
     x: float
     y: float
     says: str
@@ -55,9 +59,10 @@ class DrawnSeries:
 
 @dataclass(frozen=True)
 class Chart:
-    """A measurement as it is drawn; a histogram has one for each of its series, ``part`` tells which.
+    """A measurement as it is drawn; a histogram has one for each of its series, named by ``part``.
 
-    ``upwards`` tells of the y axis."""
+    ``upwards`` is the label of the y axis.
+    """
 
     of: Measurement
     part: str
@@ -79,7 +84,7 @@ class Chart:
 
 
 def charts(measurement: Measurement) -> Iterator[Chart]:
-    """The charts of a measurement, all of its series on the same axes."""
+    """Yield the charts of a measurement, all of its series on the same axes."""
     points = [point for series in measurement.series for point in series.points]
     if not points:
         return
@@ -158,5 +163,5 @@ def _histogram(series: Series, scale: _Logarithmic, top: float) -> DrawnSeries:
 
 
 def number(value: float) -> str:
-    """The number as people write it: four digits, or all of a larger one."""
+    """Format a number with four digits, or all digits of a larger one."""
     return f"{value:.0f}" if value == int(value) or abs(value) >= 1000 else f"{value:.4g}"

@@ -31,8 +31,11 @@ class State(StrEnum):
 
 @dataclass(frozen=True)
 class Conclusion:
-    """``text`` is the sentence about the driver, ``why`` what it says beside the state. ``missing`` are the mandatory checks in
-    the way, the worst first; of ``mandatory`` ones ``passed`` did."""
+    """What the results say about a driver.
+
+    ``text`` is the sentence about it, ``why`` what it adds to the state. ``missing`` are the mandatory checks that did
+    not pass, the worst first; ``passed`` of ``mandatory`` ones did.
+    """
 
     driver: str
     state: State
@@ -49,15 +52,17 @@ class Conclusion:
 
     @property
     def known(self) -> int:
+        """Return the number of mandatory checks that failed as the manifest expects."""
         return sum(verdict.known is not None for verdict in self.missing)
 
     @property
     def unproven(self) -> int:
+        """Return the number of mandatory checks without a verdict about the driver."""
         return sum(verdict.outcome in (Outcome.INCONCLUSIVE, Outcome.UNSUPPORTED) for verdict in self.missing)
 
 
 def conclude(results: Results, driver: str) -> Conclusion:
-    """What the results say of the driver as a whole."""
+    """Return what the results say about the driver as a whole."""
     missing = sorted(disqualified(results, driver), key=lambda verdict: (severity(verdict), stage_index(verdict.stage)))
     own = list(worst_overall(v for v in results.verdicts if v.driver == driver).values())
     mandatory = [verdict for verdict in own if verdict.level == MANDATORY and asked_for(results, verdict)]
@@ -67,7 +72,7 @@ def conclude(results: Results, driver: str) -> Conclusion:
 
 
 def _said(results: Results, driver: str, missing: list[VerdictEntry], *, silent: bool, passed: int) -> tuple[State, str, str]:
-    """The state, how a sentence about the driver begins, and what there is to say."""
+    """Return the state, the begin of a sentence about the driver, and its end."""
     counts = Counter(verdict.outcome for verdict in missing)
     said = ", ".join(f"{counts[outcome]} {words}" for outcome, words in MISSING.items() if counts[outcome])
     if counts[Outcome.FAIL] or counts[Outcome.ERROR]:

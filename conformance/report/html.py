@@ -45,7 +45,7 @@ BARS = 40
 class Material:
     """What a page shows beside the results, as far as it is at hand."""
 
-    witness: Witness = lambda verdict: ()
+    witness: Witness = lambda _: ()
     hashes: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """What files each driver was made of."""
     baseline: str = ""
@@ -55,7 +55,7 @@ class Material:
 
 
 def html(results: Results, material: Material | None = None) -> str:
-    """The page."""
+    """Return the page."""
     material = material or Material()
     comparison = compare(material.before, results) if material.before else None
     made = cards(results, material.witness)
@@ -129,7 +129,7 @@ def _shown(value: Any) -> Any:
 
 
 def _headline(conclusions: Sequence[Conclusion]) -> str:
-    """The answer for all drivers together."""
+    """Return the headline for all drivers together."""
     good = sum(one.state is State.QUALIFIES for one in conclusions)
     return f"{'All' if good == len(conclusions) else good or 'None'} of {len(conclusions)} drivers qualify"
 

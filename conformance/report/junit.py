@@ -24,7 +24,7 @@ SILENT = frozenset({Outcome.INCONCLUSIVE, Outcome.UNSUPPORTED})
 
 
 def junit(results: Results) -> str:
-    """The document as text."""
+    """Return the document as text."""
     document = JUnitXml("nvme-lab")
     cases: dict[tuple[str, str, str], list[TestCase]] = {}
     seconds = {run.key: run.seconds for run in results.runs}
@@ -77,7 +77,7 @@ def _message(text: str) -> str:
 
 
 def explanation(results: Results, verdict: VerdictEntry) -> str:
-    """The rule, what was expected, what was there, and where to look, in lines without control characters."""
+    """Return the rule, the expected and actual values and the evidence, in lines without control characters."""
     lines = [f"The driver {verdict.statement[:1].lower()}{verdict.statement[1:]}"]
     if (finding := verdict.violation) is not None:
         lines += [f"expected: {finding.expected}", f"actual: {finding.actual}"]

@@ -25,7 +25,7 @@ CHANGES = 20
 
 
 def markdown(results: Results, before: Results | None = None) -> str:
-    """The summary, cut where it would be too large; ``before`` is a baseline that it tells the difference from."""
+    """Return the summary, cut where it would be too large, with the changes since the baseline ``before``."""
     parts = [*_conclusions(results), *(_changes(before, results) if before else ()), *_table(results)]
     size = sum(len(part.encode()) + 1 for part in parts)
     findings = list(_findings(results))

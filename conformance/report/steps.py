@@ -36,7 +36,7 @@ class Steps:
         self._stack.close()
 
     def say(self, text: str) -> None:
-        """What is being done now. On a terminal the news of one thing (the words before a colon) take each other's place."""
+        """Show the current step. On a terminal, messages with the same words before a colon replace each other."""
         if self._progress is None:
             self._console.print(text, style="dim", markup=False, soft_wrap=True)
             return
@@ -56,7 +56,7 @@ class Steps:
             self._progress.update(self._task, completed=self._done)
 
     def _settle(self) -> None:
-        """What was said last stays."""
+        """Print the last message so that it stays."""
         if self._progress is not None and self._last:
             self._console.print(self._last, style="dim", markup=False, soft_wrap=True)
         self._last = ""

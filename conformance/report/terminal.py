@@ -52,7 +52,7 @@ SHOWN = 12
 
 
 def console() -> Console:
-    """The console for this output: plain where CI=true or nobody watches, and wide enough there for a finding's lines."""
+    """Return the console for this output: plain and wide where CI=true or there is no terminal."""
     watched = Console(highlight=False)
     if watched.is_terminal and os.environ.get("CI", "").lower() not in ("1", "true"):
         return watched
@@ -90,7 +90,7 @@ def _cell(row: Row, outcome: Outcome | None, colour: str) -> Text:
 
 
 def show(what: RenderableType) -> None:
-    """Prints it as this output can take it."""
+    """Print it, plain where there is no terminal."""
     made = console()
     if made.is_terminal:
         made.print(what)
@@ -99,12 +99,12 @@ def show(what: RenderableType) -> None:
 
 
 def plain_table(results: Results) -> str:
-    """The table without colours."""
+    """Return the table without colours."""
     return _plain(table(results))
 
 
 def plain_summary(results: Results, folder: Path, *, verbose: bool = False) -> str:
-    """The summary without colours."""
+    """Return the summary without colours."""
     return _plain(summary(results, folder, verbose=verbose))
 
 
@@ -186,7 +186,7 @@ def _remarks(results: Results, verbose: bool) -> Iterator[RenderableType]:
 
 
 def _silent(results: Results, verbose: bool) -> Iterator[RenderableType]:
-    """The checks that nothing can be said about: numbers, and with ``verbose`` names and reasons."""
+    """Yield the checks without a verdict about the driver, with ``verbose``."""
     silent = [verdict for verdict, _ in worst_with_outcome(results, Outcome.UNSUPPORTED, Outcome.INCONCLUSIVE)]
     if silent and verbose:
         yield ""
@@ -236,7 +236,7 @@ def _count(number: int, word: str) -> str:
 
 
 def header(results: Results, extra: Sequence[str] = ()) -> Text:
-    """What was tested with: the line that makes a result comparable."""
+    """Return the line with versions and seed that makes a result comparable."""
     qemu = results.lab.get("qemu") or {}
     parts = [f"NVMe Lab {results.lab.get('version', '')}"]
     if qemu:

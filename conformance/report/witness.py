@@ -17,12 +17,12 @@ Witness = Callable[[VerdictEntry], Excerpt]
 
 
 def speaker(verdict: VerdictEntry) -> FindingEntry | None:
-    """The finding that speaks for a verdict: its first violation, else what was as it must be."""
+    """Return the finding that explains a verdict: its first violation, else its first example."""
     return verdict.violation or next(iter(verdict.findings), None)
 
 
 def place_of(verdict: VerdictEntry) -> Key | None:
-    """The key of the event that the finding names."""
+    """Return the key of the event that the finding names."""
     finding = speaker(verdict)
     if finding is None or finding.event is None:
         return None
@@ -31,7 +31,7 @@ def place_of(verdict: VerdictEntry) -> Key | None:
 
 
 def witness_of(results: Results, folder: Path) -> Witness:
-    """Finds what the device saw in the evidence, whose paths are relative to ``folder``: each recording is read once."""
+    """Return a function that excerpts a verdict's evidence; paths are relative to ``folder``, each recording is read once."""
     wanted: dict[tuple[str, str, str], set[Key]] = {}
     for verdict in results.verdicts:
         if (place := place_of(verdict)) is not None:
@@ -54,7 +54,7 @@ def witness_of(results: Results, folder: Path) -> Witness:
 
 
 def hashes_of(results: Results, folder: Path) -> dict[str, dict[str, str]]:
-    """Driver → file → SHA-256, of its manifest too, as its first recording tells that is at hand."""
+    """Return driver → file → SHA-256, its manifest included, from its first readable recording."""
     found: dict[str, dict[str, str]] = {}
     for run in results.runs:
         if run.driver not in found:

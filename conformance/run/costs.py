@@ -1,4 +1,4 @@
-"""What scenarios cost, so that slow ones can be started in time and shards be even: known from earlier runs, else estimated.
+"""Costs of scenarios, by which slow ones start early and shards are even: from earlier runs, else estimated.
 
 A wrong cost makes a run longer, never different: verdicts do not depend on the order.
 """
@@ -27,18 +27,18 @@ ROUND = 8
 
 
 def estimate(scenario: Scenario) -> float:
-    """Seconds, the same on every machine."""
+    """Return estimated seconds, the same on every machine."""
     waits = WAIT_SECONDS * (scenario.id in WAITS)
     return START_SECONDS + ACTION_SECONDS * len(scenario.actions) + FAULT_SECONDS * len(scenario.faults) + waits
 
 
 def measured(results: Results) -> dict[str, float]:
-    """driver/device/scenario → seconds, of every scenario that was recorded at the first attempt."""
+    """Return driver/device/scenario → seconds of every scenario that was recorded at the first attempt."""
     return {"/".join(run.key): run.seconds for run in results.runs if not run.retry_reason}
 
 
 def remembered(cache: Path | None) -> dict[str, float]:
-    """What this machine knows; nothing where there is no cache, or nothing that can be read."""
+    """Return the seconds that this machine remembers; none without a readable cache."""
     if cache is not None:
         with suppress(OSError, ValueError, AttributeError):
             kept = json.loads((cache / FILE).read_text(encoding="utf-8"))
@@ -47,7 +47,7 @@ def remembered(cache: Path | None) -> dict[str, float]:
 
 
 def remember(cache: Path | None, found: Mapping[str, float]) -> None:
-    """Adds to what this machine knows. Of two runs that end at the same moment one may be forgotten: it is only a guess."""
+    """Add to what this machine remembers. Of two runs that end at the same moment one may be lost: these are estimates."""
     if cache is None or not found:
         return
     draft = cache / f"{FILE}.{os.getpid()}"
@@ -57,7 +57,7 @@ def remember(cache: Path | None, found: Mapping[str, float]) -> None:
 
 
 def split(costs: Mapping[str, float], parts: int) -> list[list[str]]:
-    """Names in ``parts`` parts of even cost: the dearest first, each to the part that has least so far.
+    """Split names into ``parts`` parts of even cost: the dearest first, each to the part that has least so far.
 
     The same for the same costs, whatever their order. No part costs more than the dearest name above another.
     """
@@ -71,7 +71,7 @@ def split(costs: Mapping[str, float], parts: int) -> list[list[str]]:
 
 
 def in_rounds(costs: Mapping[str, float]) -> list[str]:
-    """In rounds, each of which begins with one of the dearest and goes down to one of the cheapest; the dearest comes first.
+    """Order names in rounds, each from one of the dearest down to one of the cheapest; the dearest comes first.
 
     The slowest scenarios wait for a driver's time-out: all of them at once would leave the processors idle, and one that comes
     last would keep a single worker busy.
@@ -82,5 +82,5 @@ def in_rounds(costs: Mapping[str, float]) -> list[str]:
 
 
 def dearest_first(names: Iterable[str], costs: Mapping[str, float]) -> list[str]:
-    """Sorted by cost; by name where that is the same."""
+    """Sort by cost, and by name where costs are equal."""
     return sorted(names, key=lambda name: (-costs[name], name))

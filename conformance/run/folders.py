@@ -1,4 +1,4 @@
-"""Where results go: ``nvme-lab-results/<UTC time>`` with a ``latest`` link beside it, or the folder that the user names.
+"""Folders of results: ``nvme-lab-results/<UTC time>`` with a ``latest`` link beside it, or the folder that the user names.
 
 results.json   junit.xml   summary.md
 evidence/DRIVER/DEVICE/SCENARIO/
@@ -26,24 +26,24 @@ _STAMP = re.compile(r"\d{8}T\d{6}Z(-\d+)?")
 
 
 def default_folder(parent: Path) -> Path:
-    """A new name under ``parent``/nvme-lab-results."""
+    """Return a new name under ``parent``/nvme-lab-results."""
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
     return next(folder for folder in _numbered(parent / RESULTS / stamp) if not folder.exists())
 
 
 def shell_folder(parent: Path) -> Path:
-    """A new name beside the results, for what is recorded while somebody sits at a guest: no result, and never pruned."""
+    """Return a new name beside the results for a recording of ``nvme-lab shell``: it is no result and is never pruned."""
     folder = default_folder(parent)
     return next(place for place in _numbered(folder.with_name(f"shell-{folder.name}")) if not place.exists())
 
 
 def shown(path: Path) -> Path:
-    """As the user would write it: relative to where they are, if it is below."""
+    """Return the path relative to the working folder if it is below it."""
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def prepare_folder(folder: Path) -> Path:
-    """Makes the folder; UsageError if it holds results already. A default folder becomes the ``latest``."""
+    """Make the folder; UsageError if it holds results already. A default folder becomes the ``latest``."""
     folder = folder.absolute()
     if (folder / FILE).exists() or (folder / EVIDENCE).exists():
         raise UsageError(f"{folder} holds results already.", remedy="remove it, or choose another folder with --out")
@@ -61,7 +61,7 @@ def prepare_folder(folder: Path) -> Path:
 
 
 def prune(folder: Path, newest: int = NEWEST_KEPT) -> list[Path]:
-    """Removes all but the newest results beside ``folder``, if it is a default folder; says which."""
+    """Remove all but the newest results beside ``folder``, if it is a default folder; return the removed ones."""
     if folder.parent.name != RESULTS or not _STAMP.fullmatch(folder.name):
         return []
     finished = [old for old in folder.parent.iterdir() if _STAMP.fullmatch(old.name) and old != folder]
@@ -72,7 +72,7 @@ def prune(folder: Path, newest: int = NEWEST_KEPT) -> list[Path]:
 
 
 def evidence_folder(out: Path, name: str) -> Path:
-    """Where the evidence of a recording goes. What an attempt that failed has left there moves to ``failed``."""
+    """Return the folder for the evidence of a recording. Remains of a failed attempt move to ``failed``."""
     folder = out / EVIDENCE / name
     if folder.exists():
         aside = next(place for place in _numbered(out / FAILED / name) if not place.exists())
@@ -88,7 +88,7 @@ def _numbered(folder: Path) -> Iterator[Path]:
 
 
 def check_free(folder: Path, need: int) -> None:
-    """LabError when less than ``need`` bytes are free where ``folder`` is."""
+    """Raise LabError when less than ``need`` bytes are free where ``folder`` is."""
     free = shutil.disk_usage(folder).free
     if free < need:
         raise LabError(

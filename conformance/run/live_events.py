@@ -113,13 +113,13 @@ AnyEvent = Annotated[
 
 
 def schema() -> dict[str, Any]:
-    """The JSON schema of one line."""
+    """Return the JSON schema of one line."""
     found = TypeAdapter[Any](AnyEvent).json_schema(by_alias=True, mode="serialization")
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **found}
 
 
 def planned(campaign: Campaign, seconds: float, out: Path | None, repetition: int = 1, repetitions: int = 1) -> Planned:
-    """What a campaign is going to record."""
+    """Return the event of what a campaign is going to record."""
     return Planned(
         results=str(out) if out else None,
         repetition=repetition,
@@ -148,26 +148,38 @@ class Events:
         self._stream = stream
 
     def write(self, event: _Event) -> None:
+        """Write an event as a line."""
         self._stream.write(event.model_dump_json(by_alias=True) + "\n")
         self._stream.flush()
 
     def started(self, name: str) -> None:
+        """Write `Started`."""
         self.write(Started(name=name))
 
     def judged(self, verdict: VerdictEntry) -> None:
+        """Write `Judged`."""
         self.write(Judged(verdict=verdict))
 
     def finished(self, tally: Tally, scenario: Finished) -> None:
+        """Write `Done` and `Advanced`."""
         self.write(
-            Done(name=scenario.name, seconds=round(scenario.seconds, 3), counts=dict(scenario.counts), again=scenario.again)
+            Done(
+                name=scenario.name,
+                seconds=round(scenario.seconds, 3),
+                counts=dict(scenario.counts),
+                again=scenario.retry_reason,
+            )
         )
         left = tally.seconds_left()
         self.write(Advanced(done=tally.done, total=tally.total, remaining_seconds=None if left is None else round(left, 1)))
 
     def lost(self, name: str) -> None:
+        """Write `Lost`."""
         self.write(Lost(name=name))
 
-    def changed(self, tally: Tally) -> None: ...
+    def changed(self, tally: Tally) -> None:
+        """Write nothing: the other events tell it."""
 
     def stopping(self) -> None:
+        """Write `Stopping`."""
         self.write(Stopping())

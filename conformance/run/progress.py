@@ -1,6 +1,6 @@
-"""What is seen while a run lasts: one changing line on a terminal, one line a scenario elsewhere, events for programs.
+"""Progress of a run: one changing line on a terminal, one line per scenario elsewhere, events for programs.
 
-`Progress` is the pytest plugin that follows the items; a `Tally` is what it knows; displays show it.
+`Progress` is the pytest plugin that follows the items, `Tally` counts, displays show.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ class Finished:
     name: str
     seconds: float
     counts: Mapping[str, int]
-    again: str
+    retry_reason: str
 
 
 class Tally:
-    """Which scenarios are done, being recorded and left, and how long that will take."""
+    """Counts the scenarios that are done, being recorded and left, and estimates the remaining time."""
 
     def __init__(self, campaign: Campaign) -> None:
         self._left = {job.name for job in campaign.jobs}
@@ -52,36 +52,37 @@ class Tally:
 
     @property
     def done(self) -> int:
+        """Return the number of finished scenarios."""
         return self.total - len(self._left)
 
     @property
     def now(self) -> list[str]:
-        """The scenarios that are being recorded."""
+        """Return the scenarios that are being recorded."""
         return list(self._since)
 
     def started(self, name: str) -> bool:
-        """Notes a scenario; whether it is a new one."""
+        """Note the start of a scenario; return whether it is new."""
         new = name in self._left and name not in self._since
         if new:
             self._since[name] = time.monotonic()
         return new
 
     def finished(self, report: ScenarioReport) -> Finished:
-        """Notes the verdicts of a scenario."""
+        """Note the verdicts of a scenario."""
         self._left.discard(report.name)
         seconds = time.monotonic() - self._since.pop(report.name, time.monotonic())
         words = (v.outcome.lower() if v.known is None else "known" for v in report.verdicts)
         return Finished(report.name, seconds, Counter(words), report.run.retry_reason if report.run else "")
 
     def lost(self, name: str) -> bool:
-        """What was said of a scenario does not count; whether there is such a one."""
+        """Forget what was reported of a scenario; return whether the campaign has it."""
         self._since.pop(name, None)
         if name in self._costs:
             self._left.add(name)
         return name in self._costs
 
     def seconds_left(self) -> float | None:
-        """By what the scenarios that are left were expected to cost, and how that has fitted so far; None: too early to say."""
+        """Estimate the remaining seconds by expected costs and how they fitted so far; None while it is too early."""
         if self.done < min(2, self.total):
             return None
         left = sum(self._costs[name] for name in self._left)
@@ -92,19 +93,23 @@ class Tally:
 class Display(Protocol):
     """Shows a run to somebody."""
 
-    def started(self, name: str) -> None: ...
+    def started(self, name: str) -> None:
+        """Show that a scenario is being recorded."""
 
-    def judged(self, verdict: VerdictEntry) -> None: ...
+    def judged(self, verdict: VerdictEntry) -> None:
+        """Show a verdict."""
 
-    def finished(self, tally: Tally, scenario: Finished) -> None: ...
+    def finished(self, tally: Tally, scenario: Finished) -> None:
+        """Show that all verdicts of a scenario are there."""
 
     def lost(self, name: str) -> None:
-        """The worker that recorded it has died."""
+        """Show that the worker that recorded a scenario died."""
 
     def changed(self, tally: Tally) -> None:
-        """After any of these."""
+        """Show the state after any of these."""
 
-    def stopping(self) -> None: ...
+    def stopping(self) -> None:
+        """Show that the run was interrupted."""
 
 
 class Progress:
@@ -115,6 +120,7 @@ class Progress:
         self._displays = list(displays)
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
+        """Note the start of a scenario."""
         name = _job(nodeid)
         if self._tally.started(name):
             for display in self._displays:
@@ -122,6 +128,7 @@ class Progress:
             self._changed()
 
     def pytest_runtest_logreport(self, report: Any) -> None:
+        """Note the verdicts of a scenario."""
         scenario_report: ScenarioReport | None = getattr(report, "nvme", None)
         if scenario_report is None:
             return
@@ -134,6 +141,7 @@ class Progress:
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_handlecrashitem(self, crashitem: str) -> None:
+        """Note a scenario whose worker died."""
         name = _job(crashitem)
         if self._tally.lost(name):
             for display in self._displays:
@@ -142,6 +150,7 @@ class Progress:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_keyboard_interrupt(self) -> None:
+        """Show that the run stops."""
         for display in self._displays:
             display.stopping()
 
@@ -167,24 +176,29 @@ class Lines:
     def __exit__(self, *exception: object) -> None:
         self._stack.close()
 
-    def started(self, name: str) -> None: ...
+    def started(self, name: str) -> None:
+        """Show nothing: the changing line does."""
 
-    def judged(self, verdict: VerdictEntry) -> None: ...
+    def judged(self, verdict: VerdictEntry) -> None:
+        """Show nothing: the end of the scenario does."""
 
     def finished(self, tally: Tally, scenario: Finished) -> None:
+        """Print a line about a scenario; on a terminal only if it needs attention."""
         bad = next((colour for outcome, colour in BAD.items() if scenario.counts.get(outcome.lower())), "")
-        if self._spinner and not bad and not scenario.again:
+        if self._spinner and not bad and not scenario.retry_reason:
             return
         said = ", ".join(f"{scenario.counts[word]} {word}" for word in ORDER if word in scenario.counts)
-        again = " again: the lab failed at the first attempt" if scenario.again else ""
+        retried = " again: the lab failed at the first attempt" if scenario.retry_reason else ""
         width = len(str(tally.total))
         place = f"[{tally.done:{width}}/{tally.total}]"
-        self._console.print(Text(f"{place} {scenario.name}  {said}  ({scenario.seconds:.1f} s{again})", style=bad))
+        self._console.print(Text(f"{place} {scenario.name}  {said}  ({scenario.seconds:.1f} s{retried})", style=bad))
 
     def lost(self, name: str) -> None:
+        """Print that a worker died."""
         self._console.print(Text(f"{name}: its worker died", style="bold magenta"))
 
     def changed(self, tally: Tally) -> None:
+        """Update the changing line."""
         if self._spinner is None:
             return
         left = tally.seconds_left()
@@ -193,6 +207,7 @@ class Lines:
         self._spinner.update(text=Text(f"{tally.done} of {tally.total}  {about}  {now}", overflow="ellipsis", no_wrap=True))
 
     def stopping(self) -> None:
+        """Print that the run stops."""
         self._console.print("Stopping: guests are being ended, what was judged is kept.")
 
 

@@ -1,4 +1,4 @@
-"""The same scenario once more, by what an evidence folder says of itself, and what is not the same as then."""
+"""Plan a recorded scenario again from the identity of its evidence, and list what differs from then."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ABSENT = "–"
 
 @dataclass(frozen=True)
 class Difference:
-    """Something that is not as it was."""
+    """A fact that differs from then."""
 
     what: str
     then: str
@@ -32,7 +32,7 @@ class Difference:
 
 
 def plan_again(evidence: Evidence, driver: str = "") -> Campaign:
-    """The evidence's scenario, device and driver as a campaign. ``driver`` names the manifest where the evidence does not.
+    """Return the evidence's scenario, device and driver as a campaign; ``driver`` names the manifest if the evidence does not.
 
     UsageError where the driver or the scenario no longer exists.
     """
@@ -47,12 +47,12 @@ def plan_again(evidence: Evidence, driver: str = "") -> Campaign:
 
 
 def former(evidence: Evidence) -> list[Verdict]:
-    """What today's checks say of the recording that is replayed."""
+    """Judge the recording that is replayed by today's checks."""
     return judge(evidence, select(scenarios=[evidence.scenario.id]).checks_of(evidence.scenario.id))
 
 
 def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[Difference]:
-    """What two identities tell differently: manifests, files, versions, hashes, machine."""
+    """Return the differences of two identities: manifests, files, versions, hashes, machine."""
     one, other = dict(_flat(then)), dict(_flat(now))
     return [
         Difference(what, one.get(what, ABSENT), other.get(what, ABSENT))

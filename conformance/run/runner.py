@@ -1,4 +1,4 @@
-"""Drives pytest over a campaign, once or several times, and keeps the displays informed."""
+"""Run pytest over a campaign, once or several times, and keep the displays informed."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ from lab.errors import LabError
 SCENARIOS_PER_WORKER = 2
 """With fewer, a worker is not worth its start."""
 EXTRA_WORKERS = 2
-"""Workers beside one for each processor: there is always a scenario that waits for a driver's time-out (docs/speed.md)."""
+"""Workers beside one per processor: some scenario always waits for a driver's time-out."""
 _OURS = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_ADDOPTS": "", "PYTEST_PLUGINS": ""}
 """Pytest without what a machine adds to it: other plugins and options could change what is collected and reported."""
 _WORKER_ENV = "".join(f"//env:{name}={value}" for name, value in _OURS.items())
 """The same for workers, in xdist's words."""
 _UNUSED = ("cacheprovider", "terminal", "logging", "doctest", "unraisableexception", "threadexception")
-"""Pytest's plugins that would look at each of thousands of verdicts, and show nobody what they find."""
+"""Pytest's plugins that would look at each of thousands of verdicts for nothing."""
 
 
 def record_and_judge(campaign: Campaign, workers: Sequence[str], displays: Sequence[Display]) -> Results:
-    """Drives pytest over the campaign: in this process, or with ``workers`` in xdist's words (``2*popen``, ``ssh=HOST``)."""
+    """Record and judge a campaign in this process, or with ``workers`` in xdist's words (``2*popen``, ``ssh=HOST``)."""
     controller = ControllerPlugin(campaign)
     # xdist takes an argument that is an existing path for a test, so options and values stand together.
     arguments = [
@@ -80,9 +80,9 @@ def _own_pytest() -> Iterator[None]:
 
 
 def workers(asked: int | None, elsewhere: Sequence[str], scenarios: int) -> list[str]:
-    """In xdist's words: two more here than processors, or as many as were asked for, but never more than have something to do.
+    """Return workers in xdist's words: two more than processors here, or ``asked``, but none that would have nothing to do.
 
-    None where one would be alone: its work is done in this process. None here either, unless asked for, where there are others.
+    Return none where one would be alone: its work is done in this process. None here either, unless asked for, beside others.
     """
     if asked is not None:
         jobs = min(asked, max(scenarios, 1))
@@ -95,14 +95,14 @@ def workers(asked: int | None, elsewhere: Sequence[str], scenarios: int) -> list
 
 
 def expected_seconds(campaign: Campaign, workers: Sequence[str]) -> float:
-    """From the first scenario to the last verdict, by what each is expected to take and so many workers."""
+    """Return the expected seconds from the first scenario to the last verdict."""
     counts = [int(count) if star else 1 for count, star, _ in (worker.partition("*") for worker in workers)]
     shares = costs.split({job.name: campaign.costs.get(job.name, 0.0) for job in campaign.jobs}, max(sum(counts), 1))
     return max(sum(campaign.costs.get(name, 0.0) for name in share) for share in shares)
 
 
 def write_reports(results: Results, out: Path) -> None:
-    """junit.xml and summary.md beside results.json."""
+    """Write junit.xml and summary.md beside results.json."""
     for name, text in (("junit.xml", junit(results)), ("summary.md", markdown(results))):
         try:
             (out / name).write_text(text, encoding="utf-8")
@@ -114,14 +114,14 @@ def write_reports(results: Results, out: Path) -> None:
 
 
 def failed(results: Results) -> tuple[str, ...]:
-    """driver/device/scenario of every recording in which a driver or the lab failed."""
+    """Return driver/device/scenario of every recording in which a driver or the lab failed."""
     bad = (v for v in results.verdicts if v.outcome is Outcome.ERROR or fails(results, v))
     return tuple(dict.fromkeys("/".join(verdict.key[:3]) for verdict in bad))
 
 
 @dataclass(frozen=True)
 class Unsteady:
-    """A verdict that was not the same each time."""
+    """A verdict that differs among repetitions."""
 
     name: str  # driver/device/scenario
     check: str
@@ -129,14 +129,14 @@ class Unsteady:
 
 
 def together(parts: Sequence[tuple[Path, Results]], out: Path) -> Results:
-    """The results of repetitions as one: of each verdict the worst, whose evidence is kept beside it."""
+    """Merge the results of repetitions: of each verdict the worst, with its evidence."""
     merged = merge(parts, out)
     write(merged, out)
     return merged
 
 
 def unsteady(parts: Sequence[Results]) -> list[Unsteady]:
-    """What differs among repetitions, in the order of the first one that has it."""
+    """Return the verdicts that differ among repetitions, in the order of the first that has them."""
     seen: dict[tuple[str, str, str, str], Counter[Outcome]] = {}
     for part in parts:
         for verdict in part.verdicts:
@@ -149,7 +149,7 @@ def unsteady(parts: Sequence[Results]) -> list[Unsteady]:
 
 
 def repetition(campaign: Campaign, out: Path, number: int) -> Campaign:
-    """The campaign once more, into a folder of its own."""
+    """Return the campaign with a folder of its own for one repetition."""
     folder = out / str(number)
     folder.mkdir(exist_ok=True)
     return replace(campaign, out=folder)

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM end a run in order: both interrupt once, and what cleans up is not interrupted again."""
+"""Ctrl-C, SIGTERM and SIGHUP end a run in order: each interrupts once, and cleaning up is not interrupted again."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 @contextmanager
 def interrupting() -> Iterator[list[int]]:
-    """The first signal raises KeyboardInterrupt in the main thread, later ones are only noted. Yields the signals."""
+    """Raise KeyboardInterrupt in the main thread at the first signal and note later ones. Yield the received signals."""
     received: list[int] = []
 
-    def handle(number: int, frame: FrameType | None) -> None:
+    def handle(number: int, _frame: FrameType | None) -> None:
         received.append(number)
         if len(received) == 1:
             raise KeyboardInterrupt
@@ -32,12 +32,12 @@ def interrupting() -> Iterator[list[int]]:
 
 
 def status(received: list[int] | None, otherwise: int) -> int:
-    """The exit status of a command that these signals have reached."""
+    """Return the exit status of a command that received these signals."""
     return 128 + received[0] if received else otherwise
 
 
 def end_with(parent: int) -> None:
-    """From now on the end of process ``parent``, which must be the one that started this one, is a SIGTERM."""
+    """Receive SIGTERM when process ``parent``, which started this one, ends."""
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != parent:  # it ended before
         os.kill(os.getpid(), signal.SIGTERM)

@@ -101,24 +101,25 @@ class Row:
 
     @property
     def trust(self) -> Trust:
+        """Return whether the event was seen exactly, sampled or rebuilt."""
         if getattr(self.event, "rebuilt", False):
             return Trust.REBUILT
         return Trust.EXACT if self.event.is_exact() else Trust.SAMPLED
 
     @property
     def number(self) -> str:
-        """The command's number as people write it; "" where the row belongs to none."""
+        """Return the command's number as people write it; "" where the row belongs to none."""
         return "" if self.command is None else f"#{self.command}"
 
 
 def timeline(scenario: Scenario, events: Iterable[Event]) -> Iterator[Row]:
-    """The rows of events in the order of time."""
-    told = Timeline(scenario)
-    return (told.row(event) for event in events)
+    """Yield the rows of events, which come in the order of time."""
+    decoder = Timeline(scenario)
+    return (decoder.row(event) for event in events)
 
 
 class Timeline:
-    """The fold from events to rows: it knows what each controller is, and which command is the how-manieth."""
+    """Decodes events into rows and numbers commands in order; it keeps the state of each controller."""
 
     def __init__(self, scenario: Scenario) -> None:
         self._states = {spec.id: State(spec, None) for spec in scenario.device.controllers}
@@ -128,7 +129,7 @@ class Timeline:
         self._start: float | None = None
 
     def row(self, event: Event) -> Row:
-        """The next event's row."""
+        """Return the row of the next event."""
         if self._start is None:
             self._start = event.t
         direction, tell = _TELLERS[type(event)]
@@ -142,7 +143,7 @@ class Timeline:
         return row
 
     def _numbered(self, row: Row, controller: str, state: State | None) -> Row:
-        """The row with its command's number, and a completion with what it ends."""
+        """Return the row with its command's number, and a completion with its command."""
         match row.event:
             case Submitted() as event:
                 number = self._numbers[controller, *event.key] = len(self._submitted) + 1
@@ -170,7 +171,7 @@ class Timeline:
 
 
 def command_name(command: Command) -> str:
-    """The specification's name of a command, or its opcode."""
+    """Return the specification's name of a command, or its opcode."""
     if command.OPCODE is None:
         return f"opcode {command.OPC:02X}h"
     return (type(command).__doc__ or "").partition(".")[0]
@@ -184,14 +185,14 @@ def field_texts(holder: Register | Command, values: Mapping[str, Any] | None = N
 
 
 def printable(text: str) -> str:
-    """The text on one line, without anything that a terminal would obey."""
+    """Return the text on one line, without anything that a terminal would obey."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text)
 
 
 def printable_lines(text: str) -> str:
-    """The text as `printable` has it, but for the ends of its lines."""
+    """Return the text as `printable` does, but keep the ends of its lines."""
     return "\n".join(map(printable, text.split("\n")))
 
 
@@ -309,12 +310,12 @@ def _remarked(event: Remark) -> tuple[str, str]:
 
 
 def shortened(text: str, longest: int = LONGEST) -> str:
-    """The text, of a long one the begin and its length."""
+    """Return the text, or the begin and length of a long one."""
     return text if len(text) <= longest else f"{text[:longest]}… ({len(text)} characters)"
 
 
 def _always(direction: Direction) -> Callable[[Event], Direction]:
-    return lambda event: direction
+    return lambda _: direction
 
 
 def _moving(event: Dma) -> Direction:
@@ -335,7 +336,7 @@ _TELLERS: Mapping[type[Event], tuple[Callable[[Any], Direction], Callable[[Any],
     EventIndex: (_always(TO_HOST), _shadowed),
     MemoryRead: (_always(BESIDE), _touched),
     MemoryWrite: (_always(BESIDE), _touched),
-    Barrier: (_always(BESIDE), lambda event: ("driver barrier", "")),
+    Barrier: (_always(BESIDE), lambda _: ("driver barrier", "")),
     Interrupt: (_always(TO_HOST), lambda event: ("interrupt", f"{event.how} vector {event.vector}")),
     Reset: (_always(BESIDE), lambda event: ("RESET", event.cause)),
     Remark: (_always(BESIDE), _remarked),
@@ -352,7 +353,7 @@ _TELLERS: Mapping[type[Event], tuple[Callable[[Any], Direction], Callable[[Any],
 
 
 def dump(row: Row) -> Iterator[str]:
-    """The bytes of an entry and every field of it, or every entry of a PRP list; nothing for other events."""
+    """Return the bytes and fields of an entry, or the entries of a PRP list; nothing for other events."""
     match row.event:
         case Submitted(raw=raw, command=holder) | Completed(raw=raw, completion=holder):
             yield from (f"{at:02x}: {raw[at : at + 16].hex(' ', 4)}" for at in range(0, len(raw), 16))

@@ -1,4 +1,4 @@
-"""Two recordings held against each other: where does one driver first do something else than the other?
+"""Compare two recordings: where one driver first does something else than the other.
 
 Compared is what two drivers can be expected to share: the registers they touch, the commands they send and how each ended,
 what they were asked and answered. Time, command identifiers, the numbers of I/O queues and addresses are their own business; so
@@ -63,7 +63,7 @@ class Parting:
 
 
 def diff(left: Iterable[Row], right: Iterable[Row]) -> list[Hunk]:
-    """The two timelines as stretches that are the same and stretches that are not, in turn."""
+    """Return the two timelines as equal and different stretches, in turn."""
     ours, theirs = (_by_question(steps(rows)) for rows in (left, right))
     asked = SequenceMatcher(None, [part[0].question for part in ours], [part[0].question for part in theirs], autojunk=False)
     found: list[Hunk] = []
@@ -120,7 +120,7 @@ def parting(hunks: Sequence[Hunk], kind: type[Event] = Event) -> Parting | None:
 
 
 def joined(events: Iterable[Event]) -> Iterator[Event]:
-    """The events, both halves of an 8-byte register that follow each other as the one access that they mean."""
+    """Yield the events, joining consecutive halves of an 8-byte register into one access."""
     low: RegisterRead | RegisterWrite | None = None
     for event in events:
         if low is not None:
@@ -146,7 +146,7 @@ def _is_high_half(event: Event, low: RegisterRead | RegisterWrite) -> TypeGuard[
 
 
 def steps(rows: Iterable[Row]) -> Iterator[Step]:
-    """The rows that are compared; of equal ones in a row the first."""
+    """Return the rows that are compared; of equal consecutive ones the first."""
     all_rows = list(rows)
     ends: dict[int | None, Completed] = {
         row.command: row.event for row in all_rows if row.command is not None and isinstance(row.event, Completed)
@@ -162,7 +162,7 @@ def steps(rows: Iterable[Row]) -> Iterator[Step]:
 
 
 def _words(row: Row, ends: Mapping[int | None, Completed]) -> str:
-    """What is compared of a row; "" if nothing is."""
+    """Return the part of a row that is compared; "" if none is."""
     match row.event:
         case RegisterRead() | RegisterWrite() as event:
             own = isinstance(event, RegisterWrite) and _holds_address(event)

@@ -29,7 +29,7 @@ Excerpt = Sequence[Row | Gap]
 
 
 def key(event: Event) -> Key:
-    """The event's key."""
+    """Return the event's key."""
     return (event.controller if event.line < 0 else "", event.line)
 
 
@@ -39,7 +39,7 @@ def excerpts(rows: Sequence[Row], wanted: Collection[Key]) -> dict[Key, Excerpt]
 
 
 def excerpt(rows: Sequence[Row], at: int) -> Excerpt:
-    """The row at a place amid its neighbours and what belongs to its command."""
+    """Return the row at each place with its neighbours and the rows of its command."""
     chosen = set(range(max(at - BEFORE, 0), min(at + AFTER + 1, len(rows))))
     if (number := rows[at].command) is not None:
         own = sorted(places_of_command(rows, number))
@@ -49,7 +49,7 @@ def excerpt(rows: Sequence[Row], at: int) -> Excerpt:
 
 
 def with_gaps(rows: Sequence[Row], places: Sequence[int]) -> list[Row | Gap]:
-    """The rows at these places, which ascend, with a `Gap` between two that are not neighbours."""
+    """Return the rows at these ascending places, with a `Gap` between two that are not neighbours."""
     shown: list[Row | Gap] = [rows[place] for place in places[:1]]
     for one, other in pairwise(places):
         if other - one > 1:
@@ -59,7 +59,7 @@ def with_gaps(rows: Sequence[Row], places: Sequence[int]) -> list[Row | Gap]:
 
 
 def of_command(rows: Sequence[Row], number: int) -> list[Row]:
-    """What belongs to a command: the doorbell before it, all that carries its number, and how its end was signalled and taken.
+    """Return the rows of a command: its doorbell, all that carries its number, its interrupt and the doorbell that takes it.
 
     Empty if there is no such command. An interrupt or a doorbell may serve other commands too.
     """
@@ -67,7 +67,7 @@ def of_command(rows: Sequence[Row], number: int) -> list[Row]:
 
 
 def places_of_command(rows: Sequence[Row], number: int) -> set[int]:
-    """Where among the rows that is which `of_command` gives."""
+    """Return the indexes of the rows of `of_command`."""
     own = [at for at, row in enumerate(rows) if row.command == number]
     if not own:
         return set()
@@ -83,7 +83,7 @@ def places_of_command(rows: Sequence[Row], number: int) -> set[int]:
 
 
 def _first(rows: Sequence[Row], places: Iterable[int], fits: Callable[[Event], bool]) -> set[int]:
-    """The first of these places whose event fits; empty if none does."""
+    """Return the first of these places whose event fits; empty if none does."""
     return set(islice((at for at in places if fits(rows[at].event)), 1))
 
 

@@ -64,6 +64,8 @@ class Bar:
 
 @dataclass(frozen=True)
 class Ladder:
+    """An excerpt as shapes with coordinates, ``height`` units high."""
+
     height: float
     arrows: list[Arrow] = field(default_factory=list)
     notes: list[Note] = field(default_factory=list)
@@ -71,7 +73,7 @@ class Ladder:
 
 
 def ladder(excerpt: Excerpt, place: Key | None) -> Ladder:
-    """Where everything stands; the event with the key ``place`` is marked."""
+    """Lay out an excerpt; the event with the key ``place`` is marked."""
     arrows: list[Arrow] = []
     notes: list[Note] = []
     spans: dict[str, list[float]] = {}
@@ -92,13 +94,14 @@ def ladder(excerpt: Excerpt, place: Key | None) -> Ladder:
 
 
 def _between(last: Row | None, part: Row | Gap) -> str:
-    """What stands before a part of the excerpt."""
+    """Return what stands before a part of the excerpt."""
     if isinstance(part, Gap):
         return left_out(part)
     return f"{passed:.2f} s pass" if last is not None and (passed := part.t - last.t) >= PAUSE else ""
 
 
 def left_out(gap: Gap) -> str:
+    """Return the words for a gap."""
     return f"{gap.rows} event{'' if gap.rows == 1 else 's'} left out"
 
 
@@ -128,7 +131,7 @@ def _bars(spans: dict[str, list[float]]) -> Iterator[Bar]:
 
 
 def text(excerpt: Excerpt, width: int) -> Iterator[tuple[Row | None, str]]:
-    """The ladder in lines of ``width`` characters, each with the row that it shows."""
+    """Yield the ladder in lines of ``width`` characters, each with the row that it shows."""
     inner = max(width - 24, 30)
     yield None, f"{'':12}host{'device':>{inner}}"
     for part in excerpt:

@@ -72,8 +72,8 @@ def test_checks_of_one_stage(capsys: pytest.CaptureFixture[str]) -> None:
 def test_doctor_reports_findings_with_remedies(tmp_path: Path) -> None:
     found = {finding.name: finding for finding in examine(Settings(cache=tmp_path / "cache", qemu=tmp_path / "none"))}
     assert found.keys() >= {"QEMU", "setpriv", "apt-get", "cache"}
-    assert found["cache"].state == "good"
-    assert all(finding.remedy for finding in found.values() if finding.state != "good")
+    assert found["cache"].state == "ok"
+    assert all(finding.remedy for finding in found.values() if finding.state != "ok")
 
 
 def test_doctor_shows_the_templates_and_clears_them(
@@ -101,7 +101,7 @@ def test_doctor_shows_the_templates_and_clears_them(
 def test_doctor_names_a_cache_that_cannot_be_used(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     found = {finding.name: finding for finding in examine(Settings(cache=tmp_path / "file" / "cache"))}
-    assert found["cache"].state == "bad"
+    assert found["cache"].state == "error"
     assert "NVME_LAB_CACHE" in found["cache"].remedy
 
 
@@ -117,8 +117,8 @@ def test_doctor_names_what_would_stop_guests(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr("conformance.onboarding.doctor.RESULT_BYTES", 1 << 60)
     found = found_by_doctor(Settings(cache=tmp_path, qemu=tmp_path / "none"))
     for name, state, remedy in (
-        ("QEMU", "bad", "--qemu"), ("no-such-tool", "bad", "install no-package"), ("Debian mirror", "less", "--mirror"),
-        ("run folders", "bad", "TMPDIR"), ("results", "less", "--out"),
+        ("QEMU", "error", "--qemu"), ("no-such-tool", "error", "install no-package"), ("Debian mirror", "warning", "--mirror"),
+        ("run folders", "error", "TMPDIR"), ("results", "warning", "--out"),
     ):  # fmt: skip
         assert found[name].state == state, found[name]
         assert remedy in found[name].remedy
@@ -128,7 +128,7 @@ def test_doctor_says_the_same_in_json(capsys: pytest.CaptureFixture[str]) -> Non
     status, out, _ = lab(capsys, "doctor", "--json")
     listed = json.loads(out)
     assert all(finding.keys() == {"name", "state", "says", "remedy"} for finding in listed)
-    assert status == (2 if any(finding["state"] == "bad" for finding in listed) else 0)
+    assert status == (2 if any(finding["state"] == "error" for finding in listed) else 0)
 
 
 def test_reports_of_a_result_in_every_format(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -279,7 +279,8 @@ def test_a_folder_that_cannot_be_made_is_wrong_usage(tmp_path: Path) -> None:
 def test_evidence_of_a_failed_attempt_moves_out_of_the_way(tmp_path: Path) -> None:
     for attempt in range(3):
         folder = folders.evidence_folder(tmp_path, "toy/qemu/read/basic")
-        assert folder == tmp_path / "evidence/toy/qemu/read/basic" and not folder.exists()
+        assert folder == tmp_path / "evidence/toy/qemu/read/basic"
+        assert not folder.exists()
         folder.mkdir(parents=True)
         (folder / "attempt").write_text(str(attempt))
     failed = tmp_path / "failed/toy/qemu/read"

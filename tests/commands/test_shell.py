@@ -45,7 +45,8 @@ def test_a_guest_is_talked_to_and_recorded(toolchain: Toolchain, tmp_path: Path)
     assert child.exitstatus == 0
     evidence = Evidence(folder)
     assert evidence.identity["shell"] is True
-    assert evidence.end is not None and evidence.end.outcome == "complete"
+    assert evidence.end is not None
+    assert evidence.end.outcome == "complete"
     events = list(evidence.events())
     assert [event.action for event in events if isinstance(event, ActionEnded)] == ["load"]
     reads = [event.command for event in events if isinstance(event, Submitted) and isinstance(event.command, Read)]

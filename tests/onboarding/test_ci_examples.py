@@ -95,7 +95,8 @@ def test_github_has_what_its_jobs_refer_to() -> None:
     workflow = yaml.safe_load((CI / "github.yml").read_text())
     assert workflow[True].keys() == {"push", "pull_request"}  # YAML 1.1 reads the key «on» as true
     record, report = workflow["jobs"]["record"], workflow["jobs"]["report"]
-    assert report["needs"] == "record" and record["container"]["image"].startswith("debian:")
+    assert report["needs"] == "record"
+    assert record["container"]["image"].startswith("debian:")
     shards = record["strategy"]["matrix"]["shard"]
     (merge,) = [step["run"] for step in report["steps"] if step.get("name") == "Merge"]
     assert re.findall(r"shard-\d+", merge) == [f"shard-{number}" for number in shards]
@@ -110,13 +111,16 @@ def test_github_takes_nothing_that_a_driver_says_for_a_command() -> None:
     said = _run(Path(), record.replace("nvme-lab run", "echo ::error::x; false #").replace("${{ matrix.shard }}", "1")).stdout
     stop, injected, resume = said.splitlines()
     token = stop.removeprefix("::stop-commands::")
-    assert len(token) == 36 and injected == "::error::x" and resume == f"::{token}::"
+    assert len(token) == 36
+    assert injected == "::error::x"
+    assert resume == f"::{token}::"
 
 
 def test_gitlab_has_what_its_jobs_refer_to() -> None:
     pipeline = yaml.safe_load((CI / "gitlab.yml").read_text())
     record, report = pipeline["record"], pipeline["report"]
-    assert {record["stage"], report["stage"]} == set(pipeline["stages"]) and report["needs"] == ["record"]
+    assert {record["stage"], report["stage"]} == set(pipeline["stages"])
+    assert report["needs"] == ["record"]
     shards = re.findall(r"shard-\d+", report["script"][0])
     assert shards == [f"shard-{number}" for number in range(1, record["parallel"] + 1)]
     written = {line.partition(" -o ")[2] for line in report["script"]}
@@ -160,7 +164,8 @@ def test_github_merges_and_reports(recorded: Path, tmp_path: Path) -> None:
         said = _shell(folder, own[name].replace("${{ steps.baseline.outputs.option }}", option))
     assert "0 regressions" in said
     summary = (folder / "GITHUB_STEP_SUMMARY").read_text()
-    assert "reference qualifies" in summary and "**0 regressions**" in summary
+    assert "reference qualifies" in summary
+    assert "**0 regressions**" in summary
     assert "Changes since baseline/results.json" in (folder / "report.html").read_text()
     assert (folder / "junit.xml").stat().st_size > 10_000
 
@@ -176,7 +181,8 @@ def test_gitlab_merges_and_reports(recorded: Path, tmp_path: Path) -> None:
         assert (folder / name).is_file()
     (folder / "shard-3").rename(folder / "lost")
     merged = _run(folder, report["script"][0].replace("shard-3 ", ""))
-    assert merged.returncode == 2 and "missing of 4 shards: 3" in merged.stderr
+    assert merged.returncode == 2
+    assert "missing of 4 shards: 3" in merged.stderr
 
 
 def _run(folder: Path, script: str) -> subprocess.CompletedProcess[str]:

@@ -121,7 +121,8 @@ def test_it_filters(browser: Browser, act: str, left: int, tmp_path: Path) -> No
     tab.run(f"(() => {{ {act} }})()")
     assert count(tab).startswith(f"{left} of 100 checks, ")
     hidden = "document.querySelectorAll('.card:not([hidden])').length"
-    assert tab.run(hidden) == left and tab.complaints() == []
+    assert tab.run(hidden) == left
+    assert tab.complaints() == []
 
 
 def test_a_search_in_ten_thousand_verdicts_takes_less_than_a_blink(browser: Browser, tmp_path: Path) -> None:
@@ -162,7 +163,8 @@ def test_every_text_stands_out(browser: Browser, scheme: str, tmp_path: Path) ->
     tab.run("document.querySelectorAll('details').forEach((part) => { part.open = true; })")
     assert tab.run(CONTRAST) == {}
     dark = tab.run("getComputedStyle(document.body).backgroundColor") != "rgb(255, 255, 255)"
-    assert dark == (scheme == "dark") and tab.complaints() == []
+    assert dark == (scheme == "dark")
+    assert tab.complaints() == []
 
 
 @pytest.mark.parametrize("width", [360, 800, 1600])
@@ -183,7 +185,8 @@ def test_a_screen_reader_finds_its_way(browser: Browser, tmp_path: Path) -> None
     ) in roles
     heads = "[...document.querySelectorAll('h1,h2,h3,h4')].filter((head) => head.checkVisibility())"
     levels = tab.run(f"{heads}.map((head) => Number(head.tagName[1]))")
-    assert levels[0] == 1 and all(after - before <= 1 for before, after in pairwise(levels))
+    assert levels[0] == 1
+    assert all(after - before <= 1 for before, after in pairwise(levels))
     assert [role for role, _ in roles].count("heading") == len(levels)  # also those far below
     assert any(role in ("image", "img") and "ladder diagram" in name for role, name in roles)
 
@@ -194,13 +197,15 @@ def test_the_keyboard_suffices(browser: Browser, tmp_path: Path) -> None:
     tab.press("Tab")
     assert tab.run(focused) == "Skip to the checks"
     tab.press("/", "/")
-    assert tab.run("document.activeElement.id") == "search" and tab.run("$('search').value") == ""
+    assert tab.run("document.activeElement.id") == "search"
+    assert tab.run("$('search').value") == ""
     for letter in "known":
         tab.press(letter, letter)
     assert count(tab).startswith("1 of 6 checks")
     tab.run("document.querySelector('button[data-stage]').focus()")
     tab.press("Enter", "\r")
-    assert count(tab).startswith("6 of 6 checks") and tab.run("$('stage').value") == "read"
+    assert count(tab).startswith("6 of 6 checks")
+    assert tab.run("$('stage').value") == "read"
     outline = tab.run("getComputedStyle(document.activeElement).outlineStyle")
     assert outline == "solid"  # where the keyboard is can be seen
 
@@ -211,7 +216,8 @@ def test_printed_it_leaves_out_what_cannot_be_pressed_and_shows_what_was_closed(
     assert tab.run(shut) > 0
     tab.run("addEventListener('beforeprint', () => { window.shutWhilePrinting = " + shut + "; })")
     pdf = base64.b64decode(tab.call("Page.printToPDF", printBackground=True)["data"])
-    assert pdf.startswith(b"%PDF") and tab.run("window.shutWhilePrinting") == 0
+    assert pdf.startswith(b"%PDF")
+    assert tab.run("window.shutWhilePrinting") == 0
     tab.call("Emulation.setEmulatedMedia", media="print")
     assert tab.run("getComputedStyle($('filters')).display") == "none"
     assert tab.run(shut) > 0  # and closed again

@@ -57,7 +57,8 @@ def test_an_excerpt_holds_the_whole_command_but_few_of_its_transfers(make_eviden
     shown = excerpt(rows, 0)
     kinds = [type(part.event).__name__ if isinstance(part, Row) else part.rows for part in shown]
     assert kinds == ["Submitted", *["Dma"] * TRANSFERS, 100 - TRANSFERS, "Completed"]
-    assert of_command(rows, 1) == rows and of_command(rows, 2) == []
+    assert of_command(rows, 1) == rows
+    assert of_command(rows, 2) == []
 
 
 @pytest.mark.parametrize("name", ["linux-lab-read-basic", "u-boot-qemu-read-basic"])
@@ -69,9 +70,11 @@ def test_a_ladder_has_an_arrow_for_every_event_downwards(name: str, tmp_path: Pa
     made = ladder(shown, key(rows[at].event))
     assert len(made.arrows) == sum(isinstance(part, Row) for part in shown)
     heights = [arrow.y for arrow in made.arrows]
-    assert heights == sorted(set(heights)) and made.height > heights[-1]
+    assert heights == sorted(set(heights))
+    assert made.height > heights[-1]
     (here,) = [arrow for arrow in made.arrows if arrow.here]
-    assert (here.kind, here.to) == ("command", "device") and here.label.startswith(("Read", "~Read", "?Read"))
+    assert (here.kind, here.to) == ("command", "device")
+    assert here.label.startswith(("Read", "~Read", "?Read"))
     assert {"doorbell", "data", "completion"} <= {arrow.kind for arrow in made.arrows}
     bar = next(bar for bar in made.bars if bar.number == rows[at].number)
     assert bar.top < here.y < bar.bottom
@@ -82,7 +85,8 @@ def test_a_ladder_tells_gaps_pauses_and_failures(make_evidence: MakeEvidence) ->
     rows = rows_of(make_evidence, events)
     made = ladder([*rows[:2], Gap(3), rows[-1]], None)
     assert [note.text for note in made.notes] == ["0.50 s pass", "3 events left out"]
-    assert made.arrows[-1].kind == "bad" and not any(arrow.here for arrow in made.arrows)
+    assert made.arrows[-1].kind == "bad"
+    assert not any(arrow.here for arrow in made.arrows)
 
 
 def test_labels_fit_and_commands_that_overlap_stand_side_by_side(make_evidence: MakeEvidence) -> None:
@@ -94,7 +98,8 @@ def test_labels_fit_and_commands_that_overlap_stand_side_by_side(make_evidence: 
         done = Completion.of(SQID=1, CID=n, P=1)
         events.append(Completed(t=2 + n / 1e6, controller="nv0", cqid=1, raw=bytes(done)))
     made = ladder(rows_of(make_evidence, events), None)
-    assert all(len(arrow.label) <= LABEL for arrow in made.arrows) and made.arrows[0].label.endswith("…")
+    assert all(len(arrow.label) <= LABEL for arrow in made.arrows)
+    assert made.arrows[0].label.endswith("…")
     assert len({bar.x for bar in made.bars}) == 3
 
 
@@ -102,9 +107,13 @@ def test_a_ladder_in_a_terminal(make_evidence: MakeEvidence) -> None:
     rows = rows_of(make_evidence, read_of(8, 1))
     (_, head), *told = text([rows[0], Gap(1), rows[2]], 90)
     lines = [line for _, line in told]
-    assert [row for row, _ in told] == [rows[0], None, rows[2]] and head.split() == ["host", "device"]
-    assert lines[0].rstrip(" #1").endswith("▶│") and "Read SQ 1" in lines[0]
-    assert "1 event left out" in lines[1] and "│◀" in lines[2] and lines[2].endswith("#1")
+    assert [row for row, _ in told] == [rows[0], None, rows[2]]
+    assert head.split() == ["host", "device"]
+    assert lines[0].rstrip(" #1").endswith("▶│")
+    assert "Read SQ 1" in lines[0]
+    assert "1 event left out" in lines[1]
+    assert "│◀" in lines[2]
+    assert lines[2].endswith("#1")
     assert len({line.rindex(mark) for line, mark in zip(lines, "│┊│", strict=True)}) == 1
 
 
@@ -121,8 +130,11 @@ def test_a_line_rises_from_nothing_and_doubles_are_equally_far_apart() -> None:
     (chart,) = charts(measurement("line", one=points, other=[Point(x=1, y=80)]))
     one, other = chart.series
     x = [dot.x for dot in one.dots]
-    assert x[0] == LEFT and x[-1] == WIDTH - RIGHT and x[1] - x[0] == pytest.approx(x[2] - x[1])
-    assert one.dots[0].y == HEIGHT - BOTTOM and one.dots[2].y == TOP  # 0 stands at the bottom
+    assert x[0] == LEFT
+    assert x[-1] == WIDTH - RIGHT
+    assert x[1] - x[0] == pytest.approx(x[2] - x[1])
+    assert one.dots[0].y == HEIGHT - BOTTOM
+    assert one.dots[2].y == TOP
     assert other.dots[0].y == pytest.approx(TOP + 0.2 * (HEIGHT - BOTTOM - TOP))
     assert [tick.text for tick in chart.y_ticks] == ["0", "20", "40", "60", "80", "100"]
     assert chart.rows[1] == ("one", "2", "50")
@@ -132,9 +144,11 @@ def test_a_histogram_a_series_in_percent_on_the_same_axes() -> None:
     one = [Point(x=1, to=2, y=1), Point(x=2, to=4, y=3)]
     other = [Point(x=4, to=8, y=5)]
     first, second = charts(measurement("histogram", one=one, other=other))
-    assert (first.part, second.part) == ("one", "other") and first.y_ticks == second.y_ticks
+    assert (first.part, second.part) == ("one", "other")
+    assert first.y_ticks == second.y_ticks
     low, high = first.series[0].boxes
-    assert high.height == pytest.approx(3 * low.height) and high.x == pytest.approx(low.x + low.width + 1)
+    assert high.height == pytest.approx(3 * low.height)
+    assert high.x == pytest.approx(low.x + low.width + 1)
     assert second.series[0].boxes[0].height == pytest.approx(HEIGHT - BOTTOM - TOP)  # all of it
     assert second.rows == [("other", "4 to 8", "5")]
 

@@ -93,7 +93,8 @@ def test_junit_of_a_full_matrix_is_within_gitlabs_limits() -> None:
                 verdicts.append(made.model_copy(update={"driver": driver, "findings": []}))
     text = junit(result(*verdicts))
     objects = sum(1 + len(element.attrib) + bool(element.text) for element in ET.fromstring(text).iter())
-    assert objects < GITLAB_OBJECTS and len(text.encode()) < 30_000_000
+    assert objects < GITLAB_OBJECTS
+    assert len(text.encode()) < 30_000_000
     cases = [(c.attrib["classname"], c.attrib["name"]) for c in ET.fromstring(text).iter("testcase")]
     assert len(cases) == len(set(cases)) == 6 * 120 * 50  # none is lost behind another of its name
 
@@ -126,8 +127,10 @@ def commands(text: str) -> list[tuple[str, str, str]]:
 def test_github_is_told_of_each_failed_check_once() -> None:
     results = result(PASS, verdict(Outcome.FAIL), verdict(Outcome.FAIL, scenario="read/more"), verdict(Outcome.WARN, "read/w"))
     (error, warning) = commands(github(results))
-    assert error[:2] == ("error", "read/nlb: toy on qemu") and "actual: 7 <blocks> & [red]more[/]" in error[2]
-    assert "evidence: evidence/r/events.jsonl:7" in error[2] and warning[:2] == ("warning", "read/w: toy on qemu")
+    assert error[:2] == ("error", "read/nlb: toy on qemu")
+    assert "actual: 7 <blocks> & [red]more[/]" in error[2]
+    assert "evidence: evidence/r/events.jsonl:7" in error[2]
+    assert warning[:2] == ("warning", "read/w: toy on qemu")
     assert github(result(PASS, verdict(Outcome.FAIL, known="because"))) == ""
 
 
@@ -138,7 +141,8 @@ def test_what_a_driver_said_is_no_command_of_githubs(example: Results) -> None:
 
 def test_github_drops_none_without_a_word() -> None:
     told = commands(github(result(*(verdict(Outcome.FAIL, f"read/{n}") for n in range(30)))))
-    assert len(told) == SHOWN and told[-1][2].startswith(f"and {30 - SHOWN + 1} more")
+    assert len(told) == SHOWN
+    assert told[-1][2].startswith(f"and {30 - SHOWN + 1} more")
     assert len(commands(github(result(*(verdict(Outcome.FAIL, f"read/{n}") for n in range(SHOWN)))))) == SHOWN
 
 
@@ -152,7 +156,8 @@ def test_gitlabs_report_is_valid(example: Results) -> None:
 def test_gitlab_knows_the_same_failure_again() -> None:
     one = json.loads(gitlab(result(verdict(Outcome.FAIL), verdict(Outcome.WARN, "read/w"))))
     other = json.loads(gitlab(result(verdict(Outcome.FAIL, scenario="read/other", known="because"))))
-    assert [entry["severity"] for entry in one] == ["critical", "minor"] and other[0]["severity"] == "info"
+    assert [entry["severity"] for entry in one] == ["critical", "minor"]
+    assert other[0]["severity"] == "info"
     assert one[0]["fingerprint"] == other[0]["fingerprint"] != one[1]["fingerprint"]
     assert one[0]["location"] == {"path": "evidence/r/events.jsonl", "lines": {"begin": 7}}
 
@@ -165,13 +170,15 @@ def test_markdown_holds_no_html_and_no_link_of_a_drivers(example: Results) -> No
     reader = MarkdownIt("commonmark", {"html": True, "linkify": False}).enable("table")
     kinds = {token.type for block in reader.parse(text) for token in (block, *(block.children or ()))}
     assert not kinds & {"html_block", "html_inline", "link_open", "image", "heading_open"}
-    assert "\x1b" not in text and "\u202e" not in text
+    assert "\x1b" not in text
+    assert "\u202e" not in text
 
 
 def test_markdown_is_a_table_to_its_reader() -> None:
     reader = MarkdownIt("commonmark").enable("table")
     html = reader.render(markdown(result(PASS, verdict(Outcome.FAIL))))
-    assert html.count("<tr>") == 2 and "<code>read/nlb</code>" in html
+    assert html.count("<tr>") == 2
+    assert "<code>read/nlb</code>" in html
     assert "toy does not qualify. Mandatory checks: 1 failed." in html
 
 
@@ -181,14 +188,17 @@ def test_markdown_that_would_be_too_large_is_cut_and_says_so() -> None:
     text = markdown(result(*many))
     assert LARGEST - 20_000 < len(text.encode()) < 1 << 20
     cut = re.search(r"and (\d+) more, for which there is no room here", text)
-    assert cut and int(cut[1]) + text.count("**FAIL**") == 2000
+    assert cut
+    assert int(cut[1]) + text.count("**FAIL**") == 2000
 
 
 def test_markdown_tells_the_difference_from_a_baseline() -> None:
     before = result(verdict(Outcome.PASS), *(verdict(Outcome.PASS, f"read/{n}") for n in range(CHANGES + 5)))
     now = result(verdict(Outcome.FAIL), *(verdict(Outcome.FAIL, f"read/{n}") for n in range(CHANGES + 5)))
     text = markdown(now, before)
-    assert f"**{CHANGES + 6} regressions**" in text and "- PASS → **FAIL** `read/nlb`" in text and "- and 6 more" in text
+    assert f"**{CHANGES + 6} regressions**" in text
+    assert "- PASS → **FAIL** `read/nlb`" in text
+    assert "- and 6 more" in text
     assert "Since the baseline" not in markdown(now)
 
 
@@ -204,7 +214,8 @@ def test_the_command_writes_every_format(form: str, tmp_path: Path) -> None:
     write(result(PASS, verdict(Outcome.FAIL)), tmp_path)
     file = tmp_path / "out"
     done = CliRunner().invoke(nvme_lab, ["report", str(tmp_path), "--format", form, "-o", str(file)])
-    assert done.exit_code == 0 and "read/nlb" in file.read_text()
+    assert done.exit_code == 0
+    assert "read/nlb" in file.read_text()
 
 
 @pytest.mark.parametrize("form", ["html", "markdown"])
@@ -214,6 +225,7 @@ def test_the_command_compares_with_a_baseline(form: str, tmp_path: Path) -> None
         folder.mkdir()
         write(result(PASS, verdict(outcome)), folder)
     said = CliRunner().invoke(nvme_lab, ["report", str(new), "--format", form, "--baseline", str(old)])
-    assert said.exit_code == 0 and re.search(r"1 regression", said.output)
+    assert said.exit_code == 0
+    assert re.search(r"1 regression", said.output)
     assert run_command(["report", str(new), "--format", "junit", "--baseline", str(old)]) == 4
     assert run_command(["report", str(new), "--format", form, "--baseline", str(tmp_path / "nothing")]) == 4

@@ -77,7 +77,8 @@ def test_a_worker_that_dies_while_another_is_being_born_loses_nothing(scheduler:
     for worker in (unready, ready):
         done(scheduler, worker)
     assert {*unready.scenarios, *ready.scenarios} == set("abcdef")
-    assert scheduler.tests_finished and not scheduler.has_pending
+    assert scheduler.tests_finished
+    assert not scheduler.has_pending
 
 
 def test_a_scenario_that_was_begun_is_done_again_whole(scheduler: WholeScenarios) -> None:

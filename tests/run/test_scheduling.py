@@ -120,7 +120,8 @@ def test_a_scenario_whose_worker_died_is_recorded_again_by_another(lab: Lab) -> 
     assert f"recorded again  toy/qemu/read/slow, after {WORKER_DIED}" in done.stdout
     found = lab.results()
     jsonschema.validate(found, schema())
-    assert len(found["verdicts"]) == 17 and not found["unfinished"]
+    assert len(found["verdicts"]) == 17
+    assert not found["unfinished"]
     assert all(v["outcome"] == "PASS" for v in found["verdicts"] if v["scenario"] == "read/slow")
     assert Counter(recorded(lab)) == Counter(["read/basic", "read/more", "read/broken", "write/basic", *["read/slow"] * 2])
     latest = lab.folder / "nvme-lab-results/latest"
@@ -133,7 +134,8 @@ def test_a_scenario_that_kills_every_worker_is_an_error_and_the_others_are_judge
     assert done.returncode == 2, done.stdout + done.stderr
     assert Counter(recorded(lab))["read/slow"] == 2
     found = lab.results()
-    assert len(found["verdicts"]) == 17 and not found["unfinished"]
+    assert len(found["verdicts"]) == 17
+    assert not found["unfinished"]
     slow = [v for v in found["verdicts"] if v["scenario"] == "read/slow"]
     assert {(v["outcome"], v["known"]) for v in slow} == {("ERROR", None)}
     assert WORKER_DIED in slow[0]["reason"]

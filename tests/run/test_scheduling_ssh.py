@@ -43,7 +43,8 @@ class Server(paramiko.ServerInterface):
 def _execute(channel: paramiko.Channel, command: bytes) -> None:
     """Between a channel and a shell, until both have ended."""
     with subprocess.Popen(["sh", "-c", command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0) as shell:
-        assert shell.stdin and shell.stdout
+        assert shell.stdin
+        assert shell.stdout
         copied = threading.Thread(target=_copy_in, args=(channel, shell.stdin.fileno(), shell), daemon=True)
         copied.start()
         while data := os.read(shell.stdout.fileno(), 1 << 16):

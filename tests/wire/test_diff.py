@@ -52,7 +52,8 @@ def test_another_block_counts_and_is_the_only_difference(tmp_path: Path) -> None
     evidence = unpack("linux-lab-read-basic", tmp_path / "evidence")
     ((left, right),) = differences(between(evidence, changed(evidence, SLBA=0x1234)))
     assert len(left) == len(right) == 1
-    assert "SLBA=0x1234" in right[0] and "SLBA=0x1234" not in left[0]
+    assert "SLBA=0x1234" in right[0]
+    assert "SLBA=0x1234" not in left[0]
 
 
 def test_how_a_command_ended_belongs_to_it_whenever_that_came(make_evidence: MakeEvidence) -> None:
@@ -62,7 +63,8 @@ def test_how_a_command_ended_belongs_to_it_whenever_that_came(make_evidence: Mak
     assert differences(between(one_by_one, at_the_end)) == []
     bad = Completed(t=5, controller="nv0", cqid=0, raw=bytes(Completion.of(CID=1, SC=2)))
     ((left, right),) = differences(between(one_by_one, [*sent, ended[0], bad]))
-    assert left[0].endswith("→ success") and "Invalid Field" in right[0]
+    assert left[0].endswith("→ success")
+    assert "Invalid Field" in right[0]
     ((_, right),) = differences(between(one_by_one, [*sent, ended[0]]))
     assert right[0].endswith("→ no completion")
 
@@ -93,8 +95,10 @@ def test_questions_are_compared_one_by_one(make_evidence: MakeEvidence) -> None:
     hunks = between(make_evidence([*asked(0, 1, read), *asked(1, 2, read)]), [*asked(0, 1, other), *asked(1, 2, read)])
     assert differences(hunks) == [(["read VS 0x7  TER=7"], ["read VS 0x8  TER=8"])]
     first = parting(hunks)
-    assert first and (first.before, first.question) == (1, "ask read lba=1")
-    assert parting(hunks, ActionEnded) is None and parting(hunks, Submitted) is None
+    assert first
+    assert (first.before, first.question) == (1, "ask read lba=1")
+    assert parting(hunks, ActionEnded) is None
+    assert parting(hunks, Submitted) is None
 
 
 def test_a_question_that_only_one_was_asked_stands_alone(make_evidence: MakeEvidence) -> None:
@@ -104,7 +108,9 @@ def test_a_question_that_only_one_was_asked_stands_alone(make_evidence: MakeEvid
         (["answer read success"], ["answer read timeout"]),
     ]
     answers = parting(hunks, ActionEnded)
-    assert answers and answers.right is None and answers.question == "ask read lba=2"
+    assert answers
+    assert answers.right is None
+    assert answers.question == "ask read lba=2"
 
 
 def test_halves_of_a_wide_register_are_one_access(make_evidence: MakeEvidence) -> None:
@@ -139,12 +145,17 @@ def test_the_same_recording_is_the_same(tmp_path: Path) -> None:
 def test_two_drivers_side_by_side(tmp_path: Path) -> None:
     one, other = (unpack(name, tmp_path / name).folder for name in ("linux-qemu-write-basic", "reference-lab-write-basic"))
     shown = run(one, other).output
-    assert "linux/qemu/write/basic" in shown.splitlines()[0] and "reference/lab/write/basic" in shown.splitlines()[0]
-    assert "They part after " in shown and "steps the same" in shown and "commands: first at 'ask load'" in shown
+    assert "linux/qemu/write/basic" in shown.splitlines()[0]
+    assert "reference/lab/write/basic" in shown.splitlines()[0]
+    assert "They part after " in shown
+    assert "steps the same" in shown
+    assert "commands: first at 'ask load'" in shown
     assert run_command(["diff", str(one), str(other)]) == 1
     told = json.loads(run(one, other, "--json").output)
-    assert told["first"]["commands"]["question"] == "ask load" and told["first"].keys() == {"anything", "commands", "answers"}
-    assert told["same"] > 0 and {"t", "command", "line", "step"} == set(told["differences"][-1]["right"][-1])
+    assert told["first"]["commands"]["question"] == "ask load"
+    assert told["first"].keys() == {"anything", "commands", "answers"}
+    assert told["same"] > 0
+    assert {"t", "command", "line", "step"} == set(told["differences"][-1]["right"][-1])
 
 
 def test_a_long_difference_is_cut_and_says_so(make_evidence: MakeEvidence) -> None:

@@ -57,7 +57,8 @@ def test_every_command_of_a_real_driver_is_numbered_and_ended(name: str, tmp_pat
     rows = told(unpack(name, tmp_path / "evidence"))
     submitted = [row for row in rows if isinstance(row.event, Submitted)]
     assert [row.command for row in submitted] == list(range(1, len(submitted) + 1))
-    assert [row.t for row in rows] == sorted(row.t for row in rows) and rows[0].t == 0
+    assert [row.t for row in rows] == sorted(row.t for row in rows)
+    assert rows[0].t == 0
     names = {row.name for row in submitted}
     assert {"Identify", "Create I/O Completion Queue", "Create I/O Submission Queue", "Read"} <= names
     ends = {row.command for row in rows if isinstance(row.event, Completed)}
@@ -69,13 +70,18 @@ def test_every_command_of_a_real_driver_is_numbered_and_ended(name: str, tmp_pat
 def test_one_command_whole(name: str, tmp_path: Path) -> None:
     rows = told(unpack(name, tmp_path / "evidence"))
     read = [row for row in rows if isinstance(row.event, Submitted) and isinstance(row.event.command, Read)][-1]
-    assert read.command is not None and isinstance(read.event, Submitted)
+    assert read.command is not None
+    assert isinstance(read.event, Submitted)
     whole = of_command(rows, read.command)
     kinds = [type(row.event).__name__ for row in whole]
-    assert kinds[:2] == ["Doorbell", "Submitted"] and "Dma" in kinds and kinds[-1] == "Doorbell"
+    assert kinds[:2] == ["Doorbell", "Submitted"]
+    assert "Dma" in kinds
+    assert kinds[-1] == "Doorbell"
     assert {row.command for row in whole if type(row.event).__name__ not in ("Doorbell", "Interrupt")} == {read.command}
-    assert isinstance(first := whole[0].event, Doorbell) and (first.qid, first.completion) == (read.event.sqid, False)
-    assert isinstance(last := whole[-1].event, Doorbell) and last.completion
+    assert isinstance(first := whole[0].event, Doorbell)
+    assert (first.qid, first.completion) == (read.event.sqid, False)
+    assert isinstance(last := whole[-1].event, Doorbell)
+    assert last.completion
     assert "Interrupt" in kinds
     assert f"NLB        {read.event.command.CDW12 & 0xFFFF:#x}" in list(dump(read)) or read.event.command.CDW12 & 0xFFFF <= 9
 
@@ -86,7 +92,9 @@ def test_registers_show_their_fields(make_evidence: MakeEvidence) -> None:
     assert (row.direction, row.name, row.detail) == ("→", "write CC", "0x460001  EN=1 IOSQES=6 IOCQES=4")
     high = CAP.of(CSS=1, MPSMAX=4) >> 32
     row = one(make_evidence, RegisterRead(t=1, controller="nv0", offset=CAP.OFFSET + 4, size=4, value=high))
-    assert (row.direction, row.name) == ("←", "read CAP+4") and "CSS=1" in row.detail and "MPSMAX=4" in row.detail
+    assert (row.direction, row.name) == ("←", "read CAP+4")
+    assert "CSS=1" in row.detail
+    assert "MPSMAX=4" in row.detail
     row = one(make_evidence, RegisterRead(t=1, controller="nv0", offset=0x800, size=4, value=3))
     assert (row.name, row.detail) == ("read offset 800h", "0x3  4 bytes")
 
@@ -94,11 +102,16 @@ def test_registers_show_their_fields(make_evidence: MakeEvidence) -> None:
 def test_what_was_not_seen_is_not_shown(make_evidence: MakeEvidence) -> None:
     sampled = Submitted(t=1, controller="nv0", sqid=0, raw=bytes(IDENTIFY), exact=("CID", "OPC", "CNS"))
     row = one(make_evidence, sampled)
-    assert row.trust is Trust.SAMPLED and "~PRP1=0x1000" in row.detail and " CNS=1 (controller)" in row.detail
+    assert row.trust is Trust.SAMPLED
+    assert "~PRP1=0x1000" in row.detail
+    assert " CNS=1 (controller)" in row.detail
     row = one(make_evidence, replace(sampled, rebuilt=True))
-    assert row.trust is Trust.REBUILT and "PRP1" not in row.detail and "CNS=1" in row.detail
+    assert row.trust is Trust.REBUILT
+    assert "PRP1" not in row.detail
+    assert "CNS=1" in row.detail
     lines = list(dump(row))
-    assert "PRP1       not seen" in lines and "CNS        1 (controller)" in lines
+    assert "PRP1       not seen" in lines
+    assert "CNS        1 (controller)" in lines
 
 
 def test_a_completion_names_what_it_ends_and_how(make_evidence: MakeEvidence) -> None:
@@ -109,9 +122,12 @@ def test_a_completion_names_what_it_ends_and_how(make_evidence: MakeEvidence) ->
         Completed(t=1.1, controller="nv0", cqid=0, raw=bytes(bad)),
     ]
     _, ended, again = told(make_evidence(events))
-    assert ended.command == 1 and ended.detail.startswith("Identify: Invalid Field in Command (SCT 0h, SC 02h)")
-    assert ended.detail.endswith("after 50 µs") and "DNR=1" in ended.detail
-    assert again.command is None and again.detail.endswith("of no command in flight")
+    assert ended.command == 1
+    assert ended.detail.startswith("Identify: Invalid Field in Command (SCT 0h, SC 02h)")
+    assert ended.detail.endswith("after 50 µs")
+    assert "DNR=1" in ended.detail
+    assert again.command is None
+    assert again.detail.endswith("of no command in flight")
 
 
 def test_nothing_that_a_terminal_obeys_gets_through(make_evidence: MakeEvidence) -> None:
@@ -125,12 +141,15 @@ def test_nothing_that_a_terminal_obeys_gets_through(make_evidence: MakeEvidence)
         assert (row.name + row.detail).isprintable()
     assert printable("\x1b[2J") == "\\x1b[2J"
     shown = wire(make_evidence(events).folder).output
-    assert "\x1b" not in shown and "\x9b" not in shown and len(shown.splitlines()) == 5
+    assert "\x1b" not in shown
+    assert "\x9b" not in shown
+    assert len(shown.splitlines()) == 5
 
 
 def test_an_unknown_command_and_a_stray_doorbell(make_evidence: MakeEvidence) -> None:
     row = one(make_evidence, Submitted(t=1, controller="nv0", sqid=1, raw=bytes(Command.of(OPC=0xC1, CID=3, CDW12=5))))
-    assert row.name == "opcode C1h" and "CDW12=5" in row.detail
+    assert row.name == "opcode C1h"
+    assert "CDW12=5" in row.detail
     row = one(make_evidence, Doorbell(t=1, controller="nv0", offset=0x1002, size=4, value=1, qid=-1, completion=False))
     assert row.detail == "0x1 at 1002h, where no doorbell starts"
 
@@ -145,21 +164,25 @@ def test_the_command_prints_a_plain_line_an_event(tmp_path: Path) -> None:
     evidence = unpack("linux-qemu-write-basic", tmp_path / "evidence")
     result = wire(evidence.folder)
     lines = result.output.splitlines()
-    assert result.exit_code == 0 and lines[0].startswith("linux/qemu/write/basic: ")
+    assert result.exit_code == 0
+    assert lines[0].startswith("linux/qemu/write/basic: ")
     assert len(lines) == len(list(evidence.events())) + 2
     assert any("→" in line and " write CC " in line and "EN=1" in line for line in lines)
     assert any("ask write" in line for line in lines)
     written = next(line for line in lines if " Write " in line and "SQ 1" in line)
     number = written.split("#")[1].split()[0]
     whole = wire(evidence.folder, "--command", number).output
-    assert "SLBA " in whole and "completion" in whole and "DMA read" in whole
+    assert "SLBA " in whole
+    assert "completion" in whole
+    assert "DMA read" in whole
 
 
 def test_wrong_usage_says_what_to_do(tmp_path: Path) -> None:
     evidence = unpack("reference-lab-write-basic", tmp_path / "evidence")
     last = max(row.command or 0 for row in told(evidence))
     result = wire(evidence.folder, "--command", "99999")
-    assert isinstance(result.exception, UsageError) and f"numbered 1 to {last}" in str(result.exception)
+    assert isinstance(result.exception, UsageError)
+    assert f"numbered 1 to {last}" in str(result.exception)
     unpack("u-boot-qemu-read-basic", tmp_path / "second")
     assert "holds 2 recordings" in str(wire(tmp_path).exception)
     assert "There is no evidence" in str(wire(tmp_path / "nowhere").exception)
@@ -180,7 +203,8 @@ def test_follow_shows_events_as_they_come_and_ends_with_the_recording(make_evide
         writer.record(Reset(t=9, controller="nv0", cause="flr"))
         writer.close("complete")
         rest = child.stdout.read()
-        assert "RESET" in rest and child.wait() == 0
+        assert "RESET" in rest
+        assert child.wait() == 0
     finally:
         watchdog.cancel()
         child.kill()
@@ -229,16 +253,21 @@ def test_a_place_that_a_failure_names_is_shown_amid_its_neighbours(name: str, tm
     read = [row for row in rows if isinstance(row.event, Submitted) and isinstance(row.event.command, Read)][-1]
     lines = wire(evidence.folder / place(read.event)).output.splitlines()
     (here,) = [line for line in lines if line.endswith("◂")]
-    assert f" {read.number} Read " in here and any("completion" in line and read.number in line for line in lines)
+    assert f" {read.number} Read " in here
+    assert any("completion" in line and read.number in line for line in lines)
     assert len(lines) < 40 < len(rows)
     drawn = wire(evidence.folder / place(read.event), "--ladder").output
-    assert "▶│" in drawn and "│◀" in drawn and drawn.count("◂") == 1
+    assert "▶│" in drawn
+    assert "│◀" in drawn
+    assert drawn.count("◂") == 1
 
 
 def test_a_command_as_a_ladder(tmp_path: Path) -> None:
     evidence = unpack("linux-lab-read-basic", tmp_path / "evidence")
     lines = wire(evidence.folder, "--command", "1", "--ladder").output.splitlines()
-    assert "doorbell SQ 0 tail 1" in lines[1] and "Identify" in lines[2] and "completion Identify" in "".join(lines[3:])
+    assert "doorbell SQ 0 tail 1" in lines[1]
+    assert "Identify" in lines[2]
+    assert "completion Identify" in "".join(lines[3:])
 
 
 def test_a_place_that_is_none_is_said_so(tmp_path: Path) -> None:
