@@ -16,7 +16,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from lab import defects
+from lab import defects, variants
 from lab.controller.in_process import InProcess
 from lab.controller.memory import LocalMemory
 from lab.data.manifest import DriverManifest
@@ -48,6 +48,9 @@ SETTINGS = ("io_queues", "depth", "polling")
 """What a manifest's [variables] may choose of `Settings`."""
 DEFECT = "defect"
 """The variable that names a mistake to seed into the driver (`lab.defects`)."""
+VARIANT = "variant"
+"""The variable that names legal variants of the driver, joined by "+" (`lab.variants`)."""
+SEEDS = (DEFECT, VARIANT)
 
 
 class _Reference:
@@ -61,16 +64,28 @@ class _Reference:
     service: type[Service] = Service
 
     def __init__(self, manifest: DriverManifest, toolchain: Toolchain) -> None:
-        unknown = manifest.variables.keys() - {*SETTINGS, DEFECT}
+        unknown = manifest.variables.keys() - {*SETTINGS, *SEEDS}
         if unknown:
             raise UsageError(
-                f"{manifest.path}: variables: there is no {sorted(unknown)[0]!r} (there are: {', '.join((*SETTINGS, DEFECT))})"
+                f"{manifest.path}: variables: there is no {sorted(unknown)[0]!r} (there are: {', '.join((*SETTINGS, *SEEDS))})"
             )
         self._manifest = manifest
         self.defect = manifest.variables.get(DEFECT, "")
         if self.defect not in ("", defects.LIAR):
             found = defects.find(self.defect)
             self.driver, self.service = found.driver, found.service
+        self._changed_settings: Mapping[str, Any] = {}
+        if chosen := manifest.variables.get(VARIANT, ""):
+            if self.defect:
+                raise UsageError(f"{manifest.path}: variables: a defect and a variant cannot be seeded at once")
+            combination = variants.combine(variants.find(chosen))
+            self.driver, self.service = combination.driver, combination.service
+            self._changed_settings = combination.settings
+
+    def _refuse_variant(self) -> None:
+        """Raise UsageError for a variant on a transport that cannot do what variants do."""
+        if self._manifest.variables.get(VARIANT):
+            raise UsageError(f"{self._manifest.path}: legal variants run in process only", remedy="use the driver reference")
 
     def seconds(self, action: str) -> float:
         return SECONDS
@@ -84,7 +99,7 @@ class _Reference:
         chosen: dict[str, Any] = {"io_queues": scenario.guest.get("cpus", 2), **numbers}
         if "command_seconds" in scenario.guest:
             chosen["command_seconds"] = float(scenario.guest["command_seconds"])
-        return replace(Settings(), **{**chosen, "polling": bool(chosen.get("polling"))})
+        return replace(Settings(), **{**chosen, "polling": bool(chosen.get("polling")), **self._changed_settings})
 
 
 class LocalSession:
@@ -164,6 +179,7 @@ class ReferenceQtest(_Reference):
         super().__init__(manifest, toolchain)
         if self.defect == defects.LIAR:
             raise UsageError(f"{manifest.path}: the liar lives in process only", remedy="use the driver reference")
+        self._refuse_variant()
 
     def guest(self, scenario: Scenario) -> GuestSpec:
         return GuestSpec(memory=QTEST_MEMORY, extra=("-S",))
@@ -189,6 +205,7 @@ class ReferenceVfio(_Reference):
         super().__init__(manifest, toolchain)
         if self.defect:
             raise UsageError(f"{manifest.path}: no defect is pushed into a guest", remedy="seed it in process or over qtest")
+        self._refuse_variant()
         self._guest = linux_guest(manifest, toolchain)
 
     def guest(self, scenario: Scenario) -> GuestSpec:

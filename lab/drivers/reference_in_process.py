@@ -121,6 +121,17 @@ class InProcessTransport:
         self._watchdog.step()
         self._function.write(offset, 4, value)
 
+    def read64(self, offset: int) -> int:
+        """Read a register of eight bytes by one access."""
+        self._watchdog.read()
+        self._device.wait(ACCESS_SECONDS)
+        return self._function.read(offset, 8)
+
+    def write64(self, offset: int, value: int) -> None:
+        """Write a register of eight bytes by one access."""
+        self._watchdog.step()
+        self._function.write(offset, 8, value)
+
     def publish(self) -> None:
         if self._watched:
             self._function.controller.record.event(Barrier(t=self.now(), controller=self.name))
@@ -173,6 +184,22 @@ class InProcessTransport:
         else:
             pci.clear_command(self, pci.INTX_DISABLE)
 
+    def open_pin(self) -> None:
+        """Switch on INTx, though the function may have MSI-X; its interrupts come as vector 0."""
+        self._handlers = range(1)
+        pci.clear_command(self, pci.INTX_DISABLE)
+
+    def open_msi(self, count: int) -> int:
+        """Switch on MSI with at most ``count`` vectors; return how many there are, 0 without the capability."""
+        at = next((at for kind, at in pci.capabilities(self) if kind == pci.MSI), 0)
+        if not at:
+            return 0
+        control = self.config_read(at + 2, 2)
+        power = min(count.bit_length() - 1, control >> 1 & 7)
+        self._handlers = range(1 << power)
+        self.config_write(at + 2, 2, control & ~0x70 | power << 4 | pci.MSI_ENABLE)
+        return 1 << power
+
     def wait(self, vector: int | None, seconds: float) -> bool:
         self._watchdog.step()
         if vector not in self._signalled:
@@ -194,6 +221,9 @@ class InProcessTransport:
         pci.clear_command(self, pci.BUS_MASTER)
         if self._msix:
             self.config_write(self._msix + 2, 2, self.config_read(self._msix + 2, 2) & ~pci.MSIX_ENABLE & 0xFFFF)
+        for kind, at in list(pci.capabilities(self)):
+            if kind == pci.MSI and (control := self.config_read(at + 2, 2)) & pci.MSI_ENABLE:
+                self.config_write(at + 2, 2, control & ~pci.MSI_ENABLE)
         for _, memory in list(self._held.values()):
             self.free(memory)
         self._function.on_interrupt = None

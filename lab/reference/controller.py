@@ -187,7 +187,7 @@ class Controller(Core):
 
     def wait_ready(self, ready: int) -> None:
         """Wait until CSTS.RDY has this value. ControllerFailed after CAP.TO, or on CSTS.CFS while the controller starts."""
-        deadline, delays = self.transport.now() + self.ready_seconds, _poll_delays()
+        deadline, delays = self.transport.now() + self.ready_seconds, self.poll_delays()
         while (csts := self.registers.status()).RDY != ready:
             if ready and csts.CFS:
                 raise ControllerFailed(f"{self.transport.name}: CSTS.CFS is set while the controller starts")
@@ -196,6 +196,13 @@ class Controller(Core):
                     f"{self.transport.name}: CSTS.RDY is not {ready} after {self.ready_seconds:g} s (CAP.TO); {csts}"
                 )
             self.transport.sleep(next(delays))
+
+    def poll_delays(self) -> Iterator[float]:
+        """Yield the delays between two reads of CSTS."""
+        seconds = FIRST_POLL_SECONDS
+        while True:
+            yield seconds
+            seconds = min(2 * seconds, LAST_POLL_SECONDS)
 
     def make_pair(self, qid: int, entries: int, vector: int | None) -> QueuePair:
         """Return a queue pair with empty rings; after a reset the previous one, cleared."""
@@ -320,7 +327,7 @@ class Controller(Core):
         """Wait for CSTS.SHST=10b, as long as RTD3E (microseconds) says if that is longer than the setting."""
         reported = self.identity.RTD3E / 1e6 if self.identity else 0.0
         seconds = max(self.settings.shutdown_seconds, reported)
-        deadline, delays = self.transport.now() + seconds, _poll_delays()
+        deadline, delays = self.transport.now() + seconds, self.poll_delays()
         while self.registers.status().SHST != SHST_COMPLETE:
             if self.transport.now() >= deadline:
                 raise ControllerFailed(f"{self.transport.name}: the shutdown was not complete after {seconds:g} s")
@@ -338,10 +345,3 @@ class Controller(Core):
 
 def _nothing() -> None:
     pass
-
-
-def _poll_delays() -> Iterator[float]:
-    seconds = FIRST_POLL_SECONDS
-    while True:
-        yield seconds
-        seconds = min(2 * seconds, LAST_POLL_SECONDS)

@@ -10,7 +10,9 @@ CLASS_NVME = 0x010802
 """Mass storage, non-volatile memory, NVM Express I/O controller: a driver binds to it whoever made the device."""
 COMMAND, CLASS, CAPABILITIES = 0x04, 0x08, 0x34
 MEMORY_SPACE, BUS_MASTER, INTX_DISABLE = 1 << 1, 1 << 2, 1 << 10
-MSIX = 0x11
+MSI, EXPRESS, MSIX = 0x05, 0x10, 0x11
+"""Identifiers of capabilities."""
+MSI_ENABLE = 1 << 0
 MSIX_ENABLE, MSIX_MASK_ALL = 1 << 15, 1 << 14
 
 

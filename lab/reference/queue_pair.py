@@ -83,8 +83,12 @@ class QueuePair:
             request.end(completion)
             ended.append(request)
         if taken:
-            self._registers.ring(self.qid, completion=True, value=self.completion.head)
+            self.give_back()
         return ended
+
+    def give_back(self) -> None:
+        """Give the slots of the completions that were taken back to the controller, by one doorbell."""
+        self._registers.ring(self.qid, completion=True, value=self.completion.head)
 
     def match(self, completion: Completion) -> Request | None:
         """Return the command that a completion ends, no longer outstanding; None if its SQID, SQHD or CID is wrong."""

@@ -64,10 +64,14 @@ class Recovery:
         self._resetting = True
         self.resets += 1
         try:
-            self._stop()
+            self.stop()
             self._c.abandon(CommandLost(reason))
             self._restart()
         except DriverError as failure:
             self._c.give_up(failure)
         finally:
             self._resetting = False
+
+    def stop(self) -> None:
+        """Stop the controller by CC.EN=0, one of the ways of a Controller Level Reset. Base 2.0, 3.7.2."""
+        self._stop()

@@ -1,0 +1,237 @@
+"""Legal ways to recover, to be told of events, and to leave."""
+
+from __future__ import annotations
+
+import contextlib
+
+from lab.nvme.commands import DeleteIoCq, DeleteIoSq
+from lab.nvme.registers import CC, NSSR
+from lab.reference import pci
+from lab.reference.controller import Controller
+from lab.reference.errors import CommandLost, DriverError
+from lab.reference.queue_pair import QueuePair
+from lab.reference.recovery import Recovery
+from lab.reference.request import Request
+from lab.variants.variant import variant
+
+ASKED = ("reset/asked",)
+FLR, DEVICE_CONTROL = 1 << 15, 8
+FLR_SECONDS = 0.1
+"""How long a function may take for it. PCI Express Base, 6.6.2."""
+BARS = range(0x10, 0x28, 4)
+NSSR_MAGIC = 0x4E56_4D65
+SHN_ABRUPT = 0b10
+SHUTDOWN_CHECKS = ("reset/shutdown", "reset/queues-deleted", "reset/shst-wait")
+
+
+@variant(
+    "reset/function-level",
+    allowed='PCIe 1.0, 3.3.1, Base 2.0, 3.7.2 "Controller Level Reset": a Function Level Reset is one',
+    scenarios=ASKED,
+)
+class FunctionLevel(Recovery):
+    """Recovers by a Function Level Reset of the PCI function instead of CC.EN=0."""
+
+    def stop(self) -> None:
+        transport = self._c.transport
+        at = next((at for kind, at in pci.capabilities(transport) if kind == pci.EXPRESS), 0)
+        if not at:
+            super().stop()
+            return
+        bars = {offset: transport.config_read(offset, 4) for offset in BARS}
+        pci.clear_command(transport, pci.BUS_MASTER)
+        transport.config_write(at + DEVICE_CONTROL, 2, transport.config_read(at + DEVICE_CONTROL, 2) | FLR)
+        transport.sleep(FLR_SECONDS)
+        for offset, value in bars.items():
+            transport.config_write(offset, 4, value)
+        pci.set_command(transport, pci.MEMORY_SPACE)
+        super().stop()
+
+
+@variant(
+    "reset/subsystem",
+    allowed='Base 2.0, 3.7.1 "NVM Subsystem Reset", 3.1.3.7 "Offset 20h: NSSR": by writing "NVMe" to NSSR where CAP.NSSRS is 1',
+    scenarios=("reset/subsystem-reset",),
+    excludes=("reset/function-level",),
+)
+class Subsystem(Recovery):
+    """Recovers by an NVM Subsystem Reset where the controller has it."""
+
+    def stop(self) -> None:
+        if self._c.cap.NSSRS:
+            self._c.registers.write(NSSR(NSSR_MAGIC))
+        super().stop()
+
+
+@variant(
+    "reset/no-events",
+    allowed='Base 2.0, 5.2 "Asynchronous Event Request command": a host that sends none is told of no events',
+    scenarios=ASKED,
+    settings={"events": 0},
+    warns=("reset/aer", "multi-namespace/rescan", "features/warning", "multi-namespace/changed"),
+)
+class NoEvents(Controller):
+    """Sends no Asynchronous Event Request."""
+
+
+@variant(
+    "reset/all-events",
+    allowed='Base 2.0, 5.17.2.1 "Identify Controller", AERL: as many requests as it says, 0\'s based, may be outstanding',
+    scenarios=ASKED,
+    settings={"events": 256},
+)
+class AllEvents(Controller):
+    """Keeps as many Asynchronous Event Requests outstanding as AERL allows."""
+
+
+@variant(
+    "reset/never-aborts",
+    allowed='Base 2.0, 9.5 "Controller Fatal Status", 5.1 "Abort command": a host may reset at once instead of aborting',
+    scenarios=("reset/stall",),
+)
+class NeverAborts(Recovery):
+    """Resets the controller at once where a command has been out for too long."""
+
+    def abort(self, pair: QueuePair, request: Request) -> bool:
+        return False
+
+
+@variant(
+    "reset/slow-to-act",
+    allowed='Base 2.0, 5.1 "Abort command": how long a command may be outstanding is the host\'s choice',
+    scenarios=("reset/stall",),
+)
+class SlowToAct(Recovery):
+    """Gives a command that is late the same time once more before it does anything about it."""
+
+    def handle_timeout(self, pair: QueuePair, request: Request) -> None:
+        until = self._c.transport.now() + self._c.settings.command_seconds
+        while not request.done and (left := until - self._c.transport.now()) > 0:
+            if not pair.reap():
+                self._c.transport.wait(pair.vector, left)
+        if not request.done:
+            super().handle_timeout(pair, request)
+
+
+@variant(
+    "reset/deletes-queues-first",
+    allowed="Base 2.0, 5.6, 5.7: queues may be deleted at any time, before a reset too",
+    scenarios=ASKED,
+    excludes=("reset/function-level",),
+)
+class DeletesQueuesFirst(Recovery):
+    """Deletes its I/O queues before a reset that the user asked for."""
+
+    def reset(self, reason: str) -> None:
+        if "asked" in reason and isinstance(self._c, Controller):
+            with contextlib.suppress(DriverError):
+                self._c.delete_io_queues()
+        super().reset(reason)
+
+
+@variant(
+    "reset/clears-shn-late",
+    allowed='Base 2.0, 3.6.1 "Memory-based Controller Shutdown": after SHST 10b the host may disable the controller by EN=0',
+    scenarios=("reset/shutdown",),
+)
+class DisablesAfterShutdown(Controller):
+    """Disables the controller once its shutdown is complete."""
+
+    def wait_shut_down(self) -> None:
+        super().wait_shut_down()
+        self.registers.write(self.registers.read(CC).but(EN=0, SHN=0))
+        self.wait_ready(0)
+
+
+@variant(
+    "reset/keeps-queues",
+    allowed='Base 2.0, 3.6.1 "Memory-based Controller Shutdown": the host should delete its queues before, so that it need not',
+    scenarios=("reset/shutdown",),
+    warns=SHUTDOWN_CHECKS,
+)
+class KeepsQueues(Controller):
+    """Shuts the controller down without deleting its I/O queues."""
+
+    def delete_io_queues(self) -> None:
+        for pair in self.io:
+            pair.live = False
+        self.io = []
+
+
+@variant(
+    "reset/pair-by-pair",
+    allowed='Base 2.0, 5.6 "Delete I/O Completion Queue command": a completion queue after the submission queues that use it',
+    scenarios=("reset/shutdown",),
+    excludes=("io-queues/shared-completion-queue", "reset/keeps-queues"),
+)
+class PairByPair(Controller):
+    """Deletes its queues pair by pair, from the highest id down."""
+
+    def delete_io_queues(self) -> None:
+        pairs, self.io = self.io, []
+        for pair in pairs[::-1]:
+            for command in (DeleteIoSq, DeleteIoCq):
+                self.execution.admin(command.of(QID=pair.qid))
+            pair.live = False
+
+
+@variant(
+    "reset/abrupt",
+    allowed='Base 2.0, 3.6.1 "Memory-based Controller Shutdown": an abrupt shutdown is a kind of shutdown that a host may use',
+    scenarios=("reset/shutdown",),
+    warns=SHUTDOWN_CHECKS,
+    excludes=("reset/keeps-queues", "reset/pair-by-pair"),
+)
+class Abrupt(Controller):
+    """Shuts the controller down abruptly (SHN=10b)."""
+
+    def delete_io_queues(self) -> None:
+        super().delete_io_queues()
+        self.registers.write(self.registers.read(CC).but(SHN=SHN_ABRUPT))
+
+    def shutdown(self) -> None:
+        if self.failed is None and self.stage not in ("", "detect"):
+            self.delete_io_queues()
+            self.wait_shut_down()
+            self.abandon(CommandLost("the controller was shut down"))
+        self.stage = ""
+
+
+@variant(
+    "reset/disables-only",
+    allowed='Base 2.0, 3.6.1 "Memory-based Controller Shutdown": the host should shut down, so that EN=0 alone is allowed',
+    scenarios=("reset/shutdown",),
+    warns=SHUTDOWN_CHECKS,
+    excludes=("reset/abrupt", "reset/keeps-queues", "reset/pair-by-pair", "reset/clears-shn-late"),
+)
+class DisablesOnly(Controller):
+    """Leaves the controller by EN=0, without a shutdown."""
+
+    def shutdown(self) -> None:
+        if self.failed is None and self.stage not in ("", "detect"):
+            self.delete_io_queues()
+            self.stop()
+            self.abandon(CommandLost("the controller was shut down"))
+        self.stage = ""
+
+
+@variant(
+    "reset/head-after-shutdown",
+    allowed='Base 2.0, 3.6.1 "Memory-based Controller Shutdown": until SHST is 10b the controller may still complete commands',
+    scenarios=("reset/shutdown",),
+    excludes=("reset/abrupt", "reset/disables-only", "reset/clears-shn-late"),
+)
+class HeadAfterShutdown(Controller):
+    """Gives completion slots of the admin queue back only after it has written CC.SHN."""
+
+    def delete_io_queues(self) -> None:
+        admin = self.admin
+        admin.give_back = lambda: None  # type: ignore[method-assign]
+        try:
+            super().delete_io_queues()
+        finally:
+            del admin.give_back
+
+    def wait_shut_down(self) -> None:
+        self.admin.give_back()
+        super().wait_shut_down()
