@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("lab.errors", "lab.files", "lab.version", "lab.deadline", "lab.nvme"),
     ("lab.extensions", "lab.settings", "lab.data", "lab.reference", "lab.passthrough"),
-    ("images", "lab.controller", "lab.trace", "lab.defects", "lab.toolchain"),
+    ("images", "lab.controller", "lab.trace", "lab.defects", "lab.variants", "lab.toolchain"),
     ("lab.guest",),
     ("lab.device",),
     ("lab.drivers", "lab.differential"),

@@ -15,6 +15,7 @@ import conformance.suite.stages.multi_namespace
 import conformance.suite.stages.multiqueue
 import conformance.suite.stages.read
 import conformance.suite.stages.reset
+import conformance.suite.stages.situations
 import conformance.suite.stages.write  # noqa: F401  (importing a stage declares its scenarios and checks)
 from conformance.suite.check import CHECKS, Check
 from conformance.suite.scenario import SCENARIOS, Template

@@ -74,7 +74,7 @@ class ReadsEverything(Controller):
 @variant(
     "detect/clears-nssro",
     allowed='Base 2.0, 3.1.3.6 "Offset 1Ch: CSTS": NSSRO is cleared by writing 1, the other bits are read-only',
-    scenarios=("detect/odd-bits",),
+    scenarios=("reset/subsystem",),
 )
 class ClearsNssro(Controller):
     """Writes back what it has read of CSTS, which clears NSSRO where it was set and changes nothing else."""

@@ -75,7 +75,7 @@ class Largest(Controller):
     allowed='Base 2.0, 5.27.1.5 "Number of Queues": what is granted is an upper bound',
     scenarios=("multiqueue/plain",),
     settings={"io_queues": 1},
-    warns=("multiqueue/queues", "multiqueue/scaling", "multiqueue/spread"),
+    warns=("multiqueue/per-cpu",),
 )
 class OnePair(Controller):
     """Uses one pair of I/O queues, however many processors there are."""

@@ -168,7 +168,7 @@ class DiscardsIntoOnePage(Namespace):
 @variant(
     "read/sgl",
     allowed='Base 2.0, 4.1.2 "Scatter Gather List (SGL)": I/O commands may use SGLs where Identify Controller SGLS says so',
-    scenarios=("multiqueue/sgl",),
+    scenarios=("read/sgl-offered",),
     excludes=("read/list-inside-page", "read/starts-inside"),
 )
 class UsesSgls(DataPath):
@@ -244,7 +244,7 @@ class ReadsFua(_Flagged):
     "read/stray-tags",
     allowed='NVM 1.0, 3.2.4 "Read command", 3.2.6: ILBRT, LBAT and LBATM are ignored without protection information',
     scenarios=BASIC,
-    warns=("admin-queue/sqe-clean", "admin-queue/ignored-fields"),
+    warns=("admin-queue/sqe-clean",),
 )
 class StrayTags(_Flagged):
     """Leaves the low half of the LBA in the reference tag, as drivers do that always fill it in."""

@@ -21,7 +21,7 @@ FLR_SECONDS = 0.1
 BARS = range(0x10, 0x28, 4)
 NSSR_MAGIC = 0x4E56_4D65
 SHN_ABRUPT = 0b10
-SHUTDOWN_CHECKS = ("reset/shutdown", "reset/queues-deleted", "reset/shst-wait")
+SHUTDOWN_CHECKS = ("reset/shutdown",)
 
 
 @variant(
@@ -51,7 +51,7 @@ class FunctionLevel(Recovery):
 @variant(
     "reset/subsystem",
     allowed='Base 2.0, 3.7.1 "NVM Subsystem Reset", 3.1.3.7 "Offset 20h: NSSR": by writing "NVMe" to NSSR where CAP.NSSRS is 1',
-    scenarios=("reset/subsystem-reset",),
+    scenarios=("reset/subsystem",),
     excludes=("reset/function-level",),
 )
 class Subsystem(Recovery):
@@ -68,7 +68,7 @@ class Subsystem(Recovery):
     allowed='Base 2.0, 5.2 "Asynchronous Event Request command": a host that sends none is told of no events',
     scenarios=ASKED,
     settings={"events": 0},
-    warns=("reset/aer", "multi-namespace/rescan", "features/warning", "multi-namespace/changed"),
+    warns=("reset/aer", "features/critical-warning", "multi-namespace/changed"),
 )
 class NoEvents(Controller):
     """Sends no Asynchronous Event Request."""

@@ -12,18 +12,9 @@ import pytest
 
 from conformance.commands import run_command
 from conformance.judging.judge import judge
-from conformance.proof.defects import (
-    Alarm,
-    Examined,
-    Outcomes,
-    campaign,
-    chosen,
-    examine,
-    false_alarms,
-    lies_believed,
-    record,
-    scenarios_of,
-)
+from conformance.proof.campaign import CampaignReport, campaign
+from conformance.proof.defects import Examined, choose, examine, false_alarms, lies_believed, scenarios_of
+from conformance.proof.recording import Alarm, record
 from conformance.suite.check import Outcome
 from conformance.suite.selection import CHECKS, SCENARIOS, select
 from lab import drivers
@@ -120,15 +111,15 @@ def test_the_judge_sees_the_evidence_only(tmp_path: Path, id: str, scenario: str
 def test_what_is_missed_or_wrongly_failed_is_not_good() -> None:
     alarm = Alarm("read/basic", "read/nlb", "FAIL", "")
     caught, missed = Examined("read/nlb:one-based", "read/basic", (), ()), Examined("read/nlb:one-based", "", (), ())
-    assert Outcomes((caught,), (), ()).good
-    assert not Outcomes((caught, missed), (), ()).good
-    assert not Outcomes((caught,), (alarm,), ()).good
-    assert not Outcomes((caught,), (), (alarm,)).good
-    assert not Outcomes((Examined("read/nlb:one-based", "read/basic", (), (alarm,)),), (), ()).good
+    assert CampaignReport((caught,), (), ()).good
+    assert not CampaignReport((caught, missed), (), ()).good
+    assert not CampaignReport((caught,), (alarm,), ()).good
+    assert not CampaignReport((caught,), (), (alarm,)).good
+    assert not CampaignReport((Examined("read/nlb:one-based", "read/basic", (), (alarm,)),), (), ()).good
 
 
 def test_a_campaign_of_several_processes_says_what_one_says() -> None:
-    outcomes = campaign(chosen(checks=["read/nlb"]), seed=OTHER_SEED, jobs=2)
+    outcomes = campaign(choose(checks=["read/nlb"]), seed=OTHER_SEED, jobs=2)
     assert outcomes.good and outcomes.examined == (examine("read/nlb:one-based", OTHER_SEED),)
 
 
@@ -192,4 +183,4 @@ def test_a_defect_has_an_id_of_its_own_and_says_what_is_wrong() -> None:
 
 def test_unknown_defects_are_wrong_usage() -> None:
     with pytest.raises(UsageError, match="there is no defect"):
-        chosen(ids=["nothing"])
+        choose(ids=["nothing"])

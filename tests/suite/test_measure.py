@@ -11,7 +11,7 @@ import pytest
 
 from conformance.commands import run_command
 from conformance.judging.files import merge, read, schema
-from conformance.proof.defects import record
+from conformance.proof.recording import record
 from conformance.suite.measure import MEASURES, Axis, Measurement, Point, histogram, measure, measurements
 from conformance.suite.selection import SCENARIOS
 from conformance.suite.stages.multiqueue import DEPTHS, MEDIUM_MS, STEPS

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from conformance.proof.defects import record
+from conformance.proof.recording import record
 from conformance.record.record import Record
 from conformance.suite.check import CHECKS
 from conformance.suite.stages.multiqueue import Load, loads

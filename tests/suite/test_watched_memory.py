@@ -10,7 +10,7 @@ import pytest
 from conformance.judging.judge import UNWATCHED, Verdict, judge
 from conformance.judging.models import DriverEntry, Results, VerdictEntry
 from conformance.judging.summary import disqualified
-from conformance.proof.defects import record
+from conformance.proof.recording import record
 from conformance.record.record import Record
 from conformance.suite.check import CHECKS, Outcome
 from conformance.suite.shadow_doorbells import passes

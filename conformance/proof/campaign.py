@@ -1,0 +1,140 @@
+"""The proof of both halves, over several processes: every defect is caught, and no legal driver is failed.
+
+The unmodified driver and each combination of legal variants go through every scenario: whatever fails there is a false alarm.
+So does the liar, who says what is right and does nothing: no check of what the device or the disk saw may pass on it. All of
+it happens in process, on the programmable controller, with every check judging.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from typing import Any, TypeVar
+
+from conformance.proof.defects import Examined, examine, false_alarms, lies_believed, scenarios_of
+from conformance.proof.recording import Alarm
+from conformance.proof.variants import Complaint, VariantReport, complaints, shows, unknown_names
+from conformance.suite.selection import SCENARIOS
+from lab.defects import DEFECTS, Defect
+from lab.errors import UsageError
+from lab.variants import JOIN, VARIANTS, Variant, groups
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class CampaignReport:
+    """What came of a campaign."""
+
+    examined: tuple[Examined, ...]
+    false_alarms: tuple[Alarm, ...]
+    """On the unmodified driver."""
+    false_passes: tuple[Alarm, ...]
+    """On the liar."""
+    variants: tuple[VariantReport, ...] = ()
+    together: tuple[Complaint, ...] = ()
+    """Alarms that only a combination of variants raises."""
+
+    @property
+    def caught(self) -> int:
+        """How many defects are caught by their own check."""
+        return sum(bool(one.caught) for one in self.examined)
+
+    @property
+    def alarmed(self) -> int:
+        """How many legal variants raise an alarm."""
+        return sum(bool(one.alarms) for one in self.variants)
+
+    @property
+    def good(self) -> bool:
+        """Everything is caught, and nothing else is wrong."""
+        return self.caught == len(self.examined) and not (
+            self.false_alarms or self.false_passes or self.errors or self.together or self.alarmed or self.invisible
+        )
+
+    @property
+    def errors(self) -> tuple[Alarm, ...]:
+        """What the lab could not judge."""
+        return tuple(alarm for one in self.examined for alarm in one.errors)
+
+    @property
+    def invisible(self) -> tuple[str, ...]:
+        """Variants that the device cannot tell from the unmodified driver where they should show: they prove nothing."""
+        return tuple(one.variant for one in self.variants if not one.shows)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as ``nvme-lab defects --json`` prints it."""
+        return {
+            "defects": [one.to_json() for one in self.examined],
+            "caught": self.caught,
+            "total": len(self.examined),
+            "false_alarms": [vars(alarm) for alarm in self.false_alarms],
+            "believed": [vars(alarm) for alarm in self.false_passes],
+            "errors": [vars(alarm) for alarm in self.errors],
+            "variants": [one.to_json() for one in self.variants],
+            "variants_alarmed": self.alarmed,
+            "variants_total": len(self.variants),
+            "combinations": [{"variants": one.variant.split(JOIN), **vars(one.alarm)} for one in self.together],
+        }
+
+
+def campaign(
+    defects: Iterable[Defect],
+    variants: Iterable[Variant] = (),
+    *,
+    seed: int = 0,
+    jobs: int | None = None,
+    alone: bool = False,
+    on_done: Callable[[Examined], None] | None = None,
+) -> CampaignReport:
+    """Run these defects and legal variants, ``jobs`` at once (None: one a processor), and the unmodified driver.
+
+    Where all defects are run, that one goes through all scenarios, else through those where they can show. Variants go
+    through all scenarios, in combinations, or ``alone`` one by one. A defect or variant that names what does not exist is
+    reported as missed or invisible; the campaign goes on.
+    """
+    ids, chosen = [defect.id for defect in defects], list(variants)
+    scenarios = list(SCENARIOS) if set(ids) >= set(DEFECTS) else list(dict.fromkeys(s for id in ids for s in _scenarios(id)))
+    sets = [[one] for one in chosen] if alone else groups(chosen)
+    with ProcessPoolExecutor(jobs or len(os.sched_getaffinity(0)), mp_context=get_context("spawn")) as pool:
+        try:
+            golden = [pool.submit(false_alarms, scenario, seed) for scenario in scenarios]
+            lies = [pool.submit(lies_believed, scenario, seed) for scenario in scenarios]
+            seeded = [pool.submit(examine, id, seed) for id in ids]
+            shown = [pool.submit(_shows, one.id, seed) for one in chosen]
+            legal = [pool.submit(complaints, s, seed, [one.id for one in group]) for group in sets for s in SCENARIOS]
+            examined = []
+            for future in seeded:
+                examined.append(future.result())
+                if on_done:
+                    on_done(examined[-1])
+            told = _all(legal)
+            reports = tuple(
+                VariantReport(one.id, seen.result(), tuple(c.alarm for c in told if c.variant == one.id))
+                for one, seen in zip(chosen, shown, strict=True)
+            )
+            together = tuple(complaint for complaint in told if JOIN in complaint.variant)
+            return CampaignReport(tuple(examined), _all(golden), _all(lies), reports, together)
+        finally:
+            pool.shutdown(cancel_futures=True)  # an interrupted campaign waits for nothing that has not begun
+
+
+def _all(futures: Sequence[Future[list[T]]]) -> tuple[T, ...]:
+    return tuple(one for future in futures for one in future.result())
+
+
+def _scenarios(id: str) -> list[str]:
+    """Return where a defect can show; nowhere for one that names no check of the suite."""
+    try:
+        return scenarios_of(DEFECTS[id])
+    except UsageError:
+        return []
+
+
+def _shows(id: str, seed: int) -> str:
+    """Return where a variant shows, and "" for one that names what does not exist."""
+    variant = VARIANTS[id]
+    return "" if unknown_names(variant) else shows(variant, seed)
