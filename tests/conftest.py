@@ -5,14 +5,63 @@ from __future__ import annotations
 import pytest
 from hypothesis import HealthCheck, settings
 
-from lab.settings import Settings
-from lab.toolchain import WANTS, Toolchain, prepare
+from lab.bench.fio import Fio
+from lab.toolchain import Toolchain
+from lab.toolchain.closures import Fetched
+from tests.report.browser import Program
+from tests.setups import SETUPS, Setups, shown
 
 settings.register_profile("lab", deadline=None, suppress_health_check=[HealthCheck.too_slow])  # a busy machine is no bug
 settings.load_profile("lab")
 
+SETUPS_KEY = pytest.StashKey[Setups]()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark whatever needs a guest or a download."""
+    for item in items:
+        if not SETUPS.keys().isdisjoint(getattr(item, "fixturenames", ())):
+            item.add_marker("slow")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Make the set-ups that the test needs, with all processes of the run."""
+    for name in SETUPS.keys() & set(getattr(item, "fixturenames", ())):
+        _setups(item.config).require(name)
+
+
+def _setups(config: pytest.Config) -> Setups:
+    if SETUPS_KEY not in config.stash:
+        base = config._tmp_path_factory.getbasetemp()  # type: ignore[attr-defined]  # what the fixture of that name gives
+        shared = base.parent if hasattr(config, "workerinput") else base
+        config.stash[SETUPS_KEY] = Setups(shared, shown(config))
+    return config.stash[SETUPS_KEY]
+
 
 @pytest.fixture(scope="session")
-def toolchain() -> Toolchain:
-    """QEMU, the Linux guest and U-Boot, in the user's own cache: fetched once per machine, not once per test run."""
-    return prepare(Settings(), WANTS, print)
+def toolchain(request: pytest.FixtureRequest) -> Toolchain:
+    """QEMU, the Linux guests and the firmware, in the user's own cache: fetched once per machine, not once per test run."""
+    found: Toolchain = _setups(request.config).made["toolchain"]
+    return found
+
+
+@pytest.fixture(scope="session")
+def chromium(request: pytest.FixtureRequest) -> Program:
+    """A browser, the machine's or Debian's."""
+    found: Program = _setups(request.config).made["chromium"]
+    return found
+
+
+@pytest.fixture(scope="session")
+def libnvme(request: pytest.FixtureRequest) -> Fetched:
+    """libnvme's headers and libraries, and nvme-cli."""
+    found: Fetched = _setups(request.config).made["libnvme"]
+    return found
+
+
+@pytest.fixture(scope="session")
+def fio_files(request: pytest.FixtureRequest) -> Fio:
+    """Debian's fio with its libraries."""
+    found: Fio = _setups(request.config).made["fio_files"]
+    return found

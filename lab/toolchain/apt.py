@@ -172,7 +172,7 @@ class Apt:
         ``arrived`` receives from time to time how many bytes are there, in another thread. What has arrived stays, also
         where the rest fails.
         """
-        arriving = self._folder / "arriving"
+        arriving = store / f"{self._folder.name}.arriving"  # on the same file system
         shutil.rmtree(arriving, ignore_errors=True)
         arriving.mkdir()
         remaining = {package.sha256: package for package in packages}
@@ -191,9 +191,11 @@ class Apt:
                 )
 
         if remaining:  # apt-get download without a package is an error
-            with _watched(arriving, arrived):
-                self._retry(attempt)
-        shutil.rmtree(arriving)
+            try:
+                with _watched(arriving, arrived):
+                    self._retry(attempt)
+            finally:
+                shutil.rmtree(arriving)
 
     def _retry(self, attempt: Callable[[], None]) -> None:
         for number, pause in enumerate(RETRY_PAUSES, start=2):

@@ -22,28 +22,21 @@ from lab.deadline import Deadline
 from lab.errors import GuestError, LabError
 from lab.guest.ssh import Result
 from lab.nvme.commands import Read, Write
-from lab.settings import Settings
 from lab.toolchain import Toolchain
 
 FEW = 128
 """I/Os of a job."""
 
 
-@pytest.fixture(scope="session")
-def program() -> Fio:
-    return fio.fetch(Settings(), print)
-
-
 def submitted(events: Iterator[Event]) -> Counter[type[Any]]:
     return Counter(type(event.command) for event in events if isinstance(event, Submitted))
 
 
-@pytest.mark.slow
 def test_all_devices_do_verified_io_and_are_recorded(
-    toolchain: Toolchain, program: Fio, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    toolchain: Toolchain, fio_files: Fio, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(controller, "WARM_UP", FEW)
-    figures = bench(toolchain, program, tmp_path, rounds=1, seconds=0.01)
+    figures = bench(toolchain, fio_files, tmp_path, rounds=1, seconds=0.01)
     rates = [figure for figure in figures if figure.more_is_better]
     assert [(figure.name, figure.against) for figure in rates] == [(job.name, o) for o in (OWN, TRACED) for job in JOBS]
     assert all(figure.value > 0 and figure.against_value > 0 for figure in rates)
@@ -118,9 +111,9 @@ def test_a_device_that_saw_nothing_is_no_figure() -> None:
         bencher.measure(Idle(), JOBS[1], 3)
 
 
-def test_the_libraries_of_fio_are_complete(program: Fio) -> None:
-    assert {fio.PROGRAM, fio.LOADER, "libaio.so.1", "librados.so.2", "libceph-common.so.2"} <= program.files.keys()
-    assert program.versions["fio/fio"]["version"]
+def test_the_libraries_of_fio_are_complete(fio_files: Fio) -> None:
+    assert {fio.PROGRAM, fio.LOADER, "libaio.so.1", "librados.so.2", "libceph-common.so.2"} <= fio_files.files.keys()
+    assert fio_files.versions["fio/fio"]["version"]
 
 
 def test_without_a_guest_there_is_nothing_to_measure(tmp_path: Path) -> None:

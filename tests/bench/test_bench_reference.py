@@ -10,7 +10,6 @@ from lab.errors import LabError
 from lab.toolchain import Toolchain
 
 
-@pytest.mark.slow
 def test_all_transports_are_measured_against_their_floors(toolchain: Toolchain) -> None:
     figures = bench(toolchain, rounds=1, seconds=0.05)
     assert [figure.name for figure in figures] == [

@@ -27,7 +27,6 @@ def test_judging_takes_longer_than_reading(tmp_path: Path, monkeypatch: pytest.M
     assert said[-1] == "judging and reading: round 1 of 1"
 
 
-@pytest.mark.slow
 def test_scaling_records_with_one_worker_and_with_two(toolchain: Toolchain, tmp_path: Path) -> None:
     said: list[str] = []
     (figure,) = benchmarks.scaling(Settings(), tmp_path, said.append, scenarios=4)

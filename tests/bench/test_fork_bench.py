@@ -16,7 +16,6 @@ def test_a_figure_as_data() -> None:
     }  # fmt: skip
 
 
-@pytest.mark.slow
 def test_a_fork_is_faster_and_smaller_than_a_boot(toolchain: Toolchain) -> None:
     figures = {figure.name: figure for figure in bench(toolchain, rounds=1)}
     assert len(figures) == 7
@@ -27,7 +26,6 @@ def test_a_fork_is_faster_and_smaller_than_a_boot(toolchain: Toolchain) -> None:
     assert 1 < figures["private memory of a fork"].value < 150
 
 
-@pytest.mark.slow
 def test_a_wrong_byte_is_no_figure(toolchain: Toolchain, monkeypatch: pytest.MonkeyPatch) -> None:
     create = QemuDevice.create_images
     monkeypatch.setattr(QemuDevice, "create_images", lambda device, seed: create(device, seed + 1))

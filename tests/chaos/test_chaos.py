@@ -92,7 +92,7 @@ def campaign(folder: Path, runtime: Path, seed: int, *arguments: str) -> list[st
     return strikes
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("toolchain")
 def test_a_few_accidents(tmp_path: Path, runtime: Path) -> None:
     scenarios = [argument for id in SAMPLE for argument in ("--scenario", id)]
     strikes = campaign(tmp_path, runtime, 6, "--driver", "u-boot", *scenarios)

@@ -55,7 +55,7 @@ def ways(folder: Path, *arguments: str) -> None:
         assert verdicts(found).keys() == expected.keys(), name
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("toolchain")
 def test_a_stage_has_the_same_verdicts_in_any_order_and_with_any_workers(tmp_path: Path) -> None:
     ways(tmp_path, *SAMPLE)
 

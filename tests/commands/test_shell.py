@@ -24,7 +24,6 @@ COMMAND = [sys.executable, "-m", "conformance.cli"]
 LEAVE = "\x1d"
 
 
-@pytest.mark.slow
 def test_a_guest_is_talked_to_and_recorded(toolchain: Toolchain, tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "COLUMNS": "200"}
     child: pexpect.spawn[str] = pexpect.spawn(

@@ -8,8 +8,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
-
 from lab.data.events import Submitted
 from lab.data.plan import Controller, DeviceSpec, Namespace
 from lab.data.stream import read_stream
@@ -21,8 +19,6 @@ from lab.guest.arguments import GuestSpec
 from lab.guest.machine import Machine
 from lab.nvme.commands import Read
 from lab.toolchain import Toolchain
-
-pytestmark = pytest.mark.slow
 
 BLOCK, BLOCKS = 512, 32768
 SPEC = DeviceSpec(controllers=(Controller(serial="FIRMWARE", namespaces=(Namespace(blocks=BLOCKS),)),))

@@ -22,8 +22,6 @@ from lab.toolchain import Toolchain
 from lab.trials.behaviours import TRIALS, Trial, check_complete, show
 from lab.trials.live_linux import LiveLinux
 
-pytestmark = pytest.mark.slow
-
 BLOCKS = 65536
 SPEC = DeviceSpec(
     controllers=(

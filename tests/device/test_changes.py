@@ -80,7 +80,6 @@ def test_a_list_is_late_until_it_is_as_wanted(shown: list[int], late: bool) -> N
     assert not is_stale_listing(Action("load", {"until": "detect"}), answer)  # which is where to stop, not what to wait for
 
 
-@pytest.mark.slow
 def test_a_driver_that_cannot_be_started_anew_keeps_its_power(toolchain: Toolchain, tmp_path: Path) -> None:
     actions = Action("load"), Action("cut-power"), Action("list")
     device = DeviceSpec(controllers=(Controller(serial="SERIAL-OF-20-LETTERS", namespaces=(Namespace(blocks=65536),)),))
@@ -91,7 +90,6 @@ def test_a_driver_that_cannot_be_started_anew_keeps_its_power(toolchain: Toolcha
     assert not [event for event in evidence.events() if isinstance(event, Reset) and event.cause == "power"]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("driver", "device"), [("reference", "lab"), ("reference-qtest", "qemu"), ("linux", "qemu"), ("linux", "lab")]
 )

@@ -69,7 +69,6 @@ def dumped(text: str) -> bytes:
     return b"".join(bytes.fromhex(line) for line in re.findall(r"^[0-9a-f]{8}: ((?:[0-9a-f]{2} ){16})", text, re.MULTILINE))
 
 
-@pytest.mark.slow
 def test_u_boot_reads_and_writes_through_it(toolchain: Toolchain, folder: Path) -> None:
     written = blocks(3, 1, 9, 1, 512)
     words = [f"mw.b {0x2100000 + index:x} {byte:x}" for index, byte in enumerate(written[:32])]
@@ -99,7 +98,6 @@ def test_u_boot_reads_and_writes_through_it(toolchain: Toolchain, folder: Path) 
     assert {event.name for event in events if isinstance(event, Remark)} <= {"qprio-unused"}, "U-Boot sets QPRIO"
 
 
-@pytest.mark.slow
 def test_u_boot_on_an_odd_device_with_a_fault(toolchain: Toolchain, folder: Path) -> None:
     spec = device(cap={"DSTRD": 2, "MQES": 1}, mdts=1, prefetchable_bar=True, version="1.3")
     fault = Fault(name="bad block", behaviour="status", arguments={"sct": 2, "sc": 0x81}, opcode=2, lba=5)

@@ -51,7 +51,6 @@ def judged(result: Result) -> None:
     assert LISTED == result.seen.keys(), "these no longer occur: take them out of the table"
 
 
-@pytest.mark.slow
 def test_generated_commands_have_the_same_answers(toolchain: Toolchain) -> None:
     with both(toolchain) as opened:
         judged(compare(opened, SEED, lambda r: r.steps >= LEAST and (LISTED <= r.seen.keys() or r.steps >= MOST)))
@@ -75,7 +74,6 @@ REFUSED: tuple[tuple[str, tuple[int, ...], dict[str, int], int, int | None], ...
 )
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("sizes", "fields", "ours", "theirs"), [row[1:] for row in REFUSED], ids=[row[0] for row in REFUSED])
 def test_refused_copies(
     toolchain: Toolchain, sizes: tuple[int, ...], fields: dict[str, int], ours: int, theirs: int | None
@@ -92,7 +90,6 @@ def test_refused_copies(
         assert opened.images_differ() is None
 
 
-@pytest.mark.slow
 def test_a_controller_that_answers_wrongly_is_found(toolchain: Toolchain, monkeypatch: pytest.MonkeyPatch) -> None:
     """The comparison can fail."""
     monkeypatch.setattr("lab.controller.io._readable", refuse)

@@ -77,8 +77,8 @@ def walk(page: Path, folder: Path, *, long: bool) -> None:
         assert done.returncode == command.status, f"$ {command.text}\n{done.stdout[-3000:]}{done.stderr[-3000:]}"
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("page", walks(long=False), ids=name)
+@pytest.mark.usefixtures("toolchain")
 def test_what_a_page_says_can_be_typed(page: Path, tmp_path: Path) -> None:
     walk(page, tmp_path, long=False)
 

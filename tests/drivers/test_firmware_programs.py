@@ -14,11 +14,10 @@ from lab import drivers
 from lab.data.events import ActionEnded, Submitted
 from lab.data.evidence import Evidence
 from lab.data.plan import DeviceKind
-from lab.drivers import devices, find, wants
+from lab.drivers import devices, find
 from lab.nvme.commands import Read, Write
 from lab.recording import guest as recorder
-from lab.settings import Settings
-from lab.toolchain import prepare
+from lab.toolchain import Toolchain
 
 PROGRAMS = Path(drivers.__file__).parent / "programs"
 COMPILER = "12.2.0"
@@ -64,13 +63,11 @@ def test_the_uefi_programs_buffer_is_where_the_manifest_has_it() -> None:
     assert defined and int(defined[1], 16) == find("edk2").limits.address
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("device", ["qemu", "lab"])
 @pytest.mark.parametrize("name", ["seabios", "edk2", "u-boot-arm64"])
-def test_blocks_are_read_and_written_through_it(name: str, device: DeviceKind, tmp_path: Path) -> None:
+def test_blocks_are_read_and_written_through_it(name: str, device: DeviceKind, toolchain: Toolchain, tmp_path: Path) -> None:
     manifest = find(name)
     assert device in devices(manifest)
-    toolchain = prepare(Settings(), wants(manifest), print)
     scenario = SCENARIOS["write/basic"].resolve(0)
     recorder.record(manifest, scenario, device, tmp_path / "evidence", toolchain=toolchain)
     evidence = Evidence(tmp_path / "evidence")

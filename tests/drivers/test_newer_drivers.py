@@ -17,8 +17,6 @@ from lab.drivers import find
 from lab.recording.guest import record
 from lab.toolchain import Toolchain
 
-pytestmark = pytest.mark.slow
-
 DISK = Namespace(blocks=65536)  # whole pages, so that QEMU's driver can write to it
 PLACE = {"nsid": 1, "lba": 40, "blocks": 24}
 

@@ -274,7 +274,6 @@ def test_u_boot_comes_to_its_prompt_and_sees_the_nvme(toolchain: Toolchain, root
     assert "131072 x 512" in log.read_text()
 
 
-@pytest.mark.slow
 def test_a_kernel_panic_is_named(toolchain: Toolchain, root: Path) -> None:
     assert toolchain.linux
     spec = GuestSpec(kernel=toolchain.linux.vmlinux, append=toolchain.linux.append)  # no initramfs: nothing to run

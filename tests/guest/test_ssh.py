@@ -19,7 +19,6 @@ from lab.guest.machine import Machine
 from lab.guest.ssh import Ssh
 from lab.toolchain import LinuxGuest, Toolchain
 
-pytestmark = pytest.mark.slow
 SOON = 30.0
 
 

@@ -20,8 +20,6 @@ from lab.toolchain import Toolchain
 from tests.hobby.conftest import MANIFEST, Build, Recorded, manifest
 from tests.hobby.iso import bootable
 
-pytestmark = pytest.mark.slow
-
 DISK = Namespace(blocks=65536, areas=((0, 64),))
 SERIAL = "SERIAL-OF-20-LETTERS"
 HEXDUMP = {

@@ -13,8 +13,6 @@ from lab.data.manifest import STAGES, DriverManifest
 from lab.data.plan import DeviceKind
 from tests.hobby.conftest import MANIFEST, Build, Recorded, manifest
 
-pytestmark = pytest.mark.slow
-
 SEED = 3
 ACTIONS_OF_STEP = (("load", "info"), ("ready",), ("identify", "list", "rescan"), ("queues", "noop"), ("read",))
 """What each step adds to what can be asked."""

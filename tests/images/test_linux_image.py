@@ -18,13 +18,11 @@ from qemu.qmp.legacy import QEMUMonitorProtocol
 from images import recipe
 from images.elf import Tree
 from lab import settings
-from lab.toolchain import WANTS, Toolchain, prepare
+from lab.toolchain import Toolchain
 from lab.toolchain.cache import Cache
 from lab.toolchain.closures import Closures
 
 Parse = Callable[[bytes], dict[str, tuple[list[int], bytes]]]
-
-pytestmark = pytest.mark.slow
 
 BUILD = """
 import sys
@@ -33,11 +31,6 @@ from images import builder, recipe
 built = builder.build(recipe.load("linux").image, {"linux-kernel": Path(sys.argv[1]), "linux-tools": Path(sys.argv[2])})
 Path(sys.argv[3]).write_bytes(built.initrd)
 """
-
-
-@pytest.fixture(scope="module")
-def toolchain() -> Toolchain:
-    return prepare(settings.load(), WANTS, print)
 
 
 @pytest.fixture(scope="module")

@@ -41,8 +41,6 @@ from lab.nvme.reservations import AcquireData, RegisterData, ReleaseData
 if TYPE_CHECKING:
     from tests.nvme.conftest import SecondOpinion
 
-pytestmark = pytest.mark.slow
-
 PASSTHRU = struct.Struct("<BBHIIIQQIIIIIIIIII")
 """The kernel's struct nvme_passthru_cmd: what an ioctl carries instead of the submission queue entry."""
 

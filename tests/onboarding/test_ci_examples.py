@@ -149,7 +149,7 @@ UPLOADED = shutil.ignore_patterns("*.img")
 """The examples upload everything but these."""
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("toolchain")
 def test_github_merges_and_reports(recorded: Path, tmp_path: Path) -> None:
     folder = tmp_path / "work"
     shutil.copytree(recorded, folder, ignore=UPLOADED)
@@ -170,7 +170,7 @@ def test_github_merges_and_reports(recorded: Path, tmp_path: Path) -> None:
     assert (folder / "junit.xml").stat().st_size > 10_000
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("toolchain")
 def test_gitlab_merges_and_reports(recorded: Path, tmp_path: Path) -> None:
     folder = tmp_path / "work"
     shutil.copytree(recorded, folder, ignore=UPLOADED)

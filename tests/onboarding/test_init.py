@@ -138,7 +138,6 @@ PRINTS = bytes.fromhex("31c0 8ed8 fc be167c baf803 ac 84c0 7403 ee ebf8 f4 ebfd"
 """A boot sector that sends the text behind it to the first serial port, and halts."""
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("says", "ready", "input"),
     [("my-os 7\r\nos> ", "^os> ", "serial"), ("no disk\r\nall 3 done\r\n", r"^all \d+ done", "none")],

@@ -30,8 +30,6 @@ from lab.recording import guest as recorder
 from lab.recording.guest import record
 from lab.toolchain import Toolchain
 
-pytestmark = pytest.mark.slow
-
 DISK = Namespace(blocks=65536, areas=((0, 8),))
 FILL = 99
 

@@ -14,8 +14,6 @@ from lab.nvme.commands import Read
 from lab.recording.guest import record
 from lab.toolchain import Toolchain
 
-pytestmark = pytest.mark.slow
-
 DISK = Namespace(blocks=65536, areas=((0, 8),))
 READ = Action("read", {"nsid": 1, "lba": 0, "blocks": 1})
 

@@ -31,7 +31,6 @@ def recorded(folder: Path, toolchain: Toolchain, device: DeviceKind = "qemu") ->
     return evidence
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("device", ["qemu", "lab"])
 def test_linux_is_forked(toolchain: Toolchain, tmp_path: Path, device: DeviceKind) -> None:
     folder = recorded(tmp_path / "e", toolchain, device).folder
@@ -39,7 +38,6 @@ def test_linux_is_forked(toolchain: Toolchain, tmp_path: Path, device: DeviceKin
     assert "NVME-LAB READY" not in (folder / "console.log").read_text()
 
 
-@pytest.mark.slow
 def test_linux_is_booted_when_the_user_wants_that(
     toolchain: Toolchain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -49,7 +47,6 @@ def test_linux_is_booted_when_the_user_wants_that(
     assert not (folder / "boot.log").exists()
 
 
-@pytest.mark.slow
 def test_linux_is_booted_where_it_cannot_be_forked(
     toolchain: Toolchain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -62,7 +59,6 @@ def test_linux_is_booted_where_it_cannot_be_forked(
     assert "this QEMU is too old to fork" in (folder / "lab.log").read_text()
 
 
-@pytest.mark.slow
 def test_a_fork_shows_the_same_commands_as_a_boot(
     toolchain: Toolchain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -80,7 +76,6 @@ def test_a_fork_shows_the_same_commands_as_a_boot(
     assert [raw[0] for sqid, raw in forked if not sqid] == [raw[0] for sqid, raw in booted if not sqid]
 
 
-@pytest.mark.slow
 def test_a_driver_that_was_loaded_beforehand_shows_the_same_commands_and_answers(
     toolchain: Toolchain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -102,7 +97,6 @@ def test_a_driver_that_was_loaded_beforehand_shows_the_same_commands_and_answers
     assert "nvme nvme0: pci function" in said and "nvme nvme0: pci function" in also_said
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("module", [b"no module at all", None])
 def test_a_module_that_cannot_be_loaded_beforehand_is_loaded_by_the_scenario(
     toolchain: Toolchain, tmp_path: Path, module: bytes | None
@@ -123,7 +117,6 @@ def test_a_module_that_cannot_be_loaded_beforehand_is_loaded_by_the_scenario(
     assert "cannot be loaded beforehand" in (evidence.folder / "lab.log").read_text()
 
 
-@pytest.mark.slow
 def test_a_driver_in_user_space_is_forked_too(toolchain: Toolchain, tmp_path: Path) -> None:
     """With a strict IOMMU, and with the right time."""
     folder = tmp_path / "e"

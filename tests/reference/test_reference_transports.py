@@ -100,7 +100,6 @@ def shadowed(evidence: Evidence) -> int:
     return sum(isinstance(e, Submitted) and isinstance(e.command, DoorbellBufferConfig) for e in evidence.events())
 
 
-@pytest.mark.slow
 def test_over_qtest_on_qemus_device(tmp_path: Path, toolchain: Toolchain) -> None:
     evidence = recorded(find("reference-qtest"), "qemu", tmp_path / "evidence", toolchain)
     moved = [e.command for e in evidence.events() if isinstance(e, Submitted) and isinstance(e.command, Read | Write)]
@@ -108,7 +107,6 @@ def test_over_qtest_on_qemus_device(tmp_path: Path, toolchain: Toolchain) -> Non
     assert shadowed(evidence) == 3, "the second controller at both loads and at the reset; the first one has none"
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("device", ["qemu", "lab"])
 def test_by_vfio_in_a_guest_with_msix(tmp_path: Path, toolchain: Toolchain, device: DeviceKind) -> None:
     evidence = recorded(find("reference-vfio"), device, tmp_path / "evidence", toolchain)
@@ -119,7 +117,6 @@ def test_by_vfio_in_a_guest_with_msix(tmp_path: Path, toolchain: Toolchain, devi
         assert {event.how for event in events if isinstance(event, Interrupt)} == {"msix"}
 
 
-@pytest.mark.slow
 def test_by_vfio_without_interrupts(tmp_path: Path, toolchain: Toolchain) -> None:
     polling = find("reference-vfio").model_copy(update={"variables": {"polling": "1"}})
     scenario = SCENARIO.to_json()
@@ -129,7 +126,7 @@ def test_by_vfio_without_interrupts(tmp_path: Path, toolchain: Toolchain) -> Non
     assert not [event for event in Evidence(folder).events() if isinstance(event, Interrupt)]
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("toolchain")
 def test_nvmectl_over_qtest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     disk, data = tmp_path / "disk", os.urandom(4096)
     disk.write_bytes(bytes(1 << 20))

@@ -13,15 +13,12 @@ import subprocess
 import sys
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from images import recipe
-from lab.settings import Settings
 from lab.toolchain import contents
-from lab.toolchain.cache import Cache
-from lab.toolchain.closures import Closures
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 OPTIONS = (
@@ -42,19 +39,15 @@ class Program:
     environment: dict[str, str]
 
 
-def program() -> Program:
-    """Chromium, wherever it comes from."""
+def program(fetch: Callable[[], Path]) -> Program:
+    """Return the machine's Chromium, or Debian's; ``fetch`` gives the tree of its closure.
+
+    It runs with the libraries of the closure, beside the machine's own libc.
+    """
     for name in PROGRAMS:
         if found := shutil.which(name):
             return Program(Path(found), dict(os.environ))
-    return fetched()
-
-
-def fetched(settings: Settings | None = None) -> Program:
-    """Fetch Debian's Chromium into the cache; it runs with the libraries that it needs beside the machine's own libc."""
-    settings = settings or Settings()
-    closure = recipe.load("chromium").closures["chromium"]
-    tree = Closures(settings, Cache(settings.open_cache()), print).fetch("chromium", closure).root
+    tree = fetch()
     folders = (tree / folder for folder in contents.read(tree).library_folders)
     libraries = ":".join(str(folder) for folder in folders if folder.is_dir())
     fonts = tree / "fonts.conf"

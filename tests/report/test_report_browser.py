@@ -18,11 +18,9 @@ from conformance.suite.measure import Axis, Measurement, Point, Series
 from lab.data.evidence import Evidence
 from lab.nvme.commands import Read
 from tests.record.recordings import unpack
-from tests.report.browser import Browser, Tab, program
+from tests.report.browser import Browser, Program, Tab
 from tests.report.test_report import PASS, result, verdict
 from tests.report.test_report_html import NASTY, thousands
-
-pytestmark = pytest.mark.slow
 
 CONTRAST = """(() => {
   const luminance = (colour) => {
@@ -51,8 +49,8 @@ CONTRAST = """(() => {
 
 
 @pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    made = Browser(program(), tmp_path_factory.mktemp("profile"))
+def browser(chromium: Program, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    made = Browser(chromium, tmp_path_factory.mktemp("profile"))
     yield made
     made.close()
 

@@ -140,7 +140,7 @@ def verdicts(folder: Path) -> list[tuple[str, str, str]]:
     return [(v.scenario, v.check, str(v.outcome)) for v in read(folder).verdicts]
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("toolchain")
 def test_workers_elsewhere_return_the_same_verdicts_and_the_evidence(tmp_path: Path, configuration: Path) -> None:
     here = run(tmp_path, "--jobs", "1", "--out", "here")
     there = run(tmp_path, "--tx", tx(configuration), "--out", "there")
@@ -156,7 +156,7 @@ def test_workers_elsewhere_return_the_same_verdicts_and_the_evidence(tmp_path: P
             assert Evidence(folder).end
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("toolchain")
 def test_a_machine_that_is_not_there_is_named(tmp_path: Path, configuration: Path) -> None:
     done = run(tmp_path, "--tx", tx(configuration, "nowhere.invalid"))
     assert done.returncode == 2

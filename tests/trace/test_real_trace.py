@@ -58,8 +58,6 @@ from lab.trace.declarations import Declarations
 from lab.trace.reader import TraceReader
 from lab.trace.translator import EVENTS, Translator
 
-pytestmark = pytest.mark.slow
-
 MEMORY = 32  # MiB
 BAR = 0xE000_0000
 ACPI_HOTPLUG = 0xCC0

@@ -105,7 +105,6 @@ def test_a_file_without_the_events_is_an_error(tmp_path: Path) -> None:
         Declarations.load(tmp_path / "none", ("pci_nvme_*",))
 
 
-@pytest.mark.slow
 def test_every_declaration_of_the_real_file_compiles_and_has_what_the_tables_name(toolchain: Toolchain) -> None:
     assert toolchain.qemu and toolchain.qemu.trace_events
     declared = Declarations.load(toolchain.qemu.trace_events, EVENTS).by_name

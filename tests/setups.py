@@ -1,0 +1,74 @@
+"""What tests need to have downloaded: each set-up is made once per run, before the first test that needs it, and fails once.
+
+The workers of a run wait for the one that makes it. If it cannot be made, one test says why, and the others that need it are
+skipped.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from filelock import FileLock
+
+from images import recipe
+from lab import settings
+from lab.bench import fio
+from lab.errors import LabError
+from lab.toolchain import WANTS, prepare
+from lab.toolchain.cache import Cache
+from lab.toolchain.closures import Closures, Fetched, Progress
+from tests.report import browser
+
+
+def closure(name: str, progress: Progress) -> Fetched:
+    """Fetch the closure of a recipe that has the same name."""
+    chosen = settings.load()
+    return Closures(chosen, Cache(chosen.open_cache()), progress).fetch(name, recipe.load(name).closures[name])
+
+
+SETUPS: Mapping[str, Callable[[Progress], Any]] = {
+    "toolchain": lambda progress: prepare(settings.load(), WANTS, progress),
+    "chromium": lambda progress: browser.program(lambda: closure("chromium", progress).root),
+    "libnvme": lambda progress: closure("libnvme", progress),
+    "fio_files": lambda progress: fio.fetch(settings.load(), progress),
+}
+"""By the name of the fixture that gives it to a test. Whatever uses one of these fixtures is marked ``slow``."""
+
+
+class Setups:
+    """The set-ups of one process of a run; ``folder`` is shared by all processes of the run and by nobody else."""
+
+    def __init__(self, folder: Path, say: Progress) -> None:
+        self.made: dict[str, Any] = {}
+        self._folder = folder
+        self._say = say
+
+    def require(self, name: str) -> None:
+        """Make a set-up unless it was made. Fails the first test of the run that needs one in vain, and skips the others."""
+        if name in self.made:
+            return
+        with FileLock(self._folder / f"{name}.lock"):
+            failed = self._folder / f"{name}.failed"
+            if failed.exists():
+                pytest.skip(f"{name} could not be set up: the test {failed.read_text()} says why")
+            try:
+                self.made[name] = SETUPS[name](self._say)
+            except LabError as error:
+                failed.write_text(os.environ.get("PYTEST_CURRENT_TEST", "before it").partition(" ")[0])
+                pytest.fail(f"{name} cannot be set up, so no test that needs it runs. {error}", pytrace=False)
+
+
+def shown(config: pytest.Config) -> Progress:
+    """Return a function that shows a line to whoever runs the tests, also out of a worker."""
+    capture = config.pluginmanager.getplugin("capturemanager")
+
+    def say(line: str) -> None:
+        with capture.global_and_fixture_disabled():
+            print(f"set-up: {line}", file=sys.stderr, flush=True)
+
+    return say
