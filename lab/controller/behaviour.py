@@ -1,50 +1,102 @@
 """What a fault does: the table of behaviours, a class each. docs/behaviours.md shows each one's effect on a live driver.
 
-A `lab.data.plan.Fault` says which command is struck and names the behaviour; its ``arguments`` are the behaviour's own. A
-behaviour may step in where a command begins, at each access to memory, at the data returned, and where it ends; others
-strike the controller as a whole.
+A `lab.data.plan.Fault` says what is struck and names the behaviour; its ``arguments`` are the behaviour's own. A behaviour
+may step in where a command begins, at each access to memory, at the data returned, and where it ends; others strike the
+enabling, the disabling, a shutdown, an access to a register, or the controller as a whole.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Mapping
+from enum import Enum, auto
+from typing import Any, ClassVar, Protocol
 
 from lab import extensions
+from lab.controller.completer import Completer
+from lab.controller.core import Core
+from lab.controller.doorbells import Doorbells
+from lab.controller.fetched import DNR, CommandFailed, FetchedCommand, Strike
+from lab.controller.interrupts import Interrupts
 from lab.controller.memory import DmaRefused
 from lab.controller.pci import BUS_MASTER, COMMAND
-from lab.controller.request import DNR, Failed, Posting, Request
+from lab.controller.queues import Posting
 from lab.data.plan import Fault
 from lab.errors import UsageError
-from lab.nvme.commands import decode
+from lab.nvme.commands import Abort, AsyncEventRequest, GetFeatures, GetLogPage, decode
+from lab.nvme.completions import Completion
+from lab.nvme.features import Fid
+from lab.nvme.registers import DOORBELLS
 from lab.nvme.status import Status
-
-if TYPE_CHECKING:
-    from lab.controller.controller import Controller
 
 BEHAVIOURS: dict[str, type[Behaviour]] = {}
 """Name to behaviour: those of the lab, and of other packages those that were asked for (`find`)."""
 
 
+class Moment(Enum):
+    """What a behaviour strikes."""
+
+    COMMAND = auto()
+    ARMED = auto()  # the controller, as soon as the fault is armed
+    ENABLE_WRITE = auto()  # CC.EN=1, before it has an effect
+    ENABLE = auto()  # CC.EN=1 with valid settings
+    DISABLE = auto()  # CC.EN=0
+    SHUTDOWN = auto()  # CC.SHN
+    ACCESS = auto()  # an access to BAR0
+
+
+class Target(Protocol):
+    """What behaviours act on: a controller."""
+
+    core: Core
+    completer: Completer
+    interrupts: Interrupts
+    doorbells: Doorbells
+    stuck_ready: bool
+    """CSTS.RDY stays 1 after CC.EN=0."""
+
+    def run(self) -> None:
+        """Work off what was submitted."""
+
+    def resume(self, request: FetchedCommand, strikes: tuple[Strike, ...]) -> None:
+        """Execute a command that was kept, with the strikes that are left."""
+
+    def ready_in(self, seconds: float) -> None:
+        """Set CSTS.RDY to 1 in so many seconds."""
+
+    def remove(self, *, config_space: bool) -> None:
+        """Take the device away; ``config_space``: its configuration space too."""
+
+    def restore(self) -> None:
+        """Bring a removed device back, as after power-on."""
+
+    def hide_registers(self, seconds: float) -> None:
+        """Answer every register access with all ones for so long."""
+
+
 class Behaviour:
-    """Does nothing; each kind overrides what it is about. ``ARGUMENTS`` are its arguments and their defaults."""
+    """A behaviour that does nothing; each kind overrides what it is about."""
 
     NAME: ClassVar[str]
     ARGUMENTS: ClassVar[dict[str, Any]] = {}
-    strikes_enable: ClassVar[bool] = False
-    """It strikes CC.EN=1 instead of commands."""
-    strikes_disable: ClassVar[bool] = False
-    """It strikes CC.EN=0 instead of commands."""
-    strikes_shutdown: ClassVar[bool] = False
-    """It strikes CC.SHN instead of commands."""
-    whole_at_once: ClassVar[bool] = False
+    """Its arguments and their defaults."""
+    PREDICATE: ClassVar[Mapping[str, Any]] = {}
+    """What it strikes where the fault does not say otherwise: fields of `lab.data.plan.Fault`."""
+    REGISTERS: ClassVar[tuple[int, int] | None] = None
+    """Offsets in BAR0, first and last exclusive, whose accesses it strikes where the fault names no register."""
+    moment: ClassVar[Moment] = Moment.COMMAND
+    applies_when_armed: ClassVar[bool] = False
     """Without a predicate it strikes the controller as soon as it is armed."""
+    strikes_access: ClassVar[bool] = False
+    """It can strike an access to a register."""
 
     def __init_subclass__(cls, name: str) -> None:
+        """Enter the behaviour into the table."""
         cls.NAME = name
         BEHAVIOURS[name] = cls
 
-    def __init__(self, controller: Controller, fault: Fault) -> None:
-        self.c, self.fault = controller, fault
+    def __init__(self, target: Target, fault: Fault) -> None:
+        """Take a fault's arguments; UsageError for one that the behaviour does not have."""
+        self.target, self.fault = target, fault
         unknown = fault.arguments.keys() - self.ARGUMENTS.keys()
         if unknown:
             raise UsageError(
@@ -52,24 +104,33 @@ class Behaviour:
                 remedy=f"its arguments are {', '.join(self.ARGUMENTS) or 'none'}",
             )
         self.arguments = {**self.ARGUMENTS, **fault.arguments}
+        self.check()
 
-    def begin(self, request: Request) -> bool:
-        """The command is about to be executed: whether it goes on. May raise Failed."""
+    @property
+    def seconds(self) -> float:
+        """The argument ``ms`` in seconds."""
+        return float(self.arguments["ms"]) / 1000
+
+    def check(self) -> None:
+        """Raise UsageError for arguments that cannot be."""
+
+    def begin(self, request: FetchedCommand) -> bool:  # noqa: ARG002
+        """Step in before the command is executed; return whether it is executed now. May raise CommandFailed."""
         return True
 
     def access(self, address: int, length: int) -> None:
-        """The command reaches for host memory; DmaRefused to prevent it."""
+        """Step in before an access to host memory; raise DmaRefused to prevent it."""
 
     def data(self, data: bytes) -> bytes:
-        """What is returned to the host instead of ``data``."""
+        """Return what goes to the host instead of ``data``."""
         return data
 
-    def end(self, request: Request, posting: Posting) -> list[Posting]:
-        """What is posted instead of the completion, and in which order."""
+    def end(self, request: FetchedCommand, posting: Posting) -> list[Posting]:  # noqa: ARG002
+        """Return what is posted instead of the completion, in order."""
         return [posting]
 
     def enable(self) -> bool:
-        """CC.EN=1 was written: whether the controller becomes ready now."""
+        """Step in at CC.EN=1; return whether the controller becomes ready now."""
         return True
 
     def disable_seconds(self) -> float:
@@ -80,11 +141,24 @@ class Behaviour:
         """Return how long CSTS.SHST stays 01b after CC.SHN asked for a shutdown."""
         return 0.0
 
-    def whole(self) -> None:
-        """Strikes the controller without a command."""
+    def wants_access(self, offset: int, size: int, writing: bool) -> bool:  # noqa: ARG002
+        """Return whether an access to BAR0 is struck that the predicate fits."""
+        return True
+
+    def register_value(self, offset: int, size: int, value: int, writing: bool) -> int | None:  # noqa: ARG002
+        """Step in at an access to BAR0; return the value that is read or written instead, None for no effect."""
+        self.apply()
+        return value
+
+    def apply(self) -> None:
+        """Strike the controller without a command."""
 
     def disarmed(self) -> None:
-        """Its switch went off."""
+        """End the effect: the fault's switch went off."""
+
+    def release(self, count: int) -> int:  # noqa: ARG002
+        """Release ``count`` of what is held; return how many were released. UsageError where nothing is ever held."""
+        raise UsageError(f"fault {self.fault.name!r}: {self.NAME} holds nothing that could be released", remedy="use hold")
 
 
 # -- commands -------------------------------------------------------------------------------------------------------
@@ -93,8 +167,9 @@ class Behaviour:
 class Drop(Behaviour, name="drop"):
     """The command is never executed and never completes; Abort and reset end it."""
 
-    def begin(self, request: Request) -> bool:
-        self.c.executor.keep(request)
+    def begin(self, request: FetchedCommand) -> bool:
+        """Keep the command for ever."""
+        self.target.completer.keep(request)
         return False
 
 
@@ -103,12 +178,69 @@ class Delay(Behaviour, name="delay"):
 
     ARGUMENTS: ClassVar = {"ms": 100}
 
-    def begin(self, request: Request) -> bool:
-        executor = self.c.executor
-        executor.keep(request)
-        rest = tuple(strike for strike in request.strikes if strike is not self)
-        executor.later(self.arguments["ms"] / 1000, request, lambda: executor.resume(request, rest))
+    def begin(self, request: FetchedCommand) -> bool:
+        """Keep the command until it is due."""
+        if request.sq.qid == 0 and request.opcode == Abort.OPCODE:
+            self._check_abort_limit()
+        completer = self.target.completer
+        completer.keep(request)
+        rest = _others(self, request)
+        completer.later(self.seconds, request, lambda: self.target.resume(request, rest))
         return False
+
+    def _check_abort_limit(self) -> None:
+        """Raise CommandFailed where more Abort commands are outstanding than ACL allows. Base 2.0, 5.1."""
+        core = self.target.core
+        outstanding = sum(kept.sq.qid == 0 and kept.opcode == Abort.OPCODE for kept in self.target.completer.in_flight.values())
+        if outstanding > core.identity.ACL:
+            core.remark("abort-limit", outstanding=outstanding + 1, limit=core.identity.ACL + 1)
+            raise CommandFailed(Status.ABORT_LIMIT_EXCEEDED)
+
+
+class LateAbort(Delay, name="late-abort"):
+    """Abort commands are executed only ``ms`` later, so that a host can have more of them outstanding than ACL allows."""
+
+    PREDICATE: ClassVar = {"queue": "admin", "opcode": Abort.OPCODE}
+
+
+class LogDelayed(Delay, name="log-delayed"):
+    """Get Log Page is executed only ``ms`` later."""
+
+    PREDICATE: ClassVar = {"queue": "admin", "opcode": GetLogPage.OPCODE}
+    ARGUMENTS: ClassVar = {"ms": 500}
+
+
+class Hold(Behaviour, name="hold"):
+    """Commands wait until they are released, one by one in their order, or all when the fault is disarmed."""
+
+    def __init__(self, target: Target, fault: Fault) -> None:
+        """Begin with nothing held."""
+        super().__init__(target, fault)
+        self._held: list[FetchedCommand] = []
+
+    def begin(self, request: FetchedCommand) -> bool:
+        """Keep the command until it is released."""
+        in_flight = self.target.completer.in_flight
+        self._held = [one for one in self._held if in_flight.get(one.key) is one]  # others were aborted, or a reset came
+        self.target.completer.keep(request)
+        self._held.append(request)
+        return False
+
+    def release(self, count: int) -> int:
+        """Execute the first ``count`` commands that are held and still in flight."""
+        released = 0
+        while self._held and released < count:
+            request = self._held.pop(0)
+            if self.target.completer.in_flight.get(request.key) is request:
+                self.target.resume(request, _others(self, request))
+                released += 1
+        if released:
+            self.target.run()
+        return released
+
+    def disarmed(self) -> None:
+        """Release everything."""
+        self.release(len(self._held))
 
 
 class StatusInstead(Behaviour, name="status"):
@@ -116,9 +248,43 @@ class StatusInstead(Behaviour, name="status"):
 
     ARGUMENTS: ClassVar = {"sct": 0, "sc": Status.INTERNAL_ERROR, "dnr": 0, "crd": 0, "dw0": 0}
 
-    def begin(self, request: Request) -> bool:
+    def begin(self, request: FetchedCommand) -> bool:  # noqa: ARG002
+        """Fail the command."""
         a = self.arguments
-        raise Failed(a["sct"] << 8 | a["sc"] | a["crd"] << 11, dnr=bool(a["dnr"]), dw0=a["dw0"])
+        raise CommandFailed(a["sct"] << 8 | a["sc"] | a["crd"] << 11, dnr=bool(a["dnr"]), dw0=a["dw0"])
+
+
+class AsyncEventsRefused(Behaviour, name="aer-refused"):
+    """Asynchronous Event Requests fail with Asynchronous Event Request Limit Exceeded, and with ``dnr``."""
+
+    PREDICATE: ClassVar = {"queue": "admin", "opcode": AsyncEventRequest.OPCODE}
+    ARGUMENTS: ClassVar = {"dnr": 1}
+
+    def begin(self, request: FetchedCommand) -> bool:  # noqa: ARG002
+        """Fail the request."""
+        raise CommandFailed(Status.ASYNC_EVENT_LIMIT_EXCEEDED, dnr=bool(self.arguments["dnr"]))
+
+
+class EditSubmission(Behaviour, name="edit-submission"):
+    """The command is executed as if its ``fields``, or its bytes from ``offset`` on as ``hex`` says, were others."""
+
+    ARGUMENTS: ClassVar[dict[str, Any]] = {"fields": {}, "offset": 0, "hex": ""}
+
+    def check(self) -> None:
+        """Raise UsageError for bytes that are none, or beyond the entry."""
+        _check_bytes(self, limit=64)
+
+    def begin(self, request: FetchedCommand) -> bool:
+        """Edit the fetched entry; its record shows what the host wrote."""
+        first, new = self.arguments["offset"], bytes.fromhex(self.arguments["hex"])
+        raw = request.raw[:first] + new + request.raw[first + len(new) :]
+        if self.arguments["fields"]:
+            try:
+                raw = bytes(decode(raw, admin=request.sq.qid == 0).but(**self.arguments["fields"]))
+            except ValueError as error:  # the command that came has no such field
+                self.target.core.remark("edit-impossible", fault=self.fault.name, why=str(error))
+        request.edit(raw)
+        return True
 
 
 class Corrupt(Behaviour, name="corrupt"):
@@ -127,6 +293,7 @@ class Corrupt(Behaviour, name="corrupt"):
     ARGUMENTS: ClassVar = {"offset": 0, "length": 1, "xor": 0xFF}
 
     def data(self, data: bytes) -> bytes:
+        """Flip bits of the data."""
         first = self.arguments["offset"]
         last = min(len(data), first + self.arguments["length"])
         return data[:first] + bytes(byte ^ self.arguments["xor"] for byte in data[first:last]) + data[last:]
@@ -138,6 +305,7 @@ class Replace(Behaviour, name="replace"):
     ARGUMENTS: ClassVar = {"offset": 0, "hex": "00"}
 
     def data(self, data: bytes) -> bytes:
+        """Replace a part of the data."""
         first, new = self.arguments["offset"], bytes.fromhex(self.arguments["hex"])
         return (data[:first] + new + data[first + len(new) :])[: len(data)]
 
@@ -146,15 +314,19 @@ class DmaRefusal(Behaviour, name="dma-refused"):
     """The host's memory refuses the command's data: it ends with Data Transfer Error."""
 
     def access(self, address: int, length: int) -> None:
+        """Refuse the access."""
         raise DmaRefused(address, length, "refused by a fault")
 
 
 class MustNeverCome(Behaviour, name="must-never-come"):
     """The command is a failure by itself: it is recorded as a strike and refused at once."""
 
-    def begin(self, request: Request) -> bool:
-        self.c.remark("must-never-come", fault=self.fault.name, sqid=request.sq.qid, cid=request.cid, opcode=request.opcode)
-        raise Failed(Status.OPERATION_DENIED)
+    def begin(self, request: FetchedCommand) -> bool:
+        """Remark on the command and fail it."""
+        self.target.core.remark(
+            "must-never-come", fault=self.fault.name, sqid=request.sq.qid, cid=request.cid, opcode=request.opcode
+        )
+        raise CommandFailed(Status.OPERATION_DENIED)
 
 
 class Verify(Behaviour, name="verify"):
@@ -162,23 +334,54 @@ class Verify(Behaviour, name="verify"):
 
     ARGUMENTS: ClassVar[dict[str, Any]] = {"fields": {}}
 
-    def begin(self, request: Request) -> bool:
+    def begin(self, request: FetchedCommand) -> bool:
+        """Remark on each field that differs."""
         command = decode(request.raw, admin=request.sq.qid == 0)
         for name, expected in self.arguments["fields"].items():
             actual = getattr(command, name, None)
             if actual != expected:
-                self.c.remark("verify", fault=self.fault.name, sqid=request.sq.qid, cid=request.cid, field=name,
-                              expected=expected, actual=actual)  # fmt: skip
+                self.target.core.remark(
+                    "verify",
+                    fault=self.fault.name, sqid=request.sq.qid, cid=request.cid, field=name, expected=expected, actual=actual,
+                )  # fmt: skip
         return True
 
 
 # -- completions ----------------------------------------------------------------------------------------------------
 
 
+class EditCompletion(Behaviour, name="edit-completion"):
+    """The completion is posted with other ``fields``, by the names of `lab.nvme.completions.Completion`."""
+
+    ARGUMENTS: ClassVar[dict[str, Any]] = {"fields": {}}
+
+    def check(self) -> None:
+        """Raise UsageError for a field that completions do not have, or a value that does not fit."""
+        try:
+            Completion.of(**self.arguments["fields"])
+        except ValueError as error:
+            raise UsageError(f"fault {self.fault.name!r}: {error}") from error
+
+    def end(self, request: FetchedCommand, posting: Posting) -> list[Posting]:  # noqa: ARG002
+        """Set the fields."""
+        return [posting._replace(edits={**(posting.edits or {}), **self.arguments["fields"]})]
+
+
+class QueueCountZero(Behaviour, name="queue-count-zero"):
+    """Get Features, Number of Queues, returns 0 for the current value: one queue of each kind, whatever was granted."""
+
+    PREDICATE: ClassVar = {"queue": "admin", "opcode": GetFeatures.OPCODE, "cdw10": Fid.NUMBER_OF_QUEUES}
+
+    def end(self, request: FetchedCommand, posting: Posting) -> list[Posting]:  # noqa: ARG002
+        """Set dword 0 to 0."""
+        return [posting._replace(dw0=0)]
+
+
 class WrongPhase(Behaviour, name="wrong-phase"):
     """The completion is posted with the phase tag of the round before: the host cannot see it."""
 
-    def end(self, request: Request, posting: Posting) -> list[Posting]:
+    def end(self, request: FetchedCommand, posting: Posting) -> list[Posting]:  # noqa: ARG002
+        """Flip the phase tag."""
         return [posting._replace(wrong_phase=True)]
 
 
@@ -187,7 +390,8 @@ class WrongCid(Behaviour, name="wrong-cid"):
 
     ARGUMENTS: ClassVar[dict[str, Any]] = {"cid": None}
 
-    def end(self, request: Request, posting: Posting) -> list[Posting]:
+    def end(self, request: FetchedCommand, posting: Posting) -> list[Posting]:  # noqa: ARG002
+        """Change the command identifier."""
         cid = self.arguments["cid"]
         return [posting._replace(cid=posting.cid ^ 0xFFFF if cid is None else cid)]
 
@@ -197,7 +401,8 @@ class WrongSqid(Behaviour, name="wrong-sqid"):
 
     ARGUMENTS: ClassVar = {"sqid": 0xFFFF}
 
-    def end(self, request: Request, posting: Posting) -> list[Posting]:
+    def end(self, request: FetchedCommand, posting: Posting) -> list[Posting]:  # noqa: ARG002
+        """Change the queue."""
         return [posting._replace(sqid=self.arguments["sqid"])]
 
 
@@ -206,14 +411,16 @@ class WrongSqhd(Behaviour, name="wrong-sqhd"):
 
     ARGUMENTS: ClassVar = {"sqhd": 0xFFFF}
 
-    def end(self, request: Request, posting: Posting) -> list[Posting]:
+    def end(self, request: FetchedCommand, posting: Posting) -> list[Posting]:  # noqa: ARG002
+        """Change the head."""
         return [posting._replace(sqhd=self.arguments["sqhd"])]
 
 
 class Duplicate(Behaviour, name="duplicate"):
     """The completion is posted twice."""
 
-    def end(self, request: Request, posting: Posting) -> list[Posting]:
+    def end(self, request: FetchedCommand, posting: Posting) -> list[Posting]:  # noqa: ARG002
+        """Double the completion."""
         return [posting, posting]
 
 
@@ -222,15 +429,17 @@ class OutOfOrder(Behaviour, name="out-of-order"):
 
     ARGUMENTS: ClassVar = {"ms": 50}
 
-    def end(self, request: Request, posting: Posting) -> list[Posting]:
-        self.c.executor.hold(request.sq.cq, posting, self.arguments["ms"] / 1000)
+    def end(self, request: FetchedCommand, posting: Posting) -> list[Posting]:
+        """Hold the completion back."""
+        self.target.completer.hold_until_overtaken(request.sq.cq, posting, self.seconds)
         return []
 
 
 class NoInterrupt(Behaviour, name="no-interrupt"):
     """The completion is posted and no interrupt tells of it."""
 
-    def end(self, request: Request, posting: Posting) -> list[Posting]:
+    def end(self, request: FetchedCommand, posting: Posting) -> list[Posting]:  # noqa: ARG002
+        """Post silently."""
         return [posting._replace(silent=True)]
 
 
@@ -239,7 +448,8 @@ class BadStatus(Behaviour, name="completion-status"):
 
     ARGUMENTS: ClassVar = {"sct": 0, "sc": Status.INTERNAL_ERROR, "dnr": 0}
 
-    def end(self, request: Request, posting: Posting) -> list[Posting]:
+    def end(self, request: FetchedCommand, posting: Posting) -> list[Posting]:  # noqa: ARG002
+        """Change the status."""
         a = self.arguments
         return [posting._replace(status=a["sct"] << 8 | a["sc"] | (DNR if a["dnr"] else 0))]
 
@@ -248,36 +458,42 @@ class BadStatus(Behaviour, name="completion-status"):
 
 
 class _Whole(Behaviour, name=""):
-    """Strikes at a command, which then is lost, or without a predicate as soon as it is armed."""
+    """Strikes at a command, which then is lost, at a register access, or without a predicate as soon as it is armed."""
 
-    whole_at_once = True
+    applies_when_armed = True
+    strikes_access = True
 
-    def begin(self, request: Request) -> bool:
-        self.c.executor.keep(request)
-        self.whole()
+    def begin(self, request: FetchedCommand) -> bool:
+        """Lose the command and strike."""
+        self.target.completer.keep(request)
+        self.apply()
         return False
 
 
 class Fatal(_Whole, name="fatal"):
     """CSTS.CFS is 1 and nothing is executed until the controller is reset. Base 2.0, 3.1.3.6."""
 
-    def whole(self) -> None:
-        self.c.fail("a fault")
+    def apply(self) -> None:
+        """Fail the controller."""
+        self.target.core.fail("a fault")
 
 
 class ReadyDrops(_Whole, name="ready-drops"):
     """CSTS.RDY goes to 0 by itself and nothing is executed until the controller is reset."""
 
-    def whole(self) -> None:
-        self.c.drop_ready()
+    def apply(self) -> None:
+        """Drop CSTS.RDY."""
+        self.target.core.drop_ready()
 
 
 class BusMasterOff(_Whole, name="bus-master-off"):
     """Bus Master Enable goes to 0 without the host's doing: no DMA, until the host sets it again."""
 
-    def whole(self) -> None:
-        command = self.c.config.read(COMMAND, 2)
-        self.c.config.write(COMMAND, bytes([command[0] & ~BUS_MASTER, command[1]]))
+    def apply(self) -> None:
+        """Clear the bit."""
+        config = self.target.core.config
+        command = config.read(COMMAND, 2)
+        config.write(COMMAND, bytes([command[0] & ~BUS_MASTER, command[1]]))
 
 
 class Removed(_Whole, name="removed"):
@@ -288,106 +504,223 @@ class Removed(_Whole, name="removed"):
 
     ARGUMENTS: ClassVar = {"config": True}
 
-    def whole(self) -> None:
-        self.c.gone, self.c.config_gone = True, self.arguments["config"]
+    def apply(self) -> None:
+        """Take the device away."""
+        self.target.remove(config_space=self.arguments["config"])
 
     def disarmed(self) -> None:
-        if self.c.gone:
-            self.c.gone = self.c.config_gone = False
-            self.c.reset("power")
+        """Bring it back."""
+        self.target.restore()
 
 
 class SpuriousInterrupt(Behaviour, name="spurious-interrupt"):
     """``vector`` is signalled without a reason, ``count`` times; a struck command goes on."""
 
-    whole_at_once = True
+    applies_when_armed = True
+    strikes_access = True
     ARGUMENTS: ClassVar = {"vector": 0, "count": 1}
 
-    def begin(self, request: Request) -> bool:
-        self.whole()
+    def begin(self, request: FetchedCommand) -> bool:  # noqa: ARG002
+        """Signal, and let the command go on."""
+        self.apply()
         return True
 
-    def whole(self) -> None:
+    def apply(self) -> None:
+        """Signal the vector."""
         for _ in range(self.arguments["count"]):
-            self.c.interrupts.raise_vector(self.arguments["vector"])
+            self.target.interrupts.raise_vector(self.arguments["vector"])
+
+
+class UnchangedDoorbell(Behaviour, name="unchanged-doorbell"):
+    """A doorbell that is written with the value that it has raises the event Invalid Doorbell Write Value. Base 2.0, 5.2."""
+
+    moment = Moment.ARMED
+
+    def apply(self) -> None:
+        """Refuse such values from now on."""
+        self.target.doorbells.refuse_unchanged = True
+
+    def disarmed(self) -> None:
+        """Accept them again, with a remark only."""
+        self.target.doorbells.refuse_unchanged = False
+
+
+class MsixReserved(Behaviour, name="msix-reserved"):
+    """The reserved bits 13:11 of MSI-X Message Control read as 1. Behind QEMU, which answers for MSI-X, it has no effect."""
+
+    moment = Moment.ARMED
+
+    def apply(self) -> None:
+        """Set the bits."""
+        self.target.core.config.msix_reserved_set = True
+
+    def disarmed(self) -> None:
+        """Clear them."""
+        self.target.core.config.msix_reserved_set = False
+
+
+# -- enabling, disabling, shutdown ----------------------------------------------------------------------------------
 
 
 class NeverReady(Behaviour, name="never-ready"):
     """CC.EN=1 has no effect: CSTS.RDY stays 0."""
 
-    strikes_enable = True
+    moment = Moment.ENABLE
 
     def enable(self) -> bool:
+        """Let the controller never become ready."""
         return False
 
 
 class SlowReady(Behaviour, name="slow-ready"):
     """CSTS.RDY becomes 1 only ``ms`` after CC.EN."""
 
-    strikes_enable = True
+    moment = Moment.ENABLE
     ARGUMENTS: ClassVar = {"ms": 500}
 
     def enable(self) -> bool:
-        self.c.ready_in(self.arguments["ms"] / 1000)
+        """Become ready later."""
+        self.target.ready_in(self.seconds)
+        return False
+
+
+class LateReady(Behaviour, name="late-ready"):
+    """CSTS.RDY becomes 1 only after ``percent`` of the time that CAP.TO promises. Base 2.0, 3.1.3.1."""
+
+    moment = Moment.ENABLE
+    ARGUMENTS: ClassVar = {"percent": 90}
+
+    def enable(self) -> bool:
+        """Become ready late, and in time."""
+        self.target.ready_in(self.target.core.registers.cap.TO * 0.5 * self.arguments["percent"] / 100)
+        return False
+
+
+class EnableIgnored(Behaviour, name="enable-ignored"):
+    """CC.EN=1 has no effect, and CC.EN reads 0, while AQA is 0: no admin queues were told yet."""
+
+    moment = Moment.ENABLE_WRITE
+
+
+class FatalAtEnable(Behaviour, name="fatal-at-enable"):
+    """CC.EN=1 ends in CSTS.CFS=1 instead of CSTS.RDY=1."""
+
+    moment = Moment.ENABLE
+
+    def enable(self) -> bool:
+        """Fail the controller."""
+        self.target.core.fail("a fault")
         return False
 
 
 class SlowDisable(Behaviour, name="slow-disable"):
     """CSTS.RDY becomes 0 only ``ms`` after CC.EN=0; the host shall not set CC.EN to 1 before that. Base 2.0, 3.1.3.5."""
 
-    strikes_disable = True
+    moment = Moment.DISABLE
     ARGUMENTS: ClassVar = {"ms": 500}
 
     def disable_seconds(self) -> float:
         """Return ``ms`` as seconds."""
-        return float(self.arguments["ms"]) / 1000
+        return self.seconds
 
 
-class SlowShutdown(Behaviour, name="slow-shutdown"):
-    """CSTS.SHST stays 01b for ``ms`` before it is 10b; what was written is not safe before that. Base 2.0, 3.6.1."""
+class OnesAfterDisable(Behaviour, name="ones-after-disable"):
+    """Every register reads all ones, and writes have no effect, for ``ms`` after CC.EN=0."""
 
-    strikes_shutdown = True
-    ARGUMENTS: ClassVar = {"ms": 2000}
+    moment = Moment.DISABLE
+    ARGUMENTS: ClassVar = {"ms": 5}
 
-    def shutdown_seconds(self) -> float:
-        """Return ``ms`` as seconds."""
-        return float(self.arguments["ms"]) / 1000
-
-
-class FatalAtEnable(Behaviour, name="fatal-at-enable"):
-    """CC.EN=1 ends in CSTS.CFS=1 instead of CSTS.RDY=1."""
-
-    strikes_enable = True
-
-    def enable(self) -> bool:
-        self.c.fail("a fault")
-        return False
+    def disable_seconds(self) -> float:
+        """Hide the registers; CSTS.RDY is 0 at once behind them."""
+        self.target.hide_registers(self.seconds)
+        return 0.0
 
 
 class StuckReady(Behaviour, name="stuck-ready"):
     """CSTS.RDY stays 1 after CC.EN=0 (armed: from then on)."""
 
-    whole_at_once = True
+    moment = Moment.ARMED
 
-    def whole(self) -> None:
-        self.c.stuck_ready = True
+    def apply(self) -> None:
+        """Let CSTS.RDY stay."""
+        self.target.stuck_ready = True
 
     def disarmed(self) -> None:
-        self.c.stuck_ready = False
-        if not self.c.registers.cc.EN:
-            self.c.drop_ready()
+        """Drop it, where the host has disabled the controller meanwhile."""
+        self.target.stuck_ready = False
+        if not self.target.core.registers.cc.EN:
+            self.target.core.drop_ready()
+
+
+class SlowShutdown(Behaviour, name="slow-shutdown"):
+    """CSTS.SHST stays 01b for ``ms`` before it is 10b; what was written is not safe before that. Base 2.0, 3.6.1."""
+
+    moment = Moment.SHUTDOWN
+    ARGUMENTS: ClassVar = {"ms": 2000}
+
+    def shutdown_seconds(self) -> float:
+        """Return ``ms`` as seconds."""
+        return self.seconds
+
+
+# -- registers ------------------------------------------------------------------------------------------------------
+
+
+class RegisterValue(Behaviour, name="register-value"):
+    """An access to a register reads or writes ``value`` in the bits of ``mask``; without a register in the fault, CSTS."""
+
+    moment = Moment.ACCESS
+    strikes_access = True
+    PREDICATE: ClassVar = {"register": "CSTS", "access": "read"}
+    ARGUMENTS: ClassVar[dict[str, Any]] = {"value": 0xFFFF_FFFF, "mask": 0xFFFF_FFFF_FFFF_FFFF}
+
+    def register_value(self, offset: int, size: int, value: int, writing: bool) -> int | None:  # noqa: ARG002
+        """Change the value."""
+        mask = int(self.arguments["mask"]) & (1 << 8 * size) - 1
+        return value & ~mask | int(self.arguments["value"]) & mask
+
+
+class DwordOnly(Behaviour, name="dword-only"):
+    """Registers take 32-bit accesses only: a 64-bit read returns all ones, a 64-bit write has no effect."""
+
+    moment = Moment.ACCESS
+    strikes_access = True
+    REGISTERS: ClassVar = (0, DOORBELLS)
+
+    def wants_access(self, offset: int, size: int, writing: bool) -> bool:  # noqa: ARG002
+        """Return whether it is a 64-bit access."""
+        return size == 8
+
+    def register_value(self, offset: int, size: int, value: int, writing: bool) -> int | None:  # noqa: ARG002
+        """Return nothing."""
+        return None
 
 
 del BEHAVIOURS[""]
 
 
 def names() -> list[str]:
-    """Every behaviour there is."""
+    """Return the name of every behaviour there is."""
     return sorted({*BEHAVIOURS, *extensions.names(extensions.BEHAVIOURS)})
 
 
 def find(name: str) -> type[Behaviour] | None:
-    """The behaviour of that name, which may be another package's; None if there is none."""
+    """Return the behaviour of that name, which may be another package's; None if there is none."""
     if name not in BEHAVIOURS and name in extensions.names(extensions.BEHAVIOURS):
         extensions.load(extensions.BEHAVIOURS, name, "a behaviour of that name", lambda kind: BEHAVIOURS.get(name) is kind)
     return BEHAVIOURS.get(name)
+
+
+def _others(behaviour: Behaviour, request: FetchedCommand) -> tuple[Strike, ...]:
+    return tuple(strike for strike in request.strikes if strike is not behaviour)
+
+
+def _check_bytes(behaviour: Behaviour, limit: int) -> None:
+    """Raise UsageError unless ``offset`` and ``hex`` name bytes below ``limit``."""
+    where = f"fault {behaviour.fault.name!r}"
+    try:
+        length = len(bytes.fromhex(behaviour.arguments["hex"]))
+    except ValueError as error:
+        raise UsageError(f"{where}: hex: {error}") from error
+    if behaviour.arguments["offset"] < 0 or behaviour.arguments["offset"] + length > limit:
+        raise UsageError(f"{where}: {length} bytes at {behaviour.arguments['offset']} are beyond the {limit} bytes there are")

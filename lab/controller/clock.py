@@ -1,4 +1,4 @@
-"""The device's time: what is due when. In process it can be moved on, so that nobody has to wait for it."""
+"""The device's time and its timers. In process the time can be advanced, so that nobody has to wait for it."""
 
 from __future__ import annotations
 
@@ -9,22 +9,26 @@ from collections.abc import Callable
 
 
 class Timer:
-    """Something that is due, until it is cancelled."""
+    """A call that is due at a time, until it is cancelled."""
 
     def __init__(self, due: float, action: Callable[[], None]) -> None:
+        """``due`` is in seconds since the epoch."""
         self.due = due
         self._action: Callable[[], None] | None = action
 
     def cancel(self) -> None:
+        """Forget the call."""
         self._action = None
 
     def fire(self) -> None:
+        """Make the call, once."""
         action, self._action = self._action, None
         if action is not None:
             action()
 
     @property
     def live(self) -> bool:
+        """Whether the call is still due."""
         return self._action is not None
 
 
@@ -32,36 +36,38 @@ class Clock:
     """Seconds since the epoch that never go back, and the timers that wait for them."""
 
     def __init__(self) -> None:
+        """Begin at the machine's time."""
         self._offset = time.time() - time.perf_counter()
         self._timers: list[tuple[float, int, Timer]] = []
         self._numbers = itertools.count()
 
     def now(self) -> float:
+        """Return the seconds since the epoch."""
         return time.perf_counter() + self._offset
 
     def after(self, seconds: float, action: Callable[[], None]) -> Timer:
-        """Calls ``action`` in so many seconds, out of `run`."""
+        """Call ``action`` in so many seconds, out of `run`, `wait` or `advance`."""
         timer = Timer(self.now() + seconds, action)
         heapq.heappush(self._timers, (timer.due, next(self._numbers), timer))
         return timer
 
     def next_due(self) -> float | None:
-        """Seconds until the next timer, 0 if it is overdue; None if there is none."""
+        """Return the seconds until the next timer, 0 if it is overdue; None if there is none."""
         timer = self._next()
         return max(0.0, timer.due - self.now()) if timer else None
 
     def run(self) -> bool:
-        """Fires all that is due; whether there was anything."""
+        """Fire all timers that are due; return whether there was one."""
         return self._fire(self.now())
 
     def wait(self, seconds: float) -> bool:
-        """Moves time on to what is due next, at most by ``seconds``; whether anything was due."""
+        """Advance the time to the next timer, by ``seconds`` at most; return whether a timer was due."""
         timer, end = self._next(), self.now() + seconds
         self._move(timer.due if timer and timer.due <= end else end)
         return timer is not None and not timer.live
 
     def advance(self, seconds: float) -> None:
-        """Moves time on by so much, firing what becomes due at its own moment."""
+        """Advance the time by so much and fire each timer at its own moment."""
         end = self.now() + seconds
         while (timer := self._next()) and timer.due <= end:
             self._move(timer.due)
@@ -73,7 +79,7 @@ class Clock:
         return self._timers[0][2] if self._timers else None
 
     def _move(self, to: float) -> None:
-        """Fires what is due at that moment, also where seconds since the epoch are too coarse to reach it exactly."""
+        """Advance to that moment and fire what is due, also where floating point is too coarse to reach it exactly."""
         self._offset += max(0.0, to - self.now())
         self._fire(to)
 

@@ -1,324 +1,397 @@
-"""One NVMe controller: its parts, and what concerns all of them."""
+"""One NVMe controller: it composes the parts, and leads them through enabling, shutdown and resets."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import Any
 
-from lab.controller import identify
+from lab.controller import admin, identify, io
 from lab.controller.clock import Clock, Timer
+from lab.controller.commands import Table
+from lab.controller.completer import Completer
+from lab.controller.core import Core
+from lab.controller.doorbells import Doorbells
 from lab.controller.events import AsyncEvents
 from lab.controller.executor import Executor
 from lab.controller.faults import Faults
-from lab.controller.features import Features
+from lab.controller.feature_values import FeatureValues
+from lab.controller.fetched import FetchedCommand, Strike
 from lab.controller.interrupts import Interrupts, Signal
+from lab.controller.inventory import Inventory
+from lab.controller.keep_alive import KeepAliveTimer
 from lab.controller.logs import Logs
-from lab.controller.memory import DmaRefused, HostMemory
-from lab.controller.namespaces import Namespace
+from lab.controller.memory import HostMemory
+from lab.controller.namespaces import StoredNamespace
+from lab.controller.parts import Parts
 from lab.controller.pci import ConfigSpace
-from lab.controller.queues import CQE_SIZE, SQE_SIZE, CompletionQueue, Queues, Ring, SubmissionQueue
+from lab.controller.queues import CQE_SIZE, SQE_SIZE, CompletionQueue, QueueMemory, Queues, SubmissionQueue
 from lab.controller.record import Recorder
 from lab.controller.registers import SHST_COMPLETE, SHST_PROCESSING, RegisterFile
-from lab.controller.request import Failed
+from lab.controller.shadow import ShadowDoorbells
 from lab.controller.subsystem import Subsystem
-from lab.data.events import ConfigWrite, Remark, Reset
+from lab.data.events import ConfigWrite, Reset
 from lab.data.plan import Controller as Spec
 from lab.data.plan import Fault
 from lab.errors import UsageError
 from lab.nvme.identify import IdentifyController, IdentifyNamespace
+from lab.nvme.logs import CommandsSupported
 from lab.nvme.registers import CSTS, DOORBELLS, doorbell_offset
-from lab.nvme.status import Status
 
 SMALLEST_BAR = 0x4000
 SHUTDOWN_SECONDS = 0.001
 """How long a shutdown takes: so long that a host which does not wait for it is seen."""
+ACCESS_WIDTHS = (1, 2, 4, 8)
+"""Bytes that one access to BAR0 can have."""
 
 
-class Controller:
+class ModelController:
     """The device behind one PCI function. All calls come from one thread.
 
-    The face towards the host: `read` and `write` (BAR0), `config_read` and `config_write`, `reset`; `signal` is how it
-    interrupts, ``memory`` what it reaches by DMA.
+    The host's side: `read` and `write` (BAR0), `config_read` and `config_write`, `reset`; ``signal`` is how it interrupts,
+    ``memory`` what it reaches by DMA.
     """
 
     def __init__(
         self, spec: Spec, subsystem: Subsystem, memory: HostMemory, record: Recorder, clock: Clock, signal: Signal,
         faults: Iterable[Fault] = (),
     ) -> None:  # fmt: skip
+        """Make a controller as after power-on; UsageError for a spec or a fault that cannot be."""
         if not 1 <= spec.io_queues <= 0xFFFE or not 0 <= spec.vectors <= 2048:
             raise UsageError(f"controller {spec.id}: {spec.io_queues} I/O queues, {spec.vectors} vectors: out of range")
-        self.spec, self.subsystem, self.memory, self.record, self.clock = spec, subsystem, memory, record, clock
-        subsystem.controllers.append(self)
+        self.spec, self.subsystem = spec, subsystem
+        subsystem.members.append(self)
         cntlid, siblings = subsystem.number(spec.id)
-        self.identity: IdentifyController = identify.controller(spec, cntlid, siblings, subsystem.highest_nsid(spec.id))
-        self.registers = RegisterFile(identify.capabilities(spec), identify.version(spec), self)
-        self.max_transfer = self.identity.max_transfer(self.registers.cap.MPSMIN) or 0
-        """Bytes that a command may move; 0 for no limit."""
-        last = doorbell_offset(spec.io_queues, completion=True, dstrd=self.registers.cap.DSTRD) + 4
+        identity = identify.controller(spec, cntlid, siblings, subsystem.highest_nsid(spec.id), subsystem.capacity(spec.id))
+        registers = RegisterFile(identify.capabilities(spec), identify.version(spec), self)
+        last = doorbell_offset(spec.io_queues, completion=True, dstrd=registers.cap.DSTRD) + 4
         self.bar_size = max(SMALLEST_BAR, 1 << (last - 1).bit_length())
-        self.config = ConfigSpace(spec.pci, self.bar_size, spec.vectors, spec.prefetchable_bar, self)
-        self.queues = Queues()
-        self.features = Features(self)
-        self.logs = Logs(self)
-        self.interrupts = Interrupts(self.config, self.registers, record, signal)
-        self.executor = Executor(self)
-        self.events = AsyncEvents(self)
+        config = ConfigSpace(spec.pci, self.bar_size, spec.vectors, spec.prefetchable_bar, self)
+        core = self.core = Core(spec, identity, registers, config, memory, record, clock)
+        features = FeatureValues(core)
+        self.logs = Logs(core, features)
+        self.interrupts = Interrupts(core, signal)
+        self.completer = Completer(core, self.interrupts, self.logs)
+        events = AsyncEvents(core, features, self.logs, self.completer)
+        self.doorbells = Doorbells(core, self.completer, events)
+        self.inventory = Inventory(core, self, subsystem, self.logs, events, self.interrupts)
+        self.parts = Parts(
+            core=core,
+            features=features,
+            logs=self.logs,
+            interrupts=self.interrupts,
+            completer=self.completer,
+            events=events,
+            shadows=ShadowDoorbells(core, self.completer, self.doorbells),
+            inventory=self.inventory,
+            keep_alive=KeepAliveTimer(core, self.logs),
+            effects=CommandsSupported.of(ACS=_effects(admin.COMMANDS, core), IOCS=_effects(io.COMMANDS, core)),
+        )
         self.faults = Faults(self, faults)
-        self.attached: dict[int, Namespace] = {
-            ns.nsid: ns for ns in subsystem.namespaces(self).values() if ns.spec.attached and spec.namespace(ns.nsid)
-        }
-        """The active namespaces."""
-        self.running = False
-        """Ready and not failed: doorbells have an effect."""
+        self.executor = Executor(self.parts, self.doorbells, self.faults)
+        core.attached.update(
+            {ns.nsid: ns for ns in subsystem.namespaces(self).values() if ns.spec.attached and spec.namespace(ns.nsid)}
+        )
         self.gone = False
         """Removed by a fault: every register reads all ones."""
         self.config_gone = False
         """And so does the configuration space."""
-        self.shut = True
+        self.was_shut_down = True
         """The host has shut it down, or never started it."""
         self.stuck_ready = False
-        self.page_size = 4096
-        self.disabling = False
-        """CC.EN is 0, and CSTS.RDY is still 1."""
-        self._ready_timer: Timer | None = None
-        self._disable_timer: Timer | None = None
-        self._shutdown_timer: Timer | None = None
-        self.logs.power_cycles = 1
+        self._hidden = False  # registers read all ones, for a while
+        self._timers: dict[str, Timer] = {}  # of enabling, disabling and shutdown
 
-    # -- towards the host -------------------------------------------------------------------------------------------
+    # -- what others read -------------------------------------------------------------------------------------------
+
+    @property
+    def identity(self) -> IdentifyController:
+        """Its Identify Controller data."""
+        return self.core.identity
+
+    @property
+    def registers(self) -> RegisterFile:
+        """Its registers."""
+        return self.core.registers
+
+    @property
+    def config(self) -> ConfigSpace:
+        """Its configuration space."""
+        return self.core.config
+
+    @property
+    def memory(self) -> HostMemory:
+        """What it reaches by DMA."""
+        return self.core.memory
+
+    @property
+    def record(self) -> Recorder:
+        """Where its record goes."""
+        return self.core.record
+
+    @property
+    def queues(self) -> Queues:
+        """Its queues."""
+        return self.core.queues
+
+    @property
+    def attached(self) -> dict[int, StoredNamespace]:
+        """Its active namespaces by id."""
+        return self.core.attached
+
+    def identify_namespace(self, nsid: int) -> IdentifyNamespace:
+        """Return Identify Namespace of an allocated namespace; KeyError if there is none."""
+        return self.inventory.identify_namespace(nsid)
+
+    def remark(self, rule: str, **values: Any) -> None:
+        """Record that the host broke a rule."""
+        self.core.remark(rule, **values)
+
+    # -- the host's side --------------------------------------------------------------------------------------------
 
     def read(self, offset: int, size: int) -> int:
-        """The host reads ``size`` bytes of BAR0."""
-        if self.gone:
-            value = (1 << 8 * size) - 1
+        """Return what the host reads: ``size`` bytes (1, 2, 4 or 8) of BAR0; ValueError for an access that cannot be."""
+        self._check_access(offset, size)
+        value: int | None
+        if self.gone or self._hidden or not self._reachable(offset, size):
+            value = None
         elif offset < DOORBELLS:
-            value = self.registers.read(offset, size)
+            value = self.core.registers.read(offset, size)
         else:
             value = 0
-            self.remark("doorbell-read", offset=offset, size=size)
-        self.record.register_read(offset, size, value)
+            self.core.remark("doorbell-read", offset=offset, size=size)
+        if value is not None and self.faults.at_accesses:
+            value = self._struck_access(offset, size, value, writing=False)
+        if value is None:
+            value = (1 << 8 * size) - 1
+        self.core.record.register_read(offset, size, value)
         return value
 
     def write(self, offset: int, size: int, value: int) -> None:
-        """The host writes ``size`` bytes of BAR0."""
-        if self.gone:
+        """Take what the host writes: ``size`` bytes (1, 2, 4 or 8) of BAR0; ValueError for an access that cannot be.
+
+        Commands that a doorbell submits are executed, and complete unless they take time, before this returns.
+        """
+        if offset >= DOORBELLS and size == 4 and not self.faults.at_accesses and self._is_plain:
+            self.executor.doorbell(offset, size, value)
+            return
+        self._check_access(offset, size)
+        if self.gone or self._hidden or not self._reachable(offset, size):
             self._record_write(offset, size, value)
-        elif offset >= DOORBELLS:
+            return
+        if self.faults.at_accesses:
+            struck = self._struck_access(offset, size, value, writing=True)
+            if struck is None or self.gone:
+                self._record_write(offset, size, value)
+                return
+            value = struck
+        if offset >= DOORBELLS:
             self.executor.doorbell(offset, size, value)
         else:
-            self.record.register_write(offset, size, value)
-            self.registers.write(offset, size, value)
+            self.core.record.register_write(offset, size, value)
+            self.core.registers.write(offset, size, value)
 
     def config_read(self, offset: int, size: int) -> bytes:
-        return b"\xff" * size if self.config_gone else self.config.read(offset, size)
+        """Return ``size`` bytes of the configuration space."""
+        if self.config_gone:
+            return b"\xff" * size
+        self.core.config.interrupt_status = self.interrupts.intx_status
+        return self.core.config.read(offset, size)
 
     def config_write(self, offset: int, data: bytes) -> None:
+        """Write bytes of the configuration space."""
         value = int.from_bytes(data, "little")
-        self.record.event(ConfigWrite(t=self.clock.now(), controller=self.spec.id, offset=offset, size=len(data), value=value))
+        core = self.core
+        core.record.event(ConfigWrite(t=core.clock.now(), controller=self.spec.id, offset=offset, size=len(data), value=value))
         if not self.config_gone:
-            self.config.write(offset, data)
-            self.registers.msix = self.config.msix
+            core.config.write(offset, data)
+            core.registers.msix = core.config.msix
 
     def reset(self, cause: str) -> None:
-        """A reset from outside: flr, bus, power or unplug. Everything is as after power-on."""
+        """Reset from outside: flr, bus, power or unplug. Everything is as after power-on."""
         self._stop(cause)
-        self.registers.forget()
-        self.config.reset()
-        self.registers.msix = False
+        self.core.registers.forget()
+        self.core.config.reset()
+        self.core.registers.msix = False
         self.stuck_ready = False
-        self.shut = True
+        self.was_shut_down = True
         self.logs.power_cycles += cause == "power"
 
+    @property
+    def _is_plain(self) -> bool:
+        """Whether accesses to BAR0 are answered as usual."""
+        return not self.gone and not self._hidden and self.core.config.memory_space and not self.core.config.asleep
+
+    def _check_access(self, offset: int, size: int) -> None:
+        if size not in ACCESS_WIDTHS or offset < 0 or offset + size > self.bar_size:
+            raise ValueError(f"no access of {size} bytes at {offset:#x}: 1, 2, 4 or 8 bytes below {self.bar_size:#x}")
+
+    def _reachable(self, offset: int, size: int) -> bool:
+        """Return whether the function claims accesses to its memory space; remark where it does not. PCIe Base, 7.5.1.1.3."""
+        config = self.core.config
+        if config.memory_space and not config.asleep:
+            return True
+        rule = "access-while-asleep" if config.asleep else "access-without-memory-space"
+        self.core.remark(rule, offset=offset, size=size)
+        return False
+
+    def _struck_access(self, offset: int, size: int, value: int, *, writing: bool) -> int | None:
+        for strike in self.faults.at_access(offset, size, value, writing=writing):
+            changed = strike.register_value(offset, size, value, writing)
+            if changed is None:
+                return None
+            value = changed
+        return None if self.gone else value
+
     def _record_write(self, offset: int, size: int, value: int) -> None:
-        """A write that has no effect."""
+        """Record a write that has no effect."""
         if offset < DOORBELLS:
-            self.record.register_write(offset, size, value)
+            self.core.record.register_write(offset, size, value)
         else:
-            self.record.doorbell(offset, size, value, *self.executor.doorbell_queue(offset))
-
-    # -- memory -----------------------------------------------------------------------------------------------------
-
-    def dma_read(self, address: int, length: int) -> bytes:
-        """Reads host memory; DmaRefused also without Bus Master Enable."""
-        if not self.config.bus_master:
-            raise DmaRefused(address, length, "Bus Master Enable is 0")
-        return self.memory.read(address, length)
-
-    def dma_write(self, address: int, data: bytes) -> None:
-        """Writes host memory; DmaRefused also without Bus Master Enable."""
-        if not self.config.bus_master:
-            raise DmaRefused(address, len(data), "Bus Master Enable is 0")
-        self.memory.write(address, data)
-
-    def check_fresh(self, cqid: int, ring: Ring) -> None:
-        """Remarks on phase tags that are set in the memory of a new completion queue. Base 2.0, 3.3.1: the host clears it."""
-        try:
-            phases = b"".join([self.dma_read(address, length)[14::CQE_SIZE] for address, length in ring.pieces()])
-        except DmaRefused as refused:
-            self.remark("cq-memory", cqid=cqid, address=refused.address, length=refused.length)
-            return
-        if dirty := [slot for slot, phase in enumerate(phases) if phase & 1]:
-            self.remark("cq-not-zeroed", cqid=cqid, slots=dirty[:8], count=len(dirty))
+            self.core.record.doorbell(offset, size, value, *self.executor.doorbell_queue(offset))
 
     # -- what the registers ask for ---------------------------------------------------------------------------------
 
-    def remark(self, rule: str, **values: Any) -> None:
-        """Records that a rule was broken."""
-        self.record.event(Remark(t=self.clock.now(), controller=self.spec.id, name=rule, detail=values))
+    def ignores_enable(self) -> bool:
+        """Return whether a fault lets CC.EN=1 have no effect."""
+        return int(self.core.registers.aqa) == 0 and bool(self.faults.at_enable_write())
 
     def enable(self) -> None:
-        """CC.EN=1 with valid settings."""
-        self.page_size = self.registers.page_size
-        self.shut = False
+        """Begin to become ready: CC.EN=1 with valid settings."""
+        self.core.page_size = self.core.registers.page_size
+        self.was_shut_down = False
         allowed = [strike.enable() for strike in self.faults.at_enable()]  # each has its effect, whatever the others say
         if all(allowed):
             self._become_ready()
 
     def ready_in(self, seconds: float) -> None:
-        """CSTS.RDY will be 1 by then."""
-        self._ready_timer = self.clock.after(seconds, self._become_ready)
+        """Become ready in so many seconds."""
+        self._after("ready", seconds, self._become_ready)
 
     def _become_ready(self) -> None:
-        registers, aqa = self.registers, self.registers.aqa
+        core, registers, aqa = self.core, self.core.registers, self.core.registers.aqa
         if not registers.cc.EN:
             return
-        ring = Ring(aqa.ACQS + 1, CQE_SIZE, (int(registers.acq),), self.page_size)
-        self.check_fresh(0, ring)
-        cq = self.queues.completion[0] = CompletionQueue(0, ring, vector=0)
-        ring = Ring(aqa.ASQS + 1, SQE_SIZE, (int(registers.asq),), self.page_size)
-        self.queues.submission[0] = SubmissionQueue(0, ring, cq)
+        memory = QueueMemory(aqa.ACQS + 1, CQE_SIZE, (int(registers.acq),), core.page_size)
+        core.check_fresh(0, memory)
+        cq = core.queues.completion[0] = CompletionQueue(0, memory, vector=0)
+        memory = QueueMemory(aqa.ASQS + 1, SQE_SIZE, (int(registers.asq),), core.page_size)
+        core.queues.submission[0] = SubmissionQueue(0, memory, cq)
         registers.csts = registers.csts.but(RDY=1)
-        self.running = not registers.csts.CFS
+        core.running = not registers.csts.CFS and not registers.csts.SHST
 
     def disable(self) -> None:
-        """CC.EN=0: a Controller Level Reset."""
-        was_ready = self.registers.csts.RDY
-        seconds = self.faults.disable_seconds() if was_ready else 0.0
+        """Perform the Controller Level Reset of CC.EN=0."""
+        was_ready = self.core.registers.csts.RDY
+        seconds = max((strike.disable_seconds() for strike in self.faults.at_disable()), default=0.0)
         self._stop("cc-en")
-        if not was_ready or not (self.stuck_ready or seconds):
-            return
-        self.registers.csts = CSTS.of(RDY=1)
-        if not self.stuck_ready:
-            self.disabling = True
-            self._disable_timer = self.clock.after(seconds, self._become_disabled)
-
-    def _become_disabled(self) -> None:
-        self.disabling = False
-        self.drop_ready()
+        if was_ready and (self.stuck_ready or seconds):
+            self.core.registers.csts = CSTS.of(RDY=1)
+            if not self.stuck_ready:
+                self._after("disable", seconds, self.core.drop_ready)
 
     def shut_down(self) -> None:
-        """CC.SHN: what is in the write cache reaches the medium, and the controller goes silent. Base 2.0, 3.6.1"""
-        self.running = False
-        self.registers.csts = self.registers.csts.but(SHST=SHST_PROCESSING)
-        seconds = self.faults.shutdown_seconds() or SHUTDOWN_SECONDS
-        self._shutdown_timer = self.clock.after(seconds, self._become_shut)
+        """Begin the shutdown that CC.SHN asks for: nothing is executed any more. Base 2.0, 3.6.1."""
+        registers = self.core.registers
+        self.core.running = False
+        registers.csts = registers.csts.but(SHST=SHST_PROCESSING)
+        seconds = max((strike.shutdown_seconds() for strike in self.faults.at_shutdown()), default=SHUTDOWN_SECONDS)
+        self._after("shutdown", seconds, self._become_shut)
 
     def _become_shut(self) -> None:
-        for ns in self.attached.values():
+        """Complete the shutdown: what is in the write cache has reached the medium."""
+        for ns in self.core.attached.values():
             ns.cache.flush()
-        self.registers.csts = self.registers.csts.but(SHST=SHST_COMPLETE)
-        self.shut = True
+        self.core.registers.csts = self.core.registers.csts.but(SHST=SHST_COMPLETE)
+        self.was_shut_down = True
 
     def reset_subsystem(self) -> None:
+        """Perform the NVM Subsystem Reset that NSSR asks for."""
         self.subsystem.reset(self)
 
     def subsystem_was_reset(self) -> None:
-        """An NVM Subsystem Reset reached this controller."""
+        """Reset as a part of an NVM Subsystem Reset."""
         self._stop("bus")
-        self.registers.forget()
-        self.registers.nssro = 1
+        self.core.registers.forget()
+        self.core.registers.nssro = 1
 
     def masks_changed(self) -> None:
-        self.interrupts.again()
+        """Signal what INTMS held back."""
+        self.interrupts.resignal()
 
     def function_reset(self) -> None:
+        """Perform the Function Level Reset that the configuration space asks for."""
         self.reset("flr")
 
     def interrupts_changed(self) -> None:
-        self.interrupts.again()
-
-    def fail(self, why: str) -> None:
-        """CSTS.CFS=1: nothing is executed until a reset. Base 2.0, 3.1.3.6."""
-        self.remark("controller-fatal-status", why=why)
-        self.registers.csts = self.registers.csts.but(CFS=1)
-        self.running = False
-
-    def drop_ready(self) -> None:
-        """CSTS.RDY=0 without the host's doing."""
-        self.registers.csts = self.registers.csts.but(RDY=0)
-        self.running = False
+        """Signal what waits, by the kind of interrupt that is switched on now."""
+        self.interrupts.resignal()
 
     def _stop(self, cause: str) -> None:
-        for timer in (self._ready_timer, self._disable_timer, self._shutdown_timer):
-            if timer is not None:
-                timer.cancel()
-        self.disabling = False
-        self.running = False
-        self.executor.forget()
-        self.queues.clear()
-        self.events.forget()
-        self.features.forget()
-        self.interrupts.forget()
-        self.registers.reset()
-        self.registers.io_queues_exist = False
-        self.record.event(Reset(t=self.clock.now(), controller=self.spec.id, cause=cause))
+        """Forget what a Controller Level Reset ends."""
+        for timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()
+        self.core.running = False
+        parts = self.parts
+        for part in (parts.completer, parts.shadows, parts.events, parts.features, parts.interrupts, parts.keep_alive):
+            part.forget()
+        self.core.queues.clear()
+        self.core.registers.reset()
+        self.core.registers.io_queues_exist = False
+        self.core.record.event(Reset(t=self.core.clock.now(), controller=self.spec.id, cause=cause))
 
-    # -- namespaces -------------------------------------------------------------------------------------------------
+    def _after(self, name: str, seconds: float, action: Any) -> None:
+        if (timer := self._timers.pop(name, None)) is not None:
+            timer.cancel()
+        self._timers[name] = self.core.clock.after(seconds, action)
 
-    @property
-    def allocated(self) -> dict[int, Namespace]:
-        """The namespaces that there are for it, active or not."""
-        return self.subsystem.namespaces(self)
+    # -- what faults do to it ---------------------------------------------------------------------------------------
 
-    def namespace(self, nsid: int) -> Namespace:
-        """An active namespace; Failed with the status of Base 2.0, 3.2.1.5? otherwise."""
-        found = self.attached.get(nsid)
-        if found is None:
-            self.check_nsid(nsid)
-            raise Failed(Status.INVALID_FIELD)
-        return found
+    def run(self) -> None:
+        """Work off what was submitted."""
+        self.executor.run()
 
-    def check_nsid(self, nsid: int) -> None:
-        """Failed if a namespace id is none: 0, broadcast or above NN."""
-        if not 0 < nsid <= self.identity.NN:
-            self.remark("nsid-invalid", nsid=nsid, NN=self.identity.NN)
-            raise Failed(Status.INVALID_NAMESPACE)
+    def resume(self, request: FetchedCommand, strikes: tuple[Strike, ...]) -> None:
+        """Execute a command that was kept, with the strikes that are left."""
+        self.executor.resume(request, strikes)
 
-    def identify_namespace(self, nsid: int) -> IdentifyNamespace:
-        return identify.namespace(self.spec, self.allocated[nsid])
+    def remove(self, *, config_space: bool) -> None:
+        """Take the device away; ``config_space``: its configuration space too."""
+        self.gone, self.config_gone = True, config_space
 
-    def common_namespace(self) -> IdentifyNamespace:
-        """What all namespaces have in common: Identify with NSID FFFFFFFFh, where namespaces can be managed."""
-        if not self.identity.OACS.NAMESPACE_MANAGEMENT or not self.allocated:
-            raise Failed(Status.INVALID_NAMESPACE)
-        any_one = identify.namespace(self.spec, next(iter(self.allocated.values())))
-        return any_one.but(NSZE=0, NCAP=0, NUSE=0, NVMCAP=0, FLBAS=0, NMIC=0, NGUID=b"", EUI64=b"")
+    def restore(self) -> None:
+        """Bring a removed device back, as after power-on."""
+        if self.gone:
+            self.gone = self.config_gone = False
+            self.reset("power")
 
-    def attach(self, ns: Namespace) -> None:
-        """The namespace becomes active."""
-        self.attached[ns.nsid] = ns
-        self.tell_changed(ns.nsid)
+    def hide_registers(self, seconds: float) -> None:
+        """Answer every register access with all ones for so long."""
 
-    def detach(self, nsid: int, *, tell: bool = True) -> None:
-        """The namespace becomes inactive; what is in flight to it goes on."""
-        del self.attached[nsid]
-        if tell:
-            self.tell_changed(nsid)
+        def show() -> None:
+            self._hidden = False
 
-    def tell_changed(self, nsid: int) -> None:
-        """The host is to hear of it by the event and log page 04h."""
-        self.logs.changed_namespaces.add(nsid)
-        self.events.namespaces_changed()
-        self.interrupts.flush()
+        self._hidden = True
+        self.core.clock.after(seconds, show)
 
-    def warn(self, critical_warning: int) -> None:
-        """SMART's critical warning becomes this; new bits that feature 0Bh asks for raise their event."""
-        new = critical_warning & ~self.logs.warning
-        self.logs.warning = critical_warning
-        self.tell_warnings(new)
+    # -- a member of its subsystem ----------------------------------------------------------------------------------
 
-    def tell_warnings(self, new: int) -> None:
-        """Critical warnings came up; those that feature 0Bh asks for raise their event."""
-        if asked := new & self.features.async_event_config.SMART:
-            self.events.smart(asked)
-            self.interrupts.flush()
+    def attach(self, ns: StoredNamespace) -> None:
+        """Make a namespace active."""
+        self.inventory.attach(ns)
+
+    def detach(self, nsid: int, *, report: bool = True) -> None:
+        """Make a namespace inactive."""
+        self.inventory.detach(nsid, report=report)
+
+    def report_change(self, nsid: int) -> None:
+        """Report a changed namespace to the host."""
+        self.inventory.report_change(nsid)
+
+    def count_unsafe_shutdown(self) -> None:
+        """Count a loss of power without a shutdown."""
+        self.logs.unsafe_shutdowns += 1
+
+
+def _effects(table: Table, core: Core) -> list[int]:
+    return [table[n].effects if n in table and table[n].supported(core) else 0 for n in range(256)]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from lab.controller.clock import Clock
-from lab.controller.controller import Controller
+from lab.controller.controller import ModelController
 from lab.controller.interrupts import Signal
 from lab.controller.memory import HostMemory
 from lab.controller.record import Recorder, Unrecorded
@@ -33,14 +33,14 @@ class Device:
         records: Path | None = None,
         faults: Iterable[Fault] = (),
     ) -> None:
-        """``memory`` and ``signal`` give a controller's host memory and its way to interrupt, by its id."""
+        """Make the controllers; ``memory`` and ``signal`` give a controller's host memory and way to interrupt, by its id."""
         self.spec = spec
         self.clock = Clock()
         self.subsystem = Subsystem(spec, images)
-        self.controllers: dict[str, Controller] = {}
+        self.controllers: dict[str, ModelController] = {}
         kept = tuple(faults)
         for one in spec.controllers:
-            self.controllers[one.id] = Controller(
+            self.controllers[one.id] = ModelController(
                 one, self.subsystem, memory(one.id), self._recorder(one.id, records), self.clock, signal(one.id), kept
             )
         for controller in self.controllers.values():
@@ -49,47 +49,51 @@ class Device:
     def _recorder(self, controller: str, records: Path | None) -> Recorder:
         return Unrecorded() if records is None else StreamWriter(records / f"{controller}.rec", self.clock.now)
 
-    # -- the lab's hand ---------------------------------------------------------------------------------------------
+    # -- the lab's interventions ---------------------------------------------------------------------------------------------
 
     def arm(self, fault: str, armed: bool = True) -> None:
-        """Flips the switch of a fault on every controller."""
+        """Flip the switch of a fault on every controller."""
         for controller in self.controllers.values():
             controller.faults.arm(fault, armed)
 
+    def release(self, fault: str, count: int = 1) -> int:
+        """Let a fault of behaviour `hold` release ``count`` commands on each controller; return how many there were."""
+        return sum(controller.faults.release(fault, count) for controller in self.controllers.values())
+
     def strikes(self, fault: str) -> int:
-        """How often a fault has struck, on all controllers together."""
+        """Return how often a fault has struck, on all controllers together."""
         return sum(controller.faults.strikes(fault) for controller in self.controllers.values())
 
     def cut_power(self, keep: float = 0.0, seed: int = 0) -> int:
-        """Loses what was written and not flushed; how many writes that was. Every controller starts anew."""
+        """Lose what was written and not flushed; return how many writes that was. Every controller starts anew."""
         return self.subsystem.cut_power(keep, seed)
 
     def attach(self, controller: str, nsid: int) -> None:
-        """Makes an allocated namespace active on a controller, as another host's command would."""
+        """Make an allocated namespace active on a controller, as another host's command would."""
         found = self._find(controller)
-        ns = found.allocated.get(nsid)
+        ns = found.inventory.allocated.get(nsid)
         if ns is None or nsid in found.attached:
             raise UsageError(f"controller {controller} has no inactive namespace {nsid}")
         found.attach(ns)
 
     def detach(self, controller: str, nsid: int, *, tell: bool = True) -> None:
-        """Makes a namespace inactive on a controller, whose host is not told of it where ``tell`` is false."""
+        """Make a namespace inactive on a controller; its host gets no event where ``tell`` is false."""
         found = self._find(controller)
         if nsid not in found.attached:
             raise UsageError(f"controller {controller} has no active namespace {nsid}")
-        found.detach(nsid, tell=tell)
+        found.detach(nsid, report=tell)
 
     def warn(self, controller: str, critical_warning: int) -> None:
-        """Sets SMART's critical warning bits, and raises the event for those that the host has asked for."""
-        self._find(controller).warn(critical_warning)
+        """Set SMART's critical warning bits, and raise the event for those that the host has asked for."""
+        self._find(controller).inventory.warn(critical_warning)
 
     def close(self) -> None:
-        """Ends the records and closes the images; may be called again."""
+        """End the records and close the images; may be called again."""
         for controller in self.controllers.values():
             controller.record.close()
         self.subsystem.close()
 
-    def _find(self, controller: str) -> Controller:
+    def _find(self, controller: str) -> ModelController:
         found = self.controllers.get(controller)
         if found is None:
             raise UsageError(f"there is no controller {controller!r}; the device has {', '.join(self.controllers)}")

@@ -1,80 +1,84 @@
-"""Asynchronous events: what the controller has to tell, and the requests that wait for it. Base 2.0, 5.2."""
+"""Asynchronous events: what the controller has to report, and the requests that wait for it. Base 2.0, 5.2."""
 
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING
 
-from lab.controller.request import Failed, Request
+from lab.controller.completer import Completer
+from lab.controller.core import Core
+from lab.controller.feature_values import FeatureValues
+from lab.controller.fetched import CommandFailed, FetchedCommand
+from lab.controller.logs import Logs
 from lab.nvme.async_events import AsyncEvent, ErrorEvent, EventType, NoticeEvent, SmartEvent
 from lab.nvme.logs import Lid
 from lab.nvme.status import Status
-
-if TYPE_CHECKING:
-    from lab.controller.controller import Controller
 
 PENDING_LIMIT = 64
 
 
 class AsyncEvents:
-    """One controller's. A type of event that was told is masked until the host has read its log page."""
+    """One controller's. A type of event that was reported is masked until the host has read its log page."""
 
-    def __init__(self, controller: Controller) -> None:
-        self._c = controller
+    def __init__(self, core: Core, features: FeatureValues, logs: Logs, completer: Completer) -> None:
+        """Report through ``completer`` what ``features`` asks for."""
+        self._core, self._features, self._logs, self._completer = core, features, logs, completer
         self.forget()
 
     def forget(self) -> None:
-        """As after a reset."""
-        self._requests: deque[Request] = deque()
+        """Return to the state after a reset."""
+        self._requests: deque[FetchedCommand] = deque()
         self._pending: deque[AsyncEvent] = deque()
         self._masked: set[int] = set()
 
-    def request(self, request: Request) -> None:
-        """Takes an Asynchronous Event Request; Failed when there are as many as AERL allows."""
-        if len(self._requests) > self._c.identity.AERL:
-            self._c.remark("aer-limit", outstanding=len(self._requests) + 1, limit=self._c.identity.AERL + 1)
-            raise Failed(Status.ASYNC_EVENT_LIMIT_EXCEEDED)
+    def add_request(self, request: FetchedCommand) -> None:
+        """Keep an Asynchronous Event Request; CommandFailed when there are as many as AERL allows."""
+        limit = self._core.identity.AERL + 1
+        if len(self._requests) >= limit:
+            self._core.remark("aer-limit", outstanding=len(self._requests) + 1, limit=limit)
+            raise CommandFailed(Status.ASYNC_EVENT_LIMIT_EXCEEDED)
         self._requests.append(request)
-        self._c.executor.keep(request)
-        self._tell()
+        self._completer.keep(request, on_abort=lambda: self._withdraw(request))
+        self._report()
 
-    def withdraw(self, request: Request) -> None:
-        """The request was aborted, or its queue deleted."""
+    def _withdraw(self, request: FetchedCommand) -> None:
+        """Forget a request that was aborted, or whose queue was deleted."""
         if request in self._requests:
             self._requests.remove(request)
 
-    def happened(self, event: AsyncEvent) -> None:
-        """Something the host is to hear of; one of the same kind that waits already is enough."""
+    def raise_event(self, event: AsyncEvent) -> None:
+        """Report an event, now or when there is a request; one of the same kind that waits already is enough."""
         if event not in self._pending and len(self._pending) < PENDING_LIMIT:
             self._pending.append(event)
-            self._tell()
+            self._report()
 
     def doorbell_error(self, kind: ErrorEvent) -> None:
-        """A write to a doorbell that is none, or of a value that cannot be."""
-        self.happened(AsyncEvent.of(AET=EventType.ERROR, AEI=kind, LID=Lid.ERROR_INFORMATION))
+        """Report a write to a doorbell that is none, or of an invalid value, and log it. Base 2.0, 5.2 and 5.16.1.2."""
+        self._logs.doorbell_error()
+        self.raise_event(AsyncEvent.of(AET=EventType.ERROR, AEI=kind, LID=Lid.ERROR_INFORMATION))
 
     def namespaces_changed(self) -> None:
-        """The inventory changed; told only if the host asked for it (feature 0Bh)."""
-        if self._c.features.async_event_config.NAMESPACE_ATTRIBUTE:
-            self.happened(
+        """Report that the inventory changed, where the host asked for it (feature 0Bh)."""
+        if self._features.async_event_config.NAMESPACE_ATTRIBUTE:
+            self.raise_event(
                 AsyncEvent.of(AET=EventType.NOTICE, AEI=NoticeEvent.NAMESPACE_ATTRIBUTE_CHANGED, LID=Lid.CHANGED_NAMESPACES)
             )
 
-    def smart(self, warning: int) -> None:
-        """Critical warnings came up."""
+    def warnings_raised(self, new: int) -> None:
+        """Report critical warnings that came up, as far as feature 0Bh asks for them."""
+        wanted = new & self._features.async_event_config.SMART
         kinds = {1: SmartEvent.SPARE, 2: SmartEvent.TEMPERATURE}
-        for bit in (bit for bit in range(8) if warning >> bit & 1):
+        for bit in (bit for bit in range(8) if wanted >> bit & 1):
             kind = kinds.get(1 << bit, SmartEvent.RELIABILITY)
-            self.happened(AsyncEvent.of(AET=EventType.SMART, AEI=kind, LID=Lid.SMART))
+            self.raise_event(AsyncEvent.of(AET=EventType.SMART, AEI=kind, LID=Lid.SMART))
 
     def log_read(self, lid: int) -> None:
-        """A log page was read without RAE: its type of event may be told again."""
-        cleared = {event for event in self._masked if AsyncEvent(event).LID == lid}
+        """Unmask the type of event whose log page was read without RAE."""
+        cleared = {event for event in self._masked if lid == AsyncEvent(event).LID}
         if cleared:
             self._masked -= cleared
-            self._tell()
+            self._report()
 
-    def _tell(self) -> None:
+    def _report(self) -> None:
         while self._requests:
             types = {AsyncEvent(event).AET for event in self._masked}
             event = next((event for event in self._pending if event.AET not in types), None)
@@ -82,4 +86,4 @@ class AsyncEvents:
                 return
             self._pending.remove(event)
             self._masked.add(event)
-            self._c.executor.complete(self._requests.popleft(), dw0=int(event))
+            self._completer.complete(self._requests.popleft(), dw0=int(event))

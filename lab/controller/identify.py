@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from lab.controller.namespaces import FORMATS, Namespace
+from lab.controller.namespaces import FORMATS, StoredNamespace
 from lab.controller.pci import DEFAULTS
 from lab.data.plan import Controller as Spec
 from lab.errors import UsageError
@@ -34,6 +34,7 @@ from lab.nvme.identify import (
 from lab.nvme.logs import KELVIN
 from lab.nvme.registers import CAP, VS
 
+V1_4 = VS.of(MJR=1, MNR=4)
 DEFAULT_VERSION = "1.4"
 MODEL = "NVMe Lab Programmable Controller"
 FIRMWARE = "1.0"
@@ -47,7 +48,7 @@ S = TypeVar("S", IdentifyController, IdentifyNamespace, CAP)
 
 
 def version(spec: Spec) -> VS:
-    """VS of the device; UsageError if the specification's version is no number like 1.4 or 1.2.1."""
+    """Return VS of the device; UsageError if the specification's version is no number like 1.4 or 1.2.1."""
     text = spec.version or DEFAULT_VERSION
     try:
         major, minor, *rest = (int(part) for part in text.split("."))
@@ -57,13 +58,16 @@ def version(spec: Spec) -> VS:
 
 
 def capabilities(spec: Spec) -> CAP:
-    """CAP of the device."""
+    """Return CAP of the device."""
     ready_modes = {"CRMS": 1} if version(spec) >= VS.of(MJR=2) else {}
     return _with(CAP.of(**{**_CAP, **ready_modes}), spec.cap, f"controller {spec.id}: cap")
 
 
-def controller(spec: Spec, cntlid: int, siblings: int, namespaces: int) -> IdentifyController:
-    """Identify Controller. ``siblings``: controllers of its subsystem; ``namespaces``: the highest namespace id."""
+def controller(spec: Spec, cntlid: int, siblings: int, namespaces: int, capacity: int) -> IdentifyController:
+    """Return Identify Controller.
+
+    ``siblings``: controllers of its subsystem; ``namespaces``: the highest namespace id; ``capacity``: bytes of its NVM.
+    """
     pci = {**DEFAULTS, **spec.pci}
     plain = IdentifyController.of(
         VID=pci["vendor"], SSVID=pci["subsystem_vendor"], SN=spec.serial, MN=MODEL, FR=FIRMWARE, RAB=6, IEEE=b"\x00\x54\x52",
@@ -76,15 +80,15 @@ def controller(spec: Spec, cntlid: int, siblings: int, namespaces: int) -> Ident
         ONCS=Oncs.of(COMPARE=1, WRITE_UNCORRECTABLE=1, DATASET_MANAGEMENT=1, WRITE_ZEROES=1, SAVE_AND_SELECT=1, TIMESTAMP=1,
                      VERIFY=1, COPY=1),
         FNA=Fna.of(CRYPTO_ERASE=1), NWPC=Nwpc.of(WRITE_PROTECT=1),
-        VWC=Vwc.of(PRESENT=spec.write_cache, FLUSH_BROADCAST=3 if spec.write_cache else 0),
+        VWC=Vwc.of(PRESENT=spec.write_cache, FLUSH_BROADCAST=3 if version(spec) >= V1_4 else 0), TNVMCAP=capacity,
         OCFS=1, SGLS=Sgls.of(SUPPORT=spec.sgl, BIT_BUCKET=spec.sgl), SUBNQN=f"nqn.2026-01.org.example:nvme-lab:{spec.serial}",
         PSD=(PowerState.of(MP=2500, ENLAT=16, EXLAT=4),),
     )  # fmt: skip
     return _with(plain, spec.identify, f"controller {spec.id}: identify")
 
 
-def namespace(spec: Spec, ns: Namespace) -> IdentifyNamespace:
-    """Identify Namespace of an active namespace."""
+def namespace(spec: Spec, ns: StoredNamespace) -> IdentifyNamespace:
+    """Return Identify Namespace of an active namespace."""
     index = ns.format_index
     plain = IdentifyNamespace.of(
         NSZE=ns.blocks, NCAP=ns.blocks, NUSE=ns.blocks, NLBAF=len(ns.formats) - 1,
@@ -96,14 +100,25 @@ def namespace(spec: Spec, ns: Namespace) -> IdentifyNamespace:
     return _with(plain, spec.identify_namespace, f"controller {spec.id}: identify_namespace")
 
 
+def common_namespace(spec: Spec) -> IdentifyNamespace:
+    """Return what all namespaces that can be created have in common, also where there is none now. Base 2.0, 5.17.2.1."""
+    offered = formats(spec)
+    plain = IdentifyNamespace.of(
+        NLBAF=len(offered) - 1, MC=Mc.of(EXTENDED=1, SEPARATE=1), DLFEAT=Dlfeat.of(READ=1, WRITE_ZEROES=1),
+        MSSRL=COPY_BLOCKS, MCL=COPY_BLOCKS * COPY_RANGES, MSRC=COPY_RANGES - 1, LBAF=offered,
+    )  # fmt: skip
+    common = _with(plain, spec.identify_namespace, f"controller {spec.id}: identify_namespace")
+    return common.but(NSZE=0, NCAP=0, NUSE=0, NVMCAP=0, FLBAS=0, NMIC=0, NGUID=b"", EUI64=b"")
+
+
 def formats(spec: Spec) -> tuple[LbaFormat, ...]:
-    """The LBA formats that the namespaces of a controller offer."""
-    told = tuple(LbaFormat(bits) for bits in spec.identify_namespace.get("LBAF", ()))
-    return tuple(one for one in told if one.LBADS) or FORMATS
+    """Return the LBA formats that the namespaces of a controller offer."""
+    overridden = tuple(LbaFormat(bits) for bits in spec.identify_namespace.get("LBAF", ()))
+    return tuple(one for one in overridden if one.LBADS) or FORMATS
 
 
 def _with(plain: S, overrides: Mapping[str, Any], where: str) -> S:
-    """The structure with fields set by name; bytes may be hexadecimal text. UsageError for what does not fit."""
+    """Return the structure with fields set by name; bytes may be hexadecimal text. UsageError for what does not fit."""
     try:
         values = {
             name: bytes.fromhex(value) if isinstance(value, str) and type(plain.FIELDS.get(name)).__name__ == "Raw" else value

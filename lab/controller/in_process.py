@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import TracebackType
 
-from lab.controller.controller import Controller
+from lab.controller.controller import ModelController
 from lab.controller.device import Device
 from lab.controller.memory import LocalMemory
 from lab.data.plan import DeviceSpec, Fault
@@ -20,7 +20,8 @@ from lab.data.plan import DeviceSpec, Fault
 class Function:
     """One controller as a driver finds it: BAR0, configuration space, memory, interrupts."""
 
-    def __init__(self, controller: Controller, memory: LocalMemory, interrupts: deque[int]) -> None:
+    def __init__(self, controller: ModelController, memory: LocalMemory, interrupts: deque[int]) -> None:
+        """Put a driver in front of a controller; ``interrupts`` collects the vectors."""
         self.controller, self.memory = controller, memory
         self.interrupts = interrupts
         """Vectors as they were signalled; whoever drives the device takes them out."""
@@ -29,21 +30,26 @@ class Function:
         self.bar_size = controller.bar_size
 
     def read(self, offset: int, size: int) -> int:
-        """Reads ``size`` bytes of BAR0."""
+        """Read ``size`` bytes (1, 2, 4 or 8) of BAR0; ValueError for an access that no bus can make."""
         return self.controller.read(offset, size)
 
     def write(self, offset: int, size: int, value: int) -> None:
-        """Writes ``size`` bytes of BAR0."""
+        """Write ``size`` bytes (1, 2, 4 or 8) of BAR0; ValueError for an access that no bus can make.
+
+        The commands that a doorbell submits are executed inside this call, and those that take no time complete in it.
+        """
         self.controller.write(offset, size, value)
 
     def config_read(self, offset: int, size: int) -> int:
+        """Read ``size`` bytes of the configuration space."""
         return int.from_bytes(self.controller.config_read(offset, size), "little")
 
     def config_write(self, offset: int, size: int, value: int) -> None:
+        """Write ``size`` bytes of the configuration space."""
         self.controller.config_write(offset, value.to_bytes(size, "little"))
 
     def signal(self, how: str, vector: int) -> None:
-        """The controller interrupts."""
+        """Take an interrupt of the controller."""
         if self.on_interrupt is None:
             self.interrupts.append(vector)
         elif not self.on_interrupt(vector):
@@ -62,6 +68,7 @@ class InProcess:
         faults: Iterable[Fault] = (),
         memory: LocalMemory | None = None,
     ) -> None:
+        """Make the device; ``images``, ``records`` and ``faults`` as for `Device`."""
         self.memory = memory or LocalMemory()
         self.functions: dict[str, Function] = {}
         """The functions by controller id."""
@@ -82,14 +89,17 @@ class InProcess:
         return next(iter(self.functions.values()))
 
     def wait(self, seconds: float) -> bool:
-        """Moves the device's time on to what is due next, at most by ``seconds``; whether anything was due."""
+        """Advance the device's time to what is due next, by ``seconds`` at most; return whether anything was due."""
         return self.device.clock.wait(seconds)
 
     def close(self) -> None:
+        """End the records and close the images; may be called again."""
         self.device.close()
 
     def __enter__(self) -> InProcess:
+        """Return the device."""
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        """Close the device."""
         self.close()

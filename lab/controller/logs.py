@@ -4,130 +4,107 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
-from lab.controller import transfer
-from lab.controller.request import Failed, Request
-from lab.nvme.commands import BROADCAST_NSID, GetLogPage, LbaCommand
+from lab.controller.core import Core
+from lab.controller.feature_values import FeatureValues
+from lab.controller.fetched import FetchedCommand
+from lab.nvme.commands import BROADCAST_NSID, LbaCommand, decode
 from lab.nvme.features import Fid
 from lab.nvme.logs import (
     KELVIN,
     ChangedNamespaces,
-    CommandsSupported,
     CriticalWarning,
     ErrorInformation,
     FirmwareSlots,
     Lid,
     Smart,
 )
-from lab.nvme.status import Status
-
-if TYPE_CHECKING:
-    from lab.controller.commands import Row
-    from lab.controller.controller import Controller
 
 CELSIUS = 40
 """The temperature that the controller reports."""
+NO_COMMAND = 0xFFFF
+"""SQID and CID of an Error Information entry that is about no command. Base 2.0, 5.16.1.2."""
 
 
 class Logs:
-    """One controller's. They survive resets, as what they tell about does."""
+    """One controller's. They survive resets, as what they are about does."""
 
-    def __init__(self, controller: Controller) -> None:
-        self._c = controller
-        self._errors: deque[ErrorInformation] = deque(maxlen=controller.identity.ELPE + 1)
+    def __init__(self, core: Core, features: FeatureValues) -> None:
+        """Begin at power-on; ``features`` has the temperature thresholds."""
+        self._core, self._features = core, features
+        self._errors: deque[ErrorInformation] = deque(maxlen=core.identity.ELPE + 1)
         self._error_count = 0
         self.reads = self.writes = self.blocks_read = self.blocks_written = 0  # blocks of 512 bytes
-        self.media_errors = self.power_cycles = self.unsafe_shutdowns = 0
+        self.media_errors = self.unsafe_shutdowns = 0
+        self.power_cycles = 1
         self.warning = 0  # critical warning bits that the lab has set
         self.celsius = CELSIUS
         self.changed_namespaces: set[int] = set()
-        self._began = controller.clock.now()
+        self._began = core.clock.now()
 
-    def error(self, request: Request, status: int) -> bool:
-        """Keeps an entry of a command that failed; whether there is now more about it to read."""
-        self._error_count += 1
-        command = getattr(request, "command", None)
-        self._errors.appendleft(
-            ErrorInformation.of(
-                ERROR_COUNT=self._error_count,
-                SQID=request.sq.qid,
-                CID=request.cid,
-                P=request.sq.cq.phase,
-                STATUS=status,
-                LBA=command.SLBA if isinstance(command, LbaCommand) else 0,
-                NSID=request.nsid,
-            )
+    def command_error(self, request: FetchedCommand, status: int) -> bool:
+        """Log a command that failed; return whether there is more about it to read: there always is."""
+        command = decode(request.raw, admin=False) if request.sq.qid else None
+        self._error(
+            SQID=request.sq.qid,
+            CID=request.cid,
+            P=request.sq.cq.phase,
+            STATUS=status,
+            LBA=command.SLBA if isinstance(command, LbaCommand) else 0,
+            NSID=request.nsid,
         )
         self.media_errors += status >> 8 & 7 == 2
         return True
 
+    def doorbell_error(self) -> None:
+        """Log a doorbell write that is no command's error."""
+        self.general_error(0)
+
+    def general_error(self, status: int) -> None:
+        """Log an error that belongs to no command."""
+        self._error(SQID=NO_COMMAND, CID=NO_COMMAND, STATUS=status)
+
+    def _error(self, **fields: int) -> None:
+        self._error_count += 1
+        self._errors.appendleft(ErrorInformation.of(ERROR_COUNT=self._error_count, **fields))
+
     def errors(self) -> bytes:
-        size = (self._c.identity.ELPE + 1) * ErrorInformation.SIZE
+        """Return Error Information, the newest entry first."""
+        size = (self._core.identity.ELPE + 1) * ErrorInformation.SIZE
         return b"".join(self._errors).ljust(size, b"\0")
 
     @property
     def critical_warning(self) -> int:
         """SMART's bits: the lab's, and whether the temperature is at a threshold (feature 04h) or beyond."""
-        over, under = (self._c.features.value(Fid.TEMPERATURE_THRESHOLD, which) for which in (0, 1))
+        over, under = (self._features.value(Fid.TEMPERATURE_THRESHOLD, which) for which in (0, 1))
         beyond = not under < self.celsius + KELVIN < over
         return self.warning | CriticalWarning.of(TEMPERATURE=beyond)
 
     def smart(self) -> bytes:
+        """Return SMART / Health Information."""
         return Smart.of(
             CRITICAL_WARNING=self.critical_warning, TEMPERATURE=self.celsius + KELVIN, AVAILABLE_SPARE=100, SPARE_THRESHOLD=10,
             DATA_UNITS_READ=-(-self.blocks_read // 1000), DATA_UNITS_WRITTEN=-(-self.blocks_written // 1000),
             HOST_READS=self.reads, HOST_WRITES=self.writes, POWER_CYCLES=self.power_cycles,
-            POWER_ON_HOURS=int(self._c.clock.now() - self._began) // 3600, UNSAFE_SHUTDOWNS=self.unsafe_shutdowns,
+            POWER_ON_HOURS=int(self._core.clock.now() - self._began) // 3600, UNSAFE_SHUTDOWNS=self.unsafe_shutdowns,
             MEDIA_ERRORS=self.media_errors, ERROR_LOG_ENTRIES=self._error_count,
         )  # fmt: skip
 
     def firmware(self) -> bytes:
-        return FirmwareSlots.of(ACTIVE=1, FRS1=self._c.identity.FR)
+        """Return Firmware Slot Information."""
+        return FirmwareSlots.of(ACTIVE=1, FRS1=self._core.identity.FR)
 
-    def changes(self) -> bytes:
-        """The changed namespaces, which are forgotten by being read."""
+    def take_changed_namespaces(self) -> bytes:
+        """Return the Changed Namespace List, and forget it: it is cleared by being read."""
         changed = sorted(self.changed_namespaces)
         self.changed_namespaces.clear()
         return ChangedNamespaces.of(NSID=changed if len(changed) <= 1024 else [BROADCAST_NSID])
-
-    def effects(self) -> bytes:
-        from lab.controller import admin, io
-
-        def effects(table: dict[int, Row]) -> list[int]:
-            return [table[n].effects if n in table and table[n].supported(self._c) else 0 for n in range(256)]
-
-        return CommandsSupported.of(ACS=effects(admin.COMMANDS), IOCS=effects(io.COMMANDS))
 
 
 PAGES: dict[int, Callable[[Logs], bytes]] = {
     Lid.ERROR_INFORMATION: Logs.errors,
     Lid.SMART: Logs.smart,
     Lid.FIRMWARE_SLOT: Logs.firmware,
-    Lid.CHANGED_NAMESPACES: Logs.changes,
-    Lid.COMMANDS_SUPPORTED: Logs.effects,
+    Lid.CHANGED_NAMESPACES: Logs.take_changed_namespaces,
 }
-"""The log pages that the controller has."""
-
-
-def get_log_page(c: Controller, request: Request) -> int:
-    """Get Log Page."""
-    command = request.command
-    assert isinstance(command, GetLogPage)
-    page = PAGES.get(command.LID)
-    if page is None:
-        raise Failed(Status.LOG_PAGE_INVALID)
-    if command.LID == Lid.SMART and request.nsid not in (0, BROADCAST_NSID):
-        if not c.identity.LPA.SMART_PER_NAMESPACE:
-            raise Failed(Status.INVALID_FIELD)
-        c.namespace(request.nsid)
-    if command.OT or command.offset & 3:
-        raise Failed(Status.INVALID_FIELD)
-    content = page(c.logs)
-    if command.offset > len(content):
-        raise Failed(Status.INVALID_FIELD)
-    wanted = content[command.offset : command.offset + command.data_length]
-    transfer.send(c, request, wanted.ljust(command.data_length, b"\0"))
-    if not command.RAE:
-        c.events.log_read(command.LID)
-    return 0
+"""The log pages that the controller keeps; Commands Supported and Effects is made of the tables of commands."""

@@ -8,10 +8,11 @@ from bisect import bisect_left, bisect_right, insort
 from dataclasses import dataclass
 
 
-class DmaRefused(Exception):
-    """The host lets the device not at ``length`` bytes at ``address``: not mapped, or mapped for reading only."""
+class DmaRefused(Exception):  # noqa: N818 -- the host's answer, not an error of the lab
+    """The device may not reach ``length`` bytes at ``address``: not mapped, or mapped for reading only."""
 
     def __init__(self, address: int, length: int, why: str = "not mapped") -> None:
+        """Say where, and why."""
         super().__init__(f"{length} bytes at {address:#x}: {why}")
         self.address, self.length, self.why = address, length, why
 
@@ -33,12 +34,14 @@ class HostMemory:
     """What the device may reach by DMA. An access may span adjacent ranges; DmaRefused names the address otherwise."""
 
     def __init__(self) -> None:
+        """Begin with nothing open."""
         self._starts: list[int] = []
         self._ranges: dict[int, Range] = {}
         self._last = NOWHERE  # where the last access hit
         self._files: dict[tuple[int, int], mmap.mmap] = {}  # whole files by device and inode
 
     def read(self, address: int, length: int) -> bytes:
+        """Return bytes of the host's memory."""
         last = self._last
         if last.start <= address and address + length <= last.end and last.view is not None:
             at = address - last.start
@@ -46,6 +49,7 @@ class HostMemory:
         return b"".join(self._pieces(address, length, writing=False))
 
     def write(self, address: int, data: bytes | memoryview) -> None:
+        """Write bytes of the host's memory: all of them or none."""
         last, length = self._last, len(data)
         if last.start <= address and address + length <= last.end and last.writable and last.view is not None:
             at = address - last.start
@@ -57,12 +61,12 @@ class HostMemory:
             at += len(piece)
 
     def map(self, address: int, view: memoryview | None, length: int, writable: bool = True) -> None:
-        """Opens ``length`` bytes at ``address``; ValueError if they overlap what is open already, or are none."""
+        """Open ``length`` bytes at ``address``; ValueError if they overlap what is open already, or are none."""
         self._check(address, length)
         self._add(Range(address, address + length, view, writable))
 
     def map_file(self, address: int, length: int, fd: int, offset: int, writable: bool = True) -> None:
-        """The same for a part of a file; its descriptor stays the caller's. OSError or ValueError if it cannot be mapped.
+        """Open a part of a file; its descriptor stays the caller's. OSError or ValueError if it cannot be mapped.
 
         A file is mapped once and as a whole: behind an IOMMU its pages come and go with every command.
         """
@@ -76,16 +80,19 @@ class HostMemory:
         self._add(Range(address, address + length, memoryview(whole)[offset : offset + length], writable))
 
     def unmap(self, address: int, length: int) -> list[tuple[int, int]]:
-        """Closes every range that lies inside; returns them as (address, length). One that would be cut in two stays."""
+        """Close every range that lies inside, and return them as (address, length). One that would be cut in two stays."""
         first, last = bisect_left(self._starts, address), bisect_left(self._starts, address + length)
         gone = [start for start in self._starts[first:last] if self._ranges[start].end <= address + length]
-        for start in gone:
-            self._starts.remove(start)
+        if len(gone) == last - first:
+            del self._starts[first:last]
+        else:
+            kept = set(gone)
+            self._starts[first:last] = [start for start in self._starts[first:last] if start not in kept]
         self._last = NOWHERE
         return [(start, self._ranges.pop(start).end - start) for start in gone]
 
     def clear(self) -> None:
-        """Closes everything: the host is gone."""
+        """Close everything: the host is gone."""
         self.unmap(0, 1 << 64)
         self._files.clear()  # the mappings end with the last view on them
 
@@ -130,6 +137,7 @@ class LocalMemory(HostMemory):
     """
 
     def __init__(self, size: int = 64 << 20, base: int = 0x1_0000_0000, *, strict: bool = False) -> None:
+        """Make the arena, and open it unless ``strict``."""
         super().__init__()
         self.base, self.size = base, size
         self.arena = memoryview(mmap.mmap(-1, size))
@@ -138,13 +146,13 @@ class LocalMemory(HostMemory):
             self.map(base, self.arena, size)
 
     def own(self, address: int, length: int, writable: bool = True) -> None:
-        """Opens a part of the arena to the device."""
+        """Open a part of the arena to the device."""
         at = address - self.base
         self.map(address, self.arena[at : at + length], length, writable)
 
 
 def _mapped(fd: int, size: int) -> mmap.mmap:
-    """The file, writable if its descriptor is."""
+    """Map the file, writable if its descriptor is."""
     try:
         return mmap.mmap(fd, size)
     except PermissionError:

@@ -10,6 +10,7 @@ import uuid
 from collections import deque
 from pathlib import Path
 
+from lab.controller.block_ranges import BlockRanges
 from lab.data.plan import Namespace as Spec
 from lab.errors import LabError
 from lab.nvme.identify import LbaFormat
@@ -29,18 +30,19 @@ class WriteCache:
     """What was on the medium before each write that was not flushed: (offset, bytes), the oldest first."""
 
     def __init__(self) -> None:
+        """Begin with nothing held."""
         self._before: deque[tuple[int, bytes]] = deque()
         self._held = 0
 
     def hold(self, offset: int, before: bytes) -> None:
-        """Bytes at ``offset`` are about to change; ``before`` is what a power cut brings back."""
+        """Remember ``before``, the bytes at ``offset`` that are about to change: a power cut brings them back."""
         self._before.append((offset, before))
         self._held += len(before)
         while self._held > CACHE_SIZE:
             self._held -= len(self._before.popleft()[1])
 
     def destage(self, offset: int, length: int, now: bytes | None = None) -> None:
-        """These bytes are on the medium: whatever is rolled back, they come back as they are ``now`` (None: zeros)."""
+        """Make bytes durable: whatever is rolled back, they come back as they are ``now`` (None: zeros)."""
         end = offset + length
         for index, (start, before) in enumerate(self._before):
             first, last = max(start, offset), min(start + len(before), end)
@@ -49,12 +51,12 @@ class WriteCache:
                 self._before[index] = start, before[: first - start] + durable + before[last - start :]
 
     def flush(self) -> None:
-        """Everything is on the medium."""
+        """Make everything durable."""
         self._before.clear()
         self._held = 0
 
     def roll_back(self, fd: int, keep: float, seed: int) -> int:
-        """Takes writes back, the newest first, but each with probability ``keep`` not; how many were lost."""
+        """Take writes back, the newest first, each with probability 1 - ``keep``; return how many were lost."""
         chance, lost = random.Random(seed), 0
         while self._before:
             offset, before = self._before.pop()
@@ -67,11 +69,14 @@ class WriteCache:
         return lost
 
 
-class Namespace:
-    """One namespace, which several controllers may share. LabError when its image cannot be used."""
+class StoredNamespace:
+    """One namespace with its blocks, which several controllers may share."""
 
     def __init__(self, spec: Spec, image: Path, formats: tuple[LbaFormat, ...] = FORMATS) -> None:
-        """``formats`` are the LBA formats that it offers; its own comes first where it is none of them."""
+        """Open or make the image; LabError when that cannot be.
+
+        ``formats`` are the LBA formats that it offers; its own comes first where it is none of them.
+        """
         self.spec, self.nsid = spec, spec.nsid
         self.image = image
         self.block_size, self.metadata_size = spec.block_size, spec.metadata_size
@@ -81,17 +86,25 @@ class Namespace:
         own = LbaFormat.of(LBADS=spec.block_size.bit_length() - 1, MS=spec.metadata_size)
         self.formats = formats if own in formats else (own, *formats)
         self.format_index = self.formats.index(own)
-        self.uncorrectable: set[int] = set()
+        self.uncorrectable = BlockRanges()
+        """The blocks that Write Uncorrectable has spoilt."""
         self.cache = WriteCache()
         self._size = spec.blocks * spec.block_size  # of the data; metadata lie behind them
+        self._fd = -1
         try:
             self._fd = os.open(image, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
             self._make_room()
-        except OSError as error:
-            raise LabError(f"the namespace's image {image} cannot be used: {error.strerror}") from error
+        except (OSError, OverflowError) as error:
+            self.close()
+            raise LabError(f"the namespace's image {image} cannot be used: {error}") from error
+
+    @property
+    def image_bytes(self) -> int:
+        """Bytes that its blocks take of the subsystem's capacity, without metadata."""
+        return self._size
 
     def close(self) -> None:
-        """Closes the image; may be called again."""
+        """Close the image; may be called again."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
@@ -103,24 +116,27 @@ class Namespace:
 
     @property
     def uuid(self) -> uuid.UUID | None:
+        """Its UUID, where it has one."""
         return uuid.UUID(self.spec.uuid) if self.spec.uuid else None
 
     @property
     def nguid(self) -> bytes | None:
+        """Its NGUID, where it has one."""
         return uuid.UUID(self.spec.nguid).bytes if self.spec.nguid else None
 
     @property
     def eui64(self) -> bytes | None:
+        """Its EUI64, where it has one."""
         return self.spec.eui64.to_bytes(8, "big") if self.spec.eui64 else None
 
     # -- blocks -----------------------------------------------------------------------------------------------------
 
     def read(self, lba: int, blocks: int) -> bytes:
-        """The data of so many blocks, without metadata."""
+        """Return the data of so many blocks, without metadata."""
         return os.pread(self._fd, blocks * self.block_size, lba * self.block_size)
 
     def write(self, lba: int, data: bytes, *, durable: bool) -> None:
-        """Writes whole blocks; unless ``durable`` they stay in the write cache. OSError when the host's disk is full."""
+        """Write whole blocks; unless ``durable`` they stay in the write cache. OSError when the machine's disk is full."""
         offset = lba * self.block_size
         if durable:
             self.cache.destage(offset, len(data), data)
@@ -128,29 +144,29 @@ class Namespace:
             self.cache.hold(offset, os.pread(self._fd, len(data), offset))
         os.pwrite(self._fd, data, offset)
         if self.uncorrectable:
-            self.uncorrectable.difference_update(range(lba, lba + len(data) // self.block_size))
+            self.uncorrectable.remove(lba, len(data) // self.block_size)
 
     def read_metadata(self, lba: int, blocks: int) -> bytes:
+        """Return the metadata of so many blocks."""
         return os.pread(self._fd, blocks * self.metadata_size, self._size + lba * self.metadata_size)
 
     def write_metadata(self, lba: int, data: bytes) -> None:
+        """Write the metadata of whole blocks."""
         os.pwrite(self._fd, data, self._size + lba * self.metadata_size)
 
     def deallocate(self, lba: int, blocks: int) -> None:
-        """These blocks read as zeros from now on, and that is durable."""
+        """Make blocks read as zeros, durably."""
         self.cache.destage(lba * self.block_size, blocks * self.block_size)
-        self.uncorrectable = {number for number in self.uncorrectable if not lba <= number < lba + blocks}
+        self.uncorrectable.remove(lba, blocks)
         self._zero(lba * self.block_size, blocks * self.block_size)
         self._zero(self._size + lba * self.metadata_size, blocks * self.metadata_size)
 
     def bad_block(self, lba: int, blocks: int) -> int | None:
-        """The first block of the range that Write Uncorrectable has spoilt."""
-        if not self.uncorrectable:
-            return None
-        return min((number for number in self.uncorrectable if lba <= number < lba + blocks), default=None)
+        """Return the first block of the range that Write Uncorrectable has spoilt; None if there is none."""
+        return self.uncorrectable.first_in(lba, blocks)
 
     def format(self, index: int, extended: bool) -> None:
-        """A low-level format: another block size perhaps, and nothing in it."""
+        """Format: another block size perhaps, and nothing in it. OSError when the machine's disk is full."""
         chosen = self.formats[index]
         self.block_size, self.metadata_size = chosen.block_size, chosen.MS
         self.format_index, self.extended = index, extended and bool(chosen.MS)
@@ -160,13 +176,13 @@ class Namespace:
         self._zero(0, os.fstat(self._fd).st_size)
 
     def cut_power(self, keep: float = 0.0, seed: int = 0) -> int:
-        """Loses writes that were not flushed, each with probability 1 - ``keep``; how many."""
+        """Lose writes that were not flushed, each with probability 1 - ``keep``; return how many."""
         if self.write_protection == _UNTIL_POWER_CYCLE:
             self.write_protection = 0
         return self.cache.roll_back(self._fd, keep, seed)
 
     def _make_room(self) -> None:
-        """The image is as long as its blocks and their metadata; what is missing reads as zeros."""
+        """Make the image as long as its blocks and their metadata; what was missing reads as zeros."""
         size = self._size + self.blocks * self.metadata_size
         if os.fstat(self._fd).st_size < size:
             os.ftruncate(self._fd, size)

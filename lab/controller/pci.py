@@ -9,16 +9,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
-from lab.errors import LabError
+from lab.errors import UsageError
 
 SIZE = 4096
-COMMAND = 0x04
+COMMAND, STATUS = 0x04, 0x06
 BAR0 = 0x10
 BAR4 = 0x20
 PM, MSI, MSIX, EXPRESS = 0x40, 0x50, 0x70, 0x80
 """Where the capabilities lie: power management, MSI, MSI-X, PCI Express."""
 
 MEMORY_SPACE, BUS_MASTER, INTX_DISABLE = 1 << 1, 1 << 2, 1 << 10
+INTERRUPT_STATUS = 1 << 3
+MSIX_RESERVED = 0b111 << 11  # of Message Control
 MSI_VECTORS = 32
 MSIX_ENTRY = 16
 FLR = 1 << 15  # Device Control: Initiate Function Level Reset
@@ -35,26 +37,33 @@ DEFAULTS = {
 (Linux ignores its namespace identifiers), and so would not show what they do with a device that they do not know."""
 
 
-class Owner(Protocol):
-    """What a configuration space tells."""
+class ConfigOwner(Protocol):
+    """What a configuration space reports to."""
 
     def function_reset(self) -> None:
-        """The host asked for a Function Level Reset."""
+        """Perform a Function Level Reset: the host asked for it."""
 
     def interrupts_changed(self) -> None:
-        """MSI-X, MSI or INTx was switched on or off."""
+        """Take note that MSI-X, MSI or INTx was switched on or off."""
 
 
 class ConfigSpace:
     """The function's 4096 bytes. ``vectors`` 0 leaves INTx only; ``bar_size`` is BAR0's, in bytes."""
 
-    def __init__(self, identity: Mapping[str, int], bar_size: int, vectors: int, prefetchable: bool, owner: Owner) -> None:
+    def __init__(
+        self, identity: Mapping[str, int], bar_size: int, vectors: int, prefetchable: bool, owner: ConfigOwner
+    ) -> None:
+        """Begin as after power-on; UsageError for an identity with other fields than `DEFAULTS`."""
         unknown = identity.keys() - DEFAULTS.keys()
         if unknown:
-            raise LabError(f"pci has no field {sorted(unknown)[0]!r}; it has {', '.join(DEFAULTS)}")
+            raise UsageError(f"pci has no field {sorted(unknown)[0]!r}; it has {', '.join(DEFAULTS)}")
         self._identity = {**DEFAULTS, **identity}
         self._bar_size, self._vectors, self._prefetchable = bar_size, vectors, prefetchable
         self._owner = owner
+        self.msix_reserved_set = False
+        """The reserved bits of MSI-X Message Control read as 1."""
+        self.interrupt_status = False
+        """Interrupt Status of the Status register."""
         self.reset()
 
     @property
@@ -68,12 +77,33 @@ class ConfigSpace:
 
     @property
     def msi_limit(self) -> int:
-        """How many MSI vectors there are."""
+        """Number of MSI vectors that there are."""
         return min(MSI_VECTORS, _power_of_two(self._vectors)) if self._vectors else 0
 
     @property
     def bus_master(self) -> bool:
+        """Bus Master Enable."""
         return bool(self._bytes[COMMAND] & BUS_MASTER)
+
+    @property
+    def masters_bus(self) -> bool:
+        """Whether the function may do DMA: Bus Master Enable is 1 and it is in D0."""
+        return bool(self._bytes[COMMAND] & BUS_MASTER) and not self._bytes[PM + 4] & 0b11
+
+    @property
+    def why_no_dma(self) -> str:
+        """Why the function may do no DMA."""
+        return "the function is not in D0" if self.bus_master else "Bus Master Enable is 0"
+
+    @property
+    def memory_space(self) -> bool:
+        """Memory Space Enable."""
+        return bool(self._bytes[COMMAND] & MEMORY_SPACE)
+
+    @property
+    def asleep(self) -> bool:
+        """Whether the function is not in D0: it has no memory space, and does no DMA. PCI Power Management 1.2, 5.4."""
+        return bool(self._bytes[PM + 4] & 0b11)
 
     @property
     def msix(self) -> bool:
@@ -82,21 +112,27 @@ class ConfigSpace:
 
     @property
     def msi(self) -> int:
-        """How many MSI vectors the host has switched on; 0 without MSI."""
+        """Number of MSI vectors that the host has switched on; 0 without MSI."""
         if not self._vectors or not self._bytes[MSI + 2] & 1:
             return 0
         return 1 << (self._bytes[MSI + 2] >> 4 & 7)
 
     @property
     def intx(self) -> bool:
-        """INTx may be asserted."""
+        """Whether INTx may be asserted."""
         return not self._bytes[COMMAND + 1] & INTX_DISABLE >> 8
 
     def read(self, offset: int, size: int) -> bytes:
-        return bytes(self._bytes[offset : offset + size])
+        """Return ``size`` bytes from ``offset`` on; fewer at the end."""
+        found = bytearray(self._bytes[offset : offset + size])
+        if self.interrupt_status and offset <= STATUS < offset + size:
+            found[STATUS - offset] |= INTERRUPT_STATUS
+        if self.msix_reserved_set and self._vectors and offset <= MSIX + 3 < offset + size:
+            found[MSIX + 3 - offset] |= MSIX_RESERVED >> 8
+        return bytes(found)
 
     def write(self, offset: int, data: bytes) -> None:
-        """Takes the bits that can be written; bytes beyond the end are ignored."""
+        """Take the bits that can be written; bytes beyond the end are ignored."""
         before = self.msix, self.msi, self.intx
         for at, value in enumerate(data[: max(0, SIZE - offset)], offset):
             mask = self._writable[at]
@@ -108,7 +144,7 @@ class ConfigSpace:
             self._owner.interrupts_changed()
 
     def reset(self) -> None:
-        """As after power-on."""
+        """Set every byte as after power-on."""
         self._bytes, self._writable = bytearray(SIZE), bytearray(SIZE)
         identity = self._identity
         self._put(0x00, 2, identity["vendor"])
@@ -159,5 +195,5 @@ class ConfigSpace:
 
 
 def _power_of_two(number: int) -> int:
-    """The smallest power of two that is no less."""
+    """Return the smallest power of two that is no less."""
     return 1 << (number - 1).bit_length()

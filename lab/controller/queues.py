@@ -2,23 +2,43 @@
 
 from __future__ import annotations
 
+import struct
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import NamedTuple
 
-if TYPE_CHECKING:
-    from lab.controller.request import Posting
+from lab.nvme.completions import Completion
 
 SQE_SIZE = 64
 CQE_SIZE = 16
+_ENTRY = struct.Struct("<IIHHHH")
 
 
-class Ring:
+class Posting(NamedTuple):
+    """A completion before it has a slot: its fields, and what a fault makes of it."""
+
+    dw0: int
+    sqhd: int
+    sqid: int
+    cid: int
+    status: int  # SCT << 8 | SC, with M and DNR at bits 13 and 14
+    wrong_phase: bool = False
+    silent: bool = False  # no interrupt for it
+    edits: Mapping[str, int] | None = None  # fields of the entry that a fault sets, by name
+
+    def entry(self, phase: int) -> bytes:
+        """Return the 16 bytes with this phase tag."""
+        phase ^= self.wrong_phase
+        raw = _ENTRY.pack(self.dw0, 0, self.sqhd, self.sqid, self.cid, self.status << 1 | phase)
+        return bytes(Completion(raw).but(**self.edits)) if self.edits else raw
+
+
+class QueueMemory:
     """Where the slots of a queue are: one piece of memory, or (PC=0) the pages of a PRP list."""
 
     def __init__(self, entries: int, entry_size: int, pages: tuple[int, ...], page_size: int) -> None:
-        """A single page stands for memory that goes on behind it."""
+        """Lay ``entries`` slots over ``pages``; a single page stands for contiguous memory that begins there."""
         self.entries = entries
         self._entry_size = entry_size
         self._base = pages[0]
@@ -26,7 +46,7 @@ class Ring:
         self._page_size = page_size
 
     def pieces(self) -> Iterator[tuple[int, int]]:
-        """(address, bytes) of all of it, piece by contiguous piece."""
+        """Return (address, bytes) of all of it, piece by contiguous piece."""
         size = self.entries * self._entry_size
         if not self._pages:
             yield self._base, size
@@ -35,7 +55,7 @@ class Ring:
             yield page, min(self._page_size, size - index * self._page_size)
 
     def address(self, slot: int) -> int:
-        """The bus address of a slot."""
+        """Return the bus address of a slot."""
         at = slot * self._entry_size
         if not self._pages:
             return self._base + at
@@ -44,10 +64,10 @@ class Ring:
 
 @dataclass(eq=False)
 class CompletionQueue:
-    """A ring that the controller fills: ``tail`` is its next slot, ``head`` what the host has told by doorbell."""
+    """A queue that the controller fills: ``tail`` is its next slot, ``head`` the host's last doorbell value."""
 
     qid: int
-    ring: Ring
+    memory: QueueMemory
     vector: int | None  # None where interrupts are not enabled for it
     head: int = 0
     tail: int = 0
@@ -57,48 +77,50 @@ class CompletionQueue:
 
     @property
     def full(self) -> bool:
-        """All slots but one are taken."""
-        return (self.tail + 1) % self.ring.entries == self.head
+        """Whether all slots but one are taken."""
+        return (self.tail + 1) % self.memory.entries == self.head
 
     @property
     def unconsumed(self) -> int:
-        """Entries posted that the host has not given back."""
-        return (self.tail - self.head) % self.ring.entries
+        """Number of entries posted that the host has not given back."""
+        return (self.tail - self.head) % self.memory.entries
 
     def take_slot(self) -> tuple[int, int]:
-        """The address and the phase of the next entry; the tail moves on. The queue must not be full."""
-        address, phase = self.ring.address(self.tail), self.phase
+        """Return the address and the phase of the next entry and advance the tail. The queue must not be full."""
+        address, phase = self.memory.address(self.tail), self.phase
         self.tail += 1
-        if self.tail == self.ring.entries:
+        if self.tail == self.memory.entries:
             self.tail, self.phase = 0, self.phase ^ 1
         return address, phase
 
 
 @dataclass(eq=False)
 class SubmissionQueue:
-    """A ring that the controller empties: ``head`` is its next slot, ``tail`` what the host has told by doorbell."""
+    """A queue that the controller empties: ``head`` is its next slot, ``tail`` the host's last doorbell value."""
 
     qid: int
-    ring: Ring
+    memory: QueueMemory
     cq: CompletionQueue
     head: int = 0
     tail: int = 0
 
     @property
     def pending(self) -> int:
-        """Entries that are there and not fetched."""
-        return (self.tail - self.head) % self.ring.entries
+        """Number of entries submitted and not fetched."""
+        return (self.tail - self.head) % self.memory.entries
 
 
 class Queues:
     """All queues of one controller, by id, and whose turn it is: round robin over the submission queues."""
 
     def __init__(self) -> None:
+        """Begin without queues."""
         self.submission: dict[int, SubmissionQueue] = {}
         self.completion: dict[int, CompletionQueue] = {}
         self._turns: deque[SubmissionQueue] = deque()
 
     def clear(self) -> None:
+        """Delete every queue."""
         self.submission.clear()
         self.completion.clear()
         self._turns.clear()
@@ -114,21 +136,22 @@ class Queues:
         return any(sq.head != sq.tail and not sq.cq.waiting and not sq.cq.full for sq in self._turns)
 
     def users(self, cq: CompletionQueue) -> list[int]:
-        """The submission queues that complete to ``cq``."""
+        """Return the ids of the submission queues that complete to ``cq``."""
         return [sq.qid for sq in self.submission.values() if sq.cq is cq]
 
-    def rung(self, sq: SubmissionQueue) -> None:
-        """``sq`` has entries to fetch."""
+    def schedule(self, sq: SubmissionQueue) -> None:
+        """Give ``sq``, which has entries to fetch, its turn."""
         if sq not in self._turns:
             self._turns.append(sq)
 
     def delete(self, sq: SubmissionQueue) -> None:
+        """Delete a submission queue and its turn."""
         del self.submission[sq.qid]
         if sq in self._turns:
             self._turns.remove(sq)
 
     def turns(self) -> Iterator[SubmissionQueue]:
-        """The next queue with an entry to fetch, again and again; one whose completion queue has no room waits."""
+        """Yield the next queue with an entry to fetch until there is none; skip queues whose completion queue has no room."""
         blocked = 0
         while blocked < len(self._turns):
             sq = self._turns.popleft()

@@ -8,53 +8,74 @@ from lab.data.events import Event
 
 
 class Recorder(Protocol):
-    """What a controller tells; the fields are those of the events in `lab.data.events`."""
+    """What a controller records; the parameters are the fields of the events in `lab.data.events`."""
 
-    def register_read(self, offset: int, size: int, value: int) -> None: ...
-    def register_write(self, offset: int, size: int, value: int) -> None: ...
-    def doorbell(self, offset: int, size: int, value: int, qid: int, completion: bool) -> None: ...
-    def submitted(self, sqid: int, slot: int, raw: bytes) -> None: ...
-    def completed(self, cqid: int, raw: bytes) -> None: ...
-    def prp_list(self, sqid: int, cid: int, address: int, entries: tuple[int, ...]) -> None: ...
-    def dma(self, sqid: int, cid: int, address: int, data: bytes | memoryview, to_host: bool) -> None: ...
-    def interrupt(self, vector: int, how: str) -> None: ...
-    def dma_map(self, address: int, length: int, mapped: bool) -> None: ...
-    def event(self, event: Event) -> None: ...
-    def close(self) -> None: ...
+    def register_read(self, offset: int, size: int, value: int) -> None:
+        """Record a RegisterRead."""
+
+    def register_write(self, offset: int, size: int, value: int) -> None:
+        """Record a RegisterWrite."""
+
+    def doorbell(self, offset: int, size: int, value: int, qid: int, completion: bool) -> None:
+        """Record a Doorbell."""
+
+    def submitted(self, sqid: int, slot: int, raw: bytes) -> None:
+        """Record a Submitted."""
+
+    def completed(self, cqid: int, raw: bytes) -> None:
+        """Record a Completed."""
+
+    def prp_list(self, sqid: int, cid: int, address: int, entries: tuple[int, ...]) -> None:
+        """Record a PrpList."""
+
+    def dma(self, sqid: int, cid: int, address: int, data: bytes | memoryview, to_host: bool) -> None:
+        """Record a Dma."""
+
+    def interrupt(self, vector: int, how: str) -> None:
+        """Record an Interrupt."""
+
+    def dma_map(self, address: int, length: int, mapped: bool) -> None:
+        """Record a DmaMap."""
+
+    def event(self, event: Event) -> None:
+        """Record an event of another kind."""
+
+    def close(self) -> None:
+        """End the record."""
 
 
 class Unrecorded:
-    """Takes everything and keeps nothing."""
+    """A record that keeps nothing."""
 
     def register_read(self, offset: int, size: int, value: int) -> None:
-        pass
+        """Do nothing."""
 
     def register_write(self, offset: int, size: int, value: int) -> None:
-        pass
+        """Do nothing."""
 
     def doorbell(self, offset: int, size: int, value: int, qid: int, completion: bool) -> None:
-        pass
+        """Do nothing."""
 
     def submitted(self, sqid: int, slot: int, raw: bytes) -> None:
-        pass
+        """Do nothing."""
 
     def completed(self, cqid: int, raw: bytes) -> None:
-        pass
+        """Do nothing."""
 
     def prp_list(self, sqid: int, cid: int, address: int, entries: tuple[int, ...]) -> None:
-        pass
+        """Do nothing."""
 
     def dma(self, sqid: int, cid: int, address: int, data: bytes | memoryview, to_host: bool) -> None:
-        pass
+        """Do nothing."""
 
     def interrupt(self, vector: int, how: str) -> None:
-        pass
+        """Do nothing."""
 
     def dma_map(self, address: int, length: int, mapped: bool) -> None:
-        pass
+        """Do nothing."""
 
     def event(self, event: Event) -> None:
-        pass
+        """Do nothing."""
 
     def close(self) -> None:
-        pass
+        """Do nothing."""

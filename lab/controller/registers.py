@@ -1,7 +1,7 @@
 """The register file below the doorbells. Base 2.0, 3.1.3 "Controller Properties", 3.5 "Controller Initialization".
 
-It holds the values and knows which writes mean something; what then happens is its `Owner`'s. A host that breaks a rule is
-answered as the specification says, where it does, and remarked upon in any case.
+It holds the values and knows which writes mean something; what then happens is its `RegisterOwner`'s. A host that breaks a
+rule is answered as the specification says, where it does, and remarked upon in any case.
 """
 
 from __future__ import annotations
@@ -34,32 +34,36 @@ _FROZEN = CC.of(CSS=7, MPS=15, AMS=7, CRIME=1)  # what CC.EN=1 freezes
 _ENTRY_SIZES = CC.of(IOSQES=15, IOCQES=15)
 
 
-class Owner(Protocol):
-    """What a register file tells."""
+class RegisterOwner(Protocol):
+    """What a register file reports to."""
 
     def remark(self, rule: str, **values: object) -> None:
-        """The host broke a rule."""
+        """Record that the host broke a rule."""
+
+    def ignores_enable(self) -> bool:
+        """Return whether CC.EN=1 has no effect now."""
 
     def enable(self) -> None:
-        """CC.EN went from 0 to 1, with settings that the controller can work with."""
+        """Begin to become ready: CC.EN went from 0 to 1, with settings that the controller can work with."""
 
     def disable(self) -> None:
-        """CC.EN went from 1 to 0."""
+        """Reset: CC.EN went from 1 to 0."""
 
     def shut_down(self) -> None:
-        """CC.SHN asks for it."""
+        """Shut down: CC.SHN asks for it."""
 
     def reset_subsystem(self) -> None:
-        """NSSR was written with its magic."""
+        """Reset the subsystem: NSSR was written with its magic."""
 
     def masks_changed(self) -> None:
-        """INTMS or INTMC was written."""
+        """Signal what was held back: INTMS or INTMC was written."""
 
 
 class RegisterFile:
     """The controller's registers by value; ``cap`` and ``vs`` are what the device was made with."""
 
-    def __init__(self, cap: CAP, vs: VS, owner: Owner) -> None:
+    def __init__(self, cap: CAP, vs: VS, owner: RegisterOwner) -> None:
+        """Begin as after power-on."""
         self.cap, self.vs = cap, vs
         self._owner = owner
         self.msix = False
@@ -68,13 +72,13 @@ class RegisterFile:
         self.forget()
 
     def forget(self) -> None:
-        """Every register as after power-on, AQA, ASQ and ACQ too."""
+        """Set every register as after power-on, AQA, ASQ and ACQ too."""
         self.aqa, self.asq, self.acq = AQA(), ASQ(), ACQ()
         self.nssro = 0
         self.reset()
 
     def reset(self) -> None:
-        """As after a Controller Level Reset by CC.EN, which keeps AQA, ASQ and ACQ. Base 2.0, 3.7.2"""
+        """Set the registers as after a Controller Level Reset by CC.EN, which keeps AQA, ASQ and ACQ. Base 2.0, 3.7.2."""
         self.intms = 0
         self.cc = CC()
         self.csts = CSTS()
@@ -87,7 +91,7 @@ class RegisterFile:
     # -- reading ----------------------------------------------------------------------------------------------------
 
     def read(self, offset: int, size: int) -> int:
-        """The ``size`` bytes at ``offset``; bytes that are no register's are zero."""
+        """Return the ``size`` bytes at ``offset``; bytes that are no register's are zero."""
         if size not in (4, 8) or offset % size:
             self._owner.remark("register-width", offset=offset, size=size, write=False)
         value = 0
@@ -126,7 +130,7 @@ class RegisterFile:
     # -- writing ----------------------------------------------------------------------------------------------------
 
     def write(self, offset: int, size: int, value: int) -> None:
-        """Writes ``size`` bytes; other widths than 4 and 8 are ignored. Base 2.0, 3.1.3?: they give undefined results."""
+        """Write ``size`` bytes; other widths than 4 and 8 are ignored. Base 2.0, 3.1.3: they give undefined results."""
         if size not in (4, 8) or offset % size:
             self._owner.remark("register-width", offset=offset, size=size, write=True)
             return
@@ -157,7 +161,7 @@ class RegisterFile:
             self._write_admin_queue(offset, value)
 
     def _write_admin_queue(self, offset: int, value: int) -> None:
-        """AQA, ASQ and ACQ: taken at any time, used at the next enabling."""
+        """Take AQA, ASQ and ACQ, at any time; they are used at the next enabling."""
         if self.cc.EN:
             self._owner.remark("admin-queue-while-enabled", offset=offset, value=value)
         if offset == AQA.OFFSET:
@@ -172,14 +176,14 @@ class RegisterFile:
             self.acq = ACQ(new)
 
     def _write_csts(self, value: int) -> None:
-        """Only NSSRO can be written, with 1, which clears it. Base 2.0, 3.1.3.6."""
+        """Clear NSSRO where it is written with 1; nothing else can be written. Base 2.0, 3.1.3.6."""
         if value & ~CSTS.of(NSSRO=1) or not self.cap.NSSRS:
             self._owner.remark("read-only-register", register="CSTS", value=value)
         if value & CSTS.of(NSSRO=1):
             self.nssro = 0
 
     def _write_mask(self, mask: bool, value: int) -> None:
-        """INTMS and INTMC. Base 2.0, 3.1.3.3: the host shall not access them under MSI-X."""
+        """Take INTMS or INTMC. Base 2.0, 3.1.3.3: the host shall not access them under MSI-X."""
         if self.msix:
             self._owner.remark("interrupt-mask-under-msix", register="INTMS" if mask else "INTMC", value=value)
             return
@@ -200,6 +204,8 @@ class RegisterFile:
             self._check_frozen(old, new)
             # what is frozen stays as it was: the queues that exist live by it
             new = CC(int(new) & ~_FROZEN | int(old) & _FROZEN)
+        if new.EN and not old.EN and self._owner.ignores_enable():
+            new = new.but(EN=0)
         self.cc = new
         if new.EN and not old.EN:
             self.csts = CSTS(self.csts & ~CSTS.of(SHST=3)) if not new.SHN else self.csts
@@ -223,7 +229,7 @@ class RegisterFile:
             self._owner.remark("cc-changed-while-enabled", old=int(old), new=int(new))
 
     def _problem(self) -> str:
-        """Why the controller cannot be enabled like this; "" if it can. Base 2.0, 3.1.3.5 and 3.1.3.8."""
+        """Return why the controller cannot be enabled like this; "" if it can. Base 2.0, 3.1.3.5 and 3.1.3.8."""
         cc, page = self.cc, self.page_size
         if self.csts.RDY:
             return "CC.EN is set before CSTS.RDY is 0"
@@ -243,7 +249,7 @@ class RegisterFile:
         return ""
 
     def _ams_supported(self, ams: int) -> bool:
-        """Round robin always; weighted round robin and the vendor's own as CAP says."""
+        """Return whether an arbitration is there: round robin always, weighted and the vendor's own as CAP says."""
         return ams == 0b000 or (ams == 0b001 and bool(self.cap.AMS & 1)) or (ams == 0b111 and bool(self.cap.AMS & 2))
 
     def _css_supported(self, css: int) -> bool:

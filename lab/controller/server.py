@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
 
-from lab.controller.controller import Controller
+from lab.controller.controller import ModelController
 from lab.controller.device import Device
 from lab.controller.memory import HostMemory
 from lab.controller.session import Session
@@ -30,11 +30,13 @@ STOP_SECONDS = 10.0
 class Port:
     """One controller's socket and the client on it. A second client waits until the first has gone."""
 
-    def __init__(self, id: str, controller: Controller, listener: socket.socket) -> None:
+    def __init__(self, id: str, controller: ModelController, listener: socket.socket) -> None:
+        """Listen for a controller's client."""
         self.id, self.controller, self.listener = id, controller, listener
         self.session: Session | None = None
 
     def accept(self) -> Session | None:
+        """Return the session of a client that has come; None if it has gone already."""
         try:
             sock, _ = self.listener.accept()
         except (BlockingIOError, ConnectionError):
@@ -43,7 +45,7 @@ class Port:
         return self.session
 
     def hang_up(self, why: str) -> None:
-        """Ends the session; ``why`` is remarked unless the client simply left."""
+        """End the session; ``why`` is remarked unless the client simply left."""
         if self.session is None:
             return
         if why:
@@ -68,7 +70,7 @@ class DeviceServer:
         records: Path | None = None,
         faults: Iterable[Fault] = (),
     ) -> None:
-        """``folder`` is for the sockets, and short enough for them; ``images`` and ``records`` as for `Device`."""
+        """Prepare the server; ``folder`` is for the sockets, with a short path; ``images`` and ``records`` as for `Device`."""
         self.spec = spec
         self.sockets = {controller.id: folder / f"{controller.id}.sock" for controller in spec.controllers}
         self.connected: set[str] = set()  # the controllers that have a client; changed by the device's thread only
@@ -81,14 +83,14 @@ class DeviceServer:
         self._thread = threading.Thread(target=self._run, name="nvme-device", daemon=True)
 
     def start(self) -> None:
-        """Listens; when this returns QEMU can connect. Raises what is wrong with the spec, the images or the sockets."""
+        """Listen; when this returns QEMU can connect. Raise what is wrong with the spec, the images or the sockets."""
         self._thread.start()
         if not self._started.wait(START_SECONDS):
             raise LabError(f"the programmable controller did not start within {START_SECONDS:g} s")
         self._raise_failure()
 
     def stop(self) -> None:
-        """Ends the device and its records; may be called again. Raises the failure that ended it before, if one did."""
+        """End the device and its records; may be called again. Raise the failure that ended it before, if one did."""
         self._stopping = True
         if self._thread.ident is None or self._wake < 0:
             return
@@ -101,7 +103,7 @@ class DeviceServer:
         self._raise_failure()
 
     def call(self, function: Callable[[Device], T], seconds: float = START_SECONDS) -> T:
-        """Runs ``function`` on the device in its own thread; returns or raises what it does."""
+        """Run ``function`` on the device in its own thread; return or raise what it does."""
         done = threading.Event()
         result: list[T] = []
         error: list[BaseException] = []
@@ -126,14 +128,16 @@ class DeviceServer:
         return result[0]
 
     def arm(self, fault: str, armed: bool = True) -> None:
-        """Flips the switch of a fault."""
+        """Flip the switch of a fault."""
         self.call(lambda device: device.arm(fault, armed))
 
     def __enter__(self) -> DeviceServer:
+        """Start the server."""
         self.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        """Stop the server."""
         self.stop()
 
     def _raise_failure(self) -> None:

@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable
 
 from lab.controller import pci
-from lab.controller.controller import Controller
+from lab.controller.controller import ACCESS_WIDTHS, ModelController
 from lab.controller.vfio_user import (
     ACCESS,
     HEADER,
@@ -33,15 +33,14 @@ from lab.controller.vfio_user import (
     version_reply,
 )
 
-WIDTHS = (1, 2, 4, 8)
-"""Bytes that one access to BAR0 can have."""
 _IRQ_OF = {"intx": Irq.INTX, "msi": Irq.MSI, "msix": Irq.MSIX}
 
 
-class Refused(Exception):
+class MessageRefused(Exception):  # noqa: N818 -- an answer to the client
     """The message is answered with an errno."""
 
     def __init__(self, code: int, why: str) -> None:
+        """Answer ``code``, an errno."""
         super().__init__(f"{why} ({errno.errorcode[code]})")
         self.errno = code
 
@@ -49,10 +48,11 @@ class Refused(Exception):
 class Session:
     """Takes messages until the connection ends. What a client does wrong is remarked and answered with an errno."""
 
-    def __init__(self, controller: Controller, connection: Connection) -> None:
+    def __init__(self, controller: ModelController, connection: Connection) -> None:
+        """Serve one client."""
         self._c, self.connection = controller, connection
         self._eventfds: dict[tuple[int, int], int] = {}
-        self._unheard: set[tuple[int, int]] = set()  # signalled while the host had masked them, or not set them up
+        self._undelivered_irqs: set[tuple[int, int]] = set()  # signalled while the host had masked them, or not set up
         self._intx_masked = False
         self._negotiated = False
         self._table = bytearray(controller.config.msix_table_size)  # BAR4 as written; QEMU keeps its own
@@ -71,7 +71,7 @@ class Session:
         }
 
     def work(self) -> None:
-        """Handles what has come, or a part of it. Raises Closed when the client has gone, Broken when it makes no sense."""
+        """Handle what has come, or a part of it. Raise Closed when the client has gone, Broken when it makes no sense."""
         messages = self.connection.receive()
         try:
             for message in messages:
@@ -85,7 +85,7 @@ class Session:
         reply, error = b"", 0
         try:
             reply = self._handle(message)
-        except Refused as refused:
+        except MessageRefused as refused:
             self._c.remark("vfio-user", command=message.command, why=str(refused))
             error = refused.errno
         finally:
@@ -94,7 +94,7 @@ class Session:
         self.connection.send(message, reply, error)
 
     def signal(self, how: str, vector: int) -> None:
-        """The controller interrupts: by the eventfd that the client has given for it, if it has."""
+        """Interrupt by the eventfd that the client has given for the vector, if it has."""
         index = _IRQ_OF[how]
         if index == Irq.INTX:
             if self._intx_masked:
@@ -105,12 +105,12 @@ class Session:
             _notify(fd)
         else:
             if index != Irq.INTX:  # a pin is asserted for as long as there is a reason, and needs no memory
-                self._unheard.add((index, vector))
+                self._undelivered_irqs.add((index, vector))
             self._c.remark("interrupt-unheard", how=how, vector=vector)
 
     def end(self) -> None:
-        """The client is gone: so are its memory and its interrupts, and the device is as if pulled out."""
-        self._drop_eventfds(lambda key: True)
+        """Close the client's memory and interrupts, and reset the device as if it were pulled out."""
+        self._drop_eventfds(lambda _: True)
         self._c.reset("unplug")
         self._unmap(0, 1 << 64)
         self._c.memory.clear()
@@ -119,18 +119,18 @@ class Session:
     def _handle(self, message: Message) -> bytes:
         handler = self._handlers.get(message.command)
         if handler is None:
-            raise Refused(errno.ENOTSUP, f"command {message.command}")
+            raise MessageRefused(errno.ENOTSUP, f"command {message.command}")
         if not self._negotiated and message.command != Command.VERSION:
-            raise Refused(errno.EINVAL, f"command {message.command} before the version")
+            raise MessageRefused(errno.EINVAL, f"command {message.command} before the version")
         return handler(message)
 
     # -- messages ---------------------------------------------------------------------------------------------------
 
     def _version(self, message: Message) -> bytes:
         if len(message.payload) < Version.SIZE:
-            raise Refused(errno.EINVAL, "a version that is cut off")
+            raise MessageRefused(errno.EINVAL, "a version that is cut off")
         if self._negotiated:
-            raise Refused(errno.EINVAL, "a second version")
+            raise MessageRefused(errno.EINVAL, "a second version")
         if Version(message.payload).MAJOR != 0:
             raise Broken(f"protocol version {Version(message.payload).MAJOR}, and this is 0")
         self._negotiated = True
@@ -139,16 +139,16 @@ class Session:
     def _dma_map(self, message: Message) -> bytes:
         asked = DmaMap(_sized(message, DmaMap.SIZE))
         if len(message.fds) > 1:
-            raise Refused(errno.EINVAL, f"{len(message.fds)} descriptors for one range")
+            raise MessageRefused(errno.EINVAL, f"{len(message.fds)} descriptors for one range")
         try:
             if message.fds and asked.READABLE:
                 self._c.memory.map_file(asked.ADDRESS, asked.LENGTH, message.fds[0], asked.OFFSET, bool(asked.WRITEABLE))
             else:
                 self._c.memory.map(asked.ADDRESS, None, asked.LENGTH, writable=False)
         except ValueError as error:
-            raise Refused(errno.EEXIST if "overlaps" in str(error) else errno.EINVAL, str(error)) from error
+            raise MessageRefused(errno.EEXIST if "overlaps" in str(error) else errno.EINVAL, str(error)) from error
         except OSError as error:
-            raise Refused(error.errno or errno.EINVAL, f"a range that cannot be mapped: {error.strerror}") from error
+            raise MessageRefused(error.errno or errno.EINVAL, f"a range that cannot be mapped: {error.strerror}") from error
         self._c.record.dma_map(asked.ADDRESS, asked.LENGTH, True)
         return b""
 
@@ -167,7 +167,7 @@ class Session:
     def _region_info(self, message: Message) -> bytes:
         asked = RegionInfo(_sized(message, RegionInfo.SIZE))
         if asked.INDEX >= REGIONS:
-            raise Refused(errno.EINVAL, f"region {asked.INDEX}")
+            raise MessageRefused(errno.EINVAL, f"region {asked.INDEX}")
         length = self._region_size(asked.INDEX)
         there = bool(length)
         return RegionInfo.of(ARGSZ=RegionInfo.SIZE, READ=there, WRITE=there, INDEX=asked.INDEX, LENGTH=length)
@@ -175,7 +175,7 @@ class Session:
     def _irq_info(self, message: Message) -> bytes:
         asked = IrqInfo(_sized(message, IrqInfo.SIZE))
         if asked.INDEX >= IRQS:
-            raise Refused(errno.EINVAL, f"interrupt kind {asked.INDEX}")
+            raise MessageRefused(errno.EINVAL, f"interrupt kind {asked.INDEX}")
         pin = asked.INDEX == Irq.INTX
         count = self._irq_count(asked.INDEX)
         return IrqInfo.of(
@@ -186,38 +186,38 @@ class Session:
         asked = IrqSet(_sized(message, IrqSet.SIZE))
         first, count = asked.START, asked.COUNT
         if asked.INDEX >= IRQS or first + count > self._irq_count(asked.INDEX):
-            raise Refused(errno.EINVAL, f"interrupts {first} to {first + count} of kind {asked.INDEX}")
+            raise MessageRefused(errno.EINVAL, f"interrupts {first} to {first + count} of kind {asked.INDEX}")
         if asked.TRIGGER and asked.EVENTFD:
             if len(message.fds) not in (0, count):
-                raise Refused(errno.EINVAL, f"{len(message.fds)} eventfds for {count} interrupts")
+                raise MessageRefused(errno.EINVAL, f"{len(message.fds)} eventfds for {count} interrupts")
             self._drop_eventfds(lambda key: key[0] == asked.INDEX and first <= key[1] < first + count)
             taken, message.fds = message.fds, []
             for vector, fd in enumerate(taken, first):
                 os.set_blocking(fd, False)
                 self._eventfds[asked.INDEX, vector] = fd
-                if (asked.INDEX, vector) in self._unheard:
-                    self._unheard.remove((asked.INDEX, vector))
+                if (asked.INDEX, vector) in self._undelivered_irqs:
+                    self._undelivered_irqs.remove((asked.INDEX, vector))
                     _notify(fd)
                     self._c.remark("interrupt-late", vector=vector)
             if asked.INDEX == Irq.INTX:
                 self._intx_masked = False
-                self._c.interrupts.again()
+                self._c.interrupts.resignal()
         elif asked.TRIGGER and asked.NONE and not count:
             self._drop_eventfds(lambda key: key[0] == asked.INDEX)
-            self._unheard = {key for key in self._unheard if key[0] != asked.INDEX}
+            self._undelivered_irqs = {key for key in self._undelivered_irqs if key[0] != asked.INDEX}
         elif asked.TRIGGER and asked.NONE:
             for key in [key for key in self._eventfds if key[0] == asked.INDEX and first <= key[1] < first + count]:
                 _notify(self._eventfds[key])
         elif asked.NONE and asked.INDEX == Irq.INTX and (asked.MASK or asked.UNMASK):
             self._intx_masked = bool(asked.MASK)
-            self._c.interrupts.again()
+            self._c.interrupts.resignal()
         else:
-            raise Refused(errno.ENOTSUP, f"interrupt settings {asked}")
+            raise MessageRefused(errno.ENOTSUP, f"interrupt settings {asked}")
         return b""
 
-    def _reset(self, message: Message) -> bytes:
+    def _reset(self, _message: Message) -> bytes:
         self._c.reset("bus")
-        self._unheard.clear()
+        self._undelivered_irqs.clear()
         return b""
 
     # -- regions ----------------------------------------------------------------------------------------------------
@@ -236,18 +236,18 @@ class Session:
         payload = message.payload
         offset, region, count = ACCESS.unpack_from(_sized(message, ACCESS.size))
         if len(payload) - ACCESS.size != count:
-            raise Refused(errno.EINVAL, f"a write of {count} bytes that carries {len(payload) - ACCESS.size}")
+            raise MessageRefused(errno.EINVAL, f"a write of {count} bytes that carries {len(payload) - ACCESS.size}")
         self._write_one(offset, region, count, payload[ACCESS.size :])
         return payload[: ACCESS.size]
 
     def _write_multi(self, message: Message) -> bytes:
         (count,) = WRITE_COUNT.unpack_from(_sized(message, WRITE_COUNT.size))
         if len(message.payload) < WRITE_COUNT.size + count * WRITE_ONE.size:
-            raise Refused(errno.EINVAL, f"{count} writes in {len(message.payload)} bytes")
+            raise MessageRefused(errno.EINVAL, f"{count} writes in {len(message.payload)} bytes")
         for at in range(WRITE_COUNT.size, WRITE_COUNT.size + count * WRITE_ONE.size, WRITE_ONE.size):
             offset, region, length, data = WRITE_ONE.unpack_from(message.payload, at)
             if length > len(data):
-                raise Refused(errno.EINVAL, f"one write of {length} bytes among several")
+                raise MessageRefused(errno.EINVAL, f"one write of {length} bytes among several")
             self._write_one(offset, region, length, data[:length])
         return message.payload[: WRITE_COUNT.size]
 
@@ -261,12 +261,12 @@ class Session:
             self._table[offset : offset + count] = data
 
     def _check(self, offset: int, region: int, count: int) -> None:
-        """Refuses an access that no host can make."""
+        """Raise MessageRefused for an access that no host can make."""
         size = self._region_size(region)
         if not 0 < count <= MAX_DATA or offset + count > size:
-            raise Refused(errno.EINVAL, f"{count} bytes at {offset:#x} of region {region}, which has {size:#x}")
-        if region == Region.BAR0 and count not in WIDTHS:
-            raise Refused(errno.EINVAL, f"an access of {count} bytes to BAR0")
+            raise MessageRefused(errno.EINVAL, f"{count} bytes at {offset:#x} of region {region}, which has {size:#x}")
+        if region == Region.BAR0 and count not in ACCESS_WIDTHS:
+            raise MessageRefused(errno.EINVAL, f"an access of {count} bytes to BAR0")
 
     def _region_size(self, region: int) -> int:
         if region == Region.BAR0:
@@ -300,7 +300,7 @@ def _notify(fd: int) -> None:
 
 
 def _sized(message: Message, size: int) -> bytes:
-    """The payload, if it has at least so many bytes."""
+    """Return the payload, if it has at least so many bytes."""
     if len(message.payload) < size:
-        raise Refused(errno.EINVAL, f"a message of {HEADER.size + len(message.payload)} bytes is cut off")
+        raise MessageRefused(errno.EINVAL, f"a message of {HEADER.size + len(message.payload)} bytes is cut off")
     return message.payload

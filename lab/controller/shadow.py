@@ -9,15 +9,14 @@ seen the new EventIdx, is seen now. The admin queues are rung as ever: no host t
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
+from lab.controller.completer import Completer
+from lab.controller.core import Core
+from lab.controller.doorbells import Doorbells
 from lab.controller.memory import DmaRefused
 from lab.controller.queues import CompletionQueue, SubmissionQueue
 from lab.data.events import EventIndex, ShadowDoorbell
 from lab.nvme.registers import shadow_offset
-
-if TYPE_CHECKING:
-    from lab.controller.controller import Controller
 
 ENTRY = 4
 """Bytes of a shadow doorbell, and of an EventIdx."""
@@ -27,83 +26,89 @@ Queue = SubmissionQueue | CompletionQueue
 class ShadowDoorbells:
     """One controller's. Nothing here has an effect before `configure`."""
 
-    def __init__(self, controller: Controller) -> None:
-        self._c = controller
-        self._dstrd = controller.registers.cap.DSTRD
+    def __init__(self, core: Core, completer: Completer, doorbells: Doorbells) -> None:
+        """Take tails and heads through ``doorbells``."""
+        self._core, self._completer, self._doorbells = core, completer, doorbells
+        self._dstrd = core.registers.cap.DSTRD
         self.forget()
 
     def forget(self) -> None:
-        """As after a reset: the host's buffers are its own again."""
+        """Return to the state after a reset: the host's buffers are its own again."""
         self.active = False
-        self._doorbells = self._indexes = 0
-        self._asked: dict[Queue, int] = {}  # each EventIdx as it was written last
+        self._buffer = self._indexes = 0
+        self._written: dict[Queue, int] = {}  # each EventIdx as it was written last
         self._seen: dict[Queue, int] = {}  # each shadow doorbell as it was found last
 
     def configure(self, doorbells: int, indexes: int) -> None:
-        """The buffers' addresses, a page each. As QEMU's device does, it leaves in them what it knows. DmaRefused."""
+        """Use these buffers, a page each; DmaRefused where they cannot be reached.
+
+        As QEMU's device does, it leaves in them the tails and heads that it knows.
+        """
         self.forget()
-        self._doorbells, self._indexes = doorbells, indexes
+        self._buffer, self._indexes = doorbells, indexes
         for queue in self._queues():
             self._put(doorbells, queue, _known(queue))
         self.active = True
-        self._ask()
+        self._write_indexes()
 
     def serves(self, qid: int) -> bool:
-        """Whether a queue's tail or head is told here, so that its doorbell is but a call to look."""
+        """Return whether a queue's tail or head is in the shadow doorbells; its register then only says that there is news."""
         return self.active and self._covers(qid)
 
     def look(self) -> bool:
-        """Takes what is new in the shadow doorbells; whether there is anything to fetch. Where nothing else will make it look
-        again, it asks for the doorbells and looks once more."""
-        queues = self._c.queues
+        """Take what is new in the shadow doorbells; return whether there is anything to fetch.
+
+        Where nothing else will make it look again, it asks for the doorbells and looks once more.
+        """
+        queues = self._core.queues
         try:
             self._take()
-            if not queues.pending and not self._c.executor.waiting:
-                self._ask()
+            if not queues.pending and not self._completer.waits_for_timer:
+                self._write_indexes()
                 self._take()
         except DmaRefused as refused:
-            self._c.fail(f"a shadow doorbell cannot be reached: {refused}")
+            self._core.fail(f"a shadow doorbell cannot be reached: {refused}")
         return queues.pending
 
     def _queues(self) -> Iterator[Queue]:
-        """The queues that have a place in the buffers."""
-        queues = self._c.queues
+        """Yield the queues that have a place in the buffers."""
+        queues = self._core.queues
         found: list[Queue] = [*queues.submission.values(), *queues.completion.values()]
         for queue in found:
             if self._covers(queue.qid):
                 yield queue
 
     def _covers(self, qid: int) -> bool:
-        return qid > 0 and shadow_offset(qid, completion=True, dstrd=self._dstrd) + ENTRY <= self._c.page_size
+        return qid > 0 and shadow_offset(qid, completion=True, dstrd=self._dstrd) + ENTRY <= self._core.page_size
 
     def _offset(self, queue: Queue) -> int:
         return shadow_offset(queue.qid, completion=isinstance(queue, CompletionQueue), dstrd=self._dstrd)
 
     def _put(self, buffer: int, queue: Queue, value: int) -> None:
-        self._c.dma_write(buffer + self._offset(queue), value.to_bytes(ENTRY, "little"))
+        self._core.dma_write(buffer + self._offset(queue), value.to_bytes(ENTRY, "little"))
 
     def _take(self) -> None:
         for queue in self._queues():
-            value = int.from_bytes(self._c.dma_read(self._doorbells + self._offset(queue), ENTRY), "little")
+            value = int.from_bytes(self._core.dma_read(self._buffer + self._offset(queue), ENTRY), "little")
             if value not in (_known(queue), self._seen.get(queue)):  # one that cannot be is remarked once
                 self._seen[queue] = value
                 self._record(ShadowDoorbell, queue, value)
-                self._c.executor.moved(queue, value, "shadow-doorbell-value")
+                self._doorbells.accept(queue, value, "shadow-doorbell-value")
 
-    def _ask(self) -> None:
-        """Whatever goes beyond what is known now is to be told by its doorbell."""
+    def _write_indexes(self) -> None:
+        """Ask for the doorbell of whatever goes beyond what is known now."""
         for queue in self._queues():
-            if self._asked.get(queue) != (value := _known(queue)):
-                self._asked[queue] = value
+            if self._written.get(queue) != (value := _known(queue)):
+                self._written[queue] = value
                 self._record(EventIndex, queue, value)
                 self._put(self._indexes, queue, value)
 
     def _record(self, kind: type[ShadowDoorbell | EventIndex], queue: Queue, value: int) -> None:
         completion = isinstance(queue, CompletionQueue)
-        now = self._c.clock.now()
-        self._c.record.event(kind(t=now, controller=self._c.spec.id, qid=queue.qid, completion=completion, value=value))
+        now = self._core.clock.now()
+        self._core.record.event(kind(t=now, controller=self._core.spec.id, qid=queue.qid, completion=completion, value=value))
 
 
 def _known(queue: Queue) -> int:
-    """The tail or the head that the host has told."""
+    """Return the last tail or head of the host."""
     return queue.head if isinstance(queue, CompletionQueue) else queue.tail

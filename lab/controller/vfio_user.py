@@ -159,7 +159,7 @@ WRITE_ONE = struct.Struct("<QII8s")
 
 
 def version_reply() -> bytes:
-    """The server's answer to VFIO_USER_VERSION: 0.0, for QEMU refuses higher minor versions."""
+    """Return the server's answer to VFIO_USER_VERSION: 0.0, for QEMU refuses higher minor versions."""
     capabilities = {
         "max_msg_fds": MAX_FDS,
         "max_data_xfer_size": MAX_DATA,
@@ -169,11 +169,11 @@ def version_reply() -> bytes:
     return Version.of(MAJOR=0, MINOR=0) + json.dumps({"capabilities": capabilities}).encode() + b"\0"
 
 
-class Broken(Exception):
+class Broken(Exception):  # noqa: N818 -- a state of the connection
     """The peer's bytes are no messages: the connection cannot go on."""
 
 
-class Closed(Exception):
+class Closed(Exception):  # noqa: N818 -- a state of the connection
     """The peer has gone."""
 
 
@@ -188,6 +188,7 @@ class Message:
     fds: list[int]
 
     def close(self) -> None:
+        """Close its descriptors."""
         _close(self.fds)
 
 
@@ -199,16 +200,18 @@ class Connection:
     """
 
     def __init__(self, sock: socket.socket) -> None:
+        """Talk over ``sock``, which is closed by `close`."""
         sock.setblocking(False)
         self._sock = sock
         self._bytes = b""  # of a message that is not complete
         self._fds: list[int] = []  # its descriptors
 
     def fileno(self) -> int:
+        """Return the socket's descriptor."""
         return self._sock.fileno()
 
     def receive(self) -> list[Message]:
-        """What has come, up to `READ` bytes of it; only whole messages. Raises Closed or Broken."""
+        """Return what has come, up to `READ` bytes of it; only whole messages. Raise Closed or Broken."""
         try:
             data, ancillary, flags, _ = self._sock.recvmsg(READ, _ANCILLARY)
         except BlockingIOError:
@@ -226,7 +229,7 @@ class Connection:
             _close(fds)
 
     def _messages(self, data: bytes, fds: list[int]) -> list[Message]:
-        """Cuts messages off; what is left, and its descriptors, wait for more. Takes ``fds`` over."""
+        """Cut messages off; what is left, and its descriptors, wait for more. Takes ``fds`` over."""
         found: list[Message] = []
         at, end = 0, len(data)
         while end - at >= HEADER.size:
@@ -247,7 +250,7 @@ class Connection:
         return found
 
     def send(self, message: Message, payload: bytes = b"", error: int = 0) -> None:
-        """Replies to a message, if it wants that; with ``error``, an errno, by the header alone."""
+        """Reply to a message, if it wants that; with ``error``, an errno, by the header alone."""
         if not message.wants_reply:
             return
         if error:
@@ -264,6 +267,7 @@ class Connection:
             raise Broken("the peer does not read its replies")
 
     def close(self) -> None:
+        """Close the socket, and descriptors that belong to no message."""
         _close(self._fds)
         self._sock.close()
 

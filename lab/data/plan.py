@@ -81,6 +81,13 @@ class Fault:
     nsid: int | None = None
     lba: int | None = None  # strikes a command whose range covers this block
     cdw10: int | None = None  # compared with the low byte: CNS, feature or log page identifier
+    mask: str | None = None  # hexadecimal, up to 64 bytes: which bits of the submission `match` is compared with
+    match: str | None = None  # hexadecimal, as long as `mask`
+    fields: Mapping[str, int] | None = None  # fields of the command by name, `lab.nvme.commands`
+    register: str | int | None = None  # strikes accesses to a register of BAR0, by name or offset, instead of commands
+    access: Literal["read", "write"] | None = None  # of the register: only such accesses
+    value: int | None = None  # of the register: only writes of this value, under `value_mask`
+    value_mask: int | None = None
     nth: int | None = None
     times: int | None = None
     armed: bool = True

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
 
-from lab.controller.controller import Controller
+from lab.controller.controller import ModelController
 from lab.controller.device import Device
 from lab.controller.in_process import InProcess
 from lab.controller.memory import LocalMemory
@@ -107,7 +107,7 @@ def profiles(device: Device) -> dict[str, Profile]:
     return {id: _profile(controller) for id, controller in device.controllers.items()}
 
 
-def _profile(controller: Controller) -> Profile:
+def _profile(controller: ModelController) -> Profile:
     ids, class_code = (int.from_bytes(controller.config_read(offset, 4), "little") for offset in (0x00, 0x08))
     return Profile(
         cap=controller.registers.cap,

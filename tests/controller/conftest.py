@@ -41,6 +41,7 @@ class Host:
         self.memory = device.memory
         self.rings: dict[int, Ring] = {}
         self._cid = 0
+        self.memory_space()
 
     # -- memory and registers
 
@@ -66,7 +67,12 @@ class Host:
     def csts(self) -> CSTS:
         return CSTS(self.read(CSTS))
 
+    def memory_space(self) -> None:
+        """Enable the function's memory space, as firmware does."""
+        self.function.config_write(4, 2, 0b010)
+
     def bus_master(self) -> None:
+        """Enable its memory space and its DMA."""
         self.function.config_write(4, 2, 0b110)
 
     def enable(self, entries: int = ENTRIES, cc: int = READY) -> CSTS:
@@ -122,7 +128,8 @@ class Host:
         """Sends a command and returns its completion, the only one that comes."""
         cid = self.submit(command, qid)
         (completion,) = self.completions(qid)
-        assert completion.CID == cid and completion.SQID == qid
+        assert completion.CID == cid
+        assert completion.SQID == qid
         return completion
 
     def admin(self, command: Command, qid: int = 0) -> Completion:

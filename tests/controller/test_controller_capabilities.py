@@ -63,7 +63,8 @@ def test_write_protection_outlives_resets(make_host: MakeHost) -> None:
     assert protect(2) == 0
     host.disable()
     host.up()
-    assert host.admin(current).DW0 == 2 and protect(0) == Status.FEATURE_NOT_CHANGEABLE
+    assert host.admin(current).DW0 == 2
+    assert protect(0) == Status.FEATURE_NOT_CHANGEABLE
     assert host.do(nvme.Write.of(NSID=1, PRP1=host.pages()), 1).status == Status.NAMESPACE_WRITE_PROTECTED
     host.device.device.cut_power()
     host.up()
@@ -95,7 +96,8 @@ def test_what_is_a_namespaces_own_is_not_asked_of_all(make_host: MakeHost) -> No
     everybody = nvme.GetFeatures.of(FID=Fid.ERROR_RECOVERY, NSID=nvme.BROADCAST_NSID)
     assert host.do(everybody).status == Status.INVALID_NAMESPACE
     smart = nvme.GetLogPage.reading(Lid.SMART, 512, PRP1=host.pages())
-    assert host.do(smart.but(NSID=1)).ok and host.do(smart.but(NSID=nvme.BROADCAST_NSID)).ok
+    assert host.do(smart.but(NSID=1)).ok
+    assert host.do(smart.but(NSID=nvme.BROADCAST_NSID)).ok
     assert host.do(smart.but(NSID=0xFFFF_FFFE)).status == Status.INVALID_NAMESPACE
 
 

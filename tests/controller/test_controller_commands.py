@@ -49,7 +49,9 @@ def put(host: Host, lba: int, data: bytes, **fields: int) -> None:
 def test_identify_controller(host: Host) -> None:
     found = IdentifyController(host.data(nvme.Identify.of(CNS=Cns.CONTROLLER)))
     assert (found.SN, found.VER.text, found.MDTS, found.CNTRLTYPE) == ("LAB1", "1.4", 7, 1)
-    assert found.VWC.PRESENT and found.ONCS.COPY and not found.reserved
+    assert found.VWC.PRESENT
+    assert found.ONCS.COPY
+    assert not found.reserved
     assert host.remarks() == []
 
 
@@ -58,8 +60,10 @@ def test_identify_namespace(make_host: MakeHost) -> None:
     host.up()
     found = IdentifyNamespace(host.data(nvme.Identify.of(CNS=Cns.NAMESPACE, NSID=1)))
     assert (found.NSZE, found.block_size, found.format.MS) == (1 << 31, 4096, 0)
-    assert found.NGUID[-1] == 1 and found.EUI64 == bytes.fromhex("1122334455667788")
-    assert len(found.formats) == 4 and not found.reserved
+    assert found.NGUID[-1] == 1
+    assert found.EUI64 == bytes.fromhex("1122334455667788")
+    assert len(found.formats) == 4
+    assert not found.reserved
 
 
 def test_an_inactive_namespace_is_zeros_and_an_invalid_one_an_error(host: Host) -> None:
@@ -70,7 +74,8 @@ def test_an_inactive_namespace_is_zeros_and_an_invalid_one_an_error(host: Host) 
 
 def test_what_namespaces_have_in_common(host: Host) -> None:
     common = IdentifyNamespace(host.data(nvme.Identify.of(CNS=Cns.NAMESPACE, NSID=BROADCAST)))
-    assert common.NSZE == 0 and len(common.formats) == 4
+    assert common.NSZE == 0
+    assert len(common.formats) == 4
 
 
 def test_active_namespaces_from_an_id_on(make_host: MakeHost) -> None:
@@ -170,7 +175,8 @@ def test_the_timestamp_moves_data(host: Host) -> None:
     host.poke(buffer, Timestamp.of(TIMESTAMP=1_000_000))
     host.admin(nvme.SetFeatures.of(FID=Fid.TIMESTAMP, PRP1=buffer))
     found = Timestamp(host.data(nvme.GetFeatures.of(FID=Fid.TIMESTAMP), 8))
-    assert 1_000_000 <= found.TIMESTAMP < 1_060_000 and found.ORIGIN == 1
+    assert 1_000_000 <= found.TIMESTAMP < 1_060_000
+    assert found.ORIGIN == 1
 
 
 def test_a_protected_namespace(host: Host) -> None:
@@ -192,12 +198,16 @@ def test_smart_counts(host: Host) -> None:
     block(host, 0)
     found = Smart(log(host, Lid.SMART, NSID=BROADCAST))
     assert (found.HOST_READS, found.HOST_WRITES, found.DATA_UNITS_WRITTEN) == (1, 1, 1)
-    assert found.celsius == 40 and found.AVAILABLE_SPARE == 100 and not found.reserved
+    assert found.celsius == 40
+    assert found.AVAILABLE_SPARE == 100
+    assert not found.reserved
 
 
 def test_an_error_is_in_the_log_and_says_so(host: Host) -> None:
     failed = host.do(nvme.Read.of(NSID=1, SLBA=9999, CID=42, PRP1=host.pages()), 1)
-    assert failed.status == Status.LBA_OUT_OF_RANGE and failed.M and failed.DNR
+    assert failed.status == Status.LBA_OUT_OF_RANGE
+    assert failed.M
+    assert failed.DNR
     entry = ErrorInformation(log(host, Lid.ERROR_INFORMATION, 64))
     assert (entry.ERROR_COUNT, entry.SQID, entry.CID, entry.LBA, entry.NSID) == (1, 1, 42, 9999, 1)
     assert entry.status == Status.LBA_OUT_OF_RANGE
@@ -206,7 +216,9 @@ def test_an_error_is_in_the_log_and_says_so(host: Host) -> None:
 def test_the_other_pages(host: Host) -> None:
     assert FirmwareSlots(log(host, Lid.FIRMWARE_SLOT)).FRS1 == "1.0"
     effects = CommandsSupported(log(host, Lid.COMMANDS_SUPPORTED, 4096))
-    assert effects.ACS[6].CSUPP and effects.IOCS[1].LBCC and not effects.IOCS[0x0D].CSUPP
+    assert effects.ACS[6].CSUPP
+    assert effects.IOCS[1].LBCC
+    assert not effects.IOCS[0x0D].CSUPP
     assert ChangedNamespaces(log(host, Lid.CHANGED_NAMESPACES, 4096)).ids == ()
     assert log(host, Lid.SMART, 256, offset=256) == log(host, Lid.SMART)[256:]
 
@@ -338,7 +350,8 @@ def test_write_and_read(host: Host, lba: int) -> None:
 def test_beyond_32_bits(make_host: MakeHost) -> None:
     host = make_host(namespaces=(Namespace(blocks=(1 << 32) + 16),)).up()
     put(host, (1 << 32) + 8, b"high".ljust(512))
-    assert block(host, (1 << 32) + 8)[:4] == b"high" and not any(block(host, 8))
+    assert block(host, (1 << 32) + 8)[:4] == b"high"
+    assert not any(block(host, 8))
 
 
 @pytest.mark.parametrize(
@@ -360,7 +373,8 @@ def test_beyond_32_bits(make_host: MakeHost) -> None:
 )
 def test_io_that_cannot_be(host: Host, command: nvme.Command, status: Status) -> None:
     completion = host.do(command if command.PSDT else command.but(PRP1=host.pages()), 1)
-    assert completion.status == status and completion.DNR
+    assert completion.status == status
+    assert completion.DNR
 
 
 def test_an_unknown_admin_opcode(host: Host) -> None:
@@ -373,7 +387,8 @@ def test_reserved_fields_are_remarked_and_ignored(host: Host) -> None:
     host.admin(nvme.Flush.of(NSID=1, CDW15=1 << 31), 1)
     remarks = [event for event in host.events() if isinstance(event, Remark)]
     assert [remark.name for remark in remarks] == ["sqe-reserved", "sqe-reserved"]
-    assert remarks[0].detail["bits"] == {"8": 5} and remarks[1].detail["bits"] == {"63": 128}
+    assert remarks[0].detail["bits"] == {"8": 5}
+    assert remarks[1].detail["bits"] == {"63": 128}
 
 
 def test_compare(host: Host) -> None:
@@ -401,7 +416,8 @@ def test_write_zeroes_and_deallocate(host: Host) -> None:
 def test_write_uncorrectable_and_verify(host: Host) -> None:
     host.admin(nvme.WriteUncorrectable.of(NSID=1, SLBA=5), 1)
     failed = host.do(nvme.Read.of(NSID=1, SLBA=4, NLB=3, PRP1=host.pages()), 1)
-    assert failed.status == Status.READ_ERROR and not failed.DNR
+    assert failed.status == Status.READ_ERROR
+    assert not failed.DNR
     assert host.do(nvme.Verify.of(NSID=1, SLBA=5), 1).status == Status.READ_ERROR
     put(host, 5, bytes(512))
     assert host.do(nvme.Verify.of(NSID=1, SLBA=5), 1).ok

@@ -52,7 +52,8 @@ def test_a_full_queue_keeps_what_completes_later(make_host: MakeHost) -> None:
     (done,) = host.completions()
     assert done.CID != first
     (event,) = host.completions()
-    assert event.CID == first and AsyncEvent(event.DW0).AET == EventType.ERROR
+    assert event.CID == first
+    assert AsyncEvent(event.DW0).AET == EventType.ERROR
     assert "cq-full" in host.remarks()
 
 
@@ -74,7 +75,7 @@ def test_arbitration_is_round_robin(host: Host) -> None:
             host.submit(nvme.Flush.of(NSID=1), qid, ring=False)
     for qid in (1, 2):
         controller.queues.submission[qid].tail = 3
-        controller.queues.rung(controller.queues.submission[qid])
+        controller.queues.schedule(controller.queues.submission[qid])
     controller.queues.completion[1].head = 0
     controller.executor.run()
     fetched = [event.sqid for event in host.events() if isinstance(event, Submitted) and event.sqid]
@@ -97,7 +98,8 @@ def test_wrong_doorbells_are_remarked_and_told(host: Host, ring: object, rule: s
     ring(host)  # type: ignore[operator]
     (told,) = host.completions()
     event = AsyncEvent(told.DW0)
-    assert told.CID == 99 and event.AET == EventType.ERROR
+    assert told.CID == 99
+    assert event.AET == EventType.ERROR
     expected = ErrorEvent.INVALID_DOORBELL_VALUE if rule == "doorbell-value" else ErrorEvent.INVALID_DOORBELL_REGISTER
     assert event.AEI == expected
     assert host.do(nvme.Flush.of(NSID=1), 1).ok, "the queue goes on"
@@ -195,7 +197,8 @@ def test_queue_commands_that_cannot_be(host: Host, command: nvme.Command, status
     if not command.PRP1:
         command = command.but(PRP1=host.pages())
     completion = host.do(command)
-    assert completion.status == status and completion.DNR
+    assert completion.status == status
+    assert completion.DNR
 
 
 def test_queues_are_deleted_and_made_again(host: Host) -> None:
@@ -245,7 +248,8 @@ def test_memory_that_the_host_withholds(make_host: MakeHost) -> None:
     host.submit(nvme.GetFeatures.of(FID=7))
     assert host.csts.CFS, "the controller cannot fetch"
     remarks = host.remarks()
-    assert remarks[0] == "cq-memory" and remarks[-1] == "controller-fatal-status"
+    assert remarks[0] == "cq-memory"
+    assert remarks[-1] == "controller-fatal-status"
 
 
 def test_without_bus_mastering_nothing_is_fetched(host: Host) -> None:

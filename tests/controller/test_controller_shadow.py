@@ -99,16 +99,16 @@ def test_what_comes_between_the_last_look_and_the_index_is_seen(slow: Host) -> N
     """The host writes its tail while the controller is about to write the EventIdx, and reads the old one."""
     shadows = Shadows(slow)
     shadows.submit(ring=True)
-    controller = slow.function.controller
-    write = controller.dma_write
+    core = slow.function.controller.core
+    write = core.dma_write
 
     def interrupted(address: int, data: bytes) -> None:
         if address == shadows.indexes + shadows.place(1, False):
-            controller.dma_write = write  # type: ignore[method-assign]
+            core.dma_write = write  # type: ignore[method-assign]
             shadows.submit()
         write(address, data)
 
-    controller.dma_write = interrupted  # type: ignore[method-assign]
+    core.dma_write = interrupted  # type: ignore[method-assign]
     slow.device.wait(1)
     slow.device.wait(1)
     assert len(slow.completions(1, ring=False)) == 2
@@ -209,7 +209,8 @@ def test_memory_that_cannot_be_reached_is_fatal(make_host: MakeHost) -> None:
     memory.unmap(memory.base, memory.size)
     assert not host.csts.CFS
     host.ring(1, completion=False, value=1)
-    assert host.csts.CFS and shadows.doorbells
+    assert host.csts.CFS
+    assert shadows.doorbells
 
 
 def test_what_it_asks_for_is_told_when_it_changes(slow: Host) -> None:

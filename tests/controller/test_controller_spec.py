@@ -82,7 +82,8 @@ def test_a_pin_alone(make_host: MakeHost) -> None:
     host = make_host(vectors=0)
     host.enable()
     host.create_queues(vector=0)
-    assert host.function.config_read(0x34, 1) == 0x40 and host.function.config_read(0x41, 1) == 0x80
+    assert host.function.config_read(0x34, 1) == 0x40
+    assert host.function.config_read(0x41, 1) == 0x80
     host.function.interrupts.clear()
     host.submit(nvme.Flush.of(NSID=1), 1)
     assert host.function.interrupts

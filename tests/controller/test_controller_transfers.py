@@ -120,7 +120,8 @@ def test_larger_memory_pages(make_host: MakeHost) -> None:
 def test_prps_of_two_pages_that_break_a_rule(host: Host, prp1: int, prp2: int, status: Status, problem: str) -> None:
     pages = host.pages(2)
     completion = host.do(nvme.Read.of(NSID=1, NLB=15, PRP1=pages + prp1, PRP2=pages + PAGE + prp2), 1)
-    assert completion.status == status and completion.DNR
+    assert completion.status == status
+    assert completion.DNR
     assert problem in problems(host)
 
 
@@ -247,7 +248,8 @@ def test_metadata_in_a_buffer_of_its_own(make_host: MakeHost) -> None:
     host.poke(extra, pattern(16, 9))
     host.admin(nvme.Write.of(NSID=1, SLBA=5, NLB=1, PRP1=data, MPTR=extra), 1)
     host.admin(nvme.Read.of(NSID=1, SLBA=5, NLB=1, PRP1=back, MPTR=more), 1)
-    assert host.peek(back, 1024) == pattern(1024) and host.peek(more, 16) == pattern(16, 9)
+    assert host.peek(back, 1024) == pattern(1024)
+    assert host.peek(more, 16) == pattern(16, 9)
     assert host.do(nvme.Read.of(NSID=1, PRP1=back, MPTR=more + 2), 1).status == Status.INVALID_FIELD
     image = host.function.controller.attached[1].image.read_bytes()
     assert image[64 * 512 + 5 * 8 :][:16] == pattern(16, 9), "behind the blocks"
@@ -262,7 +264,8 @@ def test_metadata_at_the_end_of_each_block(make_host: MakeHost) -> None:
     host.admin(nvme.Read.of(NSID=1, NLB=1, PRP1=back), 1)
     assert host.peek(back, 1040) == pattern(1040)
     image = host.function.controller.attached[1].image.read_bytes()
-    assert image[:512] == pattern(1040)[:512] and image[512:1024] == pattern(1040)[520:1032]
+    assert image[:512] == pattern(1040)[:512]
+    assert image[512:1024] == pattern(1040)[520:1032]
 
 
 def test_an_mptr_without_metadata_is_remarked(sgl_host: Host) -> None:

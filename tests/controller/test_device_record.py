@@ -81,7 +81,8 @@ def test_windows_are_seamless(tmp_path: Path) -> None:
     writer.close()
     events = list(read_stream(tmp_path / "nv0.rec", complete=True))
     assert [event.slot for event in events if isinstance(event, Submitted)] == [n & 0xFFFF for n in range(count)]
-    assert isinstance(events[-1], PrpList) and events[-1].entries == tuple(range(WINDOW // 4))
+    assert isinstance(events[-1], PrpList)
+    assert events[-1].entries == tuple(range(WINDOW // 4))
 
 
 def test_a_killed_process_loses_nothing_that_it_wrote(tmp_path: Path) -> None:
@@ -96,7 +97,8 @@ print("written", flush=True)
 sys.stdin.read()
 """
     with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-        assert process.stdout is not None and process.stdout.readline() == b"written\n"
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"written\n"
         os.kill(process.pid, signal.SIGKILL)
     assert sum(1 for _ in read_stream(tmp_path / "nv0.rec", complete=False)) == 30000
     with pytest.raises(LabError, match="record 30001"):
@@ -150,7 +152,8 @@ except LabError as error:
     print(error)
 """
     said = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout
-    assert "cannot grow" in said and "--out" in said
+    assert "cannot grow" in said
+    assert "--out" in said
     assert len(list(read_stream(tmp_path / "nv0.rec", complete=False))) > 30000
 
 
@@ -184,7 +187,9 @@ def test_accesses_span_adjacent_ranges_and_no_gap() -> None:
     for index, start in enumerate((0x1000, 0x2000, 0x4000)):
         memory.map(start, memoryview(buffers[index]), 4096)
     memory.write(0x1FFE, b"abcd")
-    assert buffers[0][-2:] == b"ab" and buffers[1][:2] == b"cd" and memory.read(0x1FFE, 4) == b"abcd"
+    assert buffers[0][-2:] == b"ab"
+    assert buffers[1][:2] == b"cd"
+    assert memory.read(0x1FFE, 4) == b"abcd"
     with pytest.raises(DmaRefused, match="0x3000") as refused:
         memory.write(0x2FFF, b"xy")
     assert refused.value.length == 1 and buffers[1][-1] == 0, "nothing was written"

@@ -122,7 +122,8 @@ def read_blocks(folder: Path) -> set[int]:
 def test_seabios_boots_from_it(toolchain: Toolchain) -> None:
     with booting(toolchain, boot_disk(), None) as (machine, folder):
         machine.console.expect(GREETING.decode(), Deadline(60), "what our boot sector prints")
-        assert machine.process.wait(Deadline(10)) and machine.process.status == BOOTED
+        assert machine.process.wait(Deadline(10))
+        assert machine.process.status == BOOTED
         assert {0, 1} <= read_blocks(folder)
 
 

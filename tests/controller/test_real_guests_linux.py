@@ -79,10 +79,12 @@ print(json.dumps({"blocks": len(held), "wrong": wrong, "last": {str(b): v for b,
 def test_probe_partitions_and_verified_io(toolchain: Toolchain) -> None:
     with live(toolchain) as (linux, folder):
         log = "\n".join(linux.log())
-        assert re.search(r"nvme nvme0: \d/0/0 default/read/poll queues", log) and "nvme0n1: p1" in log
+        assert re.search(r"nvme nvme0: \d/0/0 default/read/poll queues", log)
+        assert "nvme0n1: p1" in log
         assert linux.shell("cat /sys/block/nvme0n1/size /sys/block/nvme0n1/nvme0n1p1/start").split() == [str(BLOCKS), "64"]
         told = linux.python(VERIFY, DISK, 7, 200)
-        assert told["blocks"] > 1000 and told["wrong"] == 0
+        assert told["blocks"] > 1000
+        assert told["wrong"] == 0
         assert [line for line in linux.log() if "error" in line.lower()] == []
         stored = image(folder, "nv0", 1).read_bytes()
     for block, version in told["last"].items():
@@ -98,7 +100,8 @@ def test_reset_by_time_out(toolchain: Toolchain) -> None:
         linux.arm("lost")
         linux.shell(read)  # the driver aborts the Read and tries it again, twice
         log = linux.log()
-        assert sum("timeout, aborting" in line for line in log) == 2 and any("Abort status: 0x0" in line for line in log)
+        assert sum("timeout, aborting" in line for line in log) == 2
+        assert any("Abort status: 0x0" in line for line in log)
         assert linux.strikes("lost") == 2
         assert linux.python(VERIFY, DISK, 8, 30)["wrong"] == 0
 
@@ -176,7 +179,8 @@ def test_nvme_cli_reads_it_clean(toolchain: Toolchain) -> None:
         told = {name: value for name, value in ctrl.items() if isinstance(value, int)}
         held = {name.lower(): int(value) for name, value in mine.fields().items() if isinstance(value, int)}
         common = told.keys() & held.keys()
-        assert len(common) > 40 and {name: told[name] for name in common} == {name: held[name] for name in common}
+        assert len(common) > 40
+        assert {name: told[name] for name in common} == {name: held[name] for name in common}
         assert (ctrl["sn"].strip(), ctrl["mn"].strip(), ctrl["fr"].strip()) == (mine.SN, mine.MN, mine.FR)
         ns, its = nvme(f"id-ns {DISK}"), model.identify_namespace(1)
         assert (ns["nsze"], ns["ncap"], ns["nlbaf"], ns["flbas"]) == (its.NSZE, its.NCAP, its.NLBAF, its.FLBAS)
@@ -184,14 +188,16 @@ def test_nvme_cli_reads_it_clean(toolchain: Toolchain) -> None:
         assert [(f["ds"], f["ms"]) for f in ns["lbafs"]] == [(f.LBADS, f.MS) for f in its.LBAF[: its.NLBAF + 1]]
         linux.shell(f"dd if={DISK} of=/dev/null bs=4096 count=10 iflag=direct")
         smart, health = nvme("smart-log /dev/nvme0"), Smart(model.logs.smart())
-        assert smart["temperature"] == health.TEMPERATURE == 40 + KELVIN and smart["avail_spare"] == health.AVAILABLE_SPARE
-        assert int(smart["host_read_commands"]) == health.HOST_READS >= 10 and smart["critical_warning"] == 0
+        assert smart["temperature"] == health.TEMPERATURE == 40 + KELVIN
+        assert smart["avail_spare"] == health.AVAILABLE_SPARE
+        assert int(smart["host_read_commands"]) == health.HOST_READS >= 10
+        assert smart["critical_warning"] == 0
         (listed,) = nvme("list")["Devices"]
         assert (listed["SerialNumber"], listed["MaximumLBA"], listed["SectorSize"]) == ("REAL-LINUX", BLOCKS, 512)
         assert [entry["nsid"] for entry in nvme("list-ns /dev/nvme0")["nsid_list"]] == [1]
         assert all(entry["error_count"] == 0 for entry in nvme("error-log /dev/nvme0 -e 4")["errors"])
         (effects,) = nvme("effects-log /dev/nvme0 --csi=0")  # it has no registers to find out the command set by
-        log = CommandsSupported(model.logs.effects())
+        log = CommandsSupported(model.parts.effects)
         assert by_opcode(effects["admin_cmd_set"]) == {n: int(found) for n, found in enumerate(log.ACS) if found}
         assert by_opcode(effects["io_cmd_set"]) == {n: int(found) for n, found in enumerate(log.IOCS) if found}
         queues = linux.shell("nvme get-feature /dev/nvme0 -f 7")

@@ -65,7 +65,8 @@ class Client:
         """The errno of a message that must fail, by its header alone."""
         self.send(command, payload, fds)
         _, _, flags, error, reply = self.receive()
-        assert flags == 0x21 and reply == b""
+        assert flags == 0x21
+        assert reply == b""
         return error
 
     def read(self, region: int, offset: int, count: int) -> bytes:
@@ -79,7 +80,8 @@ class Client:
 
     def negotiate(self) -> dict[str, Any]:
         reply = self.ask(Command.VERSION, Version() + b'{"capabilities":{"max_msg_fds":8}}\0')
-        assert Version(reply) == Version.of(MAJOR=0, MINOR=0) and reply.endswith(b"\0")
+        assert Version(reply) == Version.of(MAJOR=0, MINOR=0)
+        assert reply.endswith(b"\0")
         capabilities = json.loads(reply[4:-1])["capabilities"]
         assert isinstance(capabilities, dict)
         return capabilities
@@ -120,6 +122,7 @@ class Bench:
         self.clients.append(client)
         if negotiate:
             client.negotiate()
+            client.write(7, 4, b"\x02\x00")  # Memory Space Enable
         return client
 
     def events(self, id: str = "nv0") -> list[Event]:
@@ -190,6 +193,7 @@ def test_what_the_device_says_of_itself(bench: Bench) -> None:
     assert [region.LENGTH for region in regions] == [0x4000, 0, 0, 0, 0x2000, 0, 0, 4096, 0]
     irqs = [IrqInfo(client.ask(Command.DEVICE_GET_IRQ_INFO, IrqInfo.of(ARGSZ=16, INDEX=n))) for n in range(5)]
     assert [irq.COUNT for irq in irqs] == [1, 16, 9, 0, 0]
+    client.write(7, 4, b"\x02\x00")
     assert CAP(int.from_bytes(client.read(0, 0, 8), "little")).MQES == 2047
     assert client.read(7, 0, 4) == b"\x34\x12VN"
 
@@ -240,7 +244,8 @@ def test_several_writes_in_one_message(bench: Bench) -> None:
     writes = [(0x24, 0, 4, 0x000F000F), (0x28, 0, 8, 0x1000), (4, 7, 2, 6)]
     payload = struct.pack("<Q", len(writes)) + b"".join(struct.pack("<QIIQ", *one) for one in writes)
     client.ask(Command.REGION_WRITE_MULTI, payload)
-    assert client.read(0, 0x24, 4) == b"\x0f\x00\x0f\x00" and client.read(0, 0x28, 8) == b"\x00\x10" + bytes(6)
+    assert client.read(0, 0x24, 4) == b"\x0f\x00\x0f\x00"
+    assert client.read(0, 0x28, 8) == b"\x00\x10" + bytes(6)
     assert client.read(7, 4, 2) == b"\x06\x00"
 
 
@@ -256,6 +261,7 @@ def test_reset(bench: Bench) -> None:
     map_ram(client)
     enable(client)
     client.ask(Command.DEVICE_RESET)
+    client.write(7, 4, b"\x02\x00")
     assert client.read(0, 0x14, 4) == bytes(4)
     assert [event.cause for event in bench.events() if isinstance(event, Reset)] == ["bus", "unplug"]
 
@@ -434,7 +440,8 @@ def test_a_disconnect_is_an_unplug(bench: Bench, until: Until) -> None:
     enable(client)
     client.close()
     again = bench.connect()
-    assert again.read(0, 0x14, 4) == bytes(4) and again.read(7, 4, 2) == bytes(2)
+    assert again.read(7, 4, 2) == b"\x02\x00", "what connecting wrote"
+    assert again.read(0, 0x14, 4) == bytes(4)
     assert bench.server.call(lambda device: device.controllers["nv0"].memory.ranges) == []
 
 

@@ -3,7 +3,8 @@
 from typing import ClassVar
 
 from lab.controller.behaviour import Behaviour
-from lab.controller.request import Posting, Request
+from lab.controller.fetched import FetchedCommand
+from lab.controller.queues import Posting
 
 VENDOR_SPECIFIC = 7
 
@@ -13,5 +14,5 @@ class Wear(Behaviour, name="sample-wear"):
 
     ARGUMENTS: ClassVar = {"sc": 0xC5}
 
-    def end(self, request: Request, posting: Posting) -> list[Posting]:
+    def end(self, request: FetchedCommand, posting: Posting) -> list[Posting]:
         return [posting._replace(status=VENDOR_SPECIFIC << 8 | self.arguments["sc"])]

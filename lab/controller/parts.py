@@ -1,0 +1,32 @@
+"""The parts of one controller that its commands use. `lab.controller.controller` makes them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lab.controller.completer import Completer
+from lab.controller.core import Core
+from lab.controller.events import AsyncEvents
+from lab.controller.feature_values import FeatureValues
+from lab.controller.interrupts import Interrupts
+from lab.controller.inventory import Inventory
+from lab.controller.keep_alive import KeepAliveTimer
+from lab.controller.logs import Logs
+from lab.controller.shadow import ShadowDoorbells
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a command handler may use."""
+
+    core: Core
+    features: FeatureValues
+    logs: Logs
+    interrupts: Interrupts
+    completer: Completer
+    events: AsyncEvents
+    shadows: ShadowDoorbells
+    inventory: Inventory
+    keep_alive: KeepAliveTimer
+    effects: bytes
+    """Log page 05h, Commands Supported and Effects."""
