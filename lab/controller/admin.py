@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lab.controller.commands import CommandRow, table
 from lab.controller.features import get_features, set_features
-from lab.controller.fetched import CommandFailed, CompletesLater, FetchedCommand
+from lab.controller.fetched import CommandPendingError, CommandStatusError, FetchedCommand
 from lab.controller.identify_commands import identify
 from lab.controller.log_commands import get_log_page
 from lab.controller.namespace_commands import can_manage, format_nvm, namespace_attachment, namespace_management
@@ -17,21 +17,21 @@ from lab.nvme.status import Status
 def abort(parts: Parts, _request: FetchedCommand, command: nvme.Abort) -> int:
     """Execute Abort. Base 2.0, 5.1: bit 0 of dword 0 is 0 if the command was aborted."""
     if command.SQID not in parts.core.queues.submission:
-        raise CommandFailed(Status.INVALID_FIELD)
+        raise CommandStatusError(Status.INVALID_FIELD)
     return 0 if parts.completer.abort(command.SQID, command.ABORT_CID) else 1
 
 
 def async_event_request(parts: Parts, request: FetchedCommand, _command: nvme.AsyncEventRequest) -> int:
     """Execute Asynchronous Event Request. Base 2.0, 5.2."""
     parts.events.add_request(request)
-    raise CompletesLater
+    raise CommandPendingError
 
 
 def doorbell_buffer_config(parts: Parts, request: FetchedCommand, _command: nvme.DoorbellBufferConfig) -> int:
     """Execute Doorbell Buffer Config. Base 2.0, 5.8: each buffer is a memory page."""
     page = parts.core.page_size
     if request.prp1 % page or request.prp2 % page or not request.prp1 or not request.prp2:
-        raise CommandFailed(Status.INVALID_FIELD)
+        raise CommandStatusError(Status.INVALID_FIELD)
     parts.shadows.configure(request.prp1, request.prp2)
     return 0
 

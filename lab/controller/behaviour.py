@@ -15,9 +15,9 @@ from lab import extensions
 from lab.controller.completer import Completer
 from lab.controller.core import Core
 from lab.controller.doorbells import Doorbells
-from lab.controller.fetched import DNR, CommandFailed, FetchedCommand, Strike
+from lab.controller.fetched import DNR, CommandStatusError, FetchedCommand, Strike
 from lab.controller.interrupts import Interrupts
-from lab.controller.memory import DmaRefused
+from lab.controller.memory import DmaRefusedError
 from lab.controller.pci import BUS_MASTER, COMMAND
 from lab.controller.queues import Posting
 from lab.data.plan import Fault
@@ -114,18 +114,18 @@ class Behaviour:
     def check(self) -> None:
         """Raise UsageError for arguments that cannot be."""
 
-    def begin(self, request: FetchedCommand) -> bool:  # noqa: ARG002
-        """Step in before the command is executed; return whether it is executed now. May raise CommandFailed."""
+    def begin(self, _request: FetchedCommand) -> bool:
+        """Step in before the command is executed; return whether it is executed now. May raise CommandStatusError."""
         return True
 
     def access(self, address: int, length: int) -> None:
-        """Step in before an access to host memory; raise DmaRefused to prevent it."""
+        """Step in before an access to host memory; raise DmaRefusedError to prevent it."""
 
     def data(self, data: bytes) -> bytes:
         """Return what goes to the host instead of ``data``."""
         return data
 
-    def end(self, request: FetchedCommand, posting: Posting) -> list[Posting]:  # noqa: ARG002
+    def end(self, _request: FetchedCommand, posting: Posting) -> list[Posting]:
         """Return what is posted instead of the completion, in order."""
         return [posting]
 
@@ -141,11 +141,11 @@ class Behaviour:
         """Return how long CSTS.SHST stays 01b after CC.SHN asked for a shutdown."""
         return 0.0
 
-    def wants_access(self, offset: int, size: int, writing: bool) -> bool:  # noqa: ARG002
+    def wants_access(self, _offset: int, _size: int, _writing: bool) -> bool:
         """Return whether an access to BAR0 is struck that the predicate fits."""
         return True
 
-    def register_value(self, offset: int, size: int, value: int, writing: bool) -> int | None:  # noqa: ARG002
+    def register_value(self, _offset: int, _size: int, value: int, _writing: bool) -> int | None:
         """Step in at an access to BAR0; return the value that is read or written instead, None for no effect."""
         self.apply()
         return value
@@ -156,7 +156,7 @@ class Behaviour:
     def disarmed(self) -> None:
         """End the effect: the fault's switch went off."""
 
-    def release(self, count: int) -> int:  # noqa: ARG002
+    def release(self, _count: int) -> int:
         """Release ``count`` of what is held; return how many were released. UsageError where nothing is ever held."""
         raise UsageError(f"fault {self.fault.name!r}: {self.NAME} holds nothing that could be released", remedy="use hold")
 
@@ -189,12 +189,12 @@ class Delay(Behaviour, name="delay"):
         return False
 
     def _check_abort_limit(self) -> None:
-        """Raise CommandFailed where more Abort commands are outstanding than ACL allows. Base 2.0, 5.1."""
+        """Raise CommandStatusError where more Abort commands are outstanding than ACL allows. Base 2.0, 5.1."""
         core = self.target.core
         outstanding = sum(kept.sq.qid == 0 and kept.opcode == Abort.OPCODE for kept in self.target.completer.in_flight.values())
         if outstanding > core.identity.ACL:
             core.remark("abort-limit", outstanding=outstanding + 1, limit=core.identity.ACL + 1)
-            raise CommandFailed(Status.ABORT_LIMIT_EXCEEDED)
+            raise CommandStatusError(Status.ABORT_LIMIT_EXCEEDED)
 
 
 class LateAbort(Delay, name="late-abort"):
@@ -248,10 +248,10 @@ class StatusInstead(Behaviour, name="status"):
 
     ARGUMENTS: ClassVar = {"sct": 0, "sc": Status.INTERNAL_ERROR, "dnr": 0, "crd": 0, "dw0": 0}
 
-    def begin(self, request: FetchedCommand) -> bool:  # noqa: ARG002
+    def begin(self, _request: FetchedCommand) -> bool:
         """Fail the command."""
         a = self.arguments
-        raise CommandFailed(a["sct"] << 8 | a["sc"] | a["crd"] << 11, dnr=bool(a["dnr"]), dw0=a["dw0"])
+        raise CommandStatusError(a["sct"] << 8 | a["sc"] | a["crd"] << 11, dnr=bool(a["dnr"]), dw0=a["dw0"])
 
 
 class AsyncEventsRefused(Behaviour, name="aer-refused"):
@@ -260,9 +260,9 @@ class AsyncEventsRefused(Behaviour, name="aer-refused"):
     PREDICATE: ClassVar = {"queue": "admin", "opcode": AsyncEventRequest.OPCODE}
     ARGUMENTS: ClassVar = {"dnr": 1}
 
-    def begin(self, request: FetchedCommand) -> bool:  # noqa: ARG002
+    def begin(self, _request: FetchedCommand) -> bool:
         """Fail the request."""
-        raise CommandFailed(Status.ASYNC_EVENT_LIMIT_EXCEEDED, dnr=bool(self.arguments["dnr"]))
+        raise CommandStatusError(Status.ASYNC_EVENT_LIMIT_EXCEEDED, dnr=bool(self.arguments["dnr"]))
 
 
 class EditSubmission(Behaviour, name="edit-submission"):
@@ -315,7 +315,7 @@ class DmaRefusal(Behaviour, name="dma-refused"):
 
     def access(self, address: int, length: int) -> None:
         """Refuse the access."""
-        raise DmaRefused(address, length, "refused by a fault")
+        raise DmaRefusedError(address, length, "refused by a fault")
 
 
 class MustNeverCome(Behaviour, name="must-never-come"):
@@ -326,7 +326,7 @@ class MustNeverCome(Behaviour, name="must-never-come"):
         self.target.core.remark(
             "must-never-come", fault=self.fault.name, sqid=request.sq.qid, cid=request.cid, opcode=request.opcode
         )
-        raise CommandFailed(Status.OPERATION_DENIED)
+        raise CommandStatusError(Status.OPERATION_DENIED)
 
 
 class Verify(Behaviour, name="verify"):
@@ -362,7 +362,7 @@ class EditCompletion(Behaviour, name="edit-completion"):
         except ValueError as error:
             raise UsageError(f"fault {self.fault.name!r}: {error}") from error
 
-    def end(self, request: FetchedCommand, posting: Posting) -> list[Posting]:  # noqa: ARG002
+    def end(self, _request: FetchedCommand, posting: Posting) -> list[Posting]:
         """Set the fields."""
         return [posting._replace(edits={**(posting.edits or {}), **self.arguments["fields"]})]
 
@@ -372,7 +372,7 @@ class QueueCountZero(Behaviour, name="queue-count-zero"):
 
     PREDICATE: ClassVar = {"queue": "admin", "opcode": GetFeatures.OPCODE, "cdw10": Fid.NUMBER_OF_QUEUES}
 
-    def end(self, request: FetchedCommand, posting: Posting) -> list[Posting]:  # noqa: ARG002
+    def end(self, _request: FetchedCommand, posting: Posting) -> list[Posting]:
         """Set dword 0 to 0."""
         return [posting._replace(dw0=0)]
 
@@ -380,7 +380,7 @@ class QueueCountZero(Behaviour, name="queue-count-zero"):
 class WrongPhase(Behaviour, name="wrong-phase"):
     """The completion is posted with the phase tag of the round before: the host cannot see it."""
 
-    def end(self, request: FetchedCommand, posting: Posting) -> list[Posting]:  # noqa: ARG002
+    def end(self, _request: FetchedCommand, posting: Posting) -> list[Posting]:
         """Flip the phase tag."""
         return [posting._replace(wrong_phase=True)]
 
@@ -390,7 +390,7 @@ class WrongCid(Behaviour, name="wrong-cid"):
 
     ARGUMENTS: ClassVar[dict[str, Any]] = {"cid": None}
 
-    def end(self, request: FetchedCommand, posting: Posting) -> list[Posting]:  # noqa: ARG002
+    def end(self, _request: FetchedCommand, posting: Posting) -> list[Posting]:
         """Change the command identifier."""
         cid = self.arguments["cid"]
         return [posting._replace(cid=posting.cid ^ 0xFFFF if cid is None else cid)]
@@ -401,7 +401,7 @@ class WrongSqid(Behaviour, name="wrong-sqid"):
 
     ARGUMENTS: ClassVar = {"sqid": 0xFFFF}
 
-    def end(self, request: FetchedCommand, posting: Posting) -> list[Posting]:  # noqa: ARG002
+    def end(self, _request: FetchedCommand, posting: Posting) -> list[Posting]:
         """Change the queue."""
         return [posting._replace(sqid=self.arguments["sqid"])]
 
@@ -411,7 +411,7 @@ class WrongSqhd(Behaviour, name="wrong-sqhd"):
 
     ARGUMENTS: ClassVar = {"sqhd": 0xFFFF}
 
-    def end(self, request: FetchedCommand, posting: Posting) -> list[Posting]:  # noqa: ARG002
+    def end(self, _request: FetchedCommand, posting: Posting) -> list[Posting]:
         """Change the head."""
         return [posting._replace(sqhd=self.arguments["sqhd"])]
 
@@ -419,7 +419,7 @@ class WrongSqhd(Behaviour, name="wrong-sqhd"):
 class Duplicate(Behaviour, name="duplicate"):
     """The completion is posted twice."""
 
-    def end(self, request: FetchedCommand, posting: Posting) -> list[Posting]:  # noqa: ARG002
+    def end(self, _request: FetchedCommand, posting: Posting) -> list[Posting]:
         """Double the completion."""
         return [posting, posting]
 
@@ -438,7 +438,7 @@ class OutOfOrder(Behaviour, name="out-of-order"):
 class NoInterrupt(Behaviour, name="no-interrupt"):
     """The completion is posted and no interrupt tells of it."""
 
-    def end(self, request: FetchedCommand, posting: Posting) -> list[Posting]:  # noqa: ARG002
+    def end(self, _request: FetchedCommand, posting: Posting) -> list[Posting]:
         """Post silently."""
         return [posting._replace(silent=True)]
 
@@ -448,7 +448,7 @@ class BadStatus(Behaviour, name="completion-status"):
 
     ARGUMENTS: ClassVar = {"sct": 0, "sc": Status.INTERNAL_ERROR, "dnr": 0}
 
-    def end(self, request: FetchedCommand, posting: Posting) -> list[Posting]:  # noqa: ARG002
+    def end(self, _request: FetchedCommand, posting: Posting) -> list[Posting]:
         """Change the status."""
         a = self.arguments
         return [posting._replace(status=a["sct"] << 8 | a["sc"] | (DNR if a["dnr"] else 0))]
@@ -520,7 +520,7 @@ class SpuriousInterrupt(Behaviour, name="spurious-interrupt"):
     strikes_access = True
     ARGUMENTS: ClassVar = {"vector": 0, "count": 1}
 
-    def begin(self, request: FetchedCommand) -> bool:  # noqa: ARG002
+    def begin(self, _request: FetchedCommand) -> bool:
         """Signal, and let the command go on."""
         self.apply()
         return True
@@ -674,7 +674,7 @@ class RegisterValue(Behaviour, name="register-value"):
     PREDICATE: ClassVar = {"register": "CSTS", "access": "read"}
     ARGUMENTS: ClassVar[dict[str, Any]] = {"value": 0xFFFF_FFFF, "mask": 0xFFFF_FFFF_FFFF_FFFF}
 
-    def register_value(self, offset: int, size: int, value: int, writing: bool) -> int | None:  # noqa: ARG002
+    def register_value(self, _offset: int, size: int, value: int, _writing: bool) -> int | None:
         """Change the value."""
         mask = int(self.arguments["mask"]) & (1 << 8 * size) - 1
         return value & ~mask | int(self.arguments["value"]) & mask
@@ -687,11 +687,11 @@ class DwordOnly(Behaviour, name="dword-only"):
     strikes_access = True
     REGISTERS: ClassVar = (0, DOORBELLS)
 
-    def wants_access(self, offset: int, size: int, writing: bool) -> bool:  # noqa: ARG002
+    def wants_access(self, _offset: int, size: int, _writing: bool) -> bool:
         """Return whether it is a 64-bit access."""
         return size == 8
 
-    def register_value(self, offset: int, size: int, value: int, writing: bool) -> int | None:  # noqa: ARG002
+    def register_value(self, _offset: int, _size: int, _value: int, _writing: bool) -> int | None:
         """Return nothing."""
         return None
 

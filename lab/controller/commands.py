@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
 from lab.controller.core import Core
-from lab.controller.fetched import CommandFailed, FetchedCommand
+from lab.controller.fetched import CommandStatusError, FetchedCommand
 from lab.controller.parts import Parts
 from lab.nvme.commands import Command
 from lab.nvme.logs import CommandEffects
@@ -15,7 +15,7 @@ from lab.nvme.status import Status
 C = TypeVar("C", bound=Command)
 
 Handler = Callable[[Parts, FetchedCommand, C], int]
-"""Executes a command: returns dword 0 of its completion; raises CommandFailed, CompletesLater or DmaRefused."""
+"""Executes a command: returns dword 0 of its completion; raises CommandStatusError, CommandPendingError or DmaRefusedError."""
 
 
 class CommandRow(Generic[C]):
@@ -51,14 +51,14 @@ class CommandRow(Generic[C]):
         """Decode the command, remark on what must be zero and is not, and execute it."""
         core = parts.core
         if not self.supported(core):
-            raise CommandFailed(Status.INVALID_OPCODE)
+            raise CommandStatusError(Status.INVALID_OPCODE)
         raw = request.raw
         command = self._command(raw)
         if int.from_bytes(raw, "little") & self._reserved:
             core.remark("sqe-reserved", sqid=request.sq.qid, cid=request.cid, bits=command.reserved)
         if request.flags & 3:
             core.remark("fuse", sqid=request.sq.qid, cid=request.cid, fuse=request.flags & 3)
-            raise CommandFailed(Status.INVALID_FIELD)
+            raise CommandStatusError(Status.INVALID_FIELD)
         if request.nsid and not self._nsid:
             core.remark("nsid-unused", sqid=request.sq.qid, cid=request.cid, nsid=request.nsid)
         return self._handler(parts, request, command)

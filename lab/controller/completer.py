@@ -9,7 +9,7 @@ from lab.controller.core import Core
 from lab.controller.fetched import MORE, FetchedCommand
 from lab.controller.interrupts import Interrupts
 from lab.controller.logs import Logs
-from lab.controller.memory import DmaRefused
+from lab.controller.memory import DmaRefusedError
 from lab.controller.queues import CompletionQueue, Posting
 from lab.nvme.status import Status
 
@@ -82,7 +82,7 @@ class Completer:
         raw = posting.entry(phase)
         try:
             core.dma_write(address, raw)
-        except DmaRefused as refused:
+        except DmaRefusedError as refused:
             core.fail(f"a completion cannot be posted: {refused}")
             return
         core.record.completed(cq.qid, raw)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from lab.controller.clock import Clock
-from lab.controller.memory import DmaRefused, HostMemory
+from lab.controller.memory import DmaRefusedError, HostMemory
 from lab.controller.namespaces import StoredNamespace
 from lab.controller.pci import ConfigSpace
 from lab.controller.queues import CQE_SIZE, QueueMemory, Queues
@@ -58,22 +58,22 @@ class Core:
     # -- memory -----------------------------------------------------------------------------------------------------
 
     def dma_read(self, address: int, length: int) -> bytes:
-        """Read host memory; DmaRefused also without Bus Master Enable."""
+        """Read host memory; DmaRefusedError also without Bus Master Enable."""
         if not self.config.masters_bus:
-            raise DmaRefused(address, length, self.config.why_no_dma)
+            raise DmaRefusedError(address, length, self.config.why_no_dma)
         return self.memory.read(address, length)
 
     def dma_write(self, address: int, data: bytes) -> None:
-        """Write host memory; DmaRefused also without Bus Master Enable."""
+        """Write host memory; DmaRefusedError also without Bus Master Enable."""
         if not self.config.masters_bus:
-            raise DmaRefused(address, len(data), self.config.why_no_dma)
+            raise DmaRefusedError(address, len(data), self.config.why_no_dma)
         self.memory.write(address, data)
 
     def check_fresh(self, cqid: int, memory: QueueMemory) -> None:
         """Remark on phase tags that are set in the memory of a new completion queue. Base 2.0, 3.3.3.2: the host clears it."""
         try:
             phases = b"".join([self.dma_read(address, length)[14::CQE_SIZE] for address, length in memory.pieces()])
-        except DmaRefused as refused:
+        except DmaRefusedError as refused:
             self.remark("cq-memory", cqid=cqid, address=refused.address, length=refused.length)
             return
         if dirty := [slot for slot, phase in enumerate(phases) if phase & 1]:

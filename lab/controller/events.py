@@ -7,7 +7,7 @@ from collections import deque
 from lab.controller.completer import Completer
 from lab.controller.core import Core
 from lab.controller.feature_values import FeatureValues
-from lab.controller.fetched import CommandFailed, FetchedCommand
+from lab.controller.fetched import CommandStatusError, FetchedCommand
 from lab.controller.logs import Logs
 from lab.nvme.async_events import AsyncEvent, ErrorEvent, EventType, NoticeEvent, SmartEvent
 from lab.nvme.logs import Lid
@@ -31,11 +31,11 @@ class AsyncEvents:
         self._masked: set[int] = set()
 
     def add_request(self, request: FetchedCommand) -> None:
-        """Keep an Asynchronous Event Request; CommandFailed when there are as many as AERL allows."""
+        """Keep an Asynchronous Event Request; CommandStatusError when there are as many as AERL allows."""
         limit = self._core.identity.AERL + 1
         if len(self._requests) >= limit:
             self._core.remark("aer-limit", outstanding=len(self._requests) + 1, limit=limit)
-            raise CommandFailed(Status.ASYNC_EVENT_LIMIT_EXCEEDED)
+            raise CommandStatusError(Status.ASYNC_EVENT_LIMIT_EXCEEDED)
         self._requests.append(request)
         self._completer.keep(request, on_abort=lambda: self._withdraw(request))
         self._report()

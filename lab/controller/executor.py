@@ -8,8 +8,8 @@ from __future__ import annotations
 from lab.controller import admin, io
 from lab.controller.doorbells import Doorbells
 from lab.controller.faults import Faults
-from lab.controller.fetched import DNR, CommandFailed, CompletesLater, FetchedCommand, Strike
-from lab.controller.memory import DmaRefused
+from lab.controller.fetched import DNR, CommandPendingError, CommandStatusError, FetchedCommand, Strike
+from lab.controller.memory import DmaRefusedError
 from lab.controller.parts import Parts
 from lab.controller.queues import SQE_SIZE, SubmissionQueue
 from lab.nvme.registers import DOORBELLS
@@ -105,7 +105,7 @@ class Executor:
         core, slot = self._core, sq.head
         try:
             raw = core.dma_read(sq.memory.address(slot), SQE_SIZE)
-        except DmaRefused as refused:
+        except DmaRefusedError as refused:
             core.fail(f"a submission cannot be fetched: {refused}")
             return
         sq.head = slot + 1 if slot + 1 < sq.memory.entries else 0
@@ -133,11 +133,11 @@ class Executor:
                 complete(request, Status.INVALID_OPCODE | DNR)
                 return
             dw0 = row.execute(self._parts, request)
-        except CommandFailed as failed:
+        except CommandStatusError as failed:
             complete(request, failed.status | (DNR if failed.dnr else 0), failed.dw0)
-        except CompletesLater:
+        except CommandPendingError:
             pass
-        except DmaRefused as refused:
+        except DmaRefusedError as refused:
             self._core.remark(
                 "dma-refused",
                 sqid=request.sq.qid, cid=request.cid, address=refused.address, length=refused.length, why=refused.why,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from lab.controller import transfer
 from lab.controller.core import Core
 from lab.controller.feature_values import DEFAULTS
-from lab.controller.fetched import CommandFailed, FetchedCommand
+from lab.controller.fetched import CommandStatusError, FetchedCommand
 from lab.controller.parts import Parts
 from lab.nvme import features
 from lab.nvme.commands import BROADCAST_NSID, GetFeatures, Select, SetFeatures
@@ -30,7 +30,7 @@ class Feature:
     set: SetAction | None = None
     """Without it the value is merely kept."""
     select_get: Callable[[Core, int], int] | None = None
-    """Which of its values dword 11 of Get Features names; CommandFailed if there is none such."""
+    """Which of its values dword 11 of Get Features names; CommandStatusError if there is none such."""
     supported: Callable[[Core], bool] | None = None
     """Whether a controller has it; None for all."""
 
@@ -41,7 +41,7 @@ def get_features(parts: Parts, request: FetchedCommand, command: GetFeatures) ->
     feature = _feature(core, command.FID)
     nsid = _namespace(parts, request, feature)
     if feature.of_namespace and nsid == BROADCAST_NSID:
-        raise CommandFailed(Status.INVALID_NAMESPACE)
+        raise CommandStatusError(Status.INVALID_NAMESPACE)
     which = nsid if feature.select_get is None else feature.select_get(core, command.CDW11)
     default = command.SEL in (Select.DEFAULT, Select.SAVED)
     match command.SEL:
@@ -56,7 +56,7 @@ def get_features(parts: Parts, request: FetchedCommand, command: GetFeatures) ->
         case Select.SUPPORTED_CAPABILITIES:
             return _CHANGEABLE | (_NAMESPACE if feature.of_namespace else 0)
         case _:
-            raise CommandFailed(Status.INVALID_FIELD)
+            raise CommandStatusError(Status.INVALID_FIELD)
     length = features.data_length(command.FID, command.CDW11, setting=False)
     if length:
         if command.FID == Fid.TIMESTAMP:
@@ -72,7 +72,7 @@ def set_features(parts: Parts, request: FetchedCommand, command: SetFeatures) ->
     core, values = parts.core, parts.features
     feature = _feature(core, command.FID)
     if command.SV:
-        raise CommandFailed(Status.FEATURE_NOT_SAVEABLE)
+        raise CommandStatusError(Status.FEATURE_NOT_SAVEABLE)
     nsid = _namespace(parts, request, feature)
     known = features.VALUES.get(Fid(command.FID))
     stray = known(command.CDW11).reserved if known is not None else command.CDW11  # some have nothing but data
@@ -92,7 +92,7 @@ def set_features(parts: Parts, request: FetchedCommand, command: SetFeatures) ->
 def _feature(core: Core, fid: int) -> Feature:
     feature = FEATURES.get(fid)
     if feature is None or (feature.supported is not None and not feature.supported(core)):
-        raise CommandFailed(Status.INVALID_FIELD)
+        raise CommandStatusError(Status.INVALID_FIELD)
     return feature
 
 
@@ -101,7 +101,7 @@ def _namespace(parts: Parts, request: FetchedCommand, feature: Feature) -> int:
     if not feature.of_namespace:
         if request.nsid not in (0, BROADCAST_NSID):
             if request.opcode == SetFeatures.OPCODE:
-                raise CommandFailed(Status.FEATURE_NOT_NAMESPACE_SPECIFIC)
+                raise CommandStatusError(Status.FEATURE_NOT_NAMESPACE_SPECIFIC)
             parts.core.remark("nsid-unused", sqid=0, cid=request.cid, nsid=request.nsid)
         return 0
     if request.nsid != BROADCAST_NSID:
@@ -117,9 +117,9 @@ def _set_queues(parts: Parts, _nsid: int, command: SetFeatures) -> int:
     core = parts.core
     asked = NumberOfQueues(command.CDW11)
     if asked.NSQR == 0xFFFF or asked.NCQR == 0xFFFF:
-        raise CommandFailed(Status.INVALID_FIELD)
+        raise CommandStatusError(Status.INVALID_FIELD)
     if core.queues.io_exist:
-        raise CommandFailed(Status.COMMAND_SEQUENCE_ERROR)
+        raise CommandStatusError(Status.COMMAND_SEQUENCE_ERROR)
     parts.features.granted = core.spec.io_queues
     granted = NumberOfQueues.of(NSQR=core.spec.io_queues - 1, NCQR=core.spec.io_queues - 1)
     parts.features.values[Fid.NUMBER_OF_QUEUES, 0] = int(granted)
@@ -169,13 +169,13 @@ def _settable_threshold(cdw11: int) -> int:
 def _which_threshold(cdw11: int, sensors: tuple[int, ...]) -> int:
     asked = TemperatureThreshold(cdw11)
     if asked.THSEL > 1 or asked.TMPSEL not in sensors:
-        raise CommandFailed(Status.INVALID_FIELD)
+        raise CommandStatusError(Status.INVALID_FIELD)
     return asked.THSEL
 
 
 def _set_power_state(parts: Parts, _nsid: int, command: SetFeatures) -> int:
     if command.CDW11 & 0x1F > parts.core.identity.NPSS:
-        raise CommandFailed(Status.INVALID_FIELD)
+        raise CommandStatusError(Status.INVALID_FIELD)
     parts.features.values[Fid.POWER_MANAGEMENT, 0] = command.CDW11
     return 0
 
@@ -185,7 +185,7 @@ def _set_vector(parts: Parts, _nsid: int, command: SetFeatures) -> int:
     vector = _vector(parts.core, command.CDW11)
     if not any(cq.qid and cq.vector == vector for cq in parts.core.queues.completion.values()):
         parts.core.remark("vector-unused", vector=vector)
-        raise CommandFailed(Status.INVALID_FIELD)
+        raise CommandStatusError(Status.INVALID_FIELD)
     parts.features.values[Fid.INTERRUPT_VECTOR_CONFIG, vector] = command.CDW11
     return 0
 
@@ -193,7 +193,7 @@ def _set_vector(parts: Parts, _nsid: int, command: SetFeatures) -> int:
 def _vector(core: Core, cdw11: int) -> int:
     vector = cdw11 & 0xFFFF
     if vector >= max(1, core.spec.vectors):
-        raise CommandFailed(Status.INVALID_FIELD)
+        raise CommandStatusError(Status.INVALID_FIELD)
     return vector
 
 
@@ -206,9 +206,9 @@ def _set_protection(parts: Parts, nsid: int, command: SetFeatures) -> int:
     """Set the namespace's state, which outlives resets. Base 2.0, 8.12 "Namespace Write Protection"."""
     ns, state = parts.inventory.active(nsid), NamespaceWriteProtection(command.CDW11).WPS
     if state > 3 or not _PROTECTIONS[state] & (parts.core.identity.NWPC | 1):
-        raise CommandFailed(Status.INVALID_FIELD)
+        raise CommandStatusError(Status.INVALID_FIELD)
     if ns.write_protection > 1 and state != ns.write_protection:
-        raise CommandFailed(Status.FEATURE_NOT_CHANGEABLE)
+        raise CommandStatusError(Status.FEATURE_NOT_CHANGEABLE)
     ns.write_protection = state
     return 0
 

@@ -65,7 +65,7 @@ DNR = 1 << 14
 """Bits of `Posting.status`."""
 
 
-class CommandFailed(Exception):  # noqa: N818 -- an ordinary way for a command to end
+class CommandStatusError(Exception):
     """A command ends with this status. ``dnr`` None: do not retry unless the medium or the path is to blame."""
 
     def __init__(self, status: int, *, dnr: bool | None = None, dw0: int = 0) -> None:
@@ -79,5 +79,5 @@ class CommandFailed(Exception):  # noqa: N818 -- an ordinary way for a command t
         return Status(self.status).text if self.status in Status._value2member_map_ else f"{self.status:#x}"
 
 
-class CompletesLater(Exception):  # noqa: N818 -- an ordinary way for a command to go on
+class CommandPendingError(Exception):
     """A command does not end now; whoever keeps it completes it."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from lab.controller import transfer
-from lab.controller.fetched import CommandFailed, FetchedCommand
+from lab.controller.fetched import CommandStatusError, FetchedCommand
 from lab.controller.parts import Parts
 from lab.controller.subsystem import Member
 from lab.nvme.commands import BROADCAST_NSID, Identify
@@ -35,7 +35,7 @@ def identify(parts: Parts, request: FetchedCommand, command: Identify) -> int:
     core = parts.core
     structure = STRUCTURES.get(command.CNS)
     if structure is None or core.registers.vs < structure.since:
-        raise CommandFailed(Status.INVALID_FIELD)
+        raise CommandStatusError(Status.INVALID_FIELD)
     if request.nsid and not structure.uses_nsid:
         core.remark("nsid-unused", sqid=0, cid=request.cid, nsid=request.nsid, cns=command.CNS)
     transfer.send(core, request, structure.build(parts, command))
@@ -65,7 +65,7 @@ def _allocated(parts: Parts, command: Identify) -> bytes:
 
 def _namespace_list(command: Identify, ids: Iterable[int]) -> bytes:
     if command.NSID >= 0xFFFF_FFFE:
-        raise CommandFailed(Status.INVALID_NAMESPACE)
+        raise CommandStatusError(Status.INVALID_NAMESPACE)
     return NamespaceList.after(command.NSID, ids)
 
 
@@ -112,7 +112,7 @@ def _allocated_namespace(parts: Parts, command: Identify) -> bytes:
 
 def _attached_controllers(parts: Parts, command: Identify) -> bytes:
     if command.NSID not in parts.inventory.allocated:
-        raise CommandFailed(Status.INVALID_FIELD)
+        raise CommandStatusError(Status.INVALID_FIELD)
     having = [other for other in parts.inventory.family if command.NSID in other.attached]
     return _controller_list(having, command.CNTID)
 
@@ -131,7 +131,7 @@ def _command_sets(_parts: Parts, _command: Identify) -> bytes:
 
 def _check_command_set(command: Identify) -> None:
     if command.CSI != Csi.NVM:
-        raise CommandFailed(Status.IO_COMMAND_SET_NOT_SUPPORTED)
+        raise CommandStatusError(Status.IO_COMMAND_SET_NOT_SUPPORTED)
 
 
 class IdentifyStructure(NamedTuple):

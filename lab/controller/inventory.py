@@ -5,7 +5,7 @@ from __future__ import annotations
 from lab.controller import identify
 from lab.controller.core import Core
 from lab.controller.events import AsyncEvents
-from lab.controller.fetched import CommandFailed
+from lab.controller.fetched import CommandStatusError
 from lab.controller.interrupts import Interrupts
 from lab.controller.logs import Logs
 from lab.controller.namespaces import StoredNamespace
@@ -35,18 +35,18 @@ class Inventory:
         return self.subsystem.family(self.member)
 
     def active(self, nsid: int) -> StoredNamespace:
-        """Return an active namespace; CommandFailed as Base 2.0, 3.2.1 "Namespace Identifiers" says otherwise."""
+        """Return an active namespace; CommandStatusError as Base 2.0, 3.2.1 "Namespace Identifiers" says otherwise."""
         found = self._core.attached.get(nsid)
         if found is None:
             self.check_nsid(nsid)
-            raise CommandFailed(Status.INVALID_FIELD)
+            raise CommandStatusError(Status.INVALID_FIELD)
         return found
 
     def check_nsid(self, nsid: int) -> None:
-        """Raise CommandFailed if a namespace id is invalid: 0, broadcast or above NN."""
+        """Raise CommandStatusError if a namespace id is invalid: 0, broadcast or above NN."""
         if not 0 < nsid <= self._core.identity.NN:
             self._core.remark("nsid-invalid", nsid=nsid, NN=self._core.identity.NN)
-            raise CommandFailed(Status.INVALID_NAMESPACE)
+            raise CommandStatusError(Status.INVALID_NAMESPACE)
 
     def identify_controller(self) -> IdentifyController:
         """Return Identify Controller with the capacity that is unallocated now."""
@@ -62,7 +62,7 @@ class Inventory:
     def identify_common(self) -> IdentifyNamespace:
         """Return what all namespaces have in common: Identify with NSID FFFFFFFFh, where namespaces can be managed."""
         if not self._core.identity.OACS.NAMESPACE_MANAGEMENT:
-            raise CommandFailed(Status.INVALID_NAMESPACE)
+            raise CommandStatusError(Status.INVALID_NAMESPACE)
         return identify.common_namespace(self._core.spec)
 
     def attach(self, ns: StoredNamespace) -> None:

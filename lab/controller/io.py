@@ -7,7 +7,7 @@ from collections.abc import Callable
 from lab.controller import transfer
 from lab.controller.commands import CommandRow, table
 from lab.controller.core import Core
-from lab.controller.fetched import CommandFailed, FetchedCommand
+from lab.controller.fetched import CommandStatusError, FetchedCommand
 from lab.controller.namespaces import StoredNamespace
 from lab.controller.parts import Parts
 from lab.nvme import commands as nvme
@@ -49,7 +49,7 @@ def flush(parts: Parts, request: FetchedCommand, _command: nvme.Flush) -> int:
     """Execute Flush; with NSID FFFFFFFFh of all namespaces, where VWC says so. Base 2.0, 7.1."""
     if request.nsid == BROADCAST_NSID:
         if parts.core.identity.VWC.FLUSH_BROADCAST == 2:
-            raise CommandFailed(Status.INVALID_NAMESPACE)
+            raise CommandStatusError(Status.INVALID_NAMESPACE)
         for ns in parts.core.attached.values():
             ns.cache.flush()
         return 0
@@ -63,7 +63,7 @@ def compare(parts: Parts, request: FetchedCommand, command: nvme.Compare) -> int
     _readable(ns, lba, blocks)
     data, metadata = _receive(parts.core, request, ns, blocks)
     if data != ns.read(lba, blocks) or (metadata and metadata != ns.read_metadata(lba, blocks)):
-        raise CommandFailed(Status.COMPARE_FAILURE, dnr=True)
+        raise CommandStatusError(Status.COMPARE_FAILURE, dnr=True)
     return 0
 
 
@@ -96,7 +96,7 @@ def dataset_management(parts: Parts, request: FetchedCommand, command: nvme.Data
         parts.core.remark("dsm-range", sqid=request.sq.qid, cid=request.cid, slba=one.SLBA, nlb=one.LENGTH)
     for one in ranges:
         if ns.blocks < one.SLBA + one.LENGTH:
-            raise CommandFailed(Status.LBA_OUT_OF_RANGE)
+            raise CommandStatusError(Status.LBA_OUT_OF_RANGE)
     if command.AD:
         _writable(ns)
         for one in ranges:
@@ -108,18 +108,18 @@ def copy(parts: Parts, request: FetchedCommand, command: nvme.Copy) -> int:
     """Execute Copy, with source ranges of format 0."""
     ns = parts.inventory.active(request.nsid)
     if command.DESFMT:
-        raise CommandFailed(Status.INVALID_FIELD)
+        raise CommandStatusError(Status.INVALID_FIELD)
     limits = parts.inventory.identify_namespace(request.nsid)
     if command.ranges > limits.MSRC + 1:
-        raise CommandFailed(Status.COMMAND_SIZE_LIMIT_EXCEEDED)
+        raise CommandStatusError(Status.COMMAND_SIZE_LIMIT_EXCEEDED)
     raw = transfer.receive(parts.core, request, command.ranges * CopyRange.SIZE)
     sources = [CopyRange(raw[at : at + CopyRange.SIZE]) for at in range(0, len(raw), CopyRange.SIZE)]
     if any(source.blocks > limits.MSSRL for source in sources) or sum(source.blocks for source in sources) > limits.MCL:
-        raise CommandFailed(Status.COMMAND_SIZE_LIMIT_EXCEEDED)
+        raise CommandStatusError(Status.COMMAND_SIZE_LIMIT_EXCEEDED)
     if any(source.SLBA + source.blocks > ns.blocks for source in sources):
-        raise CommandFailed(Status.LBA_OUT_OF_RANGE)
+        raise CommandStatusError(Status.LBA_OUT_OF_RANGE)
     if command.SDLBA + sum(source.blocks for source in sources) > ns.blocks:
-        raise CommandFailed(Status.LBA_OUT_OF_RANGE)
+        raise CommandStatusError(Status.LBA_OUT_OF_RANGE)
     _writable(ns)
     for source in sources:
         _readable(ns, source.SLBA, source.blocks)
@@ -136,16 +136,16 @@ def copy(parts: Parts, request: FetchedCommand, command: nvme.Copy) -> int:
 def _range(
     parts: Parts, request: FetchedCommand, command: nvme.LbaCommand, *, writing: bool = False, moves_data: bool = True
 ) -> tuple[StoredNamespace, int, int]:
-    """Return the namespace, first block and number of blocks of a command; CommandFailed unless all of it exists."""
+    """Return the namespace, first block and number of blocks of a command; CommandStatusError unless all of it exists."""
     core = parts.core
     ns = core.attached.get(request.nsid) or parts.inventory.active(request.nsid)
     lba, blocks = command.SLBA, command.NLB + 1
     moved = blocks * (ns.block_size + ns.metadata_size if ns.extended else ns.block_size) if moves_data else 0
     if core.max_transfer and moved > core.max_transfer:
         core.remark("mdts", sqid=request.sq.qid, cid=request.cid, bytes=moved, limit=core.max_transfer)
-        raise CommandFailed(Status.INVALID_FIELD)
+        raise CommandStatusError(Status.INVALID_FIELD)
     if lba + blocks > ns.blocks:
-        raise CommandFailed(Status.LBA_OUT_OF_RANGE)
+        raise CommandStatusError(Status.LBA_OUT_OF_RANGE)
     if request.mptr and (not ns.metadata_size or ns.extended or not moves_data):
         core.remark("mptr-unused", sqid=request.sq.qid, cid=request.cid, mptr=request.mptr)
     if writing:
@@ -155,12 +155,12 @@ def _range(
 
 def _readable(ns: StoredNamespace, lba: int, blocks: int) -> None:
     if ns.uncorrectable and ns.bad_block(lba, blocks) is not None:
-        raise CommandFailed(Status.READ_ERROR)
+        raise CommandStatusError(Status.READ_ERROR)
 
 
 def _writable(ns: StoredNamespace) -> None:
     if ns.write_protection:
-        raise CommandFailed(Status.NAMESPACE_WRITE_PROTECTED)
+        raise CommandStatusError(Status.NAMESPACE_WRITE_PROTECTED)
 
 
 def _receive(core: Core, request: FetchedCommand, ns: StoredNamespace, blocks: int) -> tuple[bytes, bytes]:
@@ -185,13 +185,13 @@ def _interleave(ns: StoredNamespace, data: bytes, metadata: bytes) -> bytes:
 
 
 def _store(parts: Parts, fua: int, ns: StoredNamespace, lba: int, data: bytes) -> None:
-    """Write blocks; CommandFailed when the machine's disk cannot take them."""
+    """Write blocks; CommandStatusError when the machine's disk cannot take them."""
     durable = bool(fua) or not parts.features.write_cache
     try:
         ns.write(lba, data, durable=durable)
     except OSError as error:
         parts.core.remark("host-disk", nsid=ns.nsid, error=str(error))
-        raise CommandFailed(Status.INTERNAL_ERROR, dnr=False) from error
+        raise CommandStatusError(Status.INTERNAL_ERROR, dnr=False) from error
 
 
 def _oncs(bit: str) -> Callable[[Core], bool]:

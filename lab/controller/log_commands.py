@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lab.controller import transfer
-from lab.controller.fetched import CommandFailed, FetchedCommand
+from lab.controller.fetched import CommandStatusError, FetchedCommand
 from lab.controller.logs import PAGES
 from lab.controller.parts import Parts
 from lab.nvme.commands import BROADCAST_NSID, GetLogPage
@@ -15,17 +15,17 @@ def get_log_page(parts: Parts, request: FetchedCommand, command: GetLogPage) -> 
     """Execute Get Log Page; beyond a page's end there are zeros."""
     core = parts.core
     if command.LID not in PAGES and command.LID != Lid.COMMANDS_SUPPORTED:
-        raise CommandFailed(Status.LOG_PAGE_INVALID)
+        raise CommandStatusError(Status.LOG_PAGE_INVALID)
     if command.LID == Lid.SMART and request.nsid not in (0, BROADCAST_NSID):
         if not core.identity.LPA.SMART_PER_NAMESPACE:
-            raise CommandFailed(Status.INVALID_FIELD)
+            raise CommandStatusError(Status.INVALID_FIELD)
         parts.inventory.active(request.nsid)
     if command.OT or command.offset & 3:
-        raise CommandFailed(Status.INVALID_FIELD)
+        raise CommandStatusError(Status.INVALID_FIELD)
     transfer.check_length(core, request, command.data_length)
     content = parts.effects if command.LID == Lid.COMMANDS_SUPPORTED else PAGES[command.LID](parts.logs)
     if command.offset > len(content):
-        raise CommandFailed(Status.INVALID_FIELD)
+        raise CommandStatusError(Status.INVALID_FIELD)
     wanted = content[command.offset : command.offset + command.data_length]
     transfer.send(core, request, wanted.ljust(command.data_length, b"\0"))
     if not command.RAE:

@@ -8,7 +8,7 @@ from bisect import bisect_left, bisect_right, insort
 from dataclasses import dataclass
 
 
-class DmaRefused(Exception):  # noqa: N818 -- the host's answer, not an error of the lab
+class DmaRefusedError(Exception):
     """The device may not reach ``length`` bytes at ``address``: not mapped, or mapped for reading only."""
 
     def __init__(self, address: int, length: int, why: str = "not mapped") -> None:
@@ -31,7 +31,7 @@ NOWHERE = Range(0, 0, None, False)
 
 
 class HostMemory:
-    """What the device may reach by DMA. An access may span adjacent ranges; DmaRefused names the address otherwise."""
+    """What the device may reach by DMA. An access may span adjacent ranges; DmaRefusedError names the address otherwise."""
 
     def __init__(self) -> None:
         """Begin with nothing open."""
@@ -121,9 +121,9 @@ class HostMemory:
             index = bisect_right(self._starts, at) - 1
             found = self._ranges[self._starts[index]] if index >= 0 else None
             if found is None or at >= found.end or found.view is None:
-                raise DmaRefused(at, end - at)
+                raise DmaRefusedError(at, end - at)
             if writing and not found.writable:
-                raise DmaRefused(at, end - at, "mapped for reading only")
+                raise DmaRefusedError(at, end - at, "mapped for reading only")
             until = min(end, found.end)
             pieces.append(found.view[at - found.start : until - found.start])
             at, self._last = until, found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lab.controller import transfer
 from lab.controller.core import Core
-from lab.controller.fetched import CommandFailed, FetchedCommand
+from lab.controller.fetched import CommandStatusError, FetchedCommand
 from lab.controller.parts import Parts
 from lab.controller.queues import CQE_SIZE, SQE_SIZE, CompletionQueue, QueueMemory, SubmissionQueue
 from lab.nvme.commands import CreateIoCq, CreateIoSq, DeleteIoCq, DeleteIoSq
@@ -15,9 +15,9 @@ def create_io_cq(parts: Parts, request: FetchedCommand, command: CreateIoCq) -> 
     """Execute Create I/O Completion Queue. Base 2.0, 5.4."""
     core = parts.core
     if not 0 < command.QID <= parts.features.granted or command.QID in core.queues.completion:
-        raise CommandFailed(Status.QID_INVALID)
+        raise CommandStatusError(Status.QID_INVALID)
     if max(1, core.spec.vectors) <= command.IV and command.IEN:
-        raise CommandFailed(Status.INTERRUPT_VECTOR_INVALID)
+        raise CommandStatusError(Status.INTERRUPT_VECTOR_INVALID)
     memory = _memory(core, request, command.entries, CQE_SIZE, bool(command.PC))
     _check_entry_size(core, "IOCQES", core.registers.cc.IOCQES, 4)
     core.check_fresh(command.QID, memory)
@@ -31,12 +31,12 @@ def create_io_sq(parts: Parts, request: FetchedCommand, command: CreateIoSq) -> 
     """Execute Create I/O Submission Queue. Base 2.0, 5.5."""
     core, granted = parts.core, parts.features.granted
     if not 0 < command.QID <= granted or command.QID in core.queues.submission:
-        raise CommandFailed(Status.QID_INVALID)
+        raise CommandStatusError(Status.QID_INVALID)
     if not 0 < command.CQID <= granted:
-        raise CommandFailed(Status.QID_INVALID)
+        raise CommandStatusError(Status.QID_INVALID)
     cq = core.queues.completion.get(command.CQID)
     if cq is None:
-        raise CommandFailed(Status.CQ_INVALID)
+        raise CommandStatusError(Status.CQ_INVALID)
     memory = _memory(core, request, command.entries, SQE_SIZE, bool(command.PC))
     _check_entry_size(core, "IOSQES", core.registers.cc.IOSQES, 6)
     if command.QPRIO and not core.registers.cc.AMS:
@@ -50,7 +50,7 @@ def delete_io_sq(parts: Parts, _request: FetchedCommand, command: DeleteIoSq) ->
     queues = parts.core.queues
     sq = queues.submission.get(command.QID) if command.QID else None
     if sq is None:
-        raise CommandFailed(Status.QID_INVALID)
+        raise CommandStatusError(Status.QID_INVALID)
     parts.completer.abort_all(command.QID, Status.ABORTED_SQ_DELETION)
     queues.delete(sq)
     return 0
@@ -61,31 +61,31 @@ def delete_io_cq(parts: Parts, _request: FetchedCommand, command: DeleteIoCq) ->
     core = parts.core
     cq = core.queues.completion.get(command.QID) if command.QID else None
     if cq is None:
-        raise CommandFailed(Status.QID_INVALID)
+        raise CommandStatusError(Status.QID_INVALID)
     if core.queues.users(cq):
-        raise CommandFailed(Status.QUEUE_DELETION_INVALID)
+        raise CommandStatusError(Status.QUEUE_DELETION_INVALID)
     del core.queues.completion[command.QID]
     core.registers.io_queues_exist = core.queues.io_exist
     return 0
 
 
 def _check_entry_size(core: Core, field: str, value: int, expected: int) -> None:
-    """Raise CommandFailed where CC tells another size of entries; 0 was never set. Base 2.0, 3.1.3.5."""
+    """Raise CommandStatusError where CC tells another size of entries; 0 was never set. Base 2.0, 3.1.3.5."""
     if value != expected:
         core.remark("entry-size", field=field, value=value)
-        raise CommandFailed(Status.INVALID_FIELD if value else Status.QUEUE_SIZE_INVALID)
+        raise CommandStatusError(Status.INVALID_FIELD if value else Status.QUEUE_SIZE_INVALID)
 
 
 def _memory(core: Core, request: FetchedCommand, entries: int, entry_size: int, contiguous: bool) -> QueueMemory:
     """Return the memory that a queue is created in."""
     if entries < 2 or entries > core.registers.cap.MQES + 1:
-        raise CommandFailed(Status.QUEUE_SIZE_INVALID)
+        raise CommandStatusError(Status.QUEUE_SIZE_INVALID)
     if request.prp2:
         core.remark("prp2-unused", sqid=0, cid=request.cid, prp2=request.prp2)
     if contiguous:
         if request.prp1 % core.page_size:
-            raise CommandFailed(Status.PRP_OFFSET_INVALID)
+            raise CommandStatusError(Status.PRP_OFFSET_INVALID)
         return QueueMemory(entries, entry_size, (request.prp1,), core.page_size)
     if core.registers.cap.CQR:
-        raise CommandFailed(Status.INVALID_FIELD)
+        raise CommandStatusError(Status.INVALID_FIELD)
     return QueueMemory(entries, entry_size, transfer.queue_pages(core, request, entries * entry_size), core.page_size)

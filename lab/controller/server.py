@@ -17,7 +17,7 @@ from lab.controller.controller import ModelController
 from lab.controller.device import Device
 from lab.controller.memory import HostMemory
 from lab.controller.session import Session
-from lab.controller.vfio_user import Broken, Closed, Connection
+from lab.controller.vfio_user import Connection, ConnectionClosedError, ProtocolError
 from lab.data.plan import DeviceSpec, Fault
 from lab.errors import LabError
 
@@ -209,9 +209,9 @@ class _Loop:
         port, session = self._sessions[fd]
         try:
             session.work()
-        except Closed as closed:
+        except ConnectionClosedError as closed:
             self._close(fd, port, str(closed))
-        except Broken as broken:
+        except ProtocolError as broken:
             self._close(fd, port, str(broken))
 
     def _accept(self, port: Port) -> None:

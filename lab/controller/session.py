@@ -17,7 +17,6 @@ from lab.controller.vfio_user import (
     REGIONS,
     WRITE_COUNT,
     WRITE_ONE,
-    Broken,
     Command,
     Connection,
     DeviceInfo,
@@ -27,6 +26,7 @@ from lab.controller.vfio_user import (
     IrqInfo,
     IrqSet,
     Message,
+    ProtocolError,
     Region,
     RegionInfo,
     Version,
@@ -36,7 +36,7 @@ from lab.controller.vfio_user import (
 _IRQ_OF = {"intx": Irq.INTX, "msi": Irq.MSI, "msix": Irq.MSIX}
 
 
-class MessageRefused(Exception):  # noqa: N818 -- an answer to the client
+class MessageRefusedError(Exception):
     """The message is answered with an errno."""
 
     def __init__(self, code: int, why: str) -> None:
@@ -71,7 +71,7 @@ class Session:
         }
 
     def work(self) -> None:
-        """Handle what has come, or a part of it. Raise Closed when the client has gone, Broken when it makes no sense."""
+        """Handle what has come, or a part of it; ConnectionClosedError or ProtocolError where that was the last of it."""
         messages = self.connection.receive()
         try:
             for message in messages:
@@ -85,7 +85,7 @@ class Session:
         reply, error = b"", 0
         try:
             reply = self._handle(message)
-        except MessageRefused as refused:
+        except MessageRefusedError as refused:
             self._c.remark("vfio-user", command=message.command, why=str(refused))
             error = refused.errno
         finally:
@@ -119,36 +119,38 @@ class Session:
     def _handle(self, message: Message) -> bytes:
         handler = self._handlers.get(message.command)
         if handler is None:
-            raise MessageRefused(errno.ENOTSUP, f"command {message.command}")
+            raise MessageRefusedError(errno.ENOTSUP, f"command {message.command}")
         if not self._negotiated and message.command != Command.VERSION:
-            raise MessageRefused(errno.EINVAL, f"command {message.command} before the version")
+            raise MessageRefusedError(errno.EINVAL, f"command {message.command} before the version")
         return handler(message)
 
     # -- messages ---------------------------------------------------------------------------------------------------
 
     def _version(self, message: Message) -> bytes:
         if len(message.payload) < Version.SIZE:
-            raise MessageRefused(errno.EINVAL, "a version that is cut off")
+            raise MessageRefusedError(errno.EINVAL, "a version that is cut off")
         if self._negotiated:
-            raise MessageRefused(errno.EINVAL, "a second version")
+            raise MessageRefusedError(errno.EINVAL, "a second version")
         if Version(message.payload).MAJOR != 0:
-            raise Broken(f"protocol version {Version(message.payload).MAJOR}, and this is 0")
+            raise ProtocolError(f"protocol version {Version(message.payload).MAJOR}, and this is 0")
         self._negotiated = True
         return version_reply()
 
     def _dma_map(self, message: Message) -> bytes:
         asked = DmaMap(_sized(message, DmaMap.SIZE))
         if len(message.fds) > 1:
-            raise MessageRefused(errno.EINVAL, f"{len(message.fds)} descriptors for one range")
+            raise MessageRefusedError(errno.EINVAL, f"{len(message.fds)} descriptors for one range")
         try:
             if message.fds and asked.READABLE:
                 self._c.memory.map_file(asked.ADDRESS, asked.LENGTH, message.fds[0], asked.OFFSET, bool(asked.WRITEABLE))
             else:
                 self._c.memory.map(asked.ADDRESS, None, asked.LENGTH, writable=False)
         except ValueError as error:
-            raise MessageRefused(errno.EEXIST if "overlaps" in str(error) else errno.EINVAL, str(error)) from error
+            raise MessageRefusedError(errno.EEXIST if "overlaps" in str(error) else errno.EINVAL, str(error)) from error
         except OSError as error:
-            raise MessageRefused(error.errno or errno.EINVAL, f"a range that cannot be mapped: {error.strerror}") from error
+            raise MessageRefusedError(
+                error.errno or errno.EINVAL, f"a range that cannot be mapped: {error.strerror}"
+            ) from error
         self._c.record.dma_map(asked.ADDRESS, asked.LENGTH, True)
         return b""
 
@@ -167,7 +169,7 @@ class Session:
     def _region_info(self, message: Message) -> bytes:
         asked = RegionInfo(_sized(message, RegionInfo.SIZE))
         if asked.INDEX >= REGIONS:
-            raise MessageRefused(errno.EINVAL, f"region {asked.INDEX}")
+            raise MessageRefusedError(errno.EINVAL, f"region {asked.INDEX}")
         length = self._region_size(asked.INDEX)
         there = bool(length)
         return RegionInfo.of(ARGSZ=RegionInfo.SIZE, READ=there, WRITE=there, INDEX=asked.INDEX, LENGTH=length)
@@ -175,7 +177,7 @@ class Session:
     def _irq_info(self, message: Message) -> bytes:
         asked = IrqInfo(_sized(message, IrqInfo.SIZE))
         if asked.INDEX >= IRQS:
-            raise MessageRefused(errno.EINVAL, f"interrupt kind {asked.INDEX}")
+            raise MessageRefusedError(errno.EINVAL, f"interrupt kind {asked.INDEX}")
         pin = asked.INDEX == Irq.INTX
         count = self._irq_count(asked.INDEX)
         return IrqInfo.of(
@@ -186,10 +188,10 @@ class Session:
         asked = IrqSet(_sized(message, IrqSet.SIZE))
         first, count = asked.START, asked.COUNT
         if asked.INDEX >= IRQS or first + count > self._irq_count(asked.INDEX):
-            raise MessageRefused(errno.EINVAL, f"interrupts {first} to {first + count} of kind {asked.INDEX}")
+            raise MessageRefusedError(errno.EINVAL, f"interrupts {first} to {first + count} of kind {asked.INDEX}")
         if asked.TRIGGER and asked.EVENTFD:
             if len(message.fds) not in (0, count):
-                raise MessageRefused(errno.EINVAL, f"{len(message.fds)} eventfds for {count} interrupts")
+                raise MessageRefusedError(errno.EINVAL, f"{len(message.fds)} eventfds for {count} interrupts")
             self._drop_eventfds(lambda key: key[0] == asked.INDEX and first <= key[1] < first + count)
             taken, message.fds = message.fds, []
             for vector, fd in enumerate(taken, first):
@@ -212,7 +214,7 @@ class Session:
             self._intx_masked = bool(asked.MASK)
             self._c.interrupts.resignal()
         else:
-            raise MessageRefused(errno.ENOTSUP, f"interrupt settings {asked}")
+            raise MessageRefusedError(errno.ENOTSUP, f"interrupt settings {asked}")
         return b""
 
     def _reset(self, _message: Message) -> bytes:
@@ -236,18 +238,18 @@ class Session:
         payload = message.payload
         offset, region, count = ACCESS.unpack_from(_sized(message, ACCESS.size))
         if len(payload) - ACCESS.size != count:
-            raise MessageRefused(errno.EINVAL, f"a write of {count} bytes that carries {len(payload) - ACCESS.size}")
+            raise MessageRefusedError(errno.EINVAL, f"a write of {count} bytes that carries {len(payload) - ACCESS.size}")
         self._write_one(offset, region, count, payload[ACCESS.size :])
         return payload[: ACCESS.size]
 
     def _write_multi(self, message: Message) -> bytes:
         (count,) = WRITE_COUNT.unpack_from(_sized(message, WRITE_COUNT.size))
         if len(message.payload) < WRITE_COUNT.size + count * WRITE_ONE.size:
-            raise MessageRefused(errno.EINVAL, f"{count} writes in {len(message.payload)} bytes")
+            raise MessageRefusedError(errno.EINVAL, f"{count} writes in {len(message.payload)} bytes")
         for at in range(WRITE_COUNT.size, WRITE_COUNT.size + count * WRITE_ONE.size, WRITE_ONE.size):
             offset, region, length, data = WRITE_ONE.unpack_from(message.payload, at)
             if length > len(data):
-                raise MessageRefused(errno.EINVAL, f"one write of {length} bytes among several")
+                raise MessageRefusedError(errno.EINVAL, f"one write of {length} bytes among several")
             self._write_one(offset, region, length, data[:length])
         return message.payload[: WRITE_COUNT.size]
 
@@ -261,12 +263,12 @@ class Session:
             self._table[offset : offset + count] = data
 
     def _check(self, offset: int, region: int, count: int) -> None:
-        """Raise MessageRefused for an access that no host can make."""
+        """Raise MessageRefusedError for an access that no host can make."""
         size = self._region_size(region)
         if not 0 < count <= MAX_DATA or offset + count > size:
-            raise MessageRefused(errno.EINVAL, f"{count} bytes at {offset:#x} of region {region}, which has {size:#x}")
+            raise MessageRefusedError(errno.EINVAL, f"{count} bytes at {offset:#x} of region {region}, which has {size:#x}")
         if region == Region.BAR0 and count not in ACCESS_WIDTHS:
-            raise MessageRefused(errno.EINVAL, f"an access of {count} bytes to BAR0")
+            raise MessageRefusedError(errno.EINVAL, f"an access of {count} bytes to BAR0")
 
     def _region_size(self, region: int) -> int:
         if region == Region.BAR0:
@@ -302,5 +304,5 @@ def _notify(fd: int) -> None:
 def _sized(message: Message, size: int) -> bytes:
     """Return the payload, if it has at least so many bytes."""
     if len(message.payload) < size:
-        raise MessageRefused(errno.EINVAL, f"a message of {HEADER.size + len(message.payload)} bytes is cut off")
+        raise MessageRefusedError(errno.EINVAL, f"a message of {HEADER.size + len(message.payload)} bytes is cut off")
     return message.payload

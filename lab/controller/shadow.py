@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from lab.controller.completer import Completer
 from lab.controller.core import Core
 from lab.controller.doorbells import Doorbells
-from lab.controller.memory import DmaRefused
+from lab.controller.memory import DmaRefusedError
 from lab.controller.queues import CompletionQueue, SubmissionQueue
 from lab.data.events import EventIndex, ShadowDoorbell
 from lab.nvme.registers import shadow_offset
@@ -40,7 +40,7 @@ class ShadowDoorbells:
         self._seen: dict[Queue, int] = {}  # each shadow doorbell as it was found last
 
     def configure(self, doorbells: int, indexes: int) -> None:
-        """Use these buffers, a page each; DmaRefused where they cannot be reached.
+        """Use these buffers, a page each; DmaRefusedError where they cannot be reached.
 
         As QEMU's device does, it leaves in them the tails and heads that it knows.
         """
@@ -66,7 +66,7 @@ class ShadowDoorbells:
             if not queues.pending and not self._completer.waits_for_timer:
                 self._write_indexes()
                 self._take()
-        except DmaRefused as refused:
+        except DmaRefusedError as refused:
             self._core.fail(f"a shadow doorbell cannot be reached: {refused}")
         return queues.pending
 

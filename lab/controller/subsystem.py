@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from lab.controller import identify
-from lab.controller.fetched import CommandFailed
+from lab.controller.fetched import CommandStatusError
 from lab.controller.namespaces import StoredNamespace
 from lab.data.plan import Controller as Spec
 from lab.data.plan import DeviceSpec
@@ -129,23 +129,23 @@ class Subsystem:
     def create(self, member: Member, wanted: NamespaceManagementData) -> int:
         """Create a namespace, attached to no controller, and return its id.
 
-        CommandFailed where the data ask for what is not there; OSError where the machine's disk has no room.
+        CommandStatusError where the data ask for what is not there; OSError where the machine's disk has no room.
         """
         offered = identify.formats(member.spec)
         index = wanted.FLBAS.LOW | wanted.FLBAS.HIGH << 4
         if index >= len(offered) or wanted.DPS:
-            raise CommandFailed(Status.FORMAT_INVALID)
+            raise CommandStatusError(Status.FORMAT_INVALID)
         if not wanted.NSZE or wanted.NCAP > wanted.NSZE:
-            raise CommandFailed(Status.INVALID_FIELD)
+            raise CommandStatusError(Status.INVALID_FIELD)
         if wanted.NCAP != wanted.NSZE:
-            raise CommandFailed(Status.THIN_PROVISIONING_NOT_SUPPORTED)
+            raise CommandStatusError(Status.THIN_PROVISIONING_NOT_SUPPORTED)
         taken = self.namespaces(member)
         nsid = next((n for n in range(1, member.identity.NN + 1) if n not in taken), None)
         if nsid is None:
-            raise CommandFailed(Status.NAMESPACE_ID_UNAVAILABLE)
+            raise CommandStatusError(Status.NAMESPACE_ID_UNAVAILABLE)
         chosen = offered[index]
         if wanted.NSZE * chosen.block_size > member.identity.TNVMCAP - self.allocated_bytes(member):
-            raise CommandFailed(Status.NAMESPACE_INSUFFICIENT_CAPACITY)
+            raise CommandStatusError(Status.NAMESPACE_INSUFFICIENT_CAPACITY)
         spec = NamespaceSpec(
             nsid=nsid, blocks=wanted.NSZE, block_size=chosen.block_size, metadata_size=chosen.MS, attached=False,
             shared=bool(wanted.NMIC.SHARED),

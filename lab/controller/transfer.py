@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from lab.controller.core import ADMIN_TRANSFER_LIMIT, Core
-from lab.controller.fetched import CommandFailed, FetchedCommand
+from lab.controller.fetched import CommandStatusError, FetchedCommand
 from lab.nvme import prp, sgl
 from lab.nvme.commands import Psdt
 from lab.nvme.prp import PrpProblem
@@ -25,7 +25,7 @@ _PRP_ANSWERS = {PrpProblem.LOOP: Status.INVALID_FIELD, PrpProblem.ZERO_ENTRY: No
 
 
 def send(core: Core, request: FetchedCommand, data: bytes) -> None:
-    """Write ``data`` where the command's pointers say. CommandFailed or DmaRefused when that cannot be."""
+    """Write ``data`` where the command's pointers say; CommandStatusError or DmaRefusedError where that cannot be."""
     for strike in request.strikes:
         data = strike.data(data)
     at = 0
@@ -36,7 +36,7 @@ def send(core: Core, request: FetchedCommand, data: bytes) -> None:
 
 
 def receive(core: Core, request: FetchedCommand, length: int) -> bytes:
-    """Read ``length`` bytes from where the command's pointers say. CommandFailed or DmaRefused when that cannot be."""
+    """Read ``length`` bytes from where the command's pointers say. CommandStatusError or DmaRefusedError when that cannot be."""
     segments = data_segments(core, request, length, to_host=False)
     return b"".join([_get(core, request, address, size) for address, size in segments if address is not None])
 
@@ -52,7 +52,7 @@ def receive_metadata(core: Core, request: FetchedCommand, length: int) -> bytes:
 
 
 def check_length(core: Core, request: FetchedCommand, length: int) -> None:
-    """Raise CommandFailed where a command moves more than MDTS allows; call it before anything is made of that length.
+    """Raise CommandStatusError where a command moves more than MDTS allows; call it before anything is made of that length.
 
     Base 2.0, 5.17.2.1: MDTS bounds commands that transfer data between host-accessible memory and the controller, admin
     commands too. Where it sets no limit, admin commands have one of the controller's own (`ADMIN_TRANSFER_LIMIT`).
@@ -60,11 +60,11 @@ def check_length(core: Core, request: FetchedCommand, length: int) -> None:
     limit = core.max_transfer or (0 if request.sq.qid else ADMIN_TRANSFER_LIMIT)
     if limit and length > limit:
         core.remark("mdts", sqid=request.sq.qid, cid=request.cid, bytes=length, limit=limit)
-        raise CommandFailed(Status.INVALID_FIELD)
+        raise CommandStatusError(Status.INVALID_FIELD)
 
 
 def data_segments(core: Core, request: FetchedCommand, length: int, *, to_host: bool) -> Segments:
-    """Return where the command's ``length`` bytes lie in the host's memory. CommandFailed where the pointers break a rule."""
+    """Return where ``length`` bytes lie in the host's memory; CommandStatusError where the pointers break a rule."""
     if request.flags >> 6:
         return _sgl_segments(core, request, length, to_host)
     page, prp1 = core.page_size, request.prp1
@@ -93,7 +93,7 @@ def _judged(core: Core, request: FetchedCommand, walk: prp.Walk) -> list[prp.Seg
         )
         answers.append(_PRP_ANSWERS.get(problem.kind, Status.PRP_OFFSET_INVALID))
     if wrong := [answer for answer in answers if answer is not None]:
-        raise CommandFailed(wrong[0])
+        raise CommandStatusError(wrong[0])
     return walk.segments
 
 
@@ -101,7 +101,7 @@ def _sgl_segments(core: Core, request: FetchedCommand, length: int, to_host: boo
     supported = core.identity.SGLS
     if request.flags >> 6 == 3 or request.sq.qid == 0 or not supported.SUPPORT:
         core.remark("psdt", sqid=request.sq.qid, cid=request.cid, psdt=request.flags >> 6)
-        raise CommandFailed(Status.INVALID_FIELD)
+        raise CommandStatusError(Status.INVALID_FIELD)
     walk = sgl.walk(request.raw[24:40], length, _reader(core, request), to_host=to_host)
     for address, descriptors in walk.segments:
         words = (int.from_bytes(raw[at : at + 8], "little") for raw in descriptors for at in (0, 8))
@@ -115,7 +115,7 @@ def _sgl_segments(core: Core, request: FetchedCommand, length: int, to_host: boo
         core.remark("sgl", sqid=request.sq.qid, cid=request.cid, problem="GRANULARITY", where=None)
         wrong.append(Status.SGL_GRANULARITY_INVALID)
     if wrong:
-        raise CommandFailed(wrong[0])
+        raise CommandStatusError(wrong[0])
     return [(piece.address, piece.length) for piece in walk.pieces]
 
 
@@ -148,8 +148,8 @@ def _get(core: Core, request: FetchedCommand, address: int, length: int) -> byte
 def _metadata_address(core: Core, request: FetchedCommand) -> int:
     """Return MPTR, which is dword aligned unless SGLS says otherwise. Base 2.0, 3.3.3.1."""
     if request.flags >> 6 == Psdt.SGL_MPTR_SEGMENT:
-        raise CommandFailed(Status.INVALID_FIELD)  # SGLS.MPTR_SGL is not offered
+        raise CommandStatusError(Status.INVALID_FIELD)  # SGLS.MPTR_SGL is not offered
     if request.mptr & 3:
         core.remark("mptr-alignment", sqid=request.sq.qid, cid=request.cid, mptr=request.mptr)
-        raise CommandFailed(Status.INVALID_FIELD)
+        raise CommandStatusError(Status.INVALID_FIELD)
     return request.mptr

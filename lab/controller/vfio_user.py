@@ -169,11 +169,11 @@ def version_reply() -> bytes:
     return Version.of(MAJOR=0, MINOR=0) + json.dumps({"capabilities": capabilities}).encode() + b"\0"
 
 
-class Broken(Exception):  # noqa: N818 -- a state of the connection
+class ProtocolError(Exception):
     """The peer's bytes are no messages: the connection cannot go on."""
 
 
-class Closed(Exception):  # noqa: N818 -- a state of the connection
+class ConnectionClosedError(Exception):
     """The peer has gone."""
 
 
@@ -211,19 +211,19 @@ class Connection:
         return self._sock.fileno()
 
     def receive(self) -> list[Message]:
-        """Return what has come, up to `READ` bytes of it; only whole messages. Raise Closed or Broken."""
+        """Return what has come, up to `READ` bytes of it; only whole messages. Raise ConnectionClosedError or ProtocolError."""
         try:
             data, ancillary, flags, _ = self._sock.recvmsg(READ, _ANCILLARY)
         except BlockingIOError:
             return []
         except OSError as error:
-            raise Closed(error.strerror) from error
+            raise ConnectionClosedError(error.strerror) from error
         if not data:
-            raise Closed("in the middle of a message" if self._bytes else "")
+            raise ConnectionClosedError("in the middle of a message" if self._bytes else "")
         fds = _descriptors(ancillary) if ancillary else []
         try:
             if flags & _CTRUNC:
-                raise Broken(f"more than {MAX_FDS} file descriptors came with one message")
+                raise ProtocolError(f"more than {MAX_FDS} file descriptors came with one message")
             return self._messages(self._bytes + data, fds)
         finally:
             _close(fds)
@@ -236,7 +236,7 @@ class Connection:
             id, command, size, flags, _ = HEADER.unpack_from(data, at)
             if flags & TYPE or not HEADER.size <= size <= MAX_MESSAGE:
                 _close([fd for message in found for fd in message.fds])
-                raise Broken(f"a message of type {flags & TYPE} and {size} bytes")
+                raise ProtocolError(f"a message of type {flags & TYPE} and {size} bytes")
             if size > end - at:
                 break
             found.append(Message(command, id, not flags & NO_REPLY, data[at + HEADER.size : at + size], []))
@@ -260,11 +260,11 @@ class Connection:
         try:
             sent = self._sock.send(data)
         except BlockingIOError as full:
-            raise Broken("the peer does not read its replies") from full
+            raise ProtocolError("the peer does not read its replies") from full
         except OSError as gone:
-            raise Closed(gone.strerror) from gone
+            raise ConnectionClosedError(gone.strerror) from gone
         if sent != len(data):
-            raise Broken("the peer does not read its replies")
+            raise ProtocolError("the peer does not read its replies")
 
     def close(self) -> None:
         """Close the socket, and descriptors that belong to no message."""

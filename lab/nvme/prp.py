@@ -17,10 +17,10 @@ Segment = tuple[int, int]
 """(address, bytes)."""
 
 Read = Callable[[int, int], bytes]
-"""Reads (address, bytes) of the host's memory; raises `Unreadable` where there is none."""
+"""Reads (address, bytes) of the host's memory; raises `UnreadableError` where there is none."""
 
 
-class Unreadable(Exception):
+class UnreadableError(Exception):
     """A list lies in memory that cannot be read: ``address``, ``length``."""
 
     def __init__(self, address: int, length: int) -> None:
@@ -84,7 +84,7 @@ class Walk:
 def walk(prp1: int, prp2: int, length: int, page_size: int, read: Read) -> Walk:
     """The memory that ``length`` bytes of data lie in, as the controller finds it.
 
-    Bad entries are problems of the walk, never exceptions; only a list that cannot be read raises `Unreadable`. A list
+    Bad entries are problems of the walk, never exceptions; only a list that cannot be read raises `UnreadableError`. A list
     page that comes again ends the walk, which then names less than ``length`` bytes.
     """
     result = Walk()

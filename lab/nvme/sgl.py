@@ -121,7 +121,7 @@ def walk(first: bytes, length: int, read: Read, *, to_host: bool = True, limit: 
     """The memory that ``length`` bytes of data lie in; ``first`` is the command's descriptor (`Command.SGL1`).
 
     Bad descriptors are problems of the walk, which ends where they leave nothing to go on with; only a segment that cannot
-    be read raises `lab.nvme.prp.Unreadable`. A bit bucket counts only where data goes to the host. Not more than ``limit``
+    be read raises `lab.nvme.prp.UnreadableError`. A bit bucket counts only where data goes to the host. Not more than ``limit``
     descriptors are read. Data blocks by key or by transport are none of PCIe and so problems.
     """
     result, left, inline = Walk(), length, SglDescriptor(first)

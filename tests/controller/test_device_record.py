@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from lab.controller.memory import DmaRefused, HostMemory, LocalMemory
+from lab.controller.memory import DmaRefusedError, HostMemory, LocalMemory
 from lab.data.events import (
     Completed,
     ConfigWrite,
@@ -190,10 +190,10 @@ def test_accesses_span_adjacent_ranges_and_no_gap() -> None:
     assert buffers[0][-2:] == b"ab"
     assert buffers[1][:2] == b"cd"
     assert memory.read(0x1FFE, 4) == b"abcd"
-    with pytest.raises(DmaRefused, match="0x3000") as refused:
+    with pytest.raises(DmaRefusedError, match="0x3000") as refused:
         memory.write(0x2FFF, b"xy")
     assert refused.value.length == 1 and buffers[1][-1] == 0, "nothing was written"
-    with pytest.raises(DmaRefused, match="0x0"):
+    with pytest.raises(DmaRefusedError, match="0x0"):
         memory.read(0, 1)
 
 
@@ -211,10 +211,10 @@ def test_what_is_unmapped_is_gone_at_once() -> None:
     memory.own(memory.base, 4096)
     assert memory.read(memory.base, 4) == bytes(4)
     assert memory.unmap(memory.base, 4096) == [(memory.base, 4096)]
-    with pytest.raises(DmaRefused):
+    with pytest.raises(DmaRefusedError):
         memory.read(memory.base, 4)
     memory.own(memory.base, 4096, writable=False)
-    with pytest.raises(DmaRefused, match="reading only"):
+    with pytest.raises(DmaRefusedError, match="reading only"):
         memory.write(memory.base, b"x")
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from lab.controller.fetched import CommandFailed
+from lab.controller.fetched import CommandStatusError
 from lab.data.plan import Controller, DeviceSpec, Namespace
 from lab.differential.compare import Result, compare
 from lab.differential.differences import DIFFERENCES
@@ -101,7 +101,7 @@ def test_a_controller_that_answers_wrongly_is_found(toolchain: Toolchain, monkey
 
 def refuse(ns: object, lba: int, blocks: int) -> None:
     if blocks > 1:
-        raise CommandFailed(Status.READ_ERROR)
+        raise CommandStatusError(Status.READ_ERROR)
 
 
 def test_every_difference_is_told_once_and_in_full() -> None:

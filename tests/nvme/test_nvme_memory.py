@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lab.nvme import prp, sgl
-from lab.nvme.prp import ENTRY, PrpProblem, Unreadable
+from lab.nvme.prp import ENTRY, PrpProblem, UnreadableError
 from lab.nvme.sgl import Piece, SglDescriptor, SglProblem, SglType
 from lab.nvme.status import Status
 
@@ -38,7 +38,7 @@ class Memory:
         for start, content in self.blocks.items():
             if start <= address and address + length <= start + len(content):
                 return content[address - start : address - start + length]
-        raise Unreadable(address, length)
+        raise UnreadableError(address, length)
 
 
 @settings(max_examples=300, deadline=None)
@@ -144,7 +144,7 @@ def test_prp_list_that_comes_back_to_itself_ends() -> None:
 
 
 def test_prp_list_in_no_memory_is_named() -> None:
-    with pytest.raises(Unreadable, match=r"16 bytes at 0x9000 cannot be read"):
+    with pytest.raises(UnreadableError, match=r"16 bytes at 0x9000 cannot be read"):
         prp.walk(0x1000, 0x9000, 12288, 4096, Memory().read)
 
 
@@ -230,7 +230,7 @@ def test_sgl_problems(first: SglDescriptor, content: list[SglDescriptor], expect
 
 
 def test_sgl_segment_in_no_memory_is_named() -> None:
-    with pytest.raises(Unreadable, match="32 bytes"):
+    with pytest.raises(UnreadableError, match="32 bytes"):
         sgl.walk(segment(2, last=True), 4096, Memory().read)
 
 
