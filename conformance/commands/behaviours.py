@@ -101,14 +101,31 @@ def markdown(shown: Sequence[Shown], toolchain: Toolchain) -> str:
     """Return the document."""
     release = toolchain.linux.release if toolchain.linux else ""
     head = _HEAD.format(release=release, timeout=lab_behaviours.TIMEOUT)
-    return head + "".join(f"| {' | '.join(_row(one))} |\n" for one in shown)
+    return head + "".join(f"| {' | '.join(_row(one))} |\n" for one in shown) + _NOT_SHOWN + "".join(_not_shown())
+
+
+_NOT_SHOWN = """
+## Behaviours that Linux does not meet
+
+| behaviour | what it does | arguments | why it is not shown on Linux |
+|---|---|---|---|
+"""
+
+
+def _not_shown() -> Iterator[str]:
+    for name, reason in lab_behaviours.NOT_PROVOKED.items():
+        yield f"| `{name}` | {_description(name)} | {_arguments(BEHAVIOURS[name].ARGUMENTS) or 'none'} | {reason} |\n"
+
+
+def _description(name: str) -> str:
+    return " ".join((BEHAVIOURS[name].__doc__ or "").split()).replace("``", "`")
 
 
 def _row(shown: Shown) -> Iterator[str]:
     trial = shown.trial
     kind = BEHAVIOURS[trial.behaviour]
     yield f"`{trial.behaviour}`"
-    yield " ".join((kind.__doc__ or "").split()).replace("``", "`")
+    yield _description(trial.behaviour)
     yield _arguments(kind.ARGUMENTS) or "none"
     yield _arguments(trial.arguments) or "no arguments"
     yield trial.provocation

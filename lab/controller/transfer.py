@@ -36,7 +36,7 @@ def send(core: Core, request: FetchedCommand, data: bytes) -> None:
 
 
 def receive(core: Core, request: FetchedCommand, length: int) -> bytes:
-    """Read ``length`` bytes from where the command's pointers say. CommandStatusError or DmaRefusedError when that cannot be."""
+    """Read ``length`` bytes from where the command's pointers say; CommandStatusError or DmaRefusedError if impossible."""
     segments = data_segments(core, request, length, to_host=False)
     return b"".join([_get(core, request, address, size) for address, size in segments if address is not None])
 

@@ -2,7 +2,8 @@
 
 These are actions of the lab: ``attach`` and ``detach`` {nsid, controller?; detach: quiet?}, ``warn`` {warning, controller?}.
 Without ``controller`` (its id) they are about the first one. ``cut-power`` is about all of the device and takes what was
-written and not flushed with it; the driver is not told, and must be started anew.
+written and not flushed with it; the driver is not told, and must be started anew. ``release`` {name, count?} lets a fault of
+behaviour `hold` execute one command, or ``count`` of them.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from lab.guest.machine import Machine
 
 Device: TypeAlias = QemuDevice | LabDevice
 
-LIVE = frozenset({"attach", "detach", "warn", "cut-power"})
+LIVE = frozenset({"attach", "detach", "warn", "cut-power", "release"})
 """The actions of this module."""
 
 
@@ -33,6 +34,8 @@ def change(device: Device, machine: Machine, action: Action, deadline: Deadline)
         return
     if action.name == "cut-power":
         raise UnsupportedChangeError("QEMU's own device loses nothing: what is written is in its image at once")
+    if action.name == "release":
+        raise UnsupportedChangeError("QEMU's own device has no faults, and so holds no command")
     if action.name != "warn" and device.version < LIVE_NAMESPACES:
         raise UnsupportedChangeError(f"QEMU adds and removes namespaces live from {'.'.join(map(str, LIVE_NAMESPACES))} on")
     if action.arguments.get("quiet"):
@@ -53,6 +56,8 @@ def change_modelled(device: ModelledDevice, action: Action) -> None:
     match action.name:
         case "cut-power":
             device.cut_power()
+        case "release":
+            device.release(action.arguments["name"], action.arguments.get("count", 1))
         case "attach":
             device.attach(controller, action.arguments["nsid"])
         case "detach":

@@ -1,4 +1,4 @@
-"""What the completion of an Asynchronous Event Request tells. Base 2.0, 5.2."""
+"""What the completion of an Asynchronous Event Request reports. Base 2.0, 5.2."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from lab.nvme.fields import U8, U16, U32, U64, Bits, Raw, Structure
 Queue = Literal["admin", "io"]
 
 BROADCAST_NSID = 0xFFFF_FFFF
-"""The namespace id that means all namespaces. Base 2.0, 3.2.1.2?"""
+"""The namespace id that means all namespaces. Base 2.0, 3.2.1.2."""
 
 
 class Transfer(IntEnum):
@@ -61,6 +61,7 @@ class Command(Structure, size=64):
     CDW15 = U32(60, shared=True)
 
     def __init_subclass__(cls, *, queue: Queue | None = None, opcode: int | None = None, **kwargs: Any) -> None:
+        """Enter the command into `BY_OPCODE`."""
         super().__init_subclass__(**kwargs)
         if queue is not None and opcode is not None:
             cls.QUEUE, cls.OPCODE = queue, opcode
@@ -68,7 +69,7 @@ class Command(Structure, size=64):
 
     @classmethod
     def of(cls, **values: Any) -> Self:
-        """The command with its opcode and these fields set and all others zero."""
+        """Return the command with its opcode and these fields set and all others zero."""
         return super().of(**(values if cls.OPCODE is None else {"OPC": cls.OPCODE, **values}))
 
     @property
@@ -88,7 +89,7 @@ class Command(Structure, size=64):
         return stray if self.OPCODE is not None else {offset: bits for offset, bits in stray.items() if offset < 4}
 
     def fields(self) -> dict[str, Any]:
-        """Field name to value; of an unknown command its raw dwords too."""
+        """Return field name to value; of an unknown command its raw dwords too."""
         if self.OPCODE is not None:
             return super().fields()
         return super().fields() | {f"CDW{n}": getattr(self, f"CDW{n}") for n in (2, 3, 10, 11, 12, 13, 14, 15)}
@@ -99,7 +100,7 @@ BY_OPCODE: dict[Queue, dict[int, type[Command]]] = {"admin": {}, "io": {}}
 
 
 def decode(raw: bytes | bytearray | memoryview, admin: bool) -> Command:
-    """The command in 64 bytes of an admin or an I/O submission queue; ValueError if there are fewer."""
+    """Return the command in 64 bytes of an admin or an I/O submission queue; ValueError if there are fewer."""
     return (BY_OPCODE["admin"] if admin else BY_OPCODE["io"]).get(raw[0] if raw else 0, Command)(raw)
 
 
@@ -155,11 +156,12 @@ class GetLogPage(Command, queue="admin", opcode=0x02):
 
     @property
     def data_length(self) -> int:
+        """Bytes of data that move."""
         return ((self.NUMDU << 16 | self.NUMDL) + 1) * 4
 
     @classmethod
     def reading(cls, lid: int, length: int, offset: int = 0, **values: Any) -> Self:
-        """The command for ``length`` bytes (a multiple of 4, at least 4) from byte ``offset`` of a log page."""
+        """Return the command for ``length`` bytes (a multiple of 4, at least 4) from byte ``offset`` of a log page."""
         if length < 4 or length % 4:
             raise ValueError(f"a log page is read in dwords, not in {length} bytes")
         dwords = length // 4 - 1
@@ -205,6 +207,7 @@ class Identify(Command, queue="admin", opcode=0x06):
 
     @property
     def data_length(self) -> int:
+        """Bytes of data that move."""
         return 4096
 
 
@@ -229,6 +232,7 @@ class SetFeatures(Command, queue="admin", opcode=0x09):
 
     @property
     def data_length(self) -> int | None:
+        """Bytes of data that move."""
         return features.data_length(self.FID, self.CDW11, setting=True)
 
 
@@ -251,6 +255,7 @@ class GetFeatures(Command, queue="admin", opcode=0x0A):
 
     @property
     def data_length(self) -> int | None:
+        """Bytes of data that move."""
         if self.SEL == Select.SUPPORTED_CAPABILITIES:
             return 0
         return features.data_length(self.FID, self.CDW11, setting=False)
@@ -268,6 +273,7 @@ class NamespaceManagement(Command, queue="admin", opcode=0x0D):
 
     @property
     def data_length(self) -> int:
+        """Bytes of data that move."""
         return 0 if self.SEL else 4096
 
 
@@ -287,6 +293,7 @@ class FirmwareDownload(Command, queue="admin", opcode=0x11):
 
     @property
     def data_length(self) -> int:
+        """Bytes of data that move."""
         return (self.NUMD + 1) * 4
 
 
@@ -303,6 +310,7 @@ class NamespaceAttachment(Command, queue="admin", opcode=0x15):
 
     @property
     def data_length(self) -> int:
+        """Bytes of data that move."""
         return 4096
 
 
@@ -328,6 +336,7 @@ class DirectiveReceive(_Directive, queue="admin", opcode=0x1A):
 
     @property
     def data_length(self) -> int:
+        """Bytes of data that move."""
         return (self.NUMD + 1) * 4
 
 
@@ -403,27 +412,29 @@ class _Security(Command):
 
 
 class SecuritySend(_Security, queue="admin", opcode=0x81):
-    """Security Send. Base 2.0, 5.26"""
+    """Security Send. Base 2.0, 5.26."""
 
     TL = U32(44)  # bytes to send
 
     @property
     def data_length(self) -> int:
+        """Bytes of data that move."""
         return self.TL
 
 
 class SecurityReceive(_Security, queue="admin", opcode=0x82):
-    """Security Receive. Base 2.0, 5.25"""
+    """Security Receive. Base 2.0, 5.25."""
 
     AL = U32(44)  # bytes that there is room for
 
     @property
     def data_length(self) -> int:
+        """Bytes of data that move."""
         return self.AL
 
 
 class Sanitize(Command, queue="admin", opcode=0x84):
-    """Sanitize. Base 2.0, 5.24"""
+    """Sanitize. Base 2.0, 5.24."""
 
     SANACT = Bits(2, 0, dword=10)  # 1 exit failure, 2 block erase, 3 overwrite, 4 crypto erase
     AUSE = Bits(3, dword=10)
@@ -434,7 +445,7 @@ class Sanitize(Command, queue="admin", opcode=0x84):
 
 
 class GetLbaStatus(Command, queue="admin", opcode=0x86):
-    """Get LBA Status. NVM Command Set 1.0, 4.2.1"""
+    """Get LBA Status. NVM Command Set 1.0, 4.2.1."""
 
     SLBA = U64(40)
     MNDW = U32(48)  # dwords, 0's based
@@ -443,6 +454,7 @@ class GetLbaStatus(Command, queue="admin", opcode=0x86):
 
     @property
     def data_length(self) -> int:
+        """Bytes of data that move."""
         return (self.MNDW + 1) * 4
 
 
@@ -450,7 +462,7 @@ class GetLbaStatus(Command, queue="admin", opcode=0x86):
 
 
 class Flush(Command, queue="io", opcode=0x00):
-    """Flush. Base 2.0, 7.1?"""
+    """Flush. Base 2.0, 7.1."""
 
 
 class LbaCommand(Command):
@@ -479,7 +491,7 @@ class _Protected(LbaCommand):
 
 
 class Write(_Protected, queue="io", opcode=0x01):
-    """Write. NVM Command Set 1.0, 3.2.6"""
+    """Write. NVM Command Set 1.0, 3.2.6."""
 
     DTYPE = Bits(23, 20, dword=12)
     DSM = Bits(7, 0, dword=13)
@@ -487,24 +499,24 @@ class Write(_Protected, queue="io", opcode=0x01):
 
 
 class Read(_Protected, queue="io", opcode=0x02):
-    """Read. NVM Command Set 1.0, 3.2.4"""
+    """Read. NVM Command Set 1.0, 3.2.4."""
 
     DSM = Bits(7, 0, dword=13)
 
 
 class WriteUncorrectable(LbaCommand, queue="io", opcode=0x04):
-    """Write Uncorrectable. NVM Command Set 1.0, 3.2.7"""
+    """Write Uncorrectable. NVM Command Set 1.0, 3.2.7."""
 
     DTYPE = Bits(23, 20, dword=12)
     DSPEC = Bits(31, 16, dword=13)
 
 
 class Compare(_Protected, queue="io", opcode=0x05):
-    """Compare. NVM Command Set 1.0, 3.2.1"""
+    """Compare. NVM Command Set 1.0, 3.2.1."""
 
 
 class WriteZeroes(_Protected, queue="io", opcode=0x08):
-    """Write Zeroes. NVM Command Set 1.0, 3.2.8"""
+    """Write Zeroes. NVM Command Set 1.0, 3.2.8."""
 
     DTYPE = Bits(23, 20, dword=12)
     DEAC = Bits(25, dword=12)  # deallocate
@@ -526,15 +538,16 @@ class DatasetManagement(Command, queue="io", opcode=0x09):
 
     @property
     def data_length(self) -> int:
+        """Bytes of data that move."""
         return self.ranges * 16
 
 
 class Verify(_Protected, queue="io", opcode=0x0C):
-    """Verify. NVM Command Set 1.0, 3.2.5"""
+    """Verify. NVM Command Set 1.0, 3.2.5."""
 
 
 class ReservationRegister(Command, queue="io", opcode=0x0D):
-    """Reservation Register. Base 2.0, 7.3?"""
+    """Reservation Register. Base 2.0, 7.3."""
 
     RREGA = Bits(2, 0, dword=10)
     IEKEY = Bits(3, dword=10)
@@ -542,22 +555,24 @@ class ReservationRegister(Command, queue="io", opcode=0x0D):
 
     @property
     def data_length(self) -> int:
+        """Bytes of data that move."""
         return 16
 
 
 class ReservationReport(Command, queue="io", opcode=0x0E):
-    """Reservation Report. Base 2.0, 7.5?"""
+    """Reservation Report. Base 2.0, 7.5."""
 
     NUMD = U32(40)  # dwords, 0's based
     EDS = Bits(0, dword=11)  # extended data structure
 
     @property
     def data_length(self) -> int:
+        """Bytes of data that move."""
         return (self.NUMD + 1) * 4
 
 
 class ReservationAcquire(Command, queue="io", opcode=0x11):
-    """Reservation Acquire. Base 2.0, 7.2?"""
+    """Reservation Acquire. Base 2.0, 7.2."""
 
     RACQA = Bits(2, 0, dword=10)
     IEKEY = Bits(3, dword=10)
@@ -565,11 +580,12 @@ class ReservationAcquire(Command, queue="io", opcode=0x11):
 
     @property
     def data_length(self) -> int:
+        """Bytes of data that move."""
         return 16
 
 
 class ReservationRelease(Command, queue="io", opcode=0x15):
-    """Reservation Release. Base 2.0, 7.4?"""
+    """Reservation Release. Base 2.0, 7.4."""
 
     RRELA = Bits(2, 0, dword=10)
     IEKEY = Bits(3, dword=10)
@@ -577,6 +593,7 @@ class ReservationRelease(Command, queue="io", opcode=0x15):
 
     @property
     def data_length(self) -> int:
+        """Bytes of data that move."""
         return 8
 
 

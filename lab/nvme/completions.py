@@ -28,6 +28,7 @@ class Completion(Structure, size=16):
 
     @property
     def ok(self) -> bool:
+        """Whether the command was successful."""
         return not self.status
 
     @property

@@ -1,4 +1,4 @@
-"""Features: their values and data buffers. Base 2.0, 5.27.1 "Feature Specific Information"; NVM Command Set 1.0, 4.1.3
+"""Features: their values and data buffers. Base 2.0, 5.27.1 "Feature Specific Information"; NVM Command Set 1.0, 4.1.3.
 
 Dword 11 of Set Features, dword 0 of Get Features' completion: the register of the feature in `VALUES`.
 """
@@ -50,7 +50,7 @@ class Fid(IntEnum):
 
 
 class Arbitration(Register):
-    """Arbitration. Base 2.0, 5.27.1.1"""
+    """Arbitration. Base 2.0, 5.27.1.1."""
 
     AB = Bits(2, 0)  # burst of 2^AB commands, 7 no limit
     LPW = Bits(15, 8)  # weights, 0's based
@@ -59,7 +59,7 @@ class Arbitration(Register):
 
 
 class PowerManagement(Register):
-    """Power Management. Base 2.0, 5.27.1.2"""
+    """Power Management. Base 2.0, 5.27.1.2."""
 
     PS = Bits(4, 0)
     WH = Bits(7, 5)  # workload hint
@@ -72,7 +72,7 @@ class LbaRangeType(Register):
 
 
 class TemperatureThreshold(Register):
-    """Temperature Threshold. Base 2.0, 5.27.1.3"""
+    """Temperature Threshold. Base 2.0, 5.27.1.3."""
 
     TMPTH = Bits(15, 0)  # kelvin
     TMPSEL = Bits(19, 16)  # 0 composite, 1..8 a sensor, Fh all (Set only)
@@ -80,14 +80,14 @@ class TemperatureThreshold(Register):
 
 
 class ErrorRecovery(Register):
-    """Error Recovery. NVM Command Set 1.0, 4.1.3"""
+    """Error Recovery. NVM Command Set 1.0, 4.1.3."""
 
     TLER = Bits(15, 0)  # 100 ms
     DULBE = Bits(16)
 
 
 class VolatileWriteCache(Register):
-    """Volatile Write Cache. Base 2.0, 5.27.1.4"""
+    """Volatile Write Cache. Base 2.0, 5.27.1.4."""
 
     WCE = Bits(0)
 
@@ -102,21 +102,21 @@ class NumberOfQueues(Register):
 
 
 class InterruptCoalescing(Register):
-    """Interrupt Coalescing. Base 2.0, 5.27.1.6"""
+    """Interrupt Coalescing. Base 2.0, 5.27.1.6."""
 
     THR = Bits(7, 0)  # completions, 0's based
     TIME = Bits(15, 8)  # 100 microseconds
 
 
 class InterruptVectorConfig(Register):
-    """Interrupt Vector Configuration. Base 2.0, 5.27.1.7"""
+    """Interrupt Vector Configuration. Base 2.0, 5.27.1.7."""
 
     IV = Bits(15, 0)
     CD = Bits(16)  # coalescing disabled
 
 
 class WriteAtomicity(Register):
-    """Write Atomicity Normal. NVM Command Set 1.0, 4.1.3"""
+    """Write Atomicity Normal. NVM Command Set 1.0, 4.1.3."""
 
     DN = Bits(0)  # the host needs only AWUPF, not AWUN
 
@@ -151,20 +151,20 @@ class HostMemoryBuffer(Register):
 
 
 class KeepAliveTimer(Register):
-    """Keep Alive Timer. Base 2.0, 5.27.1.12"""
+    """Keep Alive Timer. Base 2.0, 5.27.1.12."""
 
     KATO = Bits(31, 0)  # milliseconds
 
 
 class HostControlledThermalManagement(Register):
-    """Host Controlled Thermal Management. Base 2.0, 5.27.1.13"""
+    """Host Controlled Thermal Management. Base 2.0, 5.27.1.13."""
 
     TMT2 = Bits(15, 0)  # kelvin
     TMT1 = Bits(31, 16)
 
 
 class NonOperationalPowerState(Register):
-    """Non-Operational Power State Config. Base 2.0, 5.27.1.14"""
+    """Non-Operational Power State Config. Base 2.0, 5.27.1.14."""
 
     NOPPME = Bits(0)
 
@@ -176,33 +176,33 @@ class NvmSetSelect(Register):
 
 
 class LbaStatusInterval(Register):
-    """LBA Status Information Report Interval. NVM Command Set 1.0, 4.1.3.3"""
+    """LBA Status Information Report Interval. NVM Command Set 1.0, 4.1.3.3."""
 
     LSIRI = Bits(15, 0)  # 100 ms
     LSIPI = Bits(31, 16)  # 100 ms
 
 
 class SanitizeConfig(Register):
-    """Sanitize Config. Base 2.0, 5.27.1.19"""
+    """Sanitize Config. Base 2.0, 5.27.1.19."""
 
     NODRM = Bits(0)
 
 
 class EnduranceGroupEventConfig(Register):
-    """Endurance Group Event Configuration. Base 2.0, 5.27.1.20"""
+    """Endurance Group Event Configuration. Base 2.0, 5.27.1.20."""
 
     ENDGID = Bits(15, 0)
     EGCW = Bits(23, 16)
 
 
 class IoCommandSetProfile(Register):
-    """I/O Command Set Profile. Base 2.0, 5.27.1.21"""
+    """I/O Command Set Profile. Base 2.0, 5.27.1.21."""
 
     IOCSCI = Bits(8, 0)  # index of the combination
 
 
 class SpinupControl(Register):
-    """Spinup Control. Base 2.0, 5.27.1.22"""
+    """Spinup Control. Base 2.0, 5.27.1.22."""
 
     SUE = Bits(0)
 
@@ -214,7 +214,7 @@ class HostMetadata(Register):
 
 
 class SoftwareProgressMarker(Register):
-    """Software Progress Marker. Base 2.0, 5.27.1.24"""
+    """Software Progress Marker. Base 2.0, 5.27.1.24."""
 
     PBSLC = Bits(7, 0)  # pre-boot software load count
 
@@ -226,7 +226,7 @@ class HostIdentifier(Register):
 
 
 class ReservationNotificationMask(Register):
-    """Reservation Notification Mask. Base 2.0, 5.27.1.26"""
+    """Reservation Notification Mask. Base 2.0, 5.27.1.26."""
 
     REGPRE = Bits(1)
     RESREL = Bits(2)
@@ -234,13 +234,13 @@ class ReservationNotificationMask(Register):
 
 
 class ReservationPersistence(Register):
-    """Reservation Persistence. Base 2.0, 5.27.1.27"""
+    """Reservation Persistence. Base 2.0, 5.27.1.27."""
 
     PTPL = Bits(0)
 
 
 class NamespaceWriteProtection(Register):
-    """Namespace Write Protection Config. Base 2.0, 5.27.1.28"""
+    """Namespace Write Protection Config. Base 2.0, 5.27.1.28."""
 
     WPS = Bits(2, 0)  # 0 none, 1 protected, 2 until power cycle, 3 for ever
 
@@ -316,7 +316,7 @@ class ApstTable(Structure, size=256):
 
 
 class HostMemoryBufferAttributes(Structure, size=4096):
-    """What Get Features tells of the host memory buffer."""
+    """What Get Features returns of the host memory buffer."""
 
     HSIZE = U32(0)  # pages
     HMDLAL = U32(4)
@@ -332,7 +332,7 @@ class HostMemoryDescriptor(Structure, size=16):
 
 
 class Timestamp(Structure, size=8):
-    """Timestamp. Base 2.0, 5.27.1.11"""
+    """Timestamp. Base 2.0, 5.27.1.11."""
 
     TIMESTAMP = UInt(0, 6)  # milliseconds since 1970-01-01
     SYNCH = Bits(0, at=6)
@@ -372,7 +372,7 @@ _VENDOR = 0xC0
 
 
 def data_length(fid: int, cdw11: int, *, setting: bool) -> int | None:
-    """Bytes of data that Set (or Get) Features moves for a feature; None for a vendor's own."""
+    """Return the bytes of data that Set (or Get) Features moves for a feature; None for a vendor's own."""
     if fid >= _VENDOR:
         return None
     if fid == Fid.HOST_IDENTIFIER:

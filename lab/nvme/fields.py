@@ -32,12 +32,14 @@ class Field(Generic[T]):
     name: str = ""
 
     def __init__(self, start: int, width: int, *, shared: bool = False) -> None:
+        """Take ``width`` bits from bit ``start`` on."""
         self.start, self.width, self.shared = start, width, shared
         self.mask = (1 << width) - 1
         self._bytes = slice(start >> 3, start + width + 7 >> 3)
         self._shift = start & 7
 
     def __set_name__(self, owner: type, name: str) -> None:
+        """Remember the name that the field is declared by."""
         self.name = name
 
     @overload
@@ -45,10 +47,11 @@ class Field(Generic[T]):
     @overload
     def __get__(self, holder: object, owner: type) -> T: ...
     def __get__(self, holder: Any, owner: type) -> Self | T:
+        """Return the field's value in ``holder``, or of the class the field itself."""
         return self if holder is None else self.decode(self.bits_of(holder))
 
     def bits_of(self, holder: int | bytes) -> int:
-        """The run as an unsigned number."""
+        """Return the run as an unsigned number."""
         if isinstance(holder, int):
             return holder >> self.start & self.mask
         return int.from_bytes(holder[self._bytes], "little") >> self._shift & self.mask
@@ -59,10 +62,11 @@ class Field(Generic[T]):
         return self.mask
 
     def decode(self, bits: int) -> T:
+        """Return the value of the run's bits."""
         raise NotImplementedError
 
     def encode(self, value: Any) -> int:
-        """The run's bits for a value; ValueError if it does not fit."""
+        """Return the run's bits for a value; ValueError if it does not fit."""
         bits = int(value)
         if not 0 <= bits <= self.mask:
             raise ValueError(f"{self.name}={value} does not fit {self.width} bits")
@@ -77,11 +81,13 @@ class _Number(Field[int]):
     @overload
     def __get__(self, holder: object, owner: type) -> int: ...
     def __get__(self, holder: Any, owner: type) -> Self | int:
+        """Return the number in ``holder``, or of the class the field itself."""
         if isinstance(holder, bytes):
             return int.from_bytes(holder[self._bytes], "little") >> self._shift & self.mask
         return self if holder is None else holder >> self.start & self.mask
 
     def decode(self, bits: int) -> int:
+        """Return the value of the run's bits."""
         return bits
 
 
@@ -89,26 +95,39 @@ class UInt(_Number):
     """An unsigned little-endian number of ``size`` bytes at byte ``offset``."""
 
     def __init__(self, offset: int, size: int, *, shared: bool = False) -> None:
+        """Lie where the class says."""
         super().__init__(offset * 8, size * 8, shared=shared)
 
 
 class U8(UInt):
+    """An unsigned number of 1 byte."""
+
     def __init__(self, offset: int, *, shared: bool = False) -> None:
+        """Begin at byte ``offset``."""
         super().__init__(offset, 1, shared=shared)
 
 
 class U16(UInt):
+    """An unsigned number of 2 bytes."""
+
     def __init__(self, offset: int, *, shared: bool = False) -> None:
+        """Begin at byte ``offset``."""
         super().__init__(offset, 2, shared=shared)
 
 
 class U32(UInt):
+    """An unsigned number of 4 bytes."""
+
     def __init__(self, offset: int, *, shared: bool = False) -> None:
+        """Begin at byte ``offset``."""
         super().__init__(offset, 4, shared=shared)
 
 
 class U64(UInt):
+    """An unsigned number of 8 bytes."""
+
     def __init__(self, offset: int, *, shared: bool = False) -> None:
+        """Begin at byte ``offset``."""
         super().__init__(offset, 8, shared=shared)
 
 
@@ -116,6 +135,7 @@ class Bits(_Number):
     """Bits ``high``:``low`` as the specification writes them, of a register, or from a ``dword`` or byte ``at``."""
 
     def __init__(self, high: int, low: int | None = None, *, dword: int = 0, at: int = 0, shared: bool = False) -> None:
+        """Lie where the class says."""
         low = high if low is None else low
         super().__init__((dword * 4 + at) * 8 + low, high - low + 1, shared=shared)
 
@@ -124,27 +144,33 @@ class Raw(Field[bytes]):
     """``size`` uninterpreted bytes."""
 
     def __init__(self, offset: int, size: int, *, shared: bool = False) -> None:
+        """Lie where the class says."""
         super().__init__(offset * 8, size * 8, shared=shared)
 
     def decode(self, bits: int) -> bytes:
+        """Return the value of the run's bits."""
         return bits.to_bytes(self.width // 8, "little")
 
     def encode(self, value: Any) -> int:
+        """Return the run's bits for a value; ValueError if it does not fit."""
         if len(value) > self.width // 8:
             raise ValueError(f"{self.name}: {len(value)} bytes do not fit {self.width // 8}")
         return int.from_bytes(value, "little")
 
 
 class Ascii(Field[str]):
-    """Text padded with spaces, without a terminator (Base 2.0, 1.4.2? "ASCII strings are left justified")."""
+    """Text padded with spaces, without a terminator (Base 2.0, 1.4 "Conventions")."""
 
     def __init__(self, offset: int, size: int) -> None:
+        """Lie where the class says."""
         super().__init__(offset * 8, size * 8)
 
     def decode(self, bits: int) -> str:
+        """Return the value of the run's bits."""
         return bits.to_bytes(self.width // 8, "little").decode("latin-1").rstrip(" ")
 
     def encode(self, value: Any) -> int:
+        """Return the run's bits for a value; ValueError if it does not fit."""
         text = str(value).encode("latin-1")
         if len(text) > self.width // 8:
             raise ValueError(f"{self.name}={value!r} is longer than {self.width // 8} characters")
@@ -155,12 +181,15 @@ class Utf8(Field[str]):
     """Text that ends at the first zero byte or with the field: NVMe Qualified Names."""
 
     def __init__(self, offset: int, size: int) -> None:
+        """Lie where the class says."""
         super().__init__(offset * 8, size * 8)
 
     def decode(self, bits: int) -> str:
+        """Return the value of the run's bits."""
         return bits.to_bytes(self.width // 8, "little").partition(b"\0")[0].decode("utf-8", "backslashreplace")
 
     def encode(self, value: Any) -> int:
+        """Return the run's bits for a value; ValueError if it does not fit."""
         text = str(value).encode()
         if len(text) >= self.width // 8:
             raise ValueError(f"{self.name}={value!r} is longer than {self.width // 8 - 1} bytes")
@@ -175,6 +204,7 @@ class _Declared:
     _DEFINED: ClassVar[int] = 0
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Collect the declared fields."""
         super().__init_subclass__(**kwargs)
         cls.FIELDS = {**cls.FIELDS, **{n: f for n, f in vars(cls).items() if isinstance(f, Field)}}
         cls._DEFINED = 0
@@ -184,7 +214,7 @@ class _Declared:
 
     @classmethod
     def from_bits(cls, bits: int) -> Self:
-        """The value whose bits, little-endian, are this number."""
+        """Return the value whose bits, little-endian, are this number."""
         raise NotImplementedError
 
     @classmethod
@@ -198,10 +228,11 @@ class _Declared:
         return base
 
     def fields(self) -> dict[str, Any]:
-        """Field name to value, in declaration order, without the runs that lie over others."""
+        """Return field name to value, in declaration order, without the runs that lie over others."""
         return {name: getattr(self, name) for name, field in self.FIELDS.items() if not field.shared}
 
     def __repr__(self) -> str:
+        """Return the name and the fields that are not zero."""
         shown = (f"{name}={_text(value)}" for name, value in self.fields().items() if _notable(value))
         return f"{type(self).__name__}({', '.join(shown)})"
 
@@ -215,6 +246,7 @@ class Register(_Declared, int):
     SIZE: ClassVar[int] = 4
 
     def __init_subclass__(cls, *, offset: int | None = None, size: int | None = None, **kwargs: Any) -> None:
+        """Collect the declared fields."""
         super().__init_subclass__(**kwargs)
         if offset is not None:
             cls.OFFSET = offset
@@ -223,15 +255,16 @@ class Register(_Declared, int):
 
     @classmethod
     def from_bits(cls, bits: int) -> Self:
+        """Return the value whose bits, little-endian, are this number."""
         return cls(bits)
 
     @classmethod
     def of(cls, **values: Any) -> Self:
-        """The register with these fields set and all others zero."""
+        """Return the register with these fields set and all others zero."""
         return cls(cls._pack(0, values))
 
     def but(self, **values: Any) -> Self:
-        """The same with these fields changed."""
+        """Return the same with these fields changed."""
         return type(self)(self._pack(int(self), values))
 
     @property
@@ -240,17 +273,19 @@ class Register(_Declared, int):
         return int(self) & ~self._DEFINED
 
     def __repr__(self) -> str:
+        """Return the name and the fields that are not zero."""
         return _register_text(self)
 
     __str__ = __repr__
 
     def __format__(self, spec: str) -> str:
+        """Format as a number where there is a format, else by fields."""
         return int.__format__(self, spec) if spec else repr(self)
 
 
 @lru_cache(maxsize=1024, typed=True)
 def _register_text(register: Register) -> str:
-    """A register in words: the same values are met again and again."""
+    """Return a register in words: the same values are met again and again."""
     return _Declared.__repr__(register)
 
 
@@ -258,11 +293,13 @@ class Structure(_Declared, bytes):
     """``SIZE`` bytes in memory with named fields; shorter input is an error, longer input is cut."""
 
     def __init_subclass__(cls, *, size: int | None = None, **kwargs: Any) -> None:
+        """Collect the declared fields."""
         super().__init_subclass__(**kwargs)
         if size is not None:
             cls.SIZE = size
 
     def __new__(cls, raw: bytes | bytearray | memoryview | None = None) -> Self:
+        """Take ``SIZE`` bytes, zeros by default; ValueError if there are fewer."""
         if raw is None:
             return bytes.__new__(cls, cls.SIZE)
         if len(raw) < cls.SIZE:
@@ -271,15 +308,16 @@ class Structure(_Declared, bytes):
 
     @classmethod
     def from_bits(cls, bits: int) -> Self:
+        """Return the value whose bits, little-endian, are this number."""
         return cls(bits.to_bytes(cls.SIZE, "little"))
 
     @classmethod
     def of(cls, **values: Any) -> Self:
-        """The structure with these fields set and all others zero."""
+        """Return the structure with these fields set and all others zero."""
         return cls.from_bits(cls._pack(0, values))
 
     def but(self, **values: Any) -> Self:
-        """The same with these fields changed."""
+        """Return the same with these fields changed."""
         return self.from_bits(self._pack(int.from_bytes(self, "little"), values))
 
     @property
@@ -296,17 +334,21 @@ class Nested(Field[D]):
     """A `Register` or `Structure` inside a structure: its bits keep their names, ``ctrl.ONCS.WRITE_ZEROES``."""
 
     def __init__(self, offset: int, kind: type[D], *, shared: bool = False) -> None:
+        """Lie where the class says."""
         super().__init__(offset * 8, kind.SIZE * 8, shared=shared)
         self.kind = kind
 
     @property
     def defined(self) -> int:
+        """Which bits of the run its declaration gives a meaning."""
         return self.kind._DEFINED
 
     def decode(self, bits: int) -> D:
+        """Return the value of the run's bits."""
         return self.kind.from_bits(bits)
 
     def encode(self, value: Any) -> int:
+        """Return the run's bits for a value; ValueError if it does not fit."""
         return super().encode(_bits(value))
 
 
@@ -314,17 +356,21 @@ class Array(Field[tuple[D, ...]]):
     """``count`` elements of one kind (`Register` or `Structure`) in a row."""
 
     def __init__(self, offset: int, count: int, kind: type[D]) -> None:
+        """Lie where the class says."""
         super().__init__(offset * 8, count * kind.SIZE * 8)
         self.kind, self.count = kind, count
 
     @property
     def defined(self) -> int:
+        """Which bits of the run the elements' declaration gives a meaning."""
         return _join([self.kind._DEFINED] * self.count, self.kind.SIZE)
 
     def decode(self, bits: int) -> tuple[D, ...]:
+        """Return the value of the run's bits."""
         return tuple(self.kind.from_bits(part) for part in _split(bits, self.count, self.kind.SIZE))
 
     def encode(self, value: Any) -> int:
+        """Return the run's bits for a value; ValueError if it does not fit."""
         if len(value) > self.count:
             raise ValueError(f"{self.name}: {len(value)} elements do not fit {self.count}")
         return _join([_bits(part) for part in value], self.kind.SIZE)
@@ -334,13 +380,16 @@ class Numbers(Field[tuple[int, ...]]):
     """``count`` unsigned numbers of ``size`` bytes in a row."""
 
     def __init__(self, offset: int, count: int, size: int) -> None:
+        """Lie where the class says."""
         super().__init__(offset * 8, count * size * 8)
         self.count, self.size = count, size
 
     def decode(self, bits: int) -> tuple[int, ...]:
+        """Return the value of the run's bits."""
         return tuple(_split(bits, self.count, self.size))
 
     def encode(self, value: Any) -> int:
+        """Return the run's bits for a value; ValueError if it does not fit."""
         if len(value) > self.count or not all(0 <= number < 1 << self.size * 8 for number in value):
             raise ValueError(f"{self.name}={value} are not at most {self.count} numbers of {self.size} bytes")
         return _join(value, self.size)
@@ -356,7 +405,7 @@ def _join(numbers: Sequence[int], size: int) -> int:
 
 
 def _bits(value: Any) -> int:
-    """A register's or a structure's value as one number."""
+    """Return a register's or a structure's value as one number."""
     return int.from_bytes(value, "little") if isinstance(value, (bytes, bytearray)) else int(value)
 
 
@@ -373,7 +422,7 @@ def _text(value: Any) -> str:
 
 
 def _notable(value: Any) -> bool:
-    """False for what would only lengthen a print: zero, nothing, zeros."""
+    """Return whether a value is worth printing: zero, nothing and zeros are not."""
     if isinstance(value, tuple):
         return any(_notable(v) for v in value)
     if isinstance(value, bytes):

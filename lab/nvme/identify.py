@@ -18,7 +18,7 @@ SIZE = 4096
 
 
 class Cns(IntEnum):
-    """Controller or Namespace Structure: what Identify asks for. Base 2.0, 5.17.1?"""
+    """Controller or Namespace Structure: what Identify asks for. Base 2.0, 5.17."""
 
     NAMESPACE = 0x00
     CONTROLLER = 0x01
@@ -229,7 +229,7 @@ class Sgls(Register):
 
 
 class PowerState(Structure, size=32):
-    """Power State Descriptor. Base 2.0, 5.17.2.1?"""
+    """Power State Descriptor. Base 2.0, 5.17.2.1."""
 
     MP = U16(0)  # maximum power, centiwatts, or 0.1 mW where MXPS is set
     MXPS = Bits(0, at=3)
@@ -340,7 +340,7 @@ class IdentifyController(Structure, size=SIZE):
     VS = Raw(3072, 1024)
 
     def max_transfer(self, mpsmin: int) -> int | None:
-        """Bytes that one command may move where CAP.MPSMIN is this; None if there is no limit."""
+        """Return the bytes that one command may move where CAP.MPSMIN is this; None if there is no limit."""
         return (4096 << mpsmin) << self.MDTS if self.MDTS else None
 
     @property
@@ -350,7 +350,7 @@ class IdentifyController(Structure, size=SIZE):
 
 
 class IdentifyControllerNvm(Structure, size=SIZE):
-    """I/O command set specific Identify Controller of the NVM command set, CNS 06h. NVM Command Set 1.0, 4.1.5.4?"""
+    """I/O command set specific Identify Controller of the NVM command set, CNS 06h. NVM Command Set 1.0, 4.1.5."""
 
     VSL = U8(0)  # Verify; the three limits are 2^n pages of MPSMIN, 0 no limit
     WZSL = U8(1)  # Write Zeroes
@@ -446,7 +446,7 @@ class Nsattr(Register, size=1):
 
 
 class LbaFormat(Structure, size=4):
-    """LBA Format. NVM Command Set 1.0, 4.1.5.1"""
+    """LBA Format. NVM Command Set 1.0, 4.1.5.1."""
 
     MS = U16(0)  # bytes of metadata per block
     LBADS = U8(2)  # block size as a power of two; 0 means no such format
@@ -459,7 +459,7 @@ class LbaFormat(Structure, size=4):
 
 
 class IdentifyNamespace(Structure, size=SIZE):
-    """Identify Namespace of the NVM command set, CNS 00h. NVM Command Set 1.0, 4.1.5.1"""
+    """Identify Namespace of the NVM command set, CNS 00h. NVM Command Set 1.0, 4.1.5.1."""
 
     NSZE = U64(0)  # blocks
     NCAP = U64(8)  # blocks
@@ -523,7 +523,7 @@ class IdentifyNamespace(Structure, size=SIZE):
 
 
 class NamespaceManagementData(Structure, size=SIZE):
-    """What the host tells Namespace Management to create. Base 2.0, 5.23 "Host Software Specified Fields"."""
+    """What the host asks Namespace Management to create. Base 2.0, 5.23 "Host Software Specified Fields"."""
 
     NSZE = U64(0)
     NCAP = U64(8)
@@ -552,7 +552,7 @@ class Pic(Register, size=1):
 
 
 class IdentifyNamespaceNvm(Structure, size=SIZE):
-    """I/O command set specific Identify Namespace of the NVM command set, CNS 05h. NVM Command Set 1.0, 4.1.5.3?"""
+    """I/O command set specific Identify Namespace of the NVM command set, CNS 05h. NVM Command Set 1.0, 4.1.5."""
 
     LBSTM = U64(0)  # logical block storage tag mask
     PIC = Nested(8, Pic)
@@ -566,7 +566,7 @@ class Nstat(Register, size=1):
 
 
 class IndependentNamespace(Structure, size=SIZE):
-    """I/O command set independent Identify Namespace, CNS 08h. Base 2.0, 5.17.2.8?"""
+    """I/O command set independent Identify Namespace, CNS 08h. Base 2.0, 5.17.2."""
 
     NSFEAT = Nested(0, Nsfeat)
     NMIC = Nested(1, Nmic)
@@ -591,7 +591,7 @@ class NamespaceList(Structure, size=SIZE):
 
     @classmethod
     def after(cls, nsid: int, ids: Iterable[int]) -> Self:
-        """The answer to Identify with this NSID: the ids greater than it, as many as fit."""
+        """Return the answer to Identify with this NSID: the ids greater than it, as many as fit."""
         return cls.of(NSID=sorted(known for known in ids if known > nsid)[:1024])
 
 
@@ -600,7 +600,7 @@ def _before_zero(numbers: tuple[int, ...]) -> tuple[int, ...]:
 
 
 class ControllerList(Structure, size=SIZE):
-    """Controller ids: CNS 12h and 13h, the data of Namespace Attachment. Base 2.0, 4.4.1?"""
+    """Controller ids: CNS 12h and 13h, the data of Namespace Attachment. Base 2.0, 4.4."""
 
     NUM = U16(0)
     CNTLID = Numbers(2, 2047, 2)
@@ -612,7 +612,7 @@ class ControllerList(Structure, size=SIZE):
 
     @classmethod
     def holding(cls, ids: Iterable[int]) -> Self:
-        """The list of these controllers, in rising order."""
+        """Return the list of these controllers, in rising order."""
         listed = sorted(ids)
         return cls.of(NUM=len(listed), CNTLID=listed)
 
@@ -631,14 +631,14 @@ NID_LENGTH = {Nidt.EUI64: 8, Nidt.NGUID: 16, Nidt.UUID: 16, Nidt.CSI: 1}
 
 
 class NamespaceDescriptor(Structure, size=4):
-    """The head of a Namespace Identification Descriptor; NIDL bytes of identifier follow. CNS 03h, Base 2.0, 5.17.2.3?"""
+    """The head of a Namespace Identification Descriptor; NIDL bytes of identifier follow. CNS 03h, Base 2.0, 5.17.2."""
 
     NIDT = U8(0)
     NIDL = U8(1)
 
 
 def namespace_descriptors(raw: bytes) -> list[tuple[int, bytes]]:
-    """(type, identifier) of each descriptor before the first of length zero; one that runs over the end is cut."""
+    """Return (type, identifier) of each descriptor before the first of length zero; one that runs over the end is cut."""
     found, at = [], 0
     while at + NamespaceDescriptor.SIZE <= len(raw):
         head = NamespaceDescriptor(raw[at : at + NamespaceDescriptor.SIZE])
@@ -653,7 +653,7 @@ def namespace_descriptors(raw: bytes) -> list[tuple[int, bytes]]:
 def namespace_descriptor_list(
     *, eui64: bytes | None = None, nguid: bytes | None = None, uuid: uuid.UUID | None = None, csi: int | None = None
 ) -> bytes:
-    """The 4096 bytes that answer CNS 03h with the identifiers given."""
+    """Return the 4096 bytes that answer CNS 03h with these identifiers."""
     given: list[tuple[Nidt, bytes | None]] = [
         (Nidt.EUI64, eui64),
         (Nidt.NGUID, nguid),
@@ -737,7 +737,7 @@ class Granularity(Structure, size=16):
 
 
 class NamespaceGranularityList(Structure, size=SIZE):
-    """Namespace Granularity List, CNS 16h. NVM Command Set 1.0, 4.1.5"""
+    """Namespace Granularity List, CNS 16h. NVM Command Set 1.0, 4.1.5."""
 
     ATTRIBUTES = U32(0)
     NUM = U8(4)  # 0's based

@@ -52,13 +52,13 @@ class LogSupport(Register):
 
 
 class SupportedLogPages(Structure, size=1024):
-    """Supported Log Pages, 00h: indexed by LID. Base 2.0, 5.16.1.1"""
+    """Supported Log Pages, 00h: indexed by LID. Base 2.0, 5.16.1.1."""
 
     LID = Array(0, 256, LogSupport)
 
 
 class ErrorInformation(Structure, size=64):
-    """An entry of Error Information, 01h; the newest comes first. Base 2.0, 5.16.1.2"""
+    """An entry of Error Information, 01h; the newest comes first. Base 2.0, 5.16.1.2."""
 
     ERROR_COUNT = U64(0)  # 0: no entry
     SQID = U16(8)
@@ -92,7 +92,7 @@ class CriticalWarning(Register, size=1):
 
 
 class Smart(Structure, size=512):
-    """SMART / Health Information, 02h. Base 2.0, 5.16.1.3"""
+    """SMART / Health Information, 02h. Base 2.0, 5.16.1.3."""
 
     CRITICAL_WARNING = Nested(0, CriticalWarning)
     TEMPERATURE = U16(1)  # kelvin
@@ -132,7 +132,7 @@ class Smart(Structure, size=512):
 
 
 class FirmwareSlots(Structure, size=512):
-    """Firmware Slot Information, 03h. Base 2.0, 5.16.1.4"""
+    """Firmware Slot Information, 03h. Base 2.0, 5.16.1.4."""
 
     ACTIVE = Bits(2, 0)  # slot of the running image
     NEXT = Bits(6, 4)  # slot to run after the next reset, 0 not told
@@ -146,7 +146,7 @@ class FirmwareSlots(Structure, size=512):
 
 
 class ChangedNamespaces(NamespaceList):
-    """Changed Namespace List, 04h; FFFFFFFFh alone means more than 1024. Base 2.0, 5.16.1.5"""
+    """Changed Namespace List, 04h; FFFFFFFFh alone means more than 1024. Base 2.0, 5.16.1.5."""
 
 
 class CommandEffects(Register):
@@ -163,7 +163,7 @@ class CommandEffects(Register):
 
 
 class CommandsSupported(Structure, size=4096):
-    """Commands Supported and Effects, 05h: indexed by opcode. Base 2.0, 5.16.1.6"""
+    """Commands Supported and Effects, 05h: indexed by opcode. Base 2.0, 5.16.1.6."""
 
     ACS = Array(0, 256, CommandEffects)  # admin
     IOCS = Array(1024, 256, CommandEffects)  # I/O
@@ -185,7 +185,7 @@ class SelfTestResult(Structure, size=28):
 
 
 class DeviceSelfTestLog(Structure, size=564):
-    """Device Self-test, 06h; the newest result comes first. Base 2.0, 5.16.1.7"""
+    """Device Self-test, 06h; the newest result comes first. Base 2.0, 5.16.1.7."""
 
     OPERATION = Bits(3, 0)  # under way: 0 none, 1 short, 2 extended
     COMPLETION = Bits(6, 0, at=1)  # percent
@@ -193,7 +193,7 @@ class DeviceSelfTestLog(Structure, size=564):
 
 
 class Telemetry(Structure, size=512):
-    """The header of telemetry, 07h and 08h; blocks of 512 bytes follow. Base 2.0, 5.16.1.8"""
+    """The header of telemetry, 07h and 08h; blocks of 512 bytes follow. Base 2.0, 5.16.1.8."""
 
     LID = U8(0)
     IEEE = Raw(5, 3)
@@ -208,7 +208,7 @@ class Telemetry(Structure, size=512):
 
 
 class EnduranceGroup(Structure, size=512):
-    """Endurance Group Information, 09h. Base 2.0, 5.16.1.10"""
+    """Endurance Group Information, 09h. Base 2.0, 5.16.1.10."""
 
     CRITICAL_WARNING = U8(0)
     AVAILABLE_SPARE = U8(3)  # percent
@@ -238,7 +238,7 @@ class AnaState(IntEnum):
 
 
 class Ana(Structure, size=16):
-    """The header of Asymmetric Namespace Access, 0Ch; group descriptors follow. Base 2.0, 5.16.1.13"""
+    """The header of Asymmetric Namespace Access, 0Ch; group descriptors follow. Base 2.0, 5.16.1.13."""
 
     CHANGE_COUNT = U64(0)
     GROUPS = U16(8)
@@ -254,7 +254,7 @@ class AnaGroup(Structure, size=32):
 
 
 class PersistentEventLog(Structure, size=512):
-    """The header of Persistent Event, 0Dh; events follow. Base 2.0, 5.16.1.14"""
+    """The header of Persistent Event, 0Dh; events follow. Base 2.0, 5.16.1.14."""
 
     LID = U8(0)
     TNEV = U32(4)  # events

@@ -24,6 +24,7 @@ class UnreadableError(Exception):
     """A list lies in memory that cannot be read: ``address``, ``length``."""
 
     def __init__(self, address: int, length: int) -> None:
+        """Say where."""
         super().__init__(f"{length} bytes at {address:#x} cannot be read")
         self.address, self.length = address, length
 
@@ -49,6 +50,7 @@ class Problem:
     where: int | None = None
 
     def __str__(self) -> str:
+        """Return the problem and its place in words."""
         place = "" if self.where is None else f" at {self.where:#x}"
         return f"{self.kind.value}: {self.entry:#x}{place}"
 
@@ -64,7 +66,7 @@ class ListPage:
 
 @dataclass
 class Walk:
-    """What a command's PRP entries name. Offsets that should not be are cleared in the segments and told as problems."""
+    """What a command's PRP entries name. Offsets that should not be are cleared in the segments and noted as problems."""
 
     segments: list[Segment] = field(default_factory=list)
     lists: list[ListPage] = field(default_factory=list)
@@ -75,14 +77,9 @@ class Walk:
         """Bytes named."""
         return sum(length for _, length in self.segments)
 
-    @property
-    def uses_prp2(self) -> bool:
-        """Whether PRP2 was looked at; where it was not, the host should leave it zero."""
-        return bool(self.lists) or len(self.segments) > 1
-
 
 def walk(prp1: int, prp2: int, length: int, page_size: int, read: Read) -> Walk:
-    """The memory that ``length`` bytes of data lie in, as the controller finds it.
+    """Return the memory that ``length`` bytes of data lie in, as the controller finds it.
 
     Bad entries are problems of the walk, never exceptions; only a list that cannot be read raises `UnreadableError`. A list
     page that comes again ends the walk, which then names less than ``length`` bytes.
@@ -107,14 +104,14 @@ def walk(prp1: int, prp2: int, length: int, page_size: int, read: Read) -> Walk:
 
 
 def walk_list(prp1: int, length: int, page_size: int, read: Read) -> Walk:
-    """The same where PRP1 itself points to the list: a queue that is not physically contiguous (PC=0)."""
+    """Return the same where PRP1 itself points to the list: a queue that is not physically contiguous (PC=0)."""
     result = Walk()
     _follow(result, prp1, length, page_size, read)
     return result
 
 
 def _follow(result: Walk, address: int, left: int, page_size: int, read: Read) -> None:
-    """Adds the ``left`` bytes that the list at ``address`` names."""
+    """Add the ``left`` bytes that the list at ``address`` names."""
     seen = set[int]()
     if address & (ENTRY - 1):
         result.problems.append(Problem(PrpProblem.LIST_NOT_QWORD_ALIGNED, address))
@@ -146,7 +143,7 @@ def _follow(result: Walk, address: int, left: int, page_size: int, read: Read) -
 
 
 def _take(result: Walk, entry: int, length: int, page_size: int, where: int | None) -> None:
-    """Adds the page that an entry other than the first names."""
+    """Add the page that an entry other than the first names."""
     if not entry:
         result.problems.append(Problem(PrpProblem.ZERO_ENTRY, entry, where))
     if entry & (page_size - 1):
@@ -167,7 +164,7 @@ class Pointers:
 def build(
     pages: Sequence[int], offset: int, length: int, page_size: int, allocate: Callable[[], int] | None = None
 ) -> Pointers:
-    """PRP1, PRP2 and list pages for ``length`` bytes that begin ``offset`` bytes into the first of ``pages``.
+    """Return PRP1, PRP2 and list pages for ``length`` bytes that begin ``offset`` bytes into the first of ``pages``.
 
     ``allocate`` gives the address of a free page for a list each time it is called; it is called exactly as often as
     there are list pages. ValueError where PRPs cannot describe the buffer: an offset that is not a multiple of 4 or not
@@ -196,14 +193,6 @@ def build(
         entries, address = entries[capacity - 1 :], following
     lists.append((address, _encode(entries)))
     return Pointers(prp1, start, tuple(lists))
-
-
-def list_pages(length: int, offset: int, page_size: int) -> int:
-    """How many list pages `build` will ask for."""
-    entries, capacity = -(-(offset + length) // page_size) - 1, page_size // ENTRY
-    if entries <= 1:
-        return 0
-    return 1 if entries <= capacity else -(-(entries - 1) // (capacity - 1))
 
 
 def _encode(entries: Sequence[int]) -> bytes:

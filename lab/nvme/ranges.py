@@ -56,10 +56,6 @@ class CopyRangeWide(Structure, size=40):
         return self.NLB + 1
 
 
-COPY_FORMATS: dict[int, type[CopyRange] | type[CopyRangeWide]] = {0: CopyRange, 1: CopyRangeWide}
-"""DESFMT of Copy to the kind of its ranges."""
-
-
 class LbaStatusDescriptor(Structure, size=16):
     """LBA Status Descriptor Entry of Get LBA Status."""
 
@@ -76,11 +72,11 @@ class LbaStatus(Structure, size=8):
 
 
 def dsm_ranges(raw: bytes, count: int) -> tuple[DsmRange, ...]:
-    """The first ``count`` ranges of a Dataset Management buffer; ValueError if it is shorter."""
+    """Return the first ``count`` ranges of a Dataset Management buffer; ValueError if it is shorter."""
     size = DsmRange.SIZE
     return tuple(DsmRange(raw[at : at + size]) for at in range(0, count * size, size))
 
 
 def encode_ranges(ranges: Iterable[Structure]) -> bytes:
-    """Ranges in a row, as the data of Dataset Management or Copy."""
+    """Return ranges in a row, as the data of Dataset Management or Copy."""
     return b"".join(ranges)

@@ -125,7 +125,7 @@ class CMBSZ(Register, offset=0x3C):
 
 
 class BPINFO(Register, offset=0x40):
-    """Boot Partition Information. Base 2.0, 3.1.3.13?"""
+    """Boot Partition Information. Base 2.0, 3.1.3.13."""
 
     BPSZ = Bits(14, 0)  # 128 KiB
     BRS = Bits(25, 24)
@@ -133,7 +133,7 @@ class BPINFO(Register, offset=0x40):
 
 
 class BPRSEL(Register, offset=0x44):
-    """Boot Partition Read Select. Base 2.0, 3.1.3.14?"""
+    """Boot Partition Read Select. Base 2.0, 3.1.3.14."""
 
     BPRSZ = Bits(9, 0)  # 4 KiB
     BPROF = Bits(29, 10)  # 4 KiB
@@ -141,13 +141,13 @@ class BPRSEL(Register, offset=0x44):
 
 
 class BPMBL(Register, offset=0x48, size=8):
-    """Boot Partition Memory Buffer Location. Base 2.0, 3.1.3.15?"""
+    """Boot Partition Memory Buffer Location. Base 2.0, 3.1.3.15."""
 
     BMBBA = Bits(63, 12)
 
 
 class CMBMSC(Register, offset=0x50, size=8):
-    """Controller Memory Buffer Memory Space Control. Base 2.0, 3.1.3.16?"""
+    """Controller Memory Buffer Memory Space Control. Base 2.0, 3.1.3.16."""
 
     CRE = Bits(0)
     CMSE = Bits(1)
@@ -155,20 +155,20 @@ class CMBMSC(Register, offset=0x50, size=8):
 
 
 class CMBSTS(Register, offset=0x58):
-    """Controller Memory Buffer Status. Base 2.0, 3.1.3.17?"""
+    """Controller Memory Buffer Status. Base 2.0, 3.1.3.17."""
 
     CBAI = Bits(0)
 
 
 class CRTO(Register, offset=0x68):
-    """Controller Ready Timeouts, in 500 ms. Base 2.0, 3.1.3.20?"""
+    """Controller Ready Timeouts, in 500 ms. Base 2.0, 3.1.3.21."""
 
     CRWMT = Bits(15, 0)  # with media
     CRIMT = Bits(31, 16)  # independent of media
 
 
 class PMRCAP(Register, offset=0xE00):
-    """Persistent Memory Region Capabilities. Base 2.0, 3.1.3? as those after it."""
+    """Persistent Memory Region Capabilities. Base 2.0, 3.1.3 "Controller Properties", as those after it."""
 
     RDS = Bits(3)
     WDS = Bits(4)
@@ -241,7 +241,7 @@ DOORBELLS = 0x1000
 
 
 def register_at(offset: int) -> type[Register] | None:
-    """The register that byte ``offset`` of BAR0 lies in, or None; `OPTIONAL` ones are not looked at."""
+    """Return the register that byte ``offset`` of BAR0 lies in, or None; `OPTIONAL` ones are not looked at."""
     for register in REGISTERS:
         if register.OFFSET <= offset < register.OFFSET + register.SIZE:
             return register
@@ -249,16 +249,16 @@ def register_at(offset: int) -> type[Register] | None:
 
 
 def doorbell_offset(qid: int, *, completion: bool, dstrd: int) -> int:
-    """BAR0 offset of a queue's doorbell: 1000h + (2·qid + (0 for SQ, 1 for CQ)) · (4 << DSTRD)."""
+    """Return the BAR0 offset of a queue's doorbell: 1000h + (2·qid + (0 for SQ, 1 for CQ)) · (4 << DSTRD)."""
     return DOORBELLS + (2 * qid + completion) * (4 << dstrd)
 
 
 def shadow_offset(qid: int, *, completion: bool, dstrd: int) -> int:
-    """Where a queue's shadow doorbell and EventIdx lie in their buffers: as its doorbell behind the first. Base 2.0, 5.8."""
+    """Return the offset of a queue's shadow doorbell and EventIdx in their buffers. Base 2.0, 5.8."""
     return doorbell_offset(qid, completion=completion, dstrd=dstrd) - DOORBELLS
 
 
 def doorbell_at(offset: int, dstrd: int) -> tuple[int, bool] | None:
-    """(queue id, is it the completion queue's) of a doorbell offset; None if no doorbell starts there."""
+    """Return (queue id, is it the completion queue's) of a doorbell offset; None if no doorbell starts there."""
     index, rest = divmod(offset - DOORBELLS, 4 << dstrd)
     return None if index < 0 or rest else (index >> 1, bool(index & 1))

@@ -1,4 +1,4 @@
-"""Scatter Gather Lists. Base 2.0, 4.1.2? "Scatter Gather List (SGL)".
+"""Scatter Gather Lists. Base 2.0, 4.1.2 "Scatter Gather List (SGL)".
 
 The command holds one descriptor. It is the data itself, or it points to a segment of descriptors in memory, whose last one
 may point to the next; a segment that is announced as the last one points no further.
@@ -70,6 +70,7 @@ class SglProblem(Enum):
 
     @property
     def text(self) -> str:
+        """The problem in words."""
         return str(self.value[0])
 
     @property
@@ -87,6 +88,7 @@ class Problem:
     where: int | None = None
 
     def __str__(self) -> str:
+        """Return the problem and its place in words."""
         place = "in the command" if self.where is None else f"at {self.where:#x}"
         return f"{self.kind.text}: {self.descriptor} {place}"
 
@@ -113,12 +115,12 @@ class Walk:
         return sum(piece.length for piece in self.pieces)
 
     def note(self, kind: SglProblem, where: int | None, descriptor: SglDescriptor) -> None:
-        """Adds a problem."""
+        """Add a problem."""
         self.problems.append(Problem(kind, descriptor, where))
 
 
 def walk(first: bytes, length: int, read: Read, *, to_host: bool = True, limit: int = 1 << 16) -> Walk:
-    """The memory that ``length`` bytes of data lie in; ``first`` is the command's descriptor (`Command.SGL1`).
+    """Return the memory that ``length`` bytes of data lie in; ``first`` is the command's descriptor (`Command.SGL1`).
 
     Bad descriptors are problems of the walk, which ends where they leave nothing to go on with; only a segment that cannot
     be read raises `lab.nvme.prp.UnreadableError`. A bit bucket counts only where data goes to the host. Not more than ``limit``
@@ -151,7 +153,7 @@ _Placed = tuple[int | None, SglDescriptor]
 
 
 def _data_descriptors(first: SglDescriptor, read: Read, limit: int, result: Walk) -> Iterator[_Placed]:
-    """All descriptors but those of segments, which are followed; segments and broken rules go to ``result``."""
+    """Yield all descriptors but those of segments, which are followed; note segments and broken rules in ``result``."""
     segment: list[_Placed] = [(None, first)]
     announced: int | None = None
     seen = set[int]()
@@ -194,7 +196,7 @@ class Pointers:
 def build(
     pieces: Sequence[Piece], allocate: Callable[[], int] | None = None, *, per_segment: int = 4096 // SglDescriptor.SIZE
 ) -> Pointers:
-    """The list that names these pieces in order: one piece in the command itself, more of them in segments.
+    """Return the list that names these pieces in order: one piece in the command itself, more of them in segments.
 
     ``allocate`` gives room for ``per_segment`` descriptors (at least 2) each time it is called.
     """

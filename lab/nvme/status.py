@@ -1,4 +1,4 @@
-"""Status codes. Base 2.0, 3.3.3.2.1? "Status Field Definition"; NVM Command Set 1.0 and Zoned Namespaces 1.1 for theirs.
+"""Status codes. Base 2.0, 3.3.3.2.1 "Status Field Definition"; NVM Command Set 1.0 and Zoned Namespaces 1.1 for theirs.
 
 A status is one number here, ``SCT << 8 | SC``; CRD, M and DNR of a completion are not part of it.
 """
@@ -29,6 +29,7 @@ class Status(IntEnum):
     text: str
 
     def __new__(cls, value: int, text: str = "") -> Self:
+        """Make a member of its number and its text."""
         member = int.__new__(cls, value)
         member._value_ = value
         member.text = text
@@ -172,12 +173,12 @@ _BY_TEXT = {status.text.casefold(): status for status in Status}
 
 
 def by_text(text: str) -> Status:
-    """The status whose text this is, in any case; KeyError if there is none."""
+    """Return the status whose text this is, in any case; KeyError if there is none."""
     return _BY_TEXT[text.casefold()]
 
 
 def describe(sct: int, sc: int) -> str:
-    """A status for people: ``Invalid Field in Command (SCT 0h, SC 02h)``; what is unknown is said to be."""
+    """Return a status in words: ``Invalid Field in Command (SCT 0h, SC 02h)``; what is unknown is said to be."""
     try:
         text = Status(sct << 8 | sc).text
     except ValueError:

@@ -74,10 +74,29 @@ TRIALS: tuple[Trial, ...] = (
     Trial("never-ready", strikes={"times": 1}, provocation="reset"),
     Trial("slow-ready", {"ms": 500}, strikes={"times": 1}, provocation="reset"),
     Trial("slow-disable", {"ms": 500}, strikes={"times": 1}, provocation="reset"),
-    Trial("slow-shutdown", {"ms": 500}, strikes={"times": 1}, provocation="reset"),
+    Trial("late-ready", strikes={"times": 1}, provocation="reset"),
+    Trial("ones-after-disable", strikes={"times": 1}, provocation="reset"),
+    Trial("aer-refused", strikes={}, provocation="reset"),
+    Trial("hold"),
+    Trial("edit-submission", {"fields": {"SLBA": 16}}),
+    Trial("edit-completion", {"fields": {"DW1": 1}}),
+    Trial("register-value", strikes={"times": 1}, provocation="reset"),
     Trial("fatal-at-enable", strikes={"times": 1}, provocation="reset"),
     Trial("stuck-ready", strikes={}, provocation="reset"),
 )
+
+
+NOT_PROVOKED: Mapping[str, str] = {
+    "slow-shutdown": "Linux shuts a controller down when the machine halts, after which nothing can be asked",
+    "late-abort": "strikes Abort, which Linux sends only after a lost command",
+    "log-delayed": "Linux reads its log pages once, before the fault can be armed",
+    "queue-count-zero": "strikes Get Features, and Linux sends Set Features only",
+    "unchanged-doorbell": "Linux writes no doorbell twice with the same value",
+    "msix-reserved": "QEMU answers for MSI-X, so no guest sees it",
+    "enable-ignored": "Linux sets AQA before CC.EN",
+    "dword-only": "Linux reads and writes 64-bit registers by halves",
+}
+"""Behaviours that no trial shows, and why not; tests show them on the device itself."""
 
 
 @dataclass(frozen=True)
@@ -120,8 +139,8 @@ _EFFECTS = (
 
 
 def check_complete() -> None:
-    """LabError unless every behaviour has its trial."""
-    missing = BEHAVIOURS.keys() - {trial.behaviour for trial in TRIALS}
+    """Raise LabError unless every behaviour has its trial, or the reason why it has none."""
+    missing = BEHAVIOURS.keys() - {trial.behaviour for trial in TRIALS} - NOT_PROVOKED.keys()
     if missing:
         raise LabError(f"no trial shows the behaviour {sorted(missing)[0]!r}", remedy="add one to lab.trials.behaviours.TRIALS")
 

@@ -46,13 +46,13 @@ class Host:
     # -- memory and registers
 
     def pages(self, count: int = 1) -> int:
-        """The address of fresh pages, zeroed."""
+        """Return the address of fresh pages, zeroed."""
         used = getattr(self.memory, "used", 0)
         self.memory.used = used + count * PAGE  # type: ignore[attr-defined]
         return self.memory.base + used
 
     def poke(self, address: int, data: bytes) -> None:
-        """Writes memory as the host, whatever the device may reach."""
+        """Write memory as the host, whatever the device may reach."""
         at = address - self.memory.base
         self.memory.arena[at : at + len(data)] = data
 
@@ -93,12 +93,12 @@ class Host:
     # -- queues
 
     def ring(self, qid: int, *, completion: bool, value: int) -> None:
-        """Writes a doorbell."""
+        """Write a doorbell."""
         dstrd = self.function.controller.registers.cap.DSTRD
         self.function.write(doorbell_offset(qid, completion=completion, dstrd=dstrd), 4, value)
 
     def submit(self, command: Command, qid: int = 0, *, ring: bool = True) -> int:
-        """Puts a command into a queue and returns its identifier; a CID of 0 is replaced by a fresh one."""
+        """Put a command into a queue and return its identifier; a CID of 0 is replaced by a fresh one."""
         if not command.CID:
             self._cid = self._cid % 0xFFFE + 1
             command = command.but(CID=self._cid)
@@ -110,7 +110,7 @@ class Host:
         return command.CID
 
     def completions(self, qid: int = 0, *, ring: bool = True) -> list[Completion]:
-        """What has been posted and not been seen; the slots are given back unless ``ring`` is false."""
+        """Return what has been posted and not been seen; the slots are given back unless ``ring`` is false."""
         queue, found = self.rings[qid], []
         while True:
             entry = Completion(self.peek(queue.cq + 16 * queue.head, 16))
@@ -125,7 +125,7 @@ class Host:
         return found
 
     def do(self, command: Command, qid: int = 0) -> Completion:
-        """Sends a command and returns its completion, the only one that comes."""
+        """Send a command and return its completion, the only one that comes."""
         cid = self.submit(command, qid)
         (completion,) = self.completions(qid)
         assert completion.CID == cid
@@ -133,20 +133,20 @@ class Host:
         return completion
 
     def admin(self, command: Command, qid: int = 0) -> Completion:
-        """The same for a command that must succeed."""
+        """Do the same for a command that must succeed."""
         completion = self.do(command, qid)
         assert completion.ok, completion.text
         return completion
 
     def data(self, command: Command, length: int = PAGE, qid: int = 0) -> bytes:
-        """What a command that must succeed returns in a buffer of its own."""
+        """Return the data of a command that must succeed, from a buffer of its own."""
         buffer = self.pages(-(-length // PAGE))
         assert length <= 2 * PAGE
         self.admin(command.but(PRP1=buffer, PRP2=buffer + PAGE if length > PAGE else 0), qid)
         return self.peek(buffer, length)
 
     def create_queues(self, qid: int = 1, entries: int = ENTRIES, vector: int = 1) -> Ring:
-        """An I/O queue pair."""
+        """Create an I/O queue pair."""
         ring = Ring(self.pages(-(-entries * 64 // PAGE)), self.pages(-(-entries * 16 // PAGE)), entries)
         self.admin(nvme.CreateIoCq.of(QID=qid, QSIZE=entries - 1, PC=1, IEN=1, IV=vector, PRP1=ring.cq))
         self.admin(nvme.CreateIoSq.of(QID=qid, QSIZE=entries - 1, PC=1, CQID=qid, PRP1=ring.sq))
@@ -154,7 +154,7 @@ class Host:
         return ring
 
     def up(self) -> Host:
-        """Enabled, with one I/O queue pair."""
+        """Enable the controller and create one I/O queue pair."""
         assert self.enable().RDY
         self.create_queues()
         return self
@@ -167,11 +167,11 @@ class Host:
         return list(read_stream(self._records / f"{self.function.controller.spec.id}.rec", complete=True))
 
     def remarks(self) -> list[str]:
-        """The rules that were broken, in order; ends the device."""
+        """Return the rules that were broken, in order; ends the device."""
         return [event.name for event in self.events() if isinstance(event, Remark)]
 
     def strikes(self) -> list[str]:
-        """The faults that struck, in order; ends the device."""
+        """Return the faults that struck, in order; ends the device."""
         return [event.fault for event in self.events() if isinstance(event, FaultInjected)]
 
 
@@ -185,13 +185,13 @@ class MakeHost:
     def __call__(
         self, *faults: Fault, namespaces: tuple[Namespace, ...] = (Namespace(blocks=4096),), strict: bool = False, **fields: Any
     ) -> Host:
-        """A host of a device with one controller; ``fields`` are those of `lab.data.plan.Controller`."""
+        """Return a host of a device with one controller; ``fields`` are those of `lab.data.plan.Controller`."""
         controller = Controller(**{"serial": "LAB1", "namespaces": namespaces, **fields})
         (host,) = self.many(DeviceSpec(controllers=(controller,)), *faults, strict=strict)
         return host
 
     def many(self, spec: DeviceSpec, *faults: Fault, strict: bool = False) -> list[Host]:
-        """A host for each controller of a device."""
+        """Return a host for each controller of a device."""
         self._count += 1
         folder = self._folder / f"device{self._count}"
         folder.mkdir()
@@ -208,13 +208,13 @@ def make_host(tmp_path: Path) -> Iterator[MakeHost]:
 
 @pytest.fixture
 def host(make_host: MakeHost) -> Host:
-    """A plain device, enabled, with one I/O queue pair and a namespace of 4096 blocks."""
+    """Return a plain device's host: enabled, with one I/O queue pair and a namespace of 4096 blocks."""
     return make_host().up()
 
 
 @pytest.fixture
 def until() -> Callable[[Callable[[], bool]], None]:
-    """Waits for a condition that another thread brings about."""
+    """Return a function that waits for a condition that another thread brings about."""
     import time
 
     def wait(condition: Callable[[], bool]) -> None:

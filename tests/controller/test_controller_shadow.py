@@ -37,7 +37,7 @@ class Shadows:
         return int.from_bytes(self.host.peek(self.indexes + self.place(qid, completion), 4), "little")
 
     def submit(self, count: int = 1, *, ring: bool = False) -> None:
-        """Puts commands into queue 1 and tells of them by its shadow doorbell, and by its doorbell too."""
+        """Put commands into queue 1 and announce them by its shadow doorbell, and by its doorbell too."""
         for _ in range(count):
             self.host.submit(Flush.of(NSID=1), 1, ring=False)
         self.write(self.host.rings[1].tail)
@@ -47,7 +47,7 @@ class Shadows:
 
 @pytest.fixture
 def slow(make_host: MakeHost) -> Host:
-    """Enabled, with shadow doorbells on offer, an I/O queue pair, and commands that take 10 ms."""
+    """Return an enabled host with shadow doorbells on offer, an I/O queue pair, and commands that take 10 ms."""
     return make_host(LATE, shadow_doorbells=True).up()
 
 

@@ -29,12 +29,12 @@ def pattern(length: int, seed: int = 0) -> bytes:
 
 
 def problems(host: Host) -> list[str]:
-    """The PRP problems that were remarked."""
+    """Return the PRP problems that were remarked."""
     return [event.detail["problem"] for event in host.events() if isinstance(event, Remark) and event.name == "prp"]
 
 
 def fill(host: Host, lba: int, blocks: int) -> bytes:
-    """Writes blocks straight into the image; returns them."""
+    """Write blocks straight into the image, and return them."""
     data = pattern(blocks * 512, lba & 0xFF)
     next(iter(host.function.controller.attached.values())).write(lba, data, durable=True)
     return data
@@ -57,7 +57,7 @@ def test_reads_land_where_the_prps_say(host: Host, offset: int, blocks: int) -> 
     host.admin(nvme.Read.of(NSID=1, SLBA=64, NLB=blocks - 1, PRP1=pointers.prp1, PRP2=pointers.prp2), 1)
     landed = b"".join(host.peek(page, PAGE) for page in pages)
     assert landed[offset : offset + len(data)] == data
-    assert not any(landed[:offset]) and not any(landed[offset + len(data) :]), "and nowhere else"
+    assert not any(landed[:offset] + landed[offset + len(data) :]), "and nowhere else"
     assert host.remarks() == []
 
 
@@ -182,7 +182,7 @@ def test_memory_that_the_driver_did_not_open(make_host: MakeHost) -> None:
 
 @pytest.fixture
 def sgl_host(make_host: MakeHost) -> Host:
-    """A device that offers SGLs."""
+    """Return the host of a device that offers SGLs."""
     return make_host(sgl=True).up()
 
 

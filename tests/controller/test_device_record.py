@@ -192,7 +192,8 @@ def test_accesses_span_adjacent_ranges_and_no_gap() -> None:
     assert memory.read(0x1FFE, 4) == b"abcd"
     with pytest.raises(DmaRefusedError, match="0x3000") as refused:
         memory.write(0x2FFF, b"xy")
-    assert refused.value.length == 1 and buffers[1][-1] == 0, "nothing was written"
+    assert refused.value.length == 1
+    assert buffers[1][-1] == 0, "nothing was written"
     with pytest.raises(DmaRefusedError, match="0x0"):
         memory.read(0, 1)
 
@@ -201,7 +202,7 @@ def test_ranges_that_cannot_be() -> None:
     memory = HostMemory()
     memory.map(0x1000, memoryview(bytearray(4096)), 4096)
     for start, length in ((0x1FFF, 2), (0, 0x1001), (0x1000, 4096), (0x5000, 0), ((1 << 64) - 1, 2)):
-        with pytest.raises(ValueError):
+        with pytest.raises(ValueError, match=r"overlaps|no bytes"):
             memory.map(start, None, length)
     assert memory.ranges == [(0x1000, 4096)]
 

@@ -55,7 +55,7 @@ BOOTED = 0x2A << 1 | 1
 
 
 def assembled(listing: str) -> bytes:
-    """The bytes of a listing, whose offsets must be right."""
+    """Return the bytes of a listing, whose offsets must be right."""
     code = b""
     for line in filter(None, listing.splitlines()):
         assert int(line[:2], 16) == len(code), line
@@ -68,7 +68,7 @@ def boot_disk() -> bytes:
 
 
 def fat_disk(name: str, content: bytes) -> bytes:
-    """A FAT12 file system without partitions, with one small file in its root. FAT specification 1.03, "Boot Sector"."""
+    """Return a FAT12 file system without partitions, with one small file in its root. FAT specification 1.03, "Boot Sector"."""
     cluster, fat_sectors, root_entries = 16, 8, 512
     assert len(content) <= cluster * BLOCK
     bpb = struct.pack(
@@ -90,7 +90,7 @@ def fat_disk(name: str, content: bytes) -> bytes:
 
 @contextmanager
 def booting(toolchain: Toolchain, disk: bytes, bios: Path | None) -> Iterator[tuple[Machine, Path]]:
-    """A guest that has nothing but an NVMe disk with these bytes; it is in its folder, as is the record."""
+    """Boot a guest that has nothing but an NVMe disk with these bytes; disk and record are in its folder."""
     qemu = toolchain.qemu
     assert qemu is not None
     with tempfile.TemporaryDirectory(prefix="fw-") as name:
@@ -110,7 +110,7 @@ def booting(toolchain: Toolchain, disk: bytes, bios: Path | None) -> Iterator[tu
 
 
 def read_blocks(folder: Path) -> set[int]:
-    """The blocks that were read by I/O commands so far."""
+    """Return the blocks that were read by I/O commands so far."""
     return {
         event.command.SLBA + n
         for event in read_stream(folder / "nv0.rec", complete=False)
@@ -140,7 +140,9 @@ def test_edk2_boots_from_it(toolchain: Toolchain) -> None:
     disk = fat_disk("startup.nsh", SCRIPT.replace(b"\n", b"\r\n"))
     with booting(toolchain, disk, toolchain.firmware["edk2"]) as (machine, folder):
         machine.console.expect("NVME-LAB: started from FS0:", Deadline(120), "what startup.nsh prints")
-        assert machine.process.wait(Deadline(60)) and machine.process.status == 0, "the script's reset -s"
+        assert machine.process.wait(Deadline(60)), "the script's reset -s"
+        assert machine.process.status == 0
         assert len(disk) // BLOCK in read_blocks(folder), "the block that holds the script"
         stored = image(folder, "nv0", 1).read_bytes()
-    assert b"TOLD    TXT" in stored and "written by EDK2".encode("utf-16-le") in stored, "it writes, too"
+    assert b"TOLD    TXT" in stored
+    assert "written by EDK2".encode("utf-16-le") in stored, "it writes, too"

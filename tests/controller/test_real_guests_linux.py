@@ -159,7 +159,8 @@ def test_hot_removal_under_load(toolchain: Toolchain, how: str) -> None:
         linux.until(lambda: linux.run("test -s /tmp/result").status == 0, "the end of the load")
         results = json.loads(linux.shell("cat /tmp/result"))
         ended = {"EIO", "ENXIO", "ENODEV", "ENOSPC"}  # the last one: a write to a disk that has no blocks any more
-        assert len(results) == 4 and all(done >= 20 and error in ended for done, error in results), results
+        assert len(results) == 4, results
+        assert all(done >= 20 and error in ended for done, error in results), results
         linux.until(lambda: linux.run(f"test -e {DISK}").status != 0, "the disk to vanish")
         log = linux.log()
         assert any("CSTS=0xffffffff" in line for line in log) == (how == "all ones"), log
@@ -172,7 +173,8 @@ def test_nvme_cli_reads_it_clean(toolchain: Toolchain) -> None:
 
         def nvme(command: str) -> Any:
             result = linux.run(f"nvme {command} -o json")
-            assert result.status == 0 and not result.stderr.strip(), (command, result)
+            assert result.status == 0, (command, result)
+            assert not result.stderr.strip(), (command, result)
             return json.loads(result.stdout)
 
         ctrl, mine = nvme("id-ctrl /dev/nvme0"), model.identity
@@ -223,7 +225,7 @@ def test_each_behaviour_has_a_trial() -> None:
 def test_what_linux_makes_of_a_behaviour(toolchain: Toolchain, tmp_path: Path, name: str, effects: tuple[str, ...]) -> None:
     (trial,) = (trial for trial in TRIALS if trial.behaviour == name)
     shown = show(toolchain, trial, tmp_path)
-    assert shown.struck == 1 and shown.effects == effects and shown.afterwards == "success", shown
+    assert (shown.struck, shown.effects, shown.afterwards) == (1, effects, "success"), shown
 
 
 @pytest.mark.soak

@@ -10,7 +10,7 @@ import pytest
 from lab.controller.in_process import InProcess
 from lab.data.events import ActionEnded, Reset
 from lab.data.evidence import Evidence
-from lab.data.plan import Action, Answer, Controller, DeviceKind, DeviceSpec, Namespace, Scenario
+from lab.data.plan import Action, Answer, Controller, DeviceKind, DeviceSpec, Fault, Namespace, Scenario
 from lab.deadline import Deadline
 from lab.device.changes import UnsupportedChangeError, change, change_modelled
 from lab.device.qemu import QemuDevice
@@ -37,6 +37,14 @@ def test_the_model_changes(tmp_path: Path) -> None:
         assert sorted(controller.attached) == [1, 2] and controller.logs.warning == 2
         with pytest.raises(UsageError, match="no active namespace 3"):
             change_modelled(process.device, Action("detach", {"nsid": 3}))
+
+
+def test_a_command_that_a_fault_holds_is_released(tmp_path: Path) -> None:
+    fault = Fault(name="h", behaviour="hold")
+    with InProcess(SPEC, tmp_path, faults=(fault,)) as process:
+        change_modelled(process.device, Action("release", {"name": "h", "count": 2}))
+        with pytest.raises(UsageError, match="there is no fault 'i'"):
+            change_modelled(process.device, Action("release", {"name": "i"}))
 
 
 def test_a_power_cut_takes_what_was_not_flushed(tmp_path: Path) -> None:
