@@ -10,10 +10,18 @@ from contextlib import suppress
 
 from lab.nvme.commands import CreateIoCq, CreateIoSq, DeleteIoCq, DeleteIoSq, DoorbellBufferConfig, SetFeatures
 from lab.nvme.features import Fid, NumberOfQueues
-from lab.nvme.registers import ACQ, AQA, ASQ, CC, VS
+from lab.nvme.registers import ACQ, AQA, ASQ, CC, CSTS, VS
 from lab.reference import pci
 from lab.reference.core import Core
-from lab.reference.errors import CommandFailed, CommandLost, ControllerFailed, DriverError, Refused
+from lab.reference.errors import (
+    CommandFailed,
+    CommandLost,
+    CommandTimedOut,
+    ControllerFailed,
+    ControllerGone,
+    DriverError,
+    Refused,
+)
 from lab.reference.namespace import Namespace
 from lab.reference.parts import Parts
 from lab.reference.queue_pair import QueuePair
@@ -78,8 +86,21 @@ class Controller(Core):
     def start(self, until: str = LAST) -> None:
         """Perform the steps up to a stage, which can be used from then on."""
         for stage in STAGES[: STAGES.index(until) + 1]:
-            self.steps.get(stage, _nothing)()
+            self.perform(stage)
             self.stage = stage
+
+    def perform(self, stage: str) -> None:
+        """Perform a step; once more from its beginning if the controller was reset meanwhile and has come back.
+
+        What a reset takes with it, such as Number of Queues before queues are created, is part of the same step.
+        """
+        resets = self.recovery.resets
+        try:
+            self.steps.get(stage, _nothing)()
+        except (CommandLost, CommandTimedOut):
+            if self.failed is not None or self.recovery.resets == resets:
+                raise
+            self.steps.get(stage, _nothing)()
 
     def restart(self) -> None:
         """Perform the completed steps again after a reset, except detection."""
@@ -108,11 +129,11 @@ class Controller(Core):
         self.command_set()
 
     def command_set(self) -> int:
-        """Return CC.CSS for the NVM command set: CAP.CSS is a bitmap."""
-        if self.cap.CSS & CAP_CSS_NVM:
-            return CSS_NVM
+        """Return CC.CSS: all command sets where there are several, else the NVM command set. Base 2.0, 3.5.1."""
         if self.cap.CSS & CAP_CSS_SETS:
             return CSS_ALL_SETS
+        if self.cap.CSS & CAP_CSS_NVM:
+            return CSS_NVM
         raise Refused(f"{self.transport.name} does not support the NVM command set: CAP.CSS is {self.cap.CSS:08b}b")
 
     # -- step 2: admin queue. Base 2.0, 3.5.1 "Memory-based Controller Initialization" ------------------------------
@@ -187,14 +208,26 @@ class Controller(Core):
 
     def wait_ready(self, ready: int) -> None:
         """Wait until CSTS.RDY has this value. ControllerFailed after CAP.TO, or on CSTS.CFS while the controller starts."""
-        deadline, delays = self.transport.now() + self.ready_seconds, self.poll_delays()
-        while (csts := self.registers.status()).RDY != ready:
+        start, delays = self.transport.now(), self.poll_delays()
+        deadline, blind_until = start + self.ready_seconds, start + self.settings.blind_seconds
+        while (csts := self.status_until(blind_until)).RDY != ready:
             if ready and csts.CFS:
                 raise ControllerFailed(f"{self.transport.name}: CSTS.CFS is set while the controller starts")
             if self.transport.now() >= deadline:
                 raise ControllerFailed(
                     f"{self.transport.name}: CSTS.RDY is not {ready} after {self.ready_seconds:g} s (CAP.TO); {csts}"
                 )
+            self.transport.sleep(next(delays))
+
+    def status_until(self, blind_until: float) -> CSTS:
+        """Read CSTS. ControllerGone if it reads all ones until that moment: a controller may be blind during a reset."""
+        delays = self.poll_delays()
+        while True:
+            try:
+                return self.registers.status()
+            except ControllerGone:
+                if self.transport.now() >= blind_until:
+                    raise
             self.transport.sleep(next(delays))
 
     def poll_delays(self) -> Iterator[float]:

@@ -1,7 +1,7 @@
 """Runs commands to their results: many at a time, retried within bounds, never waited for without end.
 
-Base 2.0, 3.3.3.2 "Common Completion Queue Entry": a status with DNR set must not be retried; CRD names a delay of
-Identify Controller (CRDT1 to CRDT3, in 100 ms) to keep before a retry.
+Base 2.0, 3.3.3.2 "Common Completion Queue Entry": a status with DNR set is expected to come again, so that a
+retry is pointless; CRD names a delay of Identify Controller (CRDT1 to CRDT3, in 100 ms) to keep before a retry.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Collection, Sequence
 from typing import Protocol
 
-from lab.nvme.commands import Command
+from lab.nvme.commands import Abort, Command, CreateIoCq, CreateIoSq, DeleteIoCq, DeleteIoSq
 from lab.nvme.completions import Completion
 from lab.reference.core import Core
 from lab.reference.data import DataPath
@@ -19,6 +19,8 @@ from lab.reference.queue_pair import QueuePair
 from lab.reference.request import Request
 from lab.reference.transport import Memory
 
+NOT_AFTER_RESET = (CreateIoCq, CreateIoSq, DeleteIoCq, DeleteIoSq, Abort)
+"""Commands that mean nothing by themselves once a reset has taken the queues: the step that sent them begins anew."""
 CRD_UNIT = 0.1
 """Seconds of CRDT1 to CRDT3."""
 
@@ -143,7 +145,9 @@ class Execution:
         settings = self._c.settings
         if request.ok or self._c.failed or request.attempts > settings.retries or request.timeouts > settings.timeouts:
             return False
-        return request.completion is None or not request.completion.DNR
+        if request.completion is None:
+            return not isinstance(request.command, NOT_AFTER_RESET)
+        return not request.completion.DNR
 
     def retry_delay(self, request: Request) -> float:
         """Return the seconds that the controller asks for by CRD."""

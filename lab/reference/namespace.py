@@ -20,6 +20,8 @@ from lab.reference.transport import Memory
 
 NLB_LIMIT = 1 << 16
 """Blocks of one command: NLB has 16 bits and is 0's based."""
+RANGE_BLOCKS = (1 << 32) - 1
+"""Blocks of one range of Dataset Management: its length has 32 bits and is 1's based."""
 DSM_RANGES = 256
 """Ranges of one Dataset Management command."""
 SMALLEST_BLOCK = 9
@@ -139,6 +141,8 @@ class Namespace:
             raise Refused("the controller has no Dataset Management: bit 2 of ONCS is 0")
         for lba, blocks in ranges:
             self.check_range(lba, blocks)
+        ranges = [(at, min(RANGE_BLOCKS, lba + blocks - at)) for lba, blocks in ranges
+                  for at in range(lba, lba + blocks, RANGE_BLOCKS)]  # fmt: skip
         for first in range(0, len(ranges), DSM_RANGES):
             part = ranges[first : first + DSM_RANGES]
             data = encode_ranges(DsmRange.of(SLBA=lba, LENGTH=blocks) for lba, blocks in part)

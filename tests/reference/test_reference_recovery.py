@@ -10,7 +10,16 @@ import pytest
 from lab.data.events import Completed, Doorbell, RegisterWrite, Submitted
 from lab.data.plan import Fault, Namespace
 from lab.drivers.reference_in_process import InProcessTransport
-from lab.nvme.commands import Abort, AsyncEventRequest, GetLogPage, Read
+from lab.nvme.commands import (
+    Abort,
+    AsyncEventRequest,
+    CreateIoCq,
+    CreateIoSq,
+    DatasetManagement,
+    GetLogPage,
+    Read,
+    SetFeatures,
+)
 from lab.nvme.registers import CC
 from lab.reference.settings import Settings
 
@@ -304,3 +313,29 @@ def test_memory_of_a_controller_that_cannot_be_stopped_is_not_used_again(make: M
     rig.ask("unload")
     rig.service.close()
     assert rig.host.memory.ranges == []
+
+
+def test_a_reset_in_the_middle_of_creating_queues_starts_that_step_again(make: Make) -> None:
+    rig = make(fault("drop", opcode=CreateIoCq.OPCODE, queue="admin", times=1))
+    controller = rig.load()
+    assert controller.recovery.resets == 1 and len(controller.io) == 2
+    assert read(rig).status == "success"
+    kinds = [type(e.command) for e in rig.events() if isinstance(e, Submitted)]
+    creating = [kind for kind in kinds if kind in (SetFeatures, CreateIoCq, CreateIoSq)]
+    first = creating.index(CreateIoCq)
+    assert creating[first + 1] is SetFeatures, creating
+
+
+def test_queues_that_are_never_created_are_told(make: Make) -> None:
+    rig = make(fault("drop", opcode=CreateIoCq.OPCODE, queue="admin"))
+    reply = rig.ask("load")
+    assert reply.status != "success"
+
+
+def test_a_trim_of_more_than_32_bits_of_blocks_takes_several_ranges(make: Make) -> None:
+    blocks = (1 << 32) + 8
+    rig = make(namespaces=(Namespace(blocks=blocks + 100),))
+    rig.load()
+    assert rig.ask("trim", nsid=1, lba=3, blocks=blocks).status == "success"
+    (sent,) = [e.command for e in rig.events() if isinstance(e, Submitted) and isinstance(e.command, DatasetManagement)]
+    assert sent.NR == 1

@@ -50,7 +50,7 @@ def bar64_scenario(draw: Draw) -> Plan:
 
 @scenario("detect/command-sets", "CAP.CSS with a further bit beside that of the NVM command set")
 def command_sets(draw: Draw) -> Plan:
-    return Plan(draw.device(cap={"CSS": 1 << 7 | 1}), [LOAD, do("ready"), do("identify")])
+    return Plan(draw.device(cap={"CSS": 1 << 6 | 1}), [LOAD, do("ready"), do("identify")])
 
 
 @scenario("detect/stride", "doorbells 4 KiB apart, so that they reach far beyond one page; rings of some hundred entries")
