@@ -11,7 +11,7 @@ import click
 from conformance.commands.options import JSON, STRICT, VERBOSE, selection
 from conformance.judging.files import merge, read
 from conformance.judging.judge import judge as judge_evidence
-from conformance.judging.models import DriverEntry, Results, RunEntry, VerdictEntry
+from conformance.judging.models import DriverEntry, KnownEntry, Results, RunEntry, VerdictEntry
 from conformance.judging.summary import LAB_FAILED, exit_status, stage_index
 from conformance.report import terminal
 from conformance.report.annotations import github, gitlab
@@ -88,16 +88,15 @@ def _folders(roots: Sequence[Path]) -> list[Path]:
 
 def _judge_into(results: Results, evidence: Evidence, selected: Selection, asked: Sequence[str]) -> None:
     """Add the verdicts of the selected checks on one folder."""
-    driver, scenario = evidence.identity["driver"], evidence.scenario
+    driver, scenario = evidence.identity.driver, evidence.scenario
     if scenario.id not in {template.id for template in selected.scenarios} or not (checks := selected.checks_of(scenario.id)):
         return
     verdicts = [VerdictEntry.model_validate(verdict.to_json()) for verdict in judge_evidence(evidence, checks)]
-    key = driver["name"], evidence.identity["device"], scenario.id
+    key = driver.name, evidence.identity.device, scenario.id
     if key in {run.key for run in results.runs}:
         raise UsageError(f"{evidence.folder} is a second recording of {'/'.join(key)}.", remedy="judge each result by itself")
-    entry = results.drivers.setdefault(
-        driver["name"], DriverEntry(stages=list(driver["stages"]), known=list(driver.get("known", ())))
-    )
+    known = [KnownEntry.model_validate(entry.model_dump()) for entry in driver.known]
+    entry = results.drivers.setdefault(driver.name, DriverEntry(stages=list(driver.stages), known=known))
     stages = asked or [scenario.stage]
     entry.asked = sorted({*entry.asked, *stages}, key=stage_index)
     results.verdicts += verdicts

@@ -60,7 +60,7 @@ def replay(evidence: Path, driver: str, out: Path | None, as_json: bool, **optio
         why = results.verdicts[0].reason if results.verdicts else results.unfinished
         raise LabError(f"{name} could not be recorded: {why}")
     now = Evidence(folder / results.runs[0].evidence)
-    changed = differences(then.identity, now.identity)
+    changed = differences(then.identity.to_json(), now.identity.to_json())
     verdicts = _pairs(former(then), results)
     if as_json:
         told = [{"check": check, "then": one, "now": other} for check, one, other in verdicts]

@@ -24,7 +24,7 @@ from lab.errors import LabError, UsageError
 from lab.guest import keyboard
 from lab.guest.machine import Machine
 from lab.guest.terminal import talk
-from lab.recording import guest as recorder
+from lab.recording.record import record
 from lab.toolchain import Toolchain
 
 DEFAULT_SCENARIO = "read/basic"
@@ -71,9 +71,9 @@ def shell(driver: str, scenario: str, device: str | None, seed: int, out: Path |
         talk(guest.console, typed, lambda: guest.process.alive, sys.stdin.fileno(), sys.stdout.fileno())
         console.print()
 
-    recorder.record(
+    record(
         job.driver, _until_loaded(job.scenario), job.device, folder.absolute(), toolchain=campaign.toolchain,
-        identity={"shell": True}, visit=visit,
+        shell=True, visit=visit,
     )  # fmt: skip
     end = Evidence(folder).end
     console.print(f"Evidence: {shown(folder)}", "The conversation: nvme-lab wire FOLDER", sep="\n", soft_wrap=True)

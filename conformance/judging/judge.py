@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from conformance.record.record import Record
 from conformance.suite.check import MANDATORY, Check, Finding, Outcome
 from lab.data.events import Event
 from lab.data.evidence import Evidence
+from lab.data.identity import DriverIdentity
 from lab.errors import LabError
 
 UNWATCHED = "the driver's own memory accesses are visible only if it runs in the lab's process"
@@ -70,7 +71,7 @@ def place(event: Event) -> str:
 
 def judge(evidence: Evidence, checks: Iterable[Check]) -> list[Verdict]:
     """Return one verdict per check. Evidence that is cut short or damaged, or that the lab failed on, gives ERROR."""
-    driver: Mapping[str, Any] = evidence.identity["driver"]
+    driver, device = evidence.identity.driver, evidence.identity.device
     record = Record(evidence)
     defect = _defect(evidence)
     verdicts = []
@@ -78,13 +79,13 @@ def judge(evidence: Evidence, checks: Iterable[Check]) -> list[Verdict]:
         outcome, reason, findings = (Outcome.ERROR, defect, Findings()) if defect else _apply(check, record, driver)
         verdicts.append(
             Verdict(
-                driver=driver["name"],
-                device=evidence.identity["device"],
+                driver=driver.name,
+                device=device,
                 scenario=record.scenario.id,
                 check=check,
                 outcome=outcome,
                 reason=reason,
-                known=_known(driver, check, evidence.identity["device"]) if outcome is Outcome.FAIL else None,
+                known=_known(driver, check, device) if outcome is Outcome.FAIL else None,
                 findings=(*findings.violations, *findings.examples),
                 judged=findings.judged,
                 evidence=evidence.folder,
@@ -127,13 +128,13 @@ class Findings:
             self.violations.append(finding)
 
 
-def _apply(check: Check, record: Record, driver: Mapping[str, Any]) -> tuple[Outcome, str, Findings]:
-    missing = [name for name in check.needs if name not in driver["actions"]]
+def _apply(check: Check, record: Record, driver: DriverIdentity) -> tuple[Outcome, str, Findings]:
+    missing = [name for name in check.needs if name not in driver.actions]
     if missing:
         return Outcome.UNSUPPORTED, f"the driver cannot be asked to {', '.join(missing)}", Findings()
-    if check.stops and check.stops not in driver.get("stops", ()):
+    if check.stops and check.stops not in driver.stops:
         return Outcome.UNSUPPORTED, f"the driver cannot stop after {check.stops}", Findings()
-    if check.needs and check.stage not in driver["stages"]:
+    if check.needs and check.stage not in driver.stages:
         return Outcome.UNSUPPORTED, f"the manifest does not claim stage {check.stage}", Findings()
     if "memory" in check.witnesses and not record.memory_watched:
         return Outcome.UNSUPPORTED, UNWATCHED, Findings()
@@ -156,8 +157,8 @@ def _outcome(check: Check, findings: Findings) -> tuple[Outcome, str]:
     return Outcome.PASS, ""
 
 
-def _known(driver: Mapping[str, Any], check: Check, device: str) -> str | None:
-    for entry in driver.get("known", ()):
-        if entry["check"] == check.id and device in entry.get("devices", (device,)):
-            return str(entry["reason"])
+def _known(driver: DriverIdentity, check: Check, device: str) -> str | None:
+    for entry in driver.known:
+        if entry.check == check.id and device in entry.devices:
+            return entry.reason
     return None

@@ -19,7 +19,7 @@ from lab.guest.console import plain
 from lab.guest.folder import run_folder
 from lab.nvme.commands import CreateIoSq, Identify, Read
 from lab.nvme.registers import CC
-from lab.recording import guest as recorder
+from lab.recording.record import record
 from lab.toolchain import Toolchain
 
 Output = Literal["serial", "debug-console"]
@@ -85,7 +85,7 @@ def _once(boot: dict[str, Any], path: Path, seconds: float, toolchain: Toolchain
     driver = manifest.parse(data, path, drivers.adapters())
     scenario = replace(SCENARIOS[SCENARIO].resolve(0), actions=(LOAD,))
     with run_folder() as scratch:
-        evidence = Evidence(recorder.record(driver, scenario, "qemu", scratch / "evidence", toolchain=toolchain))
+        evidence = Evidence(record(driver, scenario, "qemu", scratch / "evidence", toolchain=toolchain))
         said = plain((evidence.folder / "console.log").read_bytes().decode(errors="replace"))
         end = evidence.end
         if end is not None and end.outcome == "lab-error" and not said.strip():

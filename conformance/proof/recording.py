@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from types import FrameType
 
-import lab.recording.guest
+import lab.recording.record
 from conformance.judging.judge import Verdict, judge
 from conformance.suite.check import Outcome
 from conformance.suite.selection import SCENARIOS, select
@@ -43,7 +43,7 @@ def record(scenario: str, seed: int, folder: Path, defect: str = "", variant: st
     if seeds:
         manifest = manifest.model_copy(update={"variables": {**manifest.variables, **seeds}})
     with _deadline(SECONDS):
-        lab.recording.guest.record(manifest, SCENARIOS[scenario].resolve(seed), "lab", folder, toolchain=Toolchain(None, None))
+        lab.recording.record.record(manifest, SCENARIOS[scenario].resolve(seed), "lab", folder, toolchain=Toolchain(None, None))
     return Evidence(folder)
 
 

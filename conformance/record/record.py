@@ -161,16 +161,16 @@ class Record:
     @property
     def exact(self) -> bool:
         """Did the programmable controller record this, which sees and remarks everything?"""
-        return bool(self.evidence.identity["device"] == "lab")
+        return self.evidence.identity.device == "lab"
 
     @property
     def unit(self) -> int:
         """The bytes of which the driver reads whole ones (`lab.data.manifest.Limits`); 0 for one that reads single blocks."""
-        return int(self.evidence.identity["driver"].get("unit", 0))
+        return self.evidence.identity.driver.unit
 
     def claims(self, stage: str) -> bool:
         """Does the driver claim to be able to do this stage?"""
-        return stage in self.evidence.identity["driver"]["stages"]
+        return stage in self.evidence.identity.driver.stages
 
     @cached_property
     def memory_watched(self) -> bool:

@@ -59,8 +59,8 @@ def hashes_of(results: Results, folder: Path) -> dict[str, dict[str, str]]:
     for run in results.runs:
         if run.driver not in found:
             try:
-                driver = Evidence(folder / run.evidence).identity["driver"]
+                driver = Evidence(folder / run.evidence).identity.driver
             except (LabError, KeyError):
                 continue
-            found[run.driver] = {"manifest": str(driver.get("manifest", "")), **driver.get("files", {})}
+            found[run.driver] = {"manifest": driver.manifest, **driver.files}
     return found

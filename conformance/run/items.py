@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-import lab.recording.guest
+import lab.recording.record
 from conformance.judging.judge import Verdict, judge, place
 from conformance.judging.models import RunEntry, VerdictEntry
 from conformance.run.folders import evidence_folder
@@ -135,7 +135,7 @@ class Recording(pytest.Collector):
     def _record_once(self) -> Evidence:
         job = self.job
         folder = evidence_folder(self.campaign.out, job.name)
-        lab.recording.guest.record(job.driver, job.scenario, job.device, folder, toolchain=self.campaign.toolchain)
+        lab.recording.record.record(job.driver, job.scenario, job.device, folder, toolchain=self.campaign.toolchain)
         return Evidence(folder)
 
     def report(self, verdicts: Iterable[Verdict]) -> ScenarioReport:

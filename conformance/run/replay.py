@@ -37,7 +37,7 @@ def plan_again(evidence: Evidence, driver: str = "") -> Campaign:
     UsageError where the driver or the scenario no longer exists.
     """
     manifest = _manifest(evidence, driver)
-    scenario, device = evidence.scenario, evidence.identity["device"]
+    scenario, device = evidence.scenario, evidence.identity.device
     if device not in drivers.devices(manifest):
         raise UsageError(f"the driver {manifest.name!r} cannot be put in front of the device {device!r} any more")
     checks = select(scenarios=[scenario.id]).checks_of(scenario.id)
@@ -75,14 +75,12 @@ def _flat(identity: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _manifest(evidence: Evidence, named: str) -> DriverManifest:
-    told = evidence.identity["driver"]
-    name = named or (told["name"] if told["name"] in drivers.names() else told.get("path", ""))
+    recorded = evidence.identity.driver
+    name = named or (recorded.name if recorded.name in drivers.names() else recorded.path)
     if not name or (not named and name not in drivers.names() and not Path(name).is_file()):
         where = f"is not at {name} any more" if name else "is not among the shipped ones"
-        raise UsageError(f"The manifest of the driver {told['name']!r} {where}.", remedy="name it with --driver")
+        raise UsageError(f"The manifest of the driver {recorded.name!r} {where}.", remedy="name it with --driver")
     manifest = drivers.find(name)
-    if manifest.name != told["name"]:
-        raise UsageError(f"{manifest.path} is the driver {manifest.name!r}; the evidence is of {told['name']!r}.")
-    return seed_defect(
-        manifest.model_copy(update={"path": manifest.path.absolute()}), told.get("variables", {}).get("defect", "")
-    )
+    if manifest.name != recorded.name:
+        raise UsageError(f"{manifest.path} is the driver {manifest.name!r}; the evidence is of {recorded.name!r}.")
+    return seed_defect(manifest.model_copy(update={"path": manifest.path.absolute()}), recorded.variables.get("defect", ""))

@@ -21,6 +21,7 @@ from typing import Protocol
 from lab.bench.figures import Figure, Say, nobody, told
 from lab.bench.fio import Done, Fio, FioInGuest, Job
 from lab.data.evidence import EvidenceWriter
+from lab.data.identity import DriverIdentity, Identity
 from lab.data.plan import Action, Controller, DeviceSpec, Namespace, Scenario
 from lab.deadline import Deadline
 from lab.device.lab import LabDevice
@@ -253,7 +254,7 @@ def _trace(qemu: Qemu, folder: Path) -> Iterator[TraceReader]:
     """A reader of the trace, with its evidence in ``traced``. QEMU must have ended before this does."""
     if qemu.trace_events is None:
         raise LabError("the declarations of QEMU's trace events (trace-events-all) were not found")
-    evidence = EvidenceWriter(folder / "traced", {"driver": {"name": "linux"}, "device": "qemu", "scenario": {}})
+    evidence = EvidenceWriter(folder / "traced", Identity(driver=DriverIdentity(name="linux"), device="qemu", scenario={}))
     with TraceReader(Declarations.load(qemu.trace_events, EVENTS), Translator(["traced"]), evidence) as reader:
         yield reader
     evidence.close("complete")

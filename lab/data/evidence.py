@@ -22,12 +22,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lab.data.events import ActionEnded, ActionStarted, Event, FaultInjected, Panicked, Plugged, from_json, to_json
+from lab.data.identity import Identity, parse_identity
 from lab.data.plan import Scenario
 from lab.data.stream import Tail, read_stream
 from lab.errors import LabError
 from lab.files import write_atomically
-
-FORMAT = 1
 
 Outcome = Literal["complete", "panic", "lab-error"]
 """How a scenario ended: all actions asked; the guest died of the driver; the lab failed."""
@@ -47,7 +46,8 @@ class End:
 class EvidenceWriter:
     """Writes one evidence folder; `record` may be called from any thread. LabError if the folder cannot be written."""
 
-    def __init__(self, folder: Path, identity: Mapping[str, Any]) -> None:
+    def __init__(self, folder: Path, identity: Identity) -> None:
+        """Create the folder, which must not exist yet, and write its identity."""
         self.folder = folder
         self._lock = threading.Lock()
         self._count = self._unknown = 0
@@ -56,7 +56,7 @@ class EvidenceWriter:
             folder.mkdir(parents=True, exist_ok=False)
             for name in ("answers", "namespaces", "device"):
                 (folder / name).mkdir()
-            _write(folder / "identity.json", {"format": FORMAT, "started": self._began, **identity})
+            _write(folder / "identity.json", identity.model_copy(update={"started": self._began}).to_json())
             self._events = (folder / "events.jsonl").open("w", encoding="utf-8", buffering=1 << 16)
 
     def record(self, event: Event) -> None:
@@ -99,22 +99,17 @@ class Evidence:
                 f"{folder} is no evidence folder: it has no identity.json",
                 remedy="name a folder that nvme-lab run wrote (it stands in results.json as 'evidence')",
             )
-        self.identity: Mapping[str, Any] = _read(folder / "identity.json")
-        if self.identity.get("format") != FORMAT:
-            raise LabError(f"{folder}/identity.json: format {self.identity.get('format')!r}, this lab reads {FORMAT}")
-        for key in ("driver", "device", "scenario"):
-            if key not in self.identity:
-                raise LabError(f"{folder}/identity.json: it does not say the {key}", remedy="record the scenario again")
+        self.identity = parse_identity(_read(folder / "identity.json"), folder / "identity.json")
 
     @property
     def name(self) -> str:
         """driver/device/scenario, for people."""
-        return f"{self.identity['driver']['name']}/{self.identity['device']}/{self.scenario.id}"
+        return f"{self.identity.driver.name}/{self.identity.device}/{self.scenario.id}"
 
     @cached_property
     def scenario(self) -> Scenario:
         try:
-            return Scenario.from_json(self.identity["scenario"])
+            return Scenario.from_json(self.identity.scenario)
         except (KeyError, TypeError) as error:
             raise LabError(f"{self.folder}/identity.json: the scenario cannot be read: {error}") from error
 

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TypeAlias
 
 from lab.controller import behaviour
 from lab.controller.server import DeviceServer
-from lab.data.plan import DeviceSpec, Fault
+from lab.data.plan import Action, DeviceSpec, Fault
 from lab.deadline import Deadline
+from lab.device.changes import change_modelled
+from lab.device.device import Json, Place
 from lab.device.images import create_images
 from lab.errors import LabError
 from lab.guest.machine import Machine
 from lab.guest.monitor import Event
 from lab.toolchain.qemu import dotted
-
-Json: TypeAlias = dict[str, object]
-Place: TypeAlias = Mapping[str, str]
-"""Where a controller goes: ``{"bus": "rp0"}``, or ``{"bus": "pcie.0", "addr": "5"}``."""
 
 VFIO_USER = (10, 1)
 """The first QEMU with vfio-user-pci."""
@@ -58,6 +55,9 @@ class LabDevice:
     Use it in a ``with`` block around the guest: QEMU connects to it when the controllers are plugged, and the records are
     whole when the block has ended. The guest's memory must be a shared file (`GuestSpec.memory_file`).
     """
+
+    traced = False
+    maps_memory = True
 
     def __init__(
         self,
@@ -128,8 +128,13 @@ class LabDevice:
             machine.event("DEVICE_DELETED", deadline, _about(controller.id))
 
     def arm(self, fault: str, armed: bool = True) -> None:
-        """Flips the switch of a fault."""
+        """Flip the switch of a fault."""
         self.server.arm(fault, armed)
+
+    def change(self, machine: Machine, action: Action, deadline: Deadline) -> None:
+        """Do it to the model, which can do all of `lab.device.changes`; UsageError for a controller or namespace it lacks."""
+        del machine, deadline  # the model needs neither
+        self.server.call(lambda modelled: change_modelled(modelled, action))
 
     def check(self) -> None:
         """While it is plugged: LabError if QEMU has lost a controller, after which no driver can be right."""

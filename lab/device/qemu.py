@@ -8,18 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TypeAlias
+from typing import TypeVar
 
-from lab.data.plan import Controller, DeviceSpec, Namespace
+from lab.data.plan import Action, Controller, DeviceSpec, Namespace
 from lab.deadline import Deadline
+from lab.device.changes import UnsupportedChangeError
+from lab.device.device import Json, Place
 from lab.device.images import create_images, image, owners
 from lab.errors import LabError
 from lab.guest.machine import Machine
 from lab.guest.monitor import Event
-
-Json: TypeAlias = dict[str, object]
-Place: TypeAlias = Mapping[str, str]
-"""Where a controller goes: ``{"bus": "rp0"}``, or ``{"bus": "pcie.0", "addr": "5"}``."""
+from lab.toolchain.qemu import dotted
 
 VERSION = "1.4"
 """What VS says, from 7.2 to 11.1."""
@@ -50,50 +49,69 @@ NAMESPACE_PROPERTIES: Mapping[str, tuple[int, int]] = {"nguid": (11, 1)}
 claimed. The other properties that are used here exist in 7.2 and in 11.1."""
 
 
+T = TypeVar("T")
+Obstacle = Callable[[T, tuple[int, ...]], str | None]
+"""What stands in the way of one part of a specification on one version of QEMU: the end of a sentence about it, or None."""
+
+
+Properties = Mapping[str, tuple[str, tuple[int, int]]]
+
+
+def _field(kind: str, fields: Mapping[str, object], known: Properties, version: tuple[int, ...]) -> str | None:
+    """Return the obstacle of a field that no property of QEMU sets, or none in this version."""
+    for name in fields:
+        if name not in known:
+            return f"cannot be given {kind} field {name}"
+        if version < (since := known[name][1]):
+            return f"can be given {kind} field {name} from QEMU {dotted(since)} on"
+    return None
+
+
+def _mdts(controller: Controller, version: tuple[int, ...]) -> str | None:
+    least = int(version >= MDTS_LIMITED)
+    return None if least <= controller.mdts <= MAX_MDTS else f"cannot have MDTS {controller.mdts}, but {least} to {MAX_MDTS}"
+
+
+def _identifiers(namespace: Namespace, version: tuple[int, ...]) -> str | None:
+    late = [(name, since) for name, since in NAMESPACE_PROPERTIES.items() if getattr(namespace, name) and version < since]
+    return f"can be given {late[0][0]} from QEMU {dotted(late[0][1])} on" if late else None
+
+
+CONTROLLER_OBSTACLES: tuple[Obstacle[Controller], ...] = (
+    lambda c, _: f"cannot say version {c.version}: it is always {VERSION}" if c.version not in ("", VERSION) else None,
+    lambda c, _: _range("I/O queue pairs", c.io_queues, 1, MAX_QUEUE_PAIRS),
+    lambda c, _: _range("MSI-X vectors", c.vectors, 1, MAX_VECTORS),
+    _mdts,
+    lambda c, _: None if c.write_cache else "always reports a volatile write cache",
+    lambda c, _: "has PCI ids and a class of its own" if c.pci else None,
+    lambda c, _: "has a BAR0 that is not prefetchable" if c.prefetchable_bar else None,
+    lambda c, version: _field("CAP", c.cap, CAP_PROPERTIES, version),
+    lambda c, version: _field("Identify Controller", c.identify, IDENTIFY_PROPERTIES, version),
+    lambda c, version: _field("Identify Namespace", c.identify_namespace, {}, version),
+)
+NAMESPACE_OBSTACLES: tuple[Obstacle[Namespace], ...] = (
+    lambda n, _: None if 1 <= n.nsid <= MAX_NSID else f"cannot exist: the highest NSID is {MAX_NSID}",
+    lambda n, _: None if n.block_size in BLOCK_SIZES else f"cannot have blocks of {n.block_size} bytes",
+    _identifiers,
+)
+
+
+def _range(what: str, number: int, least: int, most: int) -> str | None:
+    return None if least <= number <= most else f"cannot have {number} {what}, but {least} to {most}"
+
+
 def unservable(spec: DeviceSpec, version: tuple[int, ...]) -> str | None:
-    """What of this specification QEMU's device cannot be, as a sentence; None if it can be all of it."""
+    """Return what of this specification QEMU's device cannot be, as a sentence; None if it can be all of it."""
     return next(_obstacles(spec, version), None)
 
 
 def _obstacles(spec: DeviceSpec, version: tuple[int, ...]) -> Iterator[str]:
     for controller in spec.controllers:
         who = f"controller {controller.id} of QEMU's nvme"
-        if controller.version not in ("", VERSION):
-            yield f"{who} cannot say version {controller.version}: it is always {VERSION}"
-        if not 1 <= controller.io_queues <= MAX_QUEUE_PAIRS:
-            yield f"{who} cannot have {controller.io_queues} I/O queue pairs, but 1 to {MAX_QUEUE_PAIRS}"
-        if not 1 <= controller.vectors <= MAX_VECTORS:
-            yield f"{who} cannot have {controller.vectors} MSI-X vectors, but 1 to {MAX_VECTORS}"
-        if controller.mdts not in range(MAX_MDTS + 1) or (controller.mdts == 0 and version >= MDTS_LIMITED):
-            least = int(version >= MDTS_LIMITED)
-            yield f"{who} cannot have MDTS {controller.mdts}, but {least} to {MAX_MDTS}"
-        if not controller.write_cache:
-            yield f"{who} always reports a volatile write cache"
-        if controller.pci:
-            yield f"{who} has PCI ids and a class of its own"
-        if controller.prefetchable_bar:
-            yield f"{who} has a BAR0 that is not prefetchable"
-        for kind, fields, known in (
-            ("CAP", controller.cap, CAP_PROPERTIES),
-            ("Identify Controller", controller.identify, IDENTIFY_PROPERTIES),
-        ):
-            for name in fields:
-                _, since = known.get(name, ("", None))
-                if since is None:
-                    yield f"{who} cannot be given {kind} field {name}"
-                elif version < since:
-                    yield f"{who} can be given {kind} field {name} from QEMU {since[0]}.{since[1]} on"
-        for name in controller.identify_namespace:
-            yield f"{who} cannot be given Identify Namespace field {name}"
+        yield from (f"{who} {why}" for obstacle in CONTROLLER_OBSTACLES if (why := obstacle(controller, version)))
         for namespace in controller.namespaces:
             which = f"namespace {namespace.nsid} of {who}"
-            if not 1 <= namespace.nsid <= MAX_NSID:
-                yield f"{which}: the highest NSID is {MAX_NSID}"
-            if namespace.block_size not in BLOCK_SIZES:
-                yield f"{which} cannot have blocks of {namespace.block_size} bytes"
-            for name, first in NAMESPACE_PROPERTIES.items():
-                if getattr(namespace, name) and version < first:
-                    yield f"{which} can be given {name} from QEMU {first[0]}.{first[1]} on"
+            yield from (f"{which} {why}" for obstacle in NAMESPACE_OBSTACLES if (why := obstacle(namespace, version)))
     if len({controller.serial for controller in _sharing(spec)}) > 1:
         yield "controllers of one subsystem of QEMU's nvme have one serial number"
 
@@ -101,7 +119,11 @@ def _obstacles(spec: DeviceSpec, version: tuple[int, ...]) -> Iterator[str]:
 class QemuDevice:
     """One DeviceSpec as QEMU's device, its images in ``folder`` (the evidence's ``namespaces``)."""
 
+    traced = True
+    maps_memory = False
+
     def __init__(self, spec: DeviceSpec, folder: Path, version: tuple[int, ...]) -> None:
+        """Check the specification against this version of QEMU; LabError where its device cannot be that."""
         obstacle = unservable(spec, version)
         if obstacle is not None:
             raise LabError(f"QEMU's device cannot be what the scenario asks for: {obstacle}.", remedy="use --device lab")
@@ -170,6 +192,33 @@ class QemuDevice:
             machine.qmp("blockdev-del", {"node-name": blockdev["node-name"]}, deadline)
 
     # -- while it is in use -----------------------------------------------------------------------------------------
+
+    def arm(self, fault: str, armed: bool = True) -> None:
+        """Refuse: QEMU's own device has no faults."""
+        raise LabError(f"QEMU's own device has no fault {fault!r}", remedy="use --device lab")
+
+    def check(self) -> None:
+        """Do nothing: the device is in QEMU, so nothing between them can be lost."""
+
+    def change(self, machine: Machine, action: Action, deadline: Deadline) -> None:
+        """Do one of `lab.device.changes`; UnsupportedChangeError where QEMU, or this version of it, cannot."""
+        if action.name == "cut-power":
+            raise UnsupportedChangeError("QEMU's own device loses nothing: what is written is in its image at once")
+        if action.name == "release":
+            raise UnsupportedChangeError("QEMU's own device has no faults, and so holds no command")
+        if action.name != "warn" and self.version < LIVE_NAMESPACES:
+            first = ".".join(map(str, LIVE_NAMESPACES))
+            raise UnsupportedChangeError(f"QEMU adds and removes namespaces live from {first} on")
+        if action.arguments.get("quiet"):
+            raise UnsupportedChangeError("QEMU's own device tells of every namespace that goes")
+        controller = action.arguments.get("controller", self.spec.controllers[0].id)
+        match action.name:
+            case "attach":
+                self.attach(machine, controller, action.arguments["nsid"])
+            case "detach":
+                self.detach(machine, controller, action.arguments["nsid"], deadline)
+            case "warn":
+                self.warn(machine, controller, action.arguments["warning"])
 
     def attach(self, machine: Machine, controller: str, nsid: int) -> None:
         """Adds a namespace that was detached; the controller tells its host. QEMU from LIVE_NAMESPACES on."""

@@ -1,54 +1,42 @@
-"""Manifest × scenario × device → evidence: the only part that touches the world. It asks and writes down; it never judges.
-
-What ends a recording, and how its end marker reads:
-
-- all actions asked: ``complete``, whatever the driver answered;
-- the guest's own last words once the driver was in place: ``panic``, at once;
-- anything else that went wrong, QEMU's death and a panic before the driver was loaded included: ``lab-error``;
-- Ctrl-C, or the death of the lab: no end marker.
-"""
+"""Recording a driver in a guest: the guest, its device and its trace, from start to end."""
 
 from __future__ import annotations
 
+import logging
 import os
-import platform
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import cache
-from hashlib import sha256
 from pathlib import Path
-from typing import Any, TypeAlias
 
-from lab.data.events import ActionEnded, ActionStarted, Panicked, Plugged
 from lab.data.evidence import EvidenceWriter
 from lab.data.manifest import DriverManifest
 from lab.data.plan import Action, Answer, DeviceKind, Scenario
-from lab.data.profile import write_profiles
 from lab.deadline import Deadline
-from lab.device.changes import LIVE, UnsupportedChangeError, change
-from lab.device.lab import LabDevice
-from lab.device.probe import probe
-from lab.device.qemu import Place, QemuDevice
-from lab.drivers import Adapter, Session, adapter
-from lab.drivers.base import askable, is_stale_listing, write_payload
-from lab.errors import GuestPanicError, GuestTimeoutError, LabError
+from lab.device.changes import CHANGES, UnsupportedChangeError
+from lab.device.device import Device, Place
+from lab.device.factory import open_device
+from lab.drivers import Adapter, Session
+from lab.drivers.base import is_stale_listing
+from lab.errors import GuestTimeoutError, LabError
 from lab.guest import user
 from lab.guest.accelerator import TCG, Accelerator, accelerator
 from lab.guest.arguments import MIB, GuestSpec
 from lab.guest.folder import SHARED_MEMORY, run_folder, shared_root
 from lab.guest.machine import Machine
 from lab.guest.template import Forkable, ForkError, Template, Templates
-from lab.recording.in_process import InProcessAdapter, InProcessRecording, profiles
+from lab.recording.recording import Recording
 from lab.toolchain import Qemu, Toolchain
 from lab.toolchain.cache import Cache
-from lab.toolchain.qemu import X86_64, dotted
+from lab.toolchain.qemu import X86_64
 from lab.trace.declarations import Declarations
 from lab.trace.reader import TraceReader
 from lab.trace.translator import EVENTS, Translator
-from lab.version import lab_version
+
+LOG = logging.getLogger(__name__)
 
 SCENARIO_SECONDS = 300.0
 """For all of a scenario, from QEMU's start to the last answer."""
@@ -60,60 +48,15 @@ DRAIN_SECONDS = 30.0
 """From QEMU's end until the last line of its trace has been translated."""
 FIRST_SLOT = "4"
 """PCI device number (hexadecimal) of the first controller that is there at start, unless the manifest says otherwise."""
-Device: TypeAlias = QemuDevice | LabDevice
-LAB_ACTIONS = frozenset({"plug", "unplug", "fault", *LIVE})
-"""Actions that are done to the device, not asked of the driver."""
-FOLLOW_SECONDS, POLL_SECONDS = 5.0, 0.02
-"""How long, and how often, a driver is asked again that has not followed a change of the device yet (``until``)."""
+FOLLOW_SECONDS = 5.0
+"""How long a driver is asked for a list again that does not yet show a change of the device (``until``)."""
+POLL_SECONDS = 0.02
 
 
-def record(
-    manifest: DriverManifest,
-    scenario: Scenario,
-    device: DeviceKind,
-    folder: Path,
-    *,
-    toolchain: Toolchain,
-    identity: Mapping[str, Any] | None = None,
-    visit: Callable[[Machine], None] | None = None,
-) -> Path:
-    """Records one scenario on one driver and device into a new evidence folder, and returns it.
+class GuestRecording(Recording):
+    """A recording of a driver in a guest: booted or forked, with the device there at start or plugged."""
 
-    The lab's failures end up in the end marker. What is raised instead: UsageError for a manifest that cannot be used, before
-    anything is written, and LabError where the evidence itself cannot be written. ``identity`` adds to identity.json. ``visit``
-    is given the running guest when all actions are asked, and may do with it as it likes.
-    """
-    driver = adapter(manifest, toolchain)
-    recording: _Recording | InProcessRecording
-    if isinstance(driver, InProcessAdapter):
-        evidence = EvidenceWriter(folder, {**_identity(manifest, driver, scenario, device, toolchain), **(identity or {})})
-        recording = InProcessRecording(driver, scenario, evidence, manifest.stops)
-    else:
-        qemu = toolchain.qemu_for(manifest.boot.arch)
-        if qemu is None:
-            raise LabError(f"no QEMU for {manifest.boot.arch} was prepared", remedy="prepare what lab.drivers.wants names")
-        chosen = _accelerator(qemu, toolchain.cache)
-        machine = {"accelerator": asdict(chosen), "qemu": _qemu(qemu)}
-        told = {**_identity(manifest, driver, scenario, device, toolchain), **machine, **(identity or {})}
-        evidence = EvidenceWriter(folder, told)
-        recording = _Recording(driver, manifest, scenario, evidence, qemu, chosen, _forking(toolchain), visit)
-    try:
-        recording.run(device)
-    except GuestPanicError as panic:
-        if recording.driver_in_place:
-            evidence.record(Panicked(t=recording.now(), text=recording.last_words or panic.what))
-            evidence.close("panic", panic.what)
-        else:
-            evidence.close("lab-error", f"before the driver was loaded: {panic}")
-    except LabError as error:
-        evidence.close("lab-error", str(error))
-    else:
-        evidence.close("complete")
-    return folder
-
-
-class _Recording:
-    """One recording, while it lasts."""
+    _driver: Adapter
 
     def __init__(
         self,
@@ -121,84 +64,50 @@ class _Recording:
         manifest: DriverManifest,
         scenario: Scenario,
         evidence: EvidenceWriter,
+        kind: DeviceKind,
         qemu: Qemu,
         chosen: Accelerator,
-        kept_in: Cache | None,
-        visit: Callable[[Machine], None] | None,
+        templates: Cache | None,
+        visit: Callable[[Machine], None] | None = None,
     ) -> None:
-        """``kept_in`` is where templates are kept; None boots every guest."""
-        self._driver = driver
-        self._manifest = manifest
-        self._scenario = scenario
-        self._evidence = evidence
+        """Start nothing yet. ``templates`` is where templates are kept; None boots every guest."""
+        super().__init__(driver, manifest, scenario, evidence)
+        self.driver_in_place = not driver.hotplug  # a firmware's driver is there from the start
+        self._kind: DeviceKind = kind
         self._qemu = qemu
         self._accelerator = chosen
-        self._cache = kept_in
+        self._cache = templates
         self._visit = visit
-        self.driver_in_place = not driver.hotplug  # a firmware's driver is there from the start
-        self.last_words = ""
         self._plugged = False
         self._follows = True  # changes of the device, as far as is known
+        self._deadline: Deadline
+        self._device: Device
+        self._machine: Machine
 
     def now(self) -> float:
-        """The time on the clock of the events."""
+        """Return the host's time, on which the events of QEMU and of the device are too."""
         return time.time()
 
-    def run(self, kind: DeviceKind) -> None:
-        """All of it; when this returns or raises, nothing that was started is left."""
+    # -- start ------------------------------------------------------------------------------------------------------
+
+    def _start(self) -> None:
         spec = self._driver.guest(self._scenario)
         if spec is None:
             raise LabError(f"the adapter {self._manifest.adapter!r} needs no guest, and this device is plugged into one")
-        deadline = Deadline(SCENARIO_SECONDS)
-        with (
-            run_folder(_memory_root(spec.memory)) as scratch,
-            self._device(kind, scratch) as device,
-            self._shared(scratch),
-            self._guest(spec, scratch / "memory", device) as machine,
-            ExitStack() as cleanup,
-        ):
-            session = self._driver.open(machine, self._scenario, deadline)
-            cleanup.callback(session.close)
-            if self._driver.hotplug and not self._plugs_itself() and not _loaded(session):
-                self._plug(device, machine, session)
-            try:
-                for number, action in enumerate(self._scenario.actions):
-                    if deadline.expired:
-                        raise GuestTimeoutError(
-                            f"the {deadline.seconds:g} s of the scenario are over before action {number}, {action.name}"
-                        )
-                    self._ask(number, action, device, machine, session, deadline)
-                if self._visit:
-                    self._visit(machine)
-                machine.check("the end of the scenario")
-            finally:  # a driver that lost its device without a fault of its own may have said anything, its last words included
-                if isinstance(device, LabDevice) and self._plugged and machine.process.alive:
-                    device.check()
-
-    @contextmanager
-    def _device(self, kind: DeviceKind, scratch: Path) -> Iterator[Device]:
-        """The scenario's device with its images, and in the evidence what it really is."""
-        scenario, folder = self._scenario, self._evidence.folder
-        if kind == "lab":
-            served = LabDevice(
-                scenario.device, folder / "namespaces", self._qemu.version,
-                sockets=scratch, records=folder / "device", faults=scenario.faults,
-            )  # fmt: skip
-            served.create_images(scenario.seed)
-            with served:
-                write_profiles(folder, served.server.call(profiles))
-                yield served
-            return
-        if scenario.faults:
-            raise LabError("QEMU's own device serves no faults", remedy="use --device lab")
-        device = QemuDevice(scenario.device, folder / "namespaces", self._qemu.version)
-        write_profiles(folder, probe(self._qemu, scenario.device))
-        device.create_images(scenario.seed)
-        yield device
+        self._deadline = Deadline(SCENARIO_SECONDS)
+        enter = self._cleanup.enter_context
+        scratch = enter(run_folder(_memory_root(spec.memory)))
+        self._device = enter(open_device(self._kind, self._scenario, self._qemu, self._evidence.folder, scratch))
+        enter(self._shared(scratch))
+        self._machine = enter(self._guest(spec, scratch / "memory"))
+        self._session: Session = self._driver.open(self._machine, self._scenario, self._deadline)
+        self._cleanup.callback(self._session.close)
+        if self._driver.hotplug and not self._begins_unplugged() and not self._preloaded:
+            self._plug()
 
     @contextmanager
     def _shared(self, scratch: Path) -> Iterator[None]:
-        """What QEMU opens later, where it runs as a user of its own: the images, and the sockets in ``scratch``."""
+        """Let QEMU, where it runs as a user of its own, open what it opens later: images, and sockets in ``scratch``."""
         if not user.can_switch_user():
             yield
             return
@@ -207,12 +116,12 @@ class _Recording:
             yield
 
     @contextmanager
-    def _guest(self, spec: GuestSpec, memory: Path, device: Device) -> Iterator[Machine]:
-        """The running guest. At the end its trace, if its own device is in there, is read before QEMU quits."""
+    def _guest(self, spec: GuestSpec, memory: Path) -> Iterator[Machine]:
+        """Yield the running guest. At the end its trace, if its device is traced, is read before QEMU quits."""
         with ExitStack() as cleanup:
-            trace = cleanup.enter_context(self._trace()) if isinstance(device, QemuDevice) else None
+            trace = cleanup.enter_context(self._trace()) if self._device.traced else None
             try:
-                with self._machine(spec, memory, device, trace) as machine:
+                with self._running(spec, memory, trace) as machine:
                     if trace:
                         trace.started()
                         trace.translator.memory = cleanup.enter_context(machine.memory())
@@ -228,34 +137,39 @@ class _Recording:
                     trace.close(Deadline(DRAIN_SECONDS))  # before the memory that it reads is closed
 
     @contextmanager
-    def _machine(self, spec: GuestSpec, memory: Path, device: Device, trace: TraceReader | None) -> Iterator[Machine]:
-        """The guest forked from its template, or booted where it cannot be forked. Its RAM is in the file ``memory``, or
-        nowhere but in QEMU if nobody maps it."""
+    def _running(self, spec: GuestSpec, memory: Path, trace: TraceReader | None) -> Iterator[Machine]:
+        """Yield the guest forked from its template, or booted where it cannot be forked.
+
+        Its RAM is in the file ``memory``, or nowhere but in QEMU if nobody maps it.
+        """
 
         def machine(spec: GuestSpec) -> Machine:
             return Machine(
-                self._qemu.command, self._qemu.env, self._with_device(spec, device), self._accelerator.name,
+                self._qemu.command, self._qemu.env, self._with_device(spec), self._accelerator.name,
                 console_log=self._evidence.folder / "console.log", panics=self._driver.panics,
-                trace=trace.write_end if trace else None, accessible=(self._evidence.folder / "namespaces", memory.parent),
+                trace=trace.write_end if trace else None,
+                accessible=(self._evidence.folder / "namespaces", memory.parent),
             )  # fmt: skip
 
         def fork(template: Template) -> Machine:
             shutil.copyfile(template.boot_log, self._evidence.folder / "boot.log")
-            return machine(template.forked(spec, memory if isinstance(device, LabDevice) else None))
+            return machine(template.forked(spec, memory if self._device.maps_memory else None))
 
         with ExitStack() as running:
             started = None
             if self._cache and isinstance(self._driver, Forkable):
-                templates = Templates(self._cache, self._qemu, self._accelerator.name, self._say)
+                templates = Templates(self._cache, self._qemu, self._accelerator.name, self._note)
                 for preparer in self._driver.snapshot_preparers(self._scenario):
                     try:
                         started = running.enter_context(templates.fork(spec, preparer, fork))
                         break
                     except ForkError as reason:
-                        self._say(str(reason))
+                        self._note(str(reason))
             yield started or running.enter_context(machine(replace(spec, memory_file=memory)))
 
-    def _say(self, text: str) -> None:
+    def _note(self, text: str) -> None:
+        """Write what the lab itself did into the evidence."""
+        LOG.info("%s: %s", self._evidence.folder, text)
         with (self._evidence.folder / "lab.log").open("a") as log:
             log.write(f"{text}\n")
 
@@ -268,8 +182,9 @@ class _Recording:
         translator = Translator([controller.id for controller in self._scenario.device.controllers])
         return TraceReader(declarations, translator, self._evidence)
 
-    def _with_device(self, spec: GuestSpec, device: Device) -> GuestSpec:
-        """With the device that is there at start, or with what of it cannot be plugged later."""
+    def _with_device(self, spec: GuestSpec) -> GuestSpec:
+        """Add the device that is there at start, or what of it cannot be plugged later."""
+        device = self._device
         if self._driver.hotplug:
             return replace(spec, devices=(*spec.devices, *device.subsystems))  # traced from its plug on: that spares the boot
         first = int(self._manifest.boot.nvme_address or FIRST_SLOT, 16)
@@ -277,117 +192,125 @@ class _Recording:
         self._note_plugged(True)
         return replace(
             spec,
-            trace=EVENTS if isinstance(device, QemuDevice) else (),
+            trace=EVENTS if device.traced else (),
             blockdevs=(*spec.blockdevs, *device.blockdevs),
             devices=(*spec.devices, *device.subsystems, *device.devices(places)),
         )
 
-    def _ask(self, number: int, action: Action, device: Device, machine: Machine, session: Session, deadline: Deadline) -> None:
-        self._evidence.record(ActionStarted(t=time.time(), number=number, action=action.name, arguments=action.arguments))
-        self.driver_in_place |= action.name == "load"
-        if action.name == "load" and _loaded(session):  # driver and device meet now, as they would by its loading
-            self._plug(device, machine, session)
-        if action.name in LAB_ACTIONS:
-            answer = self._do(action, device, machine, session)
-        elif not askable(action, self._driver.actions, self._manifest.stops):
-            answer = Answer("unsupported")
-        else:
-            answer = self._perform(action, session, deadline)
-        said: dict[str, Any] = {"status": answer.status, **answer.fields}
-        if answer.data is not None:
-            said["data"] = self._evidence.keep_answer(number, answer.data)
-        self._evidence.record(ActionEnded(t=time.time(), number=number, action=action.name, answer=said))
+    # -- run --------------------------------------------------------------------------------------------------------
 
-    def _perform(self, action: Action, session: Session, deadline: Deadline) -> Answer:
-        """The driver's answer. A driver follows the device in its own time, and nobody is told when it has: a list is asked
-        for again until it holds the namespaces that ``until`` names, or FOLLOW_SECONDS have passed. Who has once not followed
-        in that time is not waited for again."""
-        patience = Deadline(FOLLOW_SECONDS if self._follows else 0)
+    def run(self) -> None:
+        """Do all actions, and then what the visitor wants."""
+        try:
+            super().run()
+            if self._visit:
+                self._visit(self._machine)
+            self._machine.check("the end of the scenario")
+        finally:  # a driver that lost its device without a fault of its own may have said anything, its last words included
+            if self._plugged and self._machine.process.alive:
+                self._device.check()
+
+    def _perform(self, number: int, action: Action) -> None:
+        if self._deadline.expired:
+            what = f"the {self._deadline.seconds:g} s of the scenario are over before action {number}, {action.name}"
+            raise GuestTimeoutError(what)
+        super()._perform(number, action)
+
+    def _begin_loading(self) -> None:
+        super()._begin_loading()
+        if self._preloaded:  # driver and device meet now, as they would by its loading
+            self._plug()
+
+    def _ask(self, action: Action, data: bytes | None) -> Answer:
+        """Return the driver's answer.
+
+        A driver follows the device in its own time, and nobody is told when it has: a list is asked for again until it holds
+        the namespaces that ``until`` names, or FOLLOW_SECONDS have passed. A driver that has once not followed in that time is
+        not waited for again.
+        """
+        follow = Deadline(FOLLOW_SECONDS if self._follows else 0)
         while True:
-            seconds = min(self._driver.seconds(action.name), deadline.remaining())
-            answer = session.perform(action, write_payload(self._scenario, action), Deadline(seconds))
+            seconds = min(self._driver.seconds(action.name), self._deadline.remaining())
+            answer = self._session.perform(action, data, Deadline(seconds))
             if answer.status != "success" or not is_stale_listing(action, answer):
                 return answer
-            if patience.expired:
+            if follow.expired:
                 self._follows = False
                 return answer
             time.sleep(POLL_SECONDS)
 
-    def _do(self, action: Action, device: Device, machine: Machine, session: Session) -> Answer:
-        """An action of the lab itself."""
+    def _change(self, action: Action) -> Answer:
         if action.name == "cut-power" and "unload" not in self._driver.actions:
             return Answer("unsupported", {"log": "the driver could not be started anew"})
-        if action.name in LIVE:
+        if action.name in CHANGES:
             try:
-                change(device, machine, action, Deadline(PLUG_SECONDS))
-            except UnsupportedChangeError as why:
-                return Answer("unsupported", {"log": str(why)})
+                self._device.change(self._machine, action, Deadline(PLUG_SECONDS))
+            except UnsupportedChangeError as reason:
+                return Answer("unsupported", {"log": str(reason)})
             return Answer()
         if action.name == "fault":
-            if not isinstance(device, LabDevice):
-                raise LabError(f"QEMU's own device has no fault {action.arguments['name']!r}", remedy="use --device lab")
-            device.arm(action.arguments["name"], action.arguments["armed"])
+            self._device.arm(action.arguments["name"], action.arguments["armed"])
             return Answer()
         if not self._driver.hotplug:
             return Answer("unsupported")
         if action.name == "plug":
-            self._plug(device, machine, session)
+            self._plug()
         else:
             deadline = Deadline(PLUG_SECONDS)
-            device.unplug(machine, deadline)
+            self._device.unplug(self._machine, deadline)
             self._note_plugged(False)
-            session.plugged(0, deadline)
+            self._session.plugged(0, deadline)
         return Answer()
 
-    def _plug(self, device: Device, machine: Machine, session: Session) -> None:
+    def _plug(self) -> None:
         places: list[Place] = [{"bus": f"rp{n}"} for n in range(len(self._scenario.device.controllers))]
-        for pattern in EVENTS if isinstance(device, QemuDevice) else ():
-            machine.qmp("trace-event-set-state", {"name": pattern, "enable": True})
+        for pattern in EVENTS if self._device.traced else ():
+            self._machine.qmp("trace-event-set-state", {"name": pattern, "enable": True})
         self._note_plugged(True)
-        device.plug(machine, places)
-        session.plugged(len(places), Deadline(PLUG_SECONDS))
-
-    def _plugs_itself(self) -> bool:
-        """Does the scenario begin without a device?"""
-        return next((a.name for a in self._scenario.actions if a.name in ("plug", "unplug")), "") == "plug"
+        self._device.plug(self._machine, places)
+        self._session.plugged(len(places), Deadline(PLUG_SECONDS))
 
     def _note_plugged(self, present: bool) -> None:
         self._plugged = present
-        for controller in self._scenario.device.controllers:
-            self._evidence.record(Plugged(t=time.time(), controller=controller.id, present=present))
+        super()._note_plugged(present)
+
+    @property
+    def _preloaded(self) -> bool:
+        """The driver was loaded in the template: it waits for the device, which is plugged when it is asked to load."""
+        return bool(getattr(self._session, "loaded", False))
+
+    def _begins_unplugged(self) -> bool:
+        """Tell whether the scenario plugs the device itself."""
+        return next((a.name for a in self._scenario.actions if a.name in ("plug", "unplug")), "") == "plug"
 
 
-def _accelerator(qemu: Qemu, cache: Cache | None) -> Accelerator:
+def choose_accelerator(qemu: Qemu, cache: Cache | None) -> Accelerator:
+    """Return what this QEMU's guests run under on this machine."""
     if qemu.arch != X86_64:
         return Accelerator(TCG, f"a guest of architecture {qemu.arch} is emulated on x86-64")
     return accelerator(qemu.command, qemu.env, cache.root / "accelerator.json" if cache else None)
 
 
+def template_cache(toolchain: Toolchain) -> Cache | None:
+    """Return where templates are kept; None if the user wants every guest booted."""
+    return None if os.environ.get("NVME_LAB_FORK") == "0" else toolchain.cache
+
+
 def _pause_and_drain_trace(machine: Machine, trace: TraceReader) -> None:
-    """Stops the guest until its trace is read, since a fork's memory is gone when QEMU is."""
+    """Stop the guest until its trace is read, since a fork's memory is gone when QEMU is."""
     with suppress(LabError):  # it has died already
         machine.qmp("stop", deadline=Deadline(STOP_SECONDS))
         trace.caught_up(Deadline(DRAIN_SECONDS))
 
 
-def _loaded(session: Session) -> bool:
-    """Was the driver loaded in the template? Then it waits for the device, which is plugged when it is asked to load."""
-    return getattr(session, "loaded", False)
-
-
 @cache
 def _declarations(trace_events: Path) -> Declarations:
-    """Parsed once per process, which takes a tenth of a second."""
+    """Parse QEMU's declarations, once per process: it takes a tenth of a second."""
     return Declarations.load(trace_events, EVENTS)
 
 
-def _forking(toolchain: Toolchain) -> Cache | None:
-    """Where templates are kept, unless the user wants every guest booted."""
-    return None if os.environ.get("NVME_LAB_FORK") == "0" else toolchain.cache
-
-
 def _memory_root(memory: int) -> Path | None:
-    """Where the file with ``memory`` MiB of RAM is best kept: in memory, if all of it fits; else among the other run folders.
+    """Return where the file with ``memory`` MiB of RAM is best kept: in memory if it fits, else among the other run folders.
 
     QEMU would be killed by SIGBUS, minutes later, where a small /dev/shm has no room for a page that the guest touches.
     """
@@ -397,41 +320,3 @@ def _memory_root(memory: int) -> Path | None:
         return None
     roomy = status.f_bavail * status.f_frsize > 2 * memory * MIB and os.access(SHARED_MEMORY, os.W_OK)
     return shared_root() if roomy else None
-
-
-def _identity(
-    manifest: DriverManifest, driver: Adapter, scenario: Scenario, device: DeviceKind, toolchain: Toolchain
-) -> dict[str, Any]:
-    """All that tells this recording from another one, but for the machine that it ran in, where there was one."""
-    text = manifest.model_dump_json(exclude={"path"})
-    return {
-        "driver": {
-            "name": manifest.name,
-            "adapter": manifest.adapter,
-            "path": str(manifest.path),
-            "manifest": sha256(text.encode()).hexdigest(),
-            "files": {name: sha256(path.read_bytes()).hexdigest() for name, path in sorted(driver.files.items())},
-            "variables": dict(manifest.variables),  # the id of a seeded defect among them
-            "actions": sorted(driver.actions),
-            "stages": manifest.stages,
-            "stops": manifest.stops,
-            "unit": manifest.limits.unit,
-            "known": [known.model_dump() for known in manifest.known],
-        },
-        "device": device,
-        "scenario": scenario.to_json(),
-        "seed": scenario.seed,
-        "versions": toolchain.versions,
-        "host": {
-            "system": platform.system(),
-            "release": platform.release(),
-            "machine": platform.machine(),
-            "cpus": os.cpu_count(),
-            "python": platform.python_version(),
-        },
-        "lab": lab_version(),
-    }
-
-
-def _qemu(qemu: Qemu) -> dict[str, str]:
-    return {"version": dotted(qemu.version), "origin": qemu.origin, "sha256": qemu.sha256}

@@ -17,7 +17,7 @@ from typing import Any
 from unittest import mock
 
 import conformance.run.prepare
-import lab.recording.guest
+import lab.recording.record
 from lab.controller.server import DeviceServer
 from lab.controller.vfio_user import Connection
 from lab.guest.process import Process
@@ -86,7 +86,7 @@ def strike(victim: str, name: str) -> None:
         note(f"missed {name}: {too_late}")
 
 
-_record = lab.recording.guest.record
+_record = lab.recording.record.record
 
 
 def record(manifest: Any, scenario: Any, device: str, folder: Path, **more: Any) -> Path:
@@ -126,7 +126,7 @@ def prepare_struck(*arguments: Any) -> Toolchain:
 
 
 mock.patch.object(conformance.run.prepare, "prepare", prepare_struck).start()
-mock.patch.object(lab.recording.guest, "record", record).start()
+mock.patch.object(lab.recording.record, "record", record).start()
 remembering(Process, "start", _processes)
 remembering(DeviceServer, "start", _servers)
 remembering(Connection, "__init__", _sockets, lambda connection: connection._sock)

@@ -43,7 +43,7 @@ def test_a_guest_is_talked_to_and_recorded(toolchain: Toolchain, tmp_path: Path)
     child.close()
     assert child.exitstatus == 0
     evidence = Evidence(folder)
-    assert evidence.identity["shell"] is True
+    assert evidence.identity.shell
     assert evidence.end is not None
     assert evidence.end.outcome == "complete"
     events = list(evidence.events())

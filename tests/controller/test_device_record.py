@@ -26,6 +26,7 @@ from lab.data.events import (
     Submitted,
 )
 from lab.data.evidence import Evidence, EvidenceWriter
+from lab.data.identity import DriverIdentity, Identity
 from lab.data.stream import WINDOW, StreamWriter, digest, read_stream
 from lab.errors import LabError
 
@@ -125,7 +126,7 @@ def test_something_else(tmp_path: Path) -> None:
 
 
 def test_evidence_merges_records_and_lines_by_time(tmp_path: Path) -> None:
-    writer = EvidenceWriter(tmp_path / "evidence", {"driver": {"name": "d"}, "device": "lab", "scenario": {}})
+    writer = EvidenceWriter(tmp_path / "evidence", Identity(driver=DriverIdentity(name="d"), device="lab", scenario={}))
     moment = iter([1.0, 3.0])
     record = StreamWriter(tmp_path / "evidence" / "device" / "nv0.rec", lambda: next(moment))
     record.interrupt(1, "msix")

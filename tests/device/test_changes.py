@@ -12,13 +12,13 @@ from lab.data.events import ActionEnded, Reset
 from lab.data.evidence import Evidence
 from lab.data.plan import Action, Answer, Controller, DeviceKind, DeviceSpec, Fault, Namespace, Scenario
 from lab.deadline import Deadline
-from lab.device.changes import UnsupportedChangeError, change, change_modelled
+from lab.device.changes import UnsupportedChangeError, change_modelled
 from lab.device.qemu import QemuDevice
 from lab.drivers import find
 from lab.drivers.base import is_stale_listing
 from lab.errors import UsageError
 from lab.guest.machine import Machine
-from lab.recording.guest import record
+from lab.recording.record import record
 from lab.toolchain import Toolchain
 
 TWO = Namespace(nsid=1, blocks=64), Namespace(nsid=2, blocks=64)
@@ -75,7 +75,7 @@ def test_nobody_need_be_told(tmp_path: Path) -> None:
 )
 def test_what_qemu_cannot_change_is_said(tmp_path: Path, version: tuple[int, ...], action: Action, says: str) -> None:
     with pytest.raises(UnsupportedChangeError, match=says):
-        change(QemuDevice(SPEC, tmp_path, version), NOBODY, action, Deadline(1))
+        QemuDevice(SPEC, tmp_path, version).change(NOBODY, action, Deadline(1))
 
 
 @pytest.mark.parametrize(

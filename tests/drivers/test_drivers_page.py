@@ -13,10 +13,10 @@ from pydantic import BaseModel
 
 from lab.data import manifest as manifests
 from lab.data.manifest import ACTIONS, STAGES, DriverManifest, Reading, parse
+from lab.device.changes import LAB_ACTIONS
 from lab.drivers import adapters, shape
 from lab.drivers.generic_serial import GenericSerial
 from lab.drivers.reading import TEXT
-from lab.recording.guest import LAB_ACTIONS
 from lab.toolchain import Toolchain
 
 PAGE = (Path(__file__).parents[2] / "docs/drivers.md").read_text(encoding="utf-8")

@@ -16,7 +16,7 @@ from lab.data.evidence import Evidence
 from lab.data.plan import DeviceKind
 from lab.drivers import devices, find
 from lab.nvme.commands import Read, Write
-from lab.recording import guest as recorder
+from lab.recording.record import record
 from lab.toolchain import Toolchain
 
 PROGRAMS = Path(drivers.__file__).parent / "programs"
@@ -69,7 +69,7 @@ def test_blocks_are_read_and_written_through_it(name: str, device: DeviceKind, t
     manifest = find(name)
     assert device in devices(manifest)
     scenario = SCENARIOS["write/basic"].resolve(0)
-    recorder.record(manifest, scenario, device, tmp_path / "evidence", toolchain=toolchain)
+    record(manifest, scenario, device, tmp_path / "evidence", toolchain=toolchain)
     evidence = Evidence(tmp_path / "evidence")
     assert evidence.end and evidence.end.outcome == "complete", evidence.end
     answers = [event.answer["status"] for event in evidence.events() if isinstance(event, ActionEnded)]

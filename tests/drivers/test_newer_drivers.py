@@ -14,7 +14,7 @@ from lab.data.events import ActionEnded
 from lab.data.evidence import Evidence
 from lab.data.plan import Action, Controller, DeviceKind, DeviceSpec, Namespace, Scenario
 from lab.drivers import find
-from lab.recording.guest import record
+from lab.recording.record import record
 from lab.toolchain import Toolchain
 
 DISK = Namespace(blocks=65536)  # whole pages, so that QEMU's driver can write to it

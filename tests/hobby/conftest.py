@@ -15,7 +15,7 @@ from lab.data.evidence import Evidence
 from lab.data.manifest import DriverManifest, parse
 from lab.data.plan import DeviceKind, Scenario
 from lab.drivers import adapters
-from lab.recording.guest import record
+from lab.recording.record import record
 from lab.toolchain import Toolchain
 
 FOLDER = Path(__file__).parents[2] / "examples" / "hobby"

@@ -19,7 +19,7 @@ from images.recipe import Closure
 from lab import drivers
 from lab.data.evidence import Evidence
 from lab.data.plan import DeviceKind
-from lab.recording.guest import record
+from lab.recording.record import record
 from lab.settings import Settings
 from lab.toolchain import Toolchain
 from lab.toolchain.cache import Cache

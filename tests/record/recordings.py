@@ -32,7 +32,7 @@ def pack(folder: Path) -> Path:
         for path in sorted(path for path in folder.rglob("*") if path.is_file()):
             if path.suffix != ".img" and path.name not in (*LEFT_OUT, "identity.json"):
                 _add(tar, str(path.relative_to(folder)), path.read_bytes())
-        _add(tar, "identity.json", json.dumps({**evidence.identity, "host": {}}, indent=1).encode())
+        _add(tar, "identity.json", json.dumps({**evidence.identity.to_json(), "host": {}}, indent=1).encode())
         _add(tar, CHANGED, json.dumps(_changed(evidence)).encode())
     return archive
 

@@ -12,6 +12,7 @@ from conformance.record.record import Record
 from lab.data import content
 from lab.data.events import ActionEnded, ActionStarted
 from lab.data.evidence import Evidence, EvidenceWriter
+from lab.data.identity import DriverIdentity, Identity
 from lab.data.plan import Action, Controller, DeviceSpec, Namespace, Scenario
 
 
@@ -21,7 +22,7 @@ def recorded(folder: Path, shared: bool) -> Record:
     both = tuple(Controller(id=id, serial=id, namespaces=(namespace,)) for id in ("nv0", "nv1"))
     writes = [Action("write", {"nsid": 1, "lba": 5, "blocks": 1, "fill": n, "controller": f"nv{n}"}) for n in (0, 1)]
     given = Scenario(id="a/b", stage="write", title="", seed=1, device=DeviceSpec(controllers=both), actions=tuple(writes))
-    writer = EvidenceWriter(folder, {"driver": {"name": "some"}, "device": "lab", "scenario": given.to_json()})
+    writer = EvidenceWriter(folder, Identity(driver=DriverIdentity(name="some"), device="lab", scenario=given.to_json()))
     for number, action in enumerate(writes):
         writer.record(ActionStarted(t=number, number=number, action=action.name, arguments=action.arguments))
         writer.record(ActionEnded(t=number, number=number, action=action.name, answer={"status": "success"}))
@@ -53,7 +54,7 @@ def after(folder: Path, *asked: Question, cached: bool = True) -> Disk:
     device = Controller(serial="x", namespaces=(Namespace(blocks=64, areas=((0, 64),)),), write_cache=cached)
     actions = tuple(Action(name, arguments) for name, arguments in asked)
     given = Scenario(id="a/b", stage="write", title="", seed=1, device=DeviceSpec(controllers=(device,)), actions=actions)
-    writer = EvidenceWriter(folder, {"driver": {"name": "some"}, "device": "lab", "scenario": given.to_json()})
+    writer = EvidenceWriter(folder, Identity(driver=DriverIdentity(name="some"), device="lab", scenario=given.to_json()))
     for number, action in enumerate(actions):
         writer.record(ActionStarted(t=number, number=number, action=action.name, arguments=action.arguments))
         writer.record(ActionEnded(t=number, number=number, action=action.name, answer={"status": "success"}))

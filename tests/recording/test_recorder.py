@@ -27,7 +27,7 @@ from lab.errors import LabError, UsageError
 from lab.guest.machine import Machine
 from lab.nvme.commands import Read, Write
 from lab.recording import guest as recorder
-from lab.recording.guest import record
+from lab.recording.record import record
 from lab.toolchain import Toolchain
 
 DISK = Namespace(blocks=65536, areas=((0, 8),))
@@ -99,9 +99,12 @@ def assert_a_full_record(folder: Path, manifest: DriverManifest, given: Scenario
     assert ended(folder) == ("complete", "")
     assert evidence.scenario == given
     identity = evidence.identity
-    assert identity["driver"]["name"] == manifest.name
-    assert all(len(digest) == 64 for digest in [identity["driver"]["manifest"], *identity["driver"]["files"].values()])
-    assert identity["driver"]["files"] and identity["accelerator"]["reason"] and identity["qemu"]["sha256"]
+    driver = identity.driver
+    assert driver.name == manifest.name
+    assert all(len(digest) == 64 for digest in [driver.manifest, *driver.files.values()])
+    assert driver.files
+    assert identity.accelerator is not None and identity.accelerator.reason
+    assert identity.qemu is not None and identity.qemu.sha256
     said = answers(folder)
     assert [answer["status"] for answer in said] == ["success"] * 6 + ["unsupported"]
     assert said[1]["controllers"][0]["serial"] == "SERIAL-OF-20-LETTERS"
@@ -124,9 +127,9 @@ def assert_a_full_record(folder: Path, manifest: DriverManifest, given: Scenario
 
 def test_linux(toolchain: Toolchain, tmp_path: Path, machines: list[Machine]) -> None:
     given = scenario(*ROUND)
-    folder = record(find("linux"), given, "qemu", tmp_path / "e", toolchain=toolchain, identity={"run": 7})
+    folder = record(find("linux"), given, "qemu", tmp_path / "e", toolchain=toolchain, shell=True)
     assert_a_full_record(folder, find("linux"), given)
-    assert Evidence(folder).identity["run"] == 7
+    assert Evidence(folder).identity.shell
     log = answers(folder)[0]["log"]
     assert "nvme nvme0: pci function 0000:01:00.0" in log
     events = list(Evidence(folder).events())
@@ -286,7 +289,7 @@ def test_a_kernel_that_does_not_boot_is_the_labs_failure(toolchain: Toolchain, t
     outcome, reason = ended(folder)
     assert outcome == "lab-error"
     assert "QEMU exited with status 1" in reason
-    assert Evidence(folder).identity["driver"]["name"] == "linux"
+    assert Evidence(folder).identity.driver.name == "linux"
 
 
 @pytest.mark.parametrize(

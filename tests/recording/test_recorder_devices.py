@@ -11,7 +11,7 @@ from lab.data.plan import Action, Controller, DeviceKind, DeviceSpec, Fault, Nam
 from lab.data.profile import read_profiles
 from lab.drivers import find
 from lab.nvme.commands import Read
-from lab.recording.guest import record
+from lab.recording.record import record
 from lab.toolchain import Toolchain
 
 DISK = Namespace(blocks=65536, areas=((0, 8),))

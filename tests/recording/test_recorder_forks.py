@@ -12,7 +12,7 @@ from lab.data.manifest import parse
 from lab.data.plan import Action, Controller, DeviceKind, DeviceSpec, Namespace, Scenario
 from lab.drivers import find, linux
 from lab.guest.template import ForkError, Templates
-from lab.recording.guest import record
+from lab.recording.record import record
 from lab.toolchain import Toolchain
 
 READ = Action("read", {"nsid": 1, "lba": 8, "blocks": 8})

@@ -16,7 +16,7 @@ from lab.data.manifest import DriverManifest
 from lab.data.plan import Action, DeviceSpec, Fault, Namespace, Scenario
 from lab.data.plan import Controller as ControllerSpec
 from lab.drivers import find
-from lab.recording.guest import record
+from lab.recording.record import record
 from lab.reference.controller import Controller
 from lab.toolchain import Toolchain
 

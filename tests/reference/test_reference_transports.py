@@ -17,7 +17,7 @@ from lab.data.plan import Action, Controller, DeviceKind, DeviceSpec, Namespace,
 from lab.drivers import find
 from lab.drivers.nvmectl import main
 from lab.nvme.commands import DoorbellBufferConfig, Read, Write
-from lab.recording.guest import record
+from lab.recording.record import record
 from lab.toolchain import Toolchain
 
 SEED, BLOCKS = 11, 1 << 15

@@ -11,6 +11,7 @@ import pytest
 from conformance.suite.selection import SCENARIOS
 from lab.data.events import Event
 from lab.data.evidence import Evidence, EvidenceWriter
+from lab.data.identity import Identity
 from tests.toy.toy_lab import Lab
 
 DRIVER: dict[str, Any] = {"name": "some", "actions": ["load", "read"], "stages": ["read"], "known": []}
@@ -27,7 +28,8 @@ def make_evidence(tmp_path: Path) -> MakeEvidence:
     ) -> Evidence:
         folder = tmp_path / f"evidence-{len(list(tmp_path.iterdir()))}"
         scenario = SCENARIOS["read/basic"].resolve(1)
-        identity = {"driver": {**DRIVER, **(driver or {})}, "device": "qemu", "scenario": scenario.to_json(), **more}
+        data = {"driver": {**DRIVER, **(driver or {})}, "device": "qemu", "scenario": scenario.to_json(), **more}
+        identity = Identity.model_validate(data)
         writer = EvidenceWriter(folder, identity)
         for event in events:
             writer.record(event)

@@ -19,13 +19,14 @@ from unittest import mock
 import conformance.run.prepare
 import conformance.suite.selection
 import lab.drivers
-import lab.recording.guest
+import lab.recording.record
 from conformance.record.record import Record
 from conformance.suite.check import CHECKS, MANDATORY, RECOMMENDED, Finding, Level, check
 from conformance.suite.citations import PRACTICE
 from conformance.suite.scenario import LOAD, SCENARIOS, Draw, Plan, scenario
 from lab.data.events import ActionEnded, ActionStarted, Submitted
 from lab.data.evidence import EvidenceWriter
+from lab.data.identity import Identity
 from lab.data.manifest import DriverManifest
 from lab.data.plan import Scenario
 from lab.errors import LabError
@@ -101,12 +102,12 @@ def record(manifest: DriverManifest, scenario: Scenario, device: str, folder: Pa
         folder.mkdir(parents=True)
         os.kill(os.getpid(), signal.SIGKILL)
     driver = manifest.model_dump(mode="json")
-    identity = {
+    data = {
         "driver": {**{key: driver[key] for key in ("name", "stages", "known")}, "actions": ["load", "read", "write"]},
         "device": device,
         "scenario": scenario.to_json(),
     }
-    writer = EvidenceWriter(folder, identity)
+    writer = EvidenceWriter(folder, Identity.model_validate(data))
     writer.record(ActionStarted(t=time.time(), number=0, action="load", arguments={}))
     writer.record(ActionEnded(t=time.time(), number=0, action="load", answer={"status": "success"}))
     writer.record(Submitted(t=time.time(), controller="nv0", sqid=0, raw=bytes(64)))
@@ -123,6 +124,6 @@ def record(manifest: DriverManifest, scenario: Scenario, device: str, folder: Pa
 for module, name, stand_in in (
     (conformance.run.prepare, "prepare", toolchain),
     (lab.drivers, "adapter", lambda manifest, toolchain: None),
-    (lab.recording.guest, "record", record),
+    (lab.recording.record, "record", record),
 ):
     mock.patch.object(module, name, stand_in).start()

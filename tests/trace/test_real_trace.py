@@ -30,6 +30,7 @@ from lab.data.events import (
     Unknown,
 )
 from lab.data.evidence import Evidence, EvidenceWriter
+from lab.data.identity import DriverIdentity, Identity
 from lab.data.plan import Controller, DeviceSpec, Namespace
 from lab.deadline import Deadline
 from lab.device.qemu import QemuDevice
@@ -199,7 +200,7 @@ class Run:
 @contextlib.contextmanager
 def run(qemu: Qemu, out: Path, spec: DeviceSpec = BEHIND_A_PORT, *, sampling: bool = True) -> Iterator[Run]:
     assert qemu.trace_events
-    writer = EvidenceWriter(out / "evidence", {"driver": {}, "device": "qemu", "scenario": {}})
+    writer = EvidenceWriter(out / "evidence", Identity(driver=DriverIdentity(name="some"), device="qemu", scenario={}))
     device = QemuDevice(spec, writer.folder / "namespaces", qemu.version)
     device.create_images(SEED)
     declarations = Declarations.load(qemu.trace_events, EVENTS)

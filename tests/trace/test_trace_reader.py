@@ -8,6 +8,7 @@ import pytest
 
 from lab.data.events import Event, Interrupt, RegisterWrite, Unknown
 from lab.data.evidence import Evidence, EvidenceWriter
+from lab.data.identity import DriverIdentity, Identity
 from lab.deadline import Deadline
 from lab.errors import GuestTimeoutError, LabError
 from lab.trace.declarations import Declaration, Declarations
@@ -26,7 +27,7 @@ FOREIGN = b"1@5.000003:pci_cfg_write virtio-net-pci @0x4 <- 0x6\n"
 
 def reader(folder: Path) -> TraceReader:
     declarations = Declarations(d for line in DECLARED if (d := Declaration.of(line)) is not None)
-    writer = EvidenceWriter(folder, {"driver": {}, "device": "qemu", "scenario": {}})
+    writer = EvidenceWriter(folder, Identity(driver=DriverIdentity(name="some"), device="qemu", scenario={}))
     return TraceReader(declarations, Translator(["nv0"]), writer)
 
 

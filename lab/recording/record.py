@@ -1,0 +1,76 @@
+"""Manifest × scenario × device → evidence: the one way to record. It asks and writes down; it never judges.
+
+What ends a recording, and how its end marker reads:
+
+- all actions asked: ``complete``, whatever the driver answered;
+- the guest's own last words once the driver was in place: ``panic``, at once;
+- anything else that went wrong, QEMU's death and a panic before the driver was loaded included: ``lab-error``;
+- Ctrl-C, or the death of the lab: no end marker.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from lab.data.events import Panicked
+from lab.data.evidence import EvidenceWriter
+from lab.data.manifest import DriverManifest
+from lab.data.plan import DeviceKind, Scenario
+from lab.drivers import adapter
+from lab.errors import GuestPanicError, LabError
+from lab.guest.machine import Machine
+from lab.recording import guest
+from lab.recording.identity import identify, in_guest
+from lab.recording.in_process import InProcessAdapter, InProcessRecording
+from lab.recording.recording import Recording
+from lab.toolchain import Toolchain
+
+
+def record(
+    manifest: DriverManifest,
+    scenario: Scenario,
+    device: DeviceKind,
+    folder: Path,
+    *,
+    toolchain: Toolchain,
+    shell: bool = False,
+    visit: Callable[[Machine], None] | None = None,
+) -> Path:
+    """Record one scenario on one driver and device into a new evidence folder, and return the folder.
+
+    The lab's failures end up in the end marker. What is raised instead: UsageError for a manifest that cannot be used, before
+    anything is written, and LabError where the evidence itself cannot be written.
+
+    ``shell`` marks the evidence of a guest that a person sat at. ``visit`` is called with the running guest when all actions
+    are done.
+    """
+    driver = adapter(manifest, toolchain)
+    identity = identify(manifest, driver, scenario, device, toolchain, shell=shell)
+    recording: Recording
+    if isinstance(driver, InProcessAdapter):
+        evidence = EvidenceWriter(folder, identity)
+        recording = InProcessRecording(driver, manifest, scenario, evidence, device)
+    else:
+        qemu = toolchain.qemu_for(manifest.boot.arch)
+        if qemu is None:
+            raise LabError(f"no QEMU for {manifest.boot.arch} was prepared", remedy="prepare what lab.drivers.wants names")
+        chosen = guest.choose_accelerator(qemu, toolchain.cache)
+        evidence = EvidenceWriter(folder, in_guest(identity, qemu, chosen))
+        recording = guest.GuestRecording(
+            driver, manifest, scenario, evidence, device, qemu, chosen, guest.template_cache(toolchain), visit
+        )
+    try:
+        with recording:
+            recording.run()
+    except GuestPanicError as panic:
+        if recording.driver_in_place:
+            evidence.record(Panicked(t=recording.now(), text=recording.last_words or panic.what))
+            evidence.close("panic", panic.what)
+        else:
+            evidence.close("lab-error", f"before the driver was loaded: {panic}")
+    except LabError as error:
+        evidence.close("lab-error", str(error))
+    else:
+        evidence.close("complete")
+    return folder
