@@ -177,7 +177,7 @@ class _Guest:
         _check(bytes.fromhex(self._nvmectl(f"read 1 0 {TRANSFER // NAMESPACE.block_size}")["data"]))
         copying = f"import time\n{inspect.getsource(copies)}\nprint(copies({self._seconds}))\n"
         floor = float(self._run("python3 -", copying.encode()))
-        figures = self._nvmectl(f"bench --seconds {self._seconds}")["figures"]
+        figures = self._nvmectl(f"bench --prepared --seconds {self._seconds}")["figures"]
         if [figure["name"] for figure in figures] != [f"read 4 KiB QD{depth}" for depth in DEPTHS]:
             raise LabError(f"nvmectl has measured something else: {figures}")
         return Round(tuple(figure["value"] for figure in figures), floor)

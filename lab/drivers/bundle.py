@@ -1,7 +1,7 @@
-"""The reference driver as one file that any python3 runs: a zipapp, made in memory, the same bytes each time.
+"""The reference driver as one file that any python3 runs: a zipapp, built in memory, byte-identical when repeated.
 
-Each module is in there twice: as it is, and compiled, for an interpreter of the same version as this one, which then starts
-in a fraction of the time. Another version leaves the compiled ones aside.
+It contains each module as source and compiled for this version of Python, which then starts in a fraction of the time. Other
+versions ignore the compiled modules.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from pathlib import Path
 from lab import nvme, reference
 
 MAIN = "from lab.reference.nvmectl import main\n\nraise SystemExit(main())\n"
-LONG_AGO = (1980, 1, 1, 0, 0, 0)
-"""The first moment that a zip archive can name."""
+ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)
+"""The earliest time stamp of a zip archive."""
 
 
 @cache
 def bundle() -> bytes:
-    """`lab.nvme` and `lab.reference` with `nvmectl` as the program."""
+    """Return `lab.nvme` and `lab.reference` with `nvmectl` as the program."""
     files = {"__main__.py": MAIN.encode(), "lab/__init__.py": b""}
     with tempfile.TemporaryDirectory(prefix="bundle-") as scratch:
         for package in (nvme, reference):
@@ -34,12 +34,12 @@ def bundle() -> bytes:
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in files.items():
-            archive.writestr(zipfile.ZipInfo(name, LONG_AGO), content, zipfile.ZIP_DEFLATED)
+            archive.writestr(zipfile.ZipInfo(name, ZIP_EPOCH), content, zipfile.ZIP_DEFLATED)
     return b"#!/usr/bin/env python3\n" + out.getvalue()
 
 
 def _compiled(path: Path, name: str, scratch: Path) -> bytes:
-    """The module's byte code, which is never checked against the source."""
+    """Return the module's byte code, which is never checked against the source."""
     mode = py_compile.PycInvalidationMode.UNCHECKED_HASH
     py_compile.compile(str(path), str(scratch), name, doraise=True, invalidation_mode=mode)
     return scratch.read_bytes()

@@ -1,4 +1,4 @@
-"""``nvmectl`` on this machine: the tool of `lab.reference`, with a device made up on the spot, in process or in QEMU."""
+"""``nvmectl`` on this machine: the tool of `lab.reference` on a temporary device, in process or in QEMU."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from lab.settings import Settings
 from lab.toolchain import prepare
 
 BLOCKS = 1 << 15
-"""Of the disk that is made up: 16 MiB."""
+"""Blocks of the temporary disk: 16 MiB."""
 BLOCK_SIZE = 512
 SLOT = 4
 
@@ -38,13 +38,13 @@ def _spec(image: Path | None) -> DeviceSpec:
         except OSError as error:
             raise UsageError(f"the image {image} cannot be used: {error.strerror}") from error
         if rest or not blocks:
-            raise UsageError(f"the image {image} is no whole number of blocks of {BLOCK_SIZE} bytes")
+            raise UsageError(f"the image {image} is not a whole number of blocks of {BLOCK_SIZE} bytes")
     return DeviceSpec(controllers=(Controller(serial="NVMECTL", namespaces=(Namespace(blocks=blocks),)),))
 
 
 @contextmanager
 def _images(image: Path | None) -> Iterator[Path]:
-    """A folder whose nv0-1.img is the user's image, by a link, or is still to be made."""
+    """Make a folder whose nv0-1.img is a link to the user's image, if there is one."""
     with run_folder() as folder:
         if image is not None:
             (folder / "nv0-1.img").symlink_to(image.resolve())
@@ -53,7 +53,7 @@ def _images(image: Path | None) -> Iterator[Path]:
 
 @contextmanager
 def in_process(options: argparse.Namespace) -> Iterator[Open]:
-    """The programmable controller in this process."""
+    """Open the programmable controller in this process."""
     host = Host()
     spec = _spec(options.image)
     with _images(options.image) as folder, InProcess(spec, folder, memory=host.memory) as device:
@@ -62,7 +62,7 @@ def in_process(options: argparse.Namespace) -> Iterator[Open]:
 
 @contextmanager
 def over_qtest(options: argparse.Namespace) -> Iterator[Open]:
-    """QEMU's own device in a machine that stands still."""
+    """Open QEMU's own device in a machine whose processor never starts."""
     spec = _spec(options.image)
     qemu = prepare(Settings(), ["qemu"], lambda line: print(line, file=sys.stderr)).qemu
     assert qemu is not None
@@ -83,7 +83,7 @@ def over_qtest(options: argparse.Namespace) -> Iterator[Open]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The console script."""
+    """Run the console script."""
     try:
         return nvmectl.main(arguments, {"in-process": in_process, "qtest": over_qtest})
     except LabError as error:

@@ -41,11 +41,13 @@ from lab.reference.settings import Settings
 from lab.toolchain import Toolchain
 
 SECONDS = 60.0
-"""For any action: above all of the driver's own time-outs together."""
+"""Time limit of any action: longer than all of the driver's own time-outs together."""
 QTEST_MEMORY = 256
-"""MiB: for the longest transfer with its bounce buffer."""
+"""MiB: enough for the longest transfer with its bounce buffer."""
+DEPTH = 64
+"""Entries of an I/O queue in scenarios: few enough to wrap, enough to keep a device busy."""
 SETTINGS = ("io_queues", "depth", "polling")
-"""What a manifest's [variables] may choose of `Settings`."""
+"""The fields of `Settings` that a manifest's [variables] may set."""
 DEFECT = "defect"
 """The variable that names a mistake to seed into the driver (`lab.defects`)."""
 VARIANT = "variant"
@@ -53,8 +55,8 @@ VARIANT = "variant"
 SEEDS = (DEFECT, VARIANT)
 
 
-class _Reference:
-    """What the three have in common; see `lab.drivers.base.Adapter`."""
+class ReferenceAdapter:
+    """The common part of the three adapters; see `lab.drivers.base.Adapter`."""
 
     hotplug = False
     actions = ACTIONS
@@ -72,8 +74,8 @@ class _Reference:
         self._manifest = manifest
         self.defect = manifest.variables.get(DEFECT, "")
         if self.defect not in ("", defects.LIAR):
-            found = defects.find(self.defect)
-            self.driver, self.service = found.driver, found.service
+            defect = defects.find(self.defect)
+            self.driver, self.service = defect.driver, defect.service
         self._changed_settings: Mapping[str, Any] = {}
         if chosen := manifest.variables.get(VARIANT, ""):
             if self.defect:
@@ -88,31 +90,33 @@ class _Reference:
             raise UsageError(f"{self._manifest.path}: legal variants run in process only", remedy="use the driver reference")
 
     def seconds(self, action: str) -> float:
+        """Return the time limit of an action."""
         return SECONDS
 
     def settings(self, scenario: Scenario) -> Settings:
-        """The manifest's choices; a queue pair for each CPU that the scenario asks for, and its patience with commands."""
+        """Return the manifest's settings, with a queue pair for each CPU of the scenario and its command time-out."""
         try:
             numbers = {name: int(value) for name, value in self._manifest.variables.items() if name in SETTINGS}
         except ValueError as error:
             raise UsageError(f"{self._manifest.path}: variables: {error}") from error
-        chosen: dict[str, Any] = {"io_queues": scenario.guest.get("cpus", 2), **numbers}
+        chosen: dict[str, Any] = {"io_queues": scenario.guest.get("cpus", 2), "depth": DEPTH, **numbers}
         if "command_seconds" in scenario.guest:
             chosen["command_seconds"] = float(scenario.guest["command_seconds"])
         return replace(Settings(), **{**chosen, "polling": bool(chosen.get("polling")), **self._changed_settings})
 
 
 class LocalSession:
-    """A service in this process; see `lab.drivers.base.Session`. A driver that hangs stays hung, one that crashes has died."""
+    """A service in this process; see `lab.drivers.base.Session`. A driver that hung or crashed is not used again."""
 
     def __init__(self, service: Service, scenario: Scenario, watchdog: Watchdog, cleanup: ExitStack) -> None:
         self._service, self._scenario, self._watchdog, self._cleanup = service, scenario, watchdog, cleanup
         self._hung = ""
 
     def plugged(self, controllers: int, deadline: Deadline) -> None:
-        """Nothing between the device and the driver has to follow."""
+        """Return at once: the driver reaches the device directly."""
 
     def perform(self, action: Action, data: bytes | None, deadline: Deadline) -> Answer:
+        """Perform an action."""
         if self._hung:
             return Answer("timeout", {"log": f"the driver still hangs in {self._hung}"})
         self._watchdog.start(deadline.remaining())
@@ -129,27 +133,28 @@ class LocalSession:
         return Answer(reply.status, reply.fields, reply.data)
 
     def close(self) -> None:
-        """A driver that has crashed may well do so again when it is told to leave: nobody asks it any more."""
+        """Close the driver, unless it hangs; ignore errors, because a driver that has crashed may crash again."""
         with self._cleanup, suppress(Exception, Hung):
             if not self._hung:
                 self._watchdog.start(SECONDS)
                 self._service.close()
 
 
-class ReferenceInProcess(_Reference):
-    """On the programmable controller in this process: no guest, no QEMU."""
+class ReferenceInProcess(ReferenceAdapter):
+    """The driver on the programmable controller in this process: no guest, no QEMU."""
 
     devices: tuple[DeviceKind, ...] = ("lab",)
     in_qemu = False
 
     def guest(self, scenario: Scenario) -> None:
-        return None
+        """Return None: no guest is needed."""
 
     def open(self, machine: Machine, scenario: Scenario, deadline: Deadline) -> LocalSession:
+        """Start a session."""
         raise LabError(f"{self._manifest.path}: this driver runs in no machine", remedy="use --device lab")
 
     def open_in_process(self, device: InProcess, scenario: Scenario) -> LocalSession:
-        """The driver on a device of this process, whose memory must be strict: it is opened as the driver allocates it."""
+        """Start the driver on a device of this process, whose memory must be strict: the driver's allocations open it."""
         with ExitStack() as cleanup:
             if self.defect == defects.LIAR:
                 device = cleanup.enter_context(_twin(device))
@@ -157,21 +162,21 @@ class ReferenceInProcess(_Reference):
 
             def functions() -> list[InProcessTransport]:
                 watched = bool(scenario.guest.get("watch_memory"))
-                found = device.functions.values()
-                return [InProcessTransport(host, device, function, watchdog, watched=watched) for function in found]
+                functions = device.functions.values()
+                return [InProcessTransport(host, device, function, watchdog, watched=watched) for function in functions]
 
             service = self.service(functions, self.settings(scenario), self.driver)
             return LocalSession(service, scenario, watchdog, cleanup.pop_all())
 
 
 def _twin(device: InProcess) -> InProcess:
-    """A device with the same images that nobody records, and nothing is wrong with: what a liar asks in secret."""
+    """Return a device with the same images, without faults and record: the liar gets its answers from it."""
     images = next(iter(device.device.subsystem.all_namespaces())).image.parent
     return InProcess(device.device.spec, images, memory=LocalMemory(device.memory.size, strict=True))
 
 
-class ReferenceQtest(_Reference):
-    """On QEMU's device in a machine whose processor never starts."""
+class ReferenceQtest(ReferenceAdapter):
+    """The driver on QEMU's device in a machine whose processor never starts."""
 
     devices: tuple[DeviceKind, ...] = ("qemu",)
 
@@ -182,9 +187,11 @@ class ReferenceQtest(_Reference):
         self._refuse_variant()
 
     def guest(self, scenario: Scenario) -> GuestSpec:
+        """Return the guest that the driver needs, if any."""
         return GuestSpec(memory=QTEST_MEMORY, extra=("-S",))
 
     def open(self, machine: Machine, scenario: Scenario, deadline: Deadline) -> LocalSession:
+        """Start a session."""
         if machine.spec.memory_file is None:
             raise LabError("the qtest transport needs the machine's RAM in a file")
         with ExitStack() as cleanup:
@@ -195,8 +202,8 @@ class ReferenceQtest(_Reference):
             return LocalSession(service, scenario, watchdog, cleanup.pop_all())
 
 
-class ReferenceVfio(_Reference):
-    """By VFIO in a Linux guest with an IOMMU: one file, run by the guest's python3."""
+class ReferenceVfio(ReferenceAdapter):
+    """The driver by VFIO in a Linux guest with an IOMMU: one file, run by the guest's python3."""
 
     hotplug = True
     panics: tuple[str, ...] = LINUX_PANIC
@@ -209,6 +216,7 @@ class ReferenceVfio(_Reference):
         self._guest = linux_guest(manifest, toolchain)
 
     def guest(self, scenario: Scenario) -> GuestSpec:
+        """Return the guest that the driver needs, if any."""
         return linux_spec(self._manifest, self._guest, scenario, iommu=True, channel=False)
 
     def snapshot_preparers(self, scenario: Scenario) -> Sequence[SnapshotPreparer]:
@@ -216,18 +224,20 @@ class ReferenceVfio(_Reference):
         return [self._serving(scenario)]
 
     def open(self, machine: Machine, scenario: Scenario, deadline: Deadline) -> GuestSession:
+        """Start a session."""
         deadline = Deadline(min(self._manifest.boot.seconds, deadline.remaining()))
-        if machine.spec.state is None:  # it was booted; what is forked was settled before
+        if machine.spec.state is None:  # a booted guest; a forked one was prepared before its snapshot
             self._serving(scenario).prepare(machine, deadline)
         ssh = self.connect(machine, deadline)
         try:
-            _run(ssh, f"date -s @{int(time.time())}", deadline)  # a fork wakes up at the time at which its template was saved
+            _run(ssh, f"date -s @{int(time.time())}", deadline)  # a fork starts at the time at which its template was saved
         except BaseException:
             ssh.close()
             raise
         return GuestSession(ssh, scenario)
 
     def connect(self, machine: Machine, deadline: Deadline) -> Ssh:
+        """Connect to the guest by SSH."""
         return connect(self._guest, machine, deadline)
 
     def _serving(self, scenario: Scenario) -> _Serving:
@@ -246,9 +256,10 @@ class _Serving:
         self.cache_key = sha256(start.encode() + bundle()).hexdigest()
 
     def prepare(self, machine: Machine, deadline: Deadline) -> None:
+        """Prepare a guest for its snapshot."""
         with self._reference.connect(machine, deadline) as ssh:
             _run(ssh, self._start, deadline, bundle())
-            _asked(ssh, 0, "ready", {}, b"", deadline)  # its answer says no more than that it serves
+            _request(ssh, 0, "ready", {}, b"", deadline)  # any answer shows that it serves
 
 
 _START = """mkdir -p {folder} && cd {folder} && cat > nvmectl.pyz && mkfifo in &&
@@ -268,32 +279,35 @@ class GuestSession:
         self._number = 0
 
     def plugged(self, controllers: int, deadline: Deadline) -> None:
+        """Wait until the controllers are visible to the driver."""
         while int(_run(self._ssh, _COUNT, deadline)) != controllers:
             if deadline.expired:
                 raise GuestTimeoutError(f"Waited {deadline.seconds:g} s in vain for {controllers} NVMe functions in the guest.")
 
     def perform(self, action: Action, data: bytes | None, deadline: Deadline) -> Answer:
+        """Perform an action."""
         self._number += 1
         arguments, payload = explicit_arguments(self._scenario, action, data)
         try:
-            said = _asked(self._ssh, self._number, action.name, arguments, payload, deadline)
+            answer = _request(self._ssh, self._number, action.name, arguments, payload, deadline)
         except GuestTimeoutError as late:
             return Answer("timeout", {"log": late.what})
-        line, _, found = said.partition(b"\n")
+        line, _, content = answer.partition(b"\n")
         head = json.loads(line)
         if "failure" in head:
             last = head["failure"].strip().splitlines()[-1]
             raise GuestPanicError(f"The driver crashed at {action.name}: {last}", last=head["failure"])
-        if len(found) != head["bytes"]:
-            raise GuestError(f"The reference driver announced {head['bytes']} bytes at {action.name}, and {len(found)} came")
-        return Answer(head["status"], head["fields"], found if head["bytes"] else None)
+        if len(content) != head["bytes"]:
+            raise GuestError(f"The reference driver announced {head['bytes']} bytes at {action.name}, and {len(content)} came")
+        return Answer(head["status"], head["fields"], content if head["bytes"] else None)
 
     def close(self) -> None:
+        """Release the function and its memory."""
         self._ssh.close()
 
 
-def _asked(ssh: Ssh, number: int, action: str, arguments: Mapping[str, Any], data: bytes, deadline: Deadline) -> bytes:
-    """What the service answers: a line of JSON, and bytes."""
+def _request(ssh: Ssh, number: int, action: str, arguments: Mapping[str, Any], data: bytes, deadline: Deadline) -> bytes:
+    """Return the answer of the service: a line of JSON, and bytes."""
     request = json.dumps({"number": number, "action": action, "arguments": arguments}).encode() + b"\n" + data
     return _run(ssh, _ASK.format(number=number), deadline, request)
 

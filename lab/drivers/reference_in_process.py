@@ -1,8 +1,7 @@
 """The reference driver's transport to the programmable controller in the same process, as behind a strict IOMMU.
 
-The device reaches only what the driver has allocated. Pages that follow each other in a buffer lie in falling order on the
-bus, so that nobody who takes them for neighbours gets away with it. Nothing here takes time but the device's own clock.
-Python executes one thing after the other: memory order is the program's.
+The device can access only memory that the driver has allocated. The pages of a buffer have descending bus addresses, so that a
+driver which takes them for contiguous fails. Time passes by the device's own clock only. Memory order is program order.
 """
 
 from __future__ import annotations
@@ -19,23 +18,23 @@ from lab.reference.address_space import AddressSpace, round_to_pages
 from lab.reference.transport import Memory
 
 ARENA = 1 << 30
-"""Bytes of memory; the operating system only gives what is touched."""
+"""Bytes of memory; the operating system provides only the touched pages."""
 BUS = 0x8_0000_0000
 """Where bus addresses begin: above 4 GiB, so that every high half matters."""
 BAR0, ABOVE_4G = 0x10, 0b1100
 """Where BAR0 is in configuration space, and the bits of one that is 64-bit and prefetchable. PCI Local Bus 3.0, 6.2.5.1."""
 BAR = 0x40_0000_0000
-"""What such a BAR0 is set to; registers are reached without it."""
+"""The value of such a BAR0; register accesses do not use it."""
 FEW = 16
-"""Bytes that the record of an access to memory holds; of longer ones it has the place only."""
+"""Accesses of up to so many bytes are recorded with their content; longer ones with their address only."""
 ACCESS_SECONDS = 1e-6
-"""What a register read takes, so that time passes for a driver that does nothing else."""
+"""The duration of a register read, so that time passes for a driver that does nothing else."""
 
 
 class Host:
     """The memory of one computer, and the bus addresses under which its devices see parts of it.
 
-    ``memory`` must be strict: a device reaches of it what was opened, and nothing is yet.
+    ``memory`` must be strict: a device can access only the parts that were mapped, and none are at first.
     """
 
     def __init__(self, memory: LocalMemory | None = None) -> None:
@@ -46,11 +45,12 @@ class Host:
 
 @dataclass(eq=False)
 class WatchedMemory(Memory):
-    """DMA memory whose reader is watched: it may look for ever for something that does not come."""
+    """DMA memory with a watchdog on reads: a driver may poll for ever for a value that does not appear."""
 
     watchdog: Watchdog
 
     def read(self, offset: int, length: int) -> bytes:
+        """Copy bytes out of the memory."""
         self.watchdog.read()
         return super().read(offset, length)
 
@@ -61,20 +61,22 @@ Note = Callable[[type[MemoryRead] | type[MemoryWrite], int, bytes], None]
 
 @dataclass(eq=False)
 class RecordedMemory(WatchedMemory):
-    """DMA memory of which every access is told, page by page."""
+    """DMA memory that reports every access, page by page."""
 
     note: Note
 
     def read(self, offset: int, length: int) -> bytes:
-        found = super().read(offset, length)
-        self._tell(MemoryRead, offset, found)
-        return found
+        """Copy bytes out of the memory."""
+        content = super().read(offset, length)
+        self._report(MemoryRead, offset, content)
+        return content
 
     def write(self, offset: int, data: bytes | memoryview) -> None:
+        """Copy bytes into the memory."""
         super().write(offset, data)
-        self._tell(MemoryWrite, offset, bytes(data))
+        self._report(MemoryWrite, offset, bytes(data))
 
-    def _tell(self, kind: type[MemoryRead] | type[MemoryWrite], offset: int, data: bytes) -> None:
+    def _report(self, kind: type[MemoryRead] | type[MemoryWrite], offset: int, data: bytes) -> None:
         while data:
             page, inside = divmod(offset, self.page_size)
             here = self.page_size - inside
@@ -85,7 +87,7 @@ class RecordedMemory(WatchedMemory):
 class InProcessTransport:
     """See `lab.reference.transport.Transport`. One function of ``device``, which was made with ``host.memory``.
 
-    With ``watched`` what the driver does in its DMA memory, and its barriers, are in the controller's record too.
+    With ``watched`` the driver's accesses to its DMA memory and its barriers are in the controller's record too.
     """
 
     def __init__(
@@ -95,9 +97,9 @@ class InProcessTransport:
         self._watchdog = watchdog or Watchdog(self.now)
         self._host, self._device, self._function, self._watched = host, device, function, watched
         self._signalled: set[int] = set()
-        self._handlers = range(0)  # the vectors that somebody listens to
-        self._held: dict[int, tuple[int, Memory]] = {}  # lowest bus address: offset in the arena, memory
-        function.on_interrupt = self._interrupted
+        self._handlers = range(0)  # the vectors with a handler
+        self._allocated: dict[int, tuple[int, Memory]] = {}  # lowest bus address: offset in the arena, memory
+        function.on_interrupt = self._on_interrupt
         if watched:
             function.controller.remark(MEMORY_WATCHED)
         self._msix, count = pci.msix(self)
@@ -107,17 +109,21 @@ class InProcessTransport:
             self.config_write(BAR0 + 4, 4, BAR >> 32)
 
     def config_read(self, offset: int, size: int) -> int:
+        """Read ``size`` bytes of configuration space."""
         return self._function.config_read(offset, size)
 
     def config_write(self, offset: int, size: int, value: int) -> None:
+        """Write ``size`` bytes of configuration space."""
         self._function.config_write(offset, size, value)
 
     def read32(self, offset: int) -> int:
+        """Read a dword of BAR0."""
         self._watchdog.read()
         self._device.wait(ACCESS_SECONDS)
         return self._function.read(offset, 4)
 
     def write32(self, offset: int, value: int) -> None:
+        """Write a dword of BAR0."""
         self._watchdog.step()
         self._function.write(offset, 4, value)
 
@@ -133,10 +139,12 @@ class InProcessTransport:
         self._function.write(offset, 8, value)
 
     def publish(self) -> None:
+        """Order memory accesses before and after this call."""
         if self._watched:
             self._function.controller.record.event(Barrier(t=self.now(), controller=self.name))
 
     def allocate(self, length: int, page_size: int, *, contiguous: bool = False) -> Memory:
+        """Return zeroed DMA memory."""
         size = round_to_pages(length, page_size)
         arena, lowest = self._host.arena.allocate(size, page_size), self._host.bus.allocate(size, page_size)
         view = self._host.memory.arena[arena : arena + size]
@@ -154,12 +162,13 @@ class InProcessTransport:
             if self._watched
             else WatchedMemory(view, pages, page_size, self._watchdog)
         )
-        self._held[lowest] = arena, memory
+        self._allocated[lowest] = arena, memory
         return memory
 
     def free(self, memory: Memory) -> None:
+        """Free memory that the device does not access any more."""
         lowest, size = min(memory.pages), len(memory)
-        arena, _ = self._held.pop(lowest)
+        arena, _ = self._allocated.pop(lowest)
         self._host.memory.unmap(lowest, size)
         self._function.controller.record.dma_map(lowest, size, False)
         self._host.bus.free(lowest, size)
@@ -170,13 +179,14 @@ class InProcessTransport:
         access = kind(t=self.now(), controller=self.name, address=address, length=len(data), raw=raw)
         self._function.controller.record.event(access)
 
-    def _interrupted(self, vector: int) -> bool:
-        """An interrupt that comes before its handler is lost."""
+    def _on_interrupt(self, vector: int) -> bool:
+        """Note an interrupt; one without a handler is lost."""
         if vector in self._handlers:
             self._signalled.add(vector)
         return vector in self._handlers
 
     def open_vectors(self, count: int) -> None:
+        """Enable MSI-X with handlers for vectors 0 to count - 1."""
         self._handlers = range(count)
         if self._msix:
             control = self.config_read(self._msix + 2, 2)
@@ -201,6 +211,7 @@ class InProcessTransport:
         return 1 << power
 
     def wait(self, vector: int | None, seconds: float) -> bool:
+        """Wait until a vector has signalled, at most ``seconds``; return whether it has."""
         self._watchdog.step()
         if vector not in self._signalled:
             self._device.wait(seconds)
@@ -209,21 +220,24 @@ class InProcessTransport:
         return signalled
 
     def sleep(self, seconds: float) -> None:
+        """Wait ``seconds``."""
         until = self.now() + seconds
         while (left := until - self.now()) > 0:
             self._watchdog.step()
             self._device.wait(left)
 
     def now(self) -> float:
+        """Return the seconds of a monotonic clock."""
         return self._device.device.clock.now()
 
     def close(self) -> None:
+        """Release the function and its memory."""
         pci.clear_command(self, pci.BUS_MASTER)
         if self._msix:
             self.config_write(self._msix + 2, 2, self.config_read(self._msix + 2, 2) & ~pci.MSIX_ENABLE & 0xFFFF)
         for kind, at in list(pci.capabilities(self)):
             if kind == pci.MSI and (control := self.config_read(at + 2, 2)) & pci.MSI_ENABLE:
                 self.config_write(at + 2, 2, control & ~pci.MSI_ENABLE)
-        for _, memory in list(self._held.values()):
+        for _, memory in list(self._allocated.values()):
             self.free(memory)
         self._function.on_interrupt = None

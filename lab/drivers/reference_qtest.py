@@ -1,8 +1,8 @@
-"""The reference driver's transport to QEMU's own device without a guest: registers by qtest, memory by the file it lies in.
+"""The reference driver's transport to QEMU's own device without a guest: registers by qtest, memory by the RAM's file.
 
-The virtual processor stands still, so all RAM is the driver's. MSI-X vectors point into RAM: an interrupt is a dword that
-QEMU writes there, as a processor's interrupt controller would take it. What is stored to the shared mapping is seen by QEMU
-at once (x86 keeps the order of stores), and each doorbell goes through a socket, which orders everything before it.
+The virtual processor never runs, so all RAM belongs to the driver. MSI-X vectors point into RAM: an interrupt is a dword that
+QEMU writes there. QEMU sees stores to the shared mapping at once (x86 keeps the order of stores), and each doorbell goes
+through a socket, which orders everything before it.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from lab.reference.address_space import AddressSpace, round_to_pages
 from lab.reference.transport import Memory
 
 FIRST_FREE = 1 << 20
-"""Below it lies what a PC keeps for itself."""
+"""The first free address: a PC uses the memory below."""
 BAR, BAR_STEP = 0xE000_0000, 0x100_0000
-"""Where BAR0s are put, 16 MiB apart."""
+"""The addresses of BAR0s, 16 MiB apart."""
 BAR0 = 0x10
 DEVICES = 32
 WORD = 4
 SPIN_SECONDS, PAUSE = 0.002, 0.0002
-"""An interrupt is looked for without a pause for so long, and then with one."""
+"""Polling for an interrupt: without a pause for so long, then with a pause."""
 
 
 class Ram:
-    """The RAM of a machine that stands still."""
+    """The RAM of a machine whose processor never runs."""
 
     def __init__(self, file: Path, size: int) -> None:
         with file.open("r+b") as opened:
@@ -41,7 +41,7 @@ class Ram:
 
 
 def find(qtest: Qtest, ram: Ram, watchdog: Watchdog | None = None) -> Iterator[QtestTransport]:
-    """The NVMe controllers on bus 0."""
+    """Yield the NVMe controllers on bus 0."""
     for number in range(DEVICES):
         bdf = number << 3
         if qtest.read_config(bdf, pci.CLASS) >> 8 == pci.CLASS_NVME:
@@ -57,7 +57,7 @@ class QtestTransport:
         self._bar = BAR + (bdf >> 3) * BAR_STEP
         qtest.write_config(bdf, BAR0, self._bar)
         qtest.write_config(bdf, BAR0 + 4, 0)
-        self._held: set[Memory] = set()
+        self._allocated: set[Memory] = set()
         self._order = threading.Lock()
         self._words: Memory | None = None
         self._msix, self.vectors = pci.msix(self)
@@ -65,9 +65,11 @@ class QtestTransport:
     # -- registers --------------------------------------------------------------------------------------------------
 
     def config_read(self, offset: int, size: int) -> int:
+        """Read ``size`` bytes of configuration space."""
         return self._qtest.read_config(self._bdf, offset & ~3) >> (offset & 3) * 8 & (1 << size * 8) - 1
 
     def config_write(self, offset: int, size: int, value: int) -> None:
+        """Write ``size`` bytes of configuration space."""
         shift, mask = (offset & 3) * 8, (1 << size * 8) - 1
         old = self._qtest.read_config(self._bdf, offset & ~3) if size < 4 else 0
         if offset & ~3 == pci.COMMAND:
@@ -75,36 +77,41 @@ class QtestTransport:
         self._qtest.write_config(self._bdf, offset & ~3, old & ~(mask << shift) | value << shift)
 
     def read32(self, offset: int) -> int:
+        """Read a dword of BAR0."""
         self._watchdog.read()
         return self._qtest.read32(self._bar + offset)
 
     def write32(self, offset: int, value: int) -> None:
+        """Write a dword of BAR0."""
         self._watchdog.step()
         self._qtest.write32(self._bar + offset, value)
 
     def publish(self) -> None:
-        with self._order:  # a doorbell's system call would do for stores; a lock keeps loads behind them too
+        """Order memory accesses before and after this call."""
+        with self._order:  # a doorbell's system call orders stores; a lock orders loads after them too
             pass
 
     # -- memory -----------------------------------------------------------------------------------------------------
 
     def allocate(self, length: int, page_size: int, *, contiguous: bool = False) -> Memory:
+        """Return zeroed DMA memory, always contiguous."""
         size = round_to_pages(length, page_size)
         at = self._ram.space.allocate(size, page_size)
         view = self._ram.view[at : at + size]
         view[:] = bytes(size)
         memory = Memory(view, tuple(range(at, at + size, page_size)), page_size)
-        self._held.add(memory)
+        self._allocated.add(memory)
         return memory
 
     def free(self, memory: Memory) -> None:
-        self._held.remove(memory)
+        """Free memory that the device does not access any more."""
+        self._allocated.remove(memory)
         self._ram.space.free(memory.address, len(memory))
 
     # -- interrupts and time ----------------------------------------------------------------------------------------
 
     def open_vectors(self, count: int) -> None:
-        """Each entry of the table: address, data, and vector control 0, which unmasks it. PCI Local Bus 3.0, 6.8.2."""
+        """Write the table: address, data, and vector control 0, which unmasks an entry. PCI Local Bus 3.0, 6.8.2."""
         if self._words is None:
             self._words = self.allocate(self.vectors * WORD, 4096)
         table = self._qtest.read_config(self._bdf, self._msix + 4)
@@ -116,6 +123,7 @@ class QtestTransport:
         self.config_write(self._msix + 2, 2, control & ~pci.MSIX_MASK_ALL | pci.MSIX_ENABLE)
 
     def wait(self, vector: int | None, seconds: float) -> bool:
+        """Wait until a vector has signalled, at most ``seconds``; return whether it has."""
         self._watchdog.step()
         if vector is None or self._words is None:
             os.sched_yield()
@@ -125,21 +133,24 @@ class QtestTransport:
             waited = self.now() - began
             if waited >= seconds:
                 return False
-            time.sleep(PAUSE if waited > SPIN_SECONDS else 0)  # at least leaves the processor to QEMU
+            time.sleep(PAUSE if waited > SPIN_SECONDS else 0)  # 0 still gives the processor to QEMU
         view[at : at + WORD] = bytes(WORD)
         return True
 
     def sleep(self, seconds: float) -> None:
+        """Wait ``seconds``."""
         self._watchdog.step()
         time.sleep(seconds)
 
     def now(self) -> float:
+        """Return the seconds of a monotonic clock."""
         return time.monotonic()
 
     def close(self) -> None:
+        """Release the function and its memory."""
         pci.clear_command(self, pci.BUS_MASTER)
         if self._msix:
             self.config_write(self._msix + 2, 2, self.config_read(self._msix + 2, 2) & ~pci.MSIX_ENABLE & 0xFFFF)
-        for memory in list(self._held):
+        for memory in list(self._allocated):
             self.free(memory)
         self._words = None

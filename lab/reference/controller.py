@@ -42,6 +42,10 @@ CSS_NVM, CSS_ALL_SETS = 0b000, 0b110
 """CC.CSS: the NVM command set; all command sets that the controller supports."""
 CAP_CSS_NVM, CAP_CSS_SETS = 1 << 0, 1 << 6
 """Bits of CAP.CSS. Base 2.0, 3.1.3.1."""
+AMS_WEIGHTED = 0b001
+"""CC.AMS and CAP.AMS: weighted round robin with urgent priority class. Base 2.0, 3.4.4."""
+CLASSES = 4
+"""Urgent, high, medium and low (QPRIO)."""
 SHN_NORMAL, SHST_COMPLETE = 0b01, 0b10
 
 
@@ -67,6 +71,8 @@ class Controller(Core):
         self.namespaces: dict[int, Namespace] = {}
         self.unusable: dict[int, str] = {}
         """Active namespaces that cannot be used, and why."""
+        self.notes: dict[str, str] = {}
+        """Settings that were reduced to what the controller grants, by name."""
         self._shadows: ShadowDoorbells | None = None
 
     # -- the steps --------------------------------------------------------------------------------------------------
@@ -170,7 +176,7 @@ class Controller(Core):
 
     def vector_of(self, qid: int) -> int | None:
         """Return the vector of a completion queue; I/O queues share those that vector 0 leaves."""
-        if not self.vectors:
+        if not self.vectors or self.settings.polls(qid):
             return None
         return 0 if qid == 0 or self.vectors == 1 else 1 + (qid - 1) % (self.vectors - 1)
 
@@ -187,10 +193,15 @@ class Controller(Core):
             EN=1,
             CSS=self.command_set(),
             MPS=self.cap.MPSMIN,
-            AMS=0,
+            AMS=AMS_WEIGHTED if self.has_classes else 0,
             IOSQES=SQE_SIZE.bit_length() - 1,
             IOCQES=CQE_SIZE.bit_length() - 1,
         )
+
+    @property
+    def has_classes(self) -> bool:
+        """Whether queues get priority classes: the scheduler has them, and so has the controller (CAP.AMS)."""
+        return self.settings.scheduler == "priority" and bool(self.cap.AMS & AMS_WEIGHTED)
 
     def stop(self) -> None:
         """Clear CC.EN and wait for CSTS.RDY=0: until then the controller may access memory. Base 2.0, 3.5.1."""
@@ -285,14 +296,23 @@ class Controller(Core):
 
     def io_entries(self) -> int:
         """Return the number of slots of an I/O ring."""
-        return min(self.settings.depth, self.max_queue_entries)
+        entries = min(self.settings.depth, self.max_queue_entries)
+        self.note("NVME_QUEUE_DEPTH", self.settings.depth, entries, "entries of a queue")
+        return entries
 
     def granted_queues(self) -> int:
         """Negotiate Number of Queues, 0's based both ways, before any queue exists. Base 2.0, 5.27.1.5."""
         wanted = self.settings.io_queues
         value = NumberOfQueues.of(NSQR=wanted - 1, NCQR=wanted - 1)
         answer = NumberOfQueues(self.execution.admin(SetFeatures.of(FID=Fid.NUMBER_OF_QUEUES, CDW11=value)).DW0)
-        return min(wanted, answer.NSQA + 1, answer.NCQA + 1)
+        granted = min(wanted, answer.NSQA + 1, answer.NCQA + 1)
+        self.note("NVME_NUM_QUEUES", wanted, granted, "I/O queue pairs")
+        return granted
+
+    def note(self, setting: str, wanted: int, granted: int, unit: str) -> None:
+        """Note a setting that was reduced to what the controller grants."""
+        if granted < wanted:
+            self.notes[setting] = f"{setting}: {wanted} {unit} are wanted, the controller allows {granted}"
 
     def create_pair(self, qid: int, entries: int) -> QueuePair:
         """Create the completion queue, then the submission queue that names it; delete the first if the second fails."""
@@ -315,7 +335,8 @@ class Controller(Core):
     def create_sq_command(self, pair: QueuePair) -> CreateIoSq:
         """Return Create I/O SQ. Base 2.0, 5.5."""
         ring = pair.submission
-        return CreateIoSq.of(QID=pair.qid, QSIZE=ring.entries - 1, PC=1, CQID=pair.qid, PRP1=ring.memory.address)
+        classes = {"QPRIO": min(pair.qid - 1, CLASSES - 1)} if self.has_classes else {}
+        return CreateIoSq.of(QID=pair.qid, QSIZE=ring.entries - 1, PC=1, CQID=pair.qid, PRP1=ring.memory.address, **classes)
 
     def configure_shadows(self) -> None:
         """Use shadow doorbells where the controller supports them, to save register writes. Base 2.0, 5.8.

@@ -86,7 +86,7 @@ class Execution:
             self.launch(pair, waiting, in_flight, depth or len(commands))
             for request in self.wait(pair, in_flight):
                 in_flight.discard(request)
-                if retry and self.should_retry(request):
+                if retry and not request.ok and self.should_retry(request):
                     self._c.transport.sleep(self.retry_delay(request))
                     waiting.append(request)
         return [request.result() for request in requests]

@@ -42,6 +42,8 @@ class Namespace:
     ) -> None:
         self._c, self._data, self._execution = core, data, execution
         self.nsid, self.identity, self.names = nsid, identity, names
+        self.lba_format = identity.format
+        """The LBA format that FLBAS names."""
 
     @property
     def blocks(self) -> int:
@@ -51,15 +53,15 @@ class Namespace:
     @property
     def block_size(self) -> int:
         """The bytes of a block of the LBA format that FLBAS names."""
-        return self.identity.block_size
+        return self.lba_format.block_size
 
     @property
     def unsupported_reason(self) -> str:
         """Why this driver does no I/O on the namespace; "" if it does."""
-        if self.identity.format.MS:
-            return f"namespace {self.nsid} has {self.identity.format.MS} bytes of metadata a block, which this driver cannot do"
-        if self.identity.format.LBADS < SMALLEST_BLOCK:
-            return f"namespace {self.nsid} has a format with blocks of 2^{self.identity.format.LBADS} bytes"
+        if self.lba_format.MS:
+            return f"namespace {self.nsid} has {self.lba_format.MS} bytes of metadata a block, which this driver cannot do"
+        if self.lba_format.LBADS < SMALLEST_BLOCK:
+            return f"namespace {self.nsid} has a format with blocks of 2^{self.lba_format.LBADS} bytes"
         return ""
 
     @property

@@ -10,18 +10,20 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from lab.nvme.features import VALUES, Fid
 from lab.nvme.logs import CriticalWarning
 from lab.nvme.status import describe
-from lab.reference import vfio
+from lab.reference import fio_output, jobs, vfio
 from lab.reference.bench import reads
 from lab.reference.errors import DriverError, Refused
 from lab.reference.serve import serve
 from lab.reference.service import Open, Reply, Service
-from lab.reference.settings import Settings
+from lab.reference.settings import SCHEDULERS, Settings, from_environment
+from lab.reference.statistics import Statistics
 
 Opener = Callable[[argparse.Namespace], AbstractContextManager[Open]]
 """Opens what a transport needs, and closes it after the call."""
@@ -46,9 +48,14 @@ def by_vfio(options: argparse.Namespace) -> Iterator[Open]:
 def main(arguments: Sequence[str] | None = None, openers: Mapping[str, Opener] | None = None) -> int:
     """Run the program. ``openers`` are the transports besides VFIO."""
     known = {**(openers or {}), "vfio": by_vfio}
-    options = _parser(known).parse_args(arguments, _defaults(known))
-    settings = Settings(io_queues=options.queues, depth=options.depth, polling=options.poll)
+    words = sys.argv[1:] if arguments is None else list(arguments)
     try:
+        environment = from_environment()
+        if environment.get("benchmark") and not words:
+            words = ["bench"]
+        options = _parser(known).parse_args(words, _defaults(known, Settings(**environment)))
+        chosen = {"io_queues": options.queues, "depth": options.depth, "polling": options.poll, "scheduler": options.scheduler}
+        settings = Settings(**environment | chosen)
         with known[options.transport](options) as functions:
             service = Service(functions, settings)
             try:
@@ -67,6 +74,9 @@ def _act(service: Service, options: argparse.Namespace) -> int:
     if options.verb == "serve":
         serve(options.folder, service)
     reply = service.perform("load", {"until": "detect"} if options.verb == "info" else {})
+    for controller in service.controllers:
+        for note in controller.notes.values():
+            print(f"nvmectl: note: {controller.transport.name}: {note}", file=sys.stderr)
     if reply.status == "success":
         reply = options.request(service, options)
     if options.json:
@@ -138,6 +148,34 @@ def _raw(service: Service, options: argparse.Namespace) -> Reply:
 
 
 def _bench(service: Service, options: argparse.Namespace) -> Reply:
+    """Run the standard jobs or the user's own; those that write only where it was allowed, or the disk is a temporary one."""
+    controller = service.controller_for({}, "multiqueue")
+    namespace = service.namespace({"nsid": options.nsid}, "multiqueue")
+    if options.prepared:
+        return _prepared_reads(service, options)
+    may_write = options.write or (options.transport != "vfio" and options.image is None)
+    chosen = options.job or [replace(job, runtime=options.seconds) for job in jobs.STANDARD]
+    if forbidden := [job.name for job in chosen if job.writes and not may_write]:
+        reason = f"{', '.join(forbidden)} would overwrite data of namespace {options.nsid}; --write allows it"
+        if options.job:
+            raise Refused(reason)
+        print(f"nvmectl: note: left out: {reason}", file=sys.stderr)
+    results = []
+    for job in chosen:
+        if job.name not in forbidden:
+            results.append(jobs.run(controller, namespace, job, _show_progress if sys.stderr.isatty() else None))
+    if failed := [one for one in results if one.first_error]:
+        print(f"nvmectl: note: {failed[0].job.name} stopped at an error: {failed[0].first_error}", file=sys.stderr)
+    return Reply(fields=fio_output.as_json(results) if options.json else {"text": fio_output.as_text(results)})
+
+
+def _show_progress(job: jobs.Job, statistics: Statistics, share: float) -> None:
+    end = "\n" if share >= 1 else ""
+    print(f"\r\033[K{fio_output.progress_line(job, statistics, share)}", end=end, file=sys.stderr, flush=True)
+
+
+def _prepared_reads(service: Service, options: argparse.Namespace) -> Reply:
+    """Measure commands that were encoded before, one at a time and many at once: the rate of the driver alone."""
     controller = service.controller_for({}, "read")
     namespace = service.namespace({"nsid": options.nsid}, "read")
     measured = [reads(controller, namespace, depth, options.seconds) for depth in DEPTHS]
@@ -148,18 +186,18 @@ def _bench(service: Service, options: argparse.Namespace) -> Reply:
 # -- output ---------------------------------------------------------------------------------------------------------
 
 
-def _show_info(options: argparse.Namespace, reply: Reply) -> None:
+def _show_info(_options: argparse.Namespace, reply: Reply) -> None:
     for one in reply.fields["controllers"]:
         print(f"{one['address']}: NVMe {one['version']}")
         print(f"  queues of up to {one['max_queue_entries']} entries, doorbells {one['doorbell_stride']} bytes apart")
         print(f"  ready within {one['timeout_ms']} ms, pages of {one['page_size_min']} to {one['page_size_max']} bytes")
 
 
-def _show_ready(options: argparse.Namespace, reply: Reply) -> None:
+def _show_ready(_options: argparse.Namespace, reply: Reply) -> None:
     print("controller is up" if reply.fields["ready"] else "controller is not ready")
 
 
-def _show_list(options: argparse.Namespace, reply: Reply) -> None:
+def _show_list(_options: argparse.Namespace, reply: Reply) -> None:
     for one in reply.fields["namespaces"]:
         size = one["blocks"] * one["block_size"]
         names = "".join(f", {name} {one[name]}" for name in ("uuid", "nguid", "eui64") if name in one)
@@ -168,7 +206,7 @@ def _show_list(options: argparse.Namespace, reply: Reply) -> None:
               f"{size / (1 << 20):.1f} MiB{names}{refused}")  # fmt: skip
 
 
-def _show_identify(options: argparse.Namespace, reply: Reply) -> None:
+def _show_identify(_options: argparse.Namespace, reply: Reply) -> None:
     for one in reply.fields["controllers"]:
         print(f"{one['serial']}: {one['model']}, firmware {one['firmware']}, vendor {one['vendor_id']:04X}h")
         print(f"  transfers of up to {one['max_transfer_bytes'] or 'any number of'} bytes, {one['namespaces']} namespaces")
@@ -201,7 +239,7 @@ def _show_features(options: argparse.Namespace, reply: Reply) -> None:
         _show_data(options, Reply(data=reply.data))
 
 
-def _show_smart(options: argparse.Namespace, reply: Reply) -> None:
+def _show_smart(_options: argparse.Namespace, reply: Reply) -> None:
     units = {"temperature": " °C", "available_spare": " %", "spare_threshold": " %", "percentage_used": " %"}
     for name, value in reply.fields.items():
         if name == "critical_warning":
@@ -211,12 +249,13 @@ def _show_smart(options: argparse.Namespace, reply: Reply) -> None:
             print(f"{name.replace('_', ' ')}: {value}{units.get(name, '')}")
 
 
-def _show_bench(options: argparse.Namespace, reply: Reply) -> None:
-    for figure in reply.fields["figures"]:
+def _show_bench(_options: argparse.Namespace, reply: Reply) -> None:
+    for figure in reply.fields.get("figures", ()):
         print(f"{figure['name']}: {figure['value']} {figure['unit']}")
+    print(reply.fields.get("text", ""), end="")
 
 
-def _show_done(options: argparse.Namespace, reply: Reply) -> None:
+def _show_done(_options: argparse.Namespace, _reply: Reply) -> None:
     print("done")
 
 
@@ -251,12 +290,18 @@ def _feature_name(fid: int) -> str:
     return Fid(fid).name if fid in Fid._value2member_map_ else f"{fid:02X}h"
 
 
-def _defaults(openers: Mapping[str, Opener]) -> argparse.Namespace:
+def _job(text: str) -> jobs.Job:
+    try:
+        return jobs.parse(text)
+    except Refused as refused:
+        raise argparse.ArgumentTypeError(str(refused)) from None
+
+
+def _defaults(openers: Mapping[str, Opener], settings: Settings) -> argparse.Namespace:
     """Return the defaults of the options that may stand before or after the verb."""
-    settings = Settings()
     return argparse.Namespace(
         transport=next(iter(openers)), device=None, image=None, force=False, queues=settings.io_queues, depth=settings.depth,
-        poll=False, json=False, out=None,
+        poll=settings.polling, scheduler=settings.scheduler, json=False, out=None,
     )  # fmt: skip
 
 
@@ -269,6 +314,7 @@ def _parser(openers: Mapping[str, Opener]) -> argparse.ArgumentParser:
     common.add_argument("--queues", type=_at_least(1), help="I/O queue pairs wanted")
     common.add_argument("--depth", type=_at_least(2), help="entries of each I/O queue")
     common.add_argument("--poll", action="store_true", help="poll for completions instead of using interrupts")
+    common.add_argument("--scheduler", choices=SCHEDULERS, help="which queue an operation of bench goes to")
     common.add_argument("--json", action="store_true", help="print JSON")
     parser = argparse.ArgumentParser(prog="nvmectl", description="The reference driver's own tool.", parents=[common])
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
@@ -320,9 +366,18 @@ def _parser(openers: Mapping[str, Opener]) -> argparse.ArgumentParser:
     raw.add_argument("--length", type=_number, help="bytes that the command returns")
     raw.add_argument("--file", type=Path, help="the bytes that it takes")
     raw.add_argument("--out", type=Path, help="write the bytes to a file instead")
-    bench = verb("bench", "measure commands a second", _bench, _show_bench)
+    bench = verb("bench", "run fio's standard jobs, or your own", _bench, _show_bench)
     bench.add_argument("--nsid", type=_number, default=1)
-    bench.add_argument("--seconds", type=float, default=1.0, help="for each depth")
+    bench.add_argument("--seconds", type=float, default=1.0, help="for each of the standard jobs")
+    bench.add_argument(
+        "--job",
+        type=_job,
+        action="append",
+        metavar="NAME=VALUE,...",
+        help=f"a job of your own (repeatable); options as fio's: {', '.join(jobs.OPTIONS)}",
+    )
+    bench.add_argument("--write", action="store_true", default=False, help="allow jobs that overwrite data of a real disk")
+    bench.add_argument("--prepared", action="store_true", default=False, help="measure prepared reads instead, at 1 and 32")
     serving = verb("serve", None, _plain("info"))  # for the lab, not for people
     serving.add_argument("folder", type=Path)
     return parser

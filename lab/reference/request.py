@@ -12,6 +12,8 @@ from lab.reference.errors import CommandFailed, CommandTimedOut, DriverError
 class Request:
     """A command and its result. It ends exactly once for each time that it is started."""
 
+    __slots__ = ("attempts", "command", "completion", "lost", "ok", "on_end", "started_at", "timeouts")
+
     def __init__(self, command: Command, on_end: Callable[[Request], None] | None = None) -> None:
         self.command = command
         self.on_end = on_end
@@ -22,6 +24,8 @@ class Request:
         self.completion: Completion | None = None
         self.lost: DriverError | None = None
         """Why there is no completion."""
+        self.ok = False
+        """Whether it has ended with success."""
 
     def __repr__(self) -> str:
         return f"Request({self.command}, attempt {self.attempts}, {self.completion or self.lost or 'outstanding'})"
@@ -31,32 +35,30 @@ class Request:
         """Whether it has ended."""
         return self.completion is not None or self.lost is not None
 
-    @property
-    def ok(self) -> bool:
-        """Whether it has ended with success."""
-        return self.completion is not None and self.completion.ok
-
     def start(self, now: float) -> None:
         """Count an attempt: it is about to be put into a ring."""
         self.attempts += 1
         self.started_at = now
         self.completion = self.lost = None
+        self.ok = False
 
     def end(self, completion: Completion | None = None, lost: DriverError | None = None) -> None:
         """End it with a completion, or with the reason why there is none."""
-        if self.done:
+        if self.completion is not None or self.lost is not None:
             raise AssertionError(f"{self!r} is ended a second time")
         self.completion, self.lost = completion, lost
+        self.ok = completion is not None and completion.ok
         if self.on_end is not None:
             self.on_end(self)
 
     def result(self) -> Completion:
         """Return the completion of a command that succeeded; raise the error of one that did not."""
-        if self.timeouts and not self.ok:
+        if self.ok:
+            assert self.completion is not None
+            return self.completion
+        if self.timeouts:
             raise CommandTimedOut(f"{type(self.command).__name__} was not completed in time") from self.lost
         if self.lost is not None:
             raise self.lost
         assert self.completion is not None, f"{self!r} is not done"
-        if not self.completion.ok:
-            raise CommandFailed(self.command, self.completion)
-        return self.completion
+        raise CommandFailed(self.command, self.completion)

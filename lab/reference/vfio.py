@@ -135,24 +135,30 @@ class Vfio:
     # -- registers --------------------------------------------------------------------------------------------------
 
     def config_read(self, offset: int, size: int) -> int:
+        """Read ``size`` bytes of configuration space."""
         return int.from_bytes(os.pread(self._device, size, self._config + offset), "little")
 
     def config_write(self, offset: int, size: int, value: int) -> None:
+        """Write ``size`` bytes of configuration space."""
         os.pwrite(self._device, value.to_bytes(size, "little"), self._config + offset)
 
     def read32(self, offset: int) -> int:
+        """Read a dword of BAR0."""
         return self._bar[offset >> 2]
 
     def write32(self, offset: int, value: int) -> None:
+        """Write a dword of BAR0."""
         self._bar[offset >> 2] = value
 
     def publish(self) -> None:
+        """Order memory accesses before and after this call."""
         with self._order:  # taking a lock is a barrier, and the only one in Python
             pass
 
     # -- memory -----------------------------------------------------------------------------------------------------
 
     def allocate(self, length: int, page_size: int, *, contiguous: bool = False) -> Memory:
+        """Return zeroed DMA memory."""
         size = round_to_pages(length, max(page_size, HOST_PAGE))
         backing = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_POPULATE)
         virtual = ctypes.addressof(ctypes.c_char.from_buffer(backing))
@@ -167,6 +173,7 @@ class Vfio:
         return Memory(memoryview(backing), pages, page_size)
 
     def free(self, memory: Memory) -> None:
+        """Free memory that the device does not access any more."""
         first = memory.address
         if IOVA[0] <= first < IOVA[1]:
             self._unmap(first, len(memory))
@@ -213,6 +220,7 @@ class Vfio:
     # -- interrupts and time ----------------------------------------------------------------------------------------
 
     def open_vectors(self, count: int) -> None:
+        """Enable MSI-X with handlers for vectors 0 to count - 1."""
         if len(self._events) == count:
             return
         self._close_vectors()
@@ -227,6 +235,7 @@ class Vfio:
             os.close(self._events.pop())
 
     def wait(self, vector: int | None, seconds: float) -> bool:
+        """Wait until a vector has signalled, at most ``seconds``; return whether it has."""
         if vector is None:
             os.sched_yield()
         elif select.select([self._events[vector]], [], [], seconds)[0]:
@@ -235,9 +244,11 @@ class Vfio:
         return False
 
     def sleep(self, seconds: float) -> None:
+        """Wait ``seconds``."""
         time.sleep(seconds)
 
     def now(self) -> float:
+        """Return the seconds of a monotonic clock."""
         return time.monotonic()
 
     def close(self) -> None:

@@ -35,7 +35,7 @@ class Rig:
         return self.service.perform(action, arguments, data)
 
     def load(self) -> driver.Controller:
-        """The first controller, brought up."""
+        """Bring the driver up and return the first controller."""
         reply = self.ask("load")
         assert reply.status == "success", reply
         return self.service.controllers[0]
@@ -45,12 +45,12 @@ class Rig:
         self.device.close()
 
     def events(self) -> list[Event]:
-        """All that the device saw; the rig is closed for it."""
+        """Close the rig and return all events that the device recorded."""
         self.close()
         return [event for path in sorted(self.records.glob("*.rec")) for event in read_stream(path, complete=True)]
 
     def broken_rules(self) -> set[str]:
-        """The rules that the model saw broken; of the ranges of Dataset Management it tells in any case."""
+        """Return the rules that the driver broke, as the model saw it; it remarks on Dataset Management ranges in any case."""
         return {event.name for event in self.events() if isinstance(event, Remark)} - {"dsm-range"}
 
 
@@ -59,7 +59,7 @@ Make = Callable[..., Rig]
 
 @pytest.fixture
 def make(tmp_path: Path) -> Iterator[Make]:
-    """Makes a rig: ``namespaces``, ``faults``, ``settings``, and fields of `lab.data.plan.Controller`."""
+    """Return a function that makes a rig: ``namespaces``, ``faults``, ``settings``, fields of `lab.data.plan.Controller`."""
     with ExitStack() as cleanup:
 
         def one(

@@ -47,7 +47,7 @@ WORDS = {
     "reset": "done",
     "raw admin 6 --cdw10 1 --length 16": "...NVMECTL",
     "raw io 0 --nsid 1": "result 0x0",
-    "bench --seconds 0.01": "read 4 KiB QD32: ",
+    "bench --prepared --seconds 0.01": "read 4 KiB QD32: ",
 }
 
 
@@ -70,7 +70,7 @@ def test_programs_get_the_contracts_fields(capsys: pytest.CaptureFixture[str]) -
         "status": "success",
         "namespaces": [{"controller": "NVMECTL", "nsid": 1, "blocks": BLOCKS, "block_size": 512}],
     }
-    figures = answer(capsys, "bench", "--seconds", "0.01")["figures"]
+    figures = answer(capsys, "bench", "--prepared", "--seconds", "0.01")["figures"]
     assert [figure["name"] for figure in figures] == ["read 4 KiB QD1", "read 4 KiB QD32"]
     assert all(figure["value"] > 100 and figure["unit"] == "commands/s" for figure in figures)
 
@@ -104,7 +104,7 @@ SENTENCES = {
     "raw admin 999": "OPC=999 does not fit 8 bits",
     "raw admin 6 --cdw10 0x1ffffffff": "CDW10=8589934591 does not fit 32 bits",
     "--image /nowhere info": "the image /nowhere cannot be used: No such file or directory",
-    "--image /dev/null info": "no whole number of blocks",
+    "--image /dev/null info": "not a whole number of blocks",
     "--transport vfio --device 0000:ff:1f.7 info": "there is no PCI function 0000:ff:1f.7; NVMe controllers here: ",
     "raw admin 6 --cdw10 1 --length 0x7fffffffff": "bytes of DMA memory are free",
     "write 1 0 /nowhere": "No such file or directory: '/nowhere'",

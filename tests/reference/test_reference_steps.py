@@ -72,7 +72,7 @@ def test_the_answers_are_the_devices(make: Make) -> None:
     assert ("write-zeroes" in identity["optional_commands"]) == bool(really.ONCS.WRITE_ZEROES)
     assert identity["lba_formats"][identity["lba_format"]] == {"block_size": 512, "metadata": 0}
     assert rig.ask("list").fields["namespaces"] == [{"controller": "RIG", "nsid": 1, "blocks": BLOCKS, "block_size": 512}]
-    assert rig.ask("queues").fields == {"pairs": 2, "depth": 64, "vectors": 3}
+    assert rig.ask("queues").fields == {"pairs": 2, "depth": 128, "vectors": 3}
     assert rig.ask("ready").fields == {"ready": True}
     smart = rig.ask("smart").fields
     assert smart["temperature"] == 40 and smart["critical_warning"] == 0
