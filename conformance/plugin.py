@@ -19,6 +19,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "driver": {"action": "append", "metavar": "NAME|FILE", "help": "driver under test, or its manifest (default: linux)"},
     "device": {"action": "append", "metavar": "NAME", "help": "device in front of it (default: all that it reaches)"},
     "stage": {"action": "append", "metavar": "NAME", "help": "only this stage"},
+    "profile": {"action": "append", "metavar": "NAME", "help": "only this profile"},
     "check": {"action": "append", "metavar": "ID", "help": "only this check"},
     "scenario": {"action": "append", "metavar": "ID", "help": "only this scenario"},
     "seed": {"type": int, "metavar": "N", "help": "draws serial numbers, sizes and data (default: 0)"},

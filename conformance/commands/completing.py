@@ -26,6 +26,13 @@ def stages(_context: click.Context, _option: click.Parameter, begun: str) -> lis
     return _names(STAGES, begun)
 
 
+def profiles(_context: click.Context, _option: click.Parameter, begun: str) -> list[CompletionItem]:
+    """Complete names of profiles."""
+    from lab.data.manifest import PROFILES
+
+    return _names(PROFILES, begun)
+
+
 def checks(_context: click.Context, _option: click.Parameter, begun: str) -> list[CompletionItem]:
     """Complete names of checks."""
     try:

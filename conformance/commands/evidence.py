@@ -58,11 +58,11 @@ def judge(evidence: Sequence[Path], as_json: bool, verbose: bool, strict: bool, 
     nvme-lab judge nvme-lab-results/latest
     nvme-lab judge nvme-lab-results/latest/evidence/linux/qemu/read/basic --check read/nlb
     """
-    selected = select(named["stages"], named["checks"], named["scenarios"])
+    selected = select(named["stages"], named["checks"], named["scenarios"], named["profiles"])
     narrowed = bool(named["checks"] or named["scenarios"])
     results = Results(lab={"version": lab_version()}, strict=strict, narrowed=narrowed)
     for folder in _folders(evidence):
-        _judge_into(results, Evidence(folder), selected, asked=named["stages"])
+        _judge_into(results, Evidence(folder), selected, asked=[*named["stages"], *named["profiles"]])
     if not results.verdicts:
         raise UsageError("None of the selected checks judges this evidence.", remedy="select other checks, or none")
     if as_json:
@@ -96,7 +96,8 @@ def _judge_into(results: Results, evidence: Evidence, selected: Selection, asked
     if key in {run.key for run in results.runs}:
         raise UsageError(f"{evidence.folder} is a second recording of {'/'.join(key)}.", remedy="judge each result by itself")
     known = [KnownEntry.model_validate(entry.model_dump()) for entry in driver.known]
-    entry = results.drivers.setdefault(driver.name, DriverEntry(stages=list(driver.stages), known=known))
+    claims = DriverEntry(stages=list(driver.stages), profiles=list(driver.profiles), known=known)
+    entry = results.drivers.setdefault(driver.name, claims)
     stages = asked or [scenario.stage]
     entry.asked = sorted({*entry.asked, *stages}, key=stage_index)
     results.verdicts += verdicts

@@ -15,7 +15,7 @@ from conformance.commands.options import JSON
 from conformance.report.reference import check_reference
 from conformance.report.terminal import show
 from conformance.suite.check import Check
-from conformance.suite.selection import CHECKS, SCENARIOS, stages
+from conformance.suite.selection import CHECKS, SCENARIOS, profiles, stages
 from lab import drivers
 from lab.controller import behaviour
 from lab.defects import DEFECTS
@@ -24,7 +24,7 @@ from lab.nvme.status import Status
 
 @click.group("list")
 def list_group() -> None:
-    """List what there is: drivers, stages, checks, scenarios, faults.
+    """List what there is: drivers, stages, profiles, checks, scenarios, faults.
 
     \b
     nvme-lab list checks
@@ -43,7 +43,8 @@ def list_drivers(as_json: bool) -> None:
     rows = []
     for name in drivers.names():
         manifest = drivers.find(name)
-        rows.append({"name": name, "adapter": manifest.adapter, "stages": list(manifest.stages), "summary": manifest.summary})
+        claims = {"stages": list(manifest.stages), "profiles": list(manifest.profiles)}
+        rows.append({"name": name, "adapter": manifest.adapter, **claims, "summary": manifest.summary})
     _show(rows, as_json, ("name", "adapter", "summary"))
 
 
@@ -66,8 +67,37 @@ def list_stages(as_json: bool) -> None:
     _show(rows, as_json, ("stage", "scenarios", "checks"))
 
 
+@list_group.command("profiles")
+@JSON
+def list_profiles(as_json: bool) -> None:
+    """The profiles: what drivers can do beyond the stages, and who claims it.
+
+    \b
+    nvme-lab list profiles
+    """
+    claims = {name: drivers.find(name).profiles for name in drivers.names()}
+    rows: list[dict[str, Any]] = [
+        {
+            "profile": profile,
+            "scenarios": sum(template.stage == profile for template in SCENARIOS.values()),
+            "checks": sum(check.stage == profile for check in CHECKS.values()),
+            "claimed_by": [name for name, claimed in claims.items() if profile in claimed],
+        }
+        for profile in profiles()
+    ]
+    if not as_json:
+        rows = [{**row, "claimed_by": ", ".join(row["claimed_by"])} for row in rows]
+    _show(rows, as_json, ("profile", "scenarios", "checks", "claimed_by"))
+
+
 @list_group.command("checks")
-@click.option("--stage", "wanted", multiple=True, type=click.Choice(stages()), help="only of this stage (repeatable)")
+@click.option(
+    "--stage",
+    "wanted",
+    multiple=True,
+    type=click.Choice([*stages(), *profiles()]),
+    help="only of this stage or profile (repeatable)",
+)
 @click.option("--write", "document", type=click.Path(path_type=Path), metavar="FILE", help="write the reference in Markdown")
 @JSON
 def list_checks(wanted: Sequence[str], document: Path | None, as_json: bool) -> None:
@@ -77,7 +107,7 @@ def list_checks(wanted: Sequence[str], document: Path | None, as_json: bool) -> 
     nvme-lab list checks --stage read
     nvme-lab list checks --write checks.md
     """
-    every = (check for stage in stages() for check in CHECKS.values() if check.stage == stage)
+    every = (check for stage in (*stages(), *profiles()) for check in CHECKS.values() if check.stage == stage)
     checks = [check for check in every if not wanted or check.stage in wanted]
     rows = [_check(check) for check in checks]
     if document:

@@ -34,6 +34,7 @@ def _only(what: str, metavar: str, complete: completing.Complete) -> Callable[[F
 
 _SELECTION = (
     _only("stage", "NAME", completing.stages),
+    _only("profile", "NAME", completing.profiles),
     _only("check", "ID", completing.checks),
     _only("scenario", "ID", completing.scenarios),
 )
@@ -44,7 +45,7 @@ JSON = click.option("--json", "as_json", is_flag=True, help="as JSON")
 
 
 def selection(function: F) -> F:
-    """Add --stage, --check and --scenario."""
+    """Add --stage, --profile, --check and --scenario."""
     return _all(_SELECTION, function)
 
 

@@ -132,6 +132,7 @@ def _request(options: Mapping[str, Any]) -> Request | None:
         drivers=options["drivers"],
         devices=options["devices"],
         stages=options["stages"],
+        profiles=options["profiles"],
         checks=options["checks"],
         scenarios=options["scenarios"],
         seed=DEFAULT_SEED if options["seed"] is None else options["seed"],

@@ -116,7 +116,10 @@ def _shards(parts: Sequence[tuple[Path, Results]]) -> list[ShardEntry]:
 def _joined(one: DriverEntry, other: DriverEntry) -> DriverEntry:
     known = {(entry.check, entry.reason): entry for entry in (*one.known, *other.known)}
     return DriverEntry(
-        stages=_union(one.stages, other.stages), asked=_union(one.asked, other.asked), known=list(known.values())
+        stages=_union(one.stages, other.stages),
+        profiles=_union(one.profiles, other.profiles),
+        asked=_union(one.asked, other.asked),
+        known=list(known.values()),
     )
 
 

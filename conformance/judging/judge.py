@@ -12,6 +12,7 @@ from conformance.suite.check import MANDATORY, Check, Finding, Outcome
 from lab.data.events import Event
 from lab.data.evidence import Evidence
 from lab.data.identity import DriverIdentity
+from lab.data.manifest import part_name
 from lab.errors import LabError
 
 UNWATCHED = "the driver's own memory accesses are visible only if it runs in the lab's process"
@@ -134,8 +135,8 @@ def _apply(check: Check, record: Record, driver: DriverIdentity) -> tuple[Outcom
         return Outcome.UNSUPPORTED, f"the driver cannot be asked to {', '.join(missing)}", Findings()
     if check.stops and check.stops not in driver.stops:
         return Outcome.UNSUPPORTED, f"the driver cannot stop after {check.stops}", Findings()
-    if check.needs and check.stage not in driver.stages:
-        return Outcome.UNSUPPORTED, f"the manifest does not claim stage {check.stage}", Findings()
+    if check.needs and check.stage not in (*driver.stages, *driver.profiles):
+        return Outcome.UNSUPPORTED, f"the manifest does not claim {part_name(check.stage)}", Findings()
     if "memory" in check.witnesses and not record.memory_watched:
         return Outcome.UNSUPPORTED, UNWATCHED, Findings()
     findings = Findings()

@@ -112,9 +112,10 @@ class KnownEntry(_Model):
 
 
 class DriverEntry(_Model):
-    """The claims of a driver. ``asked`` are the stages that must get a verdict."""
+    """The claims of a driver. ``asked`` are the stages and profiles that must get a verdict."""
 
     stages: list[str] = []
+    profiles: list[str] = []
     asked: list[str] = []
     known: list[KnownEntry] = []
 

@@ -7,15 +7,15 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from conformance.judging.models import KnownEntry, Results, VerdictEntry
-from conformance.suite.check import MANDATORY, Outcome
-from lab.data.manifest import STAGES
+from conformance.suite.check import EVERY, MANDATORY, Outcome
+from lab.data.manifest import PARTS
 
 DRIVER_FAILED, LAB_FAILED, NOTHING_JUDGED = 1, 2, 3
 UNTESTABLE = 125
 """What `git bisect run` takes as "this commit cannot be tested"."""
 
-EVERY, OTHERS = "every", "others"
-"""Rules that hold in every stage; and, in the summary, rules of stages that were not selected."""
+OTHERS = "others"
+"""In the summary: rules of stages that were not selected."""
 JUDGED = frozenset({Outcome.PASS, Outcome.FAIL, Outcome.WARN})
 """Outcomes that tell something about the driver."""
 SEVERITY = tuple(Outcome)
@@ -86,8 +86,8 @@ def rows(results: Results) -> list[Row]:
 
 
 def stage_index(stage: str) -> int:
-    """Return the position of a stage among the steps of building a driver; rules of every stage come last."""
-    return (*STAGES, OTHERS, EVERY).index(stage)
+    """Return the position of a stage among the steps of building a driver; profiles follow, rules of every stage come last."""
+    return (*PARTS, OTHERS, EVERY).index(stage)
 
 
 def asked_for(results: Results, verdict: VerdictEntry) -> bool:
@@ -112,7 +112,7 @@ def stale(results: Results) -> list[tuple[str, str, KnownEntry]]:
     return [
         (name, device, entry)
         for name, driver in results.drivers.items()
-        if set(driver.stages) <= set(driver.asked)
+        if {*driver.stages, *driver.profiles} <= set(driver.asked)
         for entry in driver.known
         for device in entry.devices
         if (verdict := best.get((name, device, entry.check))) is not None

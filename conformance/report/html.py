@@ -28,6 +28,7 @@ from conformance.suite.selection import CHECKS
 from conformance.wire import ladder
 from conformance.wire.decode import printable_lines, shortened
 from conformance.wire.excerpts import Gap, key
+from lab.data.manifest import PROFILES
 
 LEVELS = {"M": "mandatory", "R": "recommended", "O": "optional"}
 LOOKS = {State.QUALIFIES: "good", State.FAILS: "bad"}
@@ -70,6 +71,7 @@ def html(results: Results, material: Material | None = None) -> str:
         looks=LOOKS,
         machines=machines,
         stages=sorted({stage for _, _, stage in by_stage}, key=stage_index),
+        profile_names=PROFILES,
         cells=by_stage,
         cards=made,
         words=[one for one in ORDER if any(one == line.word for card in made for line in card.lines)],

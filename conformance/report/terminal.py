@@ -14,10 +14,11 @@ from rich.table import Table
 from rich.text import Text
 
 from conformance.judging.models import Results, VerdictEntry
-from conformance.judging.summary import EVERY, OTHERS, Row, evidence_of, lab_failures, rows, stale, unjudged, worst_with_outcome
+from conformance.judging.summary import OTHERS, Row, evidence_of, lab_failures, rows, stale, unjudged, worst_with_outcome
 from conformance.report.conclusion import State, conclude
-from conformance.suite.check import Outcome
+from conformance.suite.check import EVERY, Outcome
 from conformance.wire.decode import printable_lines, shortened
+from lab.data.manifest import PROFILES
 
 COLOURS = {
     "fails": "bold red",
@@ -79,6 +80,7 @@ def table(results: Results) -> Table:
     grid.add_column("verdict")
     for row in rows(results):
         name = {EVERY: "(every stage)", OTHERS: "(other stages)"}.get(row.stage, row.stage)
+        name = f"{name} (profile)" if row.stage in PROFILES else name
         cells = [_cell(row, outcome, colour) for _, outcome, colour in COLUMNS]
         grid.add_row(name, row.driver, row.device, *cells, Text(row.word, style=COLOURS[row.word]))
     return grid

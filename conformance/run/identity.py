@@ -11,7 +11,7 @@ from typing import Any
 from conformance.judging.models import DriverEntry, KnownEntry, Results
 from conformance.run.plan import Campaign, Request, default_driver
 from conformance.suite.selection import CHECKS, SCENARIOS
-from lab.data.manifest import STAGES, DriverManifest
+from lab.data.manifest import PARTS, DriverManifest
 from lab.toolchain.qemu import dotted
 from lab.version import lab_version
 
@@ -56,18 +56,20 @@ def _lab(campaign: Campaign) -> dict[str, Any]:
 
 def _driver(manifest: DriverManifest, request: Request) -> DriverEntry:
     known = [KnownEntry(check=k.check, reason=k.reason, devices=list(k.devices)) for k in manifest.known]
-    return DriverEntry(stages=list(manifest.stages), asked=_selected_stages(manifest, request), known=known)
+    return DriverEntry(
+        stages=list(manifest.stages), profiles=list(manifest.profiles), asked=_selected_parts(manifest, request), known=known
+    )
 
 
-def _selected_stages(manifest: DriverManifest, request: Request) -> list[str]:
-    """Return the stages that must get a verdict: the selected ones, or else those that the driver claims."""
-    if request.stages:
-        return list(dict.fromkeys(request.stages))
+def _selected_parts(manifest: DriverManifest, request: Request) -> list[str]:
+    """Return the stages and profiles that must get a verdict: the selected ones, or else those that the driver claims."""
+    if request.stages or request.profiles:
+        return list(dict.fromkeys((*request.stages, *request.profiles)))
     if request.checks:
         return list(dict.fromkeys(CHECKS[check].stage for check in request.checks))
     if request.scenarios:
         return list(dict.fromkeys(SCENARIOS[scenario].stage for scenario in request.scenarios))
     if request.only:
         return list(dict.fromkeys(job.split("/")[2] for job in request.only))
-    stages_with_checks = {check.stage for check in CHECKS.values()}
-    return [stage for stage in STAGES if stage in stages_with_checks and stage in manifest.stages]
+    with_checks = {check.stage for check in CHECKS.values()}
+    return [part for part in PARTS if part in with_checks and part in (*manifest.stages, *manifest.profiles)]

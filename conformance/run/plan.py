@@ -14,7 +14,7 @@ from conformance.judging.models import LeftOut, ShardEntry
 from conformance.run import costs
 from conformance.suite.selection import CHECKS, Selection, select
 from lab import defects, drivers
-from lab.data.manifest import DriverManifest
+from lab.data.manifest import PROFILES, DriverManifest, part_name
 from lab.data.plan import DeviceKind, Scenario
 from lab.errors import UsageError, nearest
 from lab.toolchain import Toolchain
@@ -37,6 +37,7 @@ class Request:
     drivers: tuple[str, ...] = ()
     devices: tuple[str, ...] = ()
     stages: tuple[str, ...] = ()
+    profiles: tuple[str, ...] = ()
     checks: tuple[str, ...] = ()
     scenarios: tuple[str, ...] = ()
     seed: int = DEFAULT_SEED
@@ -94,7 +95,7 @@ def plan(request: Request) -> Campaign:
     """Resolve a request. UsageError for a name that does not exist."""
     if request.shard:
         parse_shard(request.shard)
-    selection = select(request.stages, request.checks, request.scenarios)
+    selection = select(request.stages, request.checks, request.scenarios, request.profiles)
     names = tuple(dict.fromkeys(request.drivers)) or (default_driver(request),)
     manifests = tuple(_with_absolute_path(seed_defect(drivers.find(name), request.defect)) for name in names)
     _check_manifests(manifests)
@@ -112,9 +113,11 @@ def plan(request: Request) -> Campaign:
         if (job := _job(manifest, device, template.resolve(request.seed), selection)).checks
         and (not request.only or job.name in request.only)
     ]
-    claimed = [job for job in jobs if job.scenario.stage in job.driver.stages]
+    claimed = [job for job in jobs if job.scenario.stage in (*job.driver.stages, *job.driver.profiles)]
     left_out = tuple(
-        leave_out(job, f"the manifest does not claim stage {job.scenario.stage}") for job in jobs if job not in claimed
+        leave_out(job, f"the manifest does not claim {part_name(job.scenario.stage)}")
+        for job in jobs
+        if job not in claimed and (job.scenario.stage not in PROFILES or job.scenario.stage in request.profiles)
     )
     return Campaign(request, manifests, tuple(claimed), left_out)
 

@@ -29,6 +29,9 @@ MANDATORY: Level = "M"
 RECOMMENDED: Level = "R"
 OPTIONAL: Level = "O"
 
+EVERY = "every"
+"""The stage of rules that hold in every stage and profile."""
+
 Witness = Literal["out", "wire", "store", "fault", "memory"]
 """What the driver says, what the device saw, what the disk holds; a fault or an odd device; the driver's own accesses to its
 DMA memory, which only a driver in the lab's process lets anybody see."""

@@ -1,10 +1,11 @@
-"""The whole suite: every stage's scenarios and checks, and what of them a selection means."""
+"""The whole suite: the scenarios and checks of every stage and profile, and what of them a selection means."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
+import conformance.suite.profiles.passthrough
 import conformance.suite.rules
 import conformance.suite.stages.admin_queue
 import conformance.suite.stages.detect
@@ -17,22 +18,28 @@ import conformance.suite.stages.read
 import conformance.suite.stages.reset
 import conformance.suite.stages.situations
 import conformance.suite.stages.write  # noqa: F401  (importing a stage declares its scenarios and checks)
-from conformance.suite.check import CHECKS, Check
+from conformance.suite.check import CHECKS, EVERY, Check
 from conformance.suite.scenario import SCENARIOS, Template
 from lab import extensions
-from lab.data.manifest import STAGES
+from lab.data.manifest import PROFILES, STAGES
 from lab.errors import UsageError, nearest
 
 for _brought in extensions.points(extensions.CHECKS):  # of other packages
     extensions.imported(_brought)
 
-__all__ = ["CHECKS", "SCENARIOS", "Selection", "select", "stages"]
+__all__ = ["CHECKS", "SCENARIOS", "Selection", "profiles", "select", "stages"]
 
 
 def stages() -> list[str]:
     """The stages that have checks, in the order of building a driver; what holds in all of them comes last."""
     have = {check.stage for check in CHECKS.values()}
-    return [name for name in STAGES if name in have] + sorted(have - set(STAGES))
+    return [name for name in STAGES if name in have] + sorted(have - {*STAGES, *PROFILES})
+
+
+def profiles() -> list[str]:
+    """Return the profiles that have checks."""
+    have = {check.stage for check in CHECKS.values()}
+    return [name for name in PROFILES if name in have]
 
 
 @dataclass(frozen=True)
@@ -43,18 +50,30 @@ class Selection:
     checks: tuple[Check, ...]
 
     def checks_of(self, scenario: str) -> list[Check]:
-        """The selected checks that judge this scenario: its own, and every invariant."""
-        return [check for check in self.checks if check.invariant or scenario in check.scenarios]
+        """The selected checks that judge this scenario: its own, and every invariant.
+
+        In a profile's recording only the rules of every stage are invariants: its commands are the user's, not the driver's.
+        """
+        in_profile = SCENARIOS[scenario].stage in PROFILES
+        invariants = [check for check in self.checks if check.invariant and (check.stage == EVERY or not in_profile)]
+        return [check for check in self.checks if check in invariants or scenario in check.scenarios]
 
 
-def select(names: Iterable[str] = (), checks: Collection[str] = (), scenarios: Collection[str] = ()) -> Selection:
-    """What stages, checks and scenarios of these names mean; nothing named means all. UsageError for unknown names.
+def select(
+    stages_named: Iterable[str] = (),
+    checks: Collection[str] = (),
+    scenarios: Collection[str] = (),
+    profiles_named: Iterable[str] = (),
+) -> Selection:
+    """What stages, checks, scenarios and profiles of these names mean; nothing named means all. UsageError for unknown names.
 
     A stage is recorded by its own scenarios and judged by its checks and by the invariants of all stages. A check alone
     is recorded by the scenarios that it names, or by its stage's.
     """
-    names = list(names)
-    _known("stage", names, stages())
+    stages_named, profiles_named = list(stages_named), list(profiles_named)
+    _known("stage", stages_named, stages())
+    _known("profile", profiles_named, profiles())
+    names = [*stages_named, *profiles_named]
     _known("check", checks, CHECKS)
     _known("scenario", scenarios, SCENARIOS)
     chosen = [CHECKS[name] for name in checks] or [

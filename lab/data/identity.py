@@ -47,6 +47,8 @@ class DriverIdentity(_Part):
     actions: Names = ()
     stages: Names = ()
     """What the driver claims."""
+    profiles: Names = ()
+    """What it claims beyond the stages."""
     stops: Names = ()
     unit: int = 0
     known: tuple[Known, ...] = ()

@@ -18,6 +18,7 @@ from lab.errors import UsageError, describe_invalid, nearest
 ACTIONS = (
     "load", "info", "ready", "identify", "list", "queues", "noop", "read", "write", "write-bytes", "flush", "zeroes", "trim",
     "mount", "rescan", "reset", "raw", "shutdown", "unload", "load-mix", "get-feature", "set-feature", "smart", "format",
+    "passthrough", "file-reads",
 )  # fmt: skip
 """What a driver can be asked (contract.md)."""
 
@@ -25,6 +26,16 @@ STAGES = (
     "detect", "admin-queue", "identify", "io-queues", "read", "write", "multi-namespace", "reset", "multiqueue", "features",
 )  # fmt: skip
 """The ten steps of building a driver, in order."""
+
+PROFILES = ("performance", "passthrough")
+"""What drivers can do beyond the stages. A driver is asked only about what it claims."""
+PARTS = (*STAGES, *PROFILES)
+"""All that a manifest can claim, in the order in which it is shown."""
+
+
+def part_name(part: str) -> str:
+    """Return a part with its kind: "stage read", "profile passthrough"."""
+    return f"{'profile' if part in PROFILES else 'stage'} {part}"
 
 
 def _regular_expression(text: str) -> str:
@@ -141,6 +152,13 @@ class Limits(_Table):
     address: int = 0  # where in guest memory its buffers may lie
 
 
+class Passthrough(_Table):
+    """The program of a passthrough SDK for the profile of that name; without one the lab's own library is asked."""
+
+    program: str = ""  # a file that is pushed into the guest and started there
+    arguments: tuple[str, ...] = ()
+
+
 class DriverManifest(_Table):
     """A driver under test."""
 
@@ -153,6 +171,8 @@ class DriverManifest(_Table):
     actions: Mapping[str, ActionSyntax] = Field(default_factory=dict)
     variables: Mapping[str, str] = Field(default_factory=dict)  # further names for {braces} in commands
     stages: tuple[str, ...] = STAGES[:6]  # what it claims
+    profiles: tuple[str, ...] = ()  # what it claims beyond the stages
+    passthrough: Passthrough = Passthrough()
     stops: tuple[str, ...] = ()  # stages after which it can stop
     limits: Limits = Limits()
     known: tuple[Known, ...] = ()
@@ -163,7 +183,7 @@ class DriverManifest(_Table):
         return self.path.parent
 
 
-_CHOICES: Mapping[str, Iterable[str]] = {"actions": ACTIONS, "stages": STAGES, "stops": STAGES}
+_CHOICES: Mapping[str, Iterable[str]] = {"actions": ACTIONS, "stages": STAGES, "profiles": PROFILES, "stops": STAGES}
 
 
 def load(path: Path, adapters: Iterable[str]) -> DriverManifest:
@@ -204,6 +224,7 @@ def _keys_at(where: Sequence[str]) -> list[str]:
     """The keys that are valid in the table which ``where`` leads to."""
     tables: Mapping[str, type[_Table]] = {
         "boot": Boot, "push": Push, "actions": ActionSyntax, "known": Known, "limits": Limits, "lists": Listing,
+        "passthrough": Passthrough,
     }  # fmt: skip
     model = next((tables[name] for name in reversed(where) if name in tables), DriverManifest)
     return [name for name in model.model_fields if name != "path"]

@@ -10,12 +10,15 @@ import io
 import py_compile
 import tempfile
 import zipfile
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 
-from lab import nvme, reference
+from lab import nvme, passthrough, reference
 
 MAIN = "from lab.reference.nvmectl import main\n\nraise SystemExit(main())\n"
+PASSTHROUGH = "import sys\n\nfrom lab.passthrough.program import Program, serve\n\nserve(Program(), sys.stdin, sys.stdout)\n"
 ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)
 """The earliest time stamp of a zip archive."""
 
@@ -23,9 +26,20 @@ ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)
 @cache
 def bundle() -> bytes:
     """Return `lab.nvme` and `lab.reference` with `nvmectl` as the program."""
-    files = {"__main__.py": MAIN.encode(), "lab/__init__.py": b""}
+    return zipapp((nvme, reference), MAIN)
+
+
+@cache
+def passthrough_program() -> bytes:
+    """Return `lab.nvme` and `lab.passthrough` with `lab.passthrough.program` as the program."""
+    return zipapp((nvme, passthrough), PASSTHROUGH)
+
+
+def zipapp(packages: Iterable[ModuleType], main: str) -> bytes:
+    """Return packages of `lab` with ``main`` as the text of their main module."""
+    files = {"__main__.py": main.encode(), "lab/__init__.py": b""}
     with tempfile.TemporaryDirectory(prefix="bundle-") as scratch:
-        for package in (nvme, reference):
+        for package in packages:
             folder = Path(package.__path__[0])
             for path in sorted(folder.glob("*.py")):
                 name = f"lab/{folder.name}/{path.name}"

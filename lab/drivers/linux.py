@@ -11,7 +11,7 @@ from typing import Any
 from lab.data.manifest import DriverManifest
 from lab.data.plan import Action, Answer, Scenario
 from lab.deadline import Deadline
-from lab.drivers import linux_agent
+from lab.drivers import linux_agent, passthrough
 from lab.drivers.base import explicit_arguments, own_file
 from lab.drivers.linux_guest import (
     IN_GUEST,
@@ -52,7 +52,6 @@ class Linux:
     needs = ("linux-guest",)
     """What a manifest that names no guest gets."""
     panics: tuple[str, ...] = LINUX_PANIC
-    actions = frozenset(linux_agent.ACTIONS)
     cache_key = code(AGENT, __file__)
     base = None
 
@@ -65,7 +64,9 @@ class Linux:
         pushed = {f"modules/{path.name}": path for path in self._modules}
         self.load_order = self._ordered()
         others = {destination: own_file(manifest, "push.files", name) for destination, name in manifest.push.files.items()}
-        self.files: Mapping[str, Path] = {**pushed, **others}
+        self.sdk = passthrough.Sdk(manifest) if passthrough.PROFILE in manifest.profiles else None
+        self.files: Mapping[str, Path] = {**pushed, **others, **(self.sdk.files if self.sdk else {})}
+        self.actions = frozenset(linux_agent.ACTIONS) | (passthrough.ACTIONS if self.sdk else frozenset())
 
     def guest(self, scenario: Scenario) -> GuestSpec:
         iommu = bool(scenario.guest.get("iommu"))
@@ -96,9 +97,8 @@ class Linux:
         preloaded = begun.head["fields"]["preloaded"]
         if not preloaded:
             self.push(agent, deadline)
-        return LinuxSession(
-            agent, scenario, with_parameters(self.load_order, timeouts), preloaded, begun.head["log"] if preloaded else ()
-        )
+        modules = with_parameters(self.load_order, timeouts)
+        return LinuxSession(agent, scenario, modules, self.sdk, preloaded, begun.head["log"] if preloaded else ())
 
     def push(self, agent: Agent, deadline: Deadline) -> None:
         for path in self._modules:
@@ -172,14 +172,24 @@ class Agent:
 
     def put(self, file: Path, destination: str, mode: int, deadline: Deadline) -> None:
         """Writes a file of ours into the guest."""
-        self.ask({"action": "put", "path": destination, "mode": mode}, file.read_bytes(), deadline=deadline)
+        self.put_bytes(file.read_bytes(), destination, mode, deadline)
+
+    def put_bytes(self, data: bytes, destination: str, mode: int, deadline: Deadline) -> None:
+        """Writes bytes into a file of the guest."""
+        self.ask({"action": "put", "path": destination, "mode": mode}, data, deadline=deadline)
 
 
 class LinuxSession:
     """See `lab.drivers.base.Session`."""
 
     def __init__(
-        self, agent: Agent, scenario: Scenario, modules: list[tuple[str, str]], loaded: bool = False, said: Sequence[str] = ()
+        self,
+        agent: Agent,
+        scenario: Scenario,
+        modules: list[tuple[str, str]],
+        sdk: passthrough.Sdk | None = None,
+        loaded: bool = False,
+        said: Sequence[str] = (),
     ) -> None:
         """``loaded``: the driver is there already, and takes its controller when that is plugged. ``said`` is what the kernel's
         log told about that."""
@@ -187,6 +197,8 @@ class LinuxSession:
         self.loaded = loaded
         self._scenario = scenario
         self._modules = modules
+        self._sdk = sdk
+        self._sdk_pushed = False
         self._said = list(said)
 
     def plugged(self, controllers: int, deadline: Deadline) -> None:
@@ -195,6 +207,8 @@ class LinuxSession:
             self._said += answer.head["log"]
 
     def perform(self, action: Action, data: bytes | None, deadline: Deadline) -> Answer:
+        if self._sdk and action.name in passthrough.ACTIONS:
+            return self._passthrough(self._sdk, action, deadline)
         arguments, payload = explicit_arguments(self._scenario, action, data)
         request = {**arguments, "action": action.name}
         if action.name == "load":
@@ -210,6 +224,24 @@ class LinuxSession:
             lines, self._said, self.loaded = [*self._said, *lines], [], False
         log = {"log": "\n".join(lines)} if action.name == "load" or lines else {}
         return Answer(answer["status"], {**answer["fields"], **log}, read if action.name in ("read", "raw") and read else None)
+
+    def _passthrough(self, sdk: passthrough.Sdk, action: Action, deadline: Deadline) -> Answer:
+        """The SDK's answer. Its program comes into the guest when it is first needed."""
+        if not self._sdk_pushed:
+            self.agent.put_bytes(sdk.program, passthrough.PROGRAM, 0o755, deadline)
+            self._sdk_pushed = True
+
+        def ask(request: Mapping[str, Any]) -> Mapping[str, Any]:
+            answer = self.agent.ask(request, deadline=deadline).head
+            if answer["status"] != "success":
+                raise GuestError(f"{request['action']} failed in the guest: {answer['status']}")
+            fields: Mapping[str, Any] = answer["fields"]
+            return fields
+
+        try:
+            return passthrough.perform(sdk, ask, self._scenario, action)
+        except GuestTimeoutError as late:
+            return Answer("timeout", {"log": late.what})
 
     def close(self) -> None:
         """The channel is the machine's."""

@@ -17,6 +17,7 @@ import mmap
 import os
 import re
 import select
+import signal
 import struct
 import subprocess
 import sys
@@ -196,6 +197,45 @@ def put(request: Fields) -> Fields:
     path.write_bytes(request["data"])
     path.chmod(request["mode"])
     return {}
+
+
+def node(request: Fields) -> Fields:
+    """Return the names of the device nodes for ``serial`` and ``nsid``."""
+    name = Path(disk(request)[0]).name
+    return {"namespace": name, "generic": f"ng{name.removeprefix('nvme')}", "controller": f"nvme{_numbers(name)[0]}"}
+
+
+def run(request: Fields) -> Fields:
+    """Run a program until it ends: its exit status, or None if it had to be killed, and what it said.
+
+    With ``await_ready`` it gets ``input`` after its first line. As ``user`` it has no privileges. Every ``signal_ms`` it gets
+    SIGUSR1 meanwhile.
+    """
+    pipe, user = subprocess.PIPE, request.get("user")
+    groups: list[int] | None = None if user is None else []
+    with subprocess.Popen(
+        request["program"], stdin=pipe, stdout=pipe, stderr=pipe, cwd="/", user=user, group=user, extra_groups=groups
+    ) as process:
+        assert process.stdout is not None
+        first = process.stdout.readline() if request.get("await_ready") else b""
+        ended = threading.Event()
+        if "signal_ms" in request:
+            threading.Thread(target=_disturb, args=(process, request["signal_ms"] / 1000, ended)).start()
+        try:
+            out, err = process.communicate(request.get("input", "").encode(), request["seconds"])
+        except subprocess.TimeoutExpired:
+            process.kill()
+            out, err = process.communicate()
+            return {"exit": None, "out": (first + out).decode(errors="replace"), "err": err.decode(errors="replace")}
+        finally:
+            ended.set()
+    return {"exit": process.returncode, "out": (first + out).decode(errors="replace"), "err": err.decode(errors="replace")}
+
+
+def _disturb(process: subprocess.Popen[bytes], seconds: float, ended: threading.Event) -> None:
+    """Send signals until the program has ended."""
+    while not ended.wait(seconds):
+        process.send_signal(signal.SIGUSR1)
 
 
 def plugged(request: Fields) -> Fields:
@@ -549,6 +589,7 @@ def _any_buffer(length: int) -> mmap.mmap:
 
 OF_THE_LAB: Mapping[str, Callable[[Fields], Fields | bytes]] = {
     "begin": begin, "quiet": quiet, "put": put, "plugged": plugged, "preload": preload,
+    "node": node, "run": run,
 }  # fmt: skip
 ACTIONS: Mapping[str, Callable[[Fields], Fields | bytes]] = {
     "load": load, "unload": unload, "info": info, "ready": ready, "identify": identify, "list": list_,

@@ -30,6 +30,7 @@ def identify(
             variables=dict(manifest.variables),
             actions=tuple(sorted(driver.actions)),
             stages=manifest.stages,
+            profiles=manifest.profiles,
             stops=manifest.stops,
             unit=manifest.limits.unit,
             known=manifest.known,

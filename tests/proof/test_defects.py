@@ -30,8 +30,9 @@ OTHER_SEED = 11
 """Not that of the campaign's default: what is caught must not hang on one draw."""
 
 
-@pytest.mark.parametrize("check", CHECKS)
+@pytest.mark.parametrize("check", [id for id, check in CHECKS.items() if check.stage != "passthrough"])
 def test_every_check_has_a_defect_that_it_must_catch(check: str) -> None:
+    """Those of the profile passthrough have defects in an SDK of their own (tests/passthrough/test_profile.py)."""
     assert any(seeded.check == check for seeded in DEFECTS.values())
 
 

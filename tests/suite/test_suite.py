@@ -12,7 +12,7 @@ from conformance.run.prepare import obstacle
 from conformance.suite.check import CHECKS, Check
 from conformance.suite.scenario import SCENARIOS, Template
 from conformance.suite.selection import select, stages
-from lab.data.manifest import ACTIONS, STAGES
+from lab.data.manifest import ACTIONS, PARTS
 from lab.data.plan import Scenario
 from lab.errors import UsageError
 
@@ -24,7 +24,7 @@ EVERY_SCENARIO = pytest.mark.parametrize("template", SCENARIOS.values(), ids=lis
 def test_a_check_says_what_it_judges_and_by_what(check: Check) -> None:
     assert re.fullmatch(r"[a-z-]+/[a-z0-9-]+", check.id)
     assert not re.search(r"-\d{1,3}$", check.id), "an id never carries a number that another check would shift"
-    assert check.stage in (*STAGES, "every")
+    assert check.stage in (*PARTS, "every")
     assert re.match(r"[A-Z].*\.", check.statement), "a statement is a sentence"
     assert check.why in ("shall", "should", "integrity", "safety", "practice")
     assert set(check.needs) <= set(ACTIONS)
