@@ -19,13 +19,13 @@ from lab.controller.fetched import DNR, CommandStatusError, FetchedCommand, Stri
 from lab.controller.interrupts import Interrupts
 from lab.controller.memory import DmaRefusedError
 from lab.controller.pci import BUS_MASTER, COMMAND
-from lab.controller.queues import Posting
+from lab.controller.queues import CQE_SIZE, SQE_SIZE, CompletionQueue, Posting, QueueMemory, SubmissionQueue
 from lab.data.plan import Fault
 from lab.errors import UsageError
 from lab.nvme.commands import Abort, AsyncEventRequest, GetFeatures, GetLogPage, decode
 from lab.nvme.completions import Completion
 from lab.nvme.features import Fid
-from lab.nvme.registers import DOORBELLS
+from lab.nvme.registers import ACQ, AQA, ASQ, CC, DOORBELLS
 from lab.nvme.status import Status
 
 BEHAVIOURS: dict[str, type[Behaviour]] = {}
@@ -694,6 +694,46 @@ class DwordOnly(Behaviour, name="dword-only"):
     def register_value(self, _offset: int, _size: int, _value: int, _writing: bool) -> int | None:
         """Return nothing."""
         return None
+
+
+class EarlierOwner(Behaviour, name="earlier-owner"):
+    """The host finds the controller as an earlier owner has left it: enabled, with admin queues and a pair of I/O queues, at
+    ``address``. ``state`` is ready, shutting-down or shut-down. It strikes once, at the first access to a register.
+    """
+
+    moment = Moment.ACCESS
+    strikes_access = True
+    REGISTERS: ClassVar = (0, DOORBELLS)
+    PREDICATE: ClassVar = {"times": 1}
+    ARGUMENTS: ClassVar[dict[str, Any]] = {"state": "ready", "address": 0x10_0000}
+    STATES: ClassVar = {"ready": (0, 0), "shutting-down": (1, 1), "shut-down": (1, 2)}
+    """CC.SHN and CSTS.SHST of each state."""
+
+    def check(self) -> None:
+        """Raise UsageError for a state that is none."""
+        if self.arguments["state"] not in self.STATES:
+            raise UsageError(
+                f"fault {self.fault.name!r}: {self.NAME} has no state {self.arguments['state']!r}",
+                remedy=f"its states are {', '.join(self.STATES)}",
+            )
+
+    def register_value(self, offset: int, size: int, value: int, writing: bool) -> int | None:
+        """Leave the controller like that, before the access has its effect."""
+        core, at = self.target.core, int(self.arguments["address"])
+        registers, queues, entries = core.registers, core.queues, 32
+        shn, shst = self.STATES[self.arguments["state"]]
+        registers.aqa = AQA.of(ASQS=entries - 1, ACQS=entries - 1)
+        registers.asq, registers.acq = ASQ(at), ACQ(at + 0x1_0000)
+        registers.cc = CC.of(EN=1, SHN=shn, MPS=registers.cap.MPSMIN, IOSQES=6, IOCQES=4)
+        registers.csts = registers.csts.but(RDY=1, SHST=shst)
+        core.page_size = registers.page_size
+        for qid in (0, 1):
+            completions = QueueMemory(entries, CQE_SIZE, (at + 0x1_0000 + qid * 0x2_0000,), core.page_size)
+            commands = QueueMemory(entries, SQE_SIZE, (at + qid * 0x2_0000,), core.page_size)
+            queues.completion[qid] = CompletionQueue(qid, completions, vector=0)
+            queues.submission[qid] = SubmissionQueue(qid, commands, queues.completion[qid])
+        core.running = not shst
+        return value if writing else registers.read(offset, size)
 
 
 del BEHAVIOURS[""]

@@ -15,6 +15,7 @@ import lab.defects.multi_namespace
 import lab.defects.multiqueue
 import lab.defects.read
 import lab.defects.reset
+import lab.defects.situations
 import lab.defects.write  # noqa: F401  (importing a stage declares its defects)
 from lab.defects.defect import DEFECTS, LIAR, Defect, find
 

@@ -9,7 +9,7 @@ from itertools import count, repeat
 from lab.nvme.fields import Register
 from lab.nvme.registers import ACQ, AQA, ASQ, CC, INTMS
 from lab.reference import pci
-from lab.reference.controller import CAP_CSS_SETS, CSS_ALL_SETS, Controller
+from lab.reference.controller import CAP_CSS_NVM, CSS_NVM, Controller
 from lab.reference.errors import DriverError
 from lab.reference.execution import Execution
 from lab.reference.queue_pair import CIDS, QueuePair
@@ -154,7 +154,7 @@ class FallingCids(QueuePair):
         return next(cid for number in self._cids if (cid := CIDS - 1 - number % CIDS) not in self.outstanding)
 
 
-@variant("admin-queue/tagged-cids", allowed=CIDS_ALLOWED, scenarios=BASIC)
+@variant("admin-queue/tagged-cids", allowed=CIDS_ALLOWED, scenarios=WRAPS)
 class TaggedCids(QueuePair):
     """Keeps a slot in the lower bits of the command identifier and how often it was used in the upper four."""
 
@@ -317,22 +317,22 @@ class LargePages(Controller):
 
 
 @variant(
-    "admin-queue/all-command-sets",
-    allowed='Base 2.0, 3.1.3.5 "Offset 14h: CC": CSS 110b selects all command sets where CAP.CSS bit 6 is 1',
+    "admin-queue/one-command-set",
+    allowed='Base 2.0, 3.1.3.5 "Offset 14h: CC": CSS 000b selects the NVM command set; 110b is what the host should choose',
     scenarios=("detect/command-sets",),
 )
-class AllCommandSets(Controller):
-    """Selects all command sets wherever the controller offers that."""
+class OneCommandSet(Controller):
+    """Selects the NVM command set alone wherever the controller has it."""
 
     def command_set(self) -> int:
         selected = super().command_set()
-        return CSS_ALL_SETS if self.cap.CSS & CAP_CSS_SETS else selected
+        return CSS_NVM if self.cap.CSS & CAP_CSS_NVM else selected
 
 
 @variant(
     "admin-queue/keeps-entries",
     allowed='Base 2.0, 3.3.1 "Memory-based Transport Queue Model": only a completion queue is initialised by the host',
-    scenarios=("reset/asked",),
+    scenarios=WRAPS,
 )
 class KeepsEntries(SubmissionRing):
     """Leaves old entries in a submission queue when it is used again after a reset."""

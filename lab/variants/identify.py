@@ -139,7 +139,7 @@ class Stubborn(Controller):
 @variant(
     "identify/retries-at-once",
     allowed='Base 2.0, 3.3.3.2.1 "Status Field Definition", CRD: the host should wait, so that it need not',
-    scenarios=("reset/retries",),
+    scenarios=("reset/retry-delay",),
 )
 class RetriesAtOnce(Execution):
     """Retries without the delay that the controller asks for by CRD."""

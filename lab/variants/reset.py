@@ -77,7 +77,7 @@ class NoEvents(Controller):
 @variant(
     "reset/all-events",
     allowed='Base 2.0, 5.17.2.1 "Identify Controller", AERL: as many requests as it says, 0\'s based, may be outstanding',
-    scenarios=ASKED,
+    scenarios=("reset/many-events",),
     settings={"events": 256},
 )
 class AllEvents(Controller):

@@ -77,7 +77,7 @@ class FlushEach(Namespace):
 @variant(
     "write/flush-without-cache",
     allowed='Base 2.0, 7.1 "Flush command": without a volatile write cache it completes and does nothing',
-    scenarios=("features/no-cache",),
+    scenarios=("write/no-cache",),
     excludes=("write/write-through", "write/fua-only"),
 )
 class FlushWithoutCache(Namespace):
