@@ -94,6 +94,7 @@ NOT_PROVOKED: Mapping[str, str] = {
     "unchanged-doorbell": "Linux writes no doorbell twice with the same value",
     "msix-reserved": "QEMU answers for MSI-X, so no guest sees it",
     "enable-ignored": "Linux sets AQA before CC.EN",
+    "earlier-owner": "strikes the first access to a register, which comes before Linux knows the controller",
     "dword-only": "Linux reads and writes 64-bit registers by halves",
 }
 """Behaviours that no trial shows, and why not; tests show them on the device itself."""

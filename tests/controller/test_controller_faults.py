@@ -391,3 +391,18 @@ def test_a_switch_that_is_not_there(make_host: MakeHost) -> None:
 def test_every_behaviour_is_shown_here() -> None:
     text = "".join(path.read_text(encoding="utf-8") for path in Path(__file__).parent.glob("test_controller_*.py"))
     assert [name for name in BEHAVIOURS if f'"{name}"' not in text] == []
+
+
+@pytest.mark.parametrize(("state", "shst"), [("ready", 0), ("shutting-down", 1), ("shut-down", 2)])
+def test_an_earlier_owner_is_found_at_the_first_access_and_reset_away(make_host: MakeHost, state: str, shst: int) -> None:
+    host = make_host(fault("earlier-owner", {"state": state}))
+    found = host.csts
+    assert found.RDY and found.SHST == shst
+    assert not host.disable().RDY
+    assert host.enable().RDY and not host.csts.SHST, "it strikes once"
+    assert host.remarks() == []
+
+
+def test_an_earlier_owner_has_states_of_the_table_only(make_host: MakeHost) -> None:
+    with pytest.raises(UsageError, match="its states are ready, shutting-down, shut-down"):
+        make_host(fault("earlier-owner", {"state": "asleep"}))
