@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
+
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -57,6 +60,13 @@ def chromium(request: pytest.FixtureRequest) -> Program:
 def libnvme(request: pytest.FixtureRequest) -> Fetched:
     """libnvme's headers and libraries, and nvme-cli."""
     found: Fetched = _setups(request.config).made["libnvme"]
+    return found
+
+
+@pytest.fixture(scope="session")
+def headers(request: pytest.FixtureRequest) -> Mapping[str, Path]:
+    """Headers of Linux and Windows: closure and the root that it was unpacked to."""
+    found: Mapping[str, Path] = _setups(request.config).made["headers"]
     return found
 
 

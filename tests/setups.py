@@ -25,16 +25,19 @@ from lab.toolchain.closures import Closures, Fetched, Progress
 from tests.report import browser
 
 
-def closure(name: str, progress: Progress) -> Fetched:
-    """Fetch the closure of a recipe that has the same name."""
+def closure(name: str, progress: Progress, of: str = "") -> Fetched:
+    """Fetch a closure of the recipe ``of``, or of the one that has its name."""
     chosen = settings.load()
-    return Closures(chosen, Cache(chosen.open_cache()), progress).fetch(name, recipe.load(name).closures[name])
+    return Closures(chosen, Cache(chosen.open_cache()), progress).fetch(name, recipe.load(of or name).closures[name])
 
 
 SETUPS: Mapping[str, Callable[[Progress], Any]] = {
     "toolchain": lambda progress: prepare(settings.load(), WANTS, progress),
     "chromium": lambda progress: browser.program(lambda: closure("chromium", progress).root),
     "libnvme": lambda progress: closure("libnvme", progress),
+    "headers": lambda progress: {
+        name: closure(name, progress, of="headers").root for name in ("linux-headers", "mingw-headers")
+    },
     "fio_files": lambda progress: fio.fetch(settings.load(), progress),
 }
 """By the name of the fixture that gives it to a test. Whatever uses one of these fixtures is marked ``slow``."""

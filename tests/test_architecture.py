@@ -14,8 +14,8 @@ ROOT = Path(__file__).parents[1]
 
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("lab.errors", "lab.files", "lab.version", "lab.deadline", "lab.nvme"),
-    ("lab.extensions", "lab.settings", "lab.data", "lab.reference", "lab.passthrough"),
-    ("images", "lab.controller", "lab.trace", "lab.defects", "lab.variants", "lab.toolchain"),
+    ("images", "lab.extensions", "lab.settings", "lab.data", "lab.reference", "lab.passthrough"),
+    ("lab.controller", "lab.trace", "lab.defects", "lab.variants", "lab.toolchain"),
     ("lab.guest",),
     ("lab.device",),
     ("lab.drivers", "lab.differential"),
@@ -111,3 +111,7 @@ def test_what_runs_in_guests_needs_the_standard_library_only(folder: str) -> Non
         for name in imports(path):
             ours = room(name) in ("lab.nvme", folder.replace("/", "."))
             assert ours or name.split(".")[0] in sys.stdlib_module_names, f"{path.relative_to(ROOT)} imports {name}"
+
+
+def test_images_need_nothing_of_the_lab_but_its_errors() -> None:
+    assert {imported for importer, imported in edges() if importer == "images"} == {"lab.errors"}

@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-
-from images import recipe
-from lab.settings import Settings
-from lab.toolchain.cache import Cache
-from lab.toolchain.closures import Closures
 
 
 @dataclass(frozen=True)
@@ -30,12 +25,6 @@ class Headers:
         return subprocess.run(command, input="\n".join(lines), capture_output=True, text=True, check=False).stderr
 
 
-def _root(name: str) -> Path:
-    settings = Settings()
-    closure = recipe.load("headers").closures[name]
-    return Closures(settings, Cache(settings.open_cache()), print).fetch(name, closure).root
-
-
 def _compilers_own() -> str:
     found = subprocess.run(["gcc", "-print-file-name=include"], capture_output=True, text=True, check=True)
     return found.stdout.strip()
@@ -46,9 +35,9 @@ def _isystem(*folders: Path | str) -> Sequence[str]:
 
 
 @pytest.fixture(scope="session")
-def linux_headers() -> Headers:
+def linux_headers(headers: Mapping[str, Path]) -> Headers:
     """Linux's user-space headers."""
-    include = _root("linux-headers") / "usr/include"
+    include = headers["linux-headers"] / "usr/include"
     return Headers(
         ("-nostdinc", *_isystem(_compilers_own(), include, include / "x86_64-linux-gnu")),
         ("linux/types.h", "linux/nvme_ioctl.h", "linux/io_uring.h"),
@@ -63,7 +52,7 @@ AS_WINDOWS = (
 
 
 @pytest.fixture(scope="session")
-def windows_headers() -> Headers:
+def windows_headers(headers: Mapping[str, Path]) -> Headers:
     """mingw-w64's headers."""
-    include = _root("mingw-headers") / "usr/share/mingw-w64/include"
+    include = headers["mingw-headers"] / "usr/share/mingw-w64/include"
     return Headers(("-nostdinc", *_isystem(_compilers_own(), include), *AS_WINDOWS), ("windows.h", "winioctl.h"))

@@ -12,8 +12,6 @@ from lab.passthrough import structures, uring, windows
 from lab.passthrough.structures import Ioctl
 from tests.passthrough.conftest import Headers
 
-pytestmark = pytest.mark.slow
-
 STRUCTURES: dict[type[ctypes.Structure], str] = {
     structures.UserIo: "struct nvme_user_io",
     structures.PassthruCmd: "struct nvme_passthru_cmd",
