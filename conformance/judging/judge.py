@@ -57,8 +57,8 @@ class Verdict:
                     "ok": f.ok,
                     "event": f.event.line if f.event else None,
                     "place": place(f.event) if f.event else "",
-                    "expected": str(f.expected),
-                    "actual": str(f.actual),
+                    "expected": f.expected,
+                    "actual": f.actual,
                 }
                 for f in self.findings
             ],
@@ -122,11 +122,11 @@ class Findings:
         self.judged += 1
         if finding.ok:
             if len(self.examples) < KEPT_EXAMPLES:
-                self.examples.append(finding)
+                self.examples.append(finding.in_words)
             return
         self.violated = self.violated or finding.exact
         if len(self.violations) < KEPT_VIOLATIONS:
-            self.violations.append(finding)
+            self.violations.append(finding.in_words)
 
 
 def _apply(check: Check, record: Record, driver: DriverIdentity) -> tuple[Outcome, str, Findings]:

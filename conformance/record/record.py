@@ -19,6 +19,7 @@ from math import inf
 from typing import Any, TypeVar, overload
 
 from conformance.record.state import Move, State
+from conformance.record.words import words
 from lab.data.events import (
     MEMORY_WATCHED,
     ActionEnded,
@@ -28,9 +29,9 @@ from lab.data.events import (
     Doorbell,
     Event,
     FaultInjected,
+    Plugged,
     PrpList,
     RegisterRead,
-    RegisterWrite,
     Remark,
     Reset,
     Submitted,
@@ -46,6 +47,10 @@ Kind = type[Event] | type[Command]
 """What an event is: its class, or its command's class if it is a submission."""
 Step = tuple[Kind, str, Event, Move | None]
 """An event as it is walked: with its kind, its controller's id, and its move if it changes anything."""
+
+REMOVED = "removed"
+"""The behaviour that takes a controller away: its registers read all ones."""
+ALL_ONES = 0xFFFF_FFFF
 
 STRETCH = 1024
 """Events of a stretch. To copy the states that it begins with costs as much as some dozens of moves."""
@@ -104,8 +109,17 @@ class Asked:
         return self.answer.get("status")
 
     @property
+    def said(self) -> str:
+        """The status in words."""
+        return "no answer" if self.status is None else words(self.status)
+
+    @property
     def ok(self) -> bool:
         return bool(self.status == "success")
+
+    def covers(self, event: Event) -> bool:
+        """Did an event happen between the action and its answer?"""
+        return self.started.t <= event.t <= (self.ended.t if self.ended else inf)
 
     def all(self, field: str) -> list[Mapping[str, Any]]:
         """The answer's list of that name, empty if the driver did not give one."""
@@ -193,7 +207,8 @@ class Record:
         such events, nothing is.
 
         Events of several controllers that the device's record could not tell apart are left out: nothing may be judged
-        from a state that is a mixture. So are doorbells of a controller that has lost power, until its driver looks at it.
+        from a state that is a mixture. So are doorbells of a controller that has lost power or is gone, until its driver sees
+        it again.
         """
         return self._walk(self._stretches, self._kinds(kinds))
 
@@ -240,6 +255,20 @@ class Record:
         """Every kind of event that is walked."""
         return {kind for stretch in self._stretches for kind in stretch.kinds}
 
+    def _goes_dark(self, event: Event) -> bool:
+        """Does a controller lose its power, or leave its slot, here? Its driver cannot know at once."""
+        match event:
+            case Reset(cause="power") | Plugged(present=False):
+                return True
+            case FaultInjected(fault=name):
+                return name in self._removals
+        return False
+
+    @cached_property
+    def _removals(self) -> frozenset[str]:
+        """The faults that take a controller away."""
+        return frozenset(fault.name for fault in self.scenario.faults if fault.behaviour == REMOVED)
+
     @cached_property
     @_uncollected()
     def _stretches(self) -> list[Stretch]:
@@ -250,9 +279,9 @@ class Record:
         for event in self.events:
             if (id := event.controller or only) not in states:
                 continue
-            if isinstance(event, Reset) and event.cause == "power":
+            if self._goes_dark(event):
                 dark.add(id)
-            elif isinstance(event, RegisterRead | RegisterWrite):
+            elif isinstance(event, RegisterRead) and event.value & ALL_ONES != ALL_ONES:
                 dark.discard(id)
             if isinstance(event, Doorbell) and id in dark:
                 continue

@@ -95,6 +95,8 @@ class State:
     aqa: AQA = field(default_factory=AQA)
     asq: ASQ = field(default_factory=ASQ)
     acq: ACQ = field(default_factory=ACQ)
+    stopping: bool = False  # EN went from 1 to 0, and RDY=0 was not read since
+    enabled_at: float = 0.0  # when EN last went from 0 to 1
     written: set[int] = field(default_factory=set)  # dword offsets of registers written since power-on
     sqs: dict[int, SubmissionQueue] = field(default_factory=dict)
     cqs: dict[int, CompletionQueue] = field(default_factory=dict)
@@ -165,6 +167,7 @@ class State:
         self.csts = CSTS(event.value)
         self.shut_complete |= bool(self.shutdown) and self.csts.SHST == SHST_COMPLETE
         self.been_ready |= self.enabled and bool(self.csts.RDY)
+        self.stopping = self.stopping and bool(self.csts.RDY)
 
     def _config(self, event: ConfigWrite) -> None:
         if event.offset <= 4 < event.offset + event.size:
@@ -177,8 +180,10 @@ class State:
         if event.cause in NOT_RESETS:
             return
         self._disable()
-        self.csts = None
+        self.csts, self.stopping = None, False
         self.written.clear()
+        if self.pci_command is not None:
+            self.pci_command = 0
 
     def _rung(self, event: Doorbell) -> None:
         if not self.shadowed or (event.qid, event.completion) not in self.shadowed:
@@ -208,20 +213,21 @@ class State:
                 mask = ((1 << event.size * 8) - 1) << shift
                 setattr(self, name, register(getattr(self, name) & ~mask | event.value << shift & mask))
         if event.offset == CC.OFFSET:
-            self._configure(CC(event.value))
+            self._configure(CC(event.value), event.t)
 
-    def _configure(self, cc: CC) -> None:
+    def _configure(self, cc: CC, t: float) -> None:
         was_enabled, self.cc = self.enabled, cc
         if cc.SHN and cc.EN:
             self.shutdown = cc.SHN
         if cc.EN and not was_enabled:
             self.epoch += 1
+            self.enabled_at, self.stopping = t, False
             self.csts, self.been_ready = None, False
             self.shutdown, self.shut_complete = 0, False
             self.sqs[0] = SubmissionQueue(0, self.aqa.ASQS + 1, int(self.asq), cqid=0)
             self.cqs[0] = CompletionQueue(0, self.aqa.ACQS + 1, int(self.acq), vector=0)
         elif was_enabled and not cc.EN:
-            self.csts = None
+            self.csts, self.stopping = None, True
             self._disable()
 
     def _disable(self) -> None:
@@ -229,6 +235,7 @@ class State:
         for live in (self.sqs, self.cqs, self.in_flight, self.shadowed):
             live.clear()
         self.granted = self.shadow = None
+        self.interrupts = ""
         self.shutdown, self.shut_complete = 0, False
 
     def _completed(self, event: Completed) -> None:

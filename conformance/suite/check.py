@@ -21,6 +21,7 @@ from enum import StrEnum
 from typing import Any, Literal, NamedTuple
 
 from conformance.record.record import Record
+from conformance.record.words import words
 from conformance.suite.citations import Citation
 from lab.data.events import Event
 
@@ -61,6 +62,13 @@ class Finding(NamedTuple):
     expected: Any = ""
     actual: Any = ""
     fields: tuple[str, ...] = ()
+    rests_on: str = ""
+    """What had to be there for this to be right, as "CQ 1": if an earlier violation took it away, this one only follows."""
+
+    @property
+    def in_words(self) -> Finding:
+        """Return the same finding with both sides in words."""
+        return self._replace(expected=words(self.expected), actual=words(self.actual))
 
     @property
     def exact(self) -> bool:

@@ -1,4 +1,4 @@
-"""Where a rule stands: revision, section and title. A section marked ``?`` is from memory and was not verified."""
+"""Where a rule stands: document, section, and the section's title as the document prints it."""
 
 from __future__ import annotations
 
@@ -19,31 +19,41 @@ class Citation:
 
 
 def _sections(revision: str, titles: Mapping[str, str]) -> Mapping[str, Citation]:
-    return {section.rstrip("?"): Citation(revision, section, title) for section, title in titles.items()}
+    return {section: Citation(revision, section, title) for section, title in titles.items()}
 
 
 BASE_2_0 = _sections(
     "NVM Express Base Specification 2.0",
     {
-        "3.1": "NVM Controller Architecture",
+        "3.1.2": "Controller Types",
         "3.1.3": "Controller Properties",
         "3.1.3.1": "Offset 0h: CAP – Controller Capabilities",
         "3.1.3.2": "Offset 8h: VS – Version",
         "3.1.3.3": "Offset Ch: INTMS – Interrupt Mask Set",
         "3.1.3.5": "Offset 14h: CC – Controller Configuration",
         "3.1.3.6": "Offset 1Ch: CSTS – Controller Status",
+        "3.1.3.7": "Offset 20h: NSSR – NVM Subsystem Reset",
         "3.1.3.8": "Offset 24h: AQA – Admin Queue Attributes",
         "3.1.3.9": "Offset 28h: ASQ – Admin Submission Queue Base Address",
         "3.1.3.10": "Offset 30h: ACQ – Admin Completion Queue Base Address",
-        "3.2.1?": "Namespaces",
-        "3.3": "NVM Queue Models",
+        "3.2.1": "Namespaces",
         "3.3.1": "Memory-based Transport Queue Model (PCIe)",
         "3.3.3.1": "Submission Queue Entry",
         "3.3.3.2": "Common Completion Queue Entry",
+        "3.3.3.2.1": "Status Field Definition",
+        "3.3.3.3": "Queue Size",
+        "3.4.1": "Command Ordering Requirements",
+        "3.4.2": "Fused Operation",
         "3.5.1": "Memory-based Transport Controller Initialization (PCIe)",
+        "3.5.3": "Controller Ready Modes During Initialization",
+        "3.5.4": "Controller Ready Timeouts During Initialization",
         "3.6.1": "Memory-based Transport Controller Shutdown (PCIe)",
         "3.7.2": "Controller Level Reset",
+        "3.9": "Keep Alive",
         "4.1.1": "Physical Region Page Entry and List",
+        "4.1.2": "Scatter Gather List (SGL)",
+        "4.2": "Feature Values",
+        "5": "Admin Command Set",
         "5.1": "Abort command",
         "5.2": "Asynchronous Event Request command",
         "5.4": "Create I/O Completion Queue command",
@@ -58,32 +68,58 @@ BASE_2_0 = _sections(
         "5.16.1.3": "SMART / Health Information (Log Identifier 02h)",
         "5.17": "Identify command",
         "5.17.2.1": "Identify Controller data structure (CNS 01h)",
+        "5.24": "Sanitize command",
         "5.27": "Set Features command",
         "5.27.1.1": "Arbitration (Feature Identifier 01h)",
+        "5.27.1.2": "Power Management (Feature Identifier 02h)",
         "5.27.1.4": "Volatile Write Cache (Feature Identifier 06h)",
         "5.27.1.5": "Number of Queues (Feature Identifier 07h)",
+        "5.27.1.7": "Interrupt Vector Configuration (Feature Identifier 09h)",
         "5.27.1.8": "Asynchronous Event Configuration (Feature Identifier 0Bh)",
-        "7.1?": "Flush command",
-        "B.5.1": "Shadow Doorbell Buffer Overview",
+        "5.27.1.9": "Autonomous Power State Transition (Feature Identifier 0Ch)",
+        "5.27.1.10": "Host Memory Buffer (Feature Identifier 0Dh)",
+        "5.27.1.25": "Host Identifier (Feature Identifier 81h)",
+        "7.1": "Flush command",
+        "8.1": "Asymmetric Namespace Access Reporting",
+        "8.7": "Directives",
+        "8.19": "Reservations",
+        "8.21": "Sanitize Operations",
+        "9.1": "Command and Queue Error Handling",
+        "9.2": "Media and Data Error Handling",
+        "9.5": "Controller Fatal Status Condition",
+        "B.5": "Updating Controller Doorbell Properties using a Shadow Doorbell Buffer",
     },
 )
 NVM_1_0 = _sections(
     "NVM Command Set Specification 1.0",
     {
+        "2.1.2": "Command Ordering Requirements",
+        "2.1.3": "Fused Operation",
+        "2.1.4": "Atomic Operation",
+        "3.2.2": "Copy command",
         "3.2.3": "Dataset Management command",
         "3.2.4": "Read command",
         "3.2.6": "Write command",
         "3.2.8": "Write Zeroes command",
-        "4.1.5": "Identify command",
+        "4.1.5": "Identify Command",
+        "5.2": "End-to-end Data Protection",
         "5.8.3": "Metadata Handling",
     },
 )
 PCIE_1_0 = _sections(
     "NVMe over PCIe Transport Specification 1.0",
     {
-        "3.1": "PCI Express registers",
-        "3.1.2": "Doorbell registers",
-        "3.5?": "Interrupts",
+        "3.1.2": "Transport Specific Controller Properties",
+        "3.1.2.1": "SQyTDBL – Submission Queue y Tail Doorbell",
+        "3.1.2.2": "CQyHDBL – Completion Queue y Head Doorbell",
+        "3.2": "Queue Model Instantiation",
+        "3.3": "Resets",
+        "3.4": "Data Transfer Model",
+        "3.5": "Interrupts",
+        "3.8.1.2": "Offset 04h: CMD - Command",
+        "3.8.1.5": "Offset 09h: CC - Class Code",
+        "3.8.1.10": "Offset 10h: MLBAR (BAR0) – Memory Register Base Address, lower 32-bits",
+        "3.8.1.11": "Offset 14h: MUBAR (BAR1) – Memory Register Base Address, upper 32-bits",
     },
 )
 PRACTICE = Citation("practice", "-", "sound practice")

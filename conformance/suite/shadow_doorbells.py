@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from conformance.record.state import CompletionQueue, State, SubmissionQueue
+from conformance.record.words import listed
 from conformance.suite.check import Finding
 from lab.data.events import Barrier, Doorbell, Event, MemoryRead, MemoryWrite, Reset, Submitted
 from lab.nvme.commands import DoorbellBufferConfig
@@ -141,7 +142,7 @@ class Order:
             filled = self._filled.setdefault(qid, set())
             told = {(update.old + step) % queue.size for step in range((update.new - update.old) % queue.size)}
             if not told <= filled:
-                update.wrong.append(f"slots {sorted(told - filled)} were not written yet")
+                update.wrong.append(f"slots {listed(sorted(told - filled))} were not written yet")
             elif qid in self._unfenced:
                 update.wrong.append("no barrier between the entries and the shadow doorbell")
             filled -= told

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from conformance.record.disk import differences, final_disks, show
 from conformance.record.record import Asked, Record
+from conformance.record.words import listed
 from conformance.suite.check import MANDATORY, OPTIONAL, RECOMMENDED, Finding, check
 from conformance.suite.citations import BASE_2_0, NVM_1_0
 from conformance.suite.scenario import LOAD, Draw, Plan, do, scenario
@@ -165,18 +166,24 @@ def select_gated(record: Record) -> Iterator[Finding]:
 def buffer(record: Record) -> Iterator[Finding]:
     """Passes a data buffer where the feature has one."""
     for _, event, command in record.commands(GetFeatures, SetFeatures):
+        assert isinstance(command, GetFeatures | SetFeatures)
         if length := command.data_length:
-            expected, shown = f"room for {length} bytes", f"{command}"
+            expected, shown = f"room for {length} bytes", f"feature {command.FID:02X}h, PRP1 {command.PRP1:#x}"
             yield Finding(command.PRP1 != 0, event, expected, shown, fields=("FID", "PRP1"))
 
 
 @check("features/queues-early", cite=BASE_2_0["5.27.1.5"], level=MANDATORY, why="shall", witnesses=["wire"])
 def queues_early(record: Record) -> Iterator[Finding]:
-    """Never sets Number of Queues while there are I/O queues."""
+    """Never sets Number of Queues by itself while there are I/O queues; what its user passes through is the user's."""
+    asked = [a for a in record.asked if a.action in PASSED_THROUGH and a.arguments.get("feature") == Fid.NUMBER_OF_QUEUES]
     for state, event, command in record.commands(SetFeatures):
-        if command.FID == Fid.NUMBER_OF_QUEUES:
+        if command.FID == Fid.NUMBER_OF_QUEUES and not any(a.covers(event) for a in asked):
             there = sorted({*state.sqs, *state.cqs} - {0})
-            yield Finding(not there, event, "no I/O queue yet", f"queues {there}", fields=("FID",))
+            yield Finding(not there, event, "no I/O queue yet", f"queues: {listed(there)}", fields=("FID",))
+
+
+PASSED_THROUGH = ("set-feature", "raw")
+"""Actions by which a user sends a command of his own."""
 
 
 def _values(record: Record, fid: Fid) -> Iterator[Finding]:
@@ -251,10 +258,12 @@ def event_mask(record: Record) -> Iterator[Finding]:
             if state.profile is not None:
                 has = state.profile.controller.OAES
                 stray = Oaes(command.CDW11 & OPTIONAL_EVENTS & ~has)
-                yield Finding(not stray, event, f"of OAES {has!r}", stray, fields=("FID", "CDW11"))
+                shown = f"{int(stray):#x} besides"
+                yield Finding(not stray, event, f"events of OAES {int(has):#x} only", shown, fields=("FID", "CDW11"))
         elif isinstance(command, AsyncEventRequest):
             asked_for = AsyncEventConfig(wanted.get(time, 0))
-            yield Finding(asked_for != 0, event, "events that are asked for (feature 0Bh)", asked_for, fields=("OPC",))
+            shown = f"feature 0Bh is {int(asked_for):#x}"
+            yield Finding(asked_for != 0, event, "events that are asked for (feature 0Bh)", shown, fields=("OPC",))
 
 
 # -- log pages -----------------------------------------------------------------------------------------------------------
@@ -335,25 +344,30 @@ def trim(record: Record) -> Iterator[Finding]:
         seen = [(event, found) for _, event in record.during(asked, Remark) if (found := _range(event))]
         for _, event in record.during(asked, Submitted):
             if isinstance(event.command, DatasetManagement):
-                yield Finding(bool(event.command.AD), event, "Deallocate", f"{event.command}", fields=("AD",))
+                yield Finding(bool(event.command.AD), event, "Deallocate set", f"AD {event.command.AD}", fields=("AD",))
         if asked.ok and seen:
             wanted = int(asked.arguments["lba"]), int(asked.arguments["blocks"])
             lba, shown = wanted[0], [found for _, found in seen]
             whole = sum(blocks for _, blocks in shown) == wanted[1] and min(lba for lba, _ in shown) == lba
             ok = whole and all(blocks for _, blocks in shown)
-            yield Finding(ok, seen[-1][0], f"{wanted[1]} blocks from LBA {lba}", shown)
+            told = listed(f"{blocks} blocks from LBA {first}" for first, blocks in shown)
+            yield Finding(ok, seen[-1][0], f"{wanted[1]} blocks from LBA {lba}", told)
 
 
-@check("features/trim-range", cite=NVM_1_0["3.2.3"], level=MANDATORY, why="safety", witnesses=["wire"])
+@check("features/trim-range", cite=NVM_1_0["3.2.3"], level=RECOMMENDED, why="practice", witnesses=["wire"])
 def trim_range(record: Record) -> Iterator[Finding]:
-    """Never trims beyond the namespace's last block."""
-    end = 0
+    """Refuses to trim beyond the namespace's last block itself; the controller would answer LBA Out of Range."""
+    last: dict[str, int] = {}  # blocks of the namespace of a controller's last Dataset Management
     for state, event in record.walk(Submitted, Remark):
         if isinstance(event, Submitted) and isinstance(event.command, DatasetManagement):
             namespace = state.spec.namespace(event.command.NSID)
-            end = namespace.blocks if namespace else 0
-        elif (found := _range(event)) and end:
-            yield Finding(sum(found) <= end, event, f"up to LBA {end - 1}", sum(found) - 1)
+            last[state.spec.id] = namespace.blocks if namespace else 0
+        elif found := _range(event):
+            owner = record.owner(event)
+            namespace = state.spec.namespace(owner.command.NSID) if owner else None
+            end = namespace.blocks if namespace else last.get(state.spec.id, 0)
+            if end:
+                yield Finding(sum(found) <= end, event, f"up to LBA {end - 1}", f"up to LBA {sum(found) - 1}")
 
 
 @check("features/trim-units", cite=NVM_1_0["3.2.3"], level=RECOMMENDED, why="integrity", witnesses=["store"], needs=["trim"])
@@ -414,10 +428,10 @@ def _gated(record: Record, action: str, kind: type[Command], word: str, bit: str
     for state, event, _ in record.commands(kind):
         if state.profile is not None:
             told = getattr(state.profile.controller, word)
-            yield Finding(bool(getattr(told, bit)), event, f"{word}.{bit} set", told, fields=("OPC",))
+            yield Finding(bool(getattr(told, bit)), event, f"{word}.{bit} set", f"{word} {int(told):#x}", fields=("OPC",))
     profile = record.only_profile
     if profile is None or getattr(getattr(profile.controller, word), bit):
         return
     for asked in record.answers(action):
         if not asked.ok and not record.saw(asked, kind) and any(record.commands(Read)):
-            yield Finding(True, asked.ended, f"no command that {word} does not offer", f"refused: {asked.status}")
+            yield Finding(True, asked.ended, f"no command that {word} does not offer", f"refused: {asked.said}")

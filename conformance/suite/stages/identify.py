@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from conformance.record.record import Asked, Record
+from conformance.record.words import listed
 from conformance.suite.check import MANDATORY, RECOMMENDED, Finding, check
 from conformance.suite.citations import BASE_2_0, NVM_1_0, PRACTICE
 from conformance.suite.scenario import LOAD, Draw, Plan, do, scenario
@@ -112,10 +113,10 @@ def strings(record: Record) -> Iterator[Finding]:
         for name, expected in really.items():
             if name in told:
                 ok = str(told[name]).strip(" ") == expected.strip(" ")
-                yield Finding(ok, asked.ended, f"{name} {expected!r}", repr(told[name]))
+                yield Finding(ok, asked.ended, f"{name} “{expected}”", f"“{told[name]}”")
 
 
-@check("identify/nsid-zero", cite=BASE_2_0["5.17"], level=MANDATORY, why="shall", witnesses=["wire"])
+@check("identify/nsid-zero", cite=BASE_2_0["3.3.3.1"], level=MANDATORY, why="shall", witnesses=["wire"])
 def nsid_zero(record: Record) -> Iterator[Finding]:
     """Sends NSID 0 with the Identify that does not use it (CNS 01h)."""
     for _, event, command in record.commands(Identify):
@@ -193,13 +194,13 @@ def mdts(record: Record) -> Iterator[Finding]:
         ]
         if not sent:
             continue
-        controller, limit = record.controllers[0], 0
+        controller = record.controllers[0]
+        event, longest = max(sent, key=lambda pair: pair[1])
         if controller.mdts:
             limit = 4096 << controller.cap.get("MPSMIN", 0) + controller.mdts
-        event, longest = max(sent, key=lambda pair: pair[1])
-        ok = longest <= limit if limit else longest > 4096
-        expected = f"at most {limit} bytes" if limit else "more than a page in one command"
-        yield Finding(ok, event, expected, f"{longest} bytes", fields=("NLB",))
+            yield Finding(longest <= limit, event, f"at most {limit} bytes", f"{longest} bytes", fields=("NLB",))
+        elif asked.ok or longest:  # any length is allowed; 0 must not be taken for a limit of nothing
+            yield Finding(asked.ok, asked.ended, "a read that succeeds, whatever its length", asked.status)
 
 
 BITS = {
@@ -265,7 +266,7 @@ def inactive(record: Record) -> Iterator[Finding]:
     for asked in record.answers("list"):
         for told in asked.all("namespaces"):
             if "nsid" in told:
-                yield Finding(told["nsid"] in active, asked.ended, f"one of {sorted(active)}", told["nsid"])
+                yield Finding(told["nsid"] in active, asked.ended, f"one of namespaces {listed(sorted(active))}", told["nsid"])
 
 
 @check("identify/cns2-by-version", cite=BASE_2_0["5.17"], level=RECOMMENDED, why="practice", witnesses=["wire"],
@@ -278,7 +279,7 @@ def cns2_by_version(record: Record) -> Iterator[Finding]:
     for asked in record.answers("list"):
         found = asked.all("namespaces")
         if not found or any(record.commands(Identify)):
-            yield Finding(bool(found), asked.ended, "its namespace all the same", found)
+            yield Finding(bool(found), asked.ended, "its namespace all the same", f"{len(found)} namespaces")
 
 
 @check("identify/metadata-format", cite=NVM_1_0["5.8.3"], level=MANDATORY, why="integrity", witnesses=["out", "wire"],
@@ -290,9 +291,10 @@ def metadata_format(record: Record) -> Iterator[Finding]:
             if isinstance(event.command, Read):
                 command = event.command
                 ok = command.MPTR != 0 or bool(command.PRINFO & 8)
-                yield Finding(ok, event, "MPTR, or PRACT", f"{command}", fields=("MPTR", "PRINFO"))
+                shown = f"MPTR {command.MPTR:#x}, PRINFO {command.PRINFO:04b}b"
+                yield Finding(ok, event, "an address in MPTR, or PRACT set", shown, fields=("MPTR", "PRINFO"))
         if not asked.ok and any(record.commands(Identify)):
-            yield Finding(True, asked.ended, "refused or handled", f"refused: {asked.status}")
+            yield Finding(True, asked.ended, "refused or handled", f"refused: {asked.said}")
 
 
 @check("identify/failure", cite=PRACTICE, level=MANDATORY, why="integrity", witnesses=["fault"], needs=["list"],
@@ -303,4 +305,5 @@ def failure(record: Record) -> Iterator[Finding]:
     for asked in record.answers("list"):
         made = [told for told in asked.all("namespaces") if told.get("nsid", 1) == 1]
         reported = any(not load.ok for load in loads) or not made
-        yield Finding(reported, asked.ended, "an error, or no disk", f"load: {loads[0].status}, list: {made}")
+        shown = f"load: {loads[0].said}, namespaces listed: {listed(told.get('nsid', 1) for told in made)}"
+        yield Finding(reported, asked.ended, "an error, or no disk", shown)

@@ -6,12 +6,14 @@ from collections.abc import Iterator
 
 from conformance.record.record import Record
 from conformance.record.state import CompletionQueue, State
+from conformance.record.words import listed
 from conformance.suite.check import MANDATORY, RECOMMENDED, Finding, check
-from conformance.suite.citations import BASE_2_0, INTEGRITY, PRACTICE
+from conformance.suite.citations import BASE_2_0, INTEGRITY, PCIE_1_0, PRACTICE
 from conformance.suite.scenario import LOAD, Draw, Plan, do, scenario
-from lab.data.events import Completed, Dma, Doorbell, Event, Interrupt, Remark, Reset, Submitted
+from lab.data.events import Completed, Dma, Doorbell, Event, Interrupt, RegisterRead, Remark, Reset, Submitted
 from lab.data.plan import Fault
 from lab.nvme.commands import CreateIoCq, CreateIoSq, DeleteIoCq, DeleteIoSq, Read
+from lab.nvme.registers import CSTS
 
 CREATES = CreateIoCq | CreateIoSq
 CQ_DIRTY = "cq-not-zeroed"
@@ -72,19 +74,21 @@ def no_queue(draw: Draw) -> Plan:
     return Plan(draw.device(), [LOAD, do("unload")], [refused])
 
 
-@check(
-    "io-queues/number-of-queues",
-    cite=BASE_2_0["5.27.1.5"],
-    level=RECOMMENDED,
-    why="practice",
-    witnesses=["wire"],
-)
+@check("io-queues/number-of-queues", cite=BASE_2_0["3.5.1"], level=RECOMMENDED, why="should", witnesses=["wire"])
 def number_of_queues(record: Record) -> Iterator[Finding]:
-    """Negotiates Number of Queues before it creates any, and keeps to the 0's based grant."""
+    """Negotiates Number of Queues before it creates any."""
     for state, event, command in creations(record):
-        granted = state.granted[isinstance(command, CreateIoCq)] if state.granted else 0
-        expected = f"a queue id of at most {granted}" if granted else "Set Features 07h first"
-        yield Finding(command.QID <= granted, event, expected, f"queue {command.QID}", fields=("QID",))
+        shown = "negotiated" if state.granted else f"queue {command.QID} is created before"
+        yield Finding(state.granted is not None, event, "Number of Queues (feature 07h) set first", shown, fields=("OPC",))
+
+
+@check("io-queues/grant", cite=BASE_2_0["5.5"], level=MANDATORY, why="shall", witnesses=["wire"])
+def grant(record: Record) -> Iterator[Finding]:
+    """Creates no queue id beyond what Number of Queues has granted."""
+    for state, event, command in creations(record):
+        if state.granted is not None:
+            most = state.granted[isinstance(command, CreateIoCq)]
+            yield Finding(command.QID <= most, event, f"a queue id of at most {most}", f"{command.QID}", fields=("QID",))
 
 
 @check("io-queues/order", cite=BASE_2_0["5.6"], level=MANDATORY, why="shall", witnesses=["wire"])
@@ -93,10 +97,11 @@ def order(record: Record) -> Iterator[Finding]:
     for state, event, command in record.commands(CreateIoSq, DeleteIoCq):
         match command:
             case CreateIoSq(CQID=cqid):
-                yield Finding(cqid in state.cqs, event, f"CQ {cqid} created first", "no such queue", fields=("CQID",))
+                shown = "it is there" if cqid in state.cqs else "no such queue"
+                yield Finding(cqid in state.cqs, event, f"CQ {cqid} created first", shown, ("CQID",), f"CQ {cqid}")
             case DeleteIoCq(QID=qid):
                 users = [sq.qid for sq in state.sqs.values() if sq.cqid == qid]
-                yield Finding(not users, event, f"no SQ uses CQ {qid}", f"used by SQs {users}", fields=("QID",))
+                yield Finding(not users, event, f"no SQ uses CQ {qid}", f"used by SQs: {listed(users)}", fields=("QID",))
 
 
 @check("io-queues/size", cite=BASE_2_0["3.1.3.1"], level=MANDATORY, why="shall", witnesses=["wire"])
@@ -148,15 +153,23 @@ def unique_qid(record: Record) -> Iterator[Finding]:
         yield Finding(ok, event, "a queue id not in use", f"{command.QID}", fields=("QID",))
 
 
-@check("io-queues/vector", cite=BASE_2_0["5.4"], level=MANDATORY, why="integrity", witnesses=["wire"])
+@check("io-queues/vector", cite=PCIE_1_0["3.2"], level=MANDATORY, why="shall", witnesses=["wire"])
 def vector(record: Record) -> Iterator[Finding]:
-    """Names an interrupt vector that the controller has, and listens to it before the queue's first completion: a request whose
-    interrupt nobody hears hangs."""
+    """Names an interrupt vector that the controller has, and vector 0 where interrupts are pin-based."""
     for state, event, command in record.commands(CreateIoCq):
         if command.IEN:
-            most = max(state.spec.vectors, 1)
             shown = f"vector {command.IV}"
-            yield Finding(command.IV < most, event, f"a vector below {most}", shown, fields=("IV", "IEN"))
+            if state.spec.vectors:
+                most = state.spec.vectors
+                yield Finding(command.IV < most, event, f"a vector below {most}", shown, fields=("IV", "IEN"))
+            else:
+                yield Finding(command.IV == 0, event, "vector 0, as pin-based interrupts have no other", shown, ("IV", "IEN"))
+
+
+@check("io-queues/heard", cite=INTEGRITY, level=MANDATORY, why="integrity", witnesses=["wire"])
+def heard(record: Record) -> Iterator[Finding]:
+    """Listens to a completion queue's vector before its first completion, or looks at the queue by itself: a request whose
+    completion nobody takes hangs."""
     yield from _heard(record)
 
 
@@ -185,6 +198,10 @@ def _heard(record: Record) -> Iterator[Finding]:
                 fired = here, event
             case Remark(name=name, detail={"vector": int(late)}) if name == LATE and (here, late) in unheard:
                 yield Finding(True, unheard.pop((here, late)), expected, f"vector {late}, heard once it was unmasked")
+            case Doorbell(completion=True, qid=qid) if (cq := state.cqs.get(qid)) and (here, cq.vector) in unheard:
+                assert cq.vector is not None
+                polled = unheard.pop((here, cq.vector))
+                yield Finding(True, polled, expected, f"vector {cq.vector}, masked, and its queue is looked at all the same")
             case Reset():
                 waiting = {pair for pair in waiting if pair[0] != here}
     for (_, lost), event in unheard.items():
@@ -196,7 +213,8 @@ def live_cq(record: Record) -> Iterator[Finding]:
     """Names, in Create I/O SQ, an I/O completion queue that exists at that moment."""
     for state, event, command in record.commands(CreateIoSq):
         live = sorted(qid for qid in state.cqs if qid)
-        yield Finding(command.CQID in live, event, f"one of CQs {live}", f"CQ {command.CQID}", fields=("CQID",))
+        name = f"CQ {command.CQID}"
+        yield Finding(command.CQID in live, event, f"one of the live I/O CQs: {listed(live)}", name, ("CQID",), name)
 
 
 @check("io-queues/no-overlap", cite=INTEGRITY, level=MANDATORY, why="integrity", witnesses=["wire"])
@@ -225,29 +243,46 @@ def _apart(state: State, event: Event, span: range, what: str, fields: tuple[str
     return Finding(not over, event, "memory of no live queue", shown, fields)
 
 
-@check("io-queues/create-fails", cite=BASE_2_0["5.6"], level=MANDATORY, why="shall", witnesses=["wire", "fault"])
+@check("io-queues/create-fails", cite=BASE_2_0["5.6"], level=RECOMMENDED, why="practice", witnesses=["wire", "fault"])
 def create_fails(record: Record) -> Iterator[Finding]:
     """Deletes only queues that exist, also after a create that failed."""
     for state, event, command in record.commands(DeleteIoSq, DeleteIoCq):
-        match command:
-            case DeleteIoSq(QID=qid):
-                yield Finding(qid in state.sqs and qid > 0, event, f"one of SQs {sorted(state.sqs)}", f"SQ {qid}", ("QID",))
-            case DeleteIoCq(QID=qid):
-                yield Finding(qid in state.cqs and qid > 0, event, f"one of CQs {sorted(state.cqs)}", f"CQ {qid}", ("QID",))
+        assert isinstance(command, DeleteIoSq | DeleteIoCq)
+        name, live = ("SQ", state.sqs) if isinstance(command, DeleteIoSq) else ("CQ", state.cqs)
+        if command.QID:  # the admin queue is io-queues/qid0's
+            there = listed(sorted(qid for qid in live if qid))
+            shown = f"{name} {command.QID}"
+            yield Finding(command.QID in live, event, f"one of the live I/O {name}s: {there}", shown, ("QID",))
     if record.scenario.id == "io-queues/no-queue":
         for asked in record.answers("load") if any(creations(record)) else ():
             yield Finding(asked.status != "timeout", asked.ended, "a driver that ends in good order", asked.status)
 
 
-@check("io-queues/cq-zeroed", cite=BASE_2_0["3.3.1"], level=MANDATORY, why="integrity", witnesses=["wire"])
+@check("admin-queue/cq-zeroed", cite=BASE_2_0["3.3.3.2"], level=MANDATORY, why="shall", witnesses=["wire"])
+def admin_cq_zeroed(record: Record) -> Iterator[Finding]:
+    """Hands over an admin completion queue whose phase tags are 0 before it sets EN=1."""
+    dirty = set[tuple[str, int]]()  # controllers and epochs
+    for state, event in record.walk(Remark, RegisterRead) if record.exact else ():
+        where = state.spec.id, state.epoch
+        match event:
+            case Remark(name=name, detail={"cqid": 0, "count": int(count)}) if name == CQ_DIRTY:
+                dirty.add(where)
+                yield Finding(False, event, "phase tags 0 in every slot", f"set in {count} slots")
+            case RegisterRead(offset=CSTS.OFFSET, value=value) if CSTS(value).RDY and state.enabled and not state.been_ready:
+                if where not in dirty:
+                    yield Finding(True, event, "phase tags 0 in every slot", "0")
+
+
+@check("io-queues/cq-zeroed", cite=BASE_2_0["3.3.3.2"], level=RECOMMENDED, why="practice", witnesses=["wire"])
 def cq_zeroed(record: Record) -> Iterator[Finding]:
-    """Hands over completion queue memory whose phase tags are 0."""
+    """Hands over I/O completion queues whose phase tags are 0: the sentence speaks of "prior to setting CC.EN", and so of the
+    admin queue by the letter, but a tag that is set looks like a new entry in any queue."""
     dirty = set[int]()  # queues that were remarked on while they were being created
     for state, event in record.walk(Remark, Submitted, Completed) if record.exact else ():
         match event:
-            case Remark(name=name, detail=detail) if name == CQ_DIRTY:
-                dirty.add(detail["cqid"])
-                yield Finding(False, event, "phase tags 0", dict(detail))
+            case Remark(name=name, detail={"cqid": int(cqid), "count": int(count)}) if name == CQ_DIRTY and cqid:
+                dirty.add(cqid)
+                yield Finding(False, event, f"phase tags 0 in every slot of CQ {cqid}", f"set in {count} slots")
             case Submitted(command=CreateIoCq(QID=qid)):
                 dirty.discard(qid)
             case Completed() if (submitted := state.answered(event)) and event.completion.ok:

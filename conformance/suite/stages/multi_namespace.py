@@ -1,4 +1,4 @@
-"""Stage 7, multi-namespace: namespaces and controllers, several and changing. Base 2.0, 3.2.1?, 5.16, 5.17."""
+"""Stage 7, multi-namespace: namespaces and controllers, several and changing. Base 2.0, 3.2.1, 5.16, 5.17."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from uuid import UUID
 from conformance.record.disk import differences, final_disks, replay, show
 from conformance.record.record import Asked, Record
 from conformance.record.state import State
+from conformance.record.words import listed
 from conformance.suite.check import MANDATORY, OPTIONAL, RECOMMENDED, Finding, check
 from conformance.suite.citations import BASE_2_0, NVM_1_0, PRACTICE
 from conformance.suite.scenario import LOAD, Draw, Plan, do, scenario
@@ -20,13 +21,12 @@ from lab.nvme.commands import (
     AsyncEventRequest,
     Command,
     Flush,
-    FormatNvm,
-    GetFeatures,
+    GetLbaStatus,
     GetLogPage,
     Identify,
+    NamespaceAttachment,
     NamespaceManagement,
     Read,
-    SetFeatures,
     Write,
 )
 from lab.nvme.identify import Cns
@@ -164,7 +164,7 @@ def _exactly(record: Record) -> Iterator[Finding]:
     for asked in record.answers("list"):
         told = _told(asked)
         if told != active or _identified(record):
-            yield Finding(told == active, asked.ended, f"namespaces {active}", told if asked.ok else asked.status)
+            yield Finding(told == active, asked.ended, f"namespaces {listed(active)}", told if asked.ok else asked.status)
 
 
 @check("multi-namespace/sparse", cite=BASE_2_0["5.17"], level=MANDATORY, why="integrity", witnesses=["out"], needs=["list"],
@@ -227,19 +227,31 @@ def bad_neighbour(record: Record) -> Iterator[Finding]:
             yield Finding({1, 3} <= {*told}, asked.ended, "namespaces 1 and 3", told if asked.ok else asked.status)
 
 
-@check("multi-namespace/broadcast", cite=BASE_2_0["3.2.1"], level=MANDATORY, why="shall", witnesses=["wire"])
+@check("multi-namespace/broadcast", cite=BASE_2_0["5"], level=MANDATORY, why="shall", witnesses=["wire"])
 def broadcast(record: Record) -> Iterator[Finding]:
     """Uses NSID FFFFFFFFh only with commands that can mean all namespaces."""
     for state, event, command in record.commands(Command):
         if event.sqid == 0 and command.NSID != BROADCAST_NSID:
             continue
         refused = state.profile is not None and state.profile.controller.VWC.FLUSH_BROADCAST == FLUSH_BROADCAST_REFUSED
-        ok = command.NSID != BROADCAST_NSID or _means_all(command, refused)
+        ok = command.NSID != BROADCAST_NSID or _means_all(command, event.sqid == 0, refused)
         shown = f"{type(command).__name__} of NSID {command.NSID:#x}"
         yield Finding(ok, event, "the id of a namespace", shown, fields=("OPC", "NSID"))
 
 
-def _means_all(command: Command, flush_refused: bool) -> bool:
+VENDOR_ADMIN, VENDOR_IO = 0xC0, 0x80
+"""The first opcodes that are the vendor's own: what they do with a namespace id is too."""
+NEVER_ALL = NamespaceAttachment, GetLbaStatus
+"""Admin commands that use a namespace id and do not take FFFFFFFFh. Base 2.0, 5, figure 138, note 4."""
+
+
+def _means_all(command: Command, admin: bool, flush_refused: bool) -> bool:
+    """May a command name all namespaces at once? Base 2.0, 5, figure 138, and 7, figure 390.
+
+    A command that does not use its namespace id at all is admin-queue/nsid-unused's.
+    """
+    if command.OPC >= (VENDOR_ADMIN if admin else VENDOR_IO):
+        return True
     match command:
         case Flush():
             return not flush_refused
@@ -247,7 +259,7 @@ def _means_all(command: Command, flush_refused: bool) -> bool:
             return command.CNS in (Cns.NAMESPACE, Cns.CSI_NAMESPACE)  # what all have in common
         case NamespaceManagement():
             return command.SEL == 1
-    return isinstance(command, (GetLogPage, GetFeatures, SetFeatures, FormatNvm))
+    return admin and not isinstance(command, NEVER_ALL)
 
 
 @check("multi-namespace/changed", cite=BASE_2_0["5.16"], level=RECOMMENDED, why="practice", witnesses=["wire", "fault"],
@@ -259,7 +271,7 @@ def changed(record: Record) -> Iterator[Finding]:
         return
     for asked in record.answers("list"):
         if (wanted := asked.arguments.get("until")) is not None and _identified(record):
-            yield Finding(_told(asked) == wanted, asked.ended, f"namespaces {wanted}", _told(asked))
+            yield Finding(_told(asked) == wanted, asked.ended, f"namespaces {listed(wanted)}", _told(asked))
     unread: list[Completed] = []
     for state, event in record.walk(Completed, Submitted):
         if _tells_of_namespaces(state, event):
@@ -308,7 +320,7 @@ def shared(record: Record) -> Iterator[Finding]:
     for asked in record.answers("list"):
         told = asked.all("namespaces")
         if len(told) != 1 or _identified(record):
-            yield Finding(len(told) == 1, asked.ended, "one disk", f"{len(told)}: {told}")
+            yield Finding(len(told) == 1, asked.ended, "one disk", f"{len(told)} disks")
 
 
 @check("multi-namespace/private", cite=BASE_2_0["5.17"], level=RECOMMENDED, why="integrity", witnesses=["out", "store"],
@@ -319,7 +331,8 @@ def private(record: Record) -> Iterator[Finding]:
     for asked in record.answers("list"):
         told = sorted((str(told.get("controller")).strip(" "), told.get("nsid", 0)) for told in asked.all("namespaces"))
         if told != expected or _identified(record):
-            yield Finding(told == expected, asked.ended, expected, told)
+            wanted, shown = (listed(f"namespace {nsid} of {serial}" for serial, nsid in pairs) for pairs in (expected, told))
+            yield Finding(told == expected, asked.ended, wanted, shown)
     for asked, disk in replay(record):
         if asked.action == "read" and asked.ended and asked.status != "unsupported":
             yield from returned(record, asked, disk)

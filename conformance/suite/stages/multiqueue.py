@@ -12,12 +12,13 @@ from itertools import accumulate
 
 from conformance.record.disk import differences, final_disks, key_of, replay, show
 from conformance.record.record import Asked, Record
+from conformance.record.words import listed
 from conformance.suite.check import MANDATORY, OPTIONAL, RECOMMENDED, Finding, check
-from conformance.suite.citations import BASE_2_0, INTEGRITY, PRACTICE
+from conformance.suite.citations import BASE_2_0, INTEGRITY, PCIE_1_0, PRACTICE
 from conformance.suite.measure import Axis, Point, Series, histogram, measure
 from conformance.suite.scenario import LOAD, Draw, Plan, do, scenario
 from conformance.suite.shadow_doorbells import Order
-from conformance.suite.stages.reset import NOTHING_DONE, PATIENCE, deeds, strikes
+from conformance.suite.stages.reset import NOTHING_DONE, PATIENCE, WAS_RESET, acts, deeds, strikes
 from lab.data.events import Completed, Doorbell, Submitted
 from lab.data.mix import Mix
 from lab.data.plan import Action, Fault
@@ -182,7 +183,7 @@ class Load:
         """What the driver says of it."""
         said = self.asked.answer
         told = ", ".join(f"{said.get(name, '?')} {name}" for name in ("operations", "errors", "mismatches"))
-        return f"{self.asked.status}: {told}" + (f" ({said['first_error']})" if said.get("first_error") else "")
+        return f"{self.asked.said}: {told}" + (f" ({said['first_error']})" if said.get("first_error") else "")
 
     @property
     def whole(self) -> bool:
@@ -246,16 +247,19 @@ def per_cpu(record: Record) -> Iterator[Finding]:
         for job, queues in enumerate(used):
             others = set[int]().union(*(other for number, other in enumerate(used) if number != job))
             ok = len(queues) == 1 and not queues & others
-            yield Finding(ok, load.asked.ended, f"one queue of its own for CPU {job}", f"SQs {sorted(queues)} of {used}")
+            rest = listed(sorted(set[int]().union(*(other for n, other in enumerate(used) if n != job))))
+            shown = f"SQs {listed(sorted(queues))}; other CPUs: {rest}"
+            yield Finding(ok, load.asked.ended, f"one queue of its own for CPU {job}", shown)
 
 
-@check("multiqueue/own-vector", cite=BASE_2_0["5.4"], level=RECOMMENDED, why="practice", witnesses=["wire"])
+@check("multiqueue/own-vector", cite=PCIE_1_0["3.5"], level=RECOMMENDED, why="practice", witnesses=["wire"])
 def own_vector(record: Record) -> Iterator[Finding]:
     """Gives each I/O completion queue a vector of its own where there are enough."""
     for state, event, command in record.commands(CreateIoCq):
         used = [cq.vector for cq in state.cqs.values() if cq.qid and cq.vector is not None]
         if command.IEN and used and len(used) + 1 < state.spec.vectors:
-            yield Finding(command.IV not in used, event, f"another vector than {used}", f"vector {command.IV}", ("IV", "IEN"))
+            expected = f"another vector than {listed(sorted(used))}"
+            yield Finding(command.IV not in used, event, expected, f"vector {command.IV}", ("IV", "IEN"))
 
 
 @check("multiqueue/depth", cite=BASE_2_0["3.3.1"], level=RECOMMENDED, why="practice", witnesses=["wire"], needs=["load-mix"],
@@ -287,7 +291,7 @@ def batch(record: Record) -> Iterator[Finding]:
                 yield Finding(2 * rung[qid] <= count, asked.ended, f"a doorbell of SQ {qid} for two commands or more", shown)
 
 
-@check("multiqueue/shadow-doorbells", cite=BASE_2_0["B.5.1"], level=OPTIONAL, why="integrity",
+@check("multiqueue/shadow-doorbells", cite=BASE_2_0["5.8"], level=OPTIONAL, why="integrity",
        witnesses=["out", "wire", "fault"], needs=["load-mix"],
        scenarios=["multiqueue/shadow", "multiqueue/shadow-refused"])  # fmt: skip
 def shadow_doorbells(record: Record) -> Iterator[Finding]:
@@ -305,7 +309,7 @@ def shadow_doorbells(record: Record) -> Iterator[Finding]:
             yield Finding(ok, asked.ended, f"all operations, with {NOTHING_DONE}", shown)
 
 
-@check("multiqueue/shadow-barrier", cite=BASE_2_0["B.5.1"], level=OPTIONAL, why="integrity", witnesses=["memory", "wire"],
+@check("multiqueue/shadow-barrier", cite=BASE_2_0["B.5"], level=OPTIONAL, why="integrity", witnesses=["memory", "wire"],
        scenarios=["multiqueue/shadow", "multiqueue/shadow-refused"])  # fmt: skip
 def shadow_barrier(record: Record) -> Iterator[Finding]:
     """Writes entry, shadow doorbell and, where the EventIdx asks for it, doorbell in this order, with barriers in between; and
@@ -333,7 +337,7 @@ def shared_cq(record: Record) -> Iterator[Finding]:
     shared = any(len({sq.cqid for sq in state.sqs.values()}) < len(state.sqs) for state, _ in record.walk())
     for load in loads(record) if shared else ():
         acted = deeds(record, load.asked)
-        ok = load.whole and "reset" not in acted.split(", ")
+        ok = load.whole and WAS_RESET not in acts(record, load.asked)
         yield Finding(ok, load.asked.ended, "all operations, without a reset", f"{load.figures}, {acted}")
 
 

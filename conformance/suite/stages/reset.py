@@ -7,8 +7,10 @@ from dataclasses import replace
 from functools import partial
 
 from conformance.record.record import Asked, Record
+from conformance.record.state import NOT_RESETS, SHST_COMPLETE
+from conformance.record.words import listed
 from conformance.suite.check import MANDATORY, OPTIONAL, RECOMMENDED, Finding, check
-from conformance.suite.citations import BASE_2_0, PRACTICE
+from conformance.suite.citations import BASE_2_0, PCIE_1_0, PRACTICE
 from conformance.suite.scenario import LOAD, Draw, Plan, do, scenario
 from lab.data.events import (
     Completed,
@@ -128,6 +130,15 @@ def shutdown_scenario(draw: Draw) -> Plan:
     return Plan(draw.device(), [LOAD, *reads, write, do("shutdown")])
 
 
+@scenario("reset/slow-shutdown", "the controller needs more than a second to shut down", command_seconds=PATIENCE)
+def slow_shutdown(draw: Draw) -> Plan:
+    """RTD3E tells how long: a driver that goes by it, or by SHST, loses nothing."""
+    lba, reads = _reads(draw)
+    write = do("write", nsid=1, lba=lba, blocks=BLOCKS, fill=draw.fill())
+    slow = Fault(name="slow", behaviour="slow-shutdown", arguments={"ms": draw.between(1200, 1600)})
+    return Plan(draw.device(identify={"RTD3E": 3_000_000}), [LOAD, write, do("unload"), LOAD, *reads], [slow])
+
+
 @scenario("reset/bad-command", "commands of no command set are passed through, between reads")
 def bad_command_scenario(draw: Draw) -> Plan:
     _, reads = _reads(draw)
@@ -173,18 +184,32 @@ NOTHING_DONE = "no abort, no reset"
 """What `deeds` says where there were none."""
 
 
-def deeds(record: Record, asked: Asked) -> str:
-    """What the driver did to the controller during an action, besides commands of its daily work."""
+ABORTED, WAS_RESET, REMOVED = "abort", "reset", "removal"
+"""What a driver may have done to a controller during an action (`acts`)."""
+
+
+def acts(record: Record, asked: Asked) -> list[str]:
+    """List what the driver did to the controller during an action, besides commands of its daily work.
+
+    Any Controller Level Reset counts as one: EN=0, a function level reset, an NVM subsystem reset. PCIe Transport 1.0, 3.3.
+    """
     done: list[str] = []
-    for state, event in record.during(asked, Submitted, RegisterWrite, RegisterRead):
+    for state, event in record.during(asked, Submitted, RegisterWrite, RegisterRead, Reset):
         match event:
             case Submitted(command=Abort()):
-                done.append("abort")
+                done.append(ABORTED)
             case RegisterWrite(offset=CC.OFFSET, value=value) if state.enabled and not CC(value).EN:
-                done.append("reset")
+                done.append(WAS_RESET)
+            case Reset(cause=cause) if cause not in NOT_RESETS:
+                done.append(WAS_RESET)
             case RegisterRead(offset=CSTS.OFFSET, value=0xFFFF_FFFF):
-                done.append("removal")
-    return ", ".join(dict.fromkeys(done)) or NOTHING_DONE
+                done.append(REMOVED)
+    return list(dict.fromkeys(done))
+
+
+def deeds(record: Record, asked: Asked) -> str:
+    """Say in words what the driver did to the controller during an action."""
+    return ", ".join(acts(record, asked)) or NOTHING_DONE
 
 
 def proven(record: Record, asked: Asked, *, head: bool = False) -> bool:
@@ -206,7 +231,7 @@ def comes_through(record: Record, *, head: bool = False) -> Iterator[Finding]:
     """Is every read answered in time, with success only where the device had success, and does the guest live?"""
     for asked in struck(record):
         ok = asked.status != "timeout" and (not asked.ok or proven(record, asked, head=head))
-        shown = f"{asked.status}, by {deeds(record, asked)}"
+        shown = f"{asked.said}, by {deeds(record, asked)}"
         yield Finding(ok, asked.ended, "success of the device's own, or an error in time", shown)
     for event in record.all(Panicked) if strikes(record) else ():
         yield Finding(False, event, "a driver that comes through", event.text)
@@ -215,27 +240,42 @@ def comes_through(record: Record, *, head: bool = False) -> Iterator[Finding]:
 # -- checks ---------------------------------------------------------------------------------------------------------
 
 
-@check("reset/retries", cite=BASE_2_0["3.3.3.2"], level=MANDATORY, why="shall", witnesses=["wire", "fault"], needs=["read"],
+@check("reset/retries", cite=BASE_2_0["9.1"], level=RECOMMENDED, why="practice", witnesses=["wire", "fault"], needs=["read"],
        scenarios=["reset/retries"])  # fmt: skip
 def retries(record: Record) -> Iterator[Finding]:
-    """Tries a command that failed a bounded number of times, and not at all where DNR is set."""
+    """Tries a command that failed a bounded number of times, and not again where DNR tells that it would fail."""
     for asked in struck(record):
-        failed = [e for s, e in record.during(asked, Completed) if s.answered(e) and not e.completion.ok]
+        failed = [e for e in _failures(record, asked) if e.completion.DNR] or _failures(record, asked)
         if failed:
-            final, bounded = any(e.completion.DNR for e in failed), asked.status != "timeout"
+            final, bounded = failed[0].completion.DNR, asked.status != "timeout"
             most = 1 if final else RETRIES
             expected = f"at most {most} attempts{' where DNR is set' if final else ''}"
-            yield Finding(bounded and len(failed) <= most, failed[-1], expected, f"{len(failed)}, then {asked.status}")
+            yield Finding(bounded and len(failed) <= most, failed[-1], expected, f"{len(failed)}, then {asked.said}")
 
 
-@check("reset/stall", cite=BASE_2_0["5.1"], level=MANDATORY, why="safety", witnesses=["wire", "fault"], needs=["read"],
+def _failures(record: Record, asked: Asked) -> list[Completed]:
+    """List the completions of one and the same I/O command, sent again and again, that were no success."""
+    failed: dict[bytes, list[Completed]] = {}
+    for state, event in record.during(asked, Completed):
+        submitted = state.answered(event)
+        if submitted is not None and submitted.sqid and not event.completion.ok:
+            failed.setdefault(_but_cid(submitted), []).append(event)
+    return max(failed.values(), key=len, default=[])
+
+
+def _but_cid(event: Submitted) -> bytes:
+    """Return what a command asks for: opcode, namespace and dwords 10 to 15, without identifier and pointers."""
+    return event.raw[:1] + event.raw[4:8] + event.raw[40:]
+
+
+@check("reset/stall", cite=PRACTICE, level=MANDATORY, why="safety", witnesses=["wire", "fault"], needs=["read"],
        scenarios=["reset/stall", "reset/abort-refused", "reset/unseen"])  # fmt: skip
 def stall(record: Record) -> Iterator[Finding]:
     """Aborts a command whose completion is never seen or resets the controller, and never takes it for done."""
     yield from comes_through(record)
     for asked in struck(record)[:1]:
-        done = deeds(record, asked)
-        yield Finding("abort" in done or "reset" in done, asked.ended, "an Abort or a reset", done)
+        done = acts(record, asked)
+        yield Finding(bool({ABORTED, WAS_RESET} & {*done}), asked.ended, "an Abort or a reset", deeds(record, asked))
 
 
 @check("reset/abort", cite=BASE_2_0["5.1"], level=RECOMMENDED, why="practice", witnesses=["wire", "fault"])
@@ -244,7 +284,7 @@ def abort(record: Record) -> Iterator[Finding]:
     for asked in record.asked:
         refused: dict[tuple[int, int], Event] = {}
         sent = set[tuple[int, int]]()  # it may have been completed while the driver was deciding
-        for state, event in record.during(asked, Submitted, Completed, RegisterWrite):
+        for state, event in record.during(asked, Submitted, Completed, RegisterWrite, Reset):
             match event:
                 case Submitted(command=Abort(SQID=sqid, ABORT_CID=cid)):
                     ok = (sqid, cid) in sent or (sqid, cid) in state.in_flight
@@ -258,11 +298,18 @@ def abort(record: Record) -> Iterator[Finding]:
                     elif event.key in refused:
                         yield Finding(True, refused.pop(event.key), "its command ends in another way", "completed")
                 case RegisterWrite(offset=CC.OFFSET, value=value) if not CC(value).EN:
-                    for waiting in refused.values():
-                        yield Finding(True, waiting, "its command ends in another way", "reset")
-                    refused.clear()
+                    yield from _ended_by_reset(refused)
+                case Reset(cause=cause) if cause not in NOT_RESETS:
+                    yield from _ended_by_reset(refused)
         for waiting in refused.values():
             yield Finding(False, waiting, "its command ends in another way", "left in flight")
+
+
+def _ended_by_reset(refused: dict[tuple[int, int], Event]) -> Iterator[Finding]:
+    """Yield that each of these commands has ended, and forget them."""
+    for waiting in refused.values():
+        yield Finding(True, waiting, "its command ends in another way", "reset")
+    refused.clear()
 
 
 @check("reset/queue-state", cite=BASE_2_0["3.7.2"], level=MANDATORY, why="integrity", witnesses=["wire"])
@@ -290,7 +337,7 @@ def once(record: Record) -> Iterator[Finding]:
     yield from comes_through(record)
 
 
-@check("reset/no-doorbell", cite=BASE_2_0["3.7.2"], level=MANDATORY, why="shall", witnesses=["wire"])
+@check("reset/no-doorbell", cite=BASE_2_0["3.7.2"], level=RECOMMENDED, why="practice", witnesses=["wire"])
 def no_doorbell(record: Record) -> Iterator[Finding]:
     """Rings no doorbell between the end of EN=1 and the next one."""
     for state, event in record.walk(Doorbell, RegisterWrite):
@@ -301,14 +348,23 @@ def no_doorbell(record: Record) -> Iterator[Finding]:
                 yield Finding(True, event, "no doorbell while EN=0", "EN=1 again")
 
 
-@check("reset/cfs", cite=BASE_2_0["3.1.3.6"], level=MANDATORY, why="safety", witnesses=["wire", "fault"], needs=["read"],
+@check("reset/cfs", cite=BASE_2_0["9.5"], level=RECOMMENDED, why="should", witnesses=["wire", "fault"], needs=["read"],
        scenarios=["reset/fatal"])  # fmt: skip
 def cfs(record: Record) -> Iterator[Finding]:
-    """Resets a controller whose CSTS.CFS is set: EN=0, RDY=0 seen, then EN=1."""
-    yield from comes_through(record)
+    """Resets a controller whose CSTS.CFS is set, by whichever Controller Level Reset, and enables it again."""
     for asked in struck(record)[:1]:
-        steps = _reset_steps(record, asked)
-        yield Finding(steps == ["EN=0", "RDY=0", "EN=1"], asked.ended, "EN=0, RDY=0 seen, EN=1", ", ".join(steps) or "nothing")
+        done, enabled = acts(record, asked), False
+        for state, event in record.during(asked, RegisterWrite):
+            enabled |= event.offset == CC.OFFSET and bool(CC(event.value).EN) and not state.enabled
+        shown = f"{deeds(record, asked)}, {'enabled again' if enabled else 'not enabled again'}"
+        yield Finding(WAS_RESET in done and enabled, asked.ended, "a reset, and EN=1 after it", shown)
+
+
+@check("reset/fatal", cite=PRACTICE, level=MANDATORY, why="safety", witnesses=["fault"], needs=["read"],
+       scenarios=["reset/fatal"])  # fmt: skip
+def fatal(record: Record) -> Iterator[Finding]:
+    """Ends every request to a controller that has failed, and claims no success that the device did not have."""
+    yield from comes_through(record)
 
 
 @check("reset/stuck-ready", cite=BASE_2_0["3.1.3.5"], level=MANDATORY, why="safety", witnesses=["wire", "fault"],
@@ -319,9 +375,9 @@ def stuck_ready(record: Record) -> Iterator[Finding]:
         steps = _reset_steps(record, asked)
         if steps:
             given_up = steps == ["EN=0"] and not asked.ok and asked.status != "timeout"
-            others = {event.cause for _, event in record.during(asked, Reset)} - {"cc-en"}
+            others = {event.cause for _, event in record.during(asked, Reset)} - {*NOT_RESETS}
             ok = given_up or (bool(others) and steps == ["EN=0", "RDY=0", "EN=1"] and asked.ok)
-            seen = f"{asked.status}, after {', '.join([*steps, *sorted(others)])}"
+            seen = f"{asked.said}, after {', '.join([*steps, *sorted(others)])}"
             yield Finding(ok, asked.ended, "an error in time, and EN stays 0, or a reset by another way", seen)
 
 
@@ -362,17 +418,25 @@ def lost_interrupt(record: Record) -> Iterator[Finding]:
     yield from comes_through(record)
 
 
+@check("admin-queue/aerl", cite=BASE_2_0["5.2"], level=RECOMMENDED, why="practice", witnesses=["wire"])
+def aerl(record: Record) -> Iterator[Finding]:
+    """Keeps at most AERL+1 Asynchronous Event Requests outstanding."""
+    for state, event, _ in record.commands(AsyncEventRequest):
+        if state.profile:
+            most = state.profile.controller.AERL + 1
+            count = 1 + sum(isinstance(e.command, AsyncEventRequest) for e in state.in_flight.values())
+            yield Finding(count <= most, event, f"at most {most} outstanding", f"{count}", fields=("OPC",))
+
+
 @check("reset/aer", cite=BASE_2_0["5.2"], level=RECOMMENDED, why="practice", witnesses=["wire"])
 def aer(record: Record) -> Iterator[Finding]:
-    """Keeps at most AERL+1 Asynchronous Event Requests outstanding, and sends another one when one has ended."""
+    """Sends another Asynchronous Event Request when one has told of an event."""
     told: dict[str, Completed] = {}  # events whose request was not replaced yet, by controller
     for state, event in record.walk(Submitted, Completed, RegisterWrite):
         match event:
-            case Submitted(command=AsyncEventRequest()) if state.profile:
-                told.pop(state.spec.id, None)
-                most = state.profile.controller.AERL + 1
-                count = 1 + sum(isinstance(e.command, AsyncEventRequest) for e in state.in_flight.values())
-                yield Finding(count <= most, event, f"at most {most} outstanding", f"{count}", fields=("OPC",))
+            case Submitted(command=AsyncEventRequest()):
+                if answered := told.pop(state.spec.id, None):
+                    yield Finding(True, answered, "another request after it", "sent")
             case Completed() if (submitted := state.answered(event)) and isinstance(submitted.command, AsyncEventRequest):
                 if event.completion.ok:
                     told[state.spec.id] = event
@@ -404,24 +468,102 @@ def bad_queue(record: Record) -> Iterator[Finding]:
 
 @check("reset/shutdown", cite=BASE_2_0["3.6.1"], level=RECOMMENDED, why="should", witnesses=["wire"])
 def shutdown(record: Record) -> Iterator[Finding]:
-    """Leaves a controller by SHN=01b, waits for SHST=10b, and is silent after that."""
+    """Leaves a controller by a shutdown notification, and sends no I/O command after it."""
     for asked in record.answers("shutdown", "unload") if not record.scenario.hostile else ():
         told: RegisterWrite | None = None
-        enabled = complete = False
-        after: Sequence[Event] = ()
+        enabled = False
+        after = 0
         for state, event in record.during(asked):
             enabled |= state.enabled
             match event:
                 case RegisterWrite(offset=CC.OFFSET, value=value) if CC(value).SHN:
                     told = event
-                case RegisterRead(offset=CSTS.OFFSET, value=value) if told:
-                    complete |= CSTS(value).SHST == 2
-                case Doorbell() | Submitted() if told:
-                    after = (*after, event)
+                case RegisterWrite(offset=CC.OFFSET, value=value) if state.shutdown and not CC(value).EN:
+                    break  # what comes then is another life
+                case Doorbell(completion=False, qid=qid) if told and qid:
+                    after += 1
         if enabled and asked.ok:
             shown = f"SHN={CC(told.value).SHN:02b}b" if told else "SHN=00b"
-            shown += f", SHST=10b {'seen' if complete else 'not seen'}, {len(after)} doorbells and commands after that"
-            yield Finding(bool(told) and complete and not after, told or asked.ended, "SHN=01b, SHST=10b seen, silence", shown)
+            shown += f", {after} doorbells of I/O submission queues after that"
+            good = told is not None and CC(told.value).SHN in (1, 2) and not after
+            yield Finding(good, told or asked.ended, "SHN=01b or 10b, and no I/O command after it", shown)
+
+
+@check("reset/shst-wait", cite=BASE_2_0["3.6.1"], level=RECOMMENDED, why="should", witnesses=["wire"])
+def shst_wait(record: Record) -> Iterator[Finding]:
+    """Waits until a shutdown is complete, or for RTD3E (at least one second where that is 0), before it leaves."""
+    for asked in record.answers("shutdown", "unload") if not record.scenario.hostile else ():
+        began, complete, last, need = None, False, 0.0, 1.0
+        for state, event in record.during(asked, RegisterRead, RegisterWrite):
+            match event:
+                case RegisterWrite(offset=CC.OFFSET, value=value) if CC(value).SHN == 1 and state.enabled:
+                    began, complete, last = event, False, 0.0
+                    need = (state.profile.controller.RTD3E / 1e6 if state.profile else 0.0) or 1.0
+                case RegisterRead(offset=CSTS.OFFSET, value=value) if began is not None:
+                    complete |= CSTS(value).SHST == SHST_COMPLETE
+                    last = event.t - began.t
+        if began is not None and asked.ended:
+            waited = complete or last >= need * ENOUGH
+            shown = "SHST=10b seen" if complete else f"SHST=10b not seen, last look after {last:.2f} s"
+            yield Finding(waited, began, f"SHST=10b seen, or {need:g} s waited for it", shown)
+
+
+ENOUGH = 0.9
+"""Of a time that a driver should wait: clocks differ."""
+
+
+@check("reset/shst-quiet", cite=BASE_2_0["3.1.3.6"], level=MANDATORY, why="shall", witnesses=["wire"])
+def shst_quiet(record: Record) -> Iterator[Finding]:
+    """Submits nothing to a controller whose shutdown is complete before it has reset it."""
+    for state, event in record.walk(Doorbell, RegisterWrite):
+        match event:
+            case Doorbell(completion=False) if state.shut_complete:
+                shown = f"tail {event.value} of SQ {event.qid} after SHST=10b"
+                yield Finding(False, event, "EN=0 before another command", shown)
+            case RegisterWrite(offset=CC.OFFSET, value=value) if state.shut_complete and not CC(value).EN:
+                yield Finding(True, event, "EN=0 before another command", "EN=0")
+            case RegisterWrite(offset=CC.OFFSET, value=value) if state.enabled and CC(value).SHN:
+                yield Finding(True, event, "EN=0 before another command", "shut down")
+
+
+@check("reset/queues-deleted", cite=BASE_2_0["3.6.1"], level=RECOMMENDED, why="should", witnesses=["wire"])
+def queues_deleted(record: Record) -> Iterator[Finding]:
+    """Deletes its I/O queues before a normal shutdown."""
+    for state, event in record.walk(RegisterWrite) if not record.scenario.hostile else ():
+        if event.offset == CC.OFFSET and state.enabled and CC(event.value).SHN == 1 and not state.shutdown:
+            left = sorted({f"SQ {qid}" for qid in state.sqs if qid} | {f"CQ {qid}" for qid in state.cqs if qid})
+            yield Finding(not left, event, "no I/O queue left when SHN is set", f"left: {listed(left)}")
+
+
+@check("reset/csts-first", cite=BASE_2_0["9.5"], level=RECOMMENDED, why="practice", witnesses=["wire", "fault"],
+       needs=["read"], scenarios=["reset/stall", "reset/fatal", "reset/abort-refused"])  # fmt: skip
+def csts_first(record: Record) -> Iterator[Finding]:
+    """Looks at CSTS when a command is not completed in time, before it aborts or resets."""
+    for asked in struck(record)[:1]:
+        looked = False
+        for state, event in record.during(asked, RegisterRead, RegisterWrite, Submitted):
+            match event:
+                case RegisterRead(offset=CSTS.OFFSET):
+                    looked = True
+                case RegisterWrite(offset=CC.OFFSET, value=value) if state.enabled and not CC(value).EN:
+                    yield Finding(looked, event, "CSTS read before", "read" if looked else "reset without a look")
+                    break
+                case Submitted(command=Abort()):
+                    yield Finding(looked, event, "CSTS read before", "read" if looked else "Abort without a look")
+                    break
+
+
+@check("reset/bme-after-flr", cite=PCIE_1_0["3.3"], level=MANDATORY, why="integrity", witnesses=["wire"])
+def bme_after_flr(record: Record) -> Iterator[Finding]:
+    """Sets Bus Master Enable again after a function level reset, which has cleared it."""
+    reset = dict[str, bool]()
+    for state, event in record.walk(Reset, Doorbell):
+        match event:
+            case Reset(cause="flr") if state.pci_command is not None:
+                reset[state.spec.id] = True
+            case Doorbell() if state.enabled and reset.pop(state.spec.id, False):
+                command = state.pci_command or 0
+                yield Finding(bool(command & 4), event, "BME set again", f"Command register {command:#06x}")
 
 
 @check("reset/bad-command", cite=BASE_2_0["3.3.3.2"], level=MANDATORY, why="safety", witnesses=["wire", "fault"], needs=["raw"],
@@ -451,7 +593,7 @@ def reload(record: Record) -> Iterator[Finding]:
     for state, event in record.walk():
         while pending and pending[0] < event.t:
             asked = ends[pending.pop(0)]
-            now = f"{asked.status}: {queues} I/O queues, vectors {sorted(vectors)}, {held} bytes open to the device"
+            now = f"{asked.said}: {queues} I/O queues, vectors {listed(sorted(vectors))}, {held} bytes open to the device"
             first = first or now
             if queues or first != now:
                 yield Finding(asked.ok and now == first, asked.ended, first, now)

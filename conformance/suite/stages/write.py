@@ -6,16 +6,19 @@ from collections.abc import Iterator
 
 from conformance.record.disk import differences, final_disks, replay, show, touched
 from conformance.record.record import Asked, Record
+from conformance.record.words import listed
 from conformance.suite.check import MANDATORY, OPTIONAL, RECOMMENDED, Finding, check
-from conformance.suite.citations import BASE_2_0, INTEGRITY, NVM_1_0, PRACTICE
+from conformance.suite.citations import BASE_2_0, INTEGRITY, NVM_1_0
 from conformance.suite.scenario import LOAD, Draw, Plan, do, scenario
 from conformance.suite.stages.read import inside, returned
 from lab.data import content
-from lab.data.events import Completed, Dma, FaultInjected, Submitted
+from lab.data.events import Completed, Dma, FaultInjected, RegisterWrite, Submitted
 from lab.data.plan import Action, Fault, Namespace
 from lab.data.stream import digest
-from lab.nvme.commands import BROADCAST_NSID, Flush, Write, WriteZeroes
+from lab.nvme.commands import BROADCAST_NSID, Flush, SetFeatures, Write, WriteZeroes
+from lab.nvme.features import Fid
 from lab.nvme.identify import Oncs
+from lab.nvme.registers import CC
 
 
 def _write(draw: Draw, lba: int, blocks: int, **more: bool) -> Action:
@@ -164,10 +167,10 @@ def partial_block(record: Record) -> Iterator[Finding]:
             for found in wrong:
                 yield Finding(False, written[-1].ended, f"LBA {found.lba}: {show(found.expected)}", show(found.actual))
             if not wrong:
-                yield Finding(True, written[-1].ended, "the rest of each block as before", f"LBA {sorted(blocks)}")
+                yield Finding(True, written[-1].ended, "the rest of each block as before", f"LBA {listed(sorted(blocks))}")
         for asked in parts:
             if not asked.ok and not record.saw(asked, Write) and asked.status != "timeout":
-                yield Finding(True, asked.ended, "refused, or the rest kept", f"refused: {asked.status}")
+                yield Finding(True, asked.ended, "refused, or the rest kept", f"refused: {asked.said}")
 
 
 @check("write/buffer-stable", cite=INTEGRITY, level=MANDATORY, why="integrity", witnesses=["wire"], needs=["write"])
@@ -182,6 +185,8 @@ def buffer_stable(record: Record) -> Iterator[Finding]:
                 case Submitted(command=Write(SLBA=lba)):
                     at[event.key] = lba * disk.namespace.block_size
                 case Dma(to_host=False) if event.digest and (key := (event.sqid, event.cid)) in at and key in state.in_flight:
+                    if not isinstance(state.in_flight[key].command, Write):
+                        continue
                     wanted = _bytes(asked, disk.namespace, at[key], event.length)
                     at[key] += event.length
                     if wanted is not None:
@@ -199,16 +204,42 @@ def _bytes(asked: Asked, namespace: Namespace, at: int, length: int) -> bytes | 
 
 @check("write/flush", cite=BASE_2_0["7.1"], level=MANDATORY, why="integrity", witnesses=["wire"], needs=["flush"])
 def flush(record: Record) -> Iterator[Finding]:
-    """Sends Flush when asked to sync and the write cache is volatile."""
+    """Sends Flush when asked to sync and written data may lie in a volatile write cache; tells what came of it."""
     for asked in record.answers("flush"):
         if not record.controllers[0].write_cache:
             continue
         sent = [e for _, e in record.during(asked, Submitted) if isinstance(e.command, Flush) and e.sqid]
-        yield Finding(bool(sent), sent[0] if sent else asked.ended, "a Flush command", f"{len(sent)} sent", fields=("OPC",))
+        if sent or (asked.ok and (dirty := unflushed(record, asked))):
+            shown = f"{len(sent)} sent" if sent else f"none, and {dirty} writes may be lost"
+            yield Finding(bool(sent), sent[0] if sent else asked.ended, "a Flush command", shown, fields=("OPC",))
         done = [e for s, e in record.during(asked, Completed) if s.answered(e) in sent]
         for event in done:
             told = asked.ok == event.completion.ok
-            yield Finding(told, event, event.completion.text, f"the driver says {asked.status}", fields=("SC", "SCT"))
+            yield Finding(told, event, event.completion.text, f"the driver says {asked.said}", fields=("SC", "SCT"))
+
+
+def unflushed(record: Record, until: Asked) -> int:
+    """Count the writes to the namespace of a flush that are complete and were neither flushed nor written through before it."""
+    nsid, cache, dirty = int(until.arguments["nsid"]), True, 0
+    for state, event in record.walk(Completed, RegisterWrite):
+        if event.t >= until.started.t:
+            break
+        if not isinstance(event, Completed):
+            assert isinstance(event, RegisterWrite)
+            dirty = 0 if event.offset == CC.OFFSET and CC(event.value).SHN else dirty  # a shutdown writes it back
+            continue
+        submitted = state.answered(event)
+        if submitted is None or not event.completion.ok:
+            continue
+        match submitted.command:
+            case SetFeatures(FID=Fid.VOLATILE_WRITE_CACHE, CDW11=value):
+                cache = bool(value & 1)
+                dirty = dirty if cache else 0  # switching it off writes it back
+            case Flush(NSID=flushed) if flushed in (nsid, BROADCAST_NSID):
+                dirty = 0
+            case Write(NSID=written, FUA=0) | WriteZeroes(NSID=written, FUA=0) if written == nsid and cache:
+                dirty += 1
+    return dirty
 
 
 @check("write/flush-nsid", cite=BASE_2_0["7.1"], level=MANDATORY, why="shall", witnesses=["wire"])
@@ -217,7 +248,7 @@ def flush_nsid(record: Record) -> Iterator[Finding]:
     for state, event, command in record.commands(Flush):
         active = {n.nsid for n in state.spec.namespaces if n.attached}
         ok = command.NSID in active or command.NSID == BROADCAST_NSID
-        yield Finding(ok, event, f"one of {sorted(active)}", f"{command.NSID:#x}", fields=("NSID",))
+        yield Finding(ok, event, f"one of namespaces {listed(sorted(active))}", f"{command.NSID:#x}", fields=("NSID",))
 
 
 @check(
@@ -238,7 +269,8 @@ def fua(record: Record) -> Iterator[Finding]:
             flushed = bool(sent) and isinstance(sent[-1].command, Flush)
             for event in writes:
                 ok = flushed or (isinstance(event.command, Write) and bool(event.command.FUA))
-                yield Finding(ok, event, "FUA, or a Flush behind it", f"{event.command}", fields=("FUA",))
+                shown = "FUA set" if ok else "neither FUA nor a Flush"
+                yield Finding(ok, event, "FUA, or a Flush behind it", shown, fields=("FUA",))
 
 
 @check("write/zeroes-gated", cite=NVM_1_0["3.2.8"], level=OPTIONAL, why="shall", witnesses=["wire"])
@@ -247,7 +279,8 @@ def zeroes_gated(record: Record) -> Iterator[Finding]:
     for state, event, _ in record.commands(WriteZeroes):
         if state.profile is not None:
             oncs = state.profile.controller.ONCS
-            yield Finding(bool(oncs.WRITE_ZEROES), event, "ONCS bit 3 set", oncs, fields=("OPC",))
+            shown = f"ONCS {int(oncs):#06x}"
+            yield Finding(bool(oncs.WRITE_ZEROES), event, "ONCS bit 3 set", shown, fields=("OPC",))
 
 
 @check("write/in-range", cite=NVM_1_0["3.2.6"], level=RECOMMENDED, why="practice", witnesses=["wire"])
@@ -263,9 +296,9 @@ def in_range(record: Record) -> Iterator[Finding]:
        scenarios=["write/error"])  # fmt: skip
 def error(record: Record) -> Iterator[Finding]:
     """Tells its caller of a write or a flush that failed."""
-    struck = {(event.sqid, event.cid) for event in record.all(FaultInjected)}
+    struck = {id(record.owner(event)) for event in record.all(FaultInjected)}
     for asked in record.answers("write", "flush"):
-        failed = [e for _, e in record.during(asked, Submitted) if (e.sqid, e.command.CID) in struck]
+        failed = [e for _, e in record.during(asked, Submitted) if id(e) in struck]
         if failed:
             yield Finding(not asked.ok, asked.ended, f"an error of the {asked.action}", asked.status)
 
@@ -281,7 +314,7 @@ def durable(record: Record) -> Iterator[Finding]:
             yield from returned(record, asked, disk)
 
 
-@check("write/ordering", cite=PRACTICE, level=OPTIONAL, why="practice", witnesses=["wire"])
+@check("write/ordering", cite=NVM_1_0["2.1.2"], level=OPTIONAL, why="practice", witnesses=["wire"])
 def ordering(record: Record) -> Iterator[Finding]:
     """Waits for a write before it submits one that overlaps it: NVMe itself keeps no order."""
     for state, event, command in record.commands(Write):
