@@ -10,11 +10,13 @@ import conformance.suite.rules
 import conformance.suite.stages.admin_queue
 import conformance.suite.stages.detect
 import conformance.suite.stages.features
+import conformance.suite.stages.fields
 import conformance.suite.stages.identify
 import conformance.suite.stages.io_queues
 import conformance.suite.stages.multi_namespace
 import conformance.suite.stages.multiqueue
 import conformance.suite.stages.read
+import conformance.suite.stages.registers
 import conformance.suite.stages.reset
 import conformance.suite.stages.situations
 import conformance.suite.stages.write  # noqa: F401  (importing a stage declares its scenarios and checks)

@@ -94,6 +94,10 @@ class RegisterFile:
         """Return the ``size`` bytes at ``offset``; bytes that are no register's are zero."""
         if size not in (4, 8) or offset % size:
             self._owner.remark("register-width", offset=offset, size=size, write=False)
+        if self.msix and offset & ~3 in (INTMS.OFFSET, INTMC.OFFSET):
+            self._owner.remark(
+                "interrupt-mask-under-msix", register="INTMS" if offset & ~3 == INTMS.OFFSET else "INTMC", read=True
+            )
         value = 0
         for at in range(offset & ~3, offset + size, 4):
             value |= self._dword(at) << 8 * (at - (offset & ~3))

@@ -9,14 +9,17 @@ import lab.defects.admin_queue
 import lab.defects.detect
 import lab.defects.every
 import lab.defects.features
+import lab.defects.fields
 import lab.defects.identify
 import lab.defects.io_queues
 import lab.defects.multi_namespace
 import lab.defects.multiqueue
 import lab.defects.read
+import lab.defects.registers
 import lab.defects.reset
 import lab.defects.situations
 import lab.defects.write  # noqa: F401  (importing a stage declares its defects)
 from lab.defects.defect import DEFECTS, LIAR, Defect, find
+from lab.defects.senders import NEIGHBOURS
 
-__all__ = ["DEFECTS", "LIAR", "Defect", "find"]
+__all__ = ["DEFECTS", "LIAR", "NEIGHBOURS", "Defect", "find"]

@@ -35,7 +35,7 @@ class LowHalves(Registers):
         self._transport.write32(value.OFFSET, int(value) & ALL_ONES)
 
 
-@defect("admin-queue/disable-first:no-wait", source="EDK2 4ab4497c38, OSv issue 1362", scenarios=("admin-queue/again",))
+@defect("admin-queue/stopped-first:no-wait", source="EDK2 4ab4497c38, OSv issue 1362", scenarios=("admin-queue/again",))
 class NoWaitForDisabled(Controller):
     """Does not wait for RDY=0 before it programs the admin queues anew."""
 
@@ -137,7 +137,7 @@ class Stride(Registers):
         self._transport.write32(doorbell_offset(qid, completion=completion, dstrd=self.dstrd + 1), value)
 
 
-@defect("admin-queue/doorbell:upper-half")
+@defect("admin-queue/doorbell-upper:junk")
 class UpperHalf(Registers):
     """Leaves junk in the upper half of a doorbell's value."""
 
@@ -182,7 +182,7 @@ class FillsAllSlots(Controller):
     parts = replace(Controller.parts, submission_ring=_Brimful, queue_pair=_OneByOne)
 
 
-@defect("admin-queue/head-doorbell:never")
+@defect("admin-queue/head-doorbell:never", scenarios=("admin-queue/wraps",))
 class NeverReturns(Registers):
     """Never rings a completion queue's head doorbell."""
 
@@ -242,7 +242,7 @@ class Unmasks(QueuePair):
         return ended
 
 
-@defect("admin-queue/ready-wait:for-ever", source="OpenVMM issue 3022", scenarios=("admin-queue/never-ready",))
+@defect("admin-queue/ready-bound:for-ever", source="OpenVMM issue 3022", scenarios=("admin-queue/never-ready",))
 class WaitsForEver(Controller):
     """Waits for RDY without end."""
 
@@ -260,7 +260,7 @@ class TenMilliseconds(Controller):
         return 0.01
 
 
-@defect("admin-queue/ready-wait:blind-to-fatal", scenarios=("admin-queue/fatal",))
+@defect("admin-queue/ready-claim:blind-to-fatal", scenarios=("admin-queue/fatal",))
 class BlindToFatal(Controller):
     """Reports a controller as ready that never was."""
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 from lab.defects.defect import defect
 from lab.nvme.async_events import AsyncEvent, EventType
-from lab.nvme.commands import Command, DatasetManagement, FormatNvm, GetLogPage, Select, SetFeatures
+from lab.nvme.commands import Command, DatasetManagement, FormatNvm, GetLogPage, Select
 from lab.nvme.features import AsyncEventConfig, Fid
 from lab.nvme.identify import Oncs
 from lab.nvme.logs import Lid, Smart
+from lab.reference.controller import Controller
 from lab.reference.data import DataPath
 from lab.reference.errors import CommandFailed, ControllerFailed
 from lab.reference.events import Events
@@ -35,12 +37,14 @@ class BufferDropped(Features):
         return 0
 
 
-@defect("features/queues-early:late", scenarios=("features/basic",))
-class LateQueues(Features):
-    """Sets Number of Queues whenever it is asked to."""
+@defect("features/queues-early:late", scenarios=("io-queues/basic",))
+class LateQueues(Controller):
+    """Asks once more how many queues it may have when it has created some."""
 
-    def set(self, fid: int, value: int, *, save: bool = False, nsid: int = 0, data: bytes = b"") -> int:
-        return self._execution.admin(SetFeatures.of(FID=fid, SV=save, NSID=nsid, CDW11=value)).DW0
+    def create_io_queues(self) -> None:
+        super().create_io_queues()
+        with suppress(CommandFailed):
+            self.granted_queues()
 
 
 @defect("features/write-cache:inverted")

@@ -75,14 +75,14 @@ class Always512(Namespace):
         return 512
 
 
-@defect("identify/mdts:zero-is-one-page", source="U-Boot beb5f521392")
-class ZeroIsOnePage(Controller):
-    """Takes MDTS 0 for one page."""
+@defect("identify/mdts:twice", scenarios=("read/mdts",))
+class TwiceMdts(Controller):
+    """Takes MDTS for a power of two of half pages, and so sends twice what the controller can move."""
 
     @property
     def max_transfer(self) -> int | None:
-        assert self.identity is not None
-        return self.page_size << self.identity.MDTS
+        limit = super().max_transfer
+        return None if limit is None else 2 * limit
 
 
 @defect("identify/optional-bits:shifted", source="U-Boot nvme_show.c at 6073c36b2c8")

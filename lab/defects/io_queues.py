@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from dataclasses import replace
+
 from lab.defects.defect import defect
 from lab.nvme.commands import CreateIoCq, CreateIoSq, DeleteIoCq, DeleteIoSq
 from lab.reference.controller import Controller
 from lab.reference.errors import CommandFailed, ControllerFailed
+from lab.reference.execution import Execution
 from lab.reference.namespace import Namespace
 from lab.reference.queue_pair import QueuePair
+from lab.reference.request import Request
 from lab.reference.ring import CQE_SIZE, PHASE_BYTE, CompletionRing, SubmissionRing
 
 
@@ -19,7 +24,7 @@ class NotAsked(Controller):
         return self.settings.io_queues
 
 
-@defect("io-queues/number-of-queues:ignored", scenarios=("io-queues/few",))
+@defect("io-queues/grant:ignored", scenarios=("io-queues/few",))
 class Ignored(Controller):
     """Negotiates the number of queues, and creates as many as it wants all the same."""
 
@@ -40,7 +45,7 @@ class SubmissionFirst(Controller):
         return pair
 
 
-@defect("io-queues/order:cq-deleted-first", scenarios=("admin-queue/again",))
+@defect("io-queues/cq-after-sqs:cq-first", scenarios=("admin-queue/again",))
 class CompletionDeletedFirst(Controller):
     """Deletes completion queues before the submission queues that use them."""
 
@@ -100,9 +105,22 @@ class VectorBeyond(Controller):
         return super().create_cq_command(pair).but(IEN=1, IV=self.transport.vectors)
 
 
-@defect("io-queues/vector:late-handler", source="Redox 5286f45, Asterinas issue 1984")
+class _OnlyInterrupts(Execution):
+    """Looks for completions after an interrupt and at no other time."""
+
+    def wait(self, pair: QueuePair, in_flight: Collection[Request]) -> list[Request]:
+        ended = list[Request]()
+        while not ended:
+            if self._c.transport.wait(pair.vector, self._c.settings.check_seconds):
+                ended = [request for request in pair.reap() if request in in_flight]
+        return ended
+
+
+@defect("io-queues/heard:late-handler", source="Redox 5286f45, Asterinas issue 1984", scenarios=("io-queues/basic",))
 class LateHandler(Controller):
     """Has a handler for the admin queue's vector only, until the first command is on its way on an I/O queue."""
+
+    parts = replace(Controller.parts, execution=_OnlyInterrupts)
 
     def open_vectors(self) -> None:
         self.transport.open_vectors(1)
@@ -168,6 +186,15 @@ class BlindDelete(Controller):
         except CommandFailed:
             self.execution.admin(DeleteIoSq.of(QID=qid))
             raise
+
+
+@defect("admin-queue/cq-zeroed:as-it-was")
+class AdminAsItWas(CompletionRing):
+    """Hands over every ring as it was, with a phase tag set in its last slot: the admin completion ring first."""
+
+    def restart(self) -> None:
+        super().restart()
+        self.memory.write((self.entries - 1) * CQE_SIZE + PHASE_BYTE, b"\1")
 
 
 @defect("io-queues/cq-zeroed:as-it-was")

@@ -12,6 +12,7 @@ from lab.nvme.commands import Command, LbaCommand
 from lab.nvme.completions import Completion
 from lab.reference.data import DataPath
 from lab.reference.errors import CommandFailed
+from lab.reference.execution import Execution
 from lab.reference.namespace import Namespace
 from lab.reference.queue_pair import QueuePair
 from lab.reference.request import Request
@@ -50,12 +51,56 @@ class NextSector(Namespace):
         return super().command(kind, lba + 1, blocks, flags)
 
 
-@defect("read/nlb:one-based")
+@defect("read/nlb:one-fewer")
+class OneFewer(Namespace):
+    """Takes NLB for 0's based twice, and reads one block too few."""
+
+    def command(self, kind: type[LbaCommand], lba: int, blocks: int, flags: dict[str, int]) -> Command:
+        return super().command(kind, lba, max(blocks - 1, 1), flags)
+
+
+@defect("read/extra:one-based")
 class OneBased(Namespace):
     """Sends the number of blocks, where NLB is 0's based."""
 
     def command(self, kind: type[LbaCommand], lba: int, blocks: int, flags: dict[str, int]) -> Command:
         return super().command(kind, lba, blocks + 1, flags)
+
+
+@defect("read/tags-unused:stale")
+class StaleTags(Namespace):
+    """Leaves the tags of an earlier command in commands without protection information."""
+
+    def command(self, kind: type[LbaCommand], lba: int, blocks: int, flags: dict[str, int]) -> Command:
+        return super().command(kind, lba, blocks, {**flags, "ILBRT": lba & 0xFFFF_FFFF or 7})
+
+
+@defect("read/pract-unused:always")
+class AlwaysPract(Namespace):
+    """Sets PRACT in every command, whatever the format."""
+
+    def command(self, kind: type[LbaCommand], lba: int, blocks: int, flags: dict[str, int]) -> Command:
+        return super().command(kind, lba, blocks, {**flags, "PRINFO": 8})
+
+
+@defect("read/active-namespace:next")
+class NextNamespace(Namespace):
+    """Reads the namespace after the one that it was asked for."""
+
+    def command(self, kind: type[LbaCommand], lba: int, blocks: int, flags: dict[str, int]) -> Command:
+        return super().command(kind, lba, blocks, flags).but(NSID=self.nsid + 1)
+
+
+@defect("read/failed-data:swallowed", scenarios=("read/media-error",))
+class Swallowed(Execution):
+    """Takes every command that has a completion for a success."""
+
+    def run(
+        self, pair: QueuePair, commands: Sequence[Command], *, retry: bool = True, depth: int | None = None
+    ) -> list[Completion]:
+        with suppress(CommandFailed):
+            return super().run(pair, commands, retry=False, depth=depth)
+        return [Completion.of() for _ in commands]
 
 
 @defect("read/in-range:unchecked", scenarios=("read/past-end",))

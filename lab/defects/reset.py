@@ -6,10 +6,11 @@ from collections.abc import Collection, Sequence
 from contextlib import suppress
 
 from lab.defects.defect import defect
-from lab.nvme.commands import Command
+from lab.nvme.commands import AsyncEventRequest, Command
 from lab.nvme.completions import Completion
 from lab.nvme.registers import CC
 from lab.nvme.status import Status
+from lab.reference import pci
 from lab.reference.controller import Controller
 from lab.reference.errors import CommandFailed, CommandTimedOut, ControllerFailed, ControllerGone, DriverError
 from lab.reference.events import Events
@@ -18,6 +19,9 @@ from lab.reference.queue_pair import QueuePair
 from lab.reference.recovery import Recovery
 from lab.reference.request import Request
 from lab.reference.ring import CompletionRing, SubmissionRing
+
+PCI_EXPRESS, DEVICE_CONTROL, INITIATE_FLR = 0x10, 8, 1 << 15
+"""Where a function level reset is asked for: PCI Express Base 5.0, 7.5.3.4 "Device Control Register"."""
 
 
 @defect("reset/retries:for-ever")
@@ -155,7 +159,7 @@ class FatalIgnored(Recovery):
         self._c.give_up(ControllerFailed(reason))
 
 
-@defect("reset/cfs:never-waits")
+@defect("admin-queue/rdy0-before-en:after-a-failure", scenarios=("reset/fatal", "admin-queue/slow-disable"))
 class ResetsAtOnce(Controller):
     """Enables a controller again without waiting until it has stopped."""
 
@@ -224,7 +228,7 @@ class TrustsInterrupts(Execution):
         return ended
 
 
-@defect("reset/aer:one-too-many")
+@defect("admin-queue/aerl:one-too-many")
 class OneTooMany(Events):
     """Takes AERL for the number of events that may be outstanding, counts from 0 to it, and adds one."""
 
@@ -281,7 +285,7 @@ class NoShutdown(Controller):
         self.stage = ""
 
 
-@defect("reset/shutdown:not-waited")
+@defect("reset/shst-wait:not-waited", scenarios=("reset/slow-shutdown",))
 class NotWaited(Controller):
     """Does not wait until the shutdown is complete."""
 
@@ -291,14 +295,78 @@ class NotWaited(Controller):
 
 @defect("reset/shutdown:submits-after", scenarios=("reset/shutdown",))
 class SubmitsAfter(Controller):
-    """Deletes its queues after the shutdown."""
+    """Goes on with I/O commands after it has asked for the shutdown."""
 
-    def shutdown(self) -> None:
-        pairs, self.io = self.io, []
-        super().shutdown()
-        if self.failed is None:
-            for pair in pairs:
-                self.registers.ring(pair.qid, completion=True, value=0)
+    def wait_shut_down(self) -> None:
+        for pair in self._pairs.values():
+            if pair.qid:
+                self.registers.ring(pair.qid, completion=False, value=pair.submission.following(pair.submission.tail))
+        super().wait_shut_down()
+
+    def delete_io_queues(self) -> None:
+        self.io = []
+
+
+@defect("reset/shst-quiet:admin-after", scenarios=("reset/shutdown", "reset/slow-shutdown"))
+class AdminAfter(Controller):
+    """Submits an admin command to a controller whose shutdown is complete."""
+
+    def wait_shut_down(self) -> None:
+        super().wait_shut_down()
+        self.admin.submission.push(bytes(AsyncEventRequest.of(CID=0x77)))
+        self.registers.ring(0, completion=False, value=self.admin.submission.tail)
+
+
+@defect("reset/queues-deleted:left", scenarios=("reset/shutdown", "admin-queue/again"))
+class QueuesLeft(Controller):
+    """Shuts a controller down without deleting its I/O queues."""
+
+    def delete_io_queues(self) -> None:
+        self.io = []
+
+
+@defect("reset/csts-first:blind", scenarios=("reset/stall",))
+class Blind(Execution):
+    """Aborts a command that is late without a look at CSTS."""
+
+    def check_progress(self, pair: QueuePair, now: float) -> None:
+        if late := pair.oldest(now - self._c.settings.command_seconds):
+            self.recovery.handle_timeout(pair, late)
+
+
+@defect("reset/fatal:taken-for-done")
+class FatalTakenForDone(Recovery):
+    """Takes what was on its way when a controller failed for done."""
+
+    def reset(self, reason: str) -> None:
+        for pair in self._c.io:
+            for request in list(pair.outstanding.values()):
+                request.end(Completion.of())
+            pair.outstanding = {}
+
+
+class _FlrRecovery(Controller):
+    """Resets a controller by a function level reset, as a legal driver may."""
+
+    flrs = 0
+
+    def stop(self) -> None:
+        if self.stage:
+            at = next(offset for kind, offset in pci.capabilities(self.transport) if kind == PCI_EXPRESS) + DEVICE_CONTROL
+            self.transport.config_write(at, 2, self.transport.config_read(at, 2) | INITIATE_FLR)
+            pci.set_command(self.transport, pci.MEMORY_SPACE | pci.BUS_MASTER)
+            self.open_vectors()
+        super().stop()
+
+
+@defect("reset/bme-after-flr:left-off", scenarios=("reset/asked", "reset/fatal"))
+class BusMasterLeftOff(_FlrRecovery):
+    """Forgets that a function level reset clears Bus Master Enable."""
+
+    def program_admin_queue(self, admin: QueuePair) -> None:
+        if self.stage:
+            pci.clear_command(self.transport, pci.BUS_MASTER)
+        super().program_admin_queue(admin)
 
 
 @defect("reset/bad-command:panics")

@@ -13,7 +13,7 @@ from conformance.suite.citations import BASE_2_0, NVM_1_0, PCIE_1_0, PRACTICE
 from conformance.suite.scenario import LOAD, Draw, Plan, do, scenario
 from lab.data.events import Completed, Doorbell, Event, Interrupt, MemoryRead, RegisterRead, RegisterWrite, Remark, Reset
 from lab.data.plan import Fault
-from lab.nvme.commands import Command, CreateIoCq, CreateIoSq, Read, Write
+from lab.nvme.commands import Abort, Command, CreateIoCq, CreateIoSq, Read, Write
 from lab.nvme.registers import ACQ, AQA, ASQ, CC, CSTS, INTMC, INTMS, doorbell_at
 
 
@@ -59,6 +59,12 @@ def late_ready(draw: Draw) -> Plan:
 def slow_disable(draw: Draw) -> Plan:
     slow = Fault(name="slow", behaviour="slow-disable", arguments={"ms": draw.between(400, 600)})
     return Plan(draw.device(cap={"TO": 12}), [LOAD, do("reset"), do("unload"), LOAD, do("ready")], [slow])
+
+
+@scenario("admin-queue/slow-abort", "Abort takes its time", in_process=True)
+def slow_abort(draw: Draw) -> Plan:
+    slow = Fault(name="slow", behaviour="delay", queue="admin", opcode=Abort.OPCODE, arguments={"ms": 20})
+    return Plan(draw.device(), [LOAD, do("ready")], [slow])
 
 
 @scenario("admin-queue/fatal", "enabling ends in CSTS.CFS=1", hostile=True)
@@ -177,6 +183,8 @@ def ready_bound(record: Record) -> Iterator[Finding]:
                 began, wanted = (event.t, state.cap.TO / 2 if state.cap else 0.0) if CC(event.value).EN else (None, 0.0)
             elif began is not None and isinstance(event, RegisterRead) and event.offset == CSTS.OFFSET:
                 last = max(last, event.t - began - wanted)
+        if not any(record.during(asked, RegisterWrite)):
+            continue
         shown = f"{asked.said}; last look {last:+.1f} s from the end of CAP.TO"
         ended = asked.status != "timeout" and last <= READY_SLACK
         yield Finding(ended, asked.ended, "an end of the wait when CAP.TO is over", shown)

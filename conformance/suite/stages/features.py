@@ -21,6 +21,7 @@ from lab.nvme.commands import (
     GetFeatures,
     GetLogPage,
     Read,
+    Sanitize,
     SetFeatures,
     WriteZeroes,
 )
@@ -141,6 +142,18 @@ def trim_keeps(draw: Draw) -> Plan:
     device = draw.device(identify_namespace={"DLFEAT": 0})
     asked = [do("trim", nsid=1, lba=lba, blocks=16), do("zeroes", nsid=1, lba=lba + 64, blocks=8), _reads(1, lba, 16)]
     return Plan(device, [LOAD, *asked], [keeps])
+
+
+@scenario("features/slow-format", "Format NVM takes its time", in_process=True)
+def slow_format(draw: Draw) -> Plan:
+    slow = Fault(name="slow", behaviour="delay", queue="admin", opcode=FormatNvm.OPCODE, arguments={"ms": 50})
+    return Plan(draw.device(), [LOAD, do("format", nsid=1, format=0), do("list")], [slow])
+
+
+@scenario("features/slow-sanitize", "a Sanitize would take its time", in_process=True)
+def slow_sanitize(draw: Draw) -> Plan:
+    slow = Fault(name="slow", behaviour="delay", queue="admin", opcode=Sanitize.OPCODE, arguments={"ms": 50})
+    return Plan(draw.device(), [LOAD, _reads(1, draw.between(1, 900), 8)], [slow])
 
 
 @scenario("features/warning", "SMART warns of the temperature while the driver is at rest")

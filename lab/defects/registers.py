@@ -1,0 +1,135 @@
+"""Defects of reaching for registers and doorbells."""
+
+from __future__ import annotations
+
+from lab.defects.defect import defect
+from lab.nvme.fields import Register
+from lab.nvme.registers import CAP, CC, NSSR, doorbell_offset
+from lab.reference.controller import Controller
+from lab.reference.registers import Registers
+
+NSSR_MAGIC = 0x4E564D65
+RESERVED = 0x18
+"""A reserved dword between CC and CSTS. Base 2.0, 3.1.3, figure 35."""
+
+
+@defect("detect/one-register:cap-and-version", scenarios=("detect/basic",))
+class CapAndVersion(Registers):
+    """Reads the upper half of CAP and VS by one access."""
+
+    def capabilities(self) -> CAP:
+        self._transport.read64(CAP.OFFSET + 4)  # type: ignore[attr-defined]
+        return super().capabilities()
+
+
+@defect("detect/reserved-register:off-by-four")
+class OffByFour(Registers):
+    """Writes CC a second time, to the reserved register behind it."""
+
+    def write(self, value: Register) -> None:
+        super().write(value)
+        if isinstance(value, CC):
+            self._transport.write32(RESERVED, int(value))
+
+
+@defect("detect/reserved-bits:cc-bit-1")
+class CcBitOne(Controller):
+    """Sets a reserved bit of CC when it enables the controller."""
+
+    def configuration(self) -> CC:
+        return CC(super().configuration() | 1 << 1)
+
+
+@defect("detect/nssr-gated:always", scenarios=("detect/basic",))
+class AlwaysNssr(Controller):
+    """Resets the NVM subsystem before it starts, whether the controller knows that or not."""
+
+    def enable(self) -> None:
+        self.registers.write(NSSR(NSSR_MAGIC))
+        super().enable()
+
+
+@defect("admin-queue/no-doorbell-read:reads-back")
+class ReadsBack(Registers):
+    """Reads each doorbell back to flush the write."""
+
+    def ring(self, qid: int, *, completion: bool, value: int) -> None:
+        super().ring(qid, completion=completion, value=value)
+        self._transport.read32(doorbell_offset(qid, completion=completion, dstrd=self.dstrd))
+
+
+@defect("admin-queue/doorbell-unchanged:twice")
+class RingsTwice(Registers):
+    """Rings every doorbell twice, to be sure."""
+
+    def ring(self, qid: int, *, completion: bool, value: int) -> None:
+        super().ring(qid, completion=completion, value=value)
+        super().ring(qid, completion=completion, value=value)
+
+
+@defect("admin-queue/rdy0-before-en:no-wait", source="OSv issue 1362", scenarios=("admin-queue/slow-disable",))
+class EnablesAtOnce(Controller):
+    """Programs and enables a controller without waiting until RDY is 0."""
+
+    def wait_ready(self, ready: int) -> None:
+        if ready:
+            super().wait_ready(ready)
+
+
+@defect("admin-queue/no-disable-while-starting:impatient", scenarios=("admin-queue/slow-ready",))
+class Impatient(Controller):
+    """Disables a controller that is not ready at the first look, and starts it again."""
+
+    tried = False
+
+    def wait_ready(self, ready: int) -> None:
+        if ready and not self.tried and not self.registers.status().RDY:
+            self.tried = True
+            self.registers.write(self.configuration().but(EN=0))
+            super().wait_ready(0)
+            self.registers.write(self.configuration())
+        super().wait_ready(ready)
+
+
+@defect("admin-queue/ready-wait:half", scenarios=("admin-queue/late-ready",))
+class HalfTheTime(Controller):
+    """Waits half as long as CAP.TO allows."""
+
+    @property
+    def ready_seconds(self) -> float:
+        return super().ready_seconds / 2
+
+
+@defect("admin-queue/all-command-sets:nvm-only", scenarios=("detect/command-sets",))
+class NvmOnly(Controller):
+    """Selects the NVM command set where all should be selected."""
+
+    def configuration(self) -> CC:
+        return super().configuration().but(CSS=0)
+
+
+@defect("admin-queue/crime:always", scenarios=("admin-queue/basic",))
+class AlwaysCrime(Controller):
+    """Asks for the ready mode that does not wait for the media, whatever CAP.CRMS says."""
+
+    def configuration(self) -> CC:
+        return super().configuration().but(CRIME=1)
+
+
+@defect("admin-queue/crime-early:late", scenarios=("admin-queue/basic",))
+class LateCrime(Controller):
+    """Chooses the ready mode once the controller is enabled."""
+
+    def enable(self) -> None:
+        super().enable()
+        self.registers.write(self.configuration().but(CRIME=1))
+
+
+@defect("io-queues/es-frozen:live", scenarios=("io-queues/basic",))
+class LiveEntrySizes(Controller):
+    """Changes IOSQES while there are I/O queues."""
+
+    def create_io_queues(self) -> None:
+        super().create_io_queues()
+        self.registers.write(self.configuration().but(IOSQES=7))
+        self.registers.write(self.configuration())
