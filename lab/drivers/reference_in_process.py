@@ -122,12 +122,6 @@ class InProcessTransport:
         self._device.wait(ACCESS_SECONDS)
         return self._function.read(offset, 4)
 
-    def read64(self, offset: int) -> int:
-        """Read 8 bytes at once, as a driver may where a register is 8 bytes wide."""
-        self._watchdog.read()
-        self._device.wait(ACCESS_SECONDS)
-        return self._function.read(offset, 8)
-
     def write32(self, offset: int, value: int) -> None:
         """Write a dword of BAR0."""
         self._watchdog.step()
