@@ -200,7 +200,7 @@ sends(
     lambda driver: [_sgl(driver, 0xF0)],
     lambda driver: [_sgl(driver, 0x00)],
     io=True,
-    scenarios=("read/sgl",),
+    scenarios=("read/sgl-offered",),
 )
 sends(
     "read/mptr-aligned:odd",

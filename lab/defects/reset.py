@@ -285,7 +285,7 @@ class NoShutdown(Controller):
         self.stage = ""
 
 
-@defect("reset/shst-wait:not-waited", scenarios=("reset/slow-shutdown",))
+@defect("reset/shst-wait:not-waited", scenarios=("reset/slow-unload",))
 class NotWaited(Controller):
     """Does not wait until the shutdown is complete."""
 
@@ -307,7 +307,7 @@ class SubmitsAfter(Controller):
         self.io = []
 
 
-@defect("reset/shst-quiet:admin-after", scenarios=("reset/shutdown", "reset/slow-shutdown"))
+@defect("reset/shst-quiet:admin-after", scenarios=("reset/shutdown", "reset/slow-unload"))
 class AdminAfter(Controller):
     """Submits an admin command to a controller whose shutdown is complete."""
 

@@ -75,12 +75,6 @@ def mdts_scenario(draw: Draw) -> Plan:
     return Plan(draw.device(mdts=1), [LOAD, _read(lba, 64), _read(lba + 1, 17), _read(lba + 2, 200, offset=512)])
 
 
-@scenario("read/sgl", "a controller that takes SGLs as well as PRPs")
-def sgl(draw: Draw) -> Plan:
-    lba = draw.between(1, 900)
-    return Plan(draw.device(sgl=True), [LOAD, _read(lba, 1), _read(lba, 64), _read(lba + 3, 9, offset=512)])
-
-
 @scenario("read/past-end", "a read that begins inside the namespace and ends behind it, and one behind it")
 def past_end(draw: Draw) -> Plan:
     namespace = draw.namespace()

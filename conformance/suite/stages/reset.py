@@ -130,8 +130,8 @@ def shutdown_scenario(draw: Draw) -> Plan:
     return Plan(draw.device(), [LOAD, *reads, write, do("shutdown")])
 
 
-@scenario("reset/slow-shutdown", "the controller needs more than a second to shut down", command_seconds=PATIENCE)
-def slow_shutdown(draw: Draw) -> Plan:
+@scenario("reset/slow-unload", "the controller needs more than a second to shut down", command_seconds=PATIENCE)
+def slow_unload(draw: Draw) -> Plan:
     """RTD3E tells how long: a driver that goes by it, or by SHST, loses nothing."""
     lba, reads = _reads(draw)
     write = do("write", nsid=1, lba=lba, blocks=BLOCKS, fill=draw.fill())
