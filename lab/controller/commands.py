@@ -50,7 +50,7 @@ class CommandRow(Generic[C]):
     def execute(self, parts: Parts, request: FetchedCommand) -> int:
         """Decode the command, remark on what must be zero and is not, and execute it."""
         core = parts.core
-        if not self.supported(core):
+        if self._supported is not None and not self._supported(core):
             raise CommandStatusError(Status.INVALID_OPCODE)
         raw = request.raw
         command = self._command(raw)

@@ -66,6 +66,7 @@ class ModelController:
         last = doorbell_offset(spec.io_queues, completion=True, dstrd=registers.cap.DSTRD) + 4
         self.bar_size = max(SMALLEST_BAR, 1 << (last - 1).bit_length())
         config = ConfigSpace(spec.pci, self.bar_size, spec.vectors, spec.prefetchable_bar, self)
+        self._config = config
         core = self.core = Core(spec, identity, registers, config, memory, record, clock)
         features = FeatureValues(core)
         self.logs = Logs(core, features)
@@ -171,8 +172,9 @@ class ModelController:
 
         Commands that a doorbell submits are executed, and complete unless they take time, before this returns.
         """
-        if offset >= DOORBELLS and size == 4 and not self.faults.at_accesses and self._is_plain:
-            self.executor.doorbell(offset, size, value)
+        plain = self._config.claims_memory and not (self.gone or self._hidden or self.faults.at_accesses)
+        if plain and size == 4 and offset >= DOORBELLS:
+            self.executor.doorbell(offset, 4, value)
             return
         self._check_access(offset, size)
         if self.gone or self._hidden or not self._reachable(offset, size):
@@ -216,21 +218,15 @@ class ModelController:
         self.was_shut_down = True
         self.logs.power_cycles += cause == "power"
 
-    @property
-    def _is_plain(self) -> bool:
-        """Whether accesses to BAR0 are answered as usual."""
-        return not self.gone and not self._hidden and self.core.config.memory_space and not self.core.config.asleep
-
     def _check_access(self, offset: int, size: int) -> None:
-        if size not in ACCESS_WIDTHS or offset < 0 or offset + size > self.bar_size:
-            raise ValueError(f"no access of {size} bytes at {offset:#x}: 1, 2, 4 or 8 bytes below {self.bar_size:#x}")
+        if size not in ACCESS_WIDTHS or offset < 0:
+            raise ValueError(f"no bus makes an access of {size} bytes at {offset:#x} of BAR0: it has 1, 2, 4 or 8 bytes")
 
     def _reachable(self, offset: int, size: int) -> bool:
         """Return whether the function claims accesses to its memory space; remark where it does not. PCIe Base, 7.5.1.1.3."""
-        config = self.core.config
-        if config.memory_space and not config.asleep:
+        if self._config.claims_memory:
             return True
-        rule = "access-while-asleep" if config.asleep else "access-without-memory-space"
+        rule = "access-while-asleep" if self._config.asleep else "access-without-memory-space"
         self.core.remark(rule, offset=offset, size=size)
         return False
 

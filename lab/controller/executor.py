@@ -15,6 +15,9 @@ from lab.controller.queues import SQE_SIZE, SubmissionQueue
 from lab.nvme.registers import DOORBELLS
 from lab.nvme.status import Status
 
+BATCH = 1024
+"""Commands that are executed in a row: a host may ring for 65,535 at once, and nothing else happens meanwhile."""
+
 
 class Executor:
     """One controller's. Everything runs in the thread that rings the doorbell, or in the clock's."""
@@ -36,7 +39,8 @@ class Executor:
     def doorbell(self, offset: int, size: int, value: int) -> None:
         """Take a write of ``size`` bytes to BAR0 at ``offset``, at or above 1000h. Commands are executed before it returns."""
         core = self._core
-        qid, completion = self.doorbell_queue(offset)
+        index, rest = divmod(offset - DOORBELLS, self._stride)
+        qid, completion = (-1, False) if rest else (index >> 1, bool(index & 1))
         core.record.doorbell(offset, size, value, qid, completion)
         if size != 4:
             core.remark("doorbell-width", offset=offset, size=size)
@@ -90,16 +94,23 @@ class Executor:
 
     def run(self) -> None:
         """Work off what was submitted, as far as the completion queues have room."""
-        self._work()
-        while self._shadows.active and self._core.running and self._shadows.look():
-            self._work()
+        goes_on = self._work()
+        while goes_on and self._shadows.active and self._core.running and self._shadows.look():
+            goes_on = self._work()
         self._parts.interrupts.flush()
 
-    def _work(self) -> None:
+    def _work(self) -> bool:
+        """Execute what was submitted, `BATCH` commands at most; return whether nothing is left of it."""
+        left = BATCH
         for sq in self._queues.turns():
             self._fetch(sq)
+            left -= 1
             if not self._core.running:
                 break
+            if not left:  # whoever else waits for the device has a turn, and what is left goes on after it
+                self._core.clock.after(0, self.run)
+                return False
+        return True
 
     def _fetch(self, sq: SubmissionQueue) -> None:
         core, slot = self._core, sq.head

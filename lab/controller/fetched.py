@@ -36,7 +36,7 @@ class FetchedCommand:
     def __init__(self, sq: SubmissionQueue, raw: bytes) -> None:
         """Take the 64 bytes ``raw`` of queue ``sq``."""
         self.sq = sq
-        self.raw: bytes
+        self.raw = raw
         self.opcode: int
         self.flags: int  # FUSE and PSDT
         self.cid: int
@@ -44,7 +44,7 @@ class FetchedCommand:
         self.mptr: int
         self.prp1: int
         self.prp2: int
-        self.edit(raw)
+        self.opcode, self.flags, self.cid, self.nsid, self.mptr, self.prp1, self.prp2 = _HEAD.unpack_from(raw)
         self.strikes: tuple[Strike, ...] = ()
         self.on_abort: Callable[[], None] | None = None
         """Called when the command is aborted while it is kept."""

@@ -7,6 +7,8 @@ import os
 from bisect import bisect_left, bisect_right, insort
 from dataclasses import dataclass
 
+from lab.controller.guarded_mapping import GuardedMapping
+
 
 class DmaRefusedError(Exception):
     """The device may not reach ``length`` bytes at ``address``: not mapped, or mapped for reading only."""
@@ -27,6 +29,8 @@ class Range:
     writable: bool
 
 
+MAX_RANGES = 65535
+"""Ranges that may be open: max_dma_maps of the vfio-user protocol, its default."""
 NOWHERE = Range(0, 0, None, False)
 
 
@@ -38,7 +42,7 @@ class HostMemory:
         self._starts: list[int] = []
         self._ranges: dict[int, Range] = {}
         self._last = NOWHERE  # where the last access hit
-        self._files: dict[tuple[int, int], mmap.mmap] = {}  # whole files by device and inode
+        self._files: dict[tuple[int, int], GuardedMapping] = {}  # whole files by device and inode
 
     def read(self, address: int, length: int) -> bytes:
         """Return bytes of the host's memory."""
@@ -75,9 +79,9 @@ class HostMemory:
         if status.st_size < offset + length:
             raise ValueError(f"{length:#x} bytes at {offset:#x} of a file of {status.st_size:#x}")  # it would be a SIGBUS
         whole = self._files.get((status.st_dev, status.st_ino))
-        if whole is None or len(whole) < status.st_size:
-            whole = self._files[status.st_dev, status.st_ino] = _mapped(fd, status.st_size)
-        self._add(Range(address, address + length, memoryview(whole)[offset : offset + length], writable))
+        if whole is None or whole.lost or whole.size < status.st_size:
+            whole = self._files[status.st_dev, status.st_ino] = GuardedMapping(fd, status.st_size)
+        self._add(Range(address, address + length, whole.view[offset : offset + length], writable and whole.writable))
 
     def unmap(self, address: int, length: int) -> list[tuple[int, int]]:
         """Close every range that lies inside, and return them as (address, length). One that would be cut in two stays."""
@@ -97,11 +101,18 @@ class HostMemory:
         self._files.clear()  # the mappings end with the last view on them
 
     @property
+    def lost(self) -> bool:
+        """Whether a file was cut off behind its mapping: its bytes are not the host's any more."""
+        return any(whole.lost for whole in self._files.values())
+
+    @property
     def ranges(self) -> list[tuple[int, int]]:
         """(address, length) of everything open."""
         return [(start, self._ranges[start].end - start) for start in self._starts]
 
     def _check(self, start: int, length: int) -> None:
+        if len(self._starts) >= MAX_RANGES:
+            raise ValueError(f"more than {MAX_RANGES} ranges")
         end = start + length
         if length <= 0 or end > 1 << 64:
             raise ValueError(f"no bytes, or beyond the last address: {length:#x} at {start:#x}")
@@ -149,11 +160,3 @@ class LocalMemory(HostMemory):
         """Open a part of the arena to the device."""
         at = address - self.base
         self.map(address, self.arena[at : at + length], length, writable)
-
-
-def _mapped(fd: int, size: int) -> mmap.mmap:
-    """Map the file, writable if its descriptor is."""
-    try:
-        return mmap.mmap(fd, size)
-    except PermissionError:
-        return mmap.mmap(fd, size, prot=mmap.PROT_READ)

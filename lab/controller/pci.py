@@ -81,24 +81,9 @@ class ConfigSpace:
         return min(MSI_VECTORS, _power_of_two(self._vectors)) if self._vectors else 0
 
     @property
-    def bus_master(self) -> bool:
-        """Bus Master Enable."""
-        return bool(self._bytes[COMMAND] & BUS_MASTER)
-
-    @property
-    def masters_bus(self) -> bool:
-        """Whether the function may do DMA: Bus Master Enable is 1 and it is in D0."""
-        return bool(self._bytes[COMMAND] & BUS_MASTER) and not self._bytes[PM + 4] & 0b11
-
-    @property
     def why_no_dma(self) -> str:
         """Why the function may do no DMA."""
-        return "the function is not in D0" if self.bus_master else "Bus Master Enable is 0"
-
-    @property
-    def memory_space(self) -> bool:
-        """Memory Space Enable."""
-        return bool(self._bytes[COMMAND] & MEMORY_SPACE)
+        return "Bus Master Enable is 0" if not self._bytes[COMMAND] & BUS_MASTER else "the function is not in D0"
 
     @property
     def asleep(self) -> bool:
@@ -137,6 +122,7 @@ class ConfigSpace:
         for at, value in enumerate(data[: max(0, SIZE - offset)], offset):
             mask = self._writable[at]
             self._bytes[at] = self._bytes[at] & ~mask | value & mask
+        self._note_state()
         control = EXPRESS + 8
         if offset <= control + 1 < offset + len(data) and data[control + 1 - offset] & FLR >> 8:
             self._owner.function_reset()
@@ -161,6 +147,15 @@ class ConfigSpace:
         self._put(0x3C, 1, 0, 0xFF)  # interrupt line
         self._put(0x3D, 1, 1)  # INTA#
         self._capabilities()
+        self._note_state()
+
+    def _note_state(self) -> None:
+        """Keep what every access asks for: nothing of it changes but by `write` and `reset`."""
+        command = self._bytes[COMMAND]
+        self.masters_bus = bool(command & BUS_MASTER) and not self.asleep
+        """The function may do DMA: Bus Master Enable is 1 and it is in D0."""
+        self.claims_memory = bool(command & MEMORY_SPACE) and not self.asleep
+        """The function answers accesses to its BARs: Memory Space Enable is 1 and it is in D0."""
 
     def _capabilities(self) -> None:
         chain = [PM, MSI, MSIX, EXPRESS] if self._vectors else [PM, EXPRESS]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import select
 import socket
@@ -20,6 +21,8 @@ from lab.controller.session import Session
 from lab.controller.vfio_user import Connection, ConnectionClosedError, ProtocolError
 from lab.data.plan import DeviceSpec, Fault
 from lab.errors import LabError
+
+_log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -203,7 +206,15 @@ class _Loop:
                 else:
                     self._answer_calls()
             if due is not None:
-                clock.run()
+                self._run_timers()
+
+    def _run_timers(self) -> None:
+        try:
+            self._device.clock.run()
+        except Exception as error:  # it is not known whose timer it was
+            self._fail(error, "at a timer")
+            for fd, (port, _) in list(self._sessions.items()):
+                self._close(fd, port, f"an error of the lab itself: {type(error).__name__}: {error}")
 
     def _work(self, fd: int) -> None:
         port, session = self._sessions[fd]
@@ -213,6 +224,14 @@ class _Loop:
             self._close(fd, port, str(closed))
         except ProtocolError as broken:
             self._close(fd, port, str(broken))
+        except Exception as error:  # whatever a client sends, the other controllers go on
+            self._fail(error, f"controller {port.id}, at a message")
+            self._close(fd, port, f"an error of the lab itself: {type(error).__name__}: {error}")
+
+    def _fail(self, error: Exception, where: str) -> None:
+        """Keep an error of the lab itself for whoever stops the server; the thread goes on."""
+        _log.error("%s: an error of the lab itself", where, exc_info=error)
+        self._server._failure = self._server._failure or error
 
     def _accept(self, port: Port) -> None:
         session = port.accept()

@@ -80,6 +80,8 @@ class Session:
             for message in messages:
                 if message.fds:
                     message.close()
+        if self._c.memory.lost:
+            raise ProtocolError("memory that the client has mapped is cut off")
 
     def _answer(self, message: Message) -> None:
         reply, error = b"", 0
@@ -192,10 +194,11 @@ class Session:
         if asked.TRIGGER and asked.EVENTFD:
             if len(message.fds) not in (0, count):
                 raise MessageRefusedError(errno.EINVAL, f"{len(message.fds)} eventfds for {count} interrupts")
+            for fd in message.fds:
+                _prepare_eventfd(fd)
             self._drop_eventfds(lambda key: key[0] == asked.INDEX and first <= key[1] < first + count)
             taken, message.fds = message.fds, []
             for vector, fd in enumerate(taken, first):
-                os.set_blocking(fd, False)
                 self._eventfds[asked.INDEX, vector] = fd
                 if (asked.INDEX, vector) in self._undelivered_irqs:
                     self._undelivered_irqs.remove((asked.INDEX, vector))
@@ -299,6 +302,16 @@ class Session:
 def _notify(fd: int) -> None:
     with contextlib.suppress(OSError):  # its counter is full, so it is signalled anyway; or the client gave no eventfd
         os.eventfd_write(fd, 1)
+
+
+def _prepare_eventfd(fd: int) -> None:
+    """Make a client's descriptor non-blocking; MessageRefusedError for one that cannot be signalled (O_PATH)."""
+    try:
+        os.set_blocking(fd, False)
+        os.write(fd, b"")  # of an eventfd it is EINVAL, and of what cannot be written EBADF
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise MessageRefusedError(errno.EINVAL, f"a descriptor that is no eventfd: {error.strerror}") from error
 
 
 def _sized(message: Message, size: int) -> bytes:

@@ -126,3 +126,12 @@ def test_from_power_on_to_a_verified_block(tmp_path: Path, make_host: MakeHost) 
     assert host.data(nvme.Read.of(NSID=1, SLBA=3), 512, qid=1) == pattern
     host.admin(nvme.Flush.of(NSID=1), 1)
     assert host.function.controller.attached[1].image.read_bytes()[3 * 512 : 4 * 512] == pattern
+
+
+@pytest.mark.parametrize(("offset", "size"), [(0, 0), (0, 3), (0, 16), (-4, 4), (0x1000, 3)])
+def test_accesses_that_no_bus_makes(make_host: MakeHost, offset: int, size: int) -> None:
+    host = make_host()
+    with pytest.raises(ValueError, match="1, 2, 4 or 8 bytes"):
+        host.function.read(offset, size)
+    with pytest.raises(ValueError, match="1, 2, 4 or 8 bytes"):
+        host.function.write(offset, size, 0)

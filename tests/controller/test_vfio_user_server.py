@@ -526,9 +526,10 @@ def test_a_defect_of_the_device_is_told_and_not_swallowed(bench: Bench) -> None:
     bench.server.call(spoil)
     client.send(Command.REGION_READ, struct.pack("<QII", 0, 0, 4))
     assert client.closed()
+    assert bench.connect().read(7, 0, 2) == b"\x34\x12", "the thread goes on"
     with pytest.raises(LabError, match="programmable controller failed: TypeError"):
         bench.server.stop()
-    bench.server._failure = None  # it was told
+    bench.server._failure = None  # it was reported
 
 
 # -- fuzz -----------------------------------------------------------------------------------------------------------
@@ -612,3 +613,29 @@ def test_any_submissions(bench: Bench, entries: list[bytes]) -> None:
     assert posted <= len(entries)
     os.close(fd)
     client.close()
+
+
+# -- hostile clients ------------------------------------------------------------------------------------------------
+
+
+def test_descriptors_that_cannot_be_signalled_are_refused(bench: Bench) -> None:
+    client = bench.connect()
+    path = os.open("/tmp", os.O_PATH)
+    asked = IrqSet.of(ARGSZ=20, EVENTFD=1, TRIGGER=1, INDEX=2, START=0, COUNT=1)
+    assert client.refused(Command.DEVICE_SET_IRQS, asked, (path,)) == errno.EINVAL
+    assert client.read(7, 0, 2) == b"\x34\x12"
+    assert "vfio-user" in bench.remarks()
+
+
+@pytest.mark.parametrize("writing", [False, True])
+def test_memory_that_shrinks_under_the_device_ends_the_connection_only(bench: Bench, writing: bool) -> None:
+    client = bench.connect()
+    fd = map_ram(client)
+    enable(client)
+    os.pwrite(fd, nvme.Identify.of(CNS=1, CID=7, PRP1=0x3000) if writing else nvme.GetFeatures.of(FID=7, CID=7), 0x1000)
+    os.ftruncate(fd, 0x3000 if writing else 0x1000)
+    client.send(Command.REGION_WRITE, struct.pack("<QIII", 0x1000, 0, 4, 1))
+    assert client.closed()
+    assert bench.connect().read(7, 0, 2) == b"\x34\x12"
+    (closed,) = [event for event in bench.events() if isinstance(event, Remark) and event.name == "vfio-user-closed"]
+    assert "cut off" in closed.detail["why"]
