@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+from conformance.judging.slowness import slowness
 from conformance.record.record import Record
 from conformance.suite.check import MANDATORY, Check, Finding, Outcome
 from lab.data.events import Event
@@ -71,13 +73,19 @@ def place(event: Event) -> str:
 
 
 def judge(evidence: Evidence, checks: Iterable[Check]) -> list[Verdict]:
-    """Return one verdict per check. Evidence that is cut short or damaged, or that the lab failed on, gives ERROR."""
+    """Return one verdict per check. Evidence that is cut short or damaged, or that the lab failed on, gives ERROR.
+
+    So does a violation on a machine that was too slow (`conformance.judging.slowness`): it proves nothing about the driver.
+    """
     driver, device = evidence.identity.driver, evidence.identity.device
     record = Record(evidence)
     defect = _defect(evidence)
+    slow = cache(lambda: slowness(evidence))  # asked only where something failed
     verdicts = []
     for check in checks:
         outcome, reason, findings = (Outcome.ERROR, defect, Findings()) if defect else _apply(check, record, driver)
+        if outcome in (Outcome.FAIL, Outcome.WARN) and slow():
+            outcome, reason = Outcome.ERROR, slow()
         verdicts.append(
             Verdict(
                 driver=driver.name,

@@ -28,6 +28,7 @@ from conformance.suite.check import MANDATORY, Outcome
 from conformance.suite.measure import measurements
 from conformance.suite.selection import CHECKS
 from lab.data.evidence import Evidence
+from lab.data.machine import TOO_SLOW
 from lab.errors import LabError, UsageError
 
 PACKAGE = Path(__file__).parents[1]
@@ -89,24 +90,37 @@ class Recording(pytest.Collector):
     def record(self) -> None:
         """Record the evidence."""
         with self._lab_errors_as_verdicts():
-            self.evidence, retry_reason = self._record_with_retry()
-            self.run = RunEntry(
-                driver=self.job.driver.name,
-                device=self.job.device,
-                scenario=self.job.scenario.id,
-                stage=self.job.scenario.stage,
-                evidence=str(self.evidence.folder.relative_to(self.campaign.out)),
-                seconds=self.evidence.end.seconds if self.evidence.end else 0.0,
-                retry_reason=retry_reason,
-                measurements=measurements(self.evidence),
-            )
+            self._take(*self._record_with_retry())
+
+    def _take(self, evidence: Evidence, retry_reason: str) -> None:
+        """Take this evidence for the one to judge; ``retry_reason`` tells why an earlier one does not count."""
+        self.evidence = evidence
+        self.run = RunEntry(
+            driver=self.job.driver.name,
+            device=self.job.device,
+            scenario=self.job.scenario.id,
+            stage=self.job.scenario.stage,
+            evidence=str(evidence.folder.relative_to(self.campaign.out)),
+            seconds=evidence.end.seconds if evidence.end else 0.0,
+            retry_reason=retry_reason,
+            measurements=measurements(evidence),
+        )
 
     def judge(self) -> None:
-        """Judge the evidence, unless recording it has failed and the verdicts say so already."""
+        """Judge the evidence, unless recording it has failed and the verdicts say so already.
+
+        Where the machine was too slow for a failure to be the driver's, the scenario is recorded once more, alone.
+        """
         if not self.verdicts:
             with self._lab_errors_as_verdicts():
-                verdicts = judge(self.evidence, [CHECKS[check] for check in self.job.checks])
+                verdicts = self._judged()
+                if slow := next((v.reason for v in verdicts if v.reason.startswith(TOO_SLOW)), ""):
+                    self._take(self._record_once(alone=True), slow)
+                    verdicts = self._judged()
                 self.verdicts = {verdict.check.id: verdict for verdict in verdicts}
+
+    def _judged(self) -> list[Verdict]:
+        return judge(self.evidence, [CHECKS[check] for check in self.job.checks])
 
     @contextmanager
     def _lab_errors_as_verdicts(self) -> Iterator[None]:
@@ -130,12 +144,14 @@ class Recording(pytest.Collector):
             raise
         except LabError as error:
             failure = str(error)
-        return self._record_once(), failure
+        return self._record_once(alone=True), failure
 
-    def _record_once(self) -> Evidence:
+    def _record_once(self, *, alone: bool = False) -> Evidence:
         job = self.job
         folder = evidence_folder(self.campaign.out, job.name)
-        lab.recording.record.record(job.driver, job.scenario, job.device, folder, toolchain=self.campaign.toolchain)
+        lab.recording.record.record(
+            job.driver, job.scenario, job.device, folder, toolchain=self.campaign.toolchain, alone=alone
+        )
         return Evidence(folder)
 
     def report(self, verdicts: Iterable[Verdict]) -> ScenarioReport:

@@ -16,13 +16,14 @@ import json
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 from lab.data.events import ActionEnded, ActionStarted, Event, FaultInjected, Panicked, Plugged, from_json, to_json
 from lab.data.identity import Identity, parse_identity
+from lab.data.machine import MachineReport
 from lab.data.plan import Scenario
 from lab.data.stream import Tail, read_stream
 from lab.errors import LabError
@@ -36,11 +37,14 @@ _FLUSH_AT_ONCE = (ActionStarted, ActionEnded, Panicked, Plugged, FaultInjected)
 
 @dataclass(frozen=True)
 class End:
+    """The end marker of a recording."""
+
     outcome: Outcome
     reason: str
     seconds: float
     events: int
     unknown: int  # trace lines kept but not understood
+    machine: MachineReport | None = None  # None where no guest ran
 
 
 class EvidenceWriter:
@@ -75,8 +79,8 @@ class EvidenceWriter:
             (self.folder / name).write_bytes(data)
         return name
 
-    def close(self, outcome: Outcome, reason: str = "") -> None:
-        """Flushes everything and sets the end marker."""
+    def close(self, outcome: Outcome, reason: str = "", machine: MachineReport | None = None) -> None:
+        """Flush everything and set the end marker; ``machine`` tells how promptly the guest was run."""
         with self._lock, _writing(self.folder):
             self._events.close()
             end = {
@@ -85,6 +89,7 @@ class EvidenceWriter:
                 "seconds": round(time.time() - self._began, 3),
                 "events": self._count,
                 "unknown": self._unknown,
+                "machine": machine and asdict(machine),
             }
             _write(self.folder / "end.json", end)
 
@@ -120,8 +125,10 @@ class Evidence:
         if not path.is_file():
             return None
         try:
-            return End(**_read(path))
-        except TypeError as error:
+            end = _read(path)
+            machine = end.get("machine")
+            return End(**{**end, "machine": machine and MachineReport(**machine)})
+        except (TypeError, AttributeError) as error:
             raise LabError(f"{path}: not an end marker: {error}") from error
 
     def events(self) -> Iterator[Event]:

@@ -150,6 +150,8 @@ class Limits(_Table):
 
     unit: Annotated[int, Field(ge=0)] = 0  # bytes: it reads whole ones of them, like a cache its pages; 0: single blocks
     address: int = 0  # where in guest memory its buffers may lie
+    # seconds: the shortest of its time-outs; a verdict does not count where the machine stood still for half of it
+    shortest_timeout: Annotated[float, Field(gt=0)] = 1.0
 
 
 class Passthrough(_Table):

@@ -40,7 +40,7 @@ def run_folder(root: Path | None = None) -> Iterator[Path]:
 
     Its lock file is held for as long as its owner lives: a folder whose lock is free is garbage (`sweep`).
     """
-    root = _private(root or default_root())
+    root = private(root or default_root())
     sweep(root)
     with _changes(root):
         folder = Path(tempfile.mkdtemp(prefix="run-", dir=root))
@@ -60,7 +60,7 @@ def run_folder(root: Path | None = None) -> Iterator[Path]:
 
 def sweep(root: Path | None = None) -> list[Path]:
     """Removes the run folders under ``root`` whose owner is dead, and names them."""
-    root = _private(root or default_root())
+    root = private(root or default_root())
     with _changes(root):
         garbage = [folder for folder in sorted(root.glob("run-*")) if _ownerless(folder)]
         for folder in garbage:
@@ -89,8 +89,8 @@ def _ownerless(folder: Path) -> bool:
         return False
 
 
-def _private(root: Path) -> Path:
-    """``root``, made when missing. Refused when others could put files into it."""
+def private(root: Path) -> Path:
+    """Return ``root``, made when missing; LabError if others could put files into it."""
     root.mkdir(mode=0o700, parents=True, exist_ok=True)
     status = root.lstat()
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o022:

@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 
 from lab.data.evidence import EvidenceWriter
+from lab.data.machine import MachineReport
 from lab.data.manifest import DriverManifest
 from lab.data.plan import Action, Answer, DeviceKind, Scenario
 from lab.deadline import Deadline
@@ -28,6 +29,7 @@ from lab.guest.arguments import MIB, GuestSpec
 from lab.guest.folder import SHARED_MEMORY, run_folder, shared_root
 from lab.guest.machine import Machine
 from lab.guest.template import Forkable, ForkError, Template, Templates
+from lab.guest.witness import MachineWitness
 from lab.recording.recording import Recording
 from lab.toolchain import Qemu, Toolchain
 from lab.toolchain.cache import Cache
@@ -80,9 +82,20 @@ class GuestRecording(Recording):
         self._visit = visit
         self._plugged = False
         self._follows = True  # changes of the device, as far as is known
+        self._witness: MachineWitness | None = None
         self._deadline: Deadline
         self._device: Device
         self._machine: Machine
+
+    @property
+    def machine_report(self) -> MachineReport | None:
+        """What the witness of the machine has seen; None before the guest has started."""
+        return self._witness.report() if self._witness else None
+
+    def _stall_bound(self) -> float:
+        """Return half of the driver's shortest time-out, in seconds: by its manifest, or as the scenario sets it."""
+        shortest = self._manifest.limits.shortest_timeout
+        return min(shortest, float(self._scenario.guest.get("command_seconds", shortest))) / 2
 
     def now(self) -> float:
         """Return the host's time, on which the events of QEMU and of the device are too."""
@@ -100,6 +113,7 @@ class GuestRecording(Recording):
         self._device = enter(open_device(self._kind, self._scenario, self._qemu, self._evidence.folder, scratch))
         enter(self._shared(scratch))
         self._machine = enter(self._guest(spec, scratch / "memory"))
+        self._witness = enter(MachineWitness(self._machine.process.pid, self._stall_bound()))
         self._session: Session = self._driver.open(self._machine, self._scenario, self._deadline)
         self._cleanup.callback(self._session.close)
         if self._driver.hotplug and not self._begins_unplugged() and not self._preloaded:

@@ -24,6 +24,7 @@ from lab.recording import guest
 from lab.recording.identity import identify, in_guest
 from lab.recording.in_process import InProcessAdapter, InProcessRecording
 from lab.recording.recording import Recording
+from lab.recording.turns import turn
 from lab.toolchain import Toolchain
 
 
@@ -35,6 +36,7 @@ def record(
     *,
     toolchain: Toolchain,
     shell: bool = False,
+    alone: bool = False,
     visit: Callable[[Machine], None] | None = None,
 ) -> Path:
     """Record one scenario on one driver and device into a new evidence folder, and return the folder.
@@ -42,6 +44,7 @@ def record(
     The lab's failures end up in the end marker. What is raised instead: UsageError for a manifest that cannot be used, before
     anything is written, and LabError where the evidence itself cannot be written.
 
+    ``alone`` waits until no other recording of this user runs on this machine, and keeps others from starting meanwhile.
     ``shell`` marks the evidence of a guest that a person sat at. ``visit`` is called with the running guest when all actions
     are done.
     """
@@ -61,16 +64,16 @@ def record(
             driver, manifest, scenario, evidence, device, qemu, chosen, guest.template_cache(toolchain), visit
         )
     try:
-        with recording:
+        with turn(alone=alone), recording:
             recording.run()
     except GuestPanicError as panic:
         if recording.driver_in_place:
             evidence.record(Panicked(t=recording.now(), text=recording.last_words or panic.what))
-            evidence.close("panic", panic.what)
+            evidence.close("panic", panic.what, recording.machine_report)
         else:
-            evidence.close("lab-error", f"before the driver was loaded: {panic}")
+            evidence.close("lab-error", f"before the driver was loaded: {panic}", recording.machine_report)
     except LabError as error:
-        evidence.close("lab-error", str(error))
+        evidence.close("lab-error", str(error), recording.machine_report)
     else:
-        evidence.close("complete")
+        evidence.close("complete", machine=recording.machine_report)
     return folder

@@ -10,6 +10,7 @@ from typing import Any, Protocol, Self
 
 from lab.data.events import ActionEnded, ActionStarted, Plugged
 from lab.data.evidence import EvidenceWriter
+from lab.data.machine import MachineReport
 from lab.data.manifest import DriverManifest
 from lab.data.plan import Action, Answer, Scenario
 from lab.device.changes import LAB_ACTIONS
@@ -67,6 +68,11 @@ class Recording(ABC):
         """Do all actions of the scenario."""
         for number, action in enumerate(self._scenario.actions):
             self._perform(number, action)
+
+    @property
+    def machine_report(self) -> MachineReport | None:
+        """How promptly the machine has run the guest; None where there is none."""
+        return None
 
     @abstractmethod
     def now(self) -> float:

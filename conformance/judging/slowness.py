@@ -1,0 +1,48 @@
+"""Was it the driver, or was the machine too slow? A driver's time-out that fires may be this machine's doing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from lab.data.events import Completed, Doorbell, Event, FaultInjected, Submitted
+from lab.data.evidence import Evidence
+from lab.data.machine import TOO_SLOW
+from lab.nvme.commands import AsyncEventRequest
+
+
+def slowness(evidence: Evidence) -> str:
+    """Return why a driver may have failed because of the machine; "" if it cannot have, or no guest took part."""
+    machine = evidence.end.machine if evidence.end else None
+    if machine is None:
+        return ""
+    if machine.trouble:
+        return machine.trouble
+    latency = device_latency(evidence.events())
+    if latency > machine.bound:
+        return f"{TOO_SLOW}: the device took {latency:.1f} s for a command (allowed: {machine.bound:g} s)"
+    return ""
+
+
+def device_latency(events: Iterable[Event]) -> float:
+    """Return the longest time in seconds that the device took for a command where no fault was in play.
+
+    It counts from the last doorbell before the command was fetched. Asynchronous Event Requests wait for events, and a fault
+    may delay the command that it strikes, so those are left out.
+    """
+    longest = 0.0
+    rung: dict[tuple[str, int], float] = {}
+    fetched: dict[tuple[str, int, int], float] = {}
+    for event in events:
+        match event:
+            case Doorbell(completion=False):
+                rung[event.controller, event.qid] = event.t
+            case Submitted() if not isinstance(event.command, AsyncEventRequest):
+                began = rung.pop((event.controller, event.sqid), event.t)
+                fetched[event.controller, event.sqid, event.command.CID] = began
+            case FaultInjected():
+                fetched.pop((event.controller, event.sqid, event.cid), None)
+            case Completed():
+                completion = event.completion
+                began = fetched.pop((event.controller, completion.SQID, completion.CID), event.t)
+                longest = max(longest, event.t - began)
+    return longest

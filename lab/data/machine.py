@@ -1,0 +1,31 @@
+"""How promptly the machine has run a recording: a part of the end marker."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+TOO_SLOW = "this machine was too slow"
+"""How the reason of a verdict begins that blames the machine."""
+
+
+@dataclass(frozen=True)
+class MachineReport:
+    """All in seconds."""
+
+    bound: float
+    """The longest stall that cannot have made the driver give up: half of its shortest time-out."""
+    longest_stall: float
+    """The longest time in which a thread of QEMU or of the lab was ready to run and was not run."""
+    longest_stop: float
+    """The longest time in which QEMU was stopped by a signal."""
+    steal: float = 0.0
+    """What the hypervisor took from all processors."""
+
+    @property
+    def trouble(self) -> str:
+        """Why a driver may have given up because of the machine; "" if it cannot have."""
+        if self.longest_stop > self.bound:
+            return f"{TOO_SLOW}: QEMU was stopped for {self.longest_stop:.1f} s (allowed: {self.bound:g} s)"
+        if self.longest_stall > self.bound:
+            return f"{TOO_SLOW}: QEMU or the lab was not run for {self.longest_stall:.1f} s (allowed: {self.bound:g} s)"
+        return ""
