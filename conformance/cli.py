@@ -10,21 +10,34 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from signal import SIGINT
 
 HOME = Path(__file__).resolve().parents[1]
+LAB_FAILED = 2
 PACKAGES = ("conformance", "images", "lab")
-DEBUG = "NVME_LAB_DEBUG"
-WRONG_USAGE = 4
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its status."""
-    if trouble := foreign_package():
-        print(f"nvme-lab: {trouble}", file=sys.stderr)
-        raise SystemExit(2)
-    from conformance.commands import run_command
+    if hiding := foreign_package():
+        print(f"nvme-lab: {hiding}", file=sys.stderr)
+        raise SystemExit(LAB_FAILED)
+    try:
+        from conformance.commands import DEBUG, run_command
+        from conformance.run.output import open_standard_descriptors
 
-    raise SystemExit(run_command(arguments, debug=bool(os.environ.get(DEBUG))))
+        open_standard_descriptors()
+        status = run_command(arguments, debug=bool(os.environ.get(DEBUG)))
+    except KeyboardInterrupt:  # before the command has begun
+        status = 128 + SIGINT
+    except Exception as error:  # an import of ours, or of a dependency: Python would exit with 1, "a driver failed"
+        print(f"nvme-lab: it cannot start: {type(error).__name__}: {error}", file=sys.stderr)
+        status = LAB_FAILED
+    try:
+        sys.stdout.flush()
+    except (OSError, ValueError, AttributeError):
+        os._exit(status)  # Python would complain, and exit with 120
+    raise SystemExit(status)
 
 
 def foreign_package() -> str:

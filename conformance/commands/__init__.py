@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from importlib import import_module
+from signal import SIGPIPE
 
 import click
 
 from conformance.run import signals
+from conformance.run.output import guarded_stdout
 from lab.errors import LabError, UsageError, nearest
 from lab.guest.folder import sweep_all
+
+DEBUG = "NVME_LAB_DEBUG"
+"""The variable that makes an error show its traceback."""
 
 COMMANDS: Mapping[str, str] = {
     "run": "run:run",
@@ -87,32 +92,33 @@ def run_command(arguments: Sequence[str] | None = None, *, debug: bool = False) 
     """Run a command line and return its exit status. Errors are a sentence on stderr; with ``debug``, a traceback before it."""
     with signals.interrupting() as received:
         try:
-            status = nvme_lab.main(args=arguments, prog_name="nvme-lab", standalone_mode=False, obj=received)
+            with guarded_stdout():
+                status = nvme_lab.main(args=arguments, prog_name="nvme-lab", standalone_mode=False, obj=received)
         except click.exceptions.Exit as ended:
             status = ended.exit_code
         except click.ClickException as error:
             error.show()
             status = UsageError.exit_status
         except LabError as error:
-            if debug:
-                traceback.print_exc()
-            print(f"nvme-lab: {error}", file=sys.stderr)
+            _report(str(error), debug)
             status = error.exit_status
         except (KeyboardInterrupt, click.Abort):
-            if debug:
-                traceback.print_exc()
-            print("nvme-lab: interrupted", file=sys.stderr)
+            if SIGPIPE not in received:
+                _report("interrupted", debug)
             status = LabError.exit_status
-        except BrokenPipeError:  # the reader of our output has gone, and needs no more of it
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter complains when it ends
-            status = 0
+        except OSError as error:
+            _report(f"{error.filename or 'the system'}: {error.strerror or error}", debug)
+            status = LabError.exit_status
         except Exception as error:
-            if debug:
-                traceback.print_exc()
-            print(
-                f"nvme-lab: a mistake in the lab itself: {type(error).__name__}: {error}\n"
-                "  remedy: set NVME_LAB_DEBUG=1 for the traceback, and report it",
-                file=sys.stderr,
-            )
+            what = f"a mistake in the lab itself: {type(error).__name__}: {error}"
+            _report(f"{what}\n  remedy: set {DEBUG}=1 for the traceback, and report it", debug)
             status = LabError.exit_status
     return signals.status(received, int(status or 0))
+
+
+def _report(text: str, debug: bool) -> None:
+    """Print an error to standard error, after its traceback with ``debug``; a closed standard error is no error."""
+    with suppress(OSError):
+        if debug:
+            traceback.print_exc()
+        print(f"nvme-lab: {text}", file=sys.stderr)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any, get_args
 
@@ -17,7 +18,7 @@ NEWEST = Path("nvme-lab-results/latest")
 
 @click.command(
     epilog="Exit status: 0 nothing new failed, 1 a driver failed, 2 the lab failed, 3 a selected stage with nothing judged, "
-    "4 wrong usage, 130 or 143 interrupted."
+    "4 wrong usage, 129, 130 or 143 interrupted, 141 its output was closed."
 )
 @click.option(
     "--driver", "drivers", multiple=True, metavar="NAME|FILE", shell_complete=completing.drivers,
@@ -38,7 +39,16 @@ NEWEST = Path("nvme-lab-results/latest")
 )  # fmt: skip
 @click.option(
     "--repeat", type=click.IntRange(1, 1000), default=1, metavar="N",
-    help="record all of it N times, and say which verdicts were not the same each time; the worst ones count",
+    help="record all of it N times, and tell how often each check failed",
+)  # fmt: skip
+@click.option(
+    "--resume", type=click.Path(path_type=Path, file_okay=False), metavar="DIR",
+    help="go on with the unfinished run in DIR, after a kill, a crash or a reboot",
+)  # fmt: skip
+@click.option(
+    "--confirm/--no-confirm", default=lambda: os.environ.get("CI", "").lower() in ("1", "true"),
+    show_default="on where CI=true",
+    help="record a scenario with a new failure once more: a failure that does not come back is FLAKY",
 )  # fmt: skip
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), metavar="DIR", help="folder for the results")
 @STRICT
@@ -57,6 +67,7 @@ def run(**options: Any) -> int:
     nvme-lab run --check read/nlb --seed 7           one check, other data
     nvme-lab run --last-failed                       what failed in the run before, again
     nvme-lab run --check read/nlb --repeat 20        is the verdict the same each time?
+    nvme-lab run --resume nvme-lab-results/latest    go on after a kill or a reboot
     """
     from conformance.commands.running import run as running  # takes a while to import, and completion must not
 

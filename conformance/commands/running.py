@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -17,28 +17,31 @@ from rich.text import Text
 
 from conformance.commands.options import settings
 from conformance.judging.files import read
+from conformance.judging.flaky import Rate, new_failures, rates
 from conformance.judging.models import Results
 from conformance.judging.summary import DRIVER_FAILED, LAB_FAILED, NOTHING_JUDGED, UNTESTABLE, exit_status
 from conformance.report import terminal
 from conformance.report.steps import Steps
 from conformance.run import signals
-from conformance.run.folders import check_free, default_folder, prepare_folder, prune, shown
+from conformance.run.folders import check_free, default_folder, lock_folder, prepare_folder, prune, shown
 from conformance.run.identity import new_results
 from conformance.run.live_events import Ended, Events, Preparing, planned
+from conformance.run.output import guarding
 from conformance.run.plan import DEFAULT_SEED, Campaign, Request, plan
 from conformance.run.prepare import prepare_campaign, prepare_offline
 from conformance.run.progress import Lines
+from conformance.run.resume import check_same, read_run, write_run
 from conformance.run.runner import (
-    Unsteady,
+    confirm_failures,
     expected_seconds,
     failed,
     record_and_judge,
     repetition,
     together,
-    unsteady,
     workers,
     write_reports,
 )
+from conformance.suite.check import Outcome
 from lab.errors import LabError, UsageError
 from lab.settings import Settings
 
@@ -79,15 +82,15 @@ def _run_aloud(options: Mapping[str, Any]) -> int:
 
 
 def _run(options: Mapping[str, Any], console: Console, events: Events | None) -> int:
-    request = _request(options)
-    if request is None:
+    selected = _select(options)
+    if selected is None:
         console.print(f"Nothing failed in {options['last_failed']}.")
         if events:
             events.write(Ended(status=0))
         return 0
     chosen = settings({name: options[name] for name in MACHINE})
     if options["dry_run"]:
-        return _dry_run(request, chosen, options, console, events)
+        return _dry_run(selected.request, chosen, options, console, events)
 
     with Steps(console) as steps:
 
@@ -96,13 +99,10 @@ def _run(options: Mapping[str, Any], console: Console, events: Events | None) ->
             if events:
                 events.write(Preparing(text=text))
 
-        campaign = prepare_campaign(plan(request), chosen, say)
-    times = options["repeat"]
-    out = prepare_folder(options["out"] or default_folder(Path.cwd()))
-    check_free(out, RESERVE_BYTES + EVIDENCE_BYTES * len(campaign.jobs) * times)
-    if not options["keep"]:
-        prune(out)
+        campaign = prepare_campaign(plan(selected.request), chosen, say)
+    out = _open_folder(selected, campaign, options)
     on = workers(options["jobs"], options["tx"], len(campaign.jobs))
+    times = selected.times
     parts: list[tuple[Path, Results]] = []
     for number in range(1, times + 1):
         turn = replace(campaign, out=out) if times == 1 else repetition(campaign, out, number)
@@ -114,16 +114,80 @@ def _run(options: Mapping[str, Any], console: Console, events: Events | None) ->
         if parts[-1][1].unfinished:
             break
     results = parts[0][1] if times == 1 else together(parts, out)
+    if times == 1 and options["confirm"] and not results.unfinished:
+        _confirm(replace(campaign, out=out), results, on, console, events)
     write_reports(results, out)
     terminal.show(terminal.summary(results, shown(out), verbose=options["verbose"]))
     if times > 1:
-        _show_unsteady(unsteady([part for _, part in parts]), len(parts), console)
+        _show_rates(rates([part for _, part in parts]), len(parts), console)
     console.print(f"Results: {shown(out)}", style="dim")
-    statuses = {exit_status(part, bisect=options["bisect"]) for part in (results, *(part for _, part in parts))}
+    if results.unfinished:
+        console.print(f"Go on with: nvme-lab run --resume {shown(out)}", style="dim")
+    statuses = {exit_status(part, bisect=options["bisect"]) for part in (results, *(p for _, p in parts if times > 1))}
     status = next(status for status in WORST_FIRST if status in statuses)
     if events:
         events.write(Ended(status=_status(status), results=str(out), unfinished=results.unfinished))
     return status
+
+
+@dataclass(frozen=True)
+class Selected:
+    """What to record: how often, and what the run in ``resume`` was, if that one goes on."""
+
+    request: Request
+    times: int
+    resume: Path | None = None
+    before: Mapping[str, Any] = field(default_factory=dict)
+
+
+def _select(options: Mapping[str, Any]) -> Selected | None:
+    """Return what to record; None for --last-failed where nothing failed."""
+    folder: Path | None = options["resume"]
+    if folder is None:
+        request = _request(options)
+        return Selected(request, options["repeat"]) if request else None
+    _check_resume()
+    request, times, before = read_run(folder)
+    return Selected(request, times, folder.resolve(), before)
+
+
+def _open_folder(selected: Selected, campaign: Campaign, options: Mapping[str, Any]) -> Path:
+    """Make or reopen the folder of results, and lock it."""
+    need = RESERVE_BYTES + EVIDENCE_BYTES * len(campaign.jobs) * selected.times
+    if selected.resume is not None:
+        lock_folder(selected.resume)
+        check_same(selected.before, campaign, selected.resume)
+        check_free(selected.resume, need)
+        return selected.resume
+    out = prepare_folder(options["out"] or default_folder(Path.cwd()))
+    check_free(out, need)
+    write_run(out, campaign, selected.times)
+    if not options["keep"]:
+        prune(out)
+    return out
+
+
+def _confirm(campaign: Campaign, results: Results, on: Sequence[str], console: Console, events: Events | None) -> None:
+    """Record scenarios with new failures once more, and say what came of it."""
+    failed = {verdict.key for verdict in new_failures(results)}
+    if not failed:
+        return
+    console.print(f"Recording again what failed, to confirm it: {len({key[:3] for key in failed})} of {len(campaign.jobs)}")
+    with Lines(console) as lines:
+        confirm_failures(campaign, results, on[: len(failed)], [lines])
+    for verdict in results.verdicts:
+        if events and verdict.key in failed and verdict.outcome is Outcome.FLAKY:
+            events.judged(verdict)
+
+
+def _check_resume() -> None:
+    """Raise UsageError for options that a resumed run cannot change."""
+    context = click.get_current_context()
+    fixed = ("drivers", "devices", "stages", "checks", "scenarios", "shard", "times", "seed", "defect", "last_failed", "repeat")
+    for name in (*fixed, "out", "strict", "dry_run"):
+        if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
+            option = next(p.opts[0] for p in context.command.params if p.name == name)
+            raise UsageError(f"--resume goes on with the run as it was begun: {option} cannot be given with it.")
 
 
 def _request(options: Mapping[str, Any]) -> Request | None:
@@ -217,11 +281,14 @@ def _extent(campaign: Campaign, workers: Sequence[str], times: str) -> list[str]
     return [*parts, times] if times else parts
 
 
-def _show_unsteady(found: Sequence[Unsteady], times: int, console: Console) -> None:
-    for one in found:
-        outcomes = ", ".join(f"{count} {outcome}" for outcome, count in one.outcomes.items())
-        console.print(Text(f"unsteady  {one.check}  {one.name}: {outcomes}", style="yellow"))
-    if not found:
+def _show_rates(found: Sequence[Rate], times: int, console: Console) -> None:
+    """Print how often each check failed, and how many were the same each time."""
+    for rate in found:
+        if rate.failed or not rate.is_steady:
+            outcomes = ", ".join(f"{count} {outcome}" for outcome, count in rate.outcomes.items())
+            line = f"rate  {rate.check}  {rate.driver} on {rate.device}: failed {rate.failed} of {rate.runs} ({outcomes})"
+            console.print(Text(line, style="" if rate.is_steady else "yellow"))
+    if all(rate.is_steady for rate in found):
         console.print(f"All verdicts were the same {times} times.")
 
 
@@ -232,13 +299,13 @@ def _show_unsteady(found: Sequence[Unsteady], times: int, console: Console) -> N
 def _own_stdout() -> Iterator[TextIO]:
     """Reserve standard output for events: anything else that is written there goes to standard error."""
     sys.stdout.flush()
-    with os.fdopen(os.dup(1), "w", encoding="utf-8") as stream:
+    with os.fdopen(os.dup(1), "w", encoding="utf-8") as stream, guarding(stream) as guarded:
         os.dup2(2, 1)
         try:
-            yield stream
+            yield guarded
         finally:
             sys.stdout.flush()
-            stream.flush()
+            guarded.flush()
             os.dup2(stream.fileno(), 1)
 
 

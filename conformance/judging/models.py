@@ -46,6 +46,13 @@ class FindingEntry(_Model):
     actual: str
 
 
+class Occurrence(_Model):
+    """The outcome of one of several recordings. ``evidence`` is relative to the folder of results.json."""
+
+    outcome: Outcome
+    evidence: str
+
+
 class VerdictEntry(_Model):
     """The verdict of one check on one driver, device and scenario."""
 
@@ -63,6 +70,8 @@ class VerdictEntry(_Model):
     cite: Cite
     judged: int = 0
     findings: list[FindingEntry] = []
+    occurrences: list[Occurrence] = []
+    """What each of several recordings found; [] where there was one."""
 
     @property
     def key(self) -> tuple[str, str, str, str]:

@@ -16,7 +16,7 @@ UNTESTABLE = 125
 
 OTHERS = "others"
 """In the summary: rules of stages that were not selected."""
-JUDGED = frozenset({Outcome.PASS, Outcome.FAIL, Outcome.WARN})
+JUDGED = frozenset({Outcome.PASS, Outcome.FAIL, Outcome.FLAKY, Outcome.WARN})
 """Outcomes that tell something about the driver."""
 SEVERITY = tuple(Outcome)
 """The worst outcome first."""
@@ -66,6 +66,8 @@ class Row:
             return "lab error"
         if self.known:
             return "known failure"
+        if self.counts[Outcome.FLAKY]:
+            return "flaky"
         return "passes" if self.counts[Outcome.PASS] or self.counts[Outcome.WARN] else "nothing judged"
 
 
@@ -157,12 +159,38 @@ def exit_status(results: Results, *, bisect: bool = False) -> int:
     return UNTESTABLE if bisect and status in (LAB_FAILED, NOTHING_JUDGED) else status
 
 
+def gate_failures(results: Results) -> list[tuple[VerdictEntry, str]]:
+    """Return each check that fails the run (`exit_status` 1), worst first, with the reason."""
+    failing = [verdict for verdict in worst_overall(results.verdicts).values() if fails(results, verdict)]
+    failing.sort(key=lambda verdict: (severity(verdict), stage_index(verdict.stage)))
+    return [(verdict, _gate_reason(verdict)) for verdict in failing]
+
+
+def _gate_reason(verdict: VerdictEntry) -> str:
+    match verdict.outcome:
+        case Outcome.FAIL:
+            return "new failure"
+        case Outcome.WARN:
+            return "--strict: a recommended rule is not met"
+        case Outcome.FLAKY:
+            return f"--strict: flaky: {verdict.reason}"
+        case _:
+            return f"--strict: mandatory and not proven: {verdict.reason}"
+
+
+def unproven(results: Results) -> list[VerdictEntry]:
+    """Return the mandatory checks of the selected stages that nothing observed, in the order of stages."""
+    found = (v for v in worst_overall(results.verdicts).values() if v.outcome is Outcome.INCONCLUSIVE)
+    mandatory = [verdict for verdict in found if verdict.level == MANDATORY and asked_for(results, verdict)]
+    return sorted(mandatory, key=lambda verdict: stage_index(verdict.stage))
+
+
 def fails(results: Results, verdict: VerdictEntry) -> bool:
     """Tell whether this verdict, as the worst of its check, fails the run."""
     if verdict.outcome is Outcome.FAIL:
         return verdict.known is None
     unclear = verdict.outcome is Outcome.INCONCLUSIVE and verdict.level == MANDATORY and asked_for(results, verdict)
-    return results.strict and (unclear or verdict.outcome is Outcome.WARN)
+    return results.strict and (unclear or verdict.outcome in (Outcome.WARN, Outcome.FLAKY))
 
 
 def evidence_of(results: Results, verdict: VerdictEntry) -> str:

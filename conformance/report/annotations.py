@@ -8,7 +8,7 @@ from hashlib import sha256
 from typing import Any
 
 from conformance.judging.models import FILE, Results, VerdictEntry
-from conformance.judging.summary import evidence_of, lab_failures, worst_with_outcome
+from conformance.judging.summary import evidence_of, gate_failures, lab_failures, worst_with_outcome
 from conformance.report.junit import explanation
 from conformance.suite.check import Outcome
 from conformance.wire.decode import printable, printable_lines
@@ -16,7 +16,8 @@ from conformance.wire.decode import printable, printable_lines
 SHOWN = 10
 """Annotations of one kind that GitHub shows for a step; it drops further ones without a word."""
 
-SEVERITIES = {Outcome.FAIL: "critical", Outcome.WARN: "minor"}
+SEVERITIES = {Outcome.FAIL: "critical", Outcome.FLAKY: "minor", Outcome.WARN: "minor"}
+STRICT_SEVERITY = "major"
 KNOWN_SEVERITY = "info"
 """GitLab's words."""
 
@@ -28,7 +29,15 @@ def github(results: Results) -> str:
         (f"the lab failed in {scenarios[0]}", printable_lines(reason)) for reason, scenarios in lab_failures(results).items()
     ]
     advice = [(_title(verdict), explanation(results, verdict)) for verdict in _unknown(results, Outcome.WARN)]
-    return "".join([*_commands("error", broken + failed), *_commands("warning", advice)])
+    strict = [
+        (_title(verdict), f"{printable_lines(reason)}\n{explanation(results, verdict)}")
+        for verdict, reason in gate_failures(results)
+        if verdict.outcome is not Outcome.FAIL
+    ]
+    if strict:
+        advice = [told for told in advice if told[0] not in {title for title, _ in strict}]
+    flaky = [(_title(verdict), printable_lines(f"flaky: {verdict.reason}")) for verdict in _unknown(results, Outcome.FLAKY)]
+    return "".join([*_commands("error", broken + failed + strict), *_commands("warning", advice + ([] if strict else flaky))])
 
 
 def _commands(kind: str, told: list[tuple[str, str]]) -> Iterator[str]:
@@ -56,19 +65,25 @@ def gitlab(results: Results) -> str:
 
     A fingerprint names driver, device and check, so that a merge request shows what came and what went.
     """
-    entries = [_entry(results, verdict) for verdict, _ in worst_with_outcome(results, Outcome.FAIL, Outcome.WARN)]
+    strict = {verdict.key: reason for verdict, reason in gate_failures(results) if verdict.outcome is not Outcome.FAIL}
+    entries = [
+        _entry(results, verdict, strict.get(verdict.key, ""))
+        for verdict, _ in worst_with_outcome(results, *Outcome)
+        if verdict.outcome in SEVERITIES or verdict.key in strict
+    ]
     return json.dumps(entries, indent=1, ensure_ascii=False)
 
 
-def _entry(results: Results, verdict: VerdictEntry) -> dict[str, Any]:
+def _entry(results: Results, verdict: VerdictEntry, strict: str) -> dict[str, Any]:
     finding = verdict.violation
-    said = f": expected {finding.expected}, actual {finding.actual}" if finding else ""
+    severity = SEVERITIES.get(verdict.outcome, KNOWN_SEVERITY) if verdict.known is None else KNOWN_SEVERITY
+    said = f": {strict}" if strict else f": expected {finding.expected}, actual {finding.actual}" if finding else ""
     path, line = _place(evidence_of(results, verdict))
     return {
         "description": printable(f"{_title(verdict)}{said}"),
         "check_name": printable(verdict.check),
         "fingerprint": sha256("\0".join((verdict.driver, verdict.device, verdict.check)).encode()).hexdigest(),
-        "severity": SEVERITIES[verdict.outcome] if verdict.known is None else KNOWN_SEVERITY,
+        "severity": STRICT_SEVERITY if strict else severity,
         "location": {"path": printable(path), "lines": {"begin": line}},
     }
 

@@ -17,7 +17,7 @@ from conformance.wire.excerpts import Excerpt, Key
 from conformance.wire.ladder import Ladder, ladder
 
 KNOWN = "known"
-ORDER = ("FAIL", "ERROR", KNOWN, "WARN", "PASS", "UNSUPPORTED", "INCONCLUSIVE")
+ORDER = ("FAIL", "ERROR", "FLAKY", KNOWN, "WARN", "PASS", "UNSUPPORTED", "INCONCLUSIVE")
 """Outcomes and known failures: what needs a look comes first."""
 DETAILED_SCENARIOS = 6
 """Failed scenarios of a line that are shown in full; further ones are named."""

@@ -13,17 +13,24 @@ from conformance.suite.check import MANDATORY, Outcome
 MISSING = {
     Outcome.FAIL: "failed",
     Outcome.ERROR: "the lab could not judge",
+    Outcome.FLAKY: "flaky",
     Outcome.INCONCLUSIVE: "could not be observed",
     Outcome.UNSUPPORTED: "it cannot be asked",
 }
-"""Why a mandatory check that did not pass did not, in the order of telling."""
+"""Why a mandatory check did not pass, in the order of telling."""
+PARTIAL = "not fully conformant"
 
 
 class State(StrEnum):
-    """How a driver stands, as a headline says it."""
+    """How a driver stands, as a headline says it.
+
+    Only new failures and the lab's own fail the gate; known failures stand in the way of conformance.
+    """
 
     QUALIFIES = "qualifies"
     FAILS = "does not qualify"
+    LAB = "the lab failed"
+    ACCEPTED = "no new failures"
     UNPROVEN = "not proven"
     SELECTION = "selection passed"
     SILENT = "nothing judged"
@@ -73,14 +80,22 @@ def conclude(results: Results, driver: str) -> Conclusion:
 
 def _said(results: Results, driver: str, missing: list[VerdictEntry], *, silent: bool, passed: int) -> tuple[State, str, str]:
     """Return the state, the begin of a sentence about the driver, and its end."""
-    counts = Counter(verdict.outcome for verdict in missing)
-    said = ", ".join(f"{counts[outcome]} {words}" for outcome, words in MISSING.items() if counts[outcome])
-    if counts[Outcome.FAIL] or counts[Outcome.ERROR]:
-        return State.FAILS, f"{driver} does not qualify. ", f"Mandatory checks: {said}."
+    counts = Counter(verdict.outcome for verdict in missing if verdict.known is None)
+    known = sum(verdict.known is not None for verdict in missing)
+    accepted = [f"{known} known {'failure' if known == 1 else 'failures'} accepted"] if known else []
+    words = [f"{counts[outcome]} {word}" for outcome, word in MISSING.items() if counts[outcome]]
+    in_the_way = ", ".join([*words, *accepted])
+    if counts[Outcome.FAIL]:
+        return State.FAILS, f"{driver} does not qualify. ", f"Mandatory checks: {in_the_way}."
+    if counts[Outcome.ERROR]:
+        return State.LAB, f"{driver}: ", f"no new failures, but not judged; mandatory checks: {in_the_way}."
+    if known or counts[Outcome.FLAKY]:
+        parts = [*accepted, *([", ".join(words)] if words else []), PARTIAL]
+        return State.ACCEPTED, f"{driver}: ", f"no new failures; {'; '.join(parts)}."
     if silent:
         return State.SILENT, f"{driver}: ", "nothing was judged."
     if missing:
-        return State.UNPROVEN, f"{driver}: ", f"nothing mandatory failed; not proven: {said}."
+        return State.UNPROVEN, f"{driver}: ", f"nothing mandatory failed; not proven: {in_the_way}."
     if not passed:
         return State.SILENT, f"{driver}: ", "nothing mandatory was judged."
     if not results.is_complete:

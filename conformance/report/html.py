@@ -18,7 +18,16 @@ from markupsafe import Markup
 
 from conformance.judging.compare import HEADINGS, Comparison, compare
 from conformance.judging.models import Results, RunEntry
-from conformance.judging.summary import lab_failures, rows, stage_index, stale, unjudged, worst_with_outcome
+from conformance.judging.summary import (
+    gate_failures,
+    lab_failures,
+    rows,
+    stage_index,
+    stale,
+    unjudged,
+    unproven,
+    worst_with_outcome,
+)
 from conformance.report import charts
 from conformance.report.cards import ORDER, cards, word
 from conformance.report.conclusion import Conclusion, State, conclude
@@ -31,7 +40,7 @@ from conformance.wire.excerpts import Gap, key
 from lab.data.manifest import PROFILES
 
 LEVELS = {"M": "mandatory", "R": "recommended", "O": "optional"}
-LOOKS = {State.QUALIFIES: "good", State.FAILS: "bad"}
+LOOKS = {State.QUALIFIES: "good", State.FAILS: "bad", State.LAB: "bad"}
 """How a state is coloured; others are open."""
 FINDINGS_TOLD = 3
 LONGEST = 2000
@@ -60,13 +69,15 @@ def html(results: Results, material: Material | None = None) -> str:
     material = material or Material()
     comparison = compare(material.before, results) if material.before else None
     made = cards(results, material.witness)
+    conclusions = [conclude(results, driver) for driver in results.drivers]
     machines = list(dict.fromkeys((v.driver, v.device) for v in results.verdicts))
     by_stage = {(row.driver, row.device, row.stage): row for row in rows(results)}
     paths = {run.key: run.evidence for run in results.runs}
     slowest = sorted(results.runs, key=lambda run: -run.seconds)
     return _environment().get_template("report.html.j2").render(
         results=results,
-        conclusions=[conclude(results, driver) for driver in results.drivers],
+        conclusions=conclusions,
+        overall=_overall(conclusions),
         headline=_headline,
         looks=LOOKS,
         machines=machines,
@@ -93,6 +104,8 @@ def html(results: Results, material: Material | None = None) -> str:
         findings_told=FINDINGS_TOLD,
         names=NAMES,
         errors=lab_failures(results),
+        strict=[(verdict, reason) for verdict, reason in gate_failures(results) if verdict.outcome is not Outcome.FAIL],
+        unproven=unproven(results),
         known=[verdict for verdict, _ in worst_with_outcome(results, Outcome.FAIL) if verdict.known is not None],
         stale=stale(results),
         unjudged=unjudged(results),
@@ -131,9 +144,18 @@ def _shown(value: Any) -> Any:
 
 
 def _headline(conclusions: Sequence[Conclusion]) -> str:
-    """Return the headline for all drivers together."""
+    """Return the headline for all drivers together: the gate first, then who is conformant."""
+    count = len(conclusions)
+    failing = sum(one.state in LOOKS and LOOKS[one.state] == "bad" for one in conclusions)
     good = sum(one.state is State.QUALIFIES for one in conclusions)
-    return f"{'All' if good == len(conclusions) else good or 'None'} of {len(conclusions)} drivers qualify"
+    gate = f"{failing} of {count} drivers failed" if failing else "No new failures"
+    return f"{gate}; {'all' if good == count else good or 'none'} of {count} drivers qualify"
+
+
+def _overall(conclusions: Sequence[Conclusion]) -> str:
+    """Return the look of the headline: the worst one of all drivers."""
+    looks = {LOOKS.get(one.state, "open") for one in conclusions}
+    return next((look for look in ("bad", "open") if look in looks), "good")
 
 
 def _worse(comparison: Comparison | None) -> Mapping[tuple[str, str, str], int]:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from junitparser import Error, Failure, JUnitXml, Skipped, TestCase, TestSuite
 
 from conformance.judging.models import Results, VerdictEntry
-from conformance.judging.summary import evidence_of
+from conformance.judging.summary import evidence_of, gate_failures
 from conformance.suite.check import Outcome
 from conformance.wire.decode import printable_lines
 
@@ -28,9 +28,10 @@ def junit(results: Results) -> str:
     document = JUnitXml("nvme-lab")
     cases: dict[tuple[str, str, str], list[TestCase]] = {}
     seconds = {run.key: run.seconds for run in results.runs}
+    failing = {verdict.key: reason for verdict, reason in gate_failures(results)}
     for verdict in _telling(results):
         suite = cases.setdefault(verdict.key[:3], [])
-        suite.append(_case(results, verdict, 0.0 if suite else seconds.get(verdict.key[:3], 0.0)))
+        suite.append(_case(results, verdict, failing.get(verdict.key, ""), 0.0 if suite else seconds.get(verdict.key[:3], 0.0)))
     for key, found in cases.items():
         made = TestSuite(printable_lines("/".join(key)))
         made.add_testcases(found)  # all at once: it counts them anew each time
@@ -50,7 +51,8 @@ def _telling(results: Results) -> Iterator[VerdictEntry]:
             yield verdict
 
 
-def _case(results: Results, verdict: VerdictEntry, seconds: float) -> TestCase:
+def _case(results: Results, verdict: VerdictEntry, failing: str, seconds: float) -> TestCase:
+    """Return a test case; ``failing`` is why the verdict fails the run beside a plain failure (--strict)."""
     where = f"{verdict.driver}.{verdict.device}.{verdict.scenario}"
     case = TestCase(printable_lines(verdict.check), printable_lines(where), seconds)
     text = explanation(results, verdict)[:LONGEST] if verdict.outcome in (Outcome.FAIL, Outcome.WARN) else ""
@@ -62,6 +64,11 @@ def _case(results: Results, verdict: VerdictEntry, seconds: float) -> TestCase:
             reason = printable_lines(verdict.reason)
             case.result = [Error(_message(reason), "lab")]
             case.result[0].text = reason[:LONGEST]
+        case Outcome.INCONCLUSIVE | Outcome.WARN | Outcome.FLAKY if failing:
+            case.result = [Failure(_message(printable_lines(failing)), "nvme-lab --strict")]
+            case.result[0].text = printable_lines(f"{failing}\n{explanation(results, verdict)}")[:LONGEST]
+        case Outcome.FLAKY:
+            case.result = [Skipped(_message(f"FLAKY: {printable_lines(verdict.reason)}"))]
         case Outcome.FAIL:
             case.result = [Skipped(_message(f"known failure: {printable_lines(verdict.known or '')}"))]
         case Outcome.UNSUPPORTED | Outcome.INCONCLUSIVE:

@@ -7,16 +7,16 @@ from collections.abc import Iterator
 
 from conformance.judging.compare import Change, compare
 from conformance.judging.models import Results, VerdictEntry
-from conformance.judging.summary import Row, evidence_of, lab_failures, rows, worst_with_outcome
+from conformance.judging.summary import Row, evidence_of, gate_failures, lab_failures, rows, unproven, worst_with_outcome
 from conformance.report.cards import word
 from conformance.report.conclusion import State, conclude
-from conformance.report.terminal import COLUMNS
+from conformance.report.terminal import shown_columns
 from conformance.suite.check import Outcome
 from conformance.wire.decode import printable, shortened
 
 LARGEST = 1_000_000
 """Bytes. GitHub takes 1 MiB a step, and nothing of a summary that is larger."""
-MARKS = {State.QUALIFIES: "✅", State.FAILS: "❌"}
+MARKS = {State.QUALIFIES: "✅", State.FAILS: "❌", State.LAB: "❌"}
 OTHER_MARK = "⚠️"
 LONGEST = 500
 """Characters that a finding shows of what a driver said."""
@@ -46,6 +46,13 @@ def _conclusions(results: Results) -> Iterator[str]:
     for driver in results.drivers:
         conclusion = conclude(results, driver)
         yield f"{MARKS.get(conclusion.state, OTHER_MARK)} {_text(conclusion.text)}\n"
+    strict = [(verdict, reason) for verdict, reason in gate_failures(results) if verdict.outcome is not Outcome.FAIL]
+    if strict:
+        yield "❌ **Failed by --strict:**\n"
+        yield from (f"- {_code(verdict.check)} {_text(verdict.driver)}: {_text(reason)}" for verdict, reason in strict)
+        yield ""
+    elif not_proven := unproven(results):
+        yield f"{OTHER_MARK} Mandatory and not proven: {', '.join(_code(verdict.check) for verdict in not_proven)}\n"
 
 
 def _changes(before: Results, results: Results) -> Iterator[str]:
@@ -68,11 +75,13 @@ def _change(change: Change) -> str:
 
 
 def _table(results: Results) -> Iterator[str]:
-    headings = ["stage", "driver", "device", *(heading for heading, _, _ in COLUMNS), "verdict"]
+    found = rows(results)
+    columns = shown_columns(found)
+    headings = ["stage", "driver", "device", *(heading for heading, _, _ in columns), "verdict"]
     yield f"| {' | '.join(headings)} |"
-    yield f"|{'|'.join(['---'] * 3 + ['--:'] * len(COLUMNS) + ['---'])}|"
-    for row in rows(results):
-        numbers = [str(_number(row, outcome)) for _, outcome, _ in COLUMNS]
+    yield f"|{'|'.join(['---'] * 3 + ['--:'] * len(columns) + ['---'])}|"
+    for row in found:
+        numbers = [str(_number(row, outcome)) for _, outcome, _ in columns]
         yield f"| {' | '.join([row.stage, _text(row.driver), _text(row.device), *numbers, f'**{row.word}**'])} |"
 
 
@@ -83,7 +92,7 @@ def _number(row: Row, outcome: Outcome | None) -> int:
 def _findings(results: Results) -> Iterator[str]:
     for reason, (first, *more) in lab_failures(results).items():
         yield f"**ERROR** {_text(first)}{f' and {len(more)} more' if more else ''}  \n{_code(shortened(reason, LONGEST))}"
-    for verdict, _ in worst_with_outcome(results, Outcome.FAIL, Outcome.WARN):
+    for verdict, _ in worst_with_outcome(results, Outcome.FAIL, Outcome.FLAKY, Outcome.WARN):
         yield "\n".join(_finding(results, verdict))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from rich.console import Console, Group, RenderableType
@@ -14,7 +14,18 @@ from rich.table import Table
 from rich.text import Text
 
 from conformance.judging.models import Results, VerdictEntry
-from conformance.judging.summary import OTHERS, Row, evidence_of, lab_failures, rows, stale, unjudged, worst_with_outcome
+from conformance.judging.summary import (
+    OTHERS,
+    Row,
+    evidence_of,
+    gate_failures,
+    lab_failures,
+    rows,
+    stale,
+    unjudged,
+    unproven,
+    worst_with_outcome,
+)
 from conformance.report.conclusion import State, conclude
 from conformance.suite.check import EVERY, Outcome
 from conformance.wire.decode import printable_lines, shortened
@@ -23,6 +34,7 @@ from lab.data.manifest import PROFILES
 COLOURS = {
     "fails": "bold red",
     "lab error": "bold magenta",
+    "flaky": "yellow",
     "known failure": "yellow",
     "passes": "green",
     "nothing judged": "dim",
@@ -30,20 +42,25 @@ COLOURS = {
 STATES = {
     State.QUALIFIES: "bold green",
     State.FAILS: "bold red",
+    State.LAB: "bold magenta",
+    State.ACCEPTED: "bold yellow",
     State.UNPROVEN: "bold green",
     State.SELECTION: "bold green",
     State.SILENT: "bold yellow",
 }
-COLUMNS = (
+Column = tuple[str, Outcome | None, str]
+COLUMNS: tuple[Column, ...] = (
     ("pass", Outcome.PASS, "green"),
     ("fail", Outcome.FAIL, "bold red"),
     ("known", None, "yellow"),
+    ("flaky", Outcome.FLAKY, "yellow"),
     ("warn", Outcome.WARN, "yellow"),
     ("unsup.", Outcome.UNSUPPORTED, "dim"),
-    ("unclear", Outcome.INCONCLUSIVE, "dim"),
+    ("inconcl.", Outcome.INCONCLUSIVE, "dim"),
     ("error", Outcome.ERROR, "bold magenta"),
 )
 """Heading, outcome (None: known failures) and colour."""
+STAGE_NAMES = {EVERY: "(every stage)", OTHERS: "(other stages)"}
 WIDE = 140
 """Columns where there is no terminal."""
 LONGEST = 1000
@@ -62,32 +79,53 @@ def console() -> Console:
 
 def summary(results: Results, folder: Path, *, verbose: bool = False) -> RenderableType:
     """All of it; ``folder`` is where results.json is, as the user would write it."""
-    parts: list[RenderableType] = ["", table(results)]
+    parts: list[RenderableType] = ["", table(results, console().width)]
     parts += _findings(results, folder)
     parts += _remarks(results, verbose)
     parts += ["", *_conclusion(results)]
     return Group(*parts)
 
 
-def table(results: Results) -> Table:
-    """One row a stage of a driver on a device; a cell counts checks, each with the verdict that speaks for its scenarios."""
+def table(results: Results, width: int = WIDE) -> Table:
+    """Return one row per stage of a driver on a device; a cell counts checks by the worst verdict of their scenarios.
+
+    A narrow table leaves out a driver or device that is the same in all rows, and columns without a number.
+    """
+    found = rows(results)
+    narrow = width < WIDE
     grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    grid.add_column("stage")
-    grid.add_column("driver")
-    grid.add_column("device")
-    for heading, _, _ in COLUMNS:
+    names = [("stage", [_stage_name(row.stage) for row in found])]
+    for heading, values in (("driver", [row.driver for row in found]), ("device", [row.device for row in found])):
+        if not narrow or len(set(values)) > 1:
+            names.append((heading, values))
+    columns = [column for column in shown_columns(found) if not narrow or any(_number(row, column[1]) for row in found)]
+    for heading, _ in names:
+        grid.add_column(heading)
+    for heading, _, _ in columns:
         grid.add_column(heading, justify="right")
     grid.add_column("verdict")
-    for row in rows(results):
-        name = {EVERY: "(every stage)", OTHERS: "(other stages)"}.get(row.stage, row.stage)
-        name = f"{name} (profile)" if row.stage in PROFILES else name
-        cells = [_cell(row, outcome, colour) for _, outcome, colour in COLUMNS]
-        grid.add_row(name, row.driver, row.device, *cells, Text(row.word, style=COLOURS[row.word]))
+    for at, row in enumerate(found):
+        cells = [_cell(row, outcome, colour) for _, outcome, colour in columns]
+        grid.add_row(*(values[at] for _, values in names), *cells, Text(row.word, style=COLOURS[row.word]))
     return grid
 
 
+def _stage_name(stage: str) -> str:
+    """Return the words for a stage or a profile."""
+    return f"{stage} (profile)" if stage in PROFILES else STAGE_NAMES.get(stage, stage)
+
+
+def shown_columns(found: Sequence[Row]) -> list[Column]:
+    """Return the columns of counts; that of flaky checks only where there are any."""
+    return [column for column in COLUMNS if column[1] is not Outcome.FLAKY or any(_number(row, column[1]) for row in found)]
+
+
+def _number(row: Row, outcome: Outcome | None) -> int:
+    return row.known if outcome is None else row.counts.get(outcome, 0)
+
+
 def _cell(row: Row, outcome: Outcome | None, colour: str) -> Text:
-    number = row.known if outcome is None else row.counts.get(outcome, 0)
+    number = _number(row, outcome)
     return Text(str(number), style=colour) if number else Text("-", style="dim")
 
 
@@ -120,7 +158,9 @@ def _plain(what: RenderableType) -> str:
 
 
 def _findings(results: Results, folder: Path) -> Iterator[RenderableType]:
-    failed = [found for found in worst_with_outcome(results, Outcome.FAIL, Outcome.WARN) if found[0].known is None]
+    failed = [
+        found for found in worst_with_outcome(results, Outcome.FAIL, Outcome.FLAKY, Outcome.WARN) if found[0].known is None
+    ]
     failed.sort(key=lambda found: found[0].outcome is not Outcome.FAIL)
     for verdict, scenarios in failed[:SHOWN]:
         yield from _finding(results, verdict, scenarios, folder)
@@ -144,6 +184,8 @@ def _finding(results: Results, verdict: VerdictEntry, scenarios: int, folder: Pa
     if (finding := verdict.violation) is not None:
         lines.add_row("expected", _said(finding.expected))
         lines.add_row("actual", _said(finding.actual, "bold"))
+    if verdict.outcome is Outcome.FLAKY:
+        lines.add_row("flaky", _said(verdict.reason))
     lines.add_row("cites", Text(str(verdict.cite)))
     if place := evidence_of(results, verdict):
         lines.add_row("evidence", Text(str(folder / place)))
@@ -216,9 +258,32 @@ def _conclusion(results: Results) -> Iterator[RenderableType]:
     if missing:
         stages = ", ".join(f"{stage} ({driver})" for driver, stage in missing)
         yield Text(f"Nothing was judged in {_plural(len(missing), 'stage')} {stages}.", style="bold yellow")
+    yield from _gate(results)
     for driver in results.drivers:
         conclusion = conclude(results, driver)
         yield Text(conclusion.text, style=STATES[conclusion.state])
+
+
+def _gate(results: Results) -> Iterator[RenderableType]:
+    """Yield why --strict fails the run; without it, which mandatory checks are not proven."""
+    strict = [(verdict, reason) for verdict, reason in gate_failures(results) if verdict.outcome is not Outcome.FAIL]
+    if strict:
+        yield Text(f"Failed by --strict: {_count(len(strict), 'check')}", style="bold red")
+        yield from (_said(f"  {verdict.check}  {verdict.driver}: {reason}") for verdict, reason in strict)
+        yield ""
+    elif missing := unproven(results):
+        yield Text(f"Mandatory and not proven: {_count(len(missing), 'check')}", style="yellow")
+        for (driver, reason), checks in grouped(missing).items():
+            yield _said(f"  {driver}: {reason}: {', '.join(checks)}", "dim")
+        yield ""
+
+
+def grouped(verdicts: Iterable[VerdictEntry]) -> dict[tuple[str, str], list[str]]:
+    """Return (driver, reason) → checks."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for verdict in verdicts:
+        found.setdefault((verdict.driver, verdict.reason), []).append(verdict.check)
+    return found
 
 
 def _colour(verdict: VerdictEntry) -> str:

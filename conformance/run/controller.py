@@ -14,13 +14,14 @@ from typing import Any
 import pytest
 
 from conformance.judging.files import write
-from conformance.judging.models import RunEntry, VerdictEntry
+from conformance.judging.models import FILE, Results, VerdictEntry
 from conformance.report.terminal import plain_table
 from conformance.run import costs, signals
 from conformance.run.folders import default_folder, evidence_folder, prepare_folder
 from conformance.run.handshake import WORKER_INPUT
 from conformance.run.identity import new_results
 from conformance.run.items import ROOT, CheckedRecording, Recording, error_verdict
+from conformance.run.journal import Journal
 from conformance.run.plan import Campaign, Request, plan
 from conformance.run.prepare import cache_root, prepare_campaign
 from conformance.run.scheduler import ATTEMPTS, WORKER_DIED, ScenarioReport, WholeScenarios, unpack
@@ -30,29 +31,26 @@ from lab import settings
 from lab.errors import LabError, UsageError
 from lab.guest.folder import sweep_all
 
+TRACEBACK = "internal-error.txt"
+"""In the folder of results: the traceback of a mistake in the lab."""
 RETRIED = "again"
 """The outcome that pytest reports where a worker died and another one records its scenario again."""
 
 
 class ControllerPlugin(SuitePlugin):
-    """In the process that the user started: hands the campaign to workers, collects verdicts, writes the results."""
+    """In the process that the user started: hands the campaign to workers, and collects verdicts in the journal."""
 
-    def __init__(self, campaign: Campaign, kind: type[Recording] = Recording) -> None:
+    def __init__(self, campaign: Campaign, journal: Journal | None, kind: type[Recording] = Recording) -> None:
         super().__init__(campaign, kind)
-        self.begin(campaign)
-        self.written: Path | None = None
-        self._runs: dict[str, RunEntry] = {}  # by the job's name
-        self._verdicts: dict[str, dict[str, VerdictEntry]] = {}  # by the job's name and the check
+        self.journal = journal
+        self.worker_start_error = ""
+        """Why no worker has collected; "" if one has, or none was needed."""
+        self.internal_error = ""
+        """What ended pytest; "" if it ended in order."""
         self._collected: set[str] = set()
         self._workers: list[int] = []  # process ids on this machine
         self._ready = False  # a worker has collected
-        self.worker_start_error = ""  # why none has
         self._retried: set[str] = set()  # names of jobs whose worker has died
-
-    def begin(self, campaign: Campaign) -> None:
-        """Start with this campaign and results without a verdict."""
-        self.campaign = campaign
-        self.results = new_results(campaign)
 
     # -- before anything is recorded ------------------------------------------------------------------------------------
 
@@ -99,26 +97,18 @@ class ControllerPlugin(SuitePlugin):
     def _collect(self, ids: Iterable[str]) -> None:
         self._collected.update(id for id in ids if id.startswith(f"{ROOT}::"))
 
-    @property
-    def expected(self) -> int:
-        """Return the number of verdicts of a run that nothing interrupts."""
-        return sum(len(job.checks) for job in self.campaign.jobs)
-
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: Any) -> None:
         """Keep the recording and the verdicts of a report."""
         scenario_report: ScenarioReport | None = getattr(report, "nvme", None)
-        if scenario_report is None:
+        if scenario_report is None or self.journal is None:
             return
         if scenario_report.run:
             if (archive := vars(report).pop("nvme_evidence", None)) is not None:
                 unpack(archive, evidence_folder(self.campaign.out, scenario_report.name))
             if scenario_report.name in self._retried:
                 scenario_report.run.retry_reason = scenario_report.run.retry_reason or WORKER_DIED
-            self._runs[scenario_report.name] = scenario_report.run
-        self._verdicts.setdefault(scenario_report.name, {}).update(
-            {verdict.check: verdict for verdict in scenario_report.verdicts}
-        )
+        self.journal.add(scenario_report)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any, error: object) -> None:
@@ -132,22 +122,28 @@ class ControllerPlugin(SuitePlugin):
         """Drop what a dead worker reported of its scenario; another worker records it again, once."""
         scope, _, _ = crashitem.rpartition("::")
         job = next((job for job in self.campaign.jobs if scope == f"{ROOT}::{job.name}"), None)
-        if job is None or not isinstance(sched, WholeScenarios):
+        if job is None or self.journal is None or not isinstance(sched, WholeScenarios):
             return
-        self._verdicts.pop(job.name, None)
-        self._runs.pop(job.name, None)
+        self.journal.drop(job.name)
         if sched.deaths[scope] < ATTEMPTS:
             self._retried.add(job.name)
             report.outcome = RETRIED
             return
         errors = (error_verdict(job, check, f"{WORKER_DIED}, and so did the second one") for check in job.checks)
-        self._verdicts[job.name] = {e.check.id: VerdictEntry.model_validate(e.to_json()) for e in errors}
+        verdicts = [VerdictEntry.model_validate(error.to_json()) for error in errors]
+        self.journal.add(ScenarioReport(run=None, verdicts=verdicts))
 
-    def pytest_internalerror(self, excinfo: pytest.ExceptionInfo[BaseException]) -> bool | None:
-        """Report a machine that cannot be reached as such, not as a mistake in the lab."""
-        if type(excinfo.value).__name__ != "HostNotFound":
-            return None
-        self.worker_start_error = f"{excinfo.value}: there is no way to this machine"
+    def pytest_internalerror(self, excrepr: Any, excinfo: pytest.ExceptionInfo[BaseException]) -> bool | None:
+        """Keep what ended pytest, its traceback in a file; a machine that cannot be reached is no mistake in the lab."""
+        if type(excinfo.value).__name__ == "HostNotFound":
+            self.worker_start_error = f"{excinfo.value}: there is no way to this machine"
+            return True
+        if isinstance(excinfo.value, EOFError) and not self._ready:
+            self.worker_start_error = "here: it died while it started"
+            return True
+        self.internal_error = f"{type(excinfo.value).__name__}: {excinfo.value}".strip().splitlines()[0]
+        with suppress(OSError):
+            (self.campaign.out / TRACEBACK).write_text(f"{excrepr}\n", encoding="utf-8")
         return True
 
     # -- the end --------------------------------------------------------------------------------------------------------
@@ -159,38 +155,36 @@ class ControllerPlugin(SuitePlugin):
             with suppress(ProcessLookupError):
                 kill(pid, SIGINT)
 
-    @pytest.hookimpl(trylast=True)
-    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
-        """Write the results, partial ones too, in the order of the campaign."""
-        if session.config.getoption("collectonly", False) or not self._collected:
-            return
-        for job in self.campaign.jobs:
-            judged = self._verdicts.get(job.name, {})
-            self.results.verdicts += [judged[check] for check in job.checks if check in judged]
-            self.results.runs += [self._runs[job.name]] if job.name in self._runs else []
-        missing = self.expected - len(self.results.verdicts)
-        if missing:
-            why = "interrupted" if exitstatus == pytest.ExitCode.INTERRUPTED else "ended early"
-            self.results.unfinished = f"{why}: {missing} of {self.expected} verdicts are missing"
-        self.written = write(self.results, self.campaign.out)
-        failed = {"/".join(verdict.key[:3]) for verdict in self.results.verdicts if verdict.outcome is Outcome.ERROR}
-        seconds = {name: took for name, took in costs.measured(self.results).items() if name not in failed}
-        costs.remember(cache_root(self.campaign), seconds)
-        sweep_all()  # remains of killed workers
+
+def finish(campaign: Campaign, journal: Journal, reason: str, expected: int | None = None) -> Results:
+    """Write the results of the journal, in the order of the campaign; partial ones tell the ``reason``.
+
+    ``expected`` is the number of verdicts of a run that nothing interrupts; None: every check of the campaign.
+    """
+    results = new_results(campaign)
+    for job in campaign.jobs:
+        judged = journal.verdicts.get(job.name, {})
+        results.verdicts += [judged[check] for check in job.checks if check in judged]
+        results.runs += [journal.runs[job.name]] if job.name in journal.runs else []
+    expected = sum(len(job.checks) for job in campaign.jobs) if expected is None else expected
+    if missing := expected - len(results.verdicts):
+        results.unfinished = f"{reason}: {missing} of {expected} verdicts are missing"
+    write(results, campaign.out)
+    failed = {"/".join(verdict.key[:3]) for verdict in results.verdicts if verdict.outcome is Outcome.ERROR}
+    seconds = {name: took for name, took in costs.measured(results).items() if name not in failed}
+    costs.remember(cache_root(campaign), seconds)
+    sweep_all()  # remains of killed workers
+    return results
 
 
 class StandalonePlugin(ControllerPlugin):
     """Under the user's own pytest: prepares when the session starts, and adds its summary to pytest's."""
 
     def __init__(self, campaign: Campaign, out: Path | None) -> None:
-        super().__init__(campaign, CheckedRecording)
+        super().__init__(campaign, None, CheckedRecording)
+        self.results: Results | None = None
         self._out = out
         self._stack = ExitStack()
-
-    @property
-    def expected(self) -> int:
-        """Return the number of collected items: users select and deselect."""
-        return len(self._collected)
 
     def pytest_sessionstart(self, session: pytest.Session) -> None:
         """Prepare the campaign and its folder."""
@@ -201,7 +195,8 @@ class StandalonePlugin(ControllerPlugin):
         say = (lambda text: reporter.write_line(f"NVMe Lab: {text}")) if reporter else (lambda _: None)
         with _errors_of_pytest():
             prepared = prepare_campaign(self.campaign, settings.load(), say)
-            self.begin(replace(prepared, out=prepare_folder(self._out or default_folder(Path.cwd()))))
+            self.campaign = replace(prepared, out=prepare_folder(self._out or default_folder(Path.cwd())))
+            self.journal = Journal(self.campaign.out)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_report_teststatus(self, report: Any) -> tuple[str, str, tuple[str, dict[str, bool]]] | None:
@@ -213,17 +208,27 @@ class StandalonePlugin(ControllerPlugin):
             return RETRIED, "A", (RETRIED.upper(), {"yellow": True})
         return None
 
+    def pytest_internalerror(self, excrepr: Any, excinfo: pytest.ExceptionInfo[BaseException]) -> bool | None:
+        """Leave it to pytest, which shows it."""
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionfinish(self, exitstatus: int) -> None:
+        """Write the results of what the user has not deselected."""
+        if self.journal is not None and self._collected:
+            reason = "interrupted" if exitstatus == pytest.ExitCode.INTERRUPTED else "ended early"
+            self.results = finish(self.campaign, self.journal, reason, expected=len(self._collected))
+
     def pytest_unconfigure(self) -> None:
         """Restore the signal handlers."""
         self._stack.close()
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         """Add the table of stages to pytest's summary."""
-        if self.written is None:
+        if self.results is None:
             return
         terminalreporter.section("NVMe Lab")
         terminalreporter.write_line(plain_table(self.results))
-        terminalreporter.write_line(f"results: {self.written}")
+        terminalreporter.write_line(f"results: {self.campaign.out / FILE}")
 
 
 def controller(options: Mapping[str, Any]) -> StandalonePlugin:

@@ -1,16 +1,20 @@
 """Folders of results: ``nvme-lab-results/<UTC time>`` with a ``latest`` link beside it, or the folder that the user names.
 
 results.json   junit.xml   summary.md
+journal.jsonl   run.json            what was judged so far, and what was selected, to resume an unfinished run
 evidence/DRIVER/DEVICE/SCENARIO/
 failed/DRIVER/DEVICE/SCENARIO/     what was recorded before the lab failed, where the second attempt is judged
 """
 
 from __future__ import annotations
 
+import fcntl
+import os
 import re
 import shutil
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 
@@ -20,6 +24,8 @@ from lab.errors import LabError, UsageError
 RESULTS = "nvme-lab-results"
 LATEST = "latest"
 EVIDENCE, FAILED = "evidence", "failed"
+JOURNAL = "journal.jsonl"
+LOCK = ".lock"
 NEWEST_KEPT = 10
 """Results under `RESULTS` that outlive the next run, unless it is told to keep all."""
 _STAMP = re.compile(r"\d{8}T\d{6}Z(-\d+)?")
@@ -43,28 +49,61 @@ def shown(path: Path) -> Path:
 
 
 def prepare_folder(folder: Path) -> Path:
-    """Make the folder; UsageError if it holds results already. A default folder becomes the ``latest``."""
+    """Make the folder and lock it; UsageError if it holds results already. A default folder becomes the ``latest``."""
     folder = folder.absolute()
-    if (folder / FILE).exists() or (folder / EVIDENCE).exists():
-        raise UsageError(f"{folder} holds results already.", remedy="remove it, or choose another folder with --out")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if folder.parent.name == RESULTS and _STAMP.fullmatch(folder.name):
-            link, fresh = folder.parent / LATEST, folder.parent / f".{folder.name}"
-            fresh.symlink_to(folder.name)
-            fresh.replace(link)
     except OSError as error:
         raise UsageError(
             f"The folder {folder} cannot be made: {error.strerror}.", remedy="choose another with --out"
         ) from error
+    lock_folder(folder)
+    if (folder / FILE).exists() or (folder / EVIDENCE).exists() or (folder / JOURNAL).exists():
+        raise UsageError(
+            f"{folder} holds results already.",
+            remedy="remove it, choose another folder with --out, or go on with an unfinished run: nvme-lab run --resume FOLDER",
+        )
+    if folder.parent.name == RESULTS and _STAMP.fullmatch(folder.name):
+        link, fresh = folder.parent / LATEST, folder.parent / f".{folder.name}"
+        with suppress(OSError):  # a file system without links has no latest
+            fresh.symlink_to(folder.name)
+            fresh.replace(link)
     return folder
+
+
+def lock_folder(folder: Path) -> None:
+    """Lock a folder of results until this process ends; UsageError if another run writes to it."""
+    try:
+        descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise UsageError(
+            f"Another nvme-lab run writes to {folder}.", remedy="wait for its end, or choose another folder with --out"
+        ) from None
+    except OSError as error:
+        raise UsageError(
+            f"The folder {folder} cannot be used: {error.strerror}.", remedy="choose another with --out"
+        ) from error
+
+
+def _in_use(folder: Path) -> bool:
+    """Tell whether a run writes to the folder."""
+    try:
+        with (folder / LOCK).open("rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def prune(folder: Path, newest: int = NEWEST_KEPT) -> list[Path]:
     """Remove all but the newest results beside ``folder``, if it is a default folder; return the removed ones."""
     if folder.parent.name != RESULTS or not _STAMP.fullmatch(folder.name):
         return []
-    finished = [old for old in folder.parent.iterdir() if _STAMP.fullmatch(old.name) and old != folder]
+    finished = [old for old in folder.parent.iterdir() if _STAMP.fullmatch(old.name) and old != folder and not _in_use(old)]
     gone = sorted(finished, key=lambda old: old.name, reverse=True)[newest:]
     for old in gone:
         shutil.rmtree(old, ignore_errors=True)

@@ -24,7 +24,7 @@ from conformance.run.scheduler import ScenarioReport
 from conformance.suite.check import Outcome
 
 BAD = {Outcome.FAIL: "bold red", Outcome.ERROR: "bold magenta", Outcome.WARN: "yellow"}
-ORDER = ("fail", "error", "warn", "known", "pass", "inconclusive", "unsupported")
+ORDER = ("fail", "error", "flaky", "warn", "known", "pass", "inconclusive", "unsupported")
 
 LEAST_COST = 0.1
 """Seconds, of a scenario that is recorded at once."""

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import chdir, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from conformance.judging.files import merge, write
+from conformance.judging.files import write
+from conformance.judging.flaky import confirm, merge_repetitions, new_failures
 from conformance.judging.models import Results
 from conformance.judging.summary import fails
 from conformance.report.junit import junit
 from conformance.report.markdown import markdown
-from conformance.run import costs
-from conformance.run.controller import ControllerPlugin
+from conformance.run import costs, signals
+from conformance.run.controller import TRACEBACK, ControllerPlugin, finish
 from conformance.run.items import ROOT
+from conformance.run.journal import Journal
 from conformance.run.plan import Campaign
 from conformance.run.progress import Display, Progress
 from conformance.run.scheduler import ATTEMPTS
@@ -27,6 +28,10 @@ from lab.errors import LabError
 
 SCENARIOS_PER_WORKER = 2
 """With fewer, a worker is not worth its start."""
+CONFIRMATION = "confirmation"
+"""In the folder of results: the fresh recordings of scenarios with new failures."""
+SESSIONS = 3
+"""Sessions of pytest at most: another one goes on where workers died before they had work, or the lab made a mistake."""
 EXTRA_WORKERS = 2
 """Workers beside one per processor: some scenario always waits for a driver's time-out."""
 _OURS = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_ADDOPTS": "", "PYTEST_PLUGINS": ""}
@@ -38,8 +43,39 @@ _UNUSED = ("cacheprovider", "terminal", "logging", "doctest", "unraisableexcepti
 
 
 def record_and_judge(campaign: Campaign, workers: Sequence[str], displays: Sequence[Display]) -> Results:
-    """Record and judge a campaign in this process, or with ``workers`` in xdist's words (``2*popen``, ``ssh=HOST``)."""
-    controller = ControllerPlugin(campaign)
+    """Record and judge a campaign in this process, or with ``workers`` in xdist's words (``2*popen``, ``ssh=HOST``).
+
+    What the journal of its folder holds is kept. LabError where no worker can be started.
+    """
+    journal = Journal(campaign.out)
+    jobs = {job.name: job for job in campaign.jobs}
+    journal.forget_incomplete(jobs, campaign.out)
+    reason = "ended early"
+    try:
+        for session in range(1, SESSIONS + 1):
+            pending = replace(campaign, jobs=tuple(job for job in campaign.jobs if job.name not in journal.verdicts))
+            if not pending.jobs:
+                break
+            controller = ControllerPlugin(pending, journal)
+            status = _run_pytest(controller, workers, displays)
+            if signals.interrupted() or (status == pytest.ExitCode.INTERRUPTED and not workers):
+                reason = "interrupted"
+                break
+            if controller.worker_start_error:
+                reason = f"a worker could not be started ({controller.worker_start_error})"
+                if session == SESSIONS and not journal.verdicts:
+                    what = f"A worker could not be started: {controller.worker_start_error}"
+                    raise LabError(what, remedy="see docs/scale.md for other machines")
+            elif controller.internal_error:
+                reason = f"a mistake in the lab itself ({controller.internal_error}; see {TRACEBACK})"
+        return finish(campaign, journal, reason)
+    finally:
+        journal.close()
+
+
+def _run_pytest(controller: ControllerPlugin, workers: Sequence[str], displays: Sequence[Display]) -> int:
+    """Run one session of pytest over the controller's campaign; return its exit status."""
+    campaign = controller.campaign
     # xdist takes an argument that is an existing path for a test, so options and values stand together.
     arguments = [
         *("--pyargs", ROOT, f"--config-file={os.devnull}", f"--rootdir={campaign.out}", "--noconftest", "--capture=no"),
@@ -48,21 +84,8 @@ def record_and_judge(campaign: Campaign, workers: Sequence[str], displays: Seque
         *(("--dist=loadscope", f"--max-worker-restart={ATTEMPTS * len(campaign.jobs)}") if workers else ()),
         *(f"--tx={worker}{_WORKER_ENV}" for worker in workers),
     ]
-    if not campaign.jobs:
-        write(controller.results, campaign.out)
-        return controller.results
     with _own_pytest(), chdir(campaign.out):
-        status = pytest.main(arguments, plugins=[controller, Progress(campaign, displays)])
-    if controller.written is None:
-        if controller.worker_start_error:
-            raise LabError(
-                f"A worker could not be started: {controller.worker_start_error}", remedy="see docs/scale.md for other machines"
-            )
-        if status != pytest.ExitCode.INTERRUPTED:
-            raise LabError(f"pytest ended with status {status} before anything was judged")
-        controller.results.unfinished = "interrupted before anything was judged"
-        write(controller.results, campaign.out)
-    return controller.results
+        return int(pytest.main(arguments, plugins=[controller, Progress(campaign, displays)]))
 
 
 @contextmanager
@@ -119,33 +142,30 @@ def failed(results: Results) -> tuple[str, ...]:
     return tuple(dict.fromkeys("/".join(verdict.key[:3]) for verdict in bad))
 
 
-@dataclass(frozen=True)
-class Unsteady:
-    """A verdict that differs among repetitions."""
-
-    name: str  # driver/device/scenario
-    check: str
-    outcomes: Mapping[Outcome, int]
-
-
 def together(parts: Sequence[tuple[Path, Results]], out: Path) -> Results:
-    """Merge the results of repetitions: of each verdict the worst, with its evidence."""
-    merged = merge(parts, out)
+    """Merge the results of repetitions and write them."""
+    merged = merge_repetitions(parts, out)
     write(merged, out)
     return merged
 
 
-def unsteady(parts: Sequence[Results]) -> list[Unsteady]:
-    """Return the verdicts that differ among repetitions, in the order of the first that has them."""
-    seen: dict[tuple[str, str, str, str], Counter[Outcome]] = {}
-    for part in parts:
-        for verdict in part.verdicts:
-            seen.setdefault(verdict.key, Counter())[verdict.outcome] += 1
-    return [
-        Unsteady("/".join(key[:3]), key[3], {outcome: counts[outcome] for outcome in Outcome if counts[outcome]})
-        for key, counts in seen.items()
-        if len(counts) > 1
-    ]
+def confirm_failures(campaign: Campaign, results: Results, workers: Sequence[str], displays: Sequence[Display]) -> int:
+    """Record each scenario with a new failure once more; return the number of verdicts that are compared, 0 if none failed.
+
+    A failure that does not come back becomes FLAKY in ``results``, which are written again.
+    """
+    names = {"/".join(verdict.key[:3]) for verdict in new_failures(results)}
+    jobs = tuple(job for job in campaign.jobs if job.name in names)
+    if not jobs:
+        return 0
+    folder = campaign.out / CONFIRMATION
+    folder.mkdir(exist_ok=True)
+    fresh = record_and_judge(replace(campaign, jobs=jobs, out=folder), workers, displays)
+    compared = confirm(results, fresh, CONFIRMATION)
+    if fresh.unfinished:
+        results.unfinished = f"while failures were confirmed, {fresh.unfinished}"
+    write(results, campaign.out)
+    return len(compared)
 
 
 def repetition(campaign: Campaign, out: Path, number: int) -> Campaign:

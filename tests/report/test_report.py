@@ -116,7 +116,7 @@ def test_what_was_left_out_takes_one_line_and_all_reasons_on_request() -> None:
 def test_the_table_counts_by_outcome() -> None:
     lines = plain_table(result(PASS, verdict(Outcome.FAIL), verdict(Outcome.WARN, "read/mptr", level="R"))).splitlines()
     assert lines[0].split() == [
-        "stage", "driver", "device", "pass", "fail", "known", "warn", "unsup.", "unclear", "error", "verdict",
+        "stage", "driver", "device", "pass", "fail", "known", "warn", "unsup.", "inconcl.", "error", "verdict",
     ]  # fmt: skip
     assert lines[1].split() == ["read", "toy", "qemu", "1", "1", "-", "1", "-", "-", "-", "fails"]
 

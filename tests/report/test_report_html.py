@@ -76,8 +76,8 @@ def test_a_passing_driver_qualifies() -> None:
     ("verdicts", "said"),
     [
         ([PASS, verdict(Outcome.FAIL)], "toy: does not qualify"),
-        ([PASS, verdict(Outcome.FAIL, known="because")], "toy: does not qualify"),
-        ([PASS, verdict(Outcome.ERROR, reason="QEMU died")], "toy: does not qualify"),
+        ([PASS, verdict(Outcome.FAIL, known="because")], "toy: no new failures"),
+        ([PASS, verdict(Outcome.ERROR, reason="QEMU died")], "toy: the lab failed"),
         ([PASS, verdict(Outcome.INCONCLUSIVE)], "toy: not proven"),
         ([verdict(Outcome.INCONCLUSIVE)], "toy: nothing judged"),
     ],

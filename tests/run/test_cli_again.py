@@ -77,7 +77,7 @@ def test_repetitions_are_recorded_side_by_side_and_the_worst_verdict_counts(lab:
     for part in ("1", "2", "3"):
         assert (lab.folder / "out" / part / "results.json").is_file()
     assert "time 2 of 3" in done.stdout
-    assert "unsteady  read/pass  toy/qemu/read/broken: 2 ERROR, 1 PASS" in done.stdout
+    assert "rate  read/pass  toy on qemu: failed 0 of 3 (2 ERROR, 1 PASS)" in done.stdout
     results = lab.results("out")
     worst = {v["check"]: v["outcome"] for v in results["verdicts"] if v["scenario"] == "read/broken"}
     assert worst["read/pass"] == "ERROR"

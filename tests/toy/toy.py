@@ -54,8 +54,9 @@ def _check(id: str, level: Level, ok: bool | None, *, needs: tuple[str, ...] = (
     @check(id, cite=PRACTICE, level=level, why="practice", witnesses=["out"], needs=needs, scenarios=scenarios)
     def find(record: Record) -> Iterator[Finding]:
         """Behaves."""
+        flaky = id == "write/pass" and record.events[1].answer["status"] == "flaky"  # type: ignore[attr-defined]
         if ok is not None:
-            yield Finding(ok, record.events[0], "this", "this" if ok else "that")
+            yield Finding(ok and not flaky, record.events[0], "this", "this" if ok and not flaky else "that")
 
 
 READ = ("read/basic", "read/more", "read/broken", "read/slow")
@@ -102,6 +103,7 @@ def record(manifest: DriverManifest, scenario: Scenario, device: str, folder: Pa
     if scenario.id == "read/slow" and attempt <= int(os.environ.get("TOY_KILL", 0)):
         folder.mkdir(parents=True)
         os.kill(os.getpid(), signal.SIGKILL)
+    status = "flaky" if scenario.id == "write/basic" and attempt <= int(os.environ.get("TOY_FLAKY", 0)) else "success"
     driver = manifest.model_dump(mode="json")
     data = {
         "driver": {**{key: driver[key] for key in ("name", "stages", "known")}, "actions": ["load", "read", "write"]},
@@ -110,7 +112,7 @@ def record(manifest: DriverManifest, scenario: Scenario, device: str, folder: Pa
     }
     writer = EvidenceWriter(folder, Identity.model_validate(data))
     writer.record(ActionStarted(t=time.time(), number=0, action="load", arguments={}))
-    writer.record(ActionEnded(t=time.time(), number=0, action="load", answer={"status": "success"}))
+    writer.record(ActionEnded(t=time.time(), number=0, action="load", answer={"status": status}))
     writer.record(Submitted(t=time.time(), controller="nv0", sqid=0, raw=bytes(64)))
     if scenario.id == "read/slow" and os.environ.get("TOY_SLOW"):
         note("slow")

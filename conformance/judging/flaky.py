@@ -1,0 +1,108 @@
+"""Verdicts of several recordings of the same scenario: a failure that does not come back is FLAKY, with all its evidence."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from conformance.judging.files import merge
+from conformance.judging.models import Occurrence, Results, VerdictEntry
+from conformance.judging.summary import worst_per_device
+from conformance.suite.check import Outcome
+
+REFUTES = frozenset({Outcome.PASS, Outcome.WARN, Outcome.INCONCLUSIVE})
+"""Outcomes of a fresh recording in which a failure did not come back. The lab's own failure refutes nothing."""
+
+
+@dataclass(frozen=True)
+class Rate:
+    """How often a check of a driver on a device failed in repeated runs."""
+
+    driver: str
+    device: str
+    check: str
+    outcomes: Mapping[Outcome, int]
+    """Outcome → number of runs that ended so."""
+
+    @property
+    def failed(self) -> int:
+        """Return the number of runs in which it failed."""
+        return self.outcomes.get(Outcome.FAIL, 0)
+
+    @property
+    def runs(self) -> int:
+        """Return the number of runs in which it was judged."""
+        return sum(self.outcomes.values())
+
+    @property
+    def is_steady(self) -> bool:
+        """Tell whether all runs ended alike."""
+        return len(self.outcomes) == 1
+
+
+def new_failures(results: Results) -> list[VerdictEntry]:
+    """Return the failures that no manifest knows."""
+    return [verdict for verdict in results.verdicts if verdict.outcome is Outcome.FAIL and verdict.known is None]
+
+
+def confirm(results: Results, fresh: Results, folder: str) -> list[VerdictEntry]:
+    """Compare new failures with a fresh recording whose evidence is below ``folder``; return the verdicts that changed.
+
+    A failure that came back stays; one that did not becomes FLAKY. Both name the evidence of both recordings.
+    """
+    again = {verdict.key: verdict for verdict in fresh.verdicts}
+    changed = []
+    for verdict in new_failures(results):
+        other = again.get(verdict.key)
+        if other is None:
+            continue
+        verdict.occurrences = [_occurrence(results, verdict, ""), _occurrence(fresh, other, folder)]
+        _settle(verdict)
+        changed.append(verdict)
+    return changed
+
+
+def merge_repetitions(parts: Sequence[tuple[Path, Results]], folder: Path) -> Results:
+    """Merge the results of repetitions: of each verdict the worst, but FLAKY where a failure did not always come back."""
+    merged = merge(parts, folder)
+    found: dict[tuple[str, str, str, str], list[Occurrence]] = {}
+    for base, part in parts:
+        prefix = os.path.relpath(base.absolute(), folder.absolute())
+        for verdict in part.verdicts:
+            found.setdefault(verdict.key, []).append(_occurrence(part, verdict, prefix))
+    for verdict in merged.verdicts:
+        verdict.occurrences = found[verdict.key]
+        _settle(verdict)
+    return merged
+
+
+def rates(parts: Sequence[Results]) -> list[Rate]:
+    """Return how often each check failed, in the order of the first result; a check fails in a run if any scenario does."""
+    outcomes: dict[tuple[str, str, str], list[Outcome]] = {}
+    for part in parts:
+        for key, verdict in worst_per_device(part.verdicts).items():
+            outcomes.setdefault(key, []).append(verdict.outcome)
+    return [Rate(*key, _counted(seen)) for key, seen in outcomes.items()]
+
+
+def _counted(outcomes: Iterable[Outcome]) -> Mapping[Outcome, int]:
+    """Count outcomes, the worst first."""
+    counts = Counter(outcomes)
+    return {outcome: counts[outcome] for outcome in Outcome if counts[outcome]}
+
+
+def _settle(verdict: VerdictEntry) -> None:
+    """Make a failure FLAKY if one of its recordings refutes it, with the reason."""
+    outcomes = _counted(occurrence.outcome for occurrence in verdict.occurrences)
+    if verdict.outcome is Outcome.FAIL and verdict.known is None and outcomes.keys() & REFUTES:
+        verdict.outcome = Outcome.FLAKY
+        told = ", ".join(f"{count} {outcome}" for outcome, count in outcomes.items())
+        verdict.reason = f"it failed in {outcomes[Outcome.FAIL]} of {len(verdict.occurrences)} recordings ({told})"
+
+
+def _occurrence(results: Results, verdict: VerdictEntry, folder: str) -> Occurrence:
+    run = results.run_of(verdict)
+    return Occurrence(outcome=verdict.outcome, evidence=os.path.normpath(Path(folder) / run.evidence) if run else "")
