@@ -65,15 +65,16 @@ def _moves(draw: Draw) -> list[Action]:
 # -- the admin queue misbehaves in time -----------------------------------------------------------------------------
 
 
-@scenario("identify/slow", "each Identify takes 800 ms, as in controllers that wake up")
+@scenario("identify/slow", "the first two Identify take 800 ms each, as in a controller that wakes up")
 def slow_identify(draw: Draw) -> Plan:
-    slow = Fault(name="slow", behaviour="delay", queue="admin", opcode=Identify.OPCODE, arguments={"ms": DELAY_MS})
+    slow = Fault(name="slow", behaviour="delay", queue="admin", opcode=Identify.OPCODE, times=2,
+                 arguments={"ms": DELAY_MS})  # fmt: skip
     return Plan(draw.device(), [LOAD, do("identify"), *_moves(draw)], [slow])
 
 
-@scenario("features/slow-log", "each Get Log Page takes 800 ms")
+@scenario("features/slow-log", "the first two Get Log Page take 800 ms each")
 def slow_log(draw: Draw) -> Plan:
-    slow = Fault(name="slow", behaviour="log-delayed", arguments={"ms": DELAY_MS})
+    slow = Fault(name="slow", behaviour="log-delayed", times=2, arguments={"ms": DELAY_MS})
     return Plan(draw.device(), [LOAD, do("smart"), *_moves(draw)], [slow])
 
 
