@@ -286,6 +286,10 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation("FUA lost", "write/fua", "write/fua", _command(Write, lambda d, c: {"FUA": 0}, lambda c: bool(c.FUA))),
     Mutation("trim that deallocates nothing", "features/trim", "features/trim",
              _command(DatasetManagement, lambda d, c: {"AD": 0})),
+    Mutation("queue beyond what was granted", "io-queues/grant", QUEUES,
+             _command(CreateIoCq, lambda d, c: {"QID": d.randrange(100, 1 << 16)})),
+    Mutation("completion queue deleted before its submission queue", "io-queues/cq-after-sqs", LEAVING,
+             _before(_is(DeleteIoCq), _is(DeleteIoSq))),
     # leaving and resetting
     Mutation("no shutdown", "reset/shutdown", LEAVING, _without_all(_write_to(CC, lambda v: bool(CC(v).SHN)))),
     Mutation("doorbell while EN is 0", "reset/no-doorbell", RESET,

@@ -200,12 +200,12 @@ class InProcessTransport:
         pci.clear_command(self, pci.INTX_DISABLE)
 
     def open_msi(self, count: int) -> int:
-        """Switch on MSI with at most ``count`` vectors; return how many there are, 0 without the capability."""
+        """Switch on MSI with ``count`` vectors, rounded up to a power of two; return how many there are, 0 without it."""
         at = next((at for kind, at in pci.capabilities(self) if kind == pci.MSI), 0)
         if not at:
             return 0
         control = self.config_read(at + 2, 2)
-        power = min(count.bit_length() - 1, control >> 1 & 7)
+        power = min((count - 1).bit_length(), control >> 1 & 7)
         self._handlers = range(1 << power)
         self.config_write(at + 2, 2, control & ~0x70 | power << 4 | pci.MSI_ENABLE)
         return 1 << power

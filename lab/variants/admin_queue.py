@@ -264,6 +264,7 @@ class PollsMasked(Controller):
     "admin-queue/pin",
     allowed='PCIe 1.0, 3.1.1 "PCI Device Requirements": MSI-X is the recommended mechanism, not the only one',
     scenarios=BASIC,
+    warns=("multiqueue/own-vector",),
     excludes=("admin-queue/polling", "detect/pin-off", "io-queues/falling-vectors"),
 )
 class Pin(Controller):
@@ -320,6 +321,7 @@ class LargePages(Controller):
     "admin-queue/one-command-set",
     allowed='Base 2.0, 3.1.3.5 "Offset 14h: CC": CSS 000b selects the NVM command set; 110b is what the host should choose',
     scenarios=("detect/command-sets",),
+    warns=("admin-queue/all-command-sets",),
 )
 class OneCommandSet(Controller):
     """Selects the NVM command set alone wherever the controller has it."""

@@ -77,11 +77,11 @@ class ReadsEverything(Controller):
     scenarios=("reset/subsystem",),
 )
 class ClearsNssro(Controller):
-    """Writes back what it has read of CSTS, which clears NSSRO where it was set and changes nothing else."""
+    """Clears NSSRO before it enables the controller, whether it is set or not."""
 
     def enable(self) -> None:
         if self.cap.NSSRS:
-            self.registers.write(self.registers.status())
+            self.registers.write(CSTS.of(NSSRO=1))
         super().enable()
 
 

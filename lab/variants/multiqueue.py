@@ -51,6 +51,7 @@ class NoShadows(Controller):
     "multiqueue/one-vector",
     allowed='PCIe 1.0, 3.5 "Interrupts": several completion queues may share one vector',
     scenarios=("multiqueue/plain",),
+    warns=("multiqueue/own-vector",),
     excludes=("io-queues/falling-vectors", "admin-queue/pin"),
 )
 class OneVector(Controller):

@@ -45,6 +45,7 @@ class Piecemeal(Namespace):
     "read/ahead",
     allowed='NVM 1.0, 3.2.4 "Read command": a host may read blocks that nobody asked it for',
     scenarios=BASIC,
+    warns=("read/extra",),
 )
 class ReadAhead(Namespace):
     """Reads up to four blocks more than it was asked for, within the namespace."""
@@ -244,7 +245,7 @@ class ReadsFua(_Flagged):
     "read/stray-tags",
     allowed='NVM 1.0, 3.2.4 "Read command", 3.2.6: ILBRT, LBAT and LBATM are ignored without protection information',
     scenarios=BASIC,
-    warns=("admin-queue/sqe-clean",),
+    warns=("read/tags-unused",),
 )
 class StrayTags(_Flagged):
     """Leaves the low half of the LBA in the reference tag, as drivers do that always fill it in."""

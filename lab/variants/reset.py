@@ -21,7 +21,7 @@ FLR_SECONDS = 0.1
 BARS = range(0x10, 0x28, 4)
 NSSR_MAGIC = 0x4E56_4D65
 SHN_ABRUPT = 0b10
-SHUTDOWN_CHECKS = ("reset/shutdown",)
+SHUTDOWN_CHECKS = ("reset/shutdown", "reset/queues-deleted", "reset/shst-wait")
 
 
 @variant(

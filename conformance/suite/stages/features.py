@@ -22,6 +22,7 @@ from lab.nvme.commands import (
     GetLogPage,
     Read,
     Sanitize,
+    Select,
     SetFeatures,
     WriteZeroes,
 )
@@ -210,7 +211,9 @@ def _values(record: Record, fid: Fid) -> Iterator[Finding]:
                 yield Finding(sent == wanted, event, f"dword 11 {wanted:#x}", f"{sent:#x}", fields=("FID", "CDW11"))
             elif isinstance(event, Completed) and asked.action == "get-feature" and "value" in asked.answer:
                 request, told = state.answered(event), asked.answer["value"]
-                if request and isinstance(request.command, GetFeatures) and request.command.FID == fid and event.completion.ok:
+                command = request.command if request else None
+                current = isinstance(command, GetFeatures) and command.FID == fid and command.SEL == Select.CURRENT
+                if current and event.completion.ok:
                     came = event.completion.DW0
                     yield Finding(told == came, event, f"{came:#x} is told", f"{told:#x}", fields=("DW0",))
 
@@ -299,9 +302,11 @@ def smart(record: Record) -> Iterator[Finding]:
             end = command.offset + command.data_length
             yield Finding(end <= Smart.SIZE, event, f"{Smart.SIZE} bytes", f"{end} bytes", fields=("LID", "NUMDL"))
     page = next((Smart(bytes.fromhex(f.arguments["hex"])) for f in record.scenario.faults if f.name == HEALTH), None)
-    for asked in record.answers("smart") if page and any(record.commands(GetLogPage)) else ():
+    for asked in record.answers("smart") if page else ():
+        reads = [event.command for _, event in record.during(asked, Submitted) if isinstance(event.command, GetLogPage)]
+        whole = any(one.LID == Lid.SMART and not one.offset and one.data_length >= Smart.SIZE for one in reads)
         for name, field in FIGURES.items():
-            if name in asked.answer:
+            if whole and name in asked.answer:  # the device replaces the page where it is read at once
                 really = int(getattr(page, field))
                 yield Finding(asked.answer[name] == really, asked.ended, f"{name} {really}", asked.answer[name])
 
@@ -354,10 +359,15 @@ def _range(event: Event) -> tuple[int, int] | None:
 def trim(record: Record) -> Iterator[Finding]:
     """Trims exactly the blocks that it was asked to: NR 0's based, and the bit for Deallocate set."""
     for asked in record.answers("trim"):
-        seen = [(event, found) for _, event in record.during(asked, Remark) if (found := _range(event))]
-        for _, event in record.during(asked, Submitted):
-            if isinstance(event.command, DatasetManagement):
-                yield Finding(bool(event.command.AD), event, "Deallocate set", f"AD {event.command.AD}", fields=("AD",))
+        sent = [(event, event.command) for _, event in record.during(asked, Submitted)
+                if isinstance(event.command, DatasetManagement)]  # fmt: skip
+        if sent:
+            event = next((event for event, command in sent if command.AD), sent[0][0])
+            any_ad = any(command.AD for _, command in sent)
+            yield Finding(any_ad, event, "Deallocate set", f"AD {int(any_ad)}", fields=("AD",))
+        hints = {event.key for event, command in sent if not command.AD}
+        seen = [(event, found) for _, event in record.during(asked, Remark)
+                if (found := _range(event)) and (event.detail.get("sqid"), event.detail.get("cid")) not in hints]  # fmt: skip
         if asked.ok and seen:
             wanted = int(asked.arguments["lba"]), int(asked.arguments["blocks"])
             lba, shown = wanted[0], [found for _, found in seen]

@@ -293,7 +293,8 @@ def prp_list(record: Record) -> Iterator[Finding]:
         fields = ("PRP1", "PRP2", "NLB")
         yield Finding(event.command.PRP2 % 8 == 0, event, "a multiple of 8", f"PRP2 {event.command.PRP2:#x}", fields)
         pages = record.prp_lists(event)
-        if pages and pages[0].entries and not _one_page(pages[0].entries[: list_entries(state, event, length)]):
+        needed, room = list_entries(state, event, length), (state.page - event.command.PRP2 % state.page) // 8
+        if pages and pages[0].entries and not _one_page(pages[0].entries[: needed if needed <= room else room - 1]):
             own = event.command.PRP1 - event.command.PRP1 % state.page
             first = pages[0].entries[0]
             yield Finding(first != own, pages[0], "the second page first", f"{first:#x}, which is PRP1's own page again")

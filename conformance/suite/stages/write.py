@@ -213,9 +213,10 @@ def flush(record: Record) -> Iterator[Finding]:
             shown = f"{len(sent)} sent" if sent else f"none, and {dirty} writes may be lost"
             yield Finding(bool(sent), sent[0] if sent else asked.ended, "a Flush command", shown, fields=("OPC",))
         done = [e for s, e in record.during(asked, Completed) if s.answered(e) in sent]
-        for event in done:
-            told = asked.ok == event.completion.ok
-            yield Finding(told, event, event.completion.text, f"the driver says {asked.said}", fields=("SC", "SCT"))
+        if done:  # one that failed may have been tried again
+            last = done[-1]
+            told = last.completion.ok if asked.ok else any(not event.completion.ok for event in done)
+            yield Finding(told, last, last.completion.text, f"the driver says {asked.said}", fields=("SC", "SCT"))
 
 
 def unflushed(record: Record, until: Asked) -> int:
