@@ -22,6 +22,8 @@ from lab.nvme.commands import (
     CreateIoCq,
     CreateIoSq,
     DatasetManagement,
+    DeleteIoCq,
+    DeleteIoSq,
     Flush,
     Identify,
     Read,
