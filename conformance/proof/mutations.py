@@ -15,7 +15,7 @@ from typing import Any
 
 from conformance.judging.judge import Verdict, judge
 from conformance.suite.selection import CHECKS
-from lab.data.events import Completed, ConfigWrite, Doorbell, Event, RegisterRead, RegisterWrite, Submitted
+from lab.data.events import Completed, ConfigWrite, Doorbell, Event, RegisterRead, RegisterWrite, Remark, Submitted
 from lab.data.evidence import Evidence
 from lab.nvme.commands import (
     Command,
@@ -27,10 +27,12 @@ from lab.nvme.commands import (
     Flush,
     Identify,
     Read,
+    SetFeatures,
     Write,
 )
+from lab.nvme.features import Fid
 from lab.nvme.fields import Register
-from lab.nvme.registers import ACQ, AQA, ASQ, CAP, CC, CSTS, INTMS, VS
+from lab.nvme.registers import ACQ, AQA, ASQ, CAP, CC, CSTS, VS
 
 Wire = list[Event]
 Change = Callable[[random.Random, Wire], Wire | None]
@@ -159,15 +161,20 @@ def _command(kind: type[Command], change: Callable[[random.Random, Any], dict[st
     return _one(_is(kind, test), changed)
 
 
-def _bits(first: int, count: int) -> Change:
-    """Flip one of some bits of any submission."""
+def _io_bits(first: int, count: int) -> Change:
+    """Flip one of some bits of any I/O submission."""
+    return _bits(first, count, lambda event: isinstance(event, Submitted) and event.sqid > 0)
+
+
+def _bits(first: int, count: int, fits: Callable[[Event], bool] = lambda event: isinstance(event, Submitted)) -> Change:
+    """Flip one of some bits of a submission."""
 
     def changed(draw: random.Random, event: Any) -> Event:
         submitted: Submitted = event
         bit = draw.randrange(first, first + count)
         return replace(submitted, raw=(int.from_bytes(submitted.raw, "little") ^ 1 << bit).to_bytes(64, "little"))
 
-    return _one(lambda event: isinstance(event, Submitted), changed)
+    return _one(fits, changed)
 
 
 def _write_to(register: type[Register], test: Callable[[int], bool] = lambda value: True) -> Callable[[Event], bool]:
@@ -190,6 +197,10 @@ def _is_doorbell(*, completion: bool, admin: bool | None = None) -> Callable[[Ev
     )
 
 
+def _sees_ready(event: Event) -> bool:
+    return isinstance(event, RegisterRead) and event.offset == CSTS.OFFSET and bool(CSTS(event.value).RDY)
+
+
 def _two_pages(command: Read) -> bool:
     """Return whether a Read of blocks of 512 bytes touches two pages, so that PRP2 is the second one."""
     return 4096 < command.PRP1 % 4096 + command.blocks * 512 <= 8192
@@ -210,6 +221,33 @@ MUTATIONS: tuple[Mutation, ...] = (
              _one(_write_to(AQA), lambda d, e: replace(e, offset=d.choice((CAP.OFFSET, VS.OFFSET, CAP.OFFSET + 4))))),
     Mutation("write to CSTS", "detect/read-only", BRING_UP,
              _one(_write_to(AQA), lambda d, e: replace(e, offset=CSTS.OFFSET, value=1 << d.randrange(4)))),
+    Mutation("register access over two registers", "detect/one-register", BRING_UP,
+             _one(lambda e: isinstance(e, RegisterRead) and e.offset == VS.OFFSET, lambda d, e: replace(e, size=8))),
+    Mutation("write to a reserved register", "detect/reserved-register", BRING_UP,
+             _one(_write_to(AQA), lambda d, e: replace(e, offset=d.choice((0x18, 0x80, 0x100, 0xF00))))),
+    Mutation("reserved bits of CC", "detect/reserved-bits", BRING_UP,
+             _register(CC, lambda d, v: v | 1 << d.randrange(25, 32), _enables)),
+    Mutation("reserved bits of AQA", "detect/reserved-bits", BRING_UP,
+             _register(AQA, lambda d, v: v | 1 << d.choice((12, 13, 14, 15, 28, 31)))),
+    Mutation("subsystem reset that is not offered", "detect/nssr-gated", BRING_UP,
+             _one(_write_to(AQA), lambda d, e: replace(e, offset=0x20, value=0x4E564D65))),
+    Mutation("doorbell read", "admin-queue/no-doorbell-read", READS,
+             _insert(lambda d, e: RegisterRead(t=e.t, controller=e.controller, offset=0x1000 + 4 * d.randrange(4), size=4,
+                                               value=0), _is(Read))),
+    Mutation("upper half of a doorbell", "admin-queue/doorbell-upper", READS,
+             _one(_is_doorbell(completion=False), lambda d, e: replace(e, value=e.value | 1 << d.randrange(16, 32)))),
+    Mutation("doorbell with the value it had", "admin-queue/doorbell-unchanged", READS,
+             _insert(lambda d, e: e, _is_doorbell(completion=False))),
+    Mutation("NSID of a queue command", "admin-queue/nsid-unused", QUEUES,
+             _command(CreateIoCq, lambda d, c: {"NSID": d.randrange(1, 1 << 31)})),
+    Mutation("PRP2 of a queue command", "admin-queue/prp2-unused", QUEUES,
+             _command(CreateIoSq, lambda d, c: {"PRP2": d.randrange(1, 1 << 40) << 12})),
+    Mutation("SGL in an admin command", "admin-queue/admin-prp", BRING_UP,
+             _command(Identify, lambda d, c: {"PSDT": d.choice((1, 2))})),
+    Mutation("command identifier FFFFh", "admin-queue/cid-ffff", READS, _command(Read, lambda d, c: {"CID": 0xFFFF})),
+    Mutation("65536 submission queues", "io-queues/nsqr-max", QUEUES,
+             _command(SetFeatures, lambda d, c: {"CDW11": c.CDW11 | 0xFFFF}, lambda c: c.FID == Fid.NUMBER_OF_QUEUES)),
+    Mutation("SGL that is not offered", "read/sgl-gate", READS, _command(Read, lambda d, c: {"PSDT": 1})),
     # bringing the controller up
     Mutation("bus mastering never enabled", "admin-queue/bus-master", QUEUES,
              _every(lambda e: isinstance(e, ConfigWrite) and e.offset == 4, lambda e: replace(e, value=e.value & ~4))),
@@ -235,11 +273,11 @@ MUTATIONS: tuple[Mutation, ...] = (
              _register(CC, lambda d, v: int(CC(v).but(AMS=d.choice((1, 2, 3, 4, 5, 6, 7)))), _enables)),
     Mutation("CC changed while enabled", "admin-queue/cc-frozen", LEAVING,
              _register(CC, lambda d, v: int(CC(v).but(MPS=CC(v).MPS ^ 1 << d.randrange(4))), lambda v: bool(CC(v).SHN))),
-    Mutation("doorbell before CC.EN", "admin-queue/quiet-until-ready", BRING_UP,
-             _before(_is_doorbell(completion=False), _write_to(CC, _enables))),
+    Mutation("doorbell before CSTS.RDY is seen", "admin-queue/quiet-until-ready", BRING_UP,
+             _before(_is_doorbell(completion=False), _sees_ready)),
     Mutation("mask register under MSI-X", "admin-queue/no-intm-with-msix", READS,
-             _insert(lambda d, e: RegisterWrite(t=e.t, controller=e.controller, offset=INTMS.OFFSET + d.choice((0, 4)),
-                                                size=4, value=1), _is(Read))),
+             _insert(lambda d, e: Remark(t=e.t, controller=e.controller, name="interrupt-mask-under-msix",
+                                         detail={"register": d.choice(("INTMS", "INTMC")), "value": 1}), _is(Read))),
     # doorbells
     Mutation("tail beyond the ring", "admin-queue/doorbell", READS,
              _one(_is_doorbell(completion=False), lambda d, e: replace(e, value=d.randrange(4096, 1 << 16)))),
@@ -255,7 +293,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation("heads never returned", "admin-queue/head-doorbell", "admin-queue/wraps",
              _without_all(_is_doorbell(completion=True, admin=True))),
     # what every submission shares
-    Mutation("fused bits", "admin-queue/sqe-clean", READS, _bits(8, 2)),
+    Mutation("fused bits", "write/fused-pair", READS, _io_bits(8, 2)),
     Mutation("reserved bits of dword 0", "admin-queue/sqe-clean", READS, _bits(10, 4)),
     Mutation("reserved field of Identify", "admin-queue/sqe-clean", READS,
              _command(Identify, lambda d, c: {"CDW13": 1 << d.randrange(32)})),
@@ -278,7 +316,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation("vector that is not there", "io-queues/vector", QUEUES,
              _command(CreateIoCq, lambda d, c: {"IV": d.randrange(100, 1 << 16)})),
     # transfers
-    Mutation("blocks one too many", "read/nlb", READS, _command(Read, lambda d, c: {"NLB": c.NLB + d.randrange(1, 9)})),
+    Mutation("blocks one too many", "read/extra", READS, _command(Read, lambda d, c: {"NLB": c.NLB + d.randrange(1, 9)})),
     Mutation("blocks one too few", "read/nlb", SIZES, _command(Read, lambda d, c: {"NLB": c.NLB - 1}, lambda c: c.NLB > 0)),
     Mutation("PRP2 with an offset", "read/prp2", SIZES,
              _command(Read, lambda d, c: {"PRP2": c.PRP2 | 1 << d.randrange(3, 12)}, _two_pages)),
