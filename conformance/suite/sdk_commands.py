@@ -12,7 +12,7 @@ from typing import Any
 
 from conformance.record.record import Asked, Record
 from lab.data.events import Completed, Submitted
-from lab.nvme.commands import Abort, AsyncEventRequest, Command, Read, Write, decode
+from lab.nvme.commands import Abort, AsyncEventRequest, Command, LbaCommand, Read, Write, decode
 
 DWORDS = (2, 3, *range(10, 16))
 """Those of a command that its sender chooses, besides opcode and namespace."""
@@ -68,6 +68,7 @@ class Pair:
     step: Step
     submitted: Submitted | None
     completed: Completed | None
+    split: bool = False  # into several commands, of which `submitted` is the first
 
 
 def sdk_steps(asked: Asked) -> Iterator[Step]:
@@ -115,30 +116,52 @@ def pairs(record: Record, asked: Asked) -> list[Pair]:
     """Return the steps of an action that were not refused, each with what the device saw of it."""
     left = received(record, asked)
     steps = [step for step in sdk_steps(asked) if not step.error and not step.about.get("refused")]
-    found: dict[int, Submitted] = {}
-    for exact in (True, False):
+    found: dict[int, list[Submitted]] = {}
+    for search in (_whole, _parts, _changed):
         for place, step in enumerate(steps):
-            if place in found:
-                continue
-            event = next((event for event in left if _fits(step, event, exact=exact)), None)
-            if event is not None:
-                found[place] = event
-                left.remove(event)
+            if place not in found and (events := search(step, left)):
+                found[place] = events
+                left = [event for event in left if event not in events]
     done = _completions(record)
-    return [Pair(s, found.get(i), done.get(id(found[i])) if i in found else None) for i, s in enumerate(steps)]
+    return [_pair(step, found.get(place, ()), done) for place, step in enumerate(steps)]
+
+
+def _pair(step: Step, events: Sequence[Submitted], done: Mapping[int, Completed]) -> Pair:
+    if len(events) > 1:
+        return Pair(step, events[0], None, split=True)
+    return Pair(step, events[0], done.get(id(events[0]))) if events else Pair(step, None, None)
+
+
+def _whole(step: Step, left: Sequence[Submitted]) -> list[Submitted]:
+    """Return the command itself."""
+    return [event for event in left if (event.sqid == 0) == step.admin and not _differ(step.command, event)][:1]
+
+
+def _parts(step: Step, left: Sequence[Submitted]) -> list[Submitted]:
+    """Return the commands into which an SDK has cut a read or write of many blocks: together they are its blocks, once each."""
+    whole = step.command
+    if step.about["do"] == "command" or not isinstance(whole, LbaCommand):
+        return []
+    end, missing, parts = whole.SLBA + whole.blocks, {*range(whole.SLBA, whole.SLBA + whole.blocks)}, []
+    for event in left:
+        part = event.command
+        if not isinstance(part, type(whole)) or part.NSID != whole.NSID or not whole.SLBA <= part.SLBA < end:
+            continue
+        blocks = {*range(part.SLBA, part.SLBA + part.blocks)}
+        if blocks <= missing:
+            missing -= blocks
+            parts.append(event)
+    return [] if missing else parts
+
+
+def _changed(step: Step, left: Sequence[Submitted]) -> list[Submitted]:
+    """Return a command that has at least the opcode."""
+    return [event for event in left if (event.sqid == 0) == step.admin and event.command.OPC == step.command.OPC][:1]
 
 
 def _completions(record: Record) -> dict[int, Completed]:
     """Return completions by the identity of their submissions."""
     return {id(owner): event for event in record.all(Completed) if (owner := record.owner(event)) is not None}
-
-
-def _fits(step: Step, event: Submitted, *, exact: bool) -> bool:
-    """Tell whether a submission came of a step: by all of its bytes, or by queue and opcode."""
-    if (event.sqid == 0) != step.admin:
-        return False
-    expected = step.command
-    return not _differ(expected, event) if exact else event.command.OPC == expected.OPC
 
 
 def _differ(expected: Command, event: Submitted, *, any_namespace: bool = False) -> bool:

@@ -233,6 +233,8 @@ class LinuxSession:
 
         def ask(request: Mapping[str, Any]) -> Mapping[str, Any]:
             answer = self.agent.ask(request, deadline=deadline).head
+            if answer["status"] != "success" and request["action"] == "node":
+                raise passthrough.NodeError(answer["status"]["words"])
             if answer["status"] != "success":
                 raise GuestError(f"{request['action']} failed in the guest: {answer['status']}")
             fields: Mapping[str, Any] = answer["fields"]

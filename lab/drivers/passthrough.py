@@ -38,7 +38,11 @@ print(sum(os.preadv(file, [buffer], number * size) for number in range(count)))
 WRITE_FILE = "import os; file = open({file!r}, 'wb'); file.write(os.urandom({length})); file.flush(); os.fsync(file.fileno())"
 
 Ask = Callable[[Mapping[str, Any]], Mapping[str, Any]]
-"""Asks the agent: a request, and the fields of its answer."""
+"""Asks the agent: a request, and the fields of its answer. NodeError where it says no."""
+
+
+class NodeError(Exception):
+    """A namespace has no device node: an SDK may have deleted it."""
 
 
 class Sdk:
@@ -65,9 +69,12 @@ class Sdk:
 def perform(sdk: Sdk, ask: Ask, scenario: Scenario, action: Action) -> Answer:
     """Return the answer to one of `ACTIONS`. LabError where the guest's own tools fail."""
     guest = _Guest(ask, scenario)
-    if action.name == "file-reads":
-        return _file_reads(guest, action.arguments)
-    return _passthrough(sdk, guest, action.arguments)
+    try:
+        if action.name == "file-reads":
+            return _file_reads(guest, action.arguments)
+        return _passthrough(sdk, guest, action.arguments)
+    except NodeError as error:
+        return Answer({"words": str(error)})
 
 
 def _passthrough(sdk: Sdk, guest: _Guest, arguments: Mapping[str, Any]) -> Answer:

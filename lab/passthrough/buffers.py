@@ -16,14 +16,16 @@ class Buffer:
     def __init__(self, length: int, content: bytes = b"") -> None:
         """Take zeroed memory."""
         self._length = length
-        self._memory = mmap.mmap(-1, -(-max(length, 1) // PAGE) * PAGE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-        self._memory[: len(content)] = content
-        self._pointer = ctypes.c_char.from_buffer(self._memory) if length else None
-        self.address = ctypes.addressof(self._pointer) if self._pointer is not None else 0
+        self._memory: mmap.mmap | None = None
+        self.address = 0
+        if length:
+            self._memory = mmap.mmap(-1, -(-length // PAGE) * PAGE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+            self._memory[: len(content)] = content
+            self.address = ctypes.addressof(ctypes.c_char.from_buffer(self._memory))
 
     def read(self) -> bytes:
         """Return the bytes."""
-        return self._memory[: self._length]
+        return self._memory[: self._length] if self._memory else b""
 
 
 class Buffers:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from types import TracebackType
 
 from lab.nvme.commands import BROADCAST_NSID
@@ -79,6 +78,11 @@ class Device:
         with self.descriptor() as descriptor:
             return interfaces.call(descriptor, interface or interfaces.DEFAULT[request.queue], request)
 
+    def prepare(self, request: Request, *, yes: bool = False, interface: Interface | None = None) -> Prepared:
+        """Check and marshal a request once, to send it often."""
+        self.check(request, yes=yes)
+        return Prepared(self, interfaces.Call(interface or interfaces.DEFAULT[request.queue], request))
+
     def check(self, request: Request, *, yes: bool = False) -> None:
         """Raise the PassthroughError for which a request is not sent; nothing if it may be."""
         if self.closed:
@@ -107,18 +111,23 @@ class Device:
 
     # -- the descriptor -------------------------------------------------------------------------------------------------
 
-    @contextmanager
-    def descriptor(self) -> Iterator[int]:
-        """Lend the file descriptor; it is not closed before it is returned."""
+    def descriptor(self) -> Lent:
+        """Lend the file descriptor for a ``with`` block; it is not closed before that ends."""
+        return Lent(self)
+
+    def lend(self) -> int:
+        """Return the descriptor, which must be given back."""
         with self._idle:
             if self.closed:
                 raise ClosedError(f"{self.path} was closed")
             self._active += 1
-        try:
-            yield self._descriptor
-        finally:
-            with self._idle:
-                self._active -= 1
+            return self._descriptor
+
+    def take_back(self) -> None:
+        """Take a lent descriptor back."""
+        with self._idle:
+            self._active -= 1
+            if not self._active:
                 self._idle.notify_all()
 
     @property
@@ -142,3 +151,37 @@ class Device:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         """Close it."""
         self.close()
+
+
+class Lent:
+    """A device's descriptor while it is in use."""
+
+    def __init__(self, device: Device) -> None:
+        """Borrow from ``device`` once the block is entered."""
+        self._device = device
+
+    def __enter__(self) -> int:
+        """Return the descriptor; ClosedError if there is none any more."""
+        return self._device.lend()
+
+    def __exit__(self, *_: object) -> None:
+        """Give it back."""
+        self._device.take_back()
+
+
+class Prepared:
+    """A request that was checked and marshalled once: `Device.prepare`. Its buffers are the same each time."""
+
+    def __init__(self, device: Device, call: interfaces.Call) -> None:
+        """Send ``call`` on ``device`` when asked."""
+        self._device, self._call = device, call
+
+    def status(self) -> int:
+        """Send it, wait, and return the 15 status bits alone."""
+        with self._device.descriptor() as descriptor:
+            return self._call.status(descriptor)
+
+    def send(self) -> Answer:
+        """Send it and return the whole answer."""
+        with self._device.descriptor() as descriptor:
+            return self._call.send(descriptor)

@@ -16,8 +16,8 @@ from lab.passthrough.errors import NotOfferedError, from_os
 from lab.passthrough.request import Answer, Request, completion
 from lab.passthrough.structures import Ioctl
 
-Marshal = Callable[[Request, int, int], ctypes.Structure]
-"""Makes the structure of a request and the addresses of its data and metadata."""
+Marshal = Callable[[Request, int, int], bytearray]
+"""Makes the bytes of the structure of a request and the addresses of its data and metadata."""
 
 
 class Interface(StrEnum):
@@ -62,15 +62,31 @@ DEFAULT: Mapping[Queue, Interface] = {"admin": Interface.ADMIN64, "io": Interfac
 
 def call(descriptor: int, interface: Interface, request: Request) -> Answer:
     """Send a request by an ioctl and wait for the answer. PassthroughError where the kernel refuses it."""
-    row = TABLE[interface]
-    _check_carries(interface, row, request)
-    buffers = Buffers(request)
-    raw = bytearray(row.marshal(request, buffers.data.address, buffers.metadata.address))
-    try:
-        status = fcntl.ioctl(descriptor, row.number, raw)
-    except OSError as error:
-        raise from_os(error, f"{request.name} by {interface}") from error
-    return _answer(row, status, raw, buffers)
+    return Call(interface, request).send(descriptor)
+
+
+class Call:
+    """A request, marshalled for one interface with buffers of its own, which can be sent again and again."""
+
+    def __init__(self, interface: Interface, request: Request) -> None:
+        """Marshal it; NotOfferedError where the interface does not carry it."""
+        self._row = TABLE[interface]
+        _check_carries(interface, self._row, request)
+        self._name = f"{request.name} by {interface}"
+        self._buffers = Buffers(request)
+        self._raw = self._row.marshal(request, self._buffers.data.address, self._buffers.metadata.address)
+
+    def status(self, descriptor: int) -> int:
+        """Send it, wait, and return the 15 status bits alone. PassthroughError where the kernel refuses it."""
+        try:
+            status: int = fcntl.ioctl(descriptor, self._row.number, self._raw)
+        except OSError as error:
+            raise from_os(error, self._name) from error
+        return status
+
+    def send(self, descriptor: int) -> Answer:
+        """Send it and return the whole answer."""
+        return _answer(self._row, self.status(descriptor), self._raw, self._buffers)
 
 
 def _check_carries(interface: Interface, row: Ioctls, request: Request) -> None:

@@ -64,11 +64,11 @@ class Program:
 
     def read(self, step: Step) -> Told:
         """Read ``blocks`` blocks of ``block_size`` bytes from ``lba``."""
-        return self._send(step, commands.read(step["nsid"], step["lba"], step["blocks"], step["block_size"]))
+        return self._send(step, self.request(step))
 
     def write(self, step: Step) -> Told:
         """Write ``data`` from ``lba``."""
-        return self._send(step, commands.write(step["nsid"], step["lba"], bytes.fromhex(step["data"]), step["block_size"]))
+        return self._send(step, self.request(step))
 
     def together(self, step: Step) -> Told:
         """Do many steps at once: each in a thread of ``threads``, or all of them outstanding on a queue of ``depth``."""
@@ -83,21 +83,33 @@ class Program:
         return {"commands": found.commands, "hardware": found.hardware, "reason": str(found.reason), "words": found.sentence}
 
     def reads(self, step: Step) -> Told:
-        """Read ``count`` times ``blocks`` blocks one after the other, one outstanding or ``depth``, and keep nothing."""
-        with self.device(step["device"]) as device, Queue(device, step["depth"]) as queue:
-            promises = [
-                queue.submit(commands.read(device.nsid, number * step["blocks"], step["blocks"], step["block_size"]))
+        """Read ``count`` times ``blocks`` blocks in order, ``depth`` outstanding, and keep nothing."""
+        with self.device(step["device"]) as device:
+            requests = [
+                commands.read(device.nsid, number * step["blocks"], step["blocks"], step["block_size"])
                 for number in range(step["count"])
             ]
-            for promise in promises:
-                promise.result().check()
-        return {"reads": step["count"], "uring": queue.by_uring}
+            if step["depth"] == 1:
+                prepared = [device.prepare(request) for request in requests]
+                failed = sum(bool(one.status()) for one in prepared)
+            else:
+                with Queue(device, step["depth"]) as queue:
+                    failed = sum(not one.result().completion.ok for one in [queue.submit(request) for request in requests])
+        return {"reads": step["count"], "failed": failed}
 
     # -- how ------------------------------------------------------------------------------------------------------------
 
     def device(self, path: str) -> Device:
         """Return the opened device."""
         return Device(path)
+
+    def request(self, step: Step) -> Request:
+        """Return the request of a ``command``, ``read`` or ``write`` step."""
+        if step["do"] == "read":
+            return commands.read(step["nsid"], step["lba"], step["blocks"], step["block_size"])
+        if step["do"] == "write":
+            return commands.write(step["nsid"], step["lba"], bytes.fromhex(step["data"]), step["block_size"])
+        return self.raw(step)
 
     def raw(self, step: Step) -> Request:
         """Return the request of a ``command`` step."""
@@ -116,13 +128,9 @@ class Program:
             return told(device.submit(request, yes=step.get("yes", False), interface=interface))
 
     def _queued(self, path: str, steps: Iterable[Step], depth: int) -> list[Told]:
-        """Return the answers to ``read`` and ``command`` steps that were outstanding together."""
+        """Return the answers to steps whose commands were outstanding together."""
         with self.device(path) as device, Queue(device, depth) as queue:
-            requests = [
-                commands.read(step["nsid"], step["lba"], step["blocks"], step["block_size"])
-                if step["do"] == "read" else self.raw(step)
-                for step in steps
-            ]  # fmt: skip
+            requests = [self.request(step) for step in steps]
             return [told(promise.result()) for promise in [queue.submit(request) for request in requests]]
 
 

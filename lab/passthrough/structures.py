@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import ctypes
+import struct
 from enum import IntEnum
-from typing import TypeVar
 
 from lab.nvme.commands import Command
 from lab.passthrough.request import Request
 
 _WRITE, _READ = 1, 2
-S = TypeVar("S", bound=ctypes.Structure)
+_BUFFERS = struct.Struct("<QQII")
 
 
 class UserIo(ctypes.Structure):
@@ -71,24 +71,26 @@ ID = 0x4E40
 """NVME_IOCTL_ID = _IO('N', 0x40): gives the NSID of an opened namespace."""
 
 
-def whole(kind: type[S], request: Request, data: int, metadata: int) -> S:
-    """Return a structure that holds a whole command; ``data`` and ``metadata`` are addresses of the buffers, 0 for none."""
-    command = request.command
-    made = kind(
-        opcode=command.OPC, flags=command[1], nsid=command.NSID, cdw2=command.CDW2, cdw3=command.CDW3,
-        metadata=metadata, addr=data, metadata_len=request.metadata_size, data_len=request.data_length,
-        timeout_ms=request.timeout_ms,
-    )  # fmt: skip
-    for number in range(10, 16):
-        setattr(made, f"cdw{number}", getattr(command, f"CDW{number}"))
+def whole(kind: type[ctypes.Structure], request: Request, data: int, metadata: int) -> bytearray:
+    """Return the bytes of a structure that holds a whole command.
+
+    ``data`` and ``metadata`` are addresses of buffers, 0 for none. All three structures follow the 64 bytes of the command:
+    only the buffers and the time-out are placed otherwise.
+    """
+    raw = request.command
+    made = bytearray(ctypes.sizeof(kind))
+    made[0:2], made[4:16] = raw[0:2], raw[4:16]
+    made[16:40] = _BUFFERS.pack(metadata, data, request.metadata_size, request.data_length)
+    made[40:68] = raw[40:64] + request.timeout_ms.to_bytes(4, "little")
     return made
 
 
-def user_io(request: Request, data: int, metadata: int) -> UserIo:
+def user_io(request: Request, data: int, metadata: int) -> bytearray:
     """Return the structure for NVME_IOCTL_SUBMIT_IO, which spreads Read, Write or Compare over named fields."""
     command: Command = request.command
-    return UserIo(
+    made = UserIo(
         opcode=command.OPC, flags=command[1], control=command.CDW12 >> 16, nblocks=command.CDW12 & 0xFFFF,
         metadata=metadata, addr=data, slba=command.CDW11 << 32 | command.CDW10, dsmgmt=command.CDW13,
         reftag=command.CDW14, apptag=command.CDW15 & 0xFFFF, appmask=command.CDW15 >> 16,
     )  # fmt: skip
+    return bytearray(made)

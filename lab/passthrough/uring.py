@@ -12,7 +12,7 @@ import mmap
 import os
 
 from lab.passthrough.errors import NotOfferedError, from_os
-from lab.passthrough.structures import Ioctl, UringCmd
+from lab.passthrough.structures import Ioctl
 
 SETUP, ENTER = 425, 426
 """System calls (include/uapi/asm-generic/unistd.h); the same on every architecture."""
@@ -101,7 +101,7 @@ class Ring:
     def _map(self, size: int, offset: int) -> mmap.mmap:
         return mmap.mmap(self._descriptor, size, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE, offset=offset)
 
-    def submit(self, descriptor: int, command: UringCmd, number: Ioctl, tag: int) -> None:
+    def submit(self, descriptor: int, command: bytearray, number: Ioctl, tag: int) -> None:
         """Hand one command to the kernel. ``tag`` comes back with its completion.
 
         The system call returns once the kernel has taken the entry: nothing is left in the ring that could be sent twice.
@@ -110,7 +110,7 @@ class Ring:
         entry = self._entries[slot]
         ctypes.memset(ctypes.byref(entry), 0, ctypes.sizeof(entry))
         entry.opcode, entry.fd, entry.cmd_op, entry.user_data = URING_CMD, descriptor, number, tag
-        ctypes.memmove(ctypes.byref(entry, Entry.cmd.offset), ctypes.byref(command), ctypes.sizeof(command))
+        ctypes.memmove(ctypes.byref(entry, Entry.cmd.offset), bytes(command), len(command))
         self._array[slot] = slot
         self._tail.value = (self._tail.value + 1) & 0xFFFF_FFFF
         taken = self._enter(1, 0, 0)

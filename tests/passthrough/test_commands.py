@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable
 
 import pytest
 
 from lab.nvme import commands as nvme
 from lab.nvme.commands import Command
-from lab.passthrough import commands, consent, lengths
+from lab.passthrough import commands, consent, lengths, structures
 from lab.passthrough.errors import BadLengthError, NeedsYesError
 from lab.passthrough.lengths import Format
 from lab.passthrough.request import Request
@@ -51,6 +52,24 @@ def test_ranges_of_dataset_management_are_the_one_count_that_is_not_zeros_based(
 def test_data_that_is_no_whole_number_of_blocks_is_refused(make: Callable[[], Request]) -> None:
     with pytest.raises(ValueError, match="no whole number of blocks"):
         make()
+
+
+@pytest.mark.parametrize("kind", [structures.PassthruCmd, structures.PassthruCmd64, structures.UringCmd])
+def test_every_field_of_a_command_is_where_the_kernel_looks_for_it(kind: type[ctypes.Structure]) -> None:
+    dwords = {f"CDW{number}": 0x1111_1111 * number & 0xFFFF_FFFF for number in (2, 3, *range(10, 16))}
+    request = Request(Command.of(OPC=0xC5, NSID=7, FUSE=1, **dwords), "admin", bytes(24), metadata=bytes(8), timeout_ms=99)
+    made = kind.from_buffer_copy(structures.whole(kind, request, 0x1000, 0x2000))
+    told = {name: getattr(made, name) for name, *_ in kind._fields_}
+    meant = {name.lower(): value for name, value in dwords.items()}
+    meant |= {"opcode": 0xC5, "flags": 1, "nsid": 7, "addr": 0x1000, "metadata": 0x2000, "data_len": 24, "metadata_len": 8}
+    assert {name: value for name, value in told.items() if value} == {**meant, "timeout_ms": 99}
+
+
+def test_a_read_for_the_oldest_ioctl_is_spread_over_named_fields() -> None:
+    request = commands.read(1, 0x1_0000_0005, 3, 512, LBAT=7, LBATM=8, ILBRT=9, DSM=10, FUA=1)
+    made = structures.UserIo.from_buffer_copy(structures.user_io(request, 0x1000, 0))
+    assert (made.opcode, made.slba, made.nblocks, made.addr) == (2, 0x1_0000_0005, 2, 0x1000)
+    assert (made.apptag, made.appmask, made.reftag, made.dsmgmt, made.control) == (7, 8, 9, 10, 1 << 14)
 
 
 def test_a_vendor_command_keeps_its_dwords_and_its_range() -> None:
