@@ -18,6 +18,7 @@ from conformance.commands.options import JSON, machine, settings
 from conformance.report.steps import Steps
 from conformance.report.terminal import console
 from lab.controller.behaviour import BEHAVIOURS
+from lab.controller.executor import BATCH
 from lab.errors import UsageError, nearest
 from lab.guest.folder import run_folder
 from lab.toolchain import Toolchain, prepare
@@ -92,6 +93,28 @@ Arguments are shown with their defaults. "Provoked by" is what was asked of Linu
 
 This file is written by `nvme-lab behaviours --write docs/behaviours.md`.
 
+## When a behaviour strikes
+
+A fault (`lab.data.plan.Fault`) names a behaviour and says what it strikes.
+All that is given must fit; a behaviour with a predicate of its own (say `aer-refused`) needs none.
+
+| field of the fault | strikes |
+|---|---|
+| `queue`, `sqid`, `opcode`, `nsid`, `lba` | commands of that queue, opcode or namespace, over that block |
+| `cdw10` | commands whose dword 10 has this low byte: a CNS, a feature, a log page |
+| `fields` | commands whose fields have these values, by the names of `lab.nvme.commands`: `{{"SLBA": 8, "FUA": 1}}` |
+| `mask`, `match` | commands whose 64 bytes, under the mask, are these; both hexadecimal, equally long |
+| `register`, `access` | accesses to a register of BAR0, by name or offset (doorbells too): `read` or `write` |
+| `value`, `value_mask` | of these, only writes of this value, under the mask |
+| `nth`, `times` | only the n-th that fits; so often at most: of commands, accesses, enablings, disablings or shutdowns |
+| `armed` | false: only once the action `fault` has switched it on |
+
+Held commands (`hold`) are executed one by one by the lab's action `release` with the fault's `name` and a `count`.
+In process, a command is executed inside the write of its doorbell; unless it takes time it has completed when that returns.
+A doorbell that submits more than {batch} commands has the first {batch} executed at once, and the others as time goes on.
+
+## What Linux makes of them
+
 | behaviour | what it does | arguments | tried with | provoked by | what Linux said | what Linux did | afterwards |
 |---|---|---|---|---|---|---|---|
 """
@@ -100,7 +123,7 @@ This file is written by `nvme-lab behaviours --write docs/behaviours.md`.
 def markdown(shown: Sequence[Shown], toolchain: Toolchain) -> str:
     """Return the document."""
     release = toolchain.linux.release if toolchain.linux else ""
-    head = _HEAD.format(release=release, timeout=lab_behaviours.TIMEOUT)
+    head = _HEAD.format(release=release, timeout=lab_behaviours.TIMEOUT, batch=BATCH)
     return head + "".join(f"| {' | '.join(_row(one))} |\n" for one in shown) + _NOT_SHOWN + "".join(_not_shown())
 
 
