@@ -12,9 +12,12 @@ from lab.controller.fetched import DNR, CommandPendingError, CommandStatusError,
 from lab.controller.memory import DmaRefusedError
 from lab.controller.parts import Parts
 from lab.controller.queues import SQE_SIZE, SubmissionQueue
+from lab.nvme.commands import Compare, Write
 from lab.nvme.registers import DOORBELLS
 from lab.nvme.status import Status
 
+FUSE, FUSE_FIRST, FUSE_SECOND = 0b11, 0b01, 0b10
+"""Bits of a command's flags, and their values in a fused operation."""
 BATCH = 1024
 """Commands that are executed in a row: a host may ring for 65,535 at once, and nothing else happens meanwhile."""
 
@@ -27,6 +30,7 @@ class Executor:
         self._parts, self._core, self._doorbells, self._faults = parts, parts.core, doorbells, faults
         self._queues, self._shadows, self._completer = parts.core.queues, parts.shadows, parts.completer
         self._stride = 4 << self._core.registers.cap.DSTRD
+        self._firsts: dict[int, FetchedCommand] = {}  # of fused operations, by queue, whose second command has not come
         self._completer.continue_work = self.run
 
     # -- doorbells --------------------------------------------------------------------------------------------------
@@ -128,34 +132,82 @@ class Executor:
             core.remark("cid-conflict", sqid=sq.qid, cid=request.cid)
             self._completer.complete(request, Status.COMMAND_ID_CONFLICT | DNR, forget=False)
             return
+        if (request.flags & FUSE or self._firsts) and self._take_fused(request):
+            return
         self.execute(request)
 
     def execute(self, request: FetchedCommand) -> None:
         """Execute a command and complete it, unless it is kept for later."""
-        complete = self._completer.complete
+        if (outcome := self._outcome(request)) is not None:
+            self._completer.complete(request, *outcome)
+
+    def _outcome(self, request: FetchedCommand) -> tuple[int, int] | None:
+        """Execute a command; return its status (with DNR) and dword 0, None where it is kept for later."""
         try:
             for strike in request.strikes:
                 if not strike.begin(request):
-                    return
+                    return None
             table = io.COMMANDS if request.sq.qid else admin.COMMANDS
             row = table.get(request.opcode)
             if row is None:
                 self._core.remark("opcode", sqid=request.sq.qid, cid=request.cid, opcode=request.opcode)
-                complete(request, Status.INVALID_OPCODE | DNR)
-                return
-            dw0 = row.execute(self._parts, request)
+                return Status.INVALID_OPCODE | DNR, 0
+            return 0, row.execute(self._parts, request)
         except CommandStatusError as failed:
-            complete(request, failed.status | (DNR if failed.dnr else 0), failed.dw0)
+            return failed.status | (DNR if failed.dnr else 0), failed.dw0
         except CommandPendingError:
-            pass
+            return None
         except DmaRefusedError as refused:
             self._core.remark(
                 "dma-refused",
                 sqid=request.sq.qid, cid=request.cid, address=refused.address, length=refused.length, why=refused.why,
             )  # fmt: skip
-            complete(request, Status.DATA_TRANSFER_ERROR | DNR)
-        else:
-            complete(request, 0, dw0)
+            return Status.DATA_TRANSFER_ERROR | DNR, 0
+
+    # -- fused operations -------------------------------------------------------------------------------------------
+
+    def _take_fused(self, request: FetchedCommand) -> bool:
+        """Pair the commands of a fused Compare and Write; return whether this one needs nothing more.
+
+        Base 2.0, 3.4.2 "Fused Operations"; NVM Command Set 1.0, 2.1: the controller has it where FUSES says so.
+        """
+        sqid, fuse = request.sq.qid, request.flags & FUSE
+        first = self._firsts.pop(sqid, None)
+        if first is not None and self._completer.in_flight.get(first.key) is first:  # else it was aborted, or a reset came
+            if fuse == FUSE_SECOND and request.opcode == Write.OPCODE:
+                self._execute_pair(first, request)
+                return True
+            self._core.remark("fused-pair", sqid=sqid, cid=first.cid, problem="the second command does not follow")
+            self._completer.complete(first, Status.ABORTED_MISSING_FUSED | DNR)
+        if not sqid or not self._core.identity.FUSES & 1:
+            return False
+        if fuse == FUSE_FIRST and request.opcode == Compare.OPCODE:
+            self._firsts[sqid] = request
+            self._completer.keep(request)
+            return True
+        if fuse == FUSE_SECOND:
+            self._core.remark("fused-pair", sqid=sqid, cid=request.cid, problem="the first command does not precede")
+            self._completer.complete(request, Status.ABORTED_MISSING_FUSED | DNR)
+            return True
+        return False
+
+    def _execute_pair(self, first: FetchedCommand, second: FetchedCommand) -> None:
+        """Execute a Compare and, if it succeeds, the Write: nothing comes between them."""
+        complete = self._completer.complete
+        if (first.nsid, first.raw[40:50]) != (second.nsid, second.raw[40:50]):  # SLBA and NLB
+            self._core.remark("fused-pair", sqid=first.sq.qid, cid=first.cid, problem="the commands have other blocks")
+            complete(first, Status.INVALID_FIELD | DNR)
+            complete(second, Status.INVALID_FIELD | DNR)
+            return
+        first.flags &= ~FUSE
+        second.flags &= ~FUSE
+        outcome = self._outcome(first)
+        if outcome is not None:
+            complete(first, *outcome)
+        if outcome is None or outcome[0]:
+            complete(second, Status.ABORTED_FAILED_FUSED)
+            return
+        self.execute(second)
 
     def resume(self, request: FetchedCommand, strikes: tuple[Strike, ...]) -> None:
         """Execute a command that was kept, with the strikes that are left."""

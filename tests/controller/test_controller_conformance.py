@@ -244,6 +244,77 @@ def test_a_queue_may_lie_at_address_0(make_host: MakeHost) -> None:
     assert host.remarks() == ["cq-memory"]
 
 
+# -- fused operations -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def fused(make_host: MakeHost) -> Host:
+    """Return the host of a device that has fused Compare and Write."""
+    return make_host(identify={"FUSES": 1}).up()
+
+
+def pair(host: Host, old: bytes, new: bytes, *, lba: int = 3, second_lba: int = 3) -> list[nvme.Command]:
+    """Return the commands that replace the block ``old`` by ``new``."""
+    buffers = host.pages(2)
+    host.poke(buffers, old.ljust(512, b"\0"))
+    host.poke(buffers + 4096, new.ljust(512, b"\0"))
+    return [
+        nvme.Compare.of(NSID=1, SLBA=lba, PRP1=buffers, FUSE=1, CID=100),
+        nvme.Write.of(NSID=1, SLBA=second_lba, PRP1=buffers + 4096, FUSE=2, CID=101),
+    ]
+
+
+def statuses(host: Host) -> list[tuple[int, int]]:
+    return [(completion.CID, completion.status) for completion in host.completions(1)]
+
+
+def test_compare_and_write_replaces_what_is_there(fused: Host) -> None:
+    first, second = pair(fused, b"", b"new")
+    fused.submit(first, 1)
+    assert fused.completions(1) == [], "it waits for its second command"
+    fused.submit(second, 1)
+    assert statuses(fused) == [(100, 0), (101, 0)]
+    assert fused.data(nvme.Read.of(NSID=1, SLBA=3), 512, qid=1)[:3] == b"new"
+    for command in pair(fused, b"old", b"newer"):
+        fused.submit(command, 1, ring=False)
+    fused.ring(1, completion=False, value=fused.rings[1].tail)
+    assert statuses(fused) == [(100, Status.COMPARE_FAILURE), (101, Status.ABORTED_FAILED_FUSED)]
+    assert fused.data(nvme.Read.of(NSID=1, SLBA=3), 512, qid=1)[:5] == b"new\0\0"
+    assert fused.remarks() == []
+
+
+def test_half_a_pair_is_aborted_and_others_go_on(fused: Host) -> None:
+    first, second = pair(fused, b"", b"new")
+    fused.submit(first, 1)
+    fused.submit(nvme.Flush.of(NSID=1, CID=102), 1)
+    fused.submit(second, 1)
+    missing = Status.ABORTED_MISSING_FUSED
+    assert statuses(fused) == [(100, missing), (102, 0), (101, missing)]
+    assert fused.remarks() == ["fused-pair", "fused-pair"]
+
+
+def test_a_pair_over_other_blocks_is_refused(fused: Host) -> None:
+    for command in pair(fused, b"", b"new", second_lba=4):
+        fused.submit(command, 1)
+    assert statuses(fused) == [(100, Status.INVALID_FIELD), (101, Status.INVALID_FIELD)]
+
+
+def test_a_first_command_does_not_outlive_a_reset(fused: Host) -> None:
+    first, second = pair(fused, b"", b"new")
+    fused.submit(first, 1)
+    fused.disable()
+    fused.up()
+    fused.submit(second, 1)
+    assert statuses(fused) == [(101, Status.ABORTED_MISSING_FUSED)]
+
+
+def test_without_fuses_there_are_no_fused_operations(host: Host) -> None:
+    for command in pair(host, b"", b"new"):
+        host.submit(command, 1)
+    assert statuses(host) == [(100, Status.INVALID_FIELD), (101, Status.INVALID_FIELD)]
+    assert host.remarks() == ["fuse", "fuse"]
+
+
 # -- the function ---------------------------------------------------------------------------------------------------
 
 

@@ -131,16 +131,16 @@ class HostileDriver:
         """Return dwords 10 to 13 that such a command may well have."""
         c = self.chance
         if qid:
-            blocks = c.choice((0, 0, 7, 15, 255, 0xFFFF))
+            blocks: int = c.choice((0, 0, 7, 15, 255, 0xFFFF))
             return c.choice((0, 1, 100, 4080, 4095, 4096)).to_bytes(8, "little") + blocks.to_bytes(4, "little") + bytes(4)
         if opcode in (0x00, 0x04):
             return c.choice((0, 3, 7)).to_bytes(4, "little") + bytes(12)  # the queues in use are kept
         if opcode == 0x0D:
-            return (c.random() < 0.01).to_bytes(4, "little") + bytes(12)  # namespaces are rarely deleted
+            return int(c.random() < 0.01).to_bytes(4, "little") + bytes(12)  # namespaces are rarely deleted
         if opcode == 0x15:
-            return (c.random() < 0.1).to_bytes(4, "little") + bytes(12)
-        selector = c.choice((*range(0x20), 0x80, 0x81, 0x84))
-        upper = c.choice((0, 0, 1, 0x7F, 0x3FF))
+            return int(c.random() < 0.1).to_bytes(4, "little") + bytes(12)
+        selector: int = c.choice((*range(0x20), 0x80, 0x81, 0x84))
+        upper: int = c.choice((0, 0, 1, 0x7F, 0x3FF))
         return (
             (selector | upper << 16).to_bytes(4, "little") + c.choice((0, 1, 0x1_0001, 0xFFFF)).to_bytes(4, "little") + bytes(8)
         )
