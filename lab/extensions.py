@@ -3,6 +3,7 @@
 nvme_lab.adapters     name = factory of an adapter            (`lab.drivers.registry`)
 nvme_lab.drivers      name = path of a manifest               (`lab.drivers.registry`)
 nvme_lab.behaviours   name = subclass of Behaviour            (`lab.controller.behaviour`)
+nvme_lab.defects      any name = module that declares seeded defects or legal variants when it is imported (`lab.defects`)
 nvme_lab.checks       any name = module that declares checks and scenarios when it is imported (`conformance.suite.selection`)
 """
 
@@ -15,8 +16,8 @@ from typing import Any
 from lab.errors import LabError
 
 ADAPTERS, DRIVERS = "nvme_lab.adapters", "nvme_lab.drivers"
-BEHAVIOURS, CHECKS = "nvme_lab.behaviours", "nvme_lab.checks"
-GROUPS = (ADAPTERS, DRIVERS, BEHAVIOURS, CHECKS)
+BEHAVIOURS, CHECKS, DEFECTS = "nvme_lab.behaviours", "nvme_lab.checks", "nvme_lab.defects"
+GROUPS = (ADAPTERS, DRIVERS, BEHAVIOURS, CHECKS, DEFECTS)
 
 
 def names(group: str) -> list[str]:

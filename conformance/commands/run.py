@@ -32,6 +32,7 @@ NEWEST = Path("nvme-lab-results/latest")
 @click.option("--times", type=click.Path(path_type=Path), metavar="RESULT", help="earlier results, to split and order by")
 @click.option("--seed", type=int, metavar="N", help="draws serial numbers, sizes and data [default: 0]")
 @click.option("--defect", default="", metavar="ID", help="seed this mistake into the reference driver (see nvme-lab defects)")
+@click.option("--variant", default="", metavar="ID", help="give the reference driver this legal peculiarity, or ID+ID…")
 @click.option(
     "--last-failed", type=click.Path(path_type=Path), is_flag=False, flag_value=NEWEST, metavar="[RESULT]",
     help="only the scenarios in which a driver or the lab failed in RESULT, or in the newest results here; "

@@ -183,7 +183,8 @@ def _confirm(campaign: Campaign, results: Results, on: Sequence[str], console: C
 def _check_resume() -> None:
     """Raise UsageError for options that a resumed run cannot change."""
     context = click.get_current_context()
-    fixed = ("drivers", "devices", "stages", "checks", "scenarios", "shard", "times", "seed", "defect", "last_failed", "repeat")
+    fixed = ("drivers", "devices", "stages", "checks", "scenarios", "shard", "times", "seed", "defect", "variant",
+             "last_failed", "repeat")  # fmt: skip
     for name in (*fixed, "out", "strict", "dry_run"):
         if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
             option = next(p.opts[0] for p in context.command.params if p.name == name)
@@ -202,6 +203,7 @@ def _request(options: Mapping[str, Any]) -> Request | None:
         seed=DEFAULT_SEED if options["seed"] is None else options["seed"],
         strict=options["strict"],
         defect=options["defect"],
+        variant=options["variant"],
         shard=options["shard"],
         times=options["times"],
     )
@@ -221,6 +223,7 @@ def _request(options: Mapping[str, Any]) -> Request | None:
         only=only,
         drivers=request.drivers or tuple(asked["drivers"]),
         defect=request.defect or asked.get("defect", ""),
+        variant=request.variant or asked.get("variant", ""),
         seed=before.lab.get("seed", DEFAULT_SEED) if options["seed"] is None else request.seed,
     )
 

@@ -36,7 +36,11 @@ def _lab(campaign: Campaign) -> dict[str, Any]:
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "seed": None if campaign.replays else request.seed,
         **({"replays": str(campaign.replays)} if campaign.replays else {}),
-        "asked": {"drivers": list(request.drivers) or [default_driver(request)], "defect": request.defect},
+        "asked": {
+            "drivers": list(request.drivers) or [default_driver(request)],
+            "defect": request.defect,
+            "variant": request.variant,
+        },
         "qemu": toolchain.qemu
         and {
             "version": dotted(toolchain.qemu.version),

@@ -13,7 +13,7 @@ from pathlib import Path
 from conformance.judging.models import LeftOut, ShardEntry
 from conformance.run import costs
 from conformance.suite.selection import CHECKS, Selection, select
-from lab import defects, drivers
+from lab import defects, drivers, variants
 from lab.data.manifest import PROFILES, DriverManifest, part_name
 from lab.data.plan import DeviceKind, Scenario
 from lab.errors import UsageError, nearest
@@ -43,6 +43,7 @@ class Request:
     seed: int = DEFAULT_SEED
     strict: bool = False
     defect: str = ""  # seeded into the reference driver
+    variant: str = ""  # legal variants of the reference driver, joined by "+"
     shard: str = ""  # "2/5": only this part of the scenarios; "" is all of them
     times: Path | None = None  # earlier results, by whose seconds scenarios are ordered and split
     only: tuple[str, ...] = ()  # driver/device/scenario; none: all
@@ -97,7 +98,9 @@ def plan(request: Request) -> Campaign:
         parse_shard(request.shard)
     selection = select(request.stages, request.checks, request.scenarios, request.profiles)
     names = tuple(dict.fromkeys(request.drivers)) or (default_driver(request),)
-    manifests = tuple(_with_absolute_path(seed_defect(drivers.find(name), request.defect)) for name in names)
+    manifests = tuple(
+        _with_absolute_path(seed_variant(seed_defect(drivers.find(name), request.defect), request.variant)) for name in names
+    )
     _check_manifests(manifests)
     devices = [device for device in DEVICES if device in (request.devices or DEVICES)]
     for device in request.devices:
@@ -133,7 +136,11 @@ def parse_shard(text: str) -> tuple[int, int]:
 
 def default_driver(request: Request) -> str:
     """Return the driver of a request that names none."""
-    return REFERENCE if request.defect else DEFAULT_DRIVER
+    return REFERENCE if request.defect or request.variant else DEFAULT_DRIVER
+
+
+def _seeded(manifest: DriverManifest, request: Request) -> DriverManifest:
+    return seed_variant(seed_defect(manifest, request.defect), request.variant)
 
 
 def seed_defect(manifest: DriverManifest, defect: str) -> DriverManifest:
@@ -145,6 +152,16 @@ def seed_defect(manifest: DriverManifest, defect: str) -> DriverManifest:
     if defect != defects.LIAR:
         defects.find(defect)
     return manifest.model_copy(update={"variables": {**manifest.variables, "defect": defect}})
+
+
+def seed_variant(manifest: DriverManifest, variant: str) -> DriverManifest:
+    """Return the driver with legal variants. UsageError for an unknown variant, or for another driver than the lab's own."""
+    if not variant:
+        return manifest
+    if manifest.adapter not in drivers.SEEDABLE:
+        raise UsageError(f"the driver {manifest.name!r} has no legal variants", remedy=f"--driver {REFERENCE}")
+    variants.find(variant)
+    return manifest.model_copy(update={"variables": {**manifest.variables, "variant": variant}})
 
 
 def leave_out(job: Job, reason: str) -> LeftOut:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from conformance.judging.judge import Verdict, judge
-from conformance.run.plan import Campaign, Job, Request, seed_defect
+from conformance.run.plan import Campaign, Job, Request, seed_defect, seed_variant
 from conformance.suite.selection import select
 from lab import drivers
 from lab.data.evidence import Evidence
@@ -83,4 +83,5 @@ def _manifest(evidence: Evidence, named: str) -> DriverManifest:
     manifest = drivers.find(name)
     if manifest.name != recorded.name:
         raise UsageError(f"{manifest.path} is the driver {manifest.name!r}; the evidence is of {recorded.name!r}.")
-    return seed_defect(manifest.model_copy(update={"path": manifest.path.absolute()}), recorded.variables.get("defect", ""))
+    seeded = seed_defect(manifest.model_copy(update={"path": manifest.path.absolute()}), recorded.variables.get("defect", ""))
+    return seed_variant(seeded, recorded.variables.get("variant", ""))

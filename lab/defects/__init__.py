@@ -19,7 +19,11 @@ import lab.defects.registers
 import lab.defects.reset
 import lab.defects.situations
 import lab.defects.write  # noqa: F401  (importing a stage declares its defects)
+from lab import extensions
 from lab.defects.defect import DEFECTS, LIAR, Defect, find
 from lab.defects.senders import NEIGHBOURS
+
+for _brought in extensions.points(extensions.DEFECTS):  # of other packages
+    extensions.imported(_brought)
 
 __all__ = ["DEFECTS", "LIAR", "NEIGHBOURS", "Defect", "find"]
