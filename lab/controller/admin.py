@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from lab.controller import management
 from lab.controller.commands import CommandRow, table
 from lab.controller.features import get_features, set_features
 from lab.controller.fetched import CommandPendingError, CommandStatusError, FetchedCommand
@@ -61,6 +62,8 @@ COMMANDS = table(
         nsid=False,
         supported=lambda core: bool(core.identity.OACS.DOORBELL_BUFFER),
     ),
+    CommandRow(nvme.NvmeMiSend, management.send, nsid=False, supported=management.supported),
+    CommandRow(nvme.NvmeMiReceive, management.receive, nsid=False, supported=management.supported),
     CommandRow(nvme.KeepAlive, keep_alive, nsid=False, supported=lambda core: bool(core.identity.KAS)),
     CommandRow(nvme.FormatNvm, format_nvm, supported=lambda core: bool(core.identity.OACS.FORMAT), LBCC=1, NCC=1, CSE=1),
 )

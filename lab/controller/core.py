@@ -46,6 +46,8 @@ class Core:
         """Bytes that a command may move; 0 for no limit."""
         self.running = False
         """Ready, not failed and not shut down: doorbells have an effect."""
+        self.composite_status = self.last_conditions = 0
+        """Composite Controller Status in band, and the conditions at its last update. Management Interface 1.2, 5.6."""
         self.page_size = 4096
         """Bytes of a memory page, as CC.MPS was when the controller was enabled."""
 

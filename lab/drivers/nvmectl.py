@@ -19,6 +19,7 @@ from lab.guest.arguments import MIB, GuestSpec
 from lab.guest.folder import run_folder
 from lab.guest.machine import Machine
 from lab.guest.qtest import Qtest
+from lab.nvme.identify import Oacs
 from lab.reference import nvmectl
 from lab.reference.service import Open
 from lab.settings import Settings
@@ -39,7 +40,9 @@ def _spec(image: Path | None) -> DeviceSpec:
             raise UsageError(f"the image {image} cannot be used: {error.strerror}") from error
         if rest or not blocks:
             raise UsageError(f"the image {image} is not a whole number of blocks of {BLOCK_SIZE} bytes")
-    return DeviceSpec(controllers=(Controller(serial="NVMECTL", namespaces=(Namespace(blocks=blocks),)),))
+    management = {"OACS": Oacs.of(FORMAT=1, NAMESPACE_MANAGEMENT=1, NVME_MI=1)}
+    controller = Controller(serial="NVMECTL", namespaces=(Namespace(blocks=blocks),), identify=management)
+    return DeviceSpec(controllers=(controller,))
 
 
 @contextmanager

@@ -350,6 +350,12 @@ class VirtualizationManagement(Command, queue="admin", opcode=0x1C):
 
 
 class _ManagementInterface(Command):
+    MT = Bits(6, 0, dword=10, shared=True)  # Management Interface 1.2, 4.3: a request's header
+    NMIMT = Bits(14, 11, dword=10, shared=True)
+    ROR = Bits(15, dword=10, shared=True)
+    MIOPC = Bits(7, 0, dword=11, shared=True)
+    NMD0 = U32(48, shared=True)
+    NMD1 = U32(52, shared=True)
     CDW10 = U32(40)
     CDW11 = U32(44)
     CDW12 = U32(48)

@@ -66,6 +66,7 @@ class Controller(Core):
         self.health = self.parts.health(self, self.execution)
         self.events = self.parts.events(self, self.execution, self.health, rescan=self.scan)
         self.load = self.parts.load(self, self.data, self.execution)
+        self.management = self.parts.management(self, self.data, self.execution)
         self.stage = ""
         """The last completed step; "" before the first."""
         self.namespaces: dict[int, Namespace] = {}

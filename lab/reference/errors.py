@@ -30,6 +30,10 @@ class CommandLost(DriverError):
     """A command that was outstanding at a reset: it is not known whether it was executed."""
 
 
+class ManagementFailed(DriverError):
+    """A management command that the endpoint answered with an error status."""
+
+
 class ControllerFailed(DriverError):
     """A controller that cannot be brought up or recovered. No further command is sent to it."""
 

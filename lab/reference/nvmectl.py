@@ -243,10 +243,25 @@ def _show_smart(_options: argparse.Namespace, reply: Reply) -> None:
     units = {"temperature": " °C", "available_spare": " %", "spare_threshold": " %", "percentage_used": " %"}
     for name, value in reply.fields.items():
         if name == "critical_warning":
-            set_bits = [bit for bit, on in CriticalWarning(value).fields().items() if on]
-            print(f"critical warning: {', '.join(set_bits).lower() or 'none'}")
+            print(f"critical warning: {_warnings(value)}")
         else:
             print(f"{name.replace('_', ' ')}: {value}{units.get(name, '')}")
+
+
+def _show_mi(_options: argparse.Namespace, reply: Reply) -> None:
+    fields = reply.fields
+    state = "functional" if fields["functional"] else "failed"
+    print(f"NVMe-MI {fields['version']}, {fields['ports']} port(s), subsystem {state}")
+    print(f"  {fields['temperature']} °C, {fields['percentage_used']} % used, warnings: {_warnings(fields['warnings'])}")
+    for one in fields["controllers"]:
+        state = "ready" if one["ready"] else "not ready"
+        print(f"  controller {one['id']} ({one['vendor_id']:04x}:{one['device_id']:04x}): {state}, "
+              f"{one['temperature']} °C, {one['available_spare']} % spare, {one['percentage_used']} % used, "
+              f"warnings: {_warnings(one['warnings'])}")  # fmt: skip
+
+
+def _warnings(bits: int) -> str:
+    return ", ".join(name for name, on in CriticalWarning(bits).fields().items() if on).lower() or "none"
 
 
 def _show_bench(_options: argparse.Namespace, reply: Reply) -> None:
@@ -356,6 +371,8 @@ def _parser(openers: Mapping[str, Opener]) -> argparse.ArgumentParser:
     features.add_argument("--save", action="store_true", default=False, help="over resets and power cycles")
     features.add_argument("--nsid", type=_number, default=0)
     verb("smart", "show temperature, wear and errors", _plain("smart"), _show_smart)
+    managing = verb("mi", "ask the management endpoint in band: identity and health", _plain("mi", "clear"), _show_mi)
+    managing.add_argument("--clear", action="store_true", default=False, help="clear the composite status first")
     verb("reset", "reset the controller", _plain("reset"))
     raw = verb("raw", "send one command as it is", _raw, _show_data)
     raw.add_argument("queue", choices=("admin", "io"))

@@ -11,6 +11,7 @@ from lab.reference.features import Features
 from lab.reference.health import Health
 from lab.reference.identification import Identification
 from lab.reference.load import Load
+from lab.reference.management import Management
 from lab.reference.namespace import Namespace
 from lab.reference.queue_pair import QueuePair
 from lab.reference.recovery import Recovery
@@ -37,3 +38,4 @@ class Parts:
     features: type[Features] = Features
     health: type[Health] = Health
     load: type[Load] = Load
+    management: type[Management] = Management

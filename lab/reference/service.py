@@ -18,6 +18,8 @@ from lab.reference.settings import Settings
 from lab.reference.transport import Transport
 
 Status = str | Mapping[str, Any]
+KELVIN = 273
+"""Kelvin at 0 °C, as SMART figures are computed."""
 Open = Callable[[], Sequence[Transport]]
 
 OPTIONAL_COMMANDS: Mapping[str, Any] = {
@@ -396,6 +398,39 @@ def health_figures(log: Smart) -> dict[str, Any]:
     }
 
 
+def manage(call: Call) -> Reply:
+    """Ask the management endpoint in band: subsystem, controllers, and their health; with ``clear`` clear its status."""
+    management = call.controller("identify").management
+    if call.arguments.get("clear"):
+        management.clear_status()
+    subsystem, health = management.subsystem(), management.subsystem_health()
+    fields: dict[str, Any] = {
+        "version": f"{subsystem.MJR}.{subsystem.MNR}",
+        "ports": subsystem.NUMP + 1,
+        "functional": bool(health.NSS.FUNCTIONAL),
+        "reset_required": not health.NSS.RESET_NOT_REQUIRED,
+        "warnings": ~int(health.SW) & 0x1F,
+        "temperature": health.CTEMP - (256 if health.CTEMP > 127 else 0),
+        "percentage_used": health.PDLU,
+        "composite_status": int(health.CCS),
+    }
+    infos = {number: management.controller(number) for number in management.controllers()}
+    fields["controllers"] = [
+        {
+            "id": one.CTLID,
+            "vendor_id": infos[one.CTLID].VID,
+            "device_id": infos[one.CTLID].DID,
+            "ready": bool(one.CSTS.READY),
+            "temperature": one.CTEMP - KELVIN,
+            "available_spare": one.SPARE,
+            "percentage_used": one.PDLU,
+            "warnings": int(one.CWARN),
+        }
+        for one in management.controller_health()
+    ]
+    return Reply(fields=fields)
+
+
 def format_(call: Call) -> Reply:
     """Format a namespace with the LBA format of an index, which destroys its data."""
     call.namespace("features").format(call.arguments["format"])
@@ -447,7 +482,7 @@ _ACTIONS: Mapping[str, Callable[[Call], Reply]] = {
     "queues": queues, "noop": noop, "read": read, "write": write,
     "write-bytes": write_bytes, "flush": flush, "zeroes": zeroes, "trim": trim,
     "reset": reset, "shutdown": shutdown, "get-feature": get_feature, "set-feature": set_feature, "smart": smart,
-    "format": format_, "raw": raw, "load-mix": load_mix,
+    "format": format_, "mi": manage, "raw": raw, "load-mix": load_mix,
 }  # fmt: skip
 ACTIONS = frozenset(_ACTIONS)
 """What can be arguments."""
