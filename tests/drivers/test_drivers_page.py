@@ -12,7 +12,7 @@ import pytest
 from pydantic import BaseModel
 
 from lab.data import manifest as manifests
-from lab.data.manifest import ACTIONS, STAGES, DriverManifest, Reading, parse
+from lab.data.manifest import ACTIONS, PARTS, DriverManifest, Reading, parse
 from lab.device.changes import LAB_ACTIONS
 from lab.drivers import adapters, shape
 from lab.drivers.generic_serial import GenericSerial
@@ -21,7 +21,7 @@ from lab.toolchain import Toolchain
 
 PAGE = (Path(__file__).parents[2] / "docs/drivers.md").read_text(encoding="utf-8")
 EXAMPLES = re.findall(r"^```toml\n(.*?)^```$", PAGE, re.M | re.S)
-TABLES = ("DriverManifest", "Boot", "ActionSyntax", "Listing", "Push", "Limits", "Known")
+TABLES = ("DriverManifest", "Boot", "ActionSyntax", "Listing", "Push", "Passthrough", "Limits", "Known")
 
 
 def rows(mark: str) -> list[list[str]]:
@@ -83,7 +83,7 @@ def test_the_page_lists_every_action_with_its_stage_and_arguments() -> None:
     listed = {code(action)[0]: (stage, code(braces)) for action, stage, braces, _ in rows("actions")}
     assert listed.keys() == set(ACTIONS)
     for action, (stage, braces) in listed.items():
-        assert stage in STAGES
+        assert stage in PARTS
         assert set(braces) == shape.ARGUMENTS.get(action, frozenset()), action
 
 
