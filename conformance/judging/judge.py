@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from conformance.judging.causes import Causes, consequence
 from conformance.judging.slowness import slowness
 from conformance.record.record import Record
 from conformance.suite.check import MANDATORY, Check, Finding, Outcome
@@ -33,6 +34,7 @@ class Verdict:
     check: Check
     outcome: Outcome
     reason: str = ""  # why, where no finding explains it
+    because: str = ""  # the check whose failure this one only follows from
     known: str | None = None  # the manifest's reason for a known failure
     findings: tuple[Finding, ...] = ()
     judged: int = 0
@@ -50,6 +52,7 @@ class Verdict:
             "statement": self.check.statement,
             "outcome": str(self.outcome),
             "reason": self.reason,
+            "because": self.because,
             "known": self.known,
             "witnesses": list(self.check.witnesses),
             "cite": vars(self.check.cite),
@@ -81,10 +84,14 @@ def judge(evidence: Evidence, checks: Iterable[Check]) -> list[Verdict]:
     record = Record(evidence)
     defect = _defect(evidence)
     slow = cache(lambda: slowness(evidence))  # asked only where something failed
+    judged = {check: (Outcome.ERROR, defect, Findings()) if defect else _apply(check, record, driver) for check in checks}
+    causes = Causes(record, {check: found.violations for check, (_, _, found) in judged.items()}) if not defect else None
     verdicts = []
-    for check in checks:
-        outcome, reason, findings = (Outcome.ERROR, defect, Findings()) if defect else _apply(check, record, driver)
-        if outcome in (Outcome.FAIL, Outcome.WARN) and slow():
+    for check, (outcome, reason, findings) in judged.items():
+        cause = consequence(check, findings.violations, causes, outcome) if causes else None
+        if cause is not None:
+            outcome, reason = Outcome.INCONCLUSIVE, f"because of {cause.check}: {cause.why}"
+        elif outcome in (Outcome.FAIL, Outcome.WARN) and slow():
             outcome, reason = Outcome.ERROR, slow()
         verdicts.append(
             Verdict(
@@ -94,6 +101,7 @@ def judge(evidence: Evidence, checks: Iterable[Check]) -> list[Verdict]:
                 check=check,
                 outcome=outcome,
                 reason=reason,
+                because=cause.check if cause else "",
                 known=_known(driver, check, device) if outcome is Outcome.FAIL else None,
                 findings=(*findings.violations, *findings.examples),
                 judged=findings.judged,

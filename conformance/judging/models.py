@@ -65,6 +65,8 @@ class VerdictEntry(_Model):
     statement: str = ""
     outcome: Outcome
     reason: str = ""
+    because: str = ""
+    """The check whose failure this verdict only follows from; it is INCONCLUSIVE then."""
     known: str | None = None
     witnesses: list[str] = []
     cite: Cite

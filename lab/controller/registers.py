@@ -95,9 +95,8 @@ class RegisterFile:
         if size not in (4, 8) or offset % size:
             self._owner.remark("register-width", offset=offset, size=size, write=False)
         if self.msix and offset & ~3 in (INTMS.OFFSET, INTMC.OFFSET):
-            self._owner.remark(
-                "interrupt-mask-under-msix", register="INTMS" if offset & ~3 == INTMS.OFFSET else "INTMC", read=True
-            )
+            name = "INTMS" if offset & ~3 == INTMS.OFFSET else "INTMC"
+            self._owner.remark("interrupt-mask-under-msix", register=name, read=True)
         value = 0
         for at in range(offset & ~3, offset + size, 4):
             value |= self._dword(at) << 8 * (at - (offset & ~3))

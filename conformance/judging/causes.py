@@ -1,0 +1,119 @@
+"""Cause first: which violations only follow from an earlier one, so that one mistake gives one failure at the top.
+
+Three things make a violation a consequence:
+
+- it rests on a queue (`Finding.rests_on`) that an earlier violation kept from being created;
+- it is a failed answer after a load that failed, until the driver is loaded again;
+- it is a failed answer by itself ("timed out", "did not load") where a rule that was made for this situation, or a command that
+  the controller refused for breaking a rule, explains it.
+
+A verdict all of whose violations are consequences is INCONCLUSIVE, "because …": nothing is known of its own rule.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from conformance.record.record import Asked, Record
+from conformance.suite.check import Check, Finding, Outcome
+from lab.data.events import ActionEnded, Completed, Submitted
+from lab.nvme.commands import CreateIoCq, CreateIoSq
+
+LOAD, ANSWER = "every/load", "every/answer"
+GENERIC = (LOAD, ANSWER)
+"""Checks of answers as such: whatever explains an answer explains their violations."""
+
+
+@dataclass(frozen=True)
+class Cause:
+    """The check that a violation follows from, and in words how."""
+
+    check: str
+    why: str
+
+
+def refused_creations(record: Record) -> Mapping[int, str]:
+    """Return, by the submission's identity, the queue that a refused Create command was for."""
+    found: dict[int, str] = {}
+    for state, event in record.walk(Completed):
+        sent = state.answered(event)
+        if sent is not None and not event.completion.ok and isinstance(sent.command, CreateIoCq | CreateIoSq):
+            found[id(sent)] = f"{'CQ' if isinstance(sent.command, CreateIoCq) else 'SQ'} {sent.command.QID}"
+    return found
+
+
+class Causes:
+    """The causes in one record, given what each check has found."""
+
+    def __init__(self, record: Record, violations: Mapping[Check, Sequence[Finding]]) -> None:
+        self._violations = violations
+        self._refused = refused_creations(record)
+        self._asked = {id(asked.ended): asked for asked in record.asked if asked.ended}
+        self._failed_loads = [asked for asked in record.asked if asked.action == "load" and not asked.ok]
+        self._loads = [asked for asked in record.asked if asked.action == "load"]
+
+    def of(self, check: Check, finding: Finding) -> Cause | None:
+        """Return what a violation follows from; None if it stands by itself."""
+        return self._missing_queue(check, finding) or self._answer(check, finding)
+
+    def _others(self, check: Check) -> Iterator[tuple[Check, Finding]]:
+        for other, found in self._violations.items():
+            if other.id != check.id:
+                yield from ((other, finding) for finding in found)
+
+    def _missing_queue(self, check: Check, finding: Finding) -> Cause | None:
+        """Did an earlier violation keep the queue from being created that this one rests on?"""
+        if not finding.rests_on or finding.event is None:
+            return None
+        for other, earlier in self._others(check):
+            before = earlier.event is not None and earlier.event.t < finding.event.t
+            broken = self._refused.get(id(earlier.event)) == finding.rests_on
+            if before and broken and earlier.rests_on != finding.rests_on:
+                return Cause(other.id, f"{finding.rests_on} was never created")
+        return None
+
+    def _answer(self, check: Check, finding: Finding) -> Cause | None:
+        asked = self._asked.get(id(finding.event)) if isinstance(finding.event, ActionEnded) else None
+        if asked is None or asked.ok:
+            return None
+        if (failed := self._load_before(asked)) is not None and check.id != LOAD:
+            explained = self._explained(LOAD, failed)
+            return explained or (Cause(LOAD, "the driver did not load") if self._fails(LOAD) else None)
+        if check.id in GENERIC:
+            return self._explained(check.id, asked)
+        if not check.scenarios and asked.status == "timeout" and self._fails(ANSWER):
+            return Cause(ANSWER, f"{asked.action} was not answered in time")
+        return None
+
+    def _load_before(self, asked: Asked) -> Asked | None:
+        """Return the load that failed, if the last one before an action did."""
+        before = [load for load in self._loads if load.number < asked.number]
+        return before[-1] if before and before[-1] in self._failed_loads else None
+
+    def _fails(self, id: str) -> bool:
+        return any(check.id == id and found for check, found in self._violations.items())
+
+    def _explained(self, generic: str, asked: Asked) -> Cause | None:
+        """Return the rule whose breaking explains a failed answer: one made for the situation, or a refused command's."""
+        for other, finding in self._violations_of_others(GENERIC):
+            if finding.event is asked.ended and other.scenarios:
+                return Cause(other.id, f"{asked.action} failed by it")
+        for other, finding in self._violations_of_others(GENERIC):
+            event = finding.event
+            if isinstance(event, Submitted) and id(event) in self._refused and asked.covers(event):
+                return Cause(other.id, f"{self._refused[id(event)]} was never created")
+        return None
+
+    def _violations_of_others(self, without: tuple[str, ...]) -> Iterator[tuple[Check, Finding]]:
+        for other, found in self._violations.items():
+            if other.id not in without:
+                yield from ((other, finding) for finding in found)
+
+
+def consequence(check: Check, violations: Sequence[Finding], causes: Causes, outcome: Outcome) -> Cause | None:
+    """Return what a whole verdict follows from: the cause of its first violation, if all of them have one."""
+    if outcome not in (Outcome.FAIL, Outcome.WARN) or not violations:
+        return None
+    found = [causes.of(check, finding) for finding in violations]
+    return found[0] if all(found) else None
