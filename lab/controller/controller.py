@@ -159,7 +159,8 @@ class ModelController:
             value = self.core.registers.read(offset, size)
         else:
             value = 0
-            self.core.remark("doorbell-read", offset=offset, size=size)
+            qid, completion = self.executor.doorbell_queue(offset)
+            self.core.remark("doorbell-read", offset=offset, size=size, qid=qid, completion=completion)
         if value is not None and self.faults.at_accesses:
             value = self._struck_access(offset, size, value, writing=False)
         if value is None:

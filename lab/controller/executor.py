@@ -47,7 +47,7 @@ class Executor:
         qid, completion = (-1, False) if rest else (index >> 1, bool(index & 1))
         core.record.doorbell(offset, size, value, qid, completion)
         if size != 4:
-            core.remark("doorbell-width", offset=offset, size=size)
+            core.remark("doorbell-width", offset=offset, size=size, qid=qid, completion=completion)
             if size < 4:
                 return
             value &= 0xFFFF_FFFF
@@ -55,7 +55,7 @@ class Executor:
             self._while_not_running(offset, qid, completion, value)
             return
         if value > 0xFFFF:
-            core.remark("doorbell-reserved", offset=offset, value=value)
+            core.remark("doorbell-reserved", offset=offset, value=value, qid=qid, completion=completion)
             value &= 0xFFFF
         if completion:
             self._head(offset, qid, value)

@@ -43,6 +43,7 @@ COPY_BLOCKS = 128
 """Source ranges of one Copy, and blocks of one of them, at most."""
 WARNING_CELSIUS, CRITICAL_CELSIUS = 70, 100
 
+_NO_IO_COMMAND_SET = 1 << 7  # of CAP.CSS
 _CAP = {"MQES": 2047, "CQR": 1, "TO": 15, "CSS": 1, "MPSMAX": 4}
 S = TypeVar("S", IdentifyController, IdentifyNamespace, CAP)
 
@@ -58,9 +59,15 @@ def version(spec: Spec) -> VS:
 
 
 def capabilities(spec: Spec) -> CAP:
-    """Return CAP of the device."""
+    """Return CAP of the device; UsageError for fields that do not fit, or contradict each other."""
     ready_modes = {"CRMS": 1} if version(spec) >= VS.of(MJR=2) else {}
-    return _with(CAP.of(**{**_CAP, **ready_modes}), spec.cap, f"controller {spec.id}: cap")
+    cap = _with(CAP.of(**{**_CAP, **ready_modes}), spec.cap, f"controller {spec.id}: cap")
+    if cap.CSS & _NO_IO_COMMAND_SET and cap.CSS != _NO_IO_COMMAND_SET:
+        raise UsageError(
+            f"controller {spec.id}: cap: CSS {cap.CSS:#04x} says that there is no I/O command set, and that there are some",
+            remedy="give 0x80 alone, or leave bit 7 out (Base 2.0, 3.1.3.1)",
+        )
+    return cap
 
 
 def controller(spec: Spec, cntlid: int, siblings: int, namespaces: int, capacity: int) -> IdentifyController:

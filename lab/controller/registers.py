@@ -92,7 +92,9 @@ class RegisterFile:
 
     def read(self, offset: int, size: int) -> int:
         """Return the ``size`` bytes at ``offset``; bytes that are no register's are zero."""
-        if size not in (4, 8) or offset % size:
+        register = register_at(offset)
+        spans = size == 8 and (register is None or register.SIZE != 8)  # it lies over two registers
+        if spans or size not in (4, 8) or offset % size:
             self._owner.remark("register-width", offset=offset, size=size, write=False)
         if self.msix and offset & ~3 in (INTMS.OFFSET, INTMC.OFFSET):
             name = "INTMS" if offset & ~3 == INTMS.OFFSET else "INTMC"
