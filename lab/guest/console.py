@@ -126,6 +126,8 @@ class Console:
         try:
             index = self._stream.expect([*wanted, *self._panics], timeout=deadline.remaining())
         except pexpect.TIMEOUT:
+            if not deadline.expired:  # it was moved on meanwhile: time was lost that does not count
+                return self._wait(wanted, deadline, waiting_for)
             last = self.last_lines()
             raise GuestTimeoutError(
                 f"Waited {deadline.seconds:g} s in vain for {waiting_for}; its last lines:\n{last or '(none)'}", last=last

@@ -28,6 +28,7 @@ from lab.guest import arguments, machine
 from lab.guest.accelerator import KVM
 from lab.guest.arguments import MIB, GuestSpec
 from lab.guest.machine import Machine
+from lab.toolchain import digests
 from lab.toolchain.cache import Cache, require_space
 from lab.toolchain.qemu import Qemu, dotted
 
@@ -307,6 +308,7 @@ def _remove(folder: Path) -> None:
     with suppress(FileNotFoundError):  # somebody else was faster
         folder.rename(gone)
         shutil.rmtree(gone, ignore_errors=True)
+    digests.forget(folder.parent.parent, KIND, folder.name)
 
 
 def _digest(path: Path) -> str:

@@ -53,6 +53,7 @@ FIRST_SLOT = "4"
 FOLLOW_SECONDS = 5.0
 """How long a driver is asked for a list again that does not yet show a change of the device (``until``)."""
 POLL_SECONDS = 0.02
+HEALED = "run it again: what was damaged has been removed and is built anew"
 
 
 class GuestRecording(Recording):
@@ -69,16 +70,19 @@ class GuestRecording(Recording):
         kind: DeviceKind,
         qemu: Qemu,
         chosen: Accelerator,
+        cache: Cache | None,
         templates: Cache | None,
         visit: Callable[[Machine], None] | None = None,
     ) -> None:
-        """Start nothing yet. ``templates`` is where templates are kept; None boots every guest."""
+        """Start nothing yet. ``templates`` is where templates are kept (in ``cache``); None boots every guest."""
         super().__init__(driver, manifest, scenario, evidence)
         self.driver_in_place = not driver.hotplug  # a firmware's driver is there from the start
         self._kind: DeviceKind = kind
         self._qemu = qemu
         self._accelerator = chosen
         self._cache = templates
+        self._cache_root = cache
+        self._started_from: GuestSpec | None = None
         self._visit = visit
         self._plugged = False
         self._follows = True  # changes of the device, as far as is known
@@ -86,6 +90,17 @@ class GuestRecording(Recording):
         self._deadline: Deadline
         self._device: Device
         self._machine: Machine
+
+    def damage(self) -> list[str]:
+        """Return what of the cache that made this guest is not as it was built; it is removed, so that it is built again.
+
+        To be asked after a panic or a time-out: a flipped bit in a template's memory is no fault of the driver.
+        """
+        if self._cache_root is None or self._started_from is None:
+            return []
+        spec, driver = self._started_from, self._driver
+        used = [spec.kernel, spec.initrd, spec.bios, spec.disk, spec.iso, spec.state and spec.state.parent]
+        return self._cache_root.heal(path for path in (*used, *driver.files.values()) if path)
 
     @property
     def machine_report(self) -> MachineReport | None:
@@ -108,6 +123,8 @@ class GuestRecording(Recording):
         if spec is None:
             raise LabError(f"the adapter {self._manifest.adapter!r} needs no guest, and this device is plugged into one")
         self._deadline = Deadline(SCENARIO_SECONDS)
+        if self._cache_root and (damage := self._cache_root.heal([spec.bios] if spec.bios else [])):
+            raise LabError(f"the cache was damaged: {'; '.join(damage)}", remedy=HEALED)
         enter = self._cleanup.enter_context
         scratch = enter(run_folder(_memory_root(spec.memory)))
         self._device = enter(open_device(self._kind, self._scenario, self._qemu, self._evidence.folder, scratch))
@@ -158,6 +175,7 @@ class GuestRecording(Recording):
         """
 
         def machine(spec: GuestSpec) -> Machine:
+            self._started_from = spec
             return Machine(
                 self._qemu.command, self._qemu.env, self._with_device(spec), self._accelerator.name,
                 console_log=self._evidence.folder / "console.log", panics=self._driver.panics,
@@ -245,13 +263,17 @@ class GuestRecording(Recording):
         follow = Deadline(FOLLOW_SECONDS if self._follows else 0)
         while True:
             seconds = min(self._driver.seconds(action.name), self._deadline.remaining())
-            answer = self._session.perform(action, data, Deadline(seconds))
+            answer = self._session.perform(action, data, Deadline(seconds, self._lost_seconds))
             if answer.status != "success" or not is_stale_listing(action, answer):
                 return answer
             if follow.expired:
                 self._follows = False
                 return answer
             time.sleep(POLL_SECONDS)
+
+    def _lost_seconds(self) -> float:
+        """Return how long the machine has not run QEMU or the lab so far: a driver cannot have worked in that time."""
+        return self._witness.lost if self._witness else 0.0
 
     def _change(self, action: Action) -> Answer:
         if action.name == "cut-power" and "unload" not in self._driver.actions:

@@ -3,7 +3,7 @@
 What ends a recording, and how its end marker reads:
 
 - all actions asked: ``complete``, whatever the driver answered;
-- the guest's own last words once the driver was in place: ``panic``, at once;
+- the guest's own last words once the driver was in place: ``panic``, at once, unless what the guest was made of is damaged;
 - anything else that went wrong, QEMU's death and a panic before the driver was loaded included: ``lab-error``;
 - Ctrl-C, or the death of the lab: no end marker.
 """
@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from lab.data.events import Panicked
-from lab.data.evidence import EvidenceWriter
+from lab.data.evidence import EvidenceWriter, Outcome
 from lab.data.manifest import DriverManifest
 from lab.data.plan import DeviceKind, Scenario
 from lab.drivers import adapter
@@ -61,19 +61,23 @@ def record(
         chosen = guest.choose_accelerator(qemu, toolchain.cache)
         evidence = EvidenceWriter(folder, in_guest(identity, qemu, chosen))
         recording = guest.GuestRecording(
-            driver, manifest, scenario, evidence, device, qemu, chosen, guest.template_cache(toolchain), visit
+            driver, manifest, scenario, evidence, device, qemu, chosen, toolchain.cache, guest.template_cache(toolchain), visit
         )
+    outcome: Outcome = "complete"
+    reason = ""
     try:
         with turn(alone=alone), recording:
             recording.run()
     except GuestPanicError as panic:
+        outcome, reason = "panic", panic.what
         if recording.driver_in_place:
             evidence.record(Panicked(t=recording.now(), text=recording.last_words or panic.what))
-            evidence.close("panic", panic.what, recording.machine_report)
         else:
-            evidence.close("lab-error", f"before the driver was loaded: {panic}", recording.machine_report)
+            outcome, reason = "lab-error", f"before the driver was loaded: {panic}"
     except LabError as error:
-        evidence.close("lab-error", str(error), recording.machine_report)
-    else:
-        evidence.close("complete", machine=recording.machine_report)
+        outcome, reason = "lab-error", str(error)
+    if (outcome != "complete" or recording.timed_out) and (damage := recording.damage()):
+        what = f"the cache was damaged: {'; '.join(damage)}"
+        outcome, reason = "lab-error", f"{what} (what came of it: {reason or 'a time-out'})"
+    evidence.close(outcome, reason, recording.machine_report)
     return folder

@@ -43,6 +43,8 @@ class Recording(ABC):
         """Start nothing yet."""
         self.driver_in_place = False
         """The driver may have begun its work: what the guest says from now on is the driver's."""
+        self.timed_out = False
+        """An action was not answered in its time."""
         self.last_words = ""
         """What the guest said when it died."""
         self._driver = driver
@@ -68,6 +70,10 @@ class Recording(ABC):
         """Do all actions of the scenario."""
         for number, action in enumerate(self._scenario.actions):
             self._perform(number, action)
+
+    def damage(self) -> list[str]:
+        """Return what was damaged of all that the recording was made from; to be asked after a panic or a time-out."""
+        return []
 
     @property
     def machine_report(self) -> MachineReport | None:
@@ -106,6 +112,7 @@ class Recording(ABC):
             answer = Answer("unsupported")
         else:
             answer = self._ask(action, write_payload(self._scenario, action))
+        self.timed_out |= answer.status == "timeout"
         fields: dict[str, Any] = {"status": answer.status, **answer.fields}
         if answer.data is not None:
             fields["data"] = self._evidence.keep_answer(number, answer.data)

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import errno
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from filelock import FileLock
 
 from lab.errors import LabError
+from lab.toolchain import digests
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 
@@ -51,11 +53,25 @@ class Cache:
             try:
                 with full_disk_named(self.root):
                     build(partial)
+                    digests.note(self.root, kind, key, partial)
                     partial.rename(final)
             except BaseException:
                 shutil.rmtree(partial, ignore_errors=True)
                 raise
         return final
+
+    def heal(self, paths: Iterable[Path]) -> list[str]:
+        """Remove the entries that hold one of these files with other content than was built; what was damaged, in words.
+
+        A path that is an entry's folder stands for all of its files. What is removed is built again by the next `entry`.
+        """
+        damaged = digests.damaged(self.root, paths)
+        for entry in damaged:
+            gone = entry.with_name(f"{entry.name}.gone-{uuid.uuid4().hex}")
+            with suppress(FileNotFoundError):  # somebody else was faster
+                entry.rename(gone)  # at once, as far as others can see
+                shutil.rmtree(gone, ignore_errors=True)
+        return list(damaged.values())
 
 
 @contextmanager
