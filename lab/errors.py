@@ -20,11 +20,13 @@ class LabError(Exception):
     exit_status = 2
 
     def __init__(self, what: str, *, remedy: str = "") -> None:
+        """Say what happened, and what to do about it."""
         super().__init__(what)
         self.what = what
         self.remedy = remedy
 
     def __str__(self) -> str:
+        """Return it as text."""
         return f"{self.what}\n  remedy: {self.remedy}" if self.remedy else self.what
 
 
@@ -38,6 +40,7 @@ class GuestError(LabError):
     """The guest or its QEMU did not do what was waited for; carries the last output as ``last``."""
 
     def __init__(self, what: str, *, last: str = "", remedy: str = "") -> None:
+        """Say what happened; ``last`` is the last output."""
         super().__init__(what, remedy=remedy)
         self.last = last
 
@@ -58,6 +61,7 @@ class QmpError(LabError):
     """QEMU refused a QMP command; ``error_class`` is QMP's own (``GenericError``, ``DeviceNotFound``, …)."""
 
     def __init__(self, what: str, error_class: str) -> None:
+        """Say what was refused; ``error_class`` is QMP's."""
         super().__init__(what)
         self.error_class = error_class
 

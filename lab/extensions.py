@@ -21,7 +21,7 @@ GROUPS = (ADAPTERS, DRIVERS, BEHAVIOURS, CHECKS, DEFECTS)
 
 
 def names(group: str) -> list[str]:
-    """What other packages bring of a kind, without importing them."""
+    """Return what other packages bring of a kind, without importing them."""
     return sorted({point.name for point in entry_points(group=group)})
 
 
@@ -32,7 +32,7 @@ def points(*groups: str) -> Iterator[EntryPoint]:
 
 
 def load(group: str, name: str, what: str, fits: Callable[[Any], bool]) -> Any:
-    """What stands behind a name, which must fit and is ``what`` in words.
+    """Return what stands behind a name, which must fit and is ``what`` in words.
 
     LabError that tells the package where it cannot be imported or is something else, or where two have that name.
     """
@@ -47,7 +47,7 @@ def load(group: str, name: str, what: str, fits: Callable[[Any], bool]) -> Any:
 
 
 def imported(point: EntryPoint) -> Any:
-    """What an entry point leads to; LabError that tells the package if it leads nowhere."""
+    """Return what an entry point leads to; LabError that tells the package if it leads nowhere."""
     try:
         return point.load()
     except Exception as error:  # anything can go wrong in another package's import, and the user must hear in which
@@ -55,7 +55,7 @@ def imported(point: EntryPoint) -> Any:
 
 
 def broken(point: EntryPoint, why: str) -> LabError:
-    """The error for an entry point that is of no use."""
+    """Return the error for an entry point that is of no use."""
     return LabError(
         f"{package(point)}: {point.name!r} in {point.group} ({point.value}) {why}",
         remedy="mend that package, or uninstall it",
@@ -63,5 +63,5 @@ def broken(point: EntryPoint, why: str) -> LabError:
 
 
 def package(point: EntryPoint) -> str:
-    """The distribution that an entry point belongs to, with its version."""
+    """Return the distribution that an entry point belongs to, with its version."""
     return f"the package {point.dist.name} {point.dist.version}" if point.dist else "an unknown package"

@@ -47,7 +47,7 @@ class Settings:
     """Only what the cache holds; what is missing is an error."""
 
     def open_cache(self) -> Path:
-        """The cache folder, made if need be and proven writable."""
+        """Return the cache folder, made if need be and proven writable."""
         remedy = "make it writable, or name another folder with NVME_LAB_CACHE or XDG_CACHE_HOME"
         try:
             self.cache.mkdir(parents=True, exist_ok=True)

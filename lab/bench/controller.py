@@ -137,7 +137,7 @@ class _Device(Protocol):
     serial: str
 
     def counted(self) -> tuple[int, int]:
-        """The reads and writes that it has carried out."""
+        """Return the reads and writes that it has carried out."""
 
     def active(self) -> AbstractContextManager[None]:
         """While it is measured; nobody else is."""
@@ -182,7 +182,7 @@ class _Traced(_Own):
 
     @contextmanager
     def active(self) -> Iterator[None]:
-        """The trace is that of all of QEMU's own devices, so it is on for this one only."""
+        """Switch the trace on for one device only, since it is that of all of QEMU's own devices."""
         self._switch(True)
         yield
         self._switch(False)
@@ -220,7 +220,7 @@ class _Bencher:
 def _guest(
     toolchain: Toolchain, qemu: Qemu, guest: LinuxGuest, fio: Fio, folder: Path
 ) -> Iterator[tuple[Sequence[_Device], _Bencher]]:
-    """The guest with its driver loaded, fio in it, and the three devices in front of it."""
+    """Yield the guest with its driver loaded, fio in it, and the three devices in front of it."""
     linux, deadline = Linux(find("linux"), toolchain), Deadline(SETTLING)
     scenario = _scenario(Controller(id="lab", serial="lab", namespaces=(Namespace(blocks=BLOCKS * 8),)))
     with ExitStack() as cleanup:
@@ -251,7 +251,7 @@ def _guest(
 
 @contextmanager
 def _trace(qemu: Qemu, folder: Path) -> Iterator[TraceReader]:
-    """A reader of the trace, with its evidence in ``traced``. QEMU must have ended before this does."""
+    """Yield a reader of the trace, with its evidence in ``traced``. QEMU must have ended before this does."""
     if qemu.trace_events is None:
         raise LabError("the declarations of QEMU's trace events (trace-events-all) were not found")
     evidence = EvidenceWriter(folder / "traced", Identity(driver=DriverIdentity(name="linux"), device="qemu", scenario={}))
@@ -281,7 +281,7 @@ def _load(session: LinuxSession, deadline: Deadline) -> None:
 
 
 def _disks(ssh: Ssh, serials: Sequence[str], deadline: Deadline) -> dict[str, str]:
-    """The block device of each controller's only namespace, on which neighbours are not merged: one I/O is one command.
+    """Return the block device of each controller's only namespace, on which neighbours are not merged: one I/O is one command.
 
     The driver may still be on its way to it.
     """

@@ -34,6 +34,7 @@ class Figure:
         return mine / other
 
     def to_json(self) -> dict[str, Any]:
+        """Return it as JSON data."""
         names = ("name", "value", "unit", "against", "against_value", "ratio")
         return {name: getattr(self, name) for name in names}
 
@@ -46,7 +47,7 @@ def nobody(text: str) -> None:
 
 
 def told(rounds: int, what: str, say: Say) -> Iterator[int]:
-    """The numbers of the rounds, each said before it begins, with the time that is left."""
+    """Return the numbers of the rounds, each said before it begins, with the time that is left."""
     began = time.monotonic()
     for number in range(rounds):
         left = f", about {(time.monotonic() - began) / number * (rounds - number):.0f} s left" if number else ""
@@ -55,7 +56,7 @@ def told(rounds: int, what: str, say: Say) -> Iterator[int]:
 
 
 def environment(toolchain: Toolchain) -> dict[str, Any]:
-    """What the figures depend on besides the lab: without it they say little."""
+    """Return what the figures depend on besides the lab: without it they say little."""
     found: dict[str, Any] = {
         "system": platform.system(), "release": platform.release(), "machine": platform.machine(),
         "cpus": len(os.sched_getaffinity(0)), "load": os.getloadavg()[0], "python": platform.python_version(),

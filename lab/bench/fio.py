@@ -34,7 +34,7 @@ class Fio:
 
 
 def fetch(settings: Settings, progress: Progress) -> Fio:
-    """fio out of the cache; downloaded (35 MB) where it is not in there."""
+    """Return fio out of the cache; it is downloaded (35 MB) where it is not in there."""
     closure = recipe.load("fio").closures["fio"]
     fetched = Closures(settings, Cache(settings.open_cache()), progress).fetch("fio", closure)
     tree, path = Tree(fetched.root), f"/usr/bin/{PROGRAM}"
@@ -78,7 +78,7 @@ class FioInGuest:
             session.agent.put(file, f"{IN_GUEST}/{name}", 0o755, deadline)
 
     def run(self, job: Job, disk: str, blocks: int, deadline: Deadline) -> Done:
-        """The job on the first ``blocks`` blocks of a disk. GuestError if fio fails, finds wrong data or does less."""
+        """Run the job on the first ``blocks`` blocks of a disk. GuestError if fio fails, finds wrong data or does less."""
         options = {
             "name": "bench", "filename": disk, "rw": f"rand{job.direction}", "bs": BLOCK, "size": blocks * BLOCK,
             "ioengine": "libaio", "direct": 1, "iodepth": job.depth, "thread": 1, "gtod_reduce": 1, "disk_util": 0,
@@ -99,7 +99,7 @@ class FioInGuest:
 
 
 def _report(said: bytes) -> Mapping[str, Any]:
-    """The only job of fio's JSON, before which there may be warnings."""
+    """Return the only job of fio's JSON, before which there may be warnings."""
     report: Mapping[str, Any] = json.loads(said[said.index(b"{") :])["jobs"][0]
     return report
 

@@ -45,7 +45,7 @@ def bench(toolchain: Toolchain, rounds: int = ROUNDS, say: Say = nobody) -> list
     name = accelerator(qemu.command, qemu.env, cache.root / "accelerator.json").name
     linux = Linux(find("linux"), toolchain)
     spec = linux.guest(_scenario(0))
-    templates = Templates(cache, qemu, name, lambda text: None)
+    templates = Templates(cache, qemu, name, lambda _: None)
     preparers: dict[str, SnapshotPreparer] = {"fork": PreloadedDriver(linux), "fork and load": linux}
 
     def start(template: Template) -> Machine:
@@ -130,7 +130,7 @@ class _Measured:
         return device
 
     def _read(self, session: LinuxSession, deadline: Deadline) -> None:
-        """A loaded driver probes on its own, so the disk may be a moment late."""
+        """Read until it succeeds: a loaded driver probes on its own, so the disk may be a moment late."""
         action = Action("read", {"nsid": NAMESPACE.nsid, "lba": LBA, "blocks": BLOCKS})
         answer = session.perform(action, None, deadline)
         while answer.status != "success" and not deadline.expired:

@@ -195,7 +195,7 @@ class _Guest:
 
 @contextmanager
 def _loaded(transport: Transport) -> Iterator[Service]:
-    """The driver in this process, with its controller brought up."""
+    """Yield the driver in this process, with its controller brought up."""
     service = Service(lambda: [transport])
     reply = service.perform("load", {})
     if reply.status != "success":
@@ -222,7 +222,7 @@ def _check(data: bytes | None) -> None:
 
 
 def _counted(count: Callable[[], int], measure: Callable[[], Round]) -> Round:
-    """The round, if the device tells of its reads too."""
+    """Return the round, if the device tells of its reads too."""
     before = count()
     done = measure()
     if (seen := count() - before) < LEAST:
@@ -231,5 +231,5 @@ def _counted(count: Callable[[], int], measure: Callable[[], Round]) -> Round:
 
 
 def _read_by(machine: Machine) -> int:
-    """The reads that QEMU's device, the only one, has carried out."""
+    """Return the reads that QEMU's device, the only one, has carried out."""
     return sum(one["stats"]["rd_operations"] for one in machine.qmp("query-blockstats"))

@@ -39,13 +39,15 @@ SECONDS = 300.0
 
 
 def fetch_kernel(settings: Settings, say: Say) -> Path:
-    """The unpacked package of our guest's kernel, out of the cache."""
+    """Return the unpacked package of our guest's kernel, out of the cache."""
     closure = recipe.load("linux").closures["linux-kernel"]
     return Closures(settings, Cache(settings.open_cache()), say).fetch("linux-kernel", closure).root
 
 
 def beside(forked: Figure, program: str, toolchain: Toolchain, kernel: Path, folder: Path, say: Say = nobody) -> Figure:
-    """The fork's first read against virtme-ng's, from its start to its end. LabError if that does not read what is there.
+    """Return the fork's first read against virtme-ng's, from its start to its end.
+
+    LabError if that does not read what is there.
 
     ``folder`` is for its files, ``kernel`` what `fetch_kernel` has found.
     """
@@ -76,7 +78,7 @@ def beside(forked: Figure, program: str, toolchain: Toolchain, kernel: Path, fol
 
 
 def _run(command: Sequence[str]) -> str:
-    """What it said. In a group of its own, so that its guest ends with it, whatever ends us."""
+    """Return what it said. In a group of its own, so that its guest ends with it, whatever ends us."""
     with subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, process_group=0
     ) as process:

@@ -20,7 +20,7 @@ def blocks(fill: int, nsid: int, lba: int, count: int, size: int) -> bytes:
 
 
 def initial(seed: int, namespace: Namespace, lba: int) -> bytes:
-    """What block ``lba`` of a fresh namespace holds: pattern inside its areas, zeros outside, and an MBR in block 0."""
+    """Return what block ``lba`` of a fresh namespace holds: pattern inside its areas, zeros outside, and an MBR in block 0."""
     inside = any(first <= lba < first + count for first, count in namespace.areas)
     if not inside:
         return bytes(namespace.block_size)
@@ -29,7 +29,7 @@ def initial(seed: int, namespace: Namespace, lba: int) -> bytes:
 
 
 def mbr(raw: bytes, disk_blocks: int) -> bytes:
-    """The block with a partition table of one Linux partition from block 64 on, and 55 AA at 510."""
+    """Return the block with a partition table of one Linux partition from block 64 on, and 55 AA at 510."""
     count = min(max(disk_blocks - 64, 1), 0xFFFFFFFF)
     entry = struct.pack("<B3sB3sII", 0, b"\xfe\xff\xff", 0x83, b"\xfe\xff\xff", min(64, disk_blocks - 1), count)
     return raw[:446] + entry + bytes(48) + b"\x55\xaa" + raw[512:]

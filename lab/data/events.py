@@ -24,8 +24,10 @@ from lab.nvme.completions import Completion
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
-    """Something that happened at ``t`` (seconds, host clock). ``line`` is its line in the evidence's
-    events.jsonl, or minus its record's number in the controller's record."""
+    """Something that happened at ``t`` (seconds, host clock).
+
+    ``line`` is its line in the evidence's events.jsonl, or minus its record's number in the controller's record.
+    """
 
     KINDS: ClassVar[dict[str, type[Event]]] = {}
 
@@ -34,14 +36,16 @@ class Event:
     line: int = field(default=0, compare=False, repr=False)
 
     def __init_subclass__(cls) -> None:
+        """Register the kind by its name."""
         Event.KINDS[cls.__name__] = cls
 
     def is_exact(self, *fields: str) -> bool:
-        """Did the device itself see these fields (all of the event, if none is named)?"""
+        """Tell whether the device itself saw these fields; all of the event, if none is named."""
+        del fields  # part of the protocol
         return not getattr(self, "sampled", False)
 
     def is_known(self, *fields: str) -> bool:
-        """Did anybody see these fields (all of the event, if none is named)?"""
+        """Tell whether anybody saw these fields; all of the event, if none is named."""
         return not getattr(self, "rebuilt", False) or self.is_exact(*fields)
 
 
@@ -101,6 +105,7 @@ class Submitted(Event):
 
     @cached_property
     def command(self) -> Command:
+        """Return the decoded command."""
         return decode(self.raw, admin=self.sqid == 0)
 
     @cached_property
@@ -109,6 +114,7 @@ class Submitted(Event):
         return self.sqid, self.command.CID
 
     def is_exact(self, *fields: str) -> bool:
+        """Tell whether the device itself saw these fields."""
         return self.exact is None or (bool(fields) and all(name in self.exact for name in fields))
 
 
@@ -123,6 +129,7 @@ class Completed(Event):
 
     @cached_property
     def completion(self) -> Completion:
+        """Return the decoded completion."""
         return Completion(self.raw)
 
     @cached_property
@@ -136,6 +143,7 @@ class Completed(Event):
         return self.completion.SQHD if self.is_exact("SQHD") else None
 
     def is_exact(self, *fields: str) -> bool:
+        """Tell whether the device itself saw these fields."""
         return self.exact is None or (bool(fields) and all(name in self.exact for name in fields))
 
 
@@ -316,7 +324,7 @@ _OMIT = {
 
 
 def to_json(event: Event) -> dict[str, Any]:
-    """The event as a JSON object; bytes as hexadecimal, defaults left out."""
+    """Return the event as a JSON object; bytes as hexadecimal, defaults left out."""
     kind = type(event).__name__
     out: dict[str, Any] = {"kind": kind}
     for name in _FIELDS[kind]:
@@ -328,7 +336,7 @@ def to_json(event: Event) -> dict[str, Any]:
 
 
 def from_json(data: Mapping[str, Any], line: int = 0) -> Event:
-    """The event of a JSON object; KeyError, TypeError or ValueError if it is none."""
+    """Return the event of a JSON object; KeyError, TypeError or ValueError if it is none."""
     values = dict(data)
     kind = values.pop("kind")
     for name, read in _READ[kind]:

@@ -56,7 +56,7 @@ class EvidenceWriter:
         self._lock = threading.Lock()
         self._count = self._unknown = 0
         self._began = time.time()
-        with _writing(folder):
+        with _Writing(folder):
             folder.mkdir(parents=True, exist_ok=False)
             for name in ("answers", "namespaces", "device"):
                 (folder / name).mkdir()
@@ -64,8 +64,9 @@ class EvidenceWriter:
             self._events = (folder / "events.jsonl").open("w", encoding="utf-8", buffering=1 << 16)
 
     def record(self, event: Event) -> None:
+        """Write an event."""
         line = json.dumps(to_json(event), separators=(",", ":")) + "\n"
-        with self._lock, _writing(self.folder):
+        with self._lock, _Writing(self.folder):
             self._events.write(line)
             self._count += 1
             self._unknown += type(event).__name__ == "Unknown"
@@ -73,15 +74,15 @@ class EvidenceWriter:
                 self._events.flush()
 
     def keep_answer(self, number: int, data: bytes) -> str:
-        """Stores the bytes of action ``number``'s answer; returns their name inside the folder."""
+        """Store the bytes of action ``number``'s answer; return their name inside the folder."""
         name = f"answers/{number}.bin"
-        with _writing(self.folder):
+        with _Writing(self.folder):
             (self.folder / name).write_bytes(data)
         return name
 
     def close(self, outcome: Outcome, reason: str = "", machine: MachineReport | None = None) -> None:
         """Flush everything and set the end marker; ``machine`` tells how promptly the guest was run."""
-        with self._lock, _writing(self.folder):
+        with self._lock, _Writing(self.folder):
             self._events.close()
             end = {
                 "outcome": outcome,
@@ -98,6 +99,7 @@ class Evidence:
     """Reads one evidence folder. Broken parts are LabErrors that name the file and line; nothing is guessed."""
 
     def __init__(self, folder: Path) -> None:
+        """Read the identity; LabError if there is none, or a broken one."""
         self.folder = folder
         if not (folder / "identity.json").is_file():
             raise LabError(
@@ -113,6 +115,7 @@ class Evidence:
 
     @cached_property
     def scenario(self) -> Scenario:
+        """Return the scenario; LabError if it cannot be read."""
         try:
             return Scenario.from_json(self.identity.scenario)
         except (KeyError, TypeError) as error:
@@ -142,7 +145,7 @@ class Evidence:
         yield from heapq.merge(self._lines(), *streams, key=lambda event: event.t)
 
     def _lines(self) -> list[Event]:
-        """The events of events.jsonl."""
+        """Return the events of events.jsonl."""
         path = self.folder / "events.jsonl"
         found: list[Event] = []
         if not path.is_file():
@@ -159,7 +162,7 @@ class Evidence:
         return found
 
     def answer_bytes(self, answer: Mapping[str, Any]) -> bytes | None:
-        """The bytes that an answer's ``data`` names; None if it has none."""
+        """Return the bytes that an answer's ``data`` names; None if it has none."""
         name = answer.get("data")
         if name is None:
             return None
@@ -169,13 +172,15 @@ class Evidence:
             raise LabError(f"{self.folder}/{name}: the answer's bytes cannot be read: {error}") from error
 
     def image(self, controller: str, nsid: int) -> Path | None:
-        """The backing image of a namespace as the scenario left it; None if it was not kept."""
+        """Return the backing image of a namespace as the scenario left it; None if it was not kept."""
         path = self.folder / "namespaces" / f"{controller}-{nsid}.img"
         return path if path.is_file() else None
 
 
 def following(folder: Path) -> Iterator[list[Event]]:
-    """A recording that is under way: each list holds what has come since the last, in the order of time, until the end marker.
+    """Return a recording that is under way.
+
+    Each list holds what has come since the last, in the order of time, until the end marker.
 
     Nothing is read twice. An event may come in a later list than one that happened after it: not all are written at once.
     """
@@ -198,7 +203,7 @@ class _Lines:
         self._at = self._number = 0
 
     def new(self) -> Iterator[Event]:
-        """The events of the lines since the last look; a line that is not whole waits for the next."""
+        """Return the events of the lines since the last look; a line that is not whole waits for the next."""
         with self._path.open("rb") as file:
             file.seek(self._at)
             for line in file:
@@ -209,7 +214,7 @@ class _Lines:
 
 
 def _event(path: Path, number: int, text: str | bytes) -> Event:
-    """The event of a line. LabError that names the line if it is none."""
+    """Return the event of a line. LabError that names the line if it is none."""
     try:
         return from_json(json.loads(text), number)
     except (ValueError, KeyError, TypeError) as error:
@@ -221,7 +226,7 @@ def evidence_folders(root: Path) -> list[Path]:
     return sorted(path.parent for path in root.rglob("identity.json"))
 
 
-class _writing:
+class _Writing:
     """Turns an operating system error while writing into a LabError with a remedy."""
 
     def __init__(self, folder: Path) -> None:

@@ -182,6 +182,7 @@ class DriverManifest(_Table):
 
     @property
     def folder(self) -> Path:
+        """Return the folder of the manifest, to which its paths are relative."""
         return self.path.parent
 
 
@@ -189,7 +190,7 @@ _CHOICES: Mapping[str, Iterable[str]] = {"actions": ACTIONS, "stages": STAGES, "
 
 
 def load(path: Path, adapters: Iterable[str]) -> DriverManifest:
-    """Reads and validates a manifest; UsageError with file, key, expectation and nearest valid name."""
+    """Read and validate a manifest; UsageError with file, key, expectation and nearest valid name."""
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -203,7 +204,7 @@ def load(path: Path, adapters: Iterable[str]) -> DriverManifest:
 
 
 def parse(data: Mapping[str, Any], path: Path, adapters: Iterable[str]) -> DriverManifest:
-    """Validates a manifest's data; see `load`."""
+    """Validate a manifest's data; see `load`."""
     try:
         manifest = DriverManifest(**{**data, "path": path})
     except ValidationError as error:
@@ -223,7 +224,7 @@ def _one_of(path: Path, key: str, name: str, valid: Iterable[str]) -> None:
 
 
 def _keys_at(where: Sequence[str]) -> list[str]:
-    """The keys that are valid in the table which ``where`` leads to."""
+    """Return the keys that are valid in the table which ``where`` leads to."""
     tables: Mapping[str, type[_Table]] = {
         "boot": Boot, "push": Push, "actions": ActionSyntax, "known": Known, "limits": Limits, "lists": Listing,
         "passthrough": Passthrough,

@@ -31,6 +31,8 @@ class Step:
 
 @dataclass(frozen=True)
 class Lane:
+    """What one lane of a job does, step by step."""
+
     job: int
     steps: tuple[Step, ...]
 
@@ -49,15 +51,16 @@ class Mix:
 
     @classmethod
     def of(cls, arguments: Mapping[str, Any]) -> Mix:
+        """Return the mix of an action; KeyError or ValueError if arguments are missing or no numbers."""
         return cls(**{name: int(arguments[name]) for name in cls.__dataclass_fields__})
 
     def region(self, job: int) -> range:
-        """The blocks of one job."""
+        """Return the blocks of one job."""
         length = self.depth * SLOTS * self.blocks
         return range(self.lba + job * length, self.lba + (job + 1) * length)
 
     def lanes(self) -> list[Lane]:
-        """What each lane does: it writes all its slots, and then reads and writes as the seed draws."""
+        """Return what each lane does: it writes all its slots, and then reads and writes as the seed draws."""
         count = self.jobs * self.depth
         return [
             Lane(number // self.depth, tuple(self._steps(number, len(range(number, self.operations, count)))))
@@ -75,14 +78,17 @@ class Mix:
             yield Step(write, self.lba + (lane * SLOTS + slot) * self.blocks, held[slot])
 
     def final(self) -> dict[int, int]:
-        """The fill of every block that is written, after all steps."""
+        """Return the fill of every block that is written, after all steps."""
         steps = [step for lane in self.lanes() for step in lane.steps if step.write]
         return {step.lba + block: step.fill for step in steps for block in range(self.blocks)}
 
 
 def spelled_out(mix: Mix, namespace: Namespace) -> tuple[dict[str, Any], bytes]:
-    """What a driver is told, which knows nothing of patterns: the lanes as [lba, None] for a write and [lba, CRC-32 of what
-    must come] for a read; the bytes of all writes in this order; and each job's [lba, blocks]."""
+    """Return what a driver is told, which knows nothing of patterns.
+
+    The lanes as [lba, None] for a write and [lba, CRC-32 of what must come] for a read; the bytes of all writes in this
+    order; and each job's [lba, blocks].
+    """
     told: list[dict[str, Any]] = []
     data = []
     for lane in mix.lanes():

@@ -15,8 +15,11 @@ DeviceKind = Literal["qemu", "lab"]
 
 @dataclass(frozen=True, kw_only=True)
 class Namespace:
-    """One namespace. Sizes in logical blocks of ``block_size`` bytes; ``areas`` are the (first LBA, blocks) that hold the
-    pattern of `lab.data.content` at the start, everything else is zero."""
+    """One namespace.
+
+    Sizes in logical blocks of ``block_size`` bytes; ``areas`` are the (first LBA, blocks) that hold the pattern of
+    `lab.data.content` at the start, everything else is zero.
+    """
 
     nsid: int = 1
     blocks: int
@@ -51,6 +54,7 @@ class Controller:
     prefetchable_bar: bool = False  # BAR0 64-bit prefetchable, so that firmware may place it above 4 GiB
 
     def namespace(self, nsid: int) -> Namespace | None:
+        """Return the namespace with this id; None if there is none."""
         return next((n for n in self.namespaces if n.nsid == nsid), None)
 
 
@@ -61,6 +65,7 @@ class DeviceSpec:
     controllers: tuple[Controller, ...]
 
     def controller(self, id: str) -> Controller | None:
+        """Return the controller with this id; None if there is none."""
         return next((c for c in self.controllers if c.id == id), None)
 
 
@@ -134,11 +139,12 @@ class Scenario:
     hostile: bool = False  # the device is odd or faulty: a driver may refuse it, and actions may fail in good order
 
     def to_json(self) -> dict[str, Any]:
+        """Return it as JSON data."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Scenario:
-        """The scenario of `to_json`'s answer after a trip through JSON; KeyError or TypeError if it is none."""
+        """Return the scenario of `to_json`'s answer after a trip through JSON; KeyError or TypeError if it is none."""
         controllers = tuple(
             Controller(
                 **{

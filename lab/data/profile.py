@@ -30,7 +30,7 @@ class Profile:
 
 
 def write_profiles(folder: Path, profiles: Mapping[str, Profile]) -> None:
-    """Stores the profiles by controller id in an evidence folder."""
+    """Store the profiles by controller id in an evidence folder."""
     data = {
         id: {
             "cap": f"{p.cap:#x}",
@@ -46,7 +46,7 @@ def write_profiles(folder: Path, profiles: Mapping[str, Profile]) -> None:
 
 
 def read_profiles(folder: Path) -> Mapping[str, Profile]:
-    """The profiles of an evidence folder by controller id; none if the file is not there. LabError if it is broken."""
+    """Return the profiles of an evidence folder by controller id; none if the file is not there. LabError if it is broken."""
     path = folder / FILE
     if not path.is_file():
         return {}

@@ -93,6 +93,7 @@ class StreamWriter:
     """
 
     def __init__(self, path: Path, clock: Any = time.time) -> None:
+        """Create the file, which must not exist yet."""
         self.path = path
         self.clock = clock
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
@@ -104,42 +105,50 @@ class StreamWriter:
         self._window[at : at + len(MAGIC)] = MAGIC
 
     def register_read(self, offset: int, size: int, value: int) -> None:
+        """Record a register read."""
         at = self._room(_READ.size)
         _READ.pack_into(self._window, at, _READ.size, 1, self.clock(), offset, size, value)
 
     def register_write(self, offset: int, size: int, value: int) -> None:
+        """Record a register write."""
         at = self._room(_WRITE.size)
         _WRITE.pack_into(self._window, at, _WRITE.size, 2, self.clock(), offset, size, value)
 
     def doorbell(self, offset: int, size: int, value: int, qid: int, completion: bool) -> None:
+        """Record a doorbell write."""
         at = self._room(_BELL.size)
         _BELL.pack_into(self._window, at, _BELL.size, 3, self.clock(), offset, size, value, qid & 0xFFFF, completion)
 
     def submitted(self, sqid: int, slot: int, raw: bytes) -> None:
+        """Record a fetched command."""
         at = self._room(_SUBMITTED.size)
         _SUBMITTED.pack_into(self._window, at, _SUBMITTED.size, 4, self.clock(), sqid, slot, raw)
 
     def completed(self, cqid: int, raw: bytes) -> None:
+        """Record a posted completion."""
         at = self._room(_COMPLETED.size)
         _COMPLETED.pack_into(self._window, at, _COMPLETED.size, 5, self.clock(), cqid, raw)
 
     def prp_list(self, sqid: int, cid: int, address: int, entries: tuple[int, ...]) -> None:
+        """Record a PRP list that was read."""
         length = _PRP.size + 8 * len(entries)
         at = self._room(length)
         struct.pack_into(f"<{len(entries)}Q", self._window, at + _PRP.size, *entries)
         _PRP.pack_into(self._window, at, length, 6, self.clock(), sqid, cid, address)
 
     def dma(self, sqid: int, cid: int, address: int, data: bytes | memoryview, to_host: bool) -> None:
-        """``data`` are the bytes moved; their digest is taken here."""
+        """Record the moved bytes ``data`` by their digest, which is taken here."""
         seal = hashlib.sha1(data, usedforsecurity=False).digest()
         at = self._room(_DMA.size)
         _DMA.pack_into(self._window, at, _DMA.size, 7, self.clock(), sqid, cid, address, len(data), to_host, seal)
 
     def interrupt(self, vector: int, how: str) -> None:
+        """Record an interrupt."""
         at = self._room(_INTERRUPT.size)
         _INTERRUPT.pack_into(self._window, at, _INTERRUPT.size, 8, self.clock(), vector, _INTERRUPTS.index(how))
 
     def dma_map(self, address: int, length: int, mapped: bool) -> None:
+        """Record that memory was opened or closed to the device."""
         at = self._room(_MAP.size)
         _MAP.pack_into(self._window, at, _MAP.size, 9, self.clock(), address, length, mapped)
 
@@ -152,7 +161,7 @@ class StreamWriter:
         _HEAD.pack_into(self._window, at, length, _JSON, event.t)
 
     def close(self) -> None:
-        """Gives back what was reserved and not used. May be called again."""
+        """Give back what was reserved and not used. May be called again."""
         if self._fd < 0:
             return
         size = self._base + self._at
@@ -170,7 +179,7 @@ class StreamWriter:
         return at
 
     def _move(self, length: int) -> int:
-        """Maps the file from the page of the next record on; the space is reserved, for a full disk would be a SIGBUS."""
+        """Map the file from the page of the next record on; the space is reserved, for a full disk would be a SIGBUS."""
         if self._fd < 0:
             raise LabError(f"{self.path}: the record is closed")
         position = self._base + self._at
@@ -196,7 +205,7 @@ class StreamWriter:
 
 
 def read_stream(path: Path, *, complete: bool) -> Iterator[Event]:
-    """The events of one record in their order, holding one at a time. ``line`` is the record's number, negative.
+    """Return the events of one record in their order, holding one at a time. ``line`` is the record's number, negative.
 
     ``complete`` says that the recording ended in order; without it a record that was cut off ends the events. LabError for
     anything that is no record.
@@ -216,12 +225,13 @@ class Tail:
     """A record that is under way. What its writer may be packing at this moment is left for the next look."""
 
     def __init__(self, path: Path) -> None:
+        """Begin with nothing read."""
         self._path = path
         self._at, self._number = len(MAGIC), 0  # what has been given
         self._seen = 0  # where the record ended at the last look
 
     def new(self, *, ended: bool) -> list[Event]:
-        """The events since the last look, as far as they were there then; all of them once the recording has ``ended``."""
+        """Return the events since the last look, as far as they were there then; all once the recording has ``ended``."""
         found, end = [], self._at
         with self._path.open("rb") as file:
             file.seek(self._at)
@@ -271,7 +281,7 @@ def _event(kind: int, t: float, raw: bytes, controller: str, line: int) -> Event
 
 
 def _check_layouts() -> None:
-    """A layout names all that its event has: a field added to an event must not be lost silently."""
+    """Raise AssertionError if a layout lacks a field of its event: a field added to an event must not be lost silently."""
     common = {"t", "controller", "line", "sampled", "exact", "rebuilt"}
     for layout in LAYOUTS:
         wanted = {field.name for field in dataclasses.fields(layout.event)} - common

@@ -27,7 +27,7 @@ BLOCK_SIZES = tuple(512 << n for n in range(8))
 
 
 def unservable(spec: DeviceSpec, version: tuple[int, ...] | None, faults: Iterable[Fault] = ()) -> str | None:
-    """What of this the programmable controller cannot be or do, as a sentence; None if it can do all of it.
+    """Return what of this the programmable controller cannot be or do, as a sentence; None if it can do all of it.
 
     ``version`` is QEMU's; None for the controller in process.
     """
@@ -79,7 +79,7 @@ class LabDevice:
         self.server = DeviceServer(spec, folder, sockets, records=records, faults=kept)
 
     def create_images(self, seed: int) -> None:
-        """The images with the pattern in the namespaces' areas; before the ``with`` block."""
+        """Return the images with the pattern in the namespaces' areas; before the ``with`` block."""
         create_images(self.spec, self._folder, seed)
 
     @property
@@ -138,16 +138,18 @@ class LabDevice:
 
     def check(self) -> None:
         """While it is plugged: LabError if QEMU has lost a controller, after which no driver can be right."""
-        self.server.call(lambda device: None)
+        self.server.call(lambda _: None)
         lost = [controller.id for controller in self.spec.controllers if controller.id not in self.server.connected]
         if lost:
             raise LabError(f"QEMU has lost its connection to controller {', '.join(lost)}")
 
     def __enter__(self) -> LabDevice:
+        """Begin."""
         self.server.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        """End, and leave nothing behind."""
         self.server.stop()
 
 

@@ -50,7 +50,7 @@ PLATFORMS = {
 
 
 def probe(qemu: Qemu, spec: DeviceSpec) -> dict[str, Profile]:
-    """The profile of each controller of the device that QEMU makes of ``spec``, by the controller's id."""
+    """Return the profile of each controller of the device that QEMU makes of ``spec``, by the controller's id."""
     platform = PLATFORMS[qemu.arch]
     with run_folder() as folder:
         device = QemuDevice(_empty(spec), folder, qemu.version)
@@ -112,7 +112,7 @@ class _Twin:
         return NamespaceList(self._identify(Identify.of(CNS=Cns.ACTIVE_NAMESPACES))).ids
 
     def _identify(self, command: Command) -> bytes:
-        """The 4096 bytes that an Identify returns."""
+        """Return the 4096 bytes of an Identify."""
         qtest, slot = self._qtest, self._sent
         qtest.write(self._ram + ASQ_AT + slot * 64, command.but(CID=slot, PRP1=self._ram + DATA_AT))
         self._sent += 1

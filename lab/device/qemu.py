@@ -133,7 +133,7 @@ class QemuDevice:
         self._shared = {(c.id, n.nsid): owner for owner, c, n in owners(spec)}
 
     def create_images(self, seed: int) -> None:
-        """The images with the pattern in the namespaces' areas; before anything is plugged."""
+        """Return the images with the pattern in the namespaces' areas; before anything is plugged."""
         create_images(self.spec, self._folder, seed)
 
     @property
@@ -195,6 +195,7 @@ class QemuDevice:
 
     def arm(self, fault: str, armed: bool = True) -> None:
         """Refuse: QEMU's own device has no faults."""
+        del armed  # part of the protocol
         raise LabError(f"QEMU's own device has no fault {fault!r}", remedy="use --device lab")
 
     def check(self) -> None:
@@ -221,16 +222,16 @@ class QemuDevice:
                 self.warn(machine, controller, action.arguments["warning"])
 
     def attach(self, machine: Machine, controller: str, nsid: int) -> None:
-        """Adds a namespace that was detached; the controller tells its host. QEMU from LIVE_NAMESPACES on."""
+        """Add a namespace that was detached; the controller tells its host. QEMU from LIVE_NAMESPACES on."""
         places: list[Place] = [{}] * len(self.spec.controllers)
         machine.qmp("device_add", next(d for d in self.devices(places) if d["id"] == _namespace_id(controller, nsid)))
 
     def detach(self, machine: Machine, controller: str, nsid: int, deadline: Deadline) -> None:
-        """Removes a namespace and keeps its image; the controller tells its host. QEMU from LIVE_NAMESPACES on."""
+        """Remove a namespace and keep its image; the controller tells its host. QEMU from LIVE_NAMESPACES on."""
         self._remove(machine, [_namespace_id(controller, nsid)], deadline)
 
     def warn(self, machine: Machine, controller: str, critical_warning: int) -> None:
-        """Sets SMART's critical warning bits, and raises the event for those that the host has asked for."""
+        """Set SMART's critical warning bits, and raise the event for those that the host has asked for."""
         path = f"/machine/peripheral/{controller}"
         machine.qmp("qom-set", {"path": path, "property": "smart_critical_warning", "value": critical_warning})
 
@@ -266,7 +267,7 @@ class QemuDevice:
                 yield _namespace(controller, namespace, in_subsystem=subsystem is not None)
 
     def _subsystem(self, controller: Controller) -> str | None:
-        """The subsystem a controller needs: one for all that share, its own for a namespace that starts detached."""
+        """Return the subsystem a controller needs: one for all that share, its own for a namespace that starts detached."""
         if controller in _sharing(self.spec):
             return "nvm-subsystem"
         if all(namespace.attached for namespace in controller.namespaces):

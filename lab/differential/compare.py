@@ -62,7 +62,7 @@ def _sequence(pair: Pair, generator: Generator, result: Result) -> None:
 
 
 def _together(pair: Pair, step: Step, result: Result) -> bool:
-    """Does one step; whether both sides are in the same state afterwards, as far as can be seen."""
+    """Do one step; tell whether both sides are in the same state afterwards, as far as can be seen."""
     result.steps += 1
     result.commands.update(type(command).__name__ for command in step.commands)
     for address, data in step.memory:
@@ -105,7 +105,7 @@ def _differences(pair: Pair, step: Step) -> Iterator[Found]:
 
 
 def _parts(step: Step, command: Command, ours: Completion, theirs: Completion) -> Iterator[Found]:
-    """The parts of a completion that differ; where the status does the others mean nothing."""
+    """Return the parts of a completion that differ; where the status does the others mean nothing."""
     if ours.status != theirs.status:
         yield Found("status", step, command, ours.status, theirs.status)
         return
@@ -120,7 +120,7 @@ def _parts(step: Step, command: Command, ours: Completion, theirs: Completion) -
 
 
 def _answers(model: Host, qemu: Host, step: Step) -> tuple[dict[int, list[Completion]], dict[int, list[Completion]]]:
-    """The completions of both sides by command identifier; the model is asked first, and tells what to wait for."""
+    """Return the completions of both sides by command identifier; the model is asked first, and tells what to wait for."""
     ours = model.do(step.qid, step.commands, None)
     cids = {command.CID for command in step.commands}
     theirs = qemu.do(step.qid, step.commands, sum(completion.CID in cids for completion in ours))

@@ -1,5 +1,6 @@
-"""What differs, once each: why, and which side is right. A difference that is not here fails the test, and so does one that
-is here and no longer comes.
+"""What differs, once each: why, and which side is right.
+
+A difference that is not here fails the test, and so does one that is here and no longer comes.
 
 Held against QEMU 11.1.3. ``both`` are right where the specification leaves the choice, or the command breaks several rules
 and the order in which they are checked is free.
@@ -37,8 +38,8 @@ class Difference:
 
 
 def _status(kind: type[Command] | tuple[type[Command], ...], ours: Sequence[int] | int, theirs: Sequence[int] | int,
-            where: Callable[..., bool] = lambda command: True) -> Matches:  # fmt: skip
-    """These statuses, of a command of this kind for which ``where`` holds."""
+            where: Callable[..., bool] = lambda _: True) -> Matches:  # fmt: skip
+    """Return what matches these statuses of a command of this kind for which ``where`` holds."""
     ours, theirs = ((one,) if isinstance(one, int) else one for one in (ours, theirs))
 
     def matches(found: Found) -> bool:
@@ -63,7 +64,7 @@ def _feature(kind: str, where: Callable[[Found, nvme.GetFeatures], bool]) -> Mat
 
 
 def _default(fid: int) -> int | None:
-    """What the model has at reset; the write cache of both is switched on."""
+    """Return what the model has at reset; the write cache of both is switched on."""
     return 1 if fid == Fid.VOLATILE_WRITE_CACHE else FEATURES[fid].default if fid in FEATURES else None
 
 
@@ -76,7 +77,7 @@ def _misaligned(command: Command) -> bool:
 
 
 def _nowhere(found: Found) -> bool:
-    """The command points to memory that there is not."""
+    """Tell whether the command points to memory that there is not."""
     listed = (int.from_bytes(data[at : at + 8], "little") for _, data in found.step.memory for at in range(0, len(data), 8))
     return any(RAM <= address < RAM + 0x10000 for address in (found.command.PRP1, found.command.PRP2, *listed))
 

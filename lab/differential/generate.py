@@ -39,6 +39,7 @@ class Step:
     memory: tuple[tuple[int, bytes], ...] = ()
 
     def __str__(self) -> str:
+        """Return it as text."""
         return f"queue {self.qid}: {'; '.join(map(str, self.commands))}"
 
 
@@ -46,6 +47,7 @@ class Generator:
     """Steps for one device."""
 
     def __init__(self, controller: Controller, seed: int) -> None:
+        """Draw steps for this controller from the seed."""
         self._random = Random(seed)
         self._namespaces = controller.namespaces
         self._limit = (PAGE << controller.mdts) if controller.mdts else DATA_PAGES * PAGE
@@ -71,7 +73,7 @@ class Generator:
         return Step(qid, tuple(commands), tuple(self._memory))
 
     def _conflict(self) -> list[Command]:
-        """A command with the identifier of one that is outstanding."""
+        """Return a command with the identifier of one that is outstanding."""
         waiting = self._numbered(nvme.AsyncEventRequest.of())
         return [waiting, nvme.GetFeatures.of(FID=Fid.ARBITRATION, CID=waiting.CID)]
 
@@ -93,7 +95,7 @@ class Generator:
         return next((ns for ns in self._namespaces if ns.nsid == nsid), self._namespaces[0])
 
     def _page(self) -> int:
-        """A page that no other command of this step has."""
+        """Return a page that no other command of this step has."""
         return DATA + self._free.pop() * PAGE
 
     def _buffer(self, length: int) -> dict[str, int]:
@@ -120,7 +122,7 @@ class Generator:
         return {"PRP1": prp1, "PRP2": prp2}
 
     def _list(self, entries: list[int]) -> int:
-        """Stores a PRP list, in a chain of lists if it begins near the end of a page; its address."""
+        """Store a PRP list, in a chain of lists if it begins near the end of a page; return its address."""
         room = self._random.choice((ENTRIES_OF_A_LIST, ENTRIES_OF_A_LIST, 2, 3))
         address = at = self._list_page() + (ENTRIES_OF_A_LIST - room) * 8
         while len(entries) > room:
@@ -164,20 +166,25 @@ class Generator:
         return kind.of(NSID=nsid, SLBA=lba, NLB=blocks - 1, **flags, **buffer, **self._oddities())
 
     def read(self) -> Command:
+        """Return a random read command."""
         return self._transfer(nvme.Read)
 
     def write(self) -> Command:
+        """Return a random write command."""
         return self._transfer(nvme.Write)
 
     def compare(self) -> Command:
+        """Return a random compare command."""
         return self._transfer(nvme.Compare)
 
     def verify(self) -> Command:
+        """Return a random verify command."""
         nsid = self._nsid()
         lba, blocks = self._range(self._namespace(nsid))
         return nvme.Verify.of(NSID=nsid, SLBA=lba, NLB=blocks - 1)
 
     def write_zeroes(self) -> Command:
+        """Return a random write zeroes command."""
         nsid = self._nsid()
         lba, blocks = self._range(self._namespace(nsid))
         if self._sometimes(0.1):
@@ -185,14 +192,17 @@ class Generator:
         return nvme.WriteZeroes.of(NSID=nsid, SLBA=lba, NLB=blocks - 1, DEAC=self._random.randrange(2), **self._oddities())
 
     def write_uncorrectable(self) -> Command:
+        """Return a random write uncorrectable command."""
         nsid = self._nsid()
         lba, blocks = self._range(self._namespace(nsid))
         return nvme.WriteUncorrectable.of(NSID=nsid, SLBA=lba, NLB=blocks - 1)
 
     def flush(self) -> Command:
+        """Return a random flush command."""
         return nvme.Flush.of(NSID=self._random.choice((self._nsid(), BROADCAST_NSID)))
 
     def dataset_management(self) -> Command:
+        """Return a random dataset management command."""
         nsid, random = self._nsid(), self._random
         ns, count = self._namespace(nsid), random.choice((1, 1, 2, 5, 256))
         ranges = []
@@ -219,6 +229,7 @@ class Generator:
         return nvme.Copy.of(NSID=nsid, SDLBA=target, NR=count - 1, PRP1=page)
 
     def unknown_io(self) -> Command:
+        """Return a random unknown io command."""
         opcode = self._random.choice([n for n in range(256) if n not in BY_OPCODE["io"]])
         return Command.of(OPC=opcode, NSID=self._nsid())
 
@@ -228,6 +239,7 @@ class Generator:
         return int(self._random.choice((0, self._nsid(), self._nsid(), *ODD_NSIDS[-2:])))
 
     def identify(self) -> Command:
+        """Return a random identify command."""
         cns = self._random.choice((*Cns, *Cns, 0x0B, 0x1F, 0x20, 0xFF))
         return nvme.Identify.of(
             CNS=cns, NSID=self._any_nsid(), CNTID=self._random.choice((0, 0, 0, 1, 0xFFFF)),
@@ -239,6 +251,7 @@ class Generator:
         return nvme.Identify.of(CNS=self._random.choice((0, 1, 2)), NSID=self._namespaces[0].nsid, **self._buffer(PAGE))
 
     def get_features(self) -> Command:
+        """Return a random get features command."""
         random = self._random
         return nvme.GetFeatures.of(
             FID=random.choice((*Fid, *_TELLING, *_TELLING, 0x00, 0x77, 0xC0)), SEL=random.choice((0, 0, 0, 1, 2, 3, 4, 7)),
@@ -246,6 +259,7 @@ class Generator:
         )  # fmt: skip
 
     def set_features(self) -> Command:
+        """Return a random set features command."""
         random = self._random
         fid = random.choice((*Fid, Fid.ERROR_RECOVERY, Fid.ERROR_RECOVERY, 0x00, 0x77, 0xC0))
         if fid == Fid.HOST_MEMORY_BUFFER:
@@ -256,6 +270,7 @@ class Generator:
         )  # fmt: skip
 
     def get_log_page(self) -> Command:
+        """Return a random get log page command."""
         random = self._random
         return nvme.GetLogPage.reading(
             random.choice((*list(Lid)[:6], *list(Lid)[:6], Lid.CHANGED_NAMESPACES, *Lid, 0x7F, 0xC0)),
@@ -269,6 +284,7 @@ class Generator:
         return int(self._random.choice((*SPARE_QUEUES, *SPARE_QUEUES, 0, 1, 9, 10, 0xFFFF)))
 
     def create_cq(self) -> Command:
+        """Return a random create cq command."""
         random, qid = self._random, self._qid()
         return nvme.CreateIoCq.of(
             QID=qid, QSIZE=random.choice((ENTRIES - 1, ENTRIES - 1, 1, 0, 2047, 2048, 0xFFFF)),
@@ -277,6 +293,7 @@ class Generator:
         )  # fmt: skip
 
     def create_sq(self) -> Command:
+        """Return a random create sq command."""
         random, qid = self._random, self._qid()
         return nvme.CreateIoSq.of(
             QID=qid, QSIZE=random.choice((ENTRIES - 1, ENTRIES - 1, 1, 0, 2048, 0xFFFF)), PC=int(not self._sometimes(0.05)),
@@ -293,33 +310,40 @@ class Generator:
         return at
 
     def delete_sq(self) -> Command:
+        """Return a random delete sq command."""
         return nvme.DeleteIoSq.of(QID=self._random.choice((*SPARE_QUEUES, 0, 0xFFFF)))
 
     def delete_cq(self) -> Command:
+        """Return a random delete cq command."""
         return nvme.DeleteIoCq.of(QID=self._random.choice((*SPARE_QUEUES, *QUEUES, 0, 0xFFFF)))
 
     def abort(self) -> Command:
+        """Return a random abort command."""
         return nvme.Abort.of(SQID=self._random.choice((*QUEUES, 0, 7, 0xFFFF)), ABORT_CID=self._random.randrange(0x10000))
 
     def async_event_request(self) -> Command:
+        """Return a random async event request command."""
         return nvme.AsyncEventRequest.of()
 
     def directive(self) -> Command:
+        """Return a random directive command."""
         kind = self._random.choice((nvme.DirectiveSend, nvme.DirectiveReceive))
         operation, what = self._random.choice((1, 2)), self._random.choice((0, 1, 2))
         return kind.of(NSID=self._any_nsid(), NUMD=1023, DOPER=operation, DTYPE=what, PRP1=self._page())
 
     def namespace_attachment(self) -> Command:
+        """Return a random namespace attachment command."""
         page = self._page()
         self._memory.append((page, self._random.choice((0, 1, 2)).to_bytes(2, "little") + bytes(6)))
         return nvme.NamespaceAttachment.of(NSID=self._any_nsid(), SEL=self._random.choice((0, 0, 2, 15)), PRP1=page)
 
     def unknown_admin(self) -> Command:
+        """Return a random unknown admin command."""
         opcode = self._random.choice([n for n in range(256) if n not in BY_OPCODE["admin"]])
         return Command.of(OPC=opcode, NSID=self._any_nsid())
 
     def optional_admin(self) -> Command:
-        """What neither announces."""
+        """Return what neither announces."""
         kind = self._random.choice(
             (nvme.KeepAlive, nvme.DeviceSelfTest, nvme.FirmwareCommit, nvme.FirmwareDownload, nvme.Sanitize, nvme.Lockdown,
              nvme.GetLbaStatus, nvme.CapacityManagement, nvme.NvmeMiReceive, nvme.VirtualizationManagement)
@@ -347,7 +371,7 @@ ADMIN: tuple[tuple[Maker, int], ...] = (
 
 
 def steps(controller: Controller, seed: int, live: Callable[[], Sequence[int]]) -> Iterator[Step]:
-    """Steps without end."""
+    """Yield steps without end."""
     generator = Generator(controller, seed)
     while True:
         yield generator.step(live())

@@ -58,13 +58,17 @@ class Side(Protocol):
     ram: memoryview
     """From address 0 on."""
 
-    def read32(self, offset: int) -> int: ...
+    def read32(self, offset: int) -> int:
+        """Read 4 bytes."""
 
-    def write32(self, offset: int, value: int) -> None: ...
+    def write32(self, offset: int, value: int) -> None:
+        """Write 4 bytes."""
 
-    def config_read(self, offset: int, size: int) -> int: ...
+    def config_read(self, offset: int, size: int) -> int:
+        """Read configuration space."""
 
-    def config_write(self, offset: int, size: int, value: int) -> None: ...
+    def config_write(self, offset: int, size: int, value: int) -> None:
+        """Write configuration space."""
 
 
 class ModelSide:
@@ -73,20 +77,25 @@ class ModelSide:
     name = "model"
 
     def __init__(self, device: InProcess) -> None:
+        """Take the model in this process."""
         self._function = device.function
-        self._function.on_interrupt = lambda vector: True
+        self._function.on_interrupt = lambda _: True
         self.ram = device.memory.arena
 
     def read32(self, offset: int) -> int:
+        """Read 4 bytes."""
         return self._function.read(offset, 4)
 
     def write32(self, offset: int, value: int) -> None:
+        """Write 4 bytes."""
         self._function.write(offset, 4, value)
 
     def config_read(self, offset: int, size: int) -> int:
+        """Read configuration space."""
         return self._function.config_read(offset, size)
 
     def config_write(self, offset: int, size: int, value: int) -> None:
+        """Write configuration space."""
         self._function.config_write(offset, size, value)
 
 
@@ -96,20 +105,25 @@ class QemuSide:
     name = "qemu"
 
     def __init__(self, qtest: Qtest, ram: memoryview) -> None:
+        """Take QEMU's device, and the RAM that it shares."""
         self._qtest, self.ram = qtest, ram
         qtest.write_config(BDF, BAR0, BAR)
         qtest.write_config(BDF, BAR0 + 4, 0)
 
     def read32(self, offset: int) -> int:
+        """Read 4 bytes."""
         return self._qtest.read32(BAR + offset)
 
     def write32(self, offset: int, value: int) -> None:
+        """Write 4 bytes."""
         self._qtest.write32(BAR + offset, value)
 
     def config_read(self, offset: int, size: int) -> int:
+        """Read configuration space."""
         return self._qtest.read_config(BDF, offset & ~3) >> (offset & 3) * 8 & (1 << size * 8) - 1
 
     def config_write(self, offset: int, size: int, value: int) -> None:
+        """Write configuration space."""
         shift, mask = (offset & 3) * 8, (1 << size * 8) - 1
         old = self._qtest.read_config(BDF, offset & ~3)
         self._qtest.write_config(BDF, offset & ~3, old & ~(mask << shift) | value << shift)
@@ -131,6 +145,7 @@ class Host:
     """Drives one side."""
 
     def __init__(self, side: Side) -> None:
+        """Bring up nothing yet."""
         self.side = side
         self.rings: dict[int, Ring] = {}
         side.config_write(pci.COMMAND, 2, pci.MEMORY_SPACE | pci.BUS_MASTER)
@@ -138,7 +153,7 @@ class Host:
         side.config_write(msix + 2, 2, pci.MSIX_ENABLE)  # all its vectors are still masked
 
     def start(self) -> None:
-        """A Controller Level Reset; then admin queues and `QUEUES` as new, and everything in between forgotten."""
+        """Reset the controller; then admin queues and `QUEUES` are new, and everything in between is forgotten."""
         side = self.side
         side.write32(CC.OFFSET, 0)
         self._until_ready(0)
@@ -167,7 +182,7 @@ class Host:
                 raise GuestTimeoutError(f"Waited {SECONDS:g} s in vain for CSTS.RDY={ready} of {self.side.name}.")
 
     def do(self, qid: int, commands: Sequence[Command], expected: int | None) -> list[Completion]:
-        """Submits commands by one doorbell. What was completed: so many of these are waited for, None takes what is there."""
+        """Submit commands by one doorbell and return what completed: so many are waited for, None takes what is there."""
         ring, ram = self.rings[qid], self.side.ram
         for command in commands:
             at = ring.sq + ring.tail * Command.SIZE
@@ -223,16 +238,18 @@ class Pair:
     """Both sides of one device, and their images."""
 
     def __init__(self, spec: DeviceSpec, folder: Path, hosts: Mapping[str, Host]) -> None:
+        """Make the images of both sides."""
         self.spec, self._folder = spec, folder
         self.model, self.qemu = hosts["model"], hosts["qemu"]
         self._fresh = {nsid: self._image("model", nsid).read_bytes() for nsid in self.nsids}
 
     @property
     def nsids(self) -> tuple[int, ...]:
+        """Return the ids of all namespaces."""
         return tuple(ns.nsid for ns in self.spec.controllers[0].namespaces)
 
     def images_differ(self) -> int | None:
-        """The first namespace whose images differ."""
+        """Return the first namespace whose images differ."""
         for nsid in self.nsids:
             if self._image("model", nsid).read_bytes() != self._image("qemu", nsid).read_bytes():
                 return nsid
@@ -246,7 +263,7 @@ class Pair:
                     file.write(content)
 
     def write(self, address: int, data: bytes) -> None:
-        """The same bytes into both memories."""
+        """Put the same bytes into both memories."""
         for host in (self.model, self.qemu):
             host.side.ram[address : address + len(data)] = data
 
@@ -259,7 +276,7 @@ class Pair:
         return model, qemu
 
     def write_data(self, content: bytes) -> None:
-        """What `data` returns, into both memories."""
+        """Put what `data` returns into both memories."""
         self.write(0, content[:PAGE])
         self.write(DATA, content[PAGE:])
 
@@ -268,7 +285,7 @@ class Pair:
 
 
 def dressed(controller: Controller, profile: Profile) -> Controller:
-    """The controller, told to announce all that ``profile`` does: what remains different is what it does."""
+    """Return the controller, told to announce all that ``profile`` does: what remains different is what it does."""
     own = controller.namespaces[0]
     common = profile.namespaces[own.nsid]
     return replace(

@@ -21,18 +21,19 @@ class Session(Protocol):
     """A driver that can be asked."""
 
     def plugged(self, controllers: int, deadline: Deadline) -> None:
-        """Waits until the guest's PCI core has followed a hot plug or unplug: so many controllers are there now.
+        """Wait until the guest's PCI core has followed a hot plug or unplug: so many controllers are there now.
 
         This is the machine's doing, not the driver's; it raises GuestTimeoutError when it does not come.
         """
 
     def perform(self, action: Action, data: bytes | None, deadline: Deadline) -> Answer:
-        """The driver's answer; ``data`` is what a write shall write. For a driver that is too slow it is ``timeout``.
+        """Return the driver's answer; ``data`` is what a write shall write. For a driver that is too slow it is ``timeout``.
 
         Raises GuestPanicError or GuestDiedError when there is nobody left to answer.
         """
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Close what the session has opened; the guest goes on."""
 
 
 class Adapter(Protocol):
@@ -52,13 +53,13 @@ class Adapter(Protocol):
     """All that is brought into the guest for this driver, by a name that does not depend on the machine."""
 
     def guest(self, scenario: Scenario) -> GuestSpec | None:
-        """The guest, without the device; None for a driver that needs none."""
+        """Return the guest, without the device; None for a driver that needs none."""
 
     def seconds(self, action: str) -> float:
         """How long the driver may take for an action."""
 
     def open(self, machine: Machine, scenario: Scenario, deadline: Deadline) -> Session:
-        """Waits until the guest can be talked to."""
+        """Wait until the guest can be talked to."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ class Target:
 
 
 def target(scenario: Scenario, action: Action) -> Target | None:
-    """The namespace that the action names by ``nsid`` and, where several controllers have it, by ``controller`` (its id)."""
+    """Return the namespace that the action names by ``nsid`` and, where several have it, by ``controller`` (its id)."""
     if "nsid" not in action.arguments:
         return None
     attached = [(c, n) for c in scenario.device.controllers for n in sorted(c.namespaces, key=lambda n: n.nsid) if n.attached]
@@ -88,7 +89,7 @@ def askable(action: Action, actions: Collection[str], stops: Collection[str]) ->
 
 
 def write_payload(scenario: Scenario, action: Action) -> bytes | None:
-    """The bytes that ``fill`` stands for; None for an action without it."""
+    """Return the bytes that ``fill`` stands for; None for an action without it."""
     asked = action.arguments
     if "fill" not in asked or (found := target(scenario, action)) is None:
         return None
@@ -100,13 +101,13 @@ def write_payload(scenario: Scenario, action: Action) -> bytes | None:
 
 
 def is_stale_listing(action: Action, answer: Answer) -> bool:
-    """Does the driver show other namespaces than those that a list waits for (``until``: their ids)?"""
+    """Tell whether a list shows other namespaces than those it waits for (``until``: their ids)."""
     wanted = action.arguments.get("until") if action.name == "list" else None
     return wanted is not None and wanted != sorted(listed["nsid"] for listed in answer.fields.get("namespaces", ()))
 
 
 def explicit_arguments(scenario: Scenario, action: Action, data: bytes | None) -> tuple[dict[str, Any], bytes]:
-    """The arguments and the bytes for a driver that knows controllers by serial number, and nothing of patterns."""
+    """Return the arguments and the bytes for a driver that knows controllers by serial number, and nothing of patterns."""
     arguments, found = dict(action.arguments), target(scenario, action)
     if found:
         arguments["serial"] = found.serial
@@ -117,7 +118,7 @@ def explicit_arguments(scenario: Scenario, action: Action, data: bytes | None) -
 
 
 def own_file(manifest: DriverManifest, key: str, name: str) -> Path:
-    """A file that the manifest names, relative to itself. UsageError if it is not there."""
+    """Return a file that the manifest names, relative to itself. UsageError if it is not there."""
     path = manifest.folder / name
     if not path.is_file():
         raise UsageError(f"{manifest.path}: {key}: there is no file {path}", remedy="build it, or correct the path")

@@ -39,15 +39,20 @@ class Edk2(GenericSerial):
     cache_key = sha256(Path(__file__).read_bytes()).hexdigest()
 
     def guest(self, scenario: Scenario) -> GuestSpec:
+        """Return the guest without the device; see `lab.drivers.base.Adapter`."""
         return replace(super().guest(scenario), root_ports=max(ROOT_PORTS, len(scenario.device.controllers)))
 
     def snapshot_preparers(self, scenario: Scenario) -> Sequence[SnapshotPreparer]:
+        """Return the prompt's own one; see `lab.guest.template.Forkable`."""
+        del scenario  # part of the protocol
         return [self]
 
     def prepare(self, machine: Machine, deadline: Deadline) -> None:
+        """Wait for the prompt, at which forks go on."""
         machine.console.expect(f"(?m-s:{self._manifest.boot.ready})", deadline, "that it is ready (boot.ready)")
 
     def open(self, machine: Machine, scenario: Scenario, deadline: Deadline) -> Edk2Session:
+        """Wait until the guest can be talked to; see `lab.drivers.base.Adapter`."""
         if machine.spec.state is None:  # it was booted; what is forked stands at the prompt
             self.prepare(machine, Deadline(min(self._manifest.boot.seconds, deadline.remaining())))
         return Edk2Session(machine, self._manifest, scenario)
@@ -57,12 +62,14 @@ class Edk2Session(SerialSession):
     """See `lab.drivers.base.Session`."""
 
     def plugged(self, controllers: int, deadline: Deadline) -> None:
+        """Wait until the guest has followed a plug or unplug; see `lab.drivers.base.Session`."""
         while (there := self._functions(deadline)) != controllers:
             if deadline.expired:
                 raise GuestTimeoutError(f"EDK2 sees {there} NVMe functions behind its root ports, not {controllers}.")
             time.sleep(POLL_SECONDS)
 
     def perform(self, action: Action, data: bytes | None, deadline: Deadline) -> Answer:
+        """Return the driver's answer; see `lab.drivers.base.Session`."""
         if action.name != "shutdown":
             return super().perform(action, data, deadline)
         self._machine.console.send(f"{SHUTDOWN}\n")

@@ -1,5 +1,8 @@
-"""Any driver behind a prompt, or one that does its work without being asked: all of it is in the manifest, from the boot to the
-last pattern. The prompt is on a serial line, or its output on a debug console and its input on a keyboard."""
+"""Any driver behind a prompt, or one that does its work without being asked.
+
+All of it is in the manifest, from the boot to the last pattern. The prompt is on a serial line, or its output on a debug
+console and its input on a keyboard.
+"""
 
 from __future__ import annotations
 
@@ -35,6 +38,7 @@ class GenericSerial:
     hotplug = False
 
     def __init__(self, manifest: DriverManifest, toolchain: Toolchain) -> None:
+        """Check the shape of the manifest, and find its files; UsageError."""
         boot = manifest.boot
         shape.check(manifest)
         self.actions = frozenset({"load", *manifest.actions})  # to come up is not a matter of words
@@ -46,6 +50,7 @@ class GenericSerial:
         self._manifest = manifest
 
     def guest(self, scenario: Scenario) -> GuestSpec:
+        """Return the guest without the device; see `lab.drivers.base.Adapter`."""
         boot = self._manifest.boot
         return GuestSpec(
             arch=boot.arch,
@@ -67,10 +72,12 @@ class GenericSerial:
         )
 
     def seconds(self, action: str) -> float:
+        """Return how long the driver may take for an action."""
         words = self._manifest.actions.get(action, NO_SYNTAX)
         return words.seconds if words.commands else self._manifest.boot.seconds
 
     def open(self, machine: Machine, scenario: Scenario, deadline: Deadline) -> SerialSession:
+        """Wait until the guest can be talked to; see `lab.drivers.base.Adapter`."""
         session = SerialSession(machine, self._manifest, scenario)
         if not machine.spec.paused:
             session.come_up(Deadline(min(self._manifest.boot.seconds, deadline.remaining())))
@@ -81,6 +88,7 @@ class SerialSession:
     """See `lab.drivers.base.Session`."""
 
     def __init__(self, machine: Machine, manifest: DriverManifest, scenario: Scenario) -> None:
+        """Take a running guest, which may still be coming up."""
         self._machine = machine
         self._console = machine.console
         self._manifest = manifest
@@ -94,7 +102,7 @@ class SerialSession:
         """Its devices are there at start."""
 
     def come_up(self, deadline: Deadline) -> None:
-        """Waits until the guest can be asked, or has done its work. Raises GuestTimeoutError."""
+        """Wait until the guest can be asked, or has done its work. Raises GuestTimeoutError."""
         boot = self._manifest.boot
         self._busy, self._said = "its boot", ""
         if boot.input == "none" and boot.exit_success is not None:
@@ -106,7 +114,7 @@ class SerialSession:
         self._busy = ""
 
     def _until_ready(self, deadline: Deadline) -> str:
-        """What the guest says before it is ready."""
+        """Return what the guest says before it is ready."""
         boot, said = self._manifest.boot, ""
         what = "that it is ready (boot.ready)"
         if boot.interrupt:
@@ -118,6 +126,7 @@ class SerialSession:
         return said + plain(self._console.expect(self._ready, deadline, what).before)
 
     def perform(self, action: Action, data: bytes | None, deadline: Deadline) -> Answer:
+        """Return the driver's answer; see `lab.drivers.base.Session`."""
         words = self._manifest.actions.get(action.name, NO_SYNTAX)
         try:
             if not words.commands:
@@ -132,7 +141,7 @@ class SerialSession:
         return self._answer(words, action, output)
 
     def _unasked(self, words: ActionSyntax, action: Action, deadline: Deadline) -> Answer:
-        """The answer out of what the guest said while it came up; ``load`` is just that."""
+        """Return the answer out of what the guest said while it came up; ``load`` is just that."""
         if action.name == "load":
             return self._started(words, action, deadline)
         if self._said is None:
@@ -142,7 +151,7 @@ class SerialSession:
         return self._answer(words, action, self._said)
 
     def _started(self, words: ActionSyntax, action: Action, deadline: Deadline) -> Answer:
-        """The guest starts, once. An exit code can only make its answer worse."""
+        """Start the guest, once. An exit code can only make its answer worse."""
         if self._said is not None:
             return Answer("unsupported", {"log": "the driver came up with its guest, which starts once"})
         self._machine.qmp("cont")
@@ -153,11 +162,12 @@ class SerialSession:
         return Answer({"words": f"exit code {code:#x}"}, told.fields)
 
     def close(self) -> None:
+        """Close the guest's memory, if it was mapped."""
         if self._memory:
             self._memory.close()
 
     def _mapped(self) -> Ram:
-        """The guest's memory, where the lab itself puts and takes data."""
+        """Return the guest's memory, where the lab itself puts and takes data."""
         if self._machine.spec.memory_file is None:
             raise LabError("the manifest wants data by the guest's memory, and this guest does not share it")
         if self._memory is None:
@@ -195,7 +205,7 @@ class SerialSession:
             yield command.format(**values)
 
     def _values(self, action: Action) -> dict[str, Any]:
-        """What the braces stand for."""
+        """Return what the braces stand for."""
         values: dict[str, Any] = {**shape.OPTIONAL, **self._manifest.variables, **action.arguments}
         values["address"] = self._manifest.limits.address + values["offset"]
         if found := target(self._scenario, action):
@@ -205,7 +215,7 @@ class SerialSession:
         return values
 
     def _ask(self, line: str, deadline: Deadline) -> str:
-        """The output of one line of commands."""
+        """Return the output of one line of commands."""
         if self._busy:
             self._console.expect(self._ready, Deadline(0), f"the prompt after {self._busy!r}, which came too late before")
         self._busy = line
@@ -215,7 +225,7 @@ class SerialSession:
         return reading.without_echo(plain(seen.before), line)
 
     def _type(self, line: str, deadline: Deadline) -> None:
-        """A line and Enter. On a keyboard each key waits for the echo of the one before."""
+        """Type a line and Enter. On a keyboard each key waits for the echo of the one before."""
         if self._manifest.boot.input == "serial":
             self._send(line + "\n")
             return
@@ -233,7 +243,7 @@ class SerialSession:
 
 
 def _of_object(output: str) -> Answer:
-    """The answer that is printed as JSON: its status, its bytes in hexadecimal as ``data``, and its fields."""
+    """Return the answer that is printed as JSON: its status, its bytes in hexadecimal as ``data``, and its fields."""
     found = reading.printed_object(output)
     if found is None:
         return Answer({"words": "it printed no JSON object"}, {"log": output.strip()})

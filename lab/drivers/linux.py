@@ -56,6 +56,7 @@ class Linux:
     base = None
 
     def __init__(self, manifest: DriverManifest, toolchain: Toolchain) -> None:
+        """Find the modules and files of the manifest; UsageError."""
         if manifest.actions:
             raise UsageError(f"{manifest.path}: actions: the linux adapter knows its own words; remove this table")
         self._manifest = manifest
@@ -69,10 +70,13 @@ class Linux:
         self.actions = frozenset(linux_agent.ACTIONS) | (passthrough.ACTIONS if self.sdk else frozenset())
 
     def guest(self, scenario: Scenario) -> GuestSpec:
+        """Return the guest without the device; see `lab.drivers.base.Adapter`."""
         iommu = bool(scenario.guest.get("iommu"))
         return linux_spec(self._manifest, self._guest, scenario, KERNEL_OPTIONS, iommu=iommu, channel=True)
 
     def seconds(self, action: str) -> float:
+        """Return how long the driver may take for an action."""
+        del action  # part of the protocol
         return SECONDS
 
     def snapshot_preparers(self, scenario: Scenario) -> Sequence[SnapshotPreparer]:
@@ -80,13 +84,14 @@ class Linux:
         return [PreloadedDriver(self), self] if can_preload(scenario) else [self]
 
     def prepare(self, machine: Machine, deadline: Deadline) -> None:
-        """Starts the agent (`lab.guest.template.SnapshotPreparer`)."""
+        """Start the agent (`lab.guest.template.SnapshotPreparer`)."""
         start_agent(self._guest, machine, _START_AGENT, AGENT, deadline)
         agent = Agent(machine)
         agent.ask({"action": "quiet"}, deadline=deadline)
         agent.warm_up(deadline)
 
     def open(self, machine: Machine, scenario: Scenario, deadline: Deadline) -> LinuxSession:
+        """Wait until the guest can be talked to; see `lab.drivers.base.Adapter`."""
         deadline = Deadline(min(self._manifest.boot.seconds, deadline.remaining()))
         if machine.spec.state is None:  # it was booted; what is forked was settled before
             self.prepare(machine, deadline)
@@ -101,13 +106,14 @@ class Linux:
         return LinuxSession(agent, scenario, modules, self.sdk, preloaded, begun.head["log"] if preloaded else ())
 
     def push(self, agent: Agent, deadline: Deadline) -> None:
+        """Write modules and files into the guest."""
         for path in self._modules:
             agent.put(path, f"{IN_GUEST}/{path.name}", 0o644, deadline)
         for destination in self._manifest.push.files:
             agent.put(self.files[destination], destination, 0o755, deadline)
 
     def preload(self, agent: Agent, deadline: Deadline) -> None:
-        """Loads the driver, which gets no function before it is asked to load."""
+        """Load the driver, which gets no function before it is asked to load."""
         self.push(agent, deadline)
         names = [_plain(path.stem) for path in self._modules]
         answer = agent.ask({"action": "preload", "modules": self.load_order, "names": names}, deadline=deadline)
@@ -128,6 +134,7 @@ class PreloadedDriver:
     """Settles a guest with the driver loaded already, but not bound to anything (`lab.guest.template.SnapshotPreparer`)."""
 
     def __init__(self, linux: Linux) -> None:
+        """Digest all that the template depends on."""
         self._linux = linux
         self.base = linux
         digest = sha256(repr((linux.cache_key, linux.load_order)).encode())
@@ -136,6 +143,7 @@ class PreloadedDriver:
         self.cache_key = digest.hexdigest()
 
     def prepare(self, machine: Machine, deadline: Deadline) -> None:
+        """Load the driver, which finds no device; ForkError where it cannot be loaded so."""
         try:
             self._linux.preload(Agent(machine), Deadline(min(SECONDS, deadline.remaining())))
         except GuestError as failure:  # a scenario shall see that, and record it
@@ -143,7 +151,7 @@ class PreloadedDriver:
 
 
 def can_preload(scenario: Scenario) -> bool:
-    """Does this scenario do no more than to load the driver once, before all else, for one controller?
+    """Tell whether this scenario only loads the driver once, before all else, for one controller.
 
     For that the device can be plugged into a guest that has the driver: it sees the same. What is about detection or loading
     sees the driver loaded, and so do several controllers, which loading would probe side by side.
@@ -157,25 +165,27 @@ class Agent:
     """The agent in the guest, and how far its kernel's log has been read."""
 
     def __init__(self, machine: Machine) -> None:
+        """Take a guest in which the agent runs."""
         self._channel = Channel(machine)
         self._log_end = -1  # the number of the last record of the kernel log that was seen
 
     def ask(self, request: Mapping[str, Any], data: bytes = b"", *, deadline: Deadline) -> Frame:
-        """The agent's answer and the bytes after it."""
+        """Return the agent's answer and the bytes after it."""
         answer = ask_agent(self._channel, {**request, "log_after": self._log_end}, data, deadline)
         self._log_end = answer.head["log_end"]
         return answer
 
     def warm_up(self, deadline: Deadline) -> None:
+        """Ask the agent so often that no fork runs its code for the first time."""
         for question in WARM_UP * WARM_UP_ROUNDS:
             self.ask(question, deadline=deadline)
 
     def put(self, file: Path, destination: str, mode: int, deadline: Deadline) -> None:
-        """Writes a file of ours into the guest."""
+        """Write a file of ours into the guest."""
         self.put_bytes(file.read_bytes(), destination, mode, deadline)
 
     def put_bytes(self, data: bytes, destination: str, mode: int, deadline: Deadline) -> None:
-        """Writes bytes into a file of the guest."""
+        """Write bytes into a file of the guest."""
         self.ask({"action": "put", "path": destination, "mode": mode}, data, deadline=deadline)
 
 
@@ -191,8 +201,11 @@ class LinuxSession:
         loaded: bool = False,
         said: Sequence[str] = (),
     ) -> None:
-        """``loaded``: the driver is there already, and takes its controller when that is plugged. ``said`` is what the kernel's
-        log told about that."""
+        """Take a guest whose agent answers.
+
+        ``loaded``: the driver is there already, and takes its controller when that is plugged. ``said`` is what the kernel's
+        log told about that.
+        """
         self.agent = agent
         self.loaded = loaded
         self._scenario = scenario
@@ -202,11 +215,13 @@ class LinuxSession:
         self._said = list(said)
 
     def plugged(self, controllers: int, deadline: Deadline) -> None:
+        """Wait until the guest has followed a plug or unplug; see `lab.drivers.base.Session`."""
         answer = self.agent.ask({"action": "plugged", "controllers": controllers}, deadline=deadline)
         if self.loaded:
             self._said += answer.head["log"]
 
     def perform(self, action: Action, data: bytes | None, deadline: Deadline) -> Answer:
+        """Return the driver's answer; see `lab.drivers.base.Session`."""
         if self._sdk and action.name in passthrough.ACTIONS:
             return self._passthrough(self._sdk, action, deadline)
         arguments, payload = explicit_arguments(self._scenario, action, data)
@@ -226,7 +241,7 @@ class LinuxSession:
         return Answer(answer["status"], {**answer["fields"], **log}, read if action.name in ("read", "raw") and read else None)
 
     def _passthrough(self, sdk: passthrough.Sdk, action: Action, deadline: Deadline) -> Answer:
-        """The SDK's answer. Its program comes into the guest when it is first needed."""
+        """Return the SDK's answer. Its program comes into the guest when it is first needed."""
         if not self._sdk_pushed:
             self.agent.put_bytes(sdk.program, passthrough.PROGRAM, 0o755, deadline)
             self._sdk_pushed = True
@@ -246,7 +261,7 @@ class LinuxSession:
             return Answer("timeout", {"log": late.what})
 
     def close(self) -> None:
-        """The channel is the machine's."""
+        """Do nothing: the channel is the machine's."""
 
 
 def timeout_parameters(modules: list[tuple[str, str]], scenario: Scenario) -> dict[str, int]:
@@ -257,13 +272,13 @@ def timeout_parameters(modules: list[tuple[str, str]], scenario: Scenario) -> di
 
 
 def with_parameters(modules: list[tuple[str, str]], timeouts: Mapping[str, int]) -> list[tuple[str, str]]:
-    """The modules, the core one with these parameters too."""
+    """Return the modules, the core one with these parameters too."""
     more = " ".join(f"{name}={seconds}" for name, seconds in timeouts.items())
     return [(file, f"{text} {more}".strip() if _plain(Path(file).stem) == CORE else text) for file, text in modules]
 
 
 def _module(manifest: DriverManifest, guest: LinuxGuest, name: str) -> Path:
-    """A bare name is a module of the guest's kernel package, all else a path relative to the manifest."""
+    """Return the file of a module: a bare name is one of the guest's package, all else a path relative to the manifest."""
     if "/" in name or name.endswith(".ko"):
         return own_file(manifest, "push.modules", name)
     packaged = {_plain(path.stem): path for path in guest.modules}
@@ -276,5 +291,5 @@ def _module(manifest: DriverManifest, guest: LinuxGuest, name: str) -> Path:
 
 
 def _plain(name: str) -> str:
-    """A module's name as the kernel writes it."""
+    """Return a module's name as the kernel writes it."""
     return name.replace("-", "_")

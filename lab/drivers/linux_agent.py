@@ -74,25 +74,25 @@ preloaded = threading.Event()
 """It is loaded, and nobody has asked for that yet: there is nothing for it to find."""
 
 
-class Refused(Exception):
+class RefusedError(Exception):
     """The driver, or its loading, failed in its own words."""
 
 
-class Status(Exception):
+class CompletedWithError(Exception):
     """The controller completed a command with another status than success, which the driver hands through."""
 
 
 def words(error: OSError) -> str:
-    """An errno as people know it."""
+    """Return an errno as people know it."""
     return f"{errno.errorcode.get(error.errno or 0, error.errno)}: {error.strerror}"
 
 
-class NotOffered(Exception):
+class NotOfferedError(Exception):
     """Linux has no words for that: nvme-cli's passthrough would say it, and that is not the driver's own."""
 
 
 def text(path: str | Path) -> str:
-    """A sysfs attribute without its newline; "" where there is none.
+    """Return a sysfs attribute without its newline; "" where there is none.
 
     Three system calls and nothing else, here and in `named` (see DECODE).
     """
@@ -109,7 +109,7 @@ def text(path: str | Path) -> str:
 
 
 def named(folder: str, prefix: str) -> list[str]:
-    """The names in a folder that begin so."""
+    """Return the names in a folder that begin so."""
     try:
         return [name for name in os.listdir(folder) if name.startswith(prefix)]  # noqa: PTH208 (see text)
     except OSError:
@@ -117,15 +117,17 @@ def named(folder: str, prefix: str) -> list[str]:
 
 
 def controllers() -> list[Path]:
+    """Return the driver's controllers."""
     return [Path(CLASS, name) for name in sorted(named(CLASS, "nvme"), key=_numbers)]
 
 
 def disks() -> list[Path]:
+    """Return the disks of all namespaces."""
     return [Path(BLOCK, name) for name in sorted(visible(), key=_numbers)]
 
 
 def visible() -> list[str]:
-    """The names of all disks; the paths of a multipath disk (nvme0c0n1) are not among them."""
+    """Return the names of all disks; the paths of a multipath disk (nvme0c0n1) are not among them."""
     return [name for name in named(BLOCK, "nvme") if "c" not in name]
 
 
@@ -146,22 +148,24 @@ def settled() -> None:
 
 
 def disk(request: Fields) -> tuple[str, int]:
-    """The node of the namespace that the request means by ``serial`` and ``nsid``, and its block size."""
+    """Return the node of the namespace that the request means by ``serial`` and ``nsid``, and its block size."""
     wanted = str(request["nsid"]), request["serial"].strip()
     for name in visible():
         about = f"{BLOCK}/{name}"
         size = text(f"{about}/queue/logical_block_size")  # "" while the disk is still being made
         if size and (text(f"{about}/nsid"), text(f"{about}/device/serial").strip()) == wanted:
             return f"/dev/{name}", int(size)
-    raise Refused(f"no disk for namespace {request['nsid']} of {request['serial']}")
+    raise RefusedError(f"no disk for namespace {request['nsid']} of {request['serial']}")
 
 
 # -- what the lab itself needs --------------------------------------------------------------------------------------
 
 
 def begin(request: Fields) -> Fields:
-    """A fork wakes up at the time at which its template was saved; ``time`` is the right one in ns. ``parameters`` are for a
-    driver that was loaded by then."""
+    """Return a fork wakes up at the time at which its template was saved; ``time`` is the right one in ns.
+
+    ``parameters`` are for a driver that was loaded by then.
+    """
     time.clock_settime_ns(time.CLOCK_REALTIME, request["time"])
     if preloaded.is_set():
         for name, value in request["parameters"].items():
@@ -170,16 +174,16 @@ def begin(request: Fields) -> Fields:
 
 
 def preload(request: Fields) -> Fields:
-    """Loads the driver before there is anything for it."""
+    """Load the driver before there is anything for it."""
     _insert(request["modules"])
     if not any(named(f"/sys/module/{name}/drivers", "pci:") for name in request["names"]):
-        raise Refused("none of its modules has registered a driver of PCI functions, which may come later")
+        raise RefusedError("none of its modules has registered a driver of PCI functions, which may come later")
     subprocess.run(["modprobe", NOTHING])  # see wait_for_probes
     preloaded.set()
     return {}
 
 
-def quiet(request: Fields) -> Fields:
+def quiet(_request: Fields) -> Fields:
     """Until nobody else has anything to do, such as to end the SSH session that started us: each fork would do it again."""
     while text(Path("/proc/loadavg")).split()[3].split("/")[0] != "1" or len(_sessions()) > 1:
         time.sleep(POLL_SECONDS)
@@ -187,11 +191,12 @@ def quiet(request: Fields) -> Fields:
 
 
 def _sessions() -> list[Path]:
-    """The processes of the SSH server: one that listens, and one for each connection."""
+    """Return the processes of the SSH server: one that listens, and one for each connection."""
     return [path for path in Path("/proc").glob("[0-9]*/comm") if text(path) == "dropbear"]
 
 
 def put(request: Fields) -> Fields:
+    """Write a file."""
     path = Path(request["path"])
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(request["data"])
@@ -248,6 +253,7 @@ def plugged(request: Fields) -> Fields:
 
 
 def taken() -> None:
+    """Wait until the loaded driver has taken all functions, or has had the time to."""
     end = time.monotonic() + PROBE_SECONDS
     while len(named(CLASS, "nvme")) < len(functions()) and time.monotonic() < end:
         time.sleep(POLL_SECONDS)
@@ -256,8 +262,10 @@ def taken() -> None:
 
 
 def wait_for_probes() -> None:
-    """Until the kernel has ended all probes that it has begun, the search for namespaces included: it does that itself
-    whenever a module is removed or loaded (kernel/module/main.c), so one that does nothing."""
+    """Until the kernel has ended all probes that it has begun, the search for namespaces included.
+
+    It does that itself whenever a module is removed or loaded (kernel/module/main.c), so one that does nothing.
+    """
     if LIBC.syscall(DELETE_MODULE, NOTHING.encode(), os.O_NONBLOCK):
         subprocess.run(["modprobe", NOTHING])
 
@@ -266,6 +274,7 @@ def wait_for_probes() -> None:
 
 
 def load(request: Fields) -> Fields:
+    """Load the driver, or let the loaded one take its functions."""
     if preloaded.is_set():
         preloaded.clear()
         taken()
@@ -278,11 +287,12 @@ def load(request: Fields) -> Fields:
 
 def _insert(modules: list[tuple[str, str]]) -> None:
     for module, parameters in modules:
-        with opened(Path(module), os.O_RDONLY) as file:
+        with Opened(Path(module), os.O_RDONLY) as file:
             _module_call(FINIT_MODULE, module, file, parameters.encode(), 0)
 
 
 def unload(request: Fields) -> Fields:
+    """Unload the modules."""
     for module in request["modules"]:
         _module_call(DELETE_MODULE, module, module.encode(), os.O_NONBLOCK, patience=PROBE_SECONDS)
     loaded.clear()
@@ -290,7 +300,9 @@ def unload(request: Fields) -> Fields:
 
 
 def _module_call(call: int, module: str, *arguments: int | bytes, patience: float = 0) -> None:
-    """The system call that insmod and rmmod make. To run them would double the time that a fork takes to load a driver.
+    """Return the system call that insmod and rmmod make.
+
+    To run them would double the time that a fork takes to load a driver.
 
     For so many seconds a module that is in use is waited for, as ``modprobe -r --wait`` does: newer kernels read the partitions
     of a disk and close it again on a work queue, after its driver has been loaded.
@@ -299,32 +311,39 @@ def _module_call(call: int, module: str, *arguments: int | bytes, patience: floa
     while LIBC.syscall(call, *arguments):
         number = ctypes.get_errno()
         if number != errno.EAGAIN or time.monotonic() > end:
-            raise Refused(f"{Path(module).name}: {MODULE_ERRORS.get(number, os.strerror(number))}")
+            raise RefusedError(f"{Path(module).name}: {MODULE_ERRORS.get(number, os.strerror(number))}")
         time.sleep(POLL_SECONDS)
 
 
-def info(request: Fields) -> Fields:
+def info(_request: Fields) -> Fields:
+    """Return what is known of the controllers without Identify."""
     return {"controllers": [_informed(path) for path in controllers()]}
 
 
 def _informed(path: Path) -> Fields:
-    """Of CAP the driver shows MQES alone, and that only where it asks for less than the driver's own limit
-    (drivers/nvme/host/pci.c, nvme_pci_enable: the smaller one becomes sqsize, which is 0's based)."""
+    """Return what the driver shows of CAP: MQES alone, and that only where it asks for less than the driver's own limit.
+
+    See drivers/nvme/host/pci.c, nvme_pci_enable.
+
+    The smaller one becomes sqsize, which is 0's based).
+    """
     entries, limit = int(text(path / "sqsize") or 0) + 1, int(text(QUEUE_DEPTH) or 0)
     return {"address": text(path / "address"), **({"max_queue_entries": entries} if 1 < entries < limit else {})}
 
 
-def ready(request: Fields) -> Fields:
+def ready(_request: Fields) -> Fields:
+    """Return whether all controllers live."""
     states = [text(path / "state") for path in controllers()]
     return {"ready": bool(states) and all(state == "live" for state in states), "states": states}
 
 
-def identify(request: Fields) -> Fields:
+def identify(_request: Fields) -> Fields:
+    """Return what the driver shows of Identify."""
     return {"controllers": [_identified(path) for path in controllers()]}
 
 
 def _identified(path: Path) -> Fields:
-    """What the driver shows of Identify; limits and optional commands show in the queues of the controller's disks."""
+    """Return what the driver shows of Identify; limits and optional commands show in the queues of the controller's disks."""
     found: Fields = {
         "serial": text(path / "serial"),
         "model": text(path / "model"),
@@ -339,12 +358,13 @@ def _identified(path: Path) -> Fields:
     return found
 
 
-def list_(request: Fields) -> Fields:
+def list_(_request: Fields) -> Fields:
+    """Return the namespaces that have disks."""
     return {"namespaces": [found for path in disks() if (found := _listed(path))]}
 
 
 def _listed(path: Path) -> Fields:
-    """What a disk shows; nothing of one that is just being made, or taken away."""
+    """Return what a disk shows; nothing of one that is just being made, or taken away."""
     block_size, nsid, size = (text(path / name) for name in ("queue/logical_block_size", "nsid", "size"))
     if not (block_size and nsid and size):
         return {}
@@ -359,10 +379,11 @@ def _listed(path: Path) -> Fields:
     return {**found, **{name: value for name, value in shown.items() if value}}
 
 
-def queues(request: Fields) -> Fields:
+def queues(_request: Fields) -> Fields:
+    """Return the number and depth of the queues, and the interrupt vectors."""
     first = next(iter(controllers()), None)
     if first is None:
-        raise Refused("no controller")
+        raise RefusedError("no controller")
     return {
         "pairs": int(text(first / "queue_count")) - 1,  # one of them is the admin queue
         "depth": int(text(first / "sqsize")) + 1,  # 0's based
@@ -371,16 +392,17 @@ def queues(request: Fields) -> Fields:
 
 
 def read(request: Fields) -> bytes:
+    """Read blocks past the page cache."""
     node, size = disk(request)
     length, offset = request["blocks"] * size, request.get("offset", 0)
     buffer = _any_buffer(length + offset)
     buffer[:] = POISON * len(buffer)
-    with opened(node, os.O_RDONLY | os.O_DIRECT) as source, memoryview(buffer)[offset : offset + length] as view:
+    with Opened(node, os.O_RDONLY | os.O_DIRECT) as source, memoryview(buffer)[offset : offset + length] as view:
         done = 0
         while done < length:
             count = os.preadv(source, [view[done:]], request["lba"] * size + done)
             if count == 0:
-                raise Refused(f"the disk ends after {done} of {length} bytes")
+                raise RefusedError(f"the disk ends after {done} of {length} bytes")
             done += count
         found = bytes(view)
     spare.append(buffer)
@@ -388,11 +410,12 @@ def read(request: Fields) -> bytes:
 
 
 def write(request: Fields) -> Fields:
+    """Write blocks past the page cache."""
     node, size = disk(request)
     data, offset = request["data"], request.get("offset", 0)
     buffer = _any_buffer(len(data) + offset)
     flags = os.RWF_DSYNC if request.get("fua") else 0  # with O_DIRECT: Force Unit Access, where the write cache is volatile
-    with opened(node, os.O_WRONLY | os.O_DIRECT) as sink, memoryview(buffer)[offset : offset + len(data)] as view:
+    with Opened(node, os.O_WRONLY | os.O_DIRECT) as sink, memoryview(buffer)[offset : offset + len(data)] as view:
         view[:] = data
         done = 0
         while done < len(data):
@@ -404,7 +427,7 @@ def write(request: Fields) -> Fields:
 def write_bytes(request: Fields) -> Fields:
     """By the page cache, which completes blocks that are written in part."""
     node, size = disk(request)
-    with opened(node, os.O_RDWR) as sink:
+    with Opened(node, os.O_RDWR) as sink:
         done = 0
         while done < len(request["data"]):
             done += os.pwrite(sink, request["data"][done:], request["lba"] * size + request["at"] + done)
@@ -413,22 +436,25 @@ def write_bytes(request: Fields) -> Fields:
 
 
 def flush(request: Fields) -> Fields:
-    with opened(disk(request)[0], os.O_WRONLY) as node:
+    """Flush the disk."""
+    with Opened(disk(request)[0], os.O_WRONLY) as node:
         os.fsync(node)
     return {}
 
 
 def zeroes(request: Fields) -> Fields:
+    """Write zeroes to a range."""
     return _range(request, BLKZEROOUT)
 
 
 def trim(request: Fields) -> Fields:
+    """Deallocate a range."""
     return _range(request, BLKDISCARD)
 
 
 def _range(request: Fields, code: int) -> Fields:
     node, size = disk(request)
-    with opened(node, os.O_WRONLY) as target:
+    with Opened(node, os.O_WRONLY) as target:
         fcntl.ioctl(target, code, struct.pack("QQ", request["lba"] * size, request["blocks"] * size))
     return {}
 
@@ -473,7 +499,7 @@ class _Lane(threading.Thread):
 
     def run(self) -> None:
         os.sched_setaffinity(0, {self._cpu})
-        with opened(self._node, os.O_RDWR | os.O_DIRECT) as node:
+        with Opened(self._node, os.O_RDWR | os.O_DIRECT) as node:
             for at, what in self._steps:
                 try:
                     self._step(node, at, what)
@@ -495,7 +521,7 @@ class _Lane(threading.Thread):
 def _digest(node: str, at: int, length: int) -> str:
     """SHA-256 of what the disk holds there; "" where it cannot be read."""
     buffer = _buffer(length)
-    with opened(node, os.O_RDONLY | os.O_DIRECT) as source, memoryview(buffer)[:length] as view:
+    with Opened(node, os.O_RDONLY | os.O_DIRECT) as source, memoryview(buffer)[:length] as view:
         try:
             moved = os.preadv(source, [view], at)
         except OSError:
@@ -513,38 +539,43 @@ def raw_(request: Fields) -> Fields | bytes:
     dwords = [request.get(f"cdw{number}", 0) for number in range(10, 16)]
     command = bytearray(PASSTHROUGH.pack(request["opcode"], 0, 0, request.get("nsid", 0), 0, 0, 0, address, 0, length, *dwords,
                                          0, 0))  # fmt: skip
-    with opened(node, os.O_RDWR) as target:
+    with Opened(node, os.O_RDWR) as target:
         status = fcntl.ioctl(target, ADMIN_COMMAND if admin else IO_COMMAND, command)
     if status:
-        raise Status(status)
+        raise CompletedWithError(status)
     return bytes(buffer[:length]) if length else {"result": PASSTHROUGH.unpack(command)[-1]}
 
 
 def get_feature(request: Fields) -> Fields:
-    """The volatile write cache, which Linux shows for each disk of a controller; it shows no other feature."""
+    """Return the volatile write cache, which Linux shows for each disk of a controller; it shows no other feature."""
     if request["feature"] != VOLATILE_WRITE_CACHE:
-        raise NotOffered
+        raise NotOfferedError
     caches = {text(path / "queue/write_cache") for path in disks()}
     if len(caches) != 1:
-        raise Refused(f"{len(caches)} answers: {', '.join(sorted(caches))}")
+        raise RefusedError(f"{len(caches)} answers: {', '.join(sorted(caches))}")
     return {"value": int(caches == {"write back"})}
 
 
-def smart(request: Fields) -> Fields:
-    """The composite temperature as the driver's sensor shows it (Documentation/hwmon/sysfs-interface: m°C), and its alarm."""
+def smart(_request: Fields) -> Fields:
+    """Return the composite temperature as the driver's sensor shows it (Documentation/hwmon/sysfs-interface.
+
+    M°C), and its alarm.
+    """
     sensor = next((path for controller in controllers() for path in controller.glob("hwmon*")), None)
     if sensor is None:
-        raise NotOffered
+        raise NotOfferedError
     return {"temperature": round(int(text(sensor / "temp1_input")) / 1000), "alarm": text(sensor / "temp1_alarm") == "1"}
 
 
-def reset(request: Fields) -> Fields:
+def reset(_request: Fields) -> Fields:
+    """Reset all controllers."""
     for path in controllers():
         (path / "reset_controller").write_text("1")  # returns when the reset has ended
     return {}
 
 
 def rescan(request: Fields) -> Fields:
+    """Let all controllers look for namespaces; return the list."""
     for path in controllers():
         (path / "rescan_controller").write_text("1")
     # The kernel scans on a work queue and tells nobody when it has ended: two equal lists are the nearest sign of it.
@@ -555,24 +586,27 @@ def rescan(request: Fields) -> Fields:
     return now
 
 
-def shutdown(request: Fields) -> Fields:
-    """Takes the driver off its functions: it shuts its controllers down as it does when the system halts."""
+def shutdown(_request: Fields) -> Fields:
+    """Take the driver off its functions: it shuts its controllers down as it does when the system halts."""
     for path in functions():
         if (path / "driver").exists():
             (path / "driver/unbind").write_text(path.name)
     return {}
 
 
-class opened:
+class Opened:
     """A file descriptor while it is entered; a class, since each end of a generator is an exception (see DECODE)."""
 
     def __init__(self, path: str | Path, flags: int) -> None:
+        """Open the file."""
         self._descriptor = os.open(path, flags)
 
     def __enter__(self) -> int:
+        """Return the descriptor."""
         return self._descriptor
 
     def __exit__(self, *_: object) -> None:
+        """Close it."""
         os.close(self._descriptor)
 
 
@@ -604,6 +638,7 @@ class KernelLog:
     """The kernel's log since the boot, which was cleared (Documentation/ABI/testing/dev-kmsg)."""
 
     def __init__(self) -> None:
+        """Open the kernel's log at its end."""
         self._source = os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK)
         os.lseek(self._source, 0, os.SEEK_DATA)
         self._more = select.poll()
@@ -629,7 +664,7 @@ class KernelLog:
 
 
 def served(request: Fields, kernel_log: KernelLog) -> bytes:
-    """The answer to a request, as it goes out."""
+    """Return the answer to a request, as it goes out."""
     answer: Fields = {"number": request["number"], "status": "success", "fields": {}, "bytes": 0}
     data = b""
     try:
@@ -640,13 +675,13 @@ def served(request: Fields, kernel_log: KernelLog) -> bytes:
             answer["bytes"] = len(data)
         else:
             answer["fields"] = found
-    except Refused as refused:
+    except RefusedError as refused:
         answer["status"] = {"words": str(refused)}
-    except NotOffered:
+    except NotOfferedError:
         answer["status"] = "unsupported"
     except OSError as error:
         answer["status"] = {"words": words(error)}
-    except Status as status:
+    except CompletedWithError as status:
         answer["status"] = {"sct": status.args[0] >> 8 & 7, "sc": status.args[0] & 0xFF}
     except Exception:
         answer["failure"] = traceback.format_exc()
@@ -660,6 +695,7 @@ class Server:
     """Its threads take turns in reading questions; a new one is made only where no other is left to read the next."""
 
     def __init__(self, port: BinaryIO, kernel_log: KernelLog) -> None:
+        """Serve a port."""
         self._port = port
         self._kernel_log = kernel_log
         self._reading = threading.Lock()
@@ -668,6 +704,7 @@ class Server:
         self._idle = 0
 
     def work(self) -> None:
+        """Serve questions for ever."""
         while True:
             with self._counting:
                 self._idle += 1
@@ -685,7 +722,7 @@ class Server:
 
 
 def find_port(name: str) -> Path:
-    """The device of the virtio-serial port of that name, which shows up a moment after its driver has been loaded."""
+    """Return the device of the virtio-serial port of that name, which shows up a moment after its driver has been loaded."""
     subprocess.run(["modprobe", "virtio_console"])  # which fails where it is built in
     end = time.monotonic() + PORT_SECONDS
     while True:

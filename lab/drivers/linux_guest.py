@@ -36,7 +36,7 @@ ROOT_PORTS = 4
 
 
 def linux_guest(manifest: DriverManifest, toolchain: Toolchain) -> LinuxGuest:
-    """The Linux guest that the manifest needs."""
+    """Return the Linux guest that the manifest needs."""
     guest = toolchain.guest_for(manifest.needs)
     if guest is None:
         raise LabError(
@@ -49,7 +49,10 @@ def linux_guest(manifest: DriverManifest, toolchain: Toolchain) -> LinuxGuest:
 def linux_spec(
     manifest: DriverManifest, guest: LinuxGuest, scenario: Scenario, *append: str, iommu: bool, channel: bool
 ) -> GuestSpec:
-    """The guest of a scenario, without the device. ``append`` are kernel options besides the guest's and the manifest's own."""
+    """Return the guest of a scenario, without the device.
+
+    ``append`` are kernel options besides the guest's and the manifest's own.
+    """
     boot, asked = manifest.boot, scenario.guest
     options = guest.append, HIGH_BARS, STRICT_IOMMU if iommu else "", *append, boot.append
     return GuestSpec(
@@ -70,17 +73,17 @@ def linux_spec(
 
 
 def code(*files: str | Path) -> str:
-    """Identifies code that settles a guest, this module's included (`lab.guest.template.SnapshotPreparer.cache_key`)."""
+    """Identify code that settles a guest, this module's included (`lab.guest.template.SnapshotPreparer.cache_key`)."""
     return sha256(b"".join(Path(file).read_bytes() for file in (*files, __file__))).hexdigest()
 
 
 def connect(guest: LinuxGuest, machine: Machine, deadline: Deadline) -> Ssh:
-    """A connection to the SSH server in the guest, which ``machine`` runs. To be closed."""
+    """Return a connection to the SSH server in the guest, which ``machine`` runs. To be closed."""
     return Ssh.connect(machine.ssh_port(), guest.private_key, guest.host_key, machine.check, deadline)
 
 
 def start_agent(guest: LinuxGuest, machine: Machine, command: str, agent: Path, deadline: Deadline) -> None:
-    """Runs the command, which takes the agent's program from its input. GuestError with its last words if it fails."""
+    """Run the command, which takes the agent's program from its input. GuestError with its last words if it fails."""
     with connect(guest, machine, deadline) as ssh:
         result = ssh.run(command, agent.read_bytes(), deadline=deadline)
     if result.status:
@@ -89,7 +92,10 @@ def start_agent(guest: LinuxGuest, machine: Machine, command: str, agent: Path, 
 
 
 def ask_agent(channel: Channel, request: Mapping[str, Any], data: bytes, deadline: Deadline) -> Frame:
-    """The agent's answer and the bytes after it. GuestError with the agent's last words if it failed; else as `Channel.ask`."""
+    """Return the agent's answer and the bytes after it.
+
+    GuestError with the agent's last words if it failed; else as `Channel.ask`.
+    """
     answer = channel.ask(request, data, deadline=deadline)
     if "failure" in answer.head:
         last = answer.head["failure"].strip()

@@ -49,6 +49,7 @@ class Sdk:
     """The program of one manifest."""
 
     def __init__(self, manifest: DriverManifest) -> None:
+        """Take the manifest."""
         self._named = manifest.passthrough.program
         self.arguments = manifest.passthrough.arguments
         self.files: Mapping[str, Path] = (

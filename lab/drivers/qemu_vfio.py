@@ -50,21 +50,26 @@ class QemuVfio:
     base: SnapshotPreparer | None = None
 
     def __init__(self, manifest: DriverManifest, toolchain: Toolchain) -> None:
+        """Take the guest that the manifest needs."""
         self._manifest = manifest
         self._guest = linux_guest(manifest, toolchain)
 
     def guest(self, scenario: Scenario) -> GuestSpec:
+        """Return the guest without the device; see `lab.drivers.base.Adapter`."""
         return linux_spec(self._manifest, self._guest, scenario, KERNEL_OPTIONS, iommu=True, channel=True)
 
     def seconds(self, action: str) -> float:
+        """Return how long the driver may take for an action."""
+        del action  # part of the protocol
         return SECONDS
 
     def snapshot_preparers(self, scenario: Scenario) -> Sequence[SnapshotPreparer]:
         """See `lab.guest.template.Forkable`."""
+        del scenario  # part of the protocol
         return [self]
 
     def prepare(self, machine: Machine, deadline: Deadline) -> None:
-        """Starts the agent, and with it qemu-io, and rehearses (`lab.guest.template.SnapshotPreparer`)."""
+        """Start the agent, and with it qemu-io, and rehearses (`lab.guest.template.SnapshotPreparer`)."""
         start_agent(self._guest, machine, _START_AGENT, AGENT, deadline)
         channel = Channel(machine)
         _begin(channel, deadline)
@@ -72,6 +77,7 @@ class QemuVfio:
             ask_agent(channel, {"action": "warm_up"}, b"", deadline)
 
     def open(self, machine: Machine, scenario: Scenario, deadline: Deadline) -> QemuVfioSession:
+        """Wait until the guest can be talked to; see `lab.drivers.base.Adapter`."""
         deadline = Deadline(min(self._manifest.boot.seconds, deadline.remaining()))
         if machine.spec.state is None:  # it was booted; what is forked was settled before
             self.prepare(machine, deadline)
@@ -84,12 +90,15 @@ class QemuVfioSession:
     """See `lab.drivers.base.Session`."""
 
     def __init__(self, channel: Channel, scenario: Scenario) -> None:
+        """Take the channel of a guest in which the agent has begun."""
         self._channel, self._scenario = channel, scenario
 
     def plugged(self, controllers: int, deadline: Deadline) -> None:
+        """Wait until the guest has followed a plug or unplug; see `lab.drivers.base.Session`."""
         ask_agent(self._channel, {"action": "plugged", "controllers": controllers}, b"", deadline)
 
     def perform(self, action: Action, data: bytes | None, deadline: Deadline) -> Answer:
+        """Return the driver's answer; see `lab.drivers.base.Session`."""
         if action.arguments.get("offset"):
             return Answer("unsupported")  # qemu-io's buffers begin where it likes
         try:
@@ -101,7 +110,7 @@ class QemuVfioSession:
         return Answer(answer.head["status"], answer.head["fields"], answer.data or None)
 
     def close(self) -> None:
-        """The channel is the machine's."""
+        """Do nothing: the channel is the machine's."""
 
     def _request(self, action: Action) -> dict[str, Any]:
         """Bytes where the contract has blocks, a controller's place where it has an id; a load opens what is attached first."""

@@ -1,4 +1,5 @@
 """Runs inside the Linux guest: gives NVMe functions to VFIO and talks with qemu-io, in which QEMU's own NVMe driver runs.
+
 Standard library only; the frames are those of `lab.guest.channel`, and one question is answered after the other.
 
 qemu-io runs already when the first question comes, so a fork need not start it; it opens a namespace as
@@ -57,15 +58,15 @@ to 30 s for CSTS.RDY, and the kernel about as long for a function that is gone."
 Fields = dict[str, Any]
 
 
-class Refused(Exception):
+class RefusedError(Exception):
     """The driver, or its loading, failed in its own words."""
 
 
-class Crashed(Exception):
+class CrashedError(Exception):
     """qemu-io has ended by itself."""
 
 
-class Hung(Exception):
+class HungError(Exception):
     """qemu-io says nothing any more."""
 
 
@@ -73,6 +74,7 @@ class QemuIo:
     """A qemu-io that waits at its prompt."""
 
     def __init__(self) -> None:
+        """Start qemu-io."""
         self.opened, self.refusal = "", ""
         self._process = subprocess.Popen(
             ["qemu-io"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, bufsize=0
@@ -81,18 +83,18 @@ class QemuIo:
         self._prompted("to start", OPEN_SECONDS, OPEN_SECONDS)
 
     def ask(self, line: str, patience: float = SILENT_SECONDS, asleep: float = ASLEEP_SECONDS) -> bytes:
-        """What it says up to its next prompt. Raises Refused if that is a complaint, and Hung; what hangs stays hung."""
+        """Return what it says up to its next prompt. RefusedError if that is a complaint; HungError, and what hangs stays hung."""
         if self._hung:
-            raise Hung(f"still hangs in {self._hung!r}")
+            raise HungError(f"still hangs in {self._hung!r}")
         assert self._process.stdin
         self._process.stdin.write(line.encode() + b"\n")
         said = self._prompted(line, patience, asleep)
         if complaint := FAILED.search(said[: 1 << 12].decode(errors="replace")):
-            raise Refused(complaint[0].removeprefix("qemu-io: "))
+            raise RefusedError(complaint[0].removeprefix("qemu-io: "))
         return said
 
     def open(self, address: str, nsid: int, writable: bool) -> None:
-        """Opens the namespace, unless it is open: read-only, where nobody wants to write, or that is refused."""
+        """Open the namespace, unless it is open: read-only, where nobody wants to write, or that is refused."""
         self._address, self._writable = address, writable
         wanted = f"driver=nvme,device={address},namespace={nsid}"
         if self.opened == wanted:
@@ -103,7 +105,7 @@ class QemuIo:
             try:
                 if writable:
                     self._open(f"-d unmap -o {wanted}")
-            except Refused as refusal:
+            except RefusedError as refusal:
                 if READ_ONLY not in str(refusal):
                     raise
                 self.refusal, writable = str(refusal), False
@@ -112,23 +114,24 @@ class QemuIo:
         self.opened = wanted
 
     def turn_to(self, nsid: int) -> None:
-        """Opens that namespace instead of the one that is open, if one is."""
+        """Open that namespace instead of the one that is open, if one is."""
         if self.opened:
             self.open(self._address, nsid, self._writable)
 
     def _open(self, options: str) -> None:
-        """A function that VFIO was given just now is not always there yet, which is no word of the driver's."""
+        """Return a function that VFIO was given just now is not always there yet, which is no word of the driver's."""
         end = time.monotonic() + APPEAR_SECONDS
         while True:
             try:
                 self.ask(f"open {options}", OPEN_SECONDS, OPEN_SECONDS)
                 return
-            except Refused as refusal:
+            except RefusedError as refusal:
                 if NOT_YET not in str(refusal) or time.monotonic() > end:
                     raise
             time.sleep(POLL_SECONDS)
 
     def close(self) -> None:
+        """End qemu-io."""
         if self.opened:
             self.ask("close")
         self.opened = ""
@@ -140,12 +143,12 @@ class QemuIo:
             self._wait(asked, patience, asleep)
             found = os.read(self._process.stdout.fileno(), 1 << 16)
             if not found:
-                raise Crashed(f"status {self._process.wait()} at {asked!r}: {said.decode(errors='replace')[-2000:]}")
+                raise CrashedError(f"status {self._process.wait()} at {asked!r}: {said.decode(errors='replace')[-2000:]}")
             said += found
         return bytes(said[: -len(PROMPT)])
 
     def _wait(self, asked: str, patience: float, asleep: float) -> None:
-        """Until it says something. Raises Hung."""
+        """Until it says something. Raises HungError."""
         assert self._process.stdout
         began = ran = time.monotonic()
         work = -1.0
@@ -155,7 +158,7 @@ class QemuIo:
                 work, ran = worked, now
             if now - ran >= asleep or now - began >= patience:
                 self._hung = asked
-                raise Hung(f"no word for {now - began:.1f} s, and asleep for {now - ran:.1f} s, at {asked!r}")
+                raise HungError(f"no word for {now - began:.1f} s, and asleep for {now - ran:.1f} s, at {asked!r}")
             if ran == now and now - began >= BUSY_SECONDS:
                 self._process.send_signal(signal.SIGSTOP)
                 time.sleep(REST_SECONDS)
@@ -171,14 +174,17 @@ class InterruptsFor:
     """
 
     def __init__(self, process: int, needed: bool) -> None:
+        """Watch a process, if that is needed."""
         self._process, self._ended = process, threading.Event()
         self._thread = threading.Thread(target=self._signal) if needed else None
 
     def __enter__(self) -> None:
+        """Begin to watch."""
         if self._thread:
             self._thread.start()
 
     def __exit__(self, *_: object) -> None:
+        """Stop watching."""
         self._ended.set()
         if self._thread:
             self._thread.join()
@@ -205,7 +211,7 @@ def link(path: str) -> str:
 
 
 def text(path: str) -> str:
-    """A sysfs attribute without its newline; "" where there is none any more."""
+    """Return a sysfs attribute without its newline; "" where there is none any more."""
     try:
         descriptor = os.open(path, os.O_RDONLY)
     except OSError:
@@ -219,7 +225,7 @@ def text(path: str) -> str:
 
 
 def put(path: str, value: str) -> None:
-    """Writes a sysfs attribute."""
+    """Write a sysfs attribute."""
     descriptor = os.open(path, os.O_WRONLY)
     try:
         os.write(descriptor, value.encode())
@@ -232,22 +238,23 @@ PROGRAMS: dict[int, QemuIo] = {}
 
 
 def functions(kind: str = NVM_EXPRESS) -> list[str]:
-    """The addresses of the PCI functions of that class, in the order of their root ports."""
+    """Return the addresses of the PCI functions of that class, in the order of their root ports."""
     devices = f"{PCI}/devices"
     names = os.listdir(devices)  # noqa: PTH208 (see the module's text)
     return sorted(name for name in names if text(f"{devices}/{name}/class").startswith(kind))
 
 
 def program(request: Fields) -> QemuIo:
-    """The qemu-io of the request's controller, with the request's namespace open: another one, where one is open at all."""
+    """Return the qemu-io of the request's controller, with the request's namespace open instead of another one."""
     if request["place"] not in PROGRAMS:
-        raise Refused("this controller was never opened")
+        raise RefusedError("this controller was never opened")
     running = PROGRAMS[request["place"]]
     running.turn_to(request["nsid"])
     return running
 
 
 def waited(there: Callable[[], bool], what: str) -> None:
+    """Wait until it is there; TimeoutError."""
     end = time.monotonic() + APPEAR_SECONDS
     while not there():
         if time.monotonic() > end:
@@ -256,7 +263,7 @@ def waited(there: Callable[[], bool], what: str) -> None:
 
 
 def begin(request: Fields) -> Fields:
-    """A fork wakes up at the time at which its template was saved; ``time`` is in seconds."""
+    """Return a fork wakes up at the time at which its template was saved; ``time`` is in seconds."""
     time.clock_settime(time.CLOCK_REALTIME, request["time"])
     return {}
 
@@ -268,9 +275,11 @@ def plugged(request: Fields) -> Fields:
     return {}
 
 
-def warm_up(request: Fields) -> Fields:
-    """What a scenario does, on a device of zeros without hardware behind it (QEMU, block/null.c): Python runs code of which it
-    knows the types by other paths than new code, and memory that was touched once is there."""
+def warm_up(_request: Fields) -> Fields:
+    """Return what a scenario does, on a device of zeros without hardware behind it (QEMU, block/null.c).
+
+    Python runs code of which it knows the types by other paths than new code, and memory that was touched once is there.
+    """
     functions()
     running = PROGRAMS[0]
     running.ask("open -o driver=null-co,size=1M,read-zeroes=on")
@@ -282,10 +291,10 @@ def warm_up(request: Fields) -> Fields:
 
 
 def load(request: Fields) -> Fields:
-    """Gives all controllers to VFIO and opens a namespace of each: ``nsids``, in their order, to write to if ``writable``."""
+    """Give all controllers to VFIO and opens a namespace of each: ``nsids``, in their order, to write to if ``writable``."""
     found = functions()
     if not found:
-        raise Refused("no NVMe controller")
+        raise RefusedError("no NVMe controller")
     for address in found:
         put(f"{PCI}/devices/{address}/driver_override", "vfio-pci")
         put(f"{PCI}/drivers_probe", address)
@@ -298,26 +307,30 @@ def load(request: Fields) -> Fields:
     return {"log": "\n".join(running.refusal for running in PROGRAMS.values())}
 
 
-def unload(request: Fields) -> Fields:
+def unload(_request: Fields) -> Fields:
+    """Close all namespaces."""
     for running in PROGRAMS.values():
         running.close()
     return {}
 
 
-def ready(request: Fields) -> Fields:
+def ready(_request: Fields) -> Fields:
+    """Return whether a namespace is open."""
     return {"ready": any(running.opened for running in PROGRAMS.values())}
 
 
 def read(request: Fields) -> bytes:
+    """Read blocks."""
     return undumped(program(request).ask(f"read -v {request['at']} {request['length']}"))
 
 
 def undumped(said: bytes) -> bytes:
-    """The bytes that ``read -v`` shows."""
+    """Return the bytes that ``read -v`` shows."""
     return bytes.fromhex(b"".join(DUMPED.findall(said)).decode())
 
 
 def write(request: Fields) -> Fields:
+    """Write blocks."""
     Path(PATTERN).write_bytes(request["data"])
     unit_access = "-f " if request.get("fua") else ""
     program(request).ask(f"write {unit_access}-s {PATTERN} {request['at']} {request['length']}")
@@ -325,16 +338,19 @@ def write(request: Fields) -> Fields:
 
 
 def flush(request: Fields) -> Fields:
+    """Flush the namespace."""
     program(request).ask("flush")
     return {}
 
 
 def zeroes(request: Fields) -> Fields:
+    """Write zeroes to a range."""
     program(request).ask(f"write -z {request['at']} {request['length']}")
     return {}
 
 
 def trim(request: Fields) -> Fields:
+    """Deallocate a range."""
     program(request).ask(f"discard {request['at']} {request['length']}")
     return {}
 
@@ -347,7 +363,7 @@ ACTIONS: Mapping[str, Callable[[Fields], Fields | bytes]] = {
 
 
 def served(request: Fields) -> bytes:
-    """The answer to a request, as it goes out."""
+    """Return the answer to a request, as it goes out."""
     answer: Fields = {"number": request["number"], "status": "success", "fields": {}, "bytes": 0}
     data = b""
     try:
@@ -356,11 +372,11 @@ def served(request: Fields) -> bytes:
             data, answer["bytes"] = found, len(found)
         else:
             answer["fields"] = found
-    except Refused as refused:
+    except RefusedError as refused:
         answer["status"] = {"words": str(refused)}
-    except Hung as hung:
+    except HungError as hung:
         answer |= {"status": "timeout", "fields": {"log": str(hung)}}
-    except Crashed as crashed:
+    except CrashedError as crashed:
         answer["crashed"] = str(crashed)
     except Exception:
         answer["failure"] = traceback.format_exc()
@@ -368,7 +384,7 @@ def served(request: Fields) -> bytes:
 
 
 def find_port(name: str) -> Path:
-    """The device of the virtio-serial port of that name, which shows up a moment after its driver has been loaded."""
+    """Return the device of the virtio-serial port of that name, which shows up a moment after its driver has been loaded."""
 
     def ports() -> list[Path]:
         return [path for path in Path("/sys/class/virtio-ports").glob("*") if (path / "name").read_text().strip() == name]

@@ -41,7 +41,7 @@ def fields(reading: Reading, output: str) -> dict[str, Any]:
 
 
 def status(words: ActionSyntax, output: str) -> Status:
-    """What the output says of success: an error that matched wins, then a success that did not."""
+    """Return what the output says of success: an error that matched wins, then a success that did not."""
     if words.error and (match := re.search(words.error, output, re.MULTILINE)):
         said = _groups(words, match)
         if "status" in said:  # the completion's status field without the phase tag: SC in bits 7:0, SCT in 10:8
@@ -56,7 +56,7 @@ def status(words: ActionSyntax, output: str) -> Status:
 
 
 def printed_object(output: str) -> dict[str, Any] | None:
-    """The JSON object that is printed, with whatever before and behind it; None if there is none."""
+    """Return the JSON object that is printed, with whatever before and behind it; None if there is none."""
     try:
         found = json.loads(output[output.index("{") : output.rindex("}") + 1])
     except ValueError:
@@ -65,14 +65,14 @@ def printed_object(output: str) -> dict[str, Any] | None:
 
 
 def dumped(form: str, output: str) -> bytes:
-    """The bytes of a hex dump: u-boot's ``md`` (units of 1 to 8 bytes, little-endian) or ``xxd`` (bytes in their order)."""
+    """Return the bytes of a hex dump: u-boot's ``md`` (units of 1 to 8 bytes, little-endian) or ``xxd`` (single bytes)."""
     little = form == "u-boot"
     units = [bytes.fromhex(unit) for match in _DUMPED.finditer(output) for unit in match[1].split()]
     return b"".join(unit[::-1] if little else unit for unit in units)
 
 
 def without_echo(output: str, command: str) -> str:
-    """The output without the command that the guest echoed, however its terminal has wrapped it."""
+    """Return the output without the command that the guest echoed, however its terminal has wrapped it."""
     position = 0
     for character in filter(lambda c: not c.isspace(), command):
         while output[position : position + 1].isspace():

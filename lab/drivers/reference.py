@@ -66,6 +66,8 @@ class ReferenceAdapter:
     service: type[Service] = Service
 
     def __init__(self, manifest: DriverManifest, toolchain: Toolchain) -> None:
+        """Check the variables of the manifest; UsageError."""
+        del toolchain  # part of the protocol
         unknown = manifest.variables.keys() - {*SETTINGS, *SEEDS}
         if unknown:
             raise UsageError(
@@ -91,6 +93,7 @@ class ReferenceAdapter:
 
     def seconds(self, action: str) -> float:
         """Return the time limit of an action."""
+        del action  # part of the protocol
         return SECONDS
 
     def settings(self, scenario: Scenario) -> Settings:
@@ -109,6 +112,7 @@ class LocalSession:
     """A service in this process; see `lab.drivers.base.Session`. A driver that hung or crashed is not used again."""
 
     def __init__(self, service: Service, scenario: Scenario, watchdog: Watchdog, cleanup: ExitStack) -> None:
+        """Take a service that is ready."""
         self._service, self._scenario, self._watchdog, self._cleanup = service, scenario, watchdog, cleanup
         self._hung = ""
 
@@ -151,6 +155,7 @@ class ReferenceInProcess(ReferenceAdapter):
 
     def open(self, machine: Machine, scenario: Scenario, deadline: Deadline) -> LocalSession:
         """Start a session."""
+        del machine, scenario, deadline  # part of the protocol
         raise LabError(f"{self._manifest.path}: this driver runs in no machine", remedy="use --device lab")
 
     def open_in_process(self, device: InProcess, scenario: Scenario) -> LocalSession:
@@ -181,6 +186,7 @@ class ReferenceQtest(ReferenceAdapter):
     devices: tuple[DeviceKind, ...] = ("qemu",)
 
     def __init__(self, manifest: DriverManifest, toolchain: Toolchain) -> None:
+        """Refuse the liar, who lives in process only."""
         super().__init__(manifest, toolchain)
         if self.defect == defects.LIAR:
             raise UsageError(f"{manifest.path}: the liar lives in process only", remedy="use the driver reference")
@@ -188,10 +194,12 @@ class ReferenceQtest(ReferenceAdapter):
 
     def guest(self, scenario: Scenario) -> GuestSpec:
         """Return the guest that the driver needs, if any."""
+        del scenario  # part of the protocol
         return GuestSpec(memory=QTEST_MEMORY, extra=("-S",))
 
     def open(self, machine: Machine, scenario: Scenario, deadline: Deadline) -> LocalSession:
         """Start a session."""
+        del deadline  # part of the protocol
         if machine.spec.memory_file is None:
             raise LabError("the qtest transport needs the machine's RAM in a file")
         with ExitStack() as cleanup:
@@ -209,6 +217,7 @@ class ReferenceVfio(ReferenceAdapter):
     panics: tuple[str, ...] = LINUX_PANIC
 
     def __init__(self, manifest: DriverManifest, toolchain: Toolchain) -> None:
+        """Refuse seeded defects: none is pushed into a guest."""
         super().__init__(manifest, toolchain)
         if self.defect:
             raise UsageError(f"{manifest.path}: no defect is pushed into a guest", remedy="seed it in process or over qtest")
@@ -275,6 +284,7 @@ class GuestSession:
     """The service in a guest, where the controllers stay as they are between two actions; see `lab.drivers.base.Session`."""
 
     def __init__(self, ssh: Ssh, scenario: Scenario) -> None:
+        """Take a connection to the guest in which the service runs."""
         self._ssh, self._scenario = ssh, scenario
         self._number = 0
 

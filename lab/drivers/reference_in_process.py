@@ -38,6 +38,7 @@ class Host:
     """
 
     def __init__(self, memory: LocalMemory | None = None) -> None:
+        """Take the memory, or make one."""
         self.memory = memory or LocalMemory(ARENA, strict=True)
         self.arena = AddressSpace(0, self.memory.size)
         self.bus = AddressSpace(BUS, BUS + self.memory.size)
@@ -93,6 +94,7 @@ class InProcessTransport:
     def __init__(
         self, host: Host, device: InProcess, function: Function, watchdog: Watchdog | None = None, *, watched: bool = False
     ) -> None:
+        """Connect to one function of the device."""
         self.name = function.controller.spec.id
         self._watchdog = watchdog or Watchdog(self.now)
         self._host, self._device, self._function, self._watched = host, device, function, watched

@@ -35,6 +35,7 @@ class Ram:
     """The RAM of a machine whose processor never runs."""
 
     def __init__(self, file: Path, size: int) -> None:
+        """Map the file."""
         with file.open("r+b") as opened:
             self.view = memoryview(mmap.mmap(opened.fileno(), size))
         self.space = AddressSpace(FIRST_FREE, size)
@@ -52,6 +53,7 @@ class QtestTransport:
     """See `lab.reference.transport.Transport`. One function on bus 0."""
 
     def __init__(self, qtest: Qtest, ram: Ram, bdf: int, watchdog: Watchdog) -> None:
+        """Connect to one function of the machine."""
         self.name = f"0000:00:{bdf >> 3:02x}.{bdf & 7}"
         self._qtest, self._ram, self._bdf, self._watchdog = qtest, ram, bdf, watchdog
         self._bar = BAR + (bdf >> 3) * BAR_STEP
@@ -95,6 +97,7 @@ class QtestTransport:
 
     def allocate(self, length: int, page_size: int, *, contiguous: bool = False) -> Memory:
         """Return zeroed DMA memory, always contiguous."""
+        del contiguous  # part of the protocol
         size = round_to_pages(length, page_size)
         at = self._ram.space.allocate(size, page_size)
         view = self._ram.view[at : at + size]

@@ -36,7 +36,7 @@ def adapters() -> Mapping[str, Factory | None]:
 
 
 def adapter(manifest: DriverManifest, toolchain: Toolchain) -> Adapter:
-    """The manifest's adapter, with what it stands on. Raises UsageError where the manifest does not suit it."""
+    """Return the manifest's adapter, with what it stands on. Raises UsageError where the manifest does not suit it."""
     return _factory(manifest)(manifest, toolchain)
 
 
@@ -48,7 +48,7 @@ def _factory(manifest: DriverManifest) -> Factory:
 
 
 def shipped() -> Mapping[str, Path]:
-    """The drivers that come with the lab."""
+    """Return the drivers that come with the lab."""
     return {path.stem: path for path in sorted(MANIFESTS.glob("*.toml"))}
 
 
@@ -58,7 +58,7 @@ def names() -> list[str]:
 
 
 def find(name: str) -> DriverManifest:
-    """A driver by its name or by its manifest's path. UsageError with the nearest name if there is none."""
+    """Return a driver by its name or by its manifest's path. UsageError with the nearest name if there is none."""
     known = names()
     if name in known:
         path = shipped().get(name) or extensions.load(extensions.DRIVERS, name, "a manifest's path", _is_path)
@@ -73,18 +73,18 @@ def _is_path(found: object) -> bool:
 
 
 def devices(manifest: DriverManifest) -> tuple[DeviceKind, ...]:
-    """The devices that this driver can be put in front of."""
+    """Return the devices that this driver can be put in front of."""
     reached: tuple[DeviceKind, ...] = getattr(_factory(manifest), "devices", ("qemu", "lab"))
     return reached
 
 
 def in_qemu(manifest: DriverManifest) -> bool:
-    """Does QEMU take part, or does the driver run in this very process?"""
+    """Tell whether QEMU takes part, or the driver runs in this very process."""
     return bool(getattr(_factory(manifest), "in_qemu", True))
 
 
 def wants(manifest: DriverManifest) -> tuple[str, ...]:
-    """What the toolchain must prepare for this driver."""
+    """Return what the toolchain must prepare for this driver."""
     needs = manifest.needs or tuple(getattr(_factory(manifest), "needs", ()))
     if not in_qemu(manifest):
         return needs

@@ -39,13 +39,15 @@ OF_A_PC = {"disk": "", "iso": "", "output": "serial", "input": "serial", "exit_s
 
 
 class Mistake(NamedTuple):
+    """A key that does not fit the others, and why."""
+
     key: str
     what: str
     remedy: str = ""
 
 
 def boots_at_load(manifest: DriverManifest) -> bool:
-    """Does the driver come up with its guest? Then that is started when ``load`` is asked, and not before."""
+    """Tell whether the driver comes up with its guest, which then starts when ``load`` is asked, and not before."""
     words = manifest.actions.get("load")
     return words is None or not words.commands
 

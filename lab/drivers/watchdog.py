@@ -16,23 +16,24 @@ class Watchdog:
     """Looked at by a transport at each of the driver's steps; ``now`` is the clock by which the driver waits."""
 
     def __init__(self, now: Callable[[], float]) -> None:
+        """Bound nothing yet."""
         self._now = now
         self._until = float("inf")
         self._reads = 0
 
     def start(self, seconds: float) -> None:
-        """The driver has so long from now on."""
+        """Give the driver so long from now on."""
         self._until = self._now() + seconds
         self._reads = 0
 
     def step(self) -> None:
-        """The driver waits, or writes a register. Raises Hung."""
+        """Note that the driver waits, or writes a register. Raises Hung."""
         self._reads = 0
         if self._now() > self._until:
             raise Hung
 
     def read(self) -> None:
-        """The driver looks at a register or a ring. Raises Hung."""
+        """Note that the driver looks at a register or a ring. Raises Hung."""
         self._reads += 1
         if self._reads > SPINS or self._now() > self._until:
             raise Hung

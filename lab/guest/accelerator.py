@@ -32,6 +32,8 @@ BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 @dataclass(frozen=True)
 class Accelerator:
+    """What guests run under."""
+
     name: str
     """As QEMU's ``-accel`` takes it."""
     reason: str
@@ -39,7 +41,10 @@ class Accelerator:
 
 
 def accelerator(command: Sequence[str], env: Mapping[str, str], kept: Path | None = None) -> Accelerator:
-    """The accelerator for this QEMU on this machine. Measured once per process, and once per boot if ``kept`` is a file."""
+    """Return the accelerator for this QEMU on this machine.
+
+    Measured once per process, and once per boot if ``kept`` is a file.
+    """
     return _measured(tuple(command), tuple(sorted(env.items())), kept)
 
 
@@ -56,7 +61,7 @@ def _measured(command: tuple[str, ...], env: tuple[tuple[str, str], ...], kept: 
 
 
 def kvm_trouble(command: Sequence[str], env: Mapping[str, str]) -> str:
-    """What is wrong with KVM here; empty when it is usable."""
+    """Return what is wrong with KVM here; empty when it is usable."""
     device = Path("/dev/kvm")
     if not device.exists():
         return "there is no /dev/kvm: no KVM in this kernel, or no virtualisation in this (virtual) processor"
@@ -66,7 +71,7 @@ def kvm_trouble(command: Sequence[str], env: Mapping[str, str]) -> str:
 
 
 def probe(command: Sequence[str], env: Mapping[str, str], name: str, seconds: float = PROBE_SECONDS) -> str:
-    """Runs the firmware under the accelerator ``name``: what went wrong, or nothing."""
+    """Run the firmware under the accelerator ``name``; return what went wrong, or nothing."""
     with run_folder() as folder:
         rom = folder / "probe.rom"
         rom.write_bytes(firmware())
@@ -89,7 +94,7 @@ def probe(command: Sequence[str], env: Mapping[str, str], name: str, seconds: fl
 
 
 def firmware() -> bytes:
-    """The ROM as QEMU wants it: accelerator.rom is its end, and what lies before is never executed."""
+    """Return the ROM as QEMU wants it: accelerator.rom is its end, and what lies before is never executed."""
     code = (files(__package__) / "accelerator.rom").read_bytes()
     return code.rjust(ROM_SIZE, b"\xff")
 

@@ -22,6 +22,8 @@ CHUNK = 1 << 18
 
 
 class Frame(NamedTuple):
+    """One question or answer."""
+
     head: Mapping[str, Any]
     data: bytes
 
@@ -39,7 +41,7 @@ class Channel:
         self._received = bytearray()
 
     def ask(self, question: Mapping[str, Any], data: bytes = b"", *, deadline: Deadline) -> Frame:
-        """The answer. Raises GuestPanicError or GuestDiedError at once, GuestTimeoutError in time."""
+        """Return the answer. Raises GuestPanicError or GuestDiedError at once, GuestTimeoutError in time."""
         self._number += 1
         waiting_for = f"the guest's answer to {question.get('action', 'a question')!r}"
         self._unsent += json.dumps({**question, "number": self._number, "bytes": len(data)}).encode() + b"\n" + data
@@ -53,7 +55,7 @@ class Channel:
             self._move(min(LIVENESS_POLL_SECONDS, deadline.remaining()), waiting_for)
 
     def _move(self, seconds: float, waiting_for: str) -> None:
-        """Sends what can be sent and receives what has come, or waits until one of them is possible."""
+        """Send what can be sent and receive what has come, or wait until one of them is possible."""
         sinks = [self._connection] if self._unsent else []
         readable, writable, _ = select.select([self._connection], sinks, [], seconds)
         try:
@@ -69,7 +71,7 @@ class Channel:
             raise self._machine.died(waiting_for) from hung_up
 
     def _frame(self) -> Frame | None:
-        """The next complete frame, taken out of what has come."""
+        """Return the next complete frame, taken out of what has come."""
         end = self._received.find(b"\n") + 1
         if not end:
             return None

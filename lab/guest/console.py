@@ -37,7 +37,7 @@ _ANSI = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\
 
 
 def plain(text: str) -> str:
-    """The text without terminal control sequences and carriage returns."""
+    """Return the text without terminal control sequences and carriage returns."""
     return _ANSI.sub("", text).replace("\r", "")
 
 
@@ -81,7 +81,7 @@ class Console:
         return self._panic
 
     def panicked(self, waiting_for: str) -> GuestPanicError:
-        """The error for a wait that the guest's panic has made pointless."""
+        """Return the error for a wait that the guest's panic has made pointless."""
         return GuestPanicError(
             f"The guest panicked while the lab waited for {waiting_for}: {self._panic}", last=self.last_lines()
         )
@@ -110,7 +110,8 @@ class Console:
         wanted = [patterns] if isinstance(patterns, str) else list(patterns)
         index = self._wait(wanted, deadline, f"the console to show {what or ' or '.join(map(repr, wanted))}")
         before, match = self._stream.before, self._stream.match
-        assert isinstance(before, str) and isinstance(match, re.Match)
+        assert isinstance(before, str)
+        assert isinstance(match, re.Match)
         return ConsoleMatch(before, match, index)
 
     def rest(self, deadline: Deadline) -> str:
@@ -120,7 +121,7 @@ class Console:
         return self._stream.before
 
     def _wait(self, wanted: Sequence[str | type[pexpect.EOF]], deadline: Deadline, waiting_for: str) -> int:
-        """The index of what comes first."""
+        """Return the index of what comes first."""
         if self._panic_met:
             raise self.panicked(waiting_for)
         try:
@@ -142,7 +143,7 @@ class Console:
         return int(index)
 
     def last_lines(self) -> str:
-        """The end of the record, readable."""
+        """Return the end of the record, readable."""
         with self._log.open("rb") as log:
             log.seek(max(0, log.seek(0, 2) - CHUNK))
             text = plain(log.read().decode(errors="replace"))
@@ -154,14 +155,14 @@ class Console:
         return not self._thread.is_alive()
 
     def close(self) -> None:
-        """Ends the connection and the thread."""
+        """End the connection and the thread."""
         with contextlib.suppress(OSError):  # QEMU hung up first
             self._connection.shutdown(socket.SHUT_RDWR)
         self._thread.join()
         self._connection.close()
 
     def _drain(self, log: FileIO) -> None:
-        """The thread: reads whatever comes, records it, looks for a panic, hands it on."""
+        """Read whatever comes, record it, look for a panic, hand it on: the thread's work."""
         panic = re.compile("|".join(f"(?:{pattern})" for pattern in self._panics)) if self._panics else None
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
         tail = ""
@@ -204,7 +205,8 @@ class _Stream(TextSpawn):
         self._fed.put(None)
 
     def read_nonblocking(self, size: int = 1, timeout: float | None = None) -> str:
-        """The next piece, of whatever length. Raises pexpect's TIMEOUT and EOF, the latter again and again."""
+        """Return the next piece, of whatever length. Raises pexpect's TIMEOUT and EOF, the latter again and again."""
+        del size  # part of the protocol
         try:
             text = self._fed.get(timeout=timeout)
         except queue.Empty:

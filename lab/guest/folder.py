@@ -22,7 +22,7 @@ SOCKET_PATH_LIMIT = 107
 
 
 def default_root() -> Path:
-    """The user's runtime folder where the login made one, else a folder of this user's among the temporary files."""
+    """Return the user's runtime folder where the login made one, else a folder of this user's among the temporary files."""
     runtime = Path(os.environ.get("XDG_RUNTIME_DIR", ""))
     if runtime.is_absolute() and os.access(runtime, os.W_OK):
         return runtime / "nvme-lab"
@@ -30,13 +30,13 @@ def default_root() -> Path:
 
 
 def shared_root() -> Path:
-    """The same in memory, for guests' RAM that others map. Not made here: there may be no /dev/shm."""
+    """Return the root in memory, for guests' RAM that others map. It is not made here: there may be no /dev/shm."""
     return SHARED_MEMORY / f"nvme-lab-{os.getuid()}"
 
 
 @contextmanager
 def run_folder(root: Path | None = None) -> Iterator[Path]:
-    """A new folder of mode 0700 under ``root`` that only this process uses and that is removed at the end.
+    """Yield a new folder of mode 0700 under ``root`` that only this process uses and that is removed at the end.
 
     Its lock file is held for as long as its owner lives: a folder whose lock is free is garbage (`sweep`).
     """
@@ -59,7 +59,7 @@ def run_folder(root: Path | None = None) -> Iterator[Path]:
 
 
 def sweep(root: Path | None = None) -> list[Path]:
-    """Removes the run folders under ``root`` whose owner is dead, and names them."""
+    """Remove the run folders under ``root`` whose owner is dead, and return them."""
     root = private(root or default_root())
     with _changes(root):
         garbage = [folder for folder in sorted(root.glob("run-*")) if _ownerless(folder)]
@@ -69,7 +69,7 @@ def sweep(root: Path | None = None) -> list[Path]:
 
 
 def sweep_all() -> list[Path]:
-    """Removes all run folders of this user's whose owner is dead."""
+    """Remove all run folders of this user whose owner is dead."""
     shared = shared_root()
     return [*sweep(), *(sweep(shared) if shared.is_dir() else ())]
 

@@ -34,7 +34,7 @@ def press(machine: Machine, character: str) -> None:
 
 
 def press_all(machine: Machine, typed: bytes) -> None:
-    """What somebody types on a terminal, who watches for the echo themselves. What the keyboard has no key for is left out."""
+    """Type what somebody types on a terminal, who watches for the echo. What the keyboard has no key for is left out."""
     for character in typed.decode("ascii", "ignore"):
         if keys := KEYS.get(character) or OF_A_TERMINAL.get(character):
             _press(machine, keys)

@@ -90,6 +90,7 @@ class Machine:
         self._cleanup = ExitStack()
 
     def __enter__(self) -> Machine:
+        """Begin."""
         try:
             self._start()
         except BaseException:
@@ -98,6 +99,7 @@ class Machine:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        """End, and leave nothing behind."""
         self._cleanup.close()
 
     def _start(self) -> None:
@@ -130,7 +132,7 @@ class Machine:
             self._restore(self.spec.state)
 
     def _hand_over(self, command: Sequence[str], accessible: Sequence[Path]) -> None:
-        """What QEMU needs as a user of its own: files that it may open, and the ways to them."""
+        """Give QEMU, as a user of its own, the files that it may open and the ways to them."""
         user.share(self.folder, writable=True)
         if self._trace is not None:
             os.fchown(self._trace, user.UID, user.UID)  # it opens the pipe once more, by its name
@@ -150,7 +152,7 @@ class Machine:
             self._folders.add_paths_in(argument)
 
     def save(self, state: Path, deadline: Deadline) -> None:
-        """Stops the guest and saves all of it but the RAM, which is in its file. `GuestSpec.state` goes on from there."""
+        """Stop the guest and save all of it but the RAM, which is in its file. `GuestSpec.state` goes on from there."""
         self.qmp("stop")
         self.qmp("migrate-set-capabilities", MIGRATION)
         path = self.folder / STATE_SOCKET
@@ -184,26 +186,26 @@ class Machine:
             raise GuestError(f"QEMU's migration failed: {self.qmp('query-migrate').get('error-desc', 'no reason given')}.")
 
     def stop(self) -> None:
-        """Ends the guest in order: quit, SIGTERM, SIGKILL; reaps it and removes its folder. May be called again."""
+        """End the guest in order: quit, SIGTERM, SIGKILL; reap it and remove its folder. May be called again."""
         self._cleanup.close()
 
     def qmp(self, command: str, arguments: Mapping[str, object] | None = None, deadline: Deadline | None = None) -> Any:
-        """What the QMP command returns. Raises QmpError when QEMU refuses, GuestDiedError, GuestTimeoutError."""
+        """Return what the QMP command returns. Raises QmpError when QEMU refuses, GuestDiedError, GuestTimeoutError."""
         return self._monitor.execute(command, self._folders.translate(arguments), deadline or Deadline(QMP_SECONDS))
 
     def event(self, name: str, deadline: Deadline, where: Callable[[Event], bool] = any_event) -> Event:
-        """The next QMP event of that name for which ``where`` holds, also one that came earlier and nobody has taken."""
+        """Return the next QMP event of that name for which ``where`` holds, also one that came earlier and nobody has taken."""
         return self._monitor.event(name, deadline, where)
 
     def memory(self) -> Ram:
-        """The guest's RAM, where the specification names a file for it."""
+        """Return the guest's RAM, where the specification names a file for it."""
         assert self.spec.memory_file
         if self.spec.memory_private:
             return ForkMemory(self.process.pid, self.spec.memory_file, self.spec.memory)  # of x86-64: it begins at 0
         return GuestMemory(self.spec.memory_file, self.spec.memory, self.spec.ram_base)
 
     def ssh_port(self) -> int:
-        """The loopback port that leads to the guest's port 22."""
+        """Return the loopback port that leads to the guest's port 22."""
         listing = self.qmp("human-monitor-command", {"command-line": "info usernet"})
         forward = _SSH_FORWARD.search(listing)
         if not forward:
@@ -230,7 +232,7 @@ class Machine:
             raise self.died(waiting_for)
 
     def died(self, waiting_for: str) -> GuestError:
-        """The error for a wait that this guest's end has made pointless: a panic if that was its end."""
+        """Return the error for a wait that this guest's end has made pointless: a panic if that was its end."""
         self.process.wait(Deadline(REAP_SECONDS))
         self.console.drained(Deadline(REAP_SECONDS))
         if self.console.panic is not None:

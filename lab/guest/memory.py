@@ -18,45 +18,56 @@ ONE_RANGE = 2048
 class Ram(Protocol):
     """What both of them can do."""
 
-    def read(self, address: int, length: int) -> bytes | None: ...
-    def write(self, address: int, data: bytes) -> None: ...
-    def close(self) -> None: ...
-    def __enter__(self) -> Self: ...
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None: ...
+    def read(self, address: int, length: int) -> bytes | None:
+        """Return the bytes at a guest-physical address; None when they cannot be had."""
+
+    def write(self, address: int, data: bytes) -> None:
+        """Put the bytes at a guest-physical address; LabError."""
+
+    def close(self) -> None:
+        """Close it."""
+
+    def __enter__(self) -> Self:
+        """Begin."""
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        """End, and leave nothing behind."""
 
 
 class GuestMemory:
     """A view of ``memory`` MiB of RAM, from address ``base`` on, in the file that `GuestSpec.memory_file` names."""
 
     def __init__(self, path: Path, memory: int, base: int = 0) -> None:
+        """Map the file."""
         _require_one_range(memory)
         self._base = base
         with path.open("r+b") as file:
             self._ram = mmap.mmap(file.fileno(), memory * MIB)
 
     def read(self, address: int, length: int) -> bytes | None:
-        """The bytes at a guest-physical address; None when they are not all RAM."""
+        """Return the bytes at a guest-physical address; None when they are not all RAM."""
         start = address - self._base
         if start < 0 or length < 0 or start + length > len(self._ram):
             return None
         return self._ram[start : start + length]
 
     def write(self, address: int, data: bytes) -> None:
-        """Puts the bytes at a guest-physical address. LabError if they do not fit into the RAM."""
+        """Put the bytes at a guest-physical address. LabError if they do not fit into the RAM."""
         start = address - self._base
         if start < 0 or start + len(data) > len(self._ram):
             raise _no_ram(address, len(data))
         self._ram[start : start + len(data)] = data
 
     def close(self) -> None:
+        """Close it."""
         self._ram.close()
 
     def __enter__(self) -> Self:
+        """Begin."""
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        """End, and leave nothing behind."""
         self.close()
 
 
@@ -67,6 +78,7 @@ class ForkMemory:
     """
 
     def __init__(self, pid: int, path: Path, memory: int) -> None:
+        """Open the process's memory; LabError where that is refused."""
         _require_one_range(memory)
         self._size = memory * MIB
         try:
@@ -78,7 +90,7 @@ class ForkMemory:
             ) from refused
 
     def read(self, address: int, length: int) -> bytes | None:
-        """The bytes at a guest-physical address; None when they are not all RAM, or QEMU has ended."""
+        """Return the bytes at a guest-physical address; None when they are not all RAM, or QEMU has ended."""
         if address < 0 or length < 0 or address + length > self._size:
             return None
         try:
@@ -88,7 +100,7 @@ class ForkMemory:
         return data if len(data) == length else None
 
     def write(self, address: int, data: bytes) -> None:
-        """Puts the bytes at a guest-physical address. LabError if they do not fit into the RAM, or QEMU has ended."""
+        """Put the bytes at a guest-physical address. LabError if they do not fit into the RAM, or QEMU has ended."""
         if address < 0 or address + len(data) > self._size:
             raise _no_ram(address, len(data))
         try:
@@ -97,12 +109,15 @@ class ForkMemory:
             raise LabError(f"The memory of QEMU cannot be written: {error.strerror}.") from error
 
     def close(self) -> None:
+        """Close it."""
         os.close(self._ram)
 
     def __enter__(self) -> Self:
+        """Begin."""
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        """End, and leave nothing behind."""
         self.close()
 
 

@@ -21,6 +21,8 @@ Event = Mapping[str, Any]
 
 
 def any_event(event: Event) -> bool:
+    """Accept every event."""
+    del event  # part of the protocol
     return True
 
 
@@ -46,7 +48,7 @@ class Monitor:
         asyncio.run_coroutine_threadsafe(self._watch(), self._loop)
 
     def execute(self, command: str, arguments: Mapping[str, object] | None, deadline: Deadline) -> Any:
-        """The command's return value. Raises QmpError when QEMU refuses, GuestDiedError, GuestTimeoutError."""
+        """Return the command's return value. Raises QmpError when QEMU refuses, GuestDiedError, GuestTimeoutError."""
         answer = self._client.execute(command, dict(arguments or {}))
         try:
             return self._call(answer, f"QEMU's answer to the QMP command {command}", deadline)
@@ -54,7 +56,10 @@ class Monitor:
             raise QmpError(f"QEMU refused the QMP command {command}: {refused}.", refused.error_class) from refused
 
     def event(self, name: str, deadline: Deadline, where: Callable[[Event], bool] = any_event) -> Event:
-        """The first event of that name, whether it came before or comes now, for which ``where`` holds; each is given once."""
+        """Return the first event of that name for which ``where`` holds, whether it came before or comes now.
+
+        Each is given once.
+        """
 
         def found() -> Event | None:
             return next((event for event in self._events if event["event"] == name and where(event)), None)
@@ -71,13 +76,13 @@ class Monitor:
         raise GuestTimeoutError(f"Waited {deadline.seconds:g} s in vain for the QMP event {name}; the last other one: {last}.")
 
     def last(self, name: str, deadline: Deadline) -> list[Event]:
-        """The events of that name that nobody has taken, once QEMU has hung up (or the deadline has passed)."""
+        """Return the events of that name that nobody has taken, once QEMU has hung up (or the deadline has passed)."""
         with self._changed:
             self._changed.wait_for(lambda: self._closed, deadline.remaining())
             return [event for event in self._events if event["event"] == name]
 
     def close(self) -> None:
-        """Ends the connection and the thread."""
+        """End the connection and the thread."""
         with contextlib.suppress(QMPError, EOFError, OSError):  # QEMU hung up first: the connection is gone either way
             asyncio.run_coroutine_threadsafe(self._client.disconnect(), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)

@@ -32,8 +32,10 @@ class Process:
     def __init__(
         self, command: Sequence[str], env: Mapping[str, str], output: Path, inherit: Iterable[int] = (), *, apart: bool = False
     ) -> None:
-        """``env`` is added to our own environment, ``inherit`` are file descriptors the command gets. ``apart``: it runs as a
-        user of its own (`lab.guest.user`)."""
+        """``env`` is added to our own environment, ``inherit`` are file descriptors the command gets.
+
+        ``apart``: it runs as a user of its own (`lab.guest.user`).
+        """
         self._user = AS_USER if apart else ()
         self._command = tuple(command)
         self._env = {**os.environ, **env}
@@ -47,7 +49,7 @@ class Process:
         self._keeper = threading.Thread(target=self._keep, name=f"keeper of {command[0]}", daemon=True)
 
     def start(self) -> None:
-        """Returns when the process exists. Raises LabError when it cannot be started."""
+        """Return when the process exists. Raises LabError when it cannot be started."""
         self._keeper.start()
         self._started.wait()
         if self._failure:
@@ -77,11 +79,13 @@ class Process:
 
     @property
     def pid(self) -> int:
+        """Return the process's number."""
         assert self._popen
         return self._popen.pid
 
     @property
     def alive(self) -> bool:
+        """Tell whether it runs."""
         return not self._exited.is_set()
 
     @property
@@ -94,7 +98,7 @@ class Process:
         return self._exited.wait(deadline.remaining())
 
     def last_lines(self) -> str:
-        """The end of what the process printed."""
+        """Return the end of what the process printed."""
         try:
             text = self._output.read_text(errors="replace")
         except OSError:
@@ -102,7 +106,7 @@ class Process:
         return "\n".join(text.splitlines()[-LAST_LINES:])
 
     def died(self, waiting_for: str) -> GuestDiedError:
-        """The error for a wait that this process's end has made pointless."""
+        """Return the error for a wait that this process's end has made pointless."""
         last = self.last_lines()
         said = f"; it said:\n{last}" if last else "; it said nothing on stderr"
         return GuestDiedError(f"QEMU {_describe(self.status)} while the lab waited for {waiting_for}{said}", last=last)
@@ -125,7 +129,7 @@ class Process:
 
 
 def _relinquished() -> tuple[str, ...]:
-    """What must be given up: nothing by somebody who has no powers, and who may not even ask for it."""
+    """Return what must be given up: nothing by a process that has no capabilities and may not even ask for it."""
     return _POWERLESS if capabilities() >> CAP_SETPCAP & 1 else ()
 
 

@@ -37,13 +37,15 @@ class Qtest:
             self._cleanup = cleanup.pop_all()
 
     def __enter__(self) -> Qtest:
+        """Begin."""
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        """End, and leave nothing behind."""
         self._cleanup.close()
 
     def command(self, text: str) -> str:
-        """What follows ``OK`` in the answer. GuestError if QEMU refuses or is gone."""
+        """Return what follows ``OK`` in the answer. GuestError if QEMU refuses or is gone."""
         try:
             self._socket.sendall(text.encode() + b"\n")
             while (line := self._lines.readline()).startswith(b"IRQ "):
@@ -58,21 +60,27 @@ class Qtest:
         return answer[3:]
 
     def read32(self, address: int) -> int:
+        """Read 4 bytes."""
         return int(self.command(f"readl {address:#x}"), 16)
 
     def read64(self, address: int) -> int:
+        """Read 8 bytes."""
         return int(self.command(f"readq {address:#x}"), 16)
 
     def write32(self, address: int, value: int) -> None:
+        """Write 4 bytes."""
         self.command(f"writel {address:#x} {value:#x}")
 
     def write64(self, address: int, value: int) -> None:
+        """Write 8 bytes."""
         self.command(f"writeq {address:#x} {value:#x}")
 
     def read(self, address: int, length: int) -> bytes:
+        """Read memory."""
         return bytes.fromhex(self.command(f"read {address:#x} {length:#x}")[2:])
 
     def write(self, address: int, data: bytes) -> None:
+        """Write memory."""
         self.command(f"write {address:#x} {len(data):#x} 0x{data.hex()}")
 
     def read_config(self, bdf: int, offset: int) -> int:
@@ -83,6 +91,7 @@ class Qtest:
         return int(self.command("inl 0xcfc"), 16)
 
     def write_config(self, bdf: int, offset: int, value: int) -> None:
+        """Write dword ``offset`` of the configuration space of function ``bdf``."""
         if self._ecam is not None:
             self.write32(self._ecam + (bdf << 12) + offset, value)
             return

@@ -43,6 +43,8 @@ logging.getLogger("paramiko").addHandler(logging.NullHandler())  # its failures 
 
 @dataclass(frozen=True)
 class Result:
+    """What a command answered."""
+
     status: int
     """Exit status; -1 when a signal ended the command."""
     stdout: bytes
@@ -53,6 +55,7 @@ class Ssh:
     """A connection to the guest's SSH server. Every wait ends as soon as the guest is gone."""
 
     def __init__(self, client: paramiko.SSHClient, check: Callable[[str], None]) -> None:
+        """Take a client that is logged in; ``check`` raises when the guest is gone."""
         self._client = client
         self._check = check
 
@@ -60,7 +63,7 @@ class Ssh:
     def connect(
         cls, port: int, key: Path, host_key: str, check: Callable[[str], None], deadline: Deadline, user: str = "root"
     ) -> Ssh:
-        """Tries until the deadline. ``key`` is the user's private key, ``host_key`` a public one: ``ssh-ed25519 AAAA…``.
+        """Try until the deadline. ``key`` is the user's private key, ``host_key`` a public one: ``ssh-ed25519 AAAA…``.
 
         ``check`` is given what is waited for and raises if that can no longer come (`Machine.check`).
         """
@@ -113,7 +116,7 @@ class Ssh:
             return Result(status, bytes(out), bytes(err))
 
     def put(self, content: bytes | Path, destination: str, mode: int = 0o644, *, deadline: Deadline) -> None:
-        """Writes a file in the guest; ``content`` is its bytes, or a file of ours that has them."""
+        """Write a file in the guest; ``content`` is its bytes, or a file of ours that has them."""
         data = content if isinstance(content, bytes) else content.read_bytes()
         quoted = shlex.quote(destination)
         result = self.run(f"cat > {quoted} && chmod {mode:o} {quoted}", data, deadline=deadline)
@@ -122,16 +125,22 @@ class Ssh:
             raise GuestError(f"Cannot write {destination} ({len(data)} bytes) in the guest: {reason}", last=reason)
 
     def close(self) -> None:
+        """Close the connection."""
         self._client.close()
 
     def __enter__(self) -> Ssh:
+        """Begin."""
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        """End, and leave nothing behind."""
         self.close()
 
     def _lost(self, waiting_for: str) -> GuestError:
-        """The error for a connection that is gone. A dying QEMU closes it a moment before its end is known: that is told."""
+        """Return the error for a connection that is gone.
+
+        A dying QEMU closes it a moment before its end is known: that is told.
+        """
         known = Deadline(DEATH_SECONDS)
         while not known.expired:
             self._check(waiting_for)
@@ -156,7 +165,7 @@ class Ssh:
 
 
 def _watched(work: Callable[[], T], check: Callable[[], None], deadline: Deadline) -> T:
-    """What ``work`` returns, while ``check`` looks after the guest. paramiko's own waits would sit out a dead guest."""
+    """Return what ``work`` returns, while ``check`` looks after the guest. paramiko's own waits would sit out a dead guest."""
     future: Future[T] = Future()
 
     def do() -> None:
@@ -174,7 +183,7 @@ def _watched(work: Callable[[], T], check: Callable[[], None], deadline: Deadlin
 
 
 def _complete(channel: paramiko.Channel, out: bytearray, err: bytearray) -> bool:
-    """Takes what has come, or waits a moment for more. True once both outputs have ended and the status is there."""
+    """Take what has come, or wait a moment for more. True once both outputs have ended and the status is there."""
     select.select([channel], [], [], LIVENESS_POLL_SECONDS)
     ended = bool(channel.eof_received or channel.closed) and channel.status_event.wait(LIVENESS_POLL_SECONDS)
     while channel.recv_ready():
@@ -193,7 +202,7 @@ def _client_that_knows(host_key: str) -> paramiko.SSHClient:
 
 
 def _reach(port: int, check: Callable[[], None], deadline: Deadline) -> socket.socket:
-    """A connection on which the server has already spoken. Raises OSError when this attempt leads to nothing."""
+    """Return a connection on which the server has already spoken. Raises OSError when this attempt leads to nothing."""
     attempt = Deadline(min(ATTEMPT_SECONDS, deadline.remaining()))
     connection = socket.create_connection(("127.0.0.1", port), timeout=LIVENESS_POLL_SECONDS)
     try:
@@ -212,7 +221,10 @@ def _reach(port: int, check: Callable[[], None], deadline: Deadline) -> socket.s
 
 
 def _feed(channel: paramiko.Channel, data: bytes) -> None:
-    """A thread's work, since sending blocks while the command does not read, and it may be waiting for us to read."""
+    """Send the data.
+
+    A thread's work, since sending blocks while the command does not read, and it may be waiting for us to read.
+    """
     with suppress(OSError, EOFError):  # the command need not read all of it
         channel.sendall(data)
         channel.shutdown_write()

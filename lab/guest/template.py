@@ -64,7 +64,8 @@ class SnapshotPreparer(Protocol):
     def base(self) -> SnapshotPreparer | None:
         """Who has settled the fork that this one begins with; None begins with a guest that has just been booted."""
 
-    def prepare(self, machine: Machine, deadline: Deadline) -> None: ...
+    def prepare(self, machine: Machine, deadline: Deadline) -> None:
+        """Bring the guest to the point from which its forks go on; ForkError where that cannot be."""
 
 
 @runtime_checkable
@@ -77,6 +78,8 @@ class Forkable(Protocol):
 
 @dataclass(frozen=True)
 class Template:
+    """A saved guest, from which forks go on."""
+
     folder: Path
     born: str
     """Tells it from another one that was built later in the same place."""
@@ -87,8 +90,11 @@ class Template:
         return self.folder / BOOT_LOG
 
     def forked(self, spec: GuestSpec, shared_memory: Path | None = None) -> GuestSpec:
-        """``spec`` goes on from here. Pages of RAM are copied as they are written; all of them are copied at once into the
-        file ``shared_memory``, if there must be one for others to map."""
+        """``spec`` goes on from here.
+
+        Pages of RAM are copied as they are written; all of them are copied at once into the file ``shared_memory``, if there
+        must be one for others to map.
+        """
         if shared_memory is None:
             return replace(spec, memory_file=self.folder / RAM, memory_private=True, state=self.folder / STATE)
         copy_sparse(self.folder / RAM, shared_memory)
@@ -99,13 +105,14 @@ class Templates:
     """The templates of one QEMU under one accelerator."""
 
     def __init__(self, cache: Cache, qemu: Qemu, accelerator: str, say: Callable[[str], None]) -> None:
+        """Take what all templates have in common; ``say`` is told what is being done."""
         self._cache = cache
         self.qemu = qemu
         self._accelerator = accelerator
         self._say = say
 
     def get(self, spec: GuestSpec, preparer: SnapshotPreparer) -> Template:
-        """The template of this guest without a device; built if there is none, rebuilt if it is damaged.
+        """Return the template of this guest without a device; built if there is none, rebuilt if it is damaged.
 
         Of several processes that want the same one, one builds it and the others wait. Raises ForkError.
         """
@@ -133,7 +140,7 @@ class Templates:
 
     @contextmanager
     def fork(self, spec: GuestSpec, preparer: SnapshotPreparer, start: Callable[[Template], Machine]) -> Iterator[Machine]:
-        """A running fork, from ``start``'s not yet running one. A template that does not restore is rebuilt once."""
+        """Yield a running fork, from ``start``'s not yet running one. A template that does not restore is rebuilt once."""
         template = self.get(spec, preparer)
         with ExitStack() as running:
             try:
@@ -145,7 +152,7 @@ class Templates:
             yield forked
 
     def discard(self, template: Template) -> None:
-        """Removes it, unless somebody else has built another one in its place."""
+        """Remove it, unless somebody else has built another one in its place."""
         with self._cache.lock(f"{KIND}.{template.folder.name}"), suppress(OSError, ValueError):
             if _facts(template.folder)["born"] == template.born:
                 _remove(template.folder)
@@ -186,7 +193,7 @@ class Templates:
 
     @contextmanager
     def _beginning(self, spec: GuestSpec, preparer: SnapshotPreparer, template: Template) -> Iterator[Machine]:
-        """The guest that is to be settled: a booted one, or a fork of another template."""
+        """Yield the guest that is to be settled: a booted one, or a fork of another template."""
         if preparer.base is None:
             with self._machine(replace(spec, memory_file=template.folder / RAM), template.boot_log) as booted:
                 yield booted
@@ -213,7 +220,7 @@ class Templates:
         return Machine(self.qemu.command, self.qemu.env, spec, self._accelerator, console_log=console_log, accessible=())
 
     def _prune(self, in_use: Path) -> None:
-        """Removes the templates that were not used for the longest time, until the rest is within the limit."""
+        """Remove the templates that were not used for the longest time, until the rest is within the limit."""
         room = LIMIT
         for template in reversed(templates(self._cache)):
             room -= template.size
@@ -248,7 +255,7 @@ def templates(cache: Cache) -> list[TemplateInfo]:
 
 
 def clear(cache: Cache) -> int:
-    """Removes all templates; the bytes that this has freed. Forks that run go on."""
+    """Remove all templates; return the bytes that this has freed. Forks that run go on."""
     found = templates(cache)
     for kept in found:
         _remove(kept.folder)
@@ -256,12 +263,12 @@ def clear(cache: Cache) -> int:
 
 
 def dig_holes(file: Path) -> None:
-    """Makes what is zero a hole, which takes no space and no time to copy; on a file system that has none nothing changes."""
+    """Make what is zero a hole, which takes no space and no time to copy; on a file system that has none nothing changes."""
     subprocess.run(["fallocate", "--dig-holes", file], capture_output=True, check=False)
 
 
 def copy_sparse(source: Path, destination: Path) -> None:
-    """Copies the data, inside the kernel, and keeps the holes."""
+    """Copy the data, inside the kernel, and keeps the holes."""
     with source.open("rb") as read, destination.open("wb") as written:
         size = os.fstat(read.fileno()).st_size
         written.truncate(size)
@@ -291,7 +298,7 @@ def _facts(folder: Path) -> dict[str, Any]:
 
 
 def _damage(folder: Path) -> str:
-    """What is wrong with a finished template. The RAM is not read, which would take as long as a fork."""
+    """Return what is wrong with a finished template. The RAM is not read, which would take as long as a fork."""
     try:
         facts = _facts(folder)
         for name, size in facts["sizes"].items():
@@ -324,6 +331,6 @@ def _content(value: object) -> object:
 
 
 def _processor() -> str:
-    """What a guest under KVM sees of the host, on which it cannot be moved away from."""
+    """Return what a guest under KVM sees of the host, on which it cannot be moved away from."""
     lines = Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines()
     return "\n".join(line for line in lines if line.startswith(("model", "stepping", "microcode", "flags")))

@@ -29,19 +29,19 @@ _PATH = re.compile(r"(?<![\w./-])/[^\s\"',:;=]+")
 
 @cache
 def can_switch_user() -> bool:
-    """May this process hand QEMU to another user?"""
+    """Tell whether this process may hand QEMU to another user."""
     held = capabilities()
     return all(held >> number & 1 for number in NEEDED.values()) and all(map(_mapped, ("uid_map", "gid_map")))
 
 
 def capabilities() -> int:
-    """What this process may do: the bits are capabilities (proc_pid_status(5), CapEff; capabilities(7))."""
+    """Return what this process may do, as bits: see CapEff in proc_pid_status(5), and capabilities(7)."""
     status = dict(line.split(":\t", 1) for line in Path("/proc/self/status").read_text().splitlines())
     return int(status["CapEff"], 16)
 
 
 def _mapped(table: str) -> bool:
-    """Does the number exist in this user namespace (user_namespaces(7))?"""
+    """Tell whether the user's number exists in this user namespace (user_namespaces(7))."""
     rows = (tuple(map(int, line.split())) for line in Path("/proc/self", table).read_text().splitlines())
     return any(first <= UID < first + count for first, _, count in rows)
 
@@ -50,26 +50,28 @@ class InheritedFolders:
     """Descriptors of folders that the child inherits, and paths through them, which it can use when ours are closed."""
 
     def __init__(self) -> None:
+        """Inherit nothing yet."""
         self._open: dict[Path, int] = {}
 
     @property
     def descriptors(self) -> list[int]:
+        """Return the descriptors that the child inherits."""
         return list(self._open.values())
 
     def add(self, path: Path) -> None:
-        """Opens the door to this path and to what is beside it, if there must be one."""
+        """Inherit the folder that leads to this path and to what is beside it, if one on the way is closed."""
         door = _behind_the_last_closed(path)
         if door is not None and door not in self._open:
             self._open[door] = os.open(door, os.O_PATH)
 
     def add_paths_in(self, text: str) -> None:
-        """The same for every path in an argument."""
+        """Inherit what leads to every path in an argument."""
         for found in map(Path, _PATH.findall(text)):
             if found.exists() and not found.is_relative_to("/dev/fd"):
                 self.add(found)
 
     def translate(self, value: Any) -> Any:
-        """The value, a text or data of JSON, with each path that leads through a door."""
+        """Return the value, a text or data of JSON, with each path that leads through an inherited folder."""
         if isinstance(value, dict):
             return {key: self.translate(part) for key, part in value.items()}
         if isinstance(value, list | tuple):
@@ -80,18 +82,22 @@ class InheritedFolders:
         return value
 
     def close(self) -> None:
+        """Close our copies."""
         for descriptor in self._open.values():
             os.close(descriptor)
 
 
 def _leads_to(folder: Path) -> re.Pattern[str]:
-    """The folder at the begin of a path, also as JSON has it."""
+    """Return the pattern of the folder at the beginning of a path, also as JSON has it."""
     names = {re.escape(name) for name in (str(folder), json.dumps(str(folder)).strip('"'))}
     return re.compile(rf"(?<![\w./-])(?:{'|'.join(names)})(?=[/\s\"',:;=]|$)")
 
 
 def _behind_the_last_closed(path: Path) -> Path | None:
-    """The uppermost folder on the way to the path behind which nothing is closed to the user; None where nothing is closed."""
+    """Return the uppermost folder on the way to the path behind which nothing is closed to the user.
+
+    None where nothing is closed.
+    """
     way = [*reversed(path.parents), path]
     closed = [place for place, folder in enumerate(way[:-1]) if not _searchable(folder)]
     return way[closed[-1] + 1] if closed else None
@@ -112,7 +118,7 @@ def share(path: Path, *, writable: bool) -> None:
 
 @contextmanager
 def group_writable(folder: Path) -> Iterator[None]:
-    """The user may write the folder and the files in it for a while."""
+    """Let the user write the folder and the files in it while the block lasts."""
     before = {path: path.stat() for path in (folder, *folder.iterdir())}
     try:
         for path in before:

@@ -99,7 +99,9 @@ class GuestRecording(Recording):
         if self._cache_root is None or self._started_from is None:
             return []
         spec, driver = self._started_from, self._driver
-        used = [spec.kernel, spec.initrd, spec.bios, spec.disk, spec.iso, spec.state and spec.state.parent]
+        used = [spec.kernel, spec.initrd, spec.bios, spec.disk, spec.iso]
+        if spec.state:  # templates grow from others, so that all are in doubt
+            used += spec.state.parents[1].iterdir()
         return self._cache_root.heal(path for path in (*used, *driver.files.values()) if path)
 
     @property

@@ -55,7 +55,7 @@ class Declaration:
 
     @classmethod
     def of(cls, line: str) -> Declaration | None:
-        """The declaration on a line of ``trace-events-all``; None if there is none on it."""
+        """Return the declaration on a line of ``trace-events-all``; None if there is none on it."""
         match = _DECLARATION.match(line)
         if match is None:
             return None
@@ -66,7 +66,7 @@ class Declaration:
         return cls(match["name"], names, text)
 
     def values(self, text: str) -> dict[str, Value] | None:
-        """The values in what follows the event's name on a line; None if it does not fit the format."""
+        """Return the values in what follows the event's name on a line; None if it does not fit the format."""
         match = self._pattern.fullmatch(text)
         if match is None:
             return None
@@ -96,6 +96,7 @@ class Declarations:
     """The parsers for the trace events of one QEMU."""
 
     def __init__(self, declarations: Iterable[Declaration]) -> None:
+        """Take the declarations of one QEMU."""
         self.by_name = {declaration.name: declaration for declaration in declarations}
         self._second, self._epoch = "", 0
 
@@ -116,7 +117,7 @@ class Declarations:
         return cls(found)
 
     def parse(self, line: str) -> TraceLine | None:
-        """A line of the log backend under ``-msg timestamp=on``; None if no declaration explains it.
+        """Return a line of the log backend under ``-msg timestamp=on``; None if no declaration explains it.
 
         The stamp is the host's wall clock in µs: ``2026-11-20T09:24:32.615902Z NAME TEXT`` as 11.1 prints it (UTC), or
         ``PID@SECONDS.MICROSECONDS:NAME TEXT`` as 7.2 does.

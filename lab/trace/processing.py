@@ -31,15 +31,17 @@ class Processing:
 
     @property
     def cid(self) -> int:
+        """Return the command identifier."""
         return self.exact["CID"]
 
     def map(self, t: float, address: int, length: int) -> None:
+        """Note memory that the device has mapped for the command."""
         self.mapped.append((t, address, length))
         if self.walks:
             self.walks[-1].addresses.append(address)
 
     def refuse(self, entry: int) -> None:
-        """The walk has met an entry that ends it."""
+        """End the walk at an entry that the device refused."""
         if self.walks:
             self.walks[-1].addresses.append(entry)
             self.walks[-1].refused = True
@@ -60,11 +62,12 @@ class Processing:
 
     @cached_property
     def rebuilt(self) -> bool:
-        """Are there no bytes from memory?"""
+        """Tell whether there are no bytes from memory."""
         return self.sample is None or bool(self.contradictions)
 
     @cached_property
     def command(self) -> Command:
+        """Return the command: as sampled, or rebuilt from its exact fields."""
         if self.sample is not None and not self.rebuilt:
             return decode(self.sample, admin=self.sqid == 0)
         opcode = self.exact["OPC"]

@@ -22,7 +22,7 @@ class SubmissionQueue:
     head: int = 0
 
     def fetch(self) -> int:
-        """The slot of the entry that was just fetched."""
+        """Return the slot of the entry that was just fetched."""
         slot, self.head = self.head, (self.head + 1) % self.entries
         return slot
 
@@ -49,12 +49,12 @@ class Posting:
         return known if self.sqid is None else (*known, "SQID")
 
     def rebuilt(self) -> Completion:
-        """The completion as far as it is exact; the rest is zero."""
+        """Return the completion as far as it is exact; the rest is zero."""
         start = Completion.of(DW0=self.dw0, DW1=self.dw1, SQID=self.sqid or 0, CID=self.cid)
         return Completion(start[:14] + (self.status << 1).to_bytes(2, "little"))
 
     def posted_as(self, raw: bytes, phase: int) -> bool:
-        """Are these 16 bytes this completion, posted in the lap of ``phase``?"""
+        """Tell whether these 16 bytes are this completion, posted in the lap of ``phase``."""
         return (
             raw[0:8] == self.dw0.to_bytes(4, "little") + self.dw1.to_bytes(4, "little")
             and raw[12:14] == self.cid.to_bytes(2, "little")
@@ -79,7 +79,7 @@ class CompletionQueue:
         return self.base + self.tail * CQE
 
     def post(self) -> None:
-        """The oldest of those that wait has been posted."""
+        """Take the oldest of those that wait as posted."""
         self.waiting.popleft()
         self.tail = (self.tail + 1) % self.entries
         self.phase ^= self.tail == 0
@@ -89,19 +89,21 @@ class Queues:
     """All queues of one controller, and the commands in flight on them."""
 
     def __init__(self) -> None:
+        """Begin without queues."""
         self.submission: dict[int, SubmissionQueue] = {}
         self.completion: dict[int, CompletionQueue] = {}
         self._in_flight: dict[tuple[int, int], deque[Command]] = {}
 
     def fetched(self, sqid: int, command: Command) -> None:
+        """Take a command as in flight."""
         self._in_flight.setdefault((sqid, command.CID), deque()).append(command)
 
     def senders(self, cqid: int, cid: int) -> list[int]:
-        """The submission queues that can have sent the command that completes on ``cqid``."""
+        """Return the submission queues that can have sent the command that completes on ``cqid``."""
         return [sqid for sqid, queue in self.submission.items() if queue.cqid == cqid and (sqid, cid) in self._in_flight]
 
     def completed(self, sqid: int, cid: int, ok: bool) -> None:
-        """A command has ended; where it made or removed a queue, that is so from now on."""
+        """Take a command as ended; where it made or removed a queue, that is so from now on."""
         flying = self._in_flight.get((sqid, cid))
         if flying is None:
             return

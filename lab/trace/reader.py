@@ -37,6 +37,7 @@ class TraceReader:
     """
 
     def __init__(self, declarations: Declarations, translator: Translator, evidence: EvidenceWriter) -> None:
+        """Open the pipe and start to read it."""
         self.translator = translator
         self.lines = 0
         self.foreign = 0
@@ -63,8 +64,10 @@ class TraceReader:
             self.write_end = -1
 
     def caught_up(self, deadline: Deadline) -> None:
-        """Until all that QEMU has written so far is in the evidence, with nothing held back: for a guest that was stopped, and
-        whose memory ends with it. GuestTimeoutError if that takes too long."""
+        """Until all that QEMU has written so far is in the evidence, with nothing held back.
+
+        For a guest that was stopped, and whose memory ends with it. GuestTimeoutError if that takes too long.
+        """
         self._caught_up.clear()
         os.eventfd_write(self._hurry, 1)
         if not self._caught_up.wait(deadline.remaining()):
@@ -86,6 +89,7 @@ class TraceReader:
             raise self._failure
 
     def __enter__(self) -> TraceReader:
+        """Begin."""
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
@@ -152,7 +156,7 @@ class TraceReader:
 
     @contextlib.contextmanager
     def _draining(self) -> Iterator[None]:
-        """Keeps the first failure for `close`, and the reader going: whatever went wrong, QEMU must not stand still."""
+        """Keep the first failure for `close`, and the reader going: whatever went wrong, QEMU must not stand still."""
         try:
             yield
         except LabError as failure:

@@ -67,14 +67,14 @@ class Memory(Protocol):
     """Guest memory, such as `lab.guest.memory.GuestMemory`."""
 
     def read(self, address: int, length: int) -> bytes | None:
-        """The bytes at a guest-physical address; None where they cannot be had."""
+        """Return the bytes at a guest-physical address; None where they cannot be had."""
 
 
 class Translator:
     """Events of one device, line by line. Not thread-safe; `memory` may be set once the guest has it."""
 
     def __init__(self, controllers: Sequence[str], memory: Memory | None = None) -> None:
-        """``controllers`` are the ids in the DeviceSpec."""
+        """Begin with nothing seen. ``controllers`` are the ids in the DeviceSpec."""
         self.memory = memory
         self._controller = controllers[0] if len(controllers) == 1 else ""
         self._out: list[Event] = []
@@ -89,8 +89,11 @@ class Translator:
 
     @staticmethod
     def is_elsewhere(raw: bytes) -> bool:
-        """Is the line an access to another region, by the name at its end? Firmware that polls its serial port is traced ten
-        times as often as the device is, so most lines are told from ours before they are taken apart."""
+        """Tell whether the line is an access to another region, by the name at its end.
+
+        Firmware that polls its serial port is traced ten times as often as the device is, so most lines are told from ours
+        before they are taken apart.
+        """
         if not raw.endswith(b"'") or b" memory_region_ops_" not in raw:
             return False
         return raw[raw.rfind(b" name '") + len(b" name '") : -1] not in _REGIONS
@@ -105,7 +108,7 @@ class Translator:
         return line.name != "pci_cfg_write" or line.args["dev"] == DEVICE
 
     def feed(self, line: TraceLine) -> list[Event]:
-        """The events that this line completes; a line that is part of a larger event gives none yet."""
+        """Return the events that this line completes; a line that is part of a larger event gives none yet."""
         self._collect_completions()
         handle = self._HANDLERS.get(line.name)
         if handle is not None:
@@ -119,13 +122,13 @@ class Translator:
         return self._take()
 
     def unknown(self, text: str, t: float) -> list[Event]:
-        """A line that no declaration explains."""
+        """Return the event of a line that no declaration explains."""
         self._finish_command()
         self._release(Unknown(**self._at(t), text=text))
         return self._take()
 
     def flush(self) -> list[Event]:
-        """What is still held back. To be called when no line has come for a while, and at the end."""
+        """Return what is still held back. To be called when no line has come for a while, and at the end."""
         self._finish_command()
         self._unanswered_read()
         self._collect_completions()
@@ -171,7 +174,7 @@ class Translator:
             self._config_size = _int(line, "size")
 
     def _config_written(self, line: TraceLine) -> None:
-        """The size is 0 where the write's way to the function was not traced."""
+        """Note a write to configuration space; its size is 0 where the write's way to the function was not traced."""
         self._finish_command()
         size, self._config_size = self._config_size, 0
         self._last_config = ConfigWrite(**self._at(line.t), offset=_int(line, "offs"), size=size, value=_int(line, "val"))
@@ -189,7 +192,7 @@ class Translator:
             self._put(RegisterRead(**self._at(began.t), offset=offset, size=size, value=_int(line, "value")))
 
     def _unanswered_read(self) -> None:
-        """A read whose value was not traced is not worth more than a remark."""
+        """Note a register read; one whose value was not traced is not worth more than a remark."""
         began, self._read = self._read, None
         if began is not None:
             self._remark(began)
@@ -284,7 +287,7 @@ class Translator:
         self._remark(line)
 
     def _asynchronous(self, line: TraceLine) -> None:
-        """The block layer has come back to some earlier command."""
+        """Note that the block layer has come back to some earlier command."""
         self._finish_command()
         self._remark(line)
 
@@ -321,7 +324,7 @@ class Translator:
                 pass
 
     def _collect(self, queue: CompletionQueue) -> bool:
-        """The oldest that waits, if its bytes are in its slot."""
+        """Post the oldest completion that waits, if its bytes are in its slot."""
         posting, raw = queue.waiting[0], self._sample(queue.address, CQE)
         if raw is None or not posting.posted_as(raw, queue.phase):
             return False
@@ -332,7 +335,7 @@ class Translator:
         return True
 
     def _acknowledged(self, cqid: int, head: int) -> None:
-        """The host has taken all before ``head``: what is not in its slot now has been overwritten."""
+        """Post all before ``head``, which the host has taken: what is not in its slot now has been overwritten."""
         queue = self._queues.completion.get(cqid)
         while queue is not None and queue.waiting and queue.tail != head:
             if not self._collect(queue):
@@ -344,7 +347,7 @@ class Translator:
                 self._rebuild(queue)
 
     def _rebuild(self, queue: CompletionQueue) -> None:
-        """The oldest that waits, from what is exact; said, since it should have been in its slot."""
+        """Post the oldest completion that waits from what is exact, and say so: it should have been in its slot."""
         posting = queue.waiting[0]
         detail = {"cqid": posting.cqid, "slot": queue.tail, "cid": posting.cid}
         self._put(self._posted(posting))

@@ -46,6 +46,7 @@ class Trial:
 
     @property
     def fault(self) -> Fault:
+        """Return the fault that the trial arms."""
         return Fault(name="trial", behaviour=self.behaviour, arguments=self.arguments, armed=False, **self.strikes)
 
 

@@ -48,6 +48,7 @@ class LiveLinux:
     def __init__(
         self, toolchain: Toolchain, spec: DeviceSpec, folder: Path, *, faults: Iterable[Fault] = (), seed: int = 1
     ) -> None:
+        """Start nothing yet; LabError if the toolchain lacks QEMU or the guest."""
         if toolchain.qemu is None or toolchain.linux is None or toolchain.cache is None:
             raise LabError("a live Linux needs QEMU and the Linux guest", remedy="prepare qemu and linux-guest")
         self._toolchain, self._qemu, self._guest, self._cache = toolchain, toolchain.qemu, toolchain.linux, toolchain.cache
@@ -55,6 +56,7 @@ class LiveLinux:
         self._cleanup = ExitStack()
 
     def __enter__(self) -> LiveLinux:
+        """Begin."""
         with ExitStack() as cleanup:
             scratch = cleanup.enter_context(run_folder(shared_root()))
             self.device = LabDevice(
@@ -70,7 +72,7 @@ class LiveLinux:
                 forked = template.forked(guest, scratch / "memory")
                 return Machine(self._qemu.command, self._qemu.env, forked, chosen, console_log=self._folder / "console.log")
 
-            templates = Templates(self._cache, self._qemu, chosen, lambda text: None)
+            templates = Templates(self._cache, self._qemu, chosen, lambda _: None)
             self.machine = cleanup.enter_context(templates.fork(guest, driver, start))
             deadline = Deadline(BOOT_SECONDS)
             driver.open(self.machine, scenario, deadline)  # pushes the modules
@@ -79,6 +81,7 @@ class LiveLinux:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        """End, and leave nothing behind."""
         self._cleanup.close()
 
     # -- the device -------------------------------------------------------------------------------------------------
@@ -92,6 +95,7 @@ class LiveLinux:
         self.device.unplug(self.machine, Deadline(SECONDS))
 
     def arm(self, fault: str, armed: bool = True) -> None:
+        """Flip the switch of a fault."""
         self.device.arm(fault, armed)
 
     def strikes(self, fault: str) -> int:
@@ -99,23 +103,23 @@ class LiveLinux:
         return self.device.server.call(lambda device: device.strikes(fault))
 
     def remarks(self, controller: str = "nv0") -> list[str]:
-        """The rules that the driver has broken so far, as the device remarks on them."""
+        """Return the rules that the driver has broken so far, as the device remarks on them."""
         recorded = read_stream(self._folder / f"{controller}.rec", complete=False)
         return [event.name for event in recorded if isinstance(event, Remark)]
 
     # -- the guest --------------------------------------------------------------------------------------------------
 
     def load(self, **parameters: int) -> None:
-        """Loads nvme-core and nvme; the parameters are nvme-core's: ``io_timeout`` and ``admin_timeout`` in seconds …"""
+        """Load nvme-core and nvme; the parameters are nvme-core's, such as ``io_timeout`` and ``admin_timeout`` in seconds."""
         told = " ".join(f"{name}={value}" for name, value in parameters.items())
         self.shell(f"insmod {IN_GUEST}/nvme-core.ko {told} && insmod {IN_GUEST}/nvme.ko")
 
     def run(self, command: str, input: bytes = b"", seconds: float = SECONDS) -> Result:
-        """What a command answered, whatever its status."""
+        """Return what a command answered, whatever its status."""
         return self.ssh.run(command, input, deadline=Deadline(seconds))
 
     def shell(self, command: str, input: bytes = b"", seconds: float = SECONDS) -> str:
-        """The output of a command that must succeed."""
+        """Return the output of a command that must succeed."""
         result = self.run(command, input, seconds)
         if result.status:
             last = (result.stderr or result.stdout).decode(errors="replace").strip()
@@ -123,16 +127,16 @@ class LiveLinux:
         return result.stdout.decode(errors="replace")
 
     def python(self, program: str, *arguments: object, seconds: float = SECONDS) -> Any:
-        """Runs a program in the guest; what it prints is JSON."""
+        """Run a program in the guest; what it prints is JSON."""
         words = " ".join(str(argument) for argument in arguments)
         return json.loads(self.shell(f"python3 - {words}", program.encode(), seconds))
 
     def log(self) -> list[str]:
-        """The kernel's messages since the last call, without their times."""
+        """Return the kernel's messages since the last call, without their times."""
         return [_STAMP.sub("", line) for line in self.shell("dmesg -c").splitlines()]
 
     def until(self, condition: Callable[[], bool], what: str, seconds: float = SECONDS) -> None:
-        """Waits for something in the guest or in the device; GuestTimeoutError says what was waited for."""
+        """Wait for something in the guest or in the device; GuestTimeoutError says what was waited for."""
         deadline = Deadline(seconds)
         while not condition():
             self.machine.check(what)
@@ -141,5 +145,5 @@ class LiveLinux:
             time.sleep(POLL_SECONDS)
 
     def appears(self, path: str, seconds: float = SECONDS) -> None:
-        """Waits until a file is there."""
+        """Wait until a file is there."""
         self.until(lambda: self.run(f"test -e {path}").status == 0, f"{path} in the guest", seconds)

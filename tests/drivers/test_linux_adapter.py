@@ -93,7 +93,7 @@ def test_all_that_the_agent_can_do_for_the_driver_is_an_action(tmp_path: Path, g
 @pytest.mark.parametrize(
     ("failure", "status"),
     [
-        (linux_agent.Refused("no disk"), {"words": "no disk"}),
+        (linux_agent.RefusedError("no disk"), {"words": "no disk"}),
         (OSError(5, "Input/output error"), {"words": "EIO: Input/output error"}),
     ],
 )

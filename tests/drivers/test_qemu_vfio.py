@@ -18,7 +18,7 @@ from lab.data.plan import Action, Controller, DeviceSpec, Namespace, Scenario
 from lab.deadline import Deadline
 from lab.drivers import qemu_vfio_agent
 from lab.drivers.qemu_vfio import WRITING, QemuVfio, QemuVfioSession
-from lab.drivers.qemu_vfio_agent import Crashed, Hung, InterruptsFor, QemuIo, Refused
+from lab.drivers.qemu_vfio_agent import CrashedError, HungError, InterruptsFor, QemuIo, RefusedError
 from lab.errors import GuestPanicError, GuestTimeoutError, LabError
 from lab.guest.channel import Channel, Frame
 from lab.toolchain import LinuxGuest, Toolchain
@@ -99,7 +99,7 @@ def test_a_namespace_is_opened_for_reading_where_writing_is_refused(qemu_io: Qem
 def test_it_is_opened_once_where_nobody_writes_and_where_reading_would_be_refused_too(qemu_io: QemuIo) -> None:
     qemu_io.open("0000:01:00.0", 1, writable=False)
     assert qemu_io.opened and not qemu_io.refusal
-    with pytest.raises(Refused, match="no controller"):
+    with pytest.raises(RefusedError, match="no controller"):
         qemu_io.open("0000:01:00.0", 9, writable=True)
     assert not qemu_io.opened and not qemu_io.refusal
 
@@ -109,7 +109,7 @@ def test_what_vfio_does_not_have_yet_is_waited_for(qemu_io: QemuIo, monkeypatch:
     assert qemu_io.opened and not qemu_io.refusal
     monkeypatch.setattr(qemu_vfio_agent, "NOT_YET", "no controller")
     monkeypatch.setattr(qemu_vfio_agent, "APPEAR_SECONDS", 0.1)
-    with pytest.raises(Refused, match="no controller"):
+    with pytest.raises(RefusedError, match="no controller"):
         qemu_io.open("0000:01:00.0", 9, writable=True)
 
 
@@ -125,11 +125,11 @@ def test_what_qemu_io_says_is_understood(qemu_io: QemuIo, monkeypatch: pytest.Mo
     monkeypatch.setitem(qemu_vfio_agent.PROGRAMS, 0, qemu_io)
     request = {"place": 0, "nsid": 1, "at": 65536, "length": 18, "data": b"x"}
     assert qemu_vfio_agent.read(request) == b"abcdefghijklmnop\0\xff"
-    with pytest.raises(Refused, match=r"^write failed: Input/output error$"):
+    with pytest.raises(RefusedError, match=r"^write failed: Input/output error$"):
         qemu_vfio_agent.zeroes(request)
-    with pytest.raises(Refused, match="never opened"):
+    with pytest.raises(RefusedError, match="never opened"):
         qemu_vfio_agent.read({**request, "place": 1})
-    with pytest.raises(Crashed, match="status 1 at 'discard 65536 18': assertion failed"):
+    with pytest.raises(CrashedError, match="status 1 at 'discard 65536 18': assertion failed"):
         qemu_vfio_agent.trim(request)
 
 
@@ -183,15 +183,15 @@ def test_it_is_opened_to_be_written_to_where_the_scenario_does_that(action: str)
 
 
 def test_what_sleeps_in_silence_hangs_and_stays_hung(qemu_io: QemuIo) -> None:
-    with pytest.raises(Hung, match=r"asleep for .* s, at 'flush'"):
+    with pytest.raises(HungError, match=r"asleep for .* s, at 'flush'"):
         qemu_io.ask("flush", asleep=0.2)
-    with pytest.raises(Hung, match="still hangs in 'flush'"):
+    with pytest.raises(HungError, match="still hangs in 'flush'"):
         qemu_io.ask("read")
 
 
 def test_what_works_in_silence_is_waited_for_but_not_for_ever(qemu_io: QemuIo) -> None:
     assert qemu_io.ask("aio_flush 1", asleep=1) == b""
-    with pytest.raises(Hung, match="at 'aio_flush 1000'"):
+    with pytest.raises(HungError, match="at 'aio_flush 1000'"):
         qemu_io.ask("aio_flush 1000", patience=0.5, asleep=1000)
 
 
