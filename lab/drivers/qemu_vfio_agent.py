@@ -83,7 +83,7 @@ class QemuIo:
         self._prompted("to start", OPEN_SECONDS, OPEN_SECONDS)
 
     def ask(self, line: str, patience: float = SILENT_SECONDS, asleep: float = ASLEEP_SECONDS) -> bytes:
-        """Return what it says up to its next prompt. RefusedError if that is a complaint; HungError, and what hangs stays hung."""
+        """Return what it says up to its next prompt. RefusedError for a complaint; HungError, and what hangs stays hung."""
         if self._hung:
             raise HungError(f"still hangs in {self._hung!r}")
         assert self._process.stdin
@@ -291,7 +291,7 @@ def warm_up(_request: Fields) -> Fields:
 
 
 def load(request: Fields) -> Fields:
-    """Give all controllers to VFIO and opens a namespace of each: ``nsids``, in their order, to write to if ``writable``."""
+    """Give all controllers to VFIO and open a namespace of each: ``nsids``, in their order, to write to if ``writable``."""
     found = functions()
     if not found:
         raise RefusedError("no NVMe controller")

@@ -35,7 +35,7 @@ def can_switch_user() -> bool:
 
 
 def capabilities() -> int:
-    """Return what this process may do, as bits: see CapEff in proc_pid_status(5), and capabilities(7)."""
+    """Return the bits of CapEff: what this process may do, by proc_pid_status(5) and capabilities(7)."""
     status = dict(line.split(":\t", 1) for line in Path("/proc/self/status").read_text().splitlines())
     return int(status["CapEff"], 16)
 
