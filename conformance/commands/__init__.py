@@ -28,6 +28,8 @@ COMMANDS: Mapping[str, str] = {
     "judge": "evidence:judge",
     "report": "evidence:report",
     "compare": "compare:compare",
+    "verify": "verify:verify_command",
+    "sign": "verify:sign_command",
     "wire": "wire:wire",
     "diff": "diff:diff",
     "doctor": "machine:doctor",

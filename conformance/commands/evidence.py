@@ -10,6 +10,7 @@ import click
 
 from conformance.commands.options import JSON, STRICT, VERBOSE, selection
 from conformance.judging.files import merge, read
+from conformance.judging.judge import Verdict
 from conformance.judging.judge import judge as judge_evidence
 from conformance.judging.models import DriverEntry, KnownEntry, Results, RunEntry, VerdictEntry
 from conformance.judging.summary import LAB_FAILED, exit_status, stage_index
@@ -20,10 +21,11 @@ from conformance.report.junit import junit
 from conformance.report.markdown import markdown
 from conformance.report.witness import hashes_of, witness_of
 from conformance.run.folders import EVIDENCE
+from conformance.suite.check import Outcome
 from conformance.suite.measure import measurements
-from conformance.suite.selection import Selection, select
+from conformance.suite.selection import SCENARIOS, Selection, select
 from lab.data.evidence import Evidence, evidence_folders
-from lab.errors import UsageError
+from lab.errors import LabError, UsageError
 from lab.version import lab_version
 
 FORMATS: Mapping[str, Callable[[Results], str]] = {
@@ -62,7 +64,12 @@ def judge(evidence: Sequence[Path], as_json: bool, verbose: bool, strict: bool, 
     narrowed = bool(named["checks"] or named["scenarios"])
     results = Results(lab={"version": lab_version()}, strict=strict, narrowed=narrowed)
     for folder in _folders(evidence):
-        _judge_into(results, Evidence(folder), selected, asked=[*named["stages"], *named["profiles"]])
+        try:
+            _judge_into(results, Evidence(folder), selected, asked=[*named["stages"], *named["profiles"]])
+        except UsageError:
+            raise
+        except LabError as error:
+            _spoil(results, folder, selected, str(error))
     if not results.verdicts:
         raise UsageError("None of the selected checks judges this evidence.", remedy="select other checks, or none")
     if as_json:
@@ -86,12 +93,27 @@ def _folders(roots: Sequence[Path]) -> list[Path]:
     return list(found)
 
 
+def _spoil(results: Results, folder: Path, selected: Selection, reason: str) -> None:
+    """Add ERROR verdicts for a recording that cannot be read; its place in the results tells what it was."""
+    driver, device, stage, name = ("unknown", "unknown", *folder.parts)[-4:]
+    scenario = f"{stage}/{name}"
+    checks = selected.checks_of(scenario) if scenario in SCENARIOS else list(selected.checks)
+    results.drivers.setdefault(driver, DriverEntry(stages=[], asked=[]))
+    for check in checks:
+        verdict = Verdict(driver, device, scenario, check, Outcome.ERROR, reason=reason)
+        results.verdicts.append(VerdictEntry.model_validate(verdict.to_json()))
+
+
 def _judge_into(results: Results, evidence: Evidence, selected: Selection, asked: Sequence[str]) -> None:
     """Add the verdicts of the selected checks on one folder."""
     driver, scenario = evidence.identity.driver, evidence.scenario
     if scenario.id not in {template.id for template in selected.scenarios} or not (checks := selected.checks_of(scenario.id)):
         return
     verdicts = [VerdictEntry.model_validate(verdict.to_json()) for verdict in judge_evidence(evidence, checks)]
+    try:
+        seconds, figures = evidence.end.seconds if evidence.end else 0.0, measurements(evidence)
+    except LabError:  # the verdicts say so
+        seconds, figures = 0.0, []
     key = driver.name, evidence.identity.device, scenario.id
     if key in {run.key for run in results.runs}:
         raise UsageError(f"{evidence.folder} is a second recording of {'/'.join(key)}.", remedy="judge each result by itself")
@@ -108,8 +130,8 @@ def _judge_into(results: Results, evidence: Evidence, selected: Selection, asked
             scenario=key[2],
             stage=scenario.stage,
             evidence=os.path.relpath(evidence.folder),
-            seconds=evidence.end.seconds if evidence.end else 0.0,
-            measurements=measurements(evidence),
+            seconds=seconds,
+            measurements=figures,
         )
     )
 

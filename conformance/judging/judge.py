@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cache
@@ -18,6 +19,7 @@ from lab.data.identity import DriverIdentity
 from lab.data.manifest import part_name
 from lab.errors import LabError
 
+LOG = logging.getLogger(__name__)
 UNWATCHED = "the driver's own memory accesses are visible only if it runs in the lab's process"
 KEPT_VIOLATIONS = 20
 KEPT_EXAMPLES = 2
@@ -115,6 +117,7 @@ def _defect(evidence: Evidence) -> str:
     """Return why this evidence proves nothing; "" if it does."""
     try:
         end = evidence.end
+        evidence.check()
     except LabError as error:
         return str(error)
     if end is None:
@@ -161,6 +164,9 @@ def _apply(check: Check, record: Record, driver: DriverIdentity) -> tuple[Outcom
             findings.add(finding)
     except LabError as error:
         return Outcome.ERROR, str(error), Findings()
+    except Exception as error:  # damaged evidence of any kind, or a mistake in the check: it spoils this verdict only
+        LOG.debug("check %s on %s", check.id, record.evidence.folder, exc_info=True)
+        return Outcome.ERROR, f"the check could not judge this evidence: {type(error).__name__}: {error}", Findings()
     return *_outcome(check, findings), findings
 
 

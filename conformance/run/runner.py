@@ -12,6 +12,7 @@ import pytest
 
 from conformance.judging.files import write
 from conformance.judging.flaky import confirm, merge_repetitions, new_failures
+from conformance.judging.manifest import write_manifest
 from conformance.judging.models import Results
 from conformance.judging.summary import fails
 from conformance.report.junit import junit
@@ -125,12 +126,13 @@ def expected_seconds(campaign: Campaign, workers: Sequence[str]) -> float:
 
 
 def write_reports(results: Results, out: Path) -> None:
-    """Write junit.xml and summary.md beside results.json."""
+    """Write junit.xml, summary.md and the digests of all beside results.json."""
     for name, text in (("junit.xml", junit(results)), ("summary.md", markdown(results))):
         try:
             (out / name).write_text(text, encoding="utf-8")
         except OSError as error:
             raise LabError(f"{out / name} cannot be written: {error.strerror}.", remedy="free some space") from error
+    write_manifest(out)
 
 
 # -- again ----------------------------------------------------------------------------------------------------------

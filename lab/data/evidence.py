@@ -6,7 +6,7 @@ device/         CONTROLLER.rec: what the programmable controller saw, a record o
 answers/        the bytes that the driver returned
 namespaces/     the backing images as the scenario left them: CONTROLLER-NSID.img, raw
 console.log  qemu.log  trace.log   what guest and QEMU said, where there was one
-end.json        last: outcome and counts; a folder without it was cut short
+end.json        last: outcome, counts, digests of all that is judged; a folder without it was cut short
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from lab.data.events import ActionEnded, ActionStarted, Event, FaultInjected, Pa
 from lab.data.identity import Identity, parse_identity
 from lab.data.machine import MachineReport
 from lab.data.plan import Scenario
+from lab.data.seal import ANSWER_BYTES, DAMAGED, DOCUMENT_BYTES, Seal, check_seal, open_inside, seal
 from lab.data.stream import Tail, read_stream
 from lab.errors import LabError
 from lab.files import write_atomically
@@ -45,6 +46,7 @@ class End:
     events: int
     unknown: int  # trace lines kept but not understood
     machine: MachineReport | None = None  # None where no guest ran
+    files: Seal | None = None  # what is judged, with sizes and digests; None in evidence of an older lab
 
 
 class EvidenceWriter:
@@ -91,6 +93,7 @@ class EvidenceWriter:
                 "events": self._count,
                 "unknown": self._unknown,
                 "machine": machine and asdict(machine),
+                "files": seal(self.folder),
             }
             _write(self.folder / "end.json", end)
 
@@ -106,7 +109,7 @@ class Evidence:
                 f"{folder} is no evidence folder: it has no identity.json",
                 remedy="name a folder that nvme-lab run wrote (it stands in results.json as 'evidence')",
             )
-        self.identity = parse_identity(_read(folder / "identity.json"), folder / "identity.json")
+        self.identity = parse_identity(_read(folder, "identity.json"), folder / "identity.json")
 
     @property
     def name(self) -> str:
@@ -118,21 +121,32 @@ class Evidence:
         """Return the scenario; LabError if it cannot be read."""
         try:
             return Scenario.from_json(self.identity.scenario)
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise LabError(f"{self.folder}/identity.json: the scenario cannot be read: {error}") from error
 
     @cached_property
     def end(self) -> End | None:
         """The end marker; None if the recording was cut short."""
         path = self.folder / "end.json"
-        if not path.is_file():
+        if not path.exists() and not path.is_symlink():
             return None
         try:
-            end = _read(path)
+            end = _read(self.folder, "end.json")
             machine = end.get("machine")
             return End(**{**end, "machine": machine and MachineReport(**machine)})
         except (TypeError, AttributeError) as error:
             raise LabError(f"{path}: not an end marker: {error}") from error
+
+    def check(self) -> None:
+        """Raise LabError where the evidence is not what was recorded; an unfinished recording has nothing to check."""
+        if self.end is None:
+            return
+        if self.end.files is not None:
+            check_seal(self.folder, self.end.files)
+        with open_inside(self.folder, "events.jsonl") as lines:
+            count = sum(text.endswith(b"\n") for text in iter(lambda: lines.readline(DOCUMENT_BYTES), b""))
+        if count != self.end.events:
+            raise LabError(f"{self.folder}/events.jsonl holds {count} events, {self.end.events} were recorded", remedy=DAMAGED)
 
     def events(self) -> Iterator[Event]:
         """All events in the order of time. A last line or record that was cut off is left out if the end marker is missing too.
@@ -141,6 +155,8 @@ class Evidence:
         """
         records = sorted((self.folder / "device").glob("*.rec"))
         complete = self.end is not None
+        for path in records:
+            open_inside(self.folder, f"device/{path.name}").close()
         streams = [read_stream(path, complete=complete) for path in records]
         yield from heapq.merge(self._lines(), *streams, key=lambda event: event.t)
 
@@ -149,13 +165,13 @@ class Evidence:
         path = self.folder / "events.jsonl"
         found: list[Event] = []
         if not path.is_file():
-            raise LabError(f"{path} is missing: the evidence is not whole", remedy="record it again: nvme-lab replay")
-        with path.open(encoding="utf-8") as lines:
-            for number, text in enumerate(lines, 1):
+            raise LabError(f"{path} is missing: the evidence is not whole", remedy=DAMAGED)
+        with open_inside(self.folder, "events.jsonl") as lines:
+            for number, text in enumerate(iter(lambda: lines.readline(DOCUMENT_BYTES), b""), 1):
                 try:
                     found.append(_event(path, number, text))
                 except LabError:
-                    if not text.endswith("\n") and self.end is None:
+                    if not text.endswith(b"\n") and self.end is None:
                         break
                     raise
         found.sort(key=lambda event: event.t)
@@ -166,15 +182,16 @@ class Evidence:
         name = answer.get("data")
         if name is None:
             return None
-        try:
-            return (self.folder / str(name)).read_bytes()
-        except OSError as error:
-            raise LabError(f"{self.folder}/{name}: the answer's bytes cannot be read: {error}") from error
+        with open_inside(self.folder, str(name), ANSWER_BYTES) as file:
+            return file.read()
 
     def image(self, controller: str, nsid: int) -> Path | None:
         """Return the backing image of a namespace as the scenario left it; None if it was not kept."""
         path = self.folder / "namespaces" / f"{controller}-{nsid}.img"
-        return path if path.is_file() else None
+        if not path.exists() and not path.is_symlink():
+            return None
+        open_inside(self.folder, f"namespaces/{path.name}").close()
+        return path
 
 
 def following(folder: Path) -> Iterator[list[Event]]:
@@ -217,7 +234,7 @@ def _event(path: Path, number: int, text: str | bytes) -> Event:
     """Return the event of a line. LabError that names the line if it is none."""
     try:
         return from_json(json.loads(text), number)
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise LabError(f"{path}:{number}: not an event ({error}): {text[:120]!r}") from error
 
 
@@ -247,8 +264,9 @@ def _write(path: Path, data: Any) -> None:
     write_atomically(path, json.dumps(data, indent=1, default=str) + "\n")
 
 
-def _read(path: Path) -> Any:
+def _read(folder: Path, name: str) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise LabError(f"{path} cannot be read: {error}") from error
+        with open_inside(folder, name, DOCUMENT_BYTES) as file:
+            return json.load(file)
+    except (OSError, ValueError, RecursionError) as error:
+        raise LabError(f"{folder / name} cannot be read: {error}") from error

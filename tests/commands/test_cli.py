@@ -214,6 +214,18 @@ def _holding(name: str, text: str) -> Callable[[Path], object]:
 IDENTITY = '{"format": 1, "device": "qemu", "driver": {"name": "x"}, "scenario": {}%s}'
 
 
+def _unsealed(damage: Callable[[Path], object]) -> Callable[[Path], object]:
+    """Return a damage to evidence of an older lab, whose end marker holds no digests."""
+
+    def unsealed(folder: Path) -> None:
+        end = json.loads((folder / "end.json").read_text())
+        del end["files"]
+        (folder / "end.json").write_text(json.dumps(end))
+        damage(folder)
+
+    return unsealed
+
+
 @pytest.mark.parametrize(
     ("damage", "says"),
     [
@@ -226,7 +238,7 @@ IDENTITY = '{"format": 1, "device": "qemu", "driver": {"name": "x"}, "scenario":
         (_holding("identity.json", IDENTITY % ', "sead": 1'), "sead: unknown key; did you mean 'seed'?"),
         (_holding("identity.json", IDENTITY.replace("name", "nam") % ""), "identity.json: it does not say the driver.name"),
         (_holding("identity.json", IDENTITY.replace("qemu", "") % ""), "device: Input should be 'qemu' or 'lab', but it is ''"),
-        (_holding("events.jsonl", "{}\n"), "events.jsonl:1: not an event"),
+        (_unsealed(_holding("events.jsonl", "{}\n")), "events.jsonl:1: not an event"),
         (_holding("end.json", '{"outcome": 1}'), "end.json: not an end marker"),
     ],
 )
@@ -270,6 +282,8 @@ def test_the_latest_link_follows_the_newest_default_folder(tmp_path: Path) -> No
 def test_old_results_go_and_named_folders_stay(tmp_path: Path) -> None:
     made = [folders.prepare_folder(tmp_path / "nvme-lab-results" / f"20260101T00000{n}Z") for n in range(5)]
     mine = folders.prepare_folder(tmp_path / "nvme-lab-results" / "mine")
+    for folder in made:
+        (folder / folders.LOCK).unlink()  # as if the processes that hold the locks had ended
     assert folders.prune(made[-1], newest=2) == [made[1], made[0]]
     assert [folder.exists() for folder in (*made, mine)] == [False, False, True, True, True, True]
     assert not folders.prune(mine, newest=0)

@@ -30,9 +30,11 @@ def pack(folder: Path) -> Path:
     archive = RECORDINGS / f"{evidence.name.replace('/', '-')}.tar.xz"
     with tarfile.open(archive, "w:xz") as tar:
         for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-            if path.suffix != ".img" and path.name not in (*LEFT_OUT, "identity.json"):
+            if path.suffix != ".img" and path.name not in (*LEFT_OUT, "identity.json", "end.json"):
                 _add(tar, str(path.relative_to(folder)), path.read_bytes())
         _add(tar, "identity.json", json.dumps({**evidence.identity.to_json(), "host": {}}, indent=1).encode())
+        end = json.loads((folder / "end.json").read_text())
+        _add(tar, "end.json", json.dumps({**end, "files": None}, indent=1).encode())  # the digests are of the whole folder
         _add(tar, CHANGED, json.dumps(_changed(evidence)).encode())
     return archive
 

@@ -41,6 +41,8 @@ def rewritten(evidence: Evidence, change: Change) -> Evidence:
         path.unlink()
     lines = (json.dumps(to_json(event), separators=(",", ":")) + "\n" for event in events)
     (evidence.folder / "events.jsonl").write_text("".join(lines), encoding="utf-8")
+    end = json.loads((evidence.folder / "end.json").read_text())
+    (evidence.folder / "end.json").write_text(json.dumps({**end, "events": len(events), "files": None}))
     return Evidence(evidence.folder)
 
 

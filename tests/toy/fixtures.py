@@ -21,10 +21,17 @@ MakeEvidence = Callable[..., Evidence]
 
 @pytest.fixture
 def make_evidence(tmp_path: Path) -> MakeEvidence:
-    """A folder for scenario read/basic with these events; ``end`` is the outcome, None for a recording cut short."""
+    """Return a function that makes evidence of scenario read/basic with these events.
+
+    ``end`` is the outcome, None for a recording cut short; ``fill`` adds files before the end marker.
+    """
 
     def make(
-        events: Sequence[Event] = (), end: str | None = "complete", driver: dict[str, Any] | None = None, **more: Any
+        events: Sequence[Event] = (),
+        end: str | None = "complete",
+        driver: dict[str, Any] | None = None,
+        fill: Callable[[Path], object] = lambda _: None,
+        **more: Any,
     ) -> Evidence:
         folder = tmp_path / f"evidence-{len(list(tmp_path.iterdir()))}"
         scenario = SCENARIOS["read/basic"].resolve(1)
@@ -33,6 +40,7 @@ def make_evidence(tmp_path: Path) -> MakeEvidence:
         writer = EvidenceWriter(folder, identity)
         for event in events:
             writer.record(event)
+        fill(folder)
         if end is not None:
             writer.close(end, "because")  # type: ignore[arg-type]
         else:
