@@ -75,7 +75,7 @@ def build(image: Image, roots: Mapping[str, Path], recipes: Path = RECIPES) -> B
 
 
 def source_key(image: Image, recipes: Path = RECIPES) -> str:
-    """Identifies what the builder would do: the recipe, its init script and the builder's own source."""
+    """Return an identity of the build: the recipe, its init script and the builder's own source."""
     digest = sha256(image.model_dump_json().encode())
     for file in (recipes / image.init, *sorted(Path(__file__).parent.glob("*.py"))):
         digest.update(file.name.encode() + b"\0" + file.read_bytes())
@@ -97,7 +97,7 @@ def _skeleton(archive: Archive, image: Image) -> None:
 
 
 def _add_program(archive: Archive, tools: Tree, path: str) -> None:
-    """The program in /usr/bin, or where it is if that is a folder of helpers, and its libraries."""
+    """Return the program in /usr/bin, or where it is if that is a folder of helpers, and its libraries."""
     folder = PurePosixPath(path).parent
     target = f"usr/bin/{PurePosixPath(path).name}" if folder.name in ("bin", "sbin") else path
     archive.file(target, tools.require(path).read_bytes(), 0o755)
@@ -110,7 +110,7 @@ def _add_libraries(archive: Archive, tools: Tree, path: str) -> None:
 
 
 def _add_foreign(archive: Archive, tree: Tree, folder: str, path: str) -> None:
-    """The program, its loader and its libraries in ``folder``; in /usr/bin a script of its name that starts it there."""
+    """Return the program, its loader and its libraries in ``folder``; in /usr/bin a script of its name that starts it there."""
     program = tree.require(path)
     for name, file in tree.closure(path).items():
         archive.file(f"{folder}/{name}", file.read_bytes(), 0o755)
@@ -121,7 +121,7 @@ def _add_foreign(archive: Archive, tree: Tree, folder: str, path: str) -> None:
 
 
 def _add_busybox(archive: Archive, tools: Tree, path: str) -> None:
-    """busybox under all the names it answers to; programs that are added later replace those of the same name."""
+    """Add busybox under all of its names; programs added later replace those of the same name."""
     _add_program(archive, tools, path)
     applets = subprocess.run([*tools.command(path), "--list"], capture_output=True, text=True, check=True).stdout.split()
     for applet in applets:
@@ -143,7 +143,7 @@ def _add_python(archive: Archive, tools: Tree, python: Python) -> None:
 
 
 def _compiled(tools: Tree, python: Python, library: str) -> Iterator[tuple[str, bytes]]:
-    """The standard library as .pyc in place of .py, compiled by the guest's own interpreter."""
+    """Return the standard library as .pyc in place of .py, compiled by the guest's own interpreter."""
     root = tools.root / library
     sources = [f for f in sorted(root.rglob("*.py")) if f.is_file() and not _left_out(f.relative_to(root), python.without)]
     with tempfile.TemporaryDirectory() as scratch:
@@ -164,7 +164,7 @@ def _left_out(path: Path, patterns: list[str]) -> bool:
 
 
 def _add_modules(archive: Archive, modules: Modules, release: str, image: Image) -> None:
-    """The modules with what modprobe needs to find them, and the list of those that /init loads.
+    """Return the modules with what modprobe needs to find them, and the list that /init loads.
 
     What the pushed modules depend on is loaded at boot, so that insmod of the pushed ones is all that is left to do.
     """
@@ -189,7 +189,7 @@ def _lines(lines: list[str]) -> bytes:
 
 
 def _only(root: Path, *patterns: str) -> Path:
-    """The only path that fits one of the patterns."""
+    """Return the only path that fits one of the patterns."""
     found = sorted(path for pattern in patterns for path in root.glob(pattern))
     if len(found) != 1:
         raise LabError(f"Expected one {' or '.join(patterns)} under {root}, there are {len(found)}.")

@@ -62,7 +62,7 @@ def header(content: bytes | BinaryIO) -> Header:
 
 
 def _normal(path: str) -> str:
-    """The path without ``..`` and without the slash at its beginning."""
+    """Return the path without ``..`` and without the slash at its beginning."""
     parts: list[str] = []
     for part in PurePosixPath(path).parts:
         if part == "..":

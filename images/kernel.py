@@ -37,7 +37,7 @@ _DECOMPRESSORS: dict[bytes, Callable[[bytes], bytes]] = {
 
 
 def vmlinux(image: bytes) -> bytes:
-    """The ELF kernel inside a bzImage; an ELF kernel is given back as it is."""
+    """Return the ELF kernel inside a bzImage; an ELF kernel is given back as it is."""
     if image.startswith(b"\x7fELF"):
         return image
     if image[_MAGIC_OFFSET : _MAGIC_OFFSET + 4] != _MAGIC:
@@ -59,6 +59,6 @@ def vmlinux(image: bytes) -> bytes:
 
 
 def release(kernel: bytes) -> str:
-    """What ``uname -r`` will say, read from the banner in a vmlinux; empty if there is none."""
+    """Return what ``uname -r`` will say, read from the banner in a vmlinux; empty if there is none."""
     match = re.search(rb"Linux version (\S+) \(", kernel)
     return match[1].decode() if match else ""

@@ -41,7 +41,10 @@ def _public(key: Ed25519PrivateKey) -> str:
 
 
 def _dropbear(key: Ed25519PrivateKey) -> bytes:
-    """dropbear's own format: two SSH strings, the type and private key followed by public key (its gened25519.c)."""
+    """Return a key in dropbear's own format.
+
+    Two SSH strings: the type, and the private key followed by the public key (its gened25519.c).
+    """
     secret = key.private_bytes(Encoding.Raw, PrivateFormat.Raw, NoEncryption())
     public = key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
     return b"".join(struct.pack(">I", len(part)) + part for part in (b"ssh-ed25519", secret + public))

@@ -26,23 +26,23 @@ class Modules:
         return {_normal(Path(line).name.removesuffix(".ko")) for line in listing}
 
     def content(self, name: str) -> bytes:
-        """The module itself, uncompressed."""
+        """Return the module itself, uncompressed."""
         file = self._files[_normal(name)]
         return lzma.decompress(file.read_bytes()) if file.suffix == ".xz" else file.read_bytes()
 
     def path(self, name: str) -> str:
-        """Relative to the folder, ending in .ko."""
+        """Return the path relative to the folder, ending in .ko."""
         return str(self._files[_normal(name)].relative_to(self.folder)).removesuffix(".xz")
 
     def order(self, names: Iterable[str]) -> list[str]:
-        """``names`` with all that they need, each after what it needs. What is built in needs no loading."""
+        """Return ``names`` with all that they need, each after what it needs. Built-in modules are left out."""
         ordered: list[str] = []
         for name in names:
             self._visit(_normal(name), ordered)
         return ordered
 
     def depends(self, name: str) -> list[str]:
-        """The modules that ``name`` needs directly: its depends and those it wants before it (softdep pre)."""
+        """Return the modules that ``name`` needs directly: its depends and those it wants before it (softdep pre)."""
         content = self.content(name)
         hard = [d for value in modinfo(content, "depends") for d in value.split(",") if d]
         return [d for d in map(_normal, hard + _before(content)) if d in self._files]
@@ -61,7 +61,7 @@ class Modules:
 
 
 def modinfo(content: bytes, key: str) -> list[str]:
-    """All values of a key in the .modinfo strings of a module."""
+    """Return all values of a key in the .modinfo strings of a module."""
     return list(_values(content, b"\0" + key.encode() + b"="))
 
 

@@ -93,7 +93,7 @@ def names(folder: Path = RECIPES) -> list[str]:
 
 
 def load(name: str, folder: Path = RECIPES) -> Recipe:
-    """The recipe ``name``.toml; what is wrong in it is named with its file, its key and the nearest valid name."""
+    """Return the recipe ``name``.toml; an error names its file, its key and the nearest valid name."""
     file = folder / f"{name}.toml"
     data = _read(file)
     try:
@@ -104,7 +104,7 @@ def load(name: str, folder: Path = RECIPES) -> Recipe:
 
 
 def _read(file: Path) -> dict[str, Any]:
-    """The file's tables, on top of those that it extends."""
+    """Return the file's tables, merged over those that it extends."""
     if not file.is_file():
         raise UsageError(f"There is no recipe {file.stem!r} in {file.parent}{nearest(file.stem, names(file.parent))}")
     try:
@@ -119,7 +119,7 @@ def _read(file: Path) -> dict[str, Any]:
 
 
 def _fields_at(location: Sequence[str]) -> list[str]:
-    """The keys that the table at ``location`` may have."""
+    """Return the keys that the table at ``location`` may have."""
     model: type[BaseModel] = Recipe
     for part in location:
         annotation: Any = model.model_fields[part].annotation if part in model.model_fields else None

@@ -21,12 +21,12 @@ GROUPS = (ADAPTERS, DRIVERS, BEHAVIOURS, CHECKS, DEFECTS)
 
 
 def names(group: str) -> list[str]:
-    """Return what other packages bring of a kind, without importing them."""
+    """Return what other packages provide of a kind, without importing them."""
     return sorted({point.name for point in entry_points(group=group)})
 
 
 def points(*groups: str) -> Iterator[EntryPoint]:
-    """All of these kinds, by name."""
+    """Return the entry points of these kinds, by name."""
     for group in groups:
         yield from sorted(entry_points(group=group), key=lambda point: point.name)
 
@@ -47,7 +47,7 @@ def load(group: str, name: str, what: str, fits: Callable[[Any], bool]) -> Any:
 
 
 def imported(point: EntryPoint) -> Any:
-    """Return what an entry point leads to; LabError that tells the package if it leads nowhere."""
+    """Return what an entry point leads to; LabError that names the package if it leads nowhere."""
     try:
         return point.load()
     except Exception as error:  # anything can go wrong in another package's import, and the user must hear in which
@@ -55,10 +55,10 @@ def imported(point: EntryPoint) -> Any:
 
 
 def broken(point: EntryPoint, why: str) -> LabError:
-    """Return the error for an entry point that is of no use."""
+    """Return the error for an unusable entry point."""
     return LabError(
         f"{package(point)}: {point.name!r} in {point.group} ({point.value}) {why}",
-        remedy="mend that package, or uninstall it",
+        remedy="repair that package, or uninstall it",
     )
 
 

@@ -14,7 +14,7 @@ from conformance.run.prepare import prepare_campaign
 from conformance.run.runner import record_and_judge
 from conformance.suite.check import Outcome
 from conformance.suite.selection import CHECKS
-from lab.bench.figures import Figure, told
+from lab.bench.figures import Figure, numbered_rounds
 from lab.data.evidence import Evidence, evidence_folders
 from lab.errors import LabError
 from lab.settings import Settings
@@ -61,7 +61,7 @@ def judging(settings: Settings, folder: Path, say: Callable[[str], None], *, rou
         for recording in recordings:
             judge(Evidence(recording), CHECKS.values())
 
-    taken = [(_seconds(judged), _seconds(read)) for _ in told(rounds, "judging and reading", say)]
+    taken = [(_seconds(judged), _seconds(read)) for _ in numbered_rounds(rounds, "judging and reading", say)]
     rates = [events / statistics.median(times) for times in zip(*taken, strict=True)]
     return [Figure("events judged by all checks", rates[0], "per s", "events only read", rates[1], more_is_better=True)]
 

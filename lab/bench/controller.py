@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
-from lab.bench.figures import Figure, Say, nobody, told
+from lab.bench.figures import Figure, Say, no_progress, numbered_rounds
 from lab.bench.fio import Done, Fio, FioInGuest, Job
 from lab.data.evidence import EvidenceWriter
 from lab.data.identity import DriverIdentity, Identity
@@ -61,9 +61,9 @@ LAB, OWN, TRACED = "the programmable controller, recording", "QEMU's own device"
 
 
 def bench(
-    toolchain: Toolchain, fio: Fio, folder: Path, *, rounds: int = ROUNDS, seconds: float = SECONDS, say: Say = nobody
+    toolchain: Toolchain, fio: Fio, folder: Path, *, rounds: int = ROUNDS, seconds: float = SECONDS, say: Say = no_progress
 ) -> list[Figure]:
-    """Medians of so many rounds. ``folder`` keeps what was written and recorded: ``lab/lab.rec`` and ``traced``."""
+    """Return the medians of so many rounds. ``folder`` keeps what was written and recorded: ``lab/lab.rec`` and ``traced``."""
     qemu, linux = toolchain.qemu, toolchain.linux
     if qemu is None or linux is None:
         raise LabError("the benchmark needs QEMU and the Linux guest", remedy="prepare them: nvme-lab fetch")
@@ -72,7 +72,7 @@ def bench(
         first = {(device.name, job): bencher.measure(device, job, WARM_UP) for device in devices for job in JOBS}
         starts = {device.name: bencher.measure(device, JOBS[0], 1) for device in devices}
         found: _Found = {key: [] for key in first}
-        for number in told(rounds, "reading and writing", say):
+        for number in numbered_rounds(rounds, "reading and writing", say):
             for device in devices if number % 2 == 0 else devices[::-1]:
                 for job in JOBS:
                     blocks = min(BLOCKS, max(WARM_UP, round(first[device.name, job].rate() * seconds)))
@@ -140,7 +140,7 @@ class _Device(Protocol):
         """Return the reads and writes that it has carried out."""
 
     def active(self) -> AbstractContextManager[None]:
-        """While it is measured; nobody else is."""
+        """Measure this side within the ``with`` block; no other side runs."""
 
 
 class _Lab:
@@ -182,7 +182,7 @@ class _Traced(_Own):
 
     @contextmanager
     def active(self) -> Iterator[None]:
-        """Switch the trace on for one device only, since it is that of all of QEMU's own devices."""
+        """Trace this device only, since the trace covers all of QEMU's own devices."""
         self._switch(True)
         yield
         self._switch(False)
@@ -200,7 +200,7 @@ class _Bencher:
         self._machine, self._fio, self._disks = machine, fio, disks
 
     def measure(self, device: _Device, job: Job, blocks: int) -> _Measured:
-        """LabError if the device has carried out less than fio says it did."""
+        """Run fio and measure it. LabError if the device has carried out less than fio reports."""
         before, began = device.counted(), self._cpu()
         with device.active():
             done = self._fio.run(job, self._disks[device.serial], blocks, Deadline(SETTLING + blocks / 100))
@@ -211,7 +211,7 @@ class _Bencher:
         return _Measured(done, *(to - since for since, to in zip(began, ended, strict=True)))
 
     def _cpu(self) -> tuple[float, float]:
-        """CPU seconds of QEMU (proc_pid_stat(5), utime and stime) and of this process so far."""
+        """Return the CPU seconds of QEMU (proc_pid_stat(5), utime and stime) and of this process so far."""
         fields = Path(f"/proc/{self._machine.process.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK"), time.process_time()
 
@@ -220,7 +220,7 @@ class _Bencher:
 def _guest(
     toolchain: Toolchain, qemu: Qemu, guest: LinuxGuest, fio: Fio, folder: Path
 ) -> Iterator[tuple[Sequence[_Device], _Bencher]]:
-    """Yield the guest with its driver loaded, fio in it, and the three devices in front of it."""
+    """Return the guest with its driver loaded, fio in it, and the three devices in front of it."""
     linux, deadline = Linux(find("linux"), toolchain), Deadline(SETTLING)
     scenario = _scenario(Controller(id="lab", serial="lab", namespaces=(Namespace(blocks=BLOCKS * 8),)))
     with ExitStack() as cleanup:

@@ -42,12 +42,12 @@ class Figure:
 Say = Callable[[str], None]
 
 
-def nobody(text: str) -> None:
-    """Who need not know how far it is."""
+def no_progress(text: str) -> None:
+    """Ignore the progress."""
 
 
-def told(rounds: int, what: str, say: Say) -> Iterator[int]:
-    """Return the numbers of the rounds, each said before it begins, with the time that is left."""
+def numbered_rounds(rounds: int, what: str, say: Say) -> Iterator[int]:
+    """Yield the numbers of the rounds; report each before it begins, with the time that is left."""
     began = time.monotonic()
     for number in range(rounds):
         left = f", about {(time.monotonic() - began) / number * (rounds - number):.0f} s left" if number else ""
@@ -56,7 +56,7 @@ def told(rounds: int, what: str, say: Say) -> Iterator[int]:
 
 
 def environment(toolchain: Toolchain) -> dict[str, Any]:
-    """Return what the figures depend on besides the lab: without it they say little."""
+    """Return what the figures depend on besides the lab."""
     found: dict[str, Any] = {
         "system": platform.system(), "release": platform.release(), "machine": platform.machine(),
         "cpus": len(os.sched_getaffinity(0)), "load": os.getloadavg()[0], "python": platform.python_version(),

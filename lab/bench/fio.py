@@ -34,7 +34,7 @@ class Fio:
 
 
 def fetch(settings: Settings, progress: Progress) -> Fio:
-    """Return fio out of the cache; it is downloaded (35 MB) where it is not in there."""
+    """Return fio from the cache; download it (35 MB) if it is not there."""
     closure = recipe.load("fio").closures["fio"]
     fetched = Closures(settings, Cache(settings.open_cache()), progress).fetch("fio", closure)
     tree, path = Tree(fetched.root), f"/usr/bin/{PROGRAM}"
@@ -72,7 +72,7 @@ class FioInGuest:
     """fio in one guest."""
 
     def __init__(self, fio: Fio, session: LinuxSession, ssh: Ssh, deadline: Deadline) -> None:
-        """Pushes it, 84 MB: by the session's channel in a second, by SSH it would take seven."""
+        """Copy it into the guest (84 MB) by the session's channel: one second; SSH would take seven."""
         self._ssh = ssh
         for name, file in fio.files.items():
             session.agent.put(file, f"{IN_GUEST}/{name}", 0o755, deadline)

@@ -1,7 +1,7 @@
 """Forked guests against booted ones: how long from nothing to the first block that was read by NVMe and is right.
 
 All go the way of a scenario: the guest comes up, the lab's agent answers, the controller is plugged, the driver takes it, a
-block is read and compared. They take turns, so that a busy machine is equally unkind to all. What is told:
+block is read and compared. They take turns, so that a busy machine affects all alike. What is reported:
 
 - a guest that is booted;
 - a fork with the driver loaded in the template, as nearly all scenarios get it (`lab.drivers.linux.can_preload`);
@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from lab.bench.figures import Figure, Say, nobody, told
+from lab.bench.figures import Figure, Say, no_progress, numbered_rounds
 from lab.data import content
 from lab.data.plan import Action, Controller, DeviceSpec, Namespace, Scenario
 from lab.deadline import Deadline
@@ -37,8 +37,8 @@ NAMESPACE = Namespace(blocks=1 << 17, areas=((0, 64),))
 LBA, BLOCKS = 8, 8
 
 
-def bench(toolchain: Toolchain, rounds: int = ROUNDS, say: Say = nobody) -> list[Figure]:
-    """Medians of so many rounds. Templates are built before the clock runs."""
+def bench(toolchain: Toolchain, rounds: int = ROUNDS, say: Say = no_progress) -> list[Figure]:
+    """Return the medians of so many rounds. Templates are built before the clock runs."""
     qemu, cache = toolchain.qemu, toolchain.cache
     if qemu is None or cache is None:
         raise LabError("the benchmark needs QEMU and the Linux guest", remedy="prepare them: nvme-lab fetch")
@@ -60,7 +60,7 @@ def bench(toolchain: Toolchain, rounds: int = ROUNDS, say: Say = nobody) -> list
     for preparer in preparers.values():
         templates.get(spec, preparer)
     runs: dict[str, list[_Run]] = {way: [] for way in ways}
-    for number in told(rounds, "forking and booting", say):
+    for number in numbered_rounds(rounds, "forking and booting", say):
         measured = _Measured(linux, qemu.version, number)
         for way, begin in ways.items():
             runs[way].append(measured.run(begin))
@@ -130,7 +130,7 @@ class _Measured:
         return device
 
     def _read(self, session: LinuxSession, deadline: Deadline) -> None:
-        """Read until it succeeds: a loaded driver probes on its own, so the disk may be a moment late."""
+        """Wait for the disk: a loaded driver probes asynchronously."""
         action = Action("read", {"nsid": NAMESPACE.nsid, "lba": LBA, "blocks": BLOCKS})
         answer = session.perform(action, None, deadline)
         while answer.status != "success" and not deadline.expired:
@@ -152,12 +152,12 @@ def _scenario(seed: int) -> Scenario:
 
 
 def _processor(pid: int) -> float:
-    """Seconds that all threads of a process have run (Documentation/scheduler/sched-stats.rst, /proc/PID/schedstat)."""
+    """Return the run time of all threads of a process in seconds (Documentation/scheduler/sched-stats.rst, schedstat)."""
     return sum(int(task.read_text().split()[0]) for task in Path(f"/proc/{pid}/task").glob("*/schedstat")) / 1e9
 
 
 def _private(pid: int) -> float:
-    """MB of memory that nobody else has (proc_pid_smaps_rollup(5)): heap, and the pages that were copied on write."""
+    """Return the MB of private memory (proc_pid_smaps_rollup(5)): heap, and the pages that were copied on write."""
     for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
         name, *values = line.split()
         if name == "Anonymous:":

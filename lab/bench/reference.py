@@ -15,7 +15,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from lab.bench.figures import Figure, Say, nobody, told
+from lab.bench.figures import Figure, Say, no_progress, numbered_rounds
 from lab.controller.in_process import InProcess
 from lab.data import content
 from lab.data.plan import Controller, DeviceSpec, Namespace, Scenario
@@ -66,8 +66,8 @@ class Round:
     floor: float
 
 
-def bench(toolchain: Toolchain, *, rounds: int = ROUNDS, seconds: float = SECONDS, say: Say = nobody) -> list[Figure]:
-    """Medians of so many rounds on each transport."""
+def bench(toolchain: Toolchain, *, rounds: int = ROUNDS, seconds: float = SECONDS, say: Say = no_progress) -> list[Figure]:
+    """Return the medians of so many rounds on each transport."""
     qemu, linux = toolchain.qemu, toolchain.linux
     if qemu is None or linux is None:
         raise LabError("the benchmark needs QEMU and the Linux guest", remedy="prepare them: nvme-lab fetch")
@@ -78,7 +78,7 @@ def bench(toolchain: Toolchain, *, rounds: int = ROUNDS, seconds: float = SECOND
         ("by VFIO", COPY, _by_vfio(toolchain, qemu, linux, seconds)),
     ):
         with opened as measure:
-            done = [measure() for _ in told(rounds, f"reading {name}", say)]
+            done = [measure() for _ in numbered_rounds(rounds, f"reading {name}", say)]
         for at, depth in enumerate(DEPTHS):
             rate = statistics.median(one.rates[at] for one in done)
             least = statistics.median(one.floor for one in done)
@@ -87,7 +87,7 @@ def bench(toolchain: Toolchain, *, rounds: int = ROUNDS, seconds: float = SECOND
 
 
 def copies(seconds: float) -> float:
-    """How often a second 4 KiB are copied from one place in memory to another. Also runs in the guest, so it stands alone."""
+    """Return how often a second 4 KiB are copied in memory. It also runs in the guest, so it uses no other module."""
     source, target = memoryview(bytes(4096)), memoryview(bytearray(4096))
     count, began = 0, time.perf_counter()
     while (passed := time.perf_counter() - began) < seconds:
@@ -98,7 +98,7 @@ def copies(seconds: float) -> float:
 
 
 def _round_trips(transport: Transport, seconds: float) -> float:
-    """How often a second a register is read."""
+    """Return how often a second a register is read."""
     count, began = 0, time.perf_counter()
     while (passed := time.perf_counter() - began) < seconds:
         transport.read32(0)
@@ -111,7 +111,7 @@ def _round_trips(transport: Transport, seconds: float) -> float:
 
 @contextmanager
 def _in_process(seconds: float) -> Iterator[Callable[[], Round]]:
-    """On the programmable controller with its full record."""
+    """Measure on the programmable controller with its full record."""
     host = Host()
     with run_folder() as folder:
         create_images(DEVICE, folder, SEED)
@@ -124,7 +124,7 @@ def _in_process(seconds: float) -> Iterator[Callable[[], Round]]:
 
 @contextmanager
 def _over_qtest(qemu: Qemu, seconds: float) -> Iterator[Callable[[], Round]]:
-    """On QEMU's own device in a machine that stands still."""
+    """Measure on QEMU's own device in a stopped machine."""
     with run_folder() as folder:
         device = QemuDevice(DEVICE, folder, qemu.version)
         device.create_images(SEED)
@@ -142,7 +142,7 @@ def _over_qtest(qemu: Qemu, seconds: float) -> Iterator[Callable[[], Round]]:
 
 @contextmanager
 def _by_vfio(toolchain: Toolchain, qemu: Qemu, linux: LinuxGuest, seconds: float) -> Iterator[Callable[[], Round]]:
-    """On QEMU's own device in a Linux guest with an IOMMU: nvmectl, run by the guest's python3."""
+    """Measure on QEMU's own device in a Linux guest with an IOMMU: nvmectl, run by the guest's python3."""
     scenario = Scenario(id="bench/reference", stage="read", title="reads", seed=SEED, device=DEVICE, actions=())
     with run_folder() as folder, ExitStack() as cleanup:
         device = QemuDevice(DEVICE, folder, qemu.version)
@@ -167,7 +167,7 @@ class _Guest:
         self._run("modprobe vfio_iommu_type1 && modprobe vfio-pci && cat > /run/nvmectl.pyz", bundle())
 
     def wait_for_controller(self) -> None:
-        """Until the guest has followed the hot plug."""
+        """Wait until the guest has the plugged controller."""
         deadline = Deadline(GUEST_SECONDS)
         while not int(self._run("cat /sys/bus/pci/devices/*/class | grep -c ^0x0108 || true")):
             if deadline.expired:
@@ -222,7 +222,7 @@ def _check(data: bytes | None) -> None:
 
 
 def _counted(count: Callable[[], int], measure: Callable[[], Round]) -> Round:
-    """Return the round, if the device tells of its reads too."""
+    """Return the round, if the device counted its reads too."""
     before = count()
     done = measure()
     if (seen := count() - before) < LEAST:

@@ -17,7 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from images import recipe
-from lab.bench.figures import Figure, Say, nobody
+from lab.bench.figures import Figure, Say, no_progress
 from lab.errors import LabError
 from lab.guest.accelerator import KVM, accelerator
 from lab.guest.arguments import MIB
@@ -44,10 +44,10 @@ def fetch_kernel(settings: Settings, say: Say) -> Path:
     return Closures(settings, Cache(settings.open_cache()), say).fetch("linux-kernel", closure).root
 
 
-def beside(forked: Figure, program: str, toolchain: Toolchain, kernel: Path, folder: Path, say: Say = nobody) -> Figure:
-    """Return the fork's first read against virtme-ng's, from its start to its end.
+def beside(forked: Figure, program: str, toolchain: Toolchain, kernel: Path, folder: Path, say: Say = no_progress) -> Figure:
+    """Compare the fork's first read with virtme-ng's, from start to end.
 
-    LabError if that does not read what is there.
+    LabError if virtme-ng reads wrong data.
 
     ``folder`` is for its files, ``kernel`` what `fetch_kernel` has found.
     """
@@ -78,7 +78,7 @@ def beside(forked: Figure, program: str, toolchain: Toolchain, kernel: Path, fol
 
 
 def _run(command: Sequence[str]) -> str:
-    """Return what it said. In a group of its own, so that its guest ends with it, whatever ends us."""
+    """Run it and return its output. It has its own process group, so that its guest ends with it."""
     with subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, process_group=0
     ) as process:
@@ -92,7 +92,7 @@ def _run(command: Sequence[str]) -> str:
 
 
 def _script(path: Path, qemu: Qemu) -> Path:
-    """Our QEMU as one program, which is all that virtme-ng can be told."""
+    """Write a script that starts our QEMU, since virtme-ng accepts a single program only."""
     exports = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in qemu.env.items())
     path.write_text(f'#!/bin/sh\n{exports}exec {shlex.join(qemu.command)} "$@"\n')
     path.chmod(0o755)

@@ -597,7 +597,7 @@ class LateReady(Behaviour, name="late-ready"):
 
 
 class EnableIgnored(Behaviour, name="enable-ignored"):
-    """CC.EN=1 has no effect, and CC.EN reads 0, while AQA is 0: no admin queues were told yet."""
+    """CC.EN=1 has no effect, and CC.EN reads 0, while AQA is 0: no admin queues were configured yet."""
 
     moment = Moment.ENABLE_WRITE
 
@@ -697,8 +697,9 @@ class DwordOnly(Behaviour, name="dword-only"):
 
 
 class EarlierOwner(Behaviour, name="earlier-owner"):
-    """The host finds the controller as an earlier owner has left it: enabled, with admin queues and a pair of I/O queues, at
-    ``address``. ``state`` is ready, shutting-down or shut-down. It strikes once, at the first access to a register.
+    """A controller as an earlier owner has left it: enabled, with admin queues and a pair of I/O queues, at ``address``.
+
+    ``state`` is ready, shutting-down or shut-down. It strikes once, at the first access to a register.
     """
 
     moment = Moment.ACCESS

@@ -12,7 +12,7 @@ class Timer:
     """A call that is due at a time, until it is cancelled."""
 
     def __init__(self, due: float, action: Callable[[], None]) -> None:
-        """``due`` is in seconds since the epoch."""
+        """Create a timer; ``due`` is in seconds since the epoch."""
         self.due = due
         self._action: Callable[[], None] | None = action
 

@@ -111,7 +111,7 @@ class Executor:
             left -= 1
             if not self._core.running:
                 break
-            if not left:  # whoever else waits for the device has a turn, and what is left goes on after it
+            if not left:  # let others that wait for the device take their turn first
                 self._core.clock.after(0, self.run)
                 return False
         return True

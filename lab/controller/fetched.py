@@ -69,7 +69,7 @@ class CommandStatusError(Exception):
     """A command ends with this status. ``dnr`` None: do not retry unless the medium or the path is to blame."""
 
     def __init__(self, status: int, *, dnr: bool | None = None, dw0: int = 0) -> None:
-        """``status`` is SCT << 8 | SC, with the retry delay index in bits 12:11."""
+        """Create the error; ``status`` is SCT << 8 | SC, with the retry delay index in bits 12:11."""
         super().__init__(status)
         self.status, self.dw0 = int(status), dw0
         self.dnr = status >> 8 not in (StatusType.MEDIA, StatusType.PATH) if dnr is None else dnr
@@ -80,4 +80,4 @@ class CommandStatusError(Exception):
 
 
 class CommandPendingError(Exception):
-    """A command does not end now; whoever keeps it completes it."""
+    """A command does not end now; the part that keeps it completes it later."""

@@ -24,7 +24,7 @@ class Function:
         """Put a driver in front of a controller; ``interrupts`` collects the vectors."""
         self.controller, self.memory = controller, memory
         self.interrupts = interrupts
-        """Vectors as they were signalled; whoever drives the device takes them out."""
+        """Vectors in the order of their signals; the driver of the device removes them."""
         self.on_interrupt: Callable[[int], bool] | None = None
         """Called with the vector instead, inside the write that caused it; whether anybody listens to that vector."""
         self.bar_size = controller.bar_size

@@ -18,7 +18,7 @@ class Interrupts:
     """
 
     def __init__(self, core: Core, signal: Signal) -> None:
-        """``signal`` takes each interrupt out of the device."""
+        """Create the interrupts; ``signal`` takes each one out of the device."""
         self._core = core
         self.signal = signal
         self._due: dict[int, None] = {}

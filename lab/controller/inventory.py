@@ -20,7 +20,7 @@ class Inventory:
     def __init__(
         self, core: Core, member: Member, subsystem: Subsystem, logs: Logs, events: AsyncEvents, interrupts: Interrupts
     ) -> None:
-        """``member`` is the controller itself, as the subsystem knows it."""
+        """Create the inventory; ``member`` is the controller itself, as the subsystem knows it."""
         self._core, self.member, self.subsystem = core, member, subsystem
         self._logs, self._events, self._interrupts = logs, events, interrupts
 

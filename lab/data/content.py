@@ -10,12 +10,12 @@ from lab.data.plan import Namespace
 
 
 def block(fill: int, nsid: int, lba: int, size: int) -> bytes:
-    """One logical block of ``size`` bytes; no two of them are alike."""
+    """Return one logical block of ``size`` bytes; no two of them are alike."""
     return hashlib.shake_128(struct.pack("<QIQ", fill, nsid, lba)).digest(size)
 
 
 def blocks(fill: int, nsid: int, lba: int, count: int, size: int) -> bytes:
-    """``count`` blocks from ``lba`` on."""
+    """Return ``count`` blocks from ``lba`` on."""
     return b"".join(block(fill, nsid, lba + i, size) for i in range(count))
 
 
@@ -36,7 +36,7 @@ def mbr(raw: bytes, disk_blocks: int) -> bytes:
 
 
 def areas(seed: int, namespace: Namespace) -> Iterator[tuple[int, bytes]]:
-    """(byte offset, bytes) of everything that is not zero at the start."""
+    """Yield (byte offset, bytes) of everything that is not zero at the start."""
     for first, count in namespace.areas:
         data = b"".join(initial(seed, namespace, lba) for lba in range(first, first + count))
         yield first * namespace.block_size, data

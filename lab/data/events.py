@@ -45,7 +45,7 @@ class Event:
         return not getattr(self, "sampled", False)
 
     def is_known(self, *fields: str) -> bool:
-        """Tell whether anybody saw these fields; all of the event, if none is named."""
+        """Tell whether anything saw these fields; all of the event, if none is named."""
         return not getattr(self, "rebuilt", False) or self.is_exact(*fields)
 
 

@@ -149,7 +149,9 @@ class Evidence:
             raise LabError(f"{self.folder}/events.jsonl holds {count} events, {self.end.events} were recorded", remedy=DAMAGED)
 
     def events(self) -> Iterator[Event]:
-        """All events in the order of time. A last line or record that was cut off is left out if the end marker is missing too.
+        """Yield all events in the order of time.
+
+        A last line or record that was cut off is left out if the end marker is missing too.
 
         The controllers' records come one event at a time, however long they are.
         """
@@ -195,11 +197,11 @@ class Evidence:
 
 
 def following(folder: Path) -> Iterator[list[Event]]:
-    """Return a recording that is under way.
+    """Yield the events of a recording in progress.
 
     Each list holds what has come since the last, in the order of time, until the end marker.
 
-    Nothing is read twice. An event may come in a later list than one that happened after it: not all are written at once.
+    Each list holds the events since the last one, in order of time.
     """
     lines = _Lines(folder / "events.jsonl")
     records: dict[Path, Tail] = {}
@@ -220,7 +222,7 @@ class _Lines:
         self._at = self._number = 0
 
     def new(self) -> Iterator[Event]:
-        """Return the events of the lines since the last look; a line that is not whole waits for the next."""
+        """Return the events of the lines since the last look; an incomplete line waits for the next look."""
         with self._path.open("rb") as file:
             file.seek(self._at)
             for line in file:
@@ -239,7 +241,7 @@ def _event(path: Path, number: int, text: str | bytes) -> Event:
 
 
 def evidence_folders(root: Path) -> list[Path]:
-    """Every evidence folder at or below ``root``, in the order of names."""
+    """Yield every evidence folder at or below ``root``, in the order of names."""
     return sorted(path.parent for path in root.rglob("identity.json"))
 
 

@@ -60,7 +60,7 @@ class Mix:
         return range(self.lba + job * length, self.lba + (job + 1) * length)
 
     def lanes(self) -> list[Lane]:
-        """Return what each lane does: it writes all its slots, and then reads and writes as the seed draws."""
+        """Return the steps of each lane: it writes all its slots, and then reads and writes as the seed draws."""
         count = self.jobs * self.depth
         return [
             Lane(number // self.depth, tuple(self._steps(number, len(range(number, self.operations, count)))))
@@ -84,12 +84,12 @@ class Mix:
 
 
 def spelled_out(mix: Mix, namespace: Namespace) -> tuple[dict[str, Any], bytes]:
-    """Return what a driver is told, which knows nothing of patterns.
+    """Return what a driver gets, which knows nothing of patterns.
 
     The lanes as [lba, None] for a write and [lba, CRC-32 of what must come] for a read; the bytes of all writes in this
     order; and each job's [lba, blocks].
     """
-    told: list[dict[str, Any]] = []
+    lanes: list[dict[str, Any]] = []
     data = []
     for lane in mix.lanes():
         steps: list[list[int | None]] = []
@@ -98,6 +98,6 @@ def spelled_out(mix: Mix, namespace: Namespace) -> tuple[dict[str, Any], bytes]:
             steps.append([step.lba, None if step.write else zlib.crc32(held)])
             if step.write:
                 data.append(held)
-        told.append({"job": lane.job, "steps": steps})
+        lanes.append({"job": lane.job, "steps": steps})
     regions = [[mix.region(job).start, len(mix.region(job))] for job in range(mix.jobs)]
-    return {"lanes": told, "regions": regions}, b"".join(data)
+    return {"lanes": lanes, "regions": regions}, b"".join(data)

@@ -144,7 +144,7 @@ class Scenario:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Scenario:
-        """Return the scenario of `to_json`'s answer after a trip through JSON; KeyError or TypeError if it is none."""
+        """Return the scenario from what `to_json` returned, after a trip through JSON; KeyError or TypeError if it is none."""
         controllers = tuple(
             Controller(
                 **{

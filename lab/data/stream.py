@@ -137,7 +137,7 @@ class StreamWriter:
         _PRP.pack_into(self._window, at, length, 6, self.clock(), sqid, cid, address)
 
     def dma(self, sqid: int, cid: int, address: int, data: bytes | memoryview, to_host: bool) -> None:
-        """Record the moved bytes ``data`` by their digest, which is taken here."""
+        """Record a transfer of ``data``, with its digest."""
         seal = hashlib.sha1(data, usedforsecurity=False).digest()
         at = self._room(_DMA.size)
         _DMA.pack_into(self._window, at, _DMA.size, 7, self.clock(), sqid, cid, address, len(data), to_host, seal)
@@ -153,7 +153,7 @@ class StreamWriter:
         _MAP.pack_into(self._window, at, _MAP.size, 9, self.clock(), address, length, mapped)
 
     def event(self, event: Event) -> None:
-        """Any other event, as JSON."""
+        """Record any other event, as JSON."""
         text = json.dumps(to_json(event), separators=(",", ":"), default=str).encode()
         length = _HEAD.size + len(text)
         at = self._room(length)
@@ -171,7 +171,7 @@ class StreamWriter:
         self._fd = -1
 
     def _room(self, length: int) -> int:
-        """Where in the mapping the next ``length`` bytes go."""
+        """Return the place of the next ``length`` bytes in the mapping."""
         at = self._at
         if at + length > self._end:
             at = self._move(length)
@@ -179,7 +179,7 @@ class StreamWriter:
         return at
 
     def _move(self, length: int) -> int:
-        """Map the file from the page of the next record on; the space is reserved, for a full disk would be a SIGBUS."""
+        """Map the file from the page of the next record on; reserve the space, since a full disk would raise SIGBUS."""
         if self._fd < 0:
             raise LabError(f"{self.path}: the record is closed")
         position = self._base + self._at
@@ -205,7 +205,7 @@ class StreamWriter:
 
 
 def read_stream(path: Path, *, complete: bool) -> Iterator[Event]:
-    """Return the events of one record in their order, holding one at a time. ``line`` is the record's number, negative.
+    """Yield the events of one record in order, one at a time. ``line`` is the record's number, negative.
 
     ``complete`` says that the recording ended in order; without it a record that was cut off ends the events. LabError for
     anything that is no record.
@@ -231,7 +231,7 @@ class Tail:
         self._seen = 0  # where the record ended at the last look
 
     def new(self, *, ended: bool) -> list[Event]:
-        """Return the events since the last look, as far as they were there then; all once the recording has ``ended``."""
+        """Return the complete events since the last call; all that are left once the recording has ``ended``."""
         found, end = [], self._at
         with self._path.open("rb") as file:
             file.seek(self._at)
@@ -245,7 +245,7 @@ class Tail:
 
 
 def _records(file: BinaryIO, path: Path, number: int, *, complete: bool) -> Iterator[tuple[int, Event]]:
-    """(length, event) of each record from the file's position on, which comes after record ``number``."""
+    """Yield (length, event) of each record from the file's position on, which comes after record ``number``."""
     controller = path.stem
     while head := file.read(_HEAD.size):
         number += 1
@@ -281,7 +281,7 @@ def _event(kind: int, t: float, raw: bytes, controller: str, line: int) -> Event
 
 
 def _check_layouts() -> None:
-    """Raise AssertionError if a layout lacks a field of its event: a field added to an event must not be lost silently."""
+    """Check that a layout names all fields of its event: a field added to an event must not be lost silently."""
     common = {"t", "controller", "line", "sampled", "exact", "rebuilt"}
     for layout in LAYOUTS:
         wanted = {field.name for field in dataclasses.fields(layout.event)} - common

@@ -2,7 +2,7 @@
 
 A suite that cannot fail proves nothing. Each defect is a few lines in the module of its check's stage; `nvme-lab defects`
 runs them all, and ``nvme-lab run --driver reference --defect ID`` one. Many have shipped in real drivers: their source names
-the driver and the commit that mended it.
+the driver and the commit that fixed it.
 """
 
 import lab.defects.admin_queue

@@ -57,7 +57,7 @@ DEFECTS: dict[str, Defect] = {}
 
 
 def defect(id: str, *, source: str = PRACTICE, scenarios: tuple[str, ...] = ()) -> Callable[[Part], Part]:
-    """Registers a subclass of a part of the driver, of `Controller` or of `Service`. ValueError for an id that is taken."""
+    """Register a subclass of a part of the driver, of `Controller` or of `Service`. ValueError for an id that is taken."""
 
     def register(changed: Part) -> Part:
         if id in DEFECTS:
@@ -73,7 +73,7 @@ def defect(id: str, *, source: str = PRACTICE, scenarios: tuple[str, ...] = ()) 
 
 
 def with_part(changed: type) -> type[Controller]:
-    """The driver that has this class in the place of the part that it is derived from."""
+    """Return the driver that has this class in the place of the part that it is derived from."""
     if issubclass(changed, Controller):
         return changed
     part = next(part.name for part in fields(Parts) if issubclass(changed, getattr(Controller.parts, part.name)))
@@ -82,7 +82,7 @@ def with_part(changed: type) -> type[Controller]:
 
 
 def find(id: str) -> Defect:
-    """The defect of that id. UsageError with the nearest id if there is none."""
+    """Return the defect of that id. UsageError with the nearest id if there is none."""
     if id not in DEFECTS:
         close = " or ".join(get_close_matches(id, DEFECTS, 3))
         hint = f"; did you mean {close}?" if close else ""

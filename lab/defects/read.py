@@ -23,7 +23,7 @@ LISTED = 2
 
 
 def pages(command: Command, memory: Memory, length: int) -> int:
-    """Pages that a described transfer touches."""
+    """Return the number of pages that a described transfer touches."""
     return -(-(command.PRP1 % memory.page_size + length) // memory.page_size)
 
 
@@ -152,7 +152,7 @@ class _ListDefect(DataPath):
         return spoilt
 
     def spoil(self, command: Command, memory: Memory, offset: int, page: Memory, lists: list[Memory]) -> Command:
-        """The command, after its first list ``page`` or the others of ``lists`` were changed."""
+        """Return the command, after its first list ``page`` or the others of ``lists`` were changed."""
         raise NotImplementedError
 
 

@@ -1,8 +1,6 @@
-"""Drivers that bring the controller up rightly and then send commands of their own: how rules about fields are broken, and how
-near to it one may come.
+"""Drivers that bring the controller up correctly and then send commands of their own.
 
-`sends` declares a defect by the commands that it sends, and its legal neighbour by those that are allowed. The neighbour goes
-through the same scenario and must pass the same check (`NEIGHBOURS`).
+They break rules about fields, or show how close to a rule a legal driver may come.
 """
 
 from __future__ import annotations
@@ -27,10 +25,10 @@ class Sender(Controller):
 
     io_queue = False
     together = False
-    """All commands at once, told of by one doorbell."""
+    """All commands at once, with one doorbell."""
 
     def own(self) -> Sequence[Command]:
-        """What is sent."""
+        """Return what is sent."""
         return ()
 
     def start(self, until: str = LAST) -> None:

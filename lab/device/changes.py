@@ -1,9 +1,9 @@
 """Changes of a device that a driver is using: namespaces come and go, health gets worse, and power is cut.
 
 These are actions of the lab: ``attach`` and ``detach`` {nsid, controller?; detach: quiet?}, ``warn`` {warning, controller?}.
-Without ``controller`` (its id) they are about the first one. ``cut-power`` is about all of the device and takes what was
-written and not flushed with it; the driver is not told, and must be started anew. ``release`` {name, count?} lets a fault of
-behaviour `hold` execute one command, or ``count`` of them.
+Without ``controller`` (its id) they change the first one. ``cut-power`` affects the whole device, which loses what was written
+and not flushed; the driver is not informed, and must be started again. ``release`` {name, count?} lets a fault of behaviour
+`hold` execute one command, or ``count`` of them.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What every device of a guest can do, whoever emulates it."""
+"""What every emulated device of a guest can do."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Device(Protocol):
         """Hot-plug all of it."""
 
     def unplug(self, machine: Machine, deadline: Deadline) -> None:
-        """Ask the guest for each controller, and wait until it has let go of all."""
+        """Ask the guest for each controller, and wait until it has released all."""
 
     def arm(self, fault: str, armed: bool = True) -> None:
         """Flip the switch of a fault; LabError where the device has none."""
@@ -47,4 +47,4 @@ class Device(Protocol):
         """Do one of `lab.device.changes.CHANGES`; UnsupportedChangeError where the device cannot."""
 
     def check(self) -> None:
-        """While it is plugged: LabError if QEMU has lost it, after which no driver can be right."""
+        """Raise LabError if QEMU has lost the plugged device, after which no driver can be right."""

@@ -12,12 +12,12 @@ from lab.errors import LabError
 
 
 def image(folder: Path, controller: str, nsid: int) -> Path:
-    """Where a namespace's image is: the evidence's ``namespaces/CONTROLLER-NSID.img``."""
+    """Return the path of a namespace's image: the evidence's ``namespaces/CONTROLLER-NSID.img``."""
     return folder / f"{controller}-{nsid}.img"
 
 
 def owners(spec: DeviceSpec) -> Iterator[tuple[str, Controller, Namespace]]:
-    """(owner's id, controller, namespace): a shared namespace belongs to the first controller that has it."""
+    """Yield (owner's id, controller, namespace): a shared namespace belongs to the first controller that has it."""
     first: dict[int, str] = {}
     for controller in spec.controllers:
         for namespace in controller.namespaces:
@@ -26,7 +26,7 @@ def owners(spec: DeviceSpec) -> Iterator[tuple[str, Controller, Namespace]]:
 
 
 def create_images(spec: DeviceSpec, folder: Path, seed: int) -> None:
-    """Sparse files with the pattern in the namespaces' areas; a shared one has a name for each of its controllers."""
+    """Create sparse files with the pattern in the namespaces' areas; a shared one has a name for each controller."""
     for owner, controller, namespace in owners(spec):
         path = image(folder, controller.id, namespace.nsid)
         try:

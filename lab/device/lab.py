@@ -69,7 +69,10 @@ class LabDevice:
         records: Path | None = None,
         faults: Iterable[Fault] = (),
     ) -> None:
-        """``sockets``: a folder with a short name; ``records``: the evidence's ``device`` folder; ``version``: QEMU's."""
+        """Create the device.
+
+        ``sockets``: a folder with a short name; ``records``: the evidence's ``device`` folder; ``version``: QEMU's.
+        """
         kept = tuple(faults)
         obstacle = unservable(spec, version, kept)
         if obstacle is not None:
@@ -79,7 +82,7 @@ class LabDevice:
         self.server = DeviceServer(spec, folder, sockets, records=records, faults=kept)
 
     def create_images(self, seed: int) -> None:
-        """Return the images with the pattern in the namespaces' areas; before the ``with`` block."""
+        """Create the images with the pattern in the namespaces' areas. Call it before the ``with`` block."""
         create_images(self.spec, self._folder, seed)
 
     @property
@@ -93,7 +96,7 @@ class LabDevice:
         return ()
 
     def devices(self, places: Sequence[Place]) -> tuple[Json, ...]:
-        """Each controller, in its place; for device_add or ``-device``."""
+        """Return each controller, in its place; for device_add or ``-device``."""
         if len(places) != len(self.spec.controllers):
             raise ValueError(f"{len(self.spec.controllers)} controllers need as many places, not {len(places)}")
         return tuple(
@@ -107,12 +110,12 @@ class LabDevice:
         )
 
     def plug(self, machine: Machine, places: Sequence[Place]) -> None:
-        """Hot-plugs all of it."""
+        """Hot-plug all of it."""
         for device in self.devices(places):
             machine.qmp("device_add", device)
 
     def unplug(self, machine: Machine, deadline: Deadline) -> None:
-        """Asks the guest for each controller (the PCI Express attention button) and waits until it has let go of it.
+        """Ask the guest for each controller (the PCI Express attention button) and wait until it has released it.
 
         LabError where QEMU would abort (`MSIX_UNPLUG_ABORTS`).
         """
@@ -137,7 +140,7 @@ class LabDevice:
         self.server.call(lambda modelled: change_modelled(modelled, action))
 
     def check(self) -> None:
-        """While it is plugged: LabError if QEMU has lost a controller, after which no driver can be right."""
+        """Raise LabError if QEMU has lost a plugged controller, after which no driver can be right."""
         self.server.call(lambda _: None)
         lost = [controller.id for controller in self.spec.controllers if controller.id not in self.server.connected]
         if lost:

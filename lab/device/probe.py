@@ -98,7 +98,7 @@ class _Twin:
         deadline = Deadline(SECONDS)
         while not CSTS(qtest.read32(bar + CSTS.OFFSET)).RDY:
             if deadline.expired:
-                raise GuestTimeoutError(f"Waited {SECONDS:g} s in vain for CSTS.RDY of QEMU's nvme.")
+                raise GuestTimeoutError(f"Timed out after {SECONDS:g} s waiting for CSTS.RDY of QEMU's nvme.")
         return Profile(
             cap=CAP(qtest.read64(bar + CAP.OFFSET)),
             vs=VS(qtest.read32(bar + VS.OFFSET)),
@@ -112,7 +112,7 @@ class _Twin:
         return NamespaceList(self._identify(Identify.of(CNS=Cns.ACTIVE_NAMESPACES))).ids
 
     def _identify(self, command: Command) -> bytes:
-        """Return the 4096 bytes of an Identify."""
+        """Return the 4096 bytes that an Identify returns."""
         qtest, slot = self._qtest, self._sent
         qtest.write(self._ram + ASQ_AT + slot * 64, command.but(CID=slot, PRP1=self._ram + DATA_AT))
         self._sent += 1
@@ -120,7 +120,7 @@ class _Twin:
         deadline = Deadline(SECONDS)
         while not (completion := Completion(qtest.read(self._ram + ACQ_AT + slot * 16, 16))).P:
             if deadline.expired:
-                raise GuestTimeoutError(f"Waited {SECONDS:g} s in vain for the completion of {command}.")
+                raise GuestTimeoutError(f"Timed out after {SECONDS:g} s waiting for the completion of {command}.")
         if not completion.ok:
             raise GuestError(f"QEMU's nvme answered {command} with {completion.text}.")
         return qtest.read(self._ram + DATA_AT, 4096)

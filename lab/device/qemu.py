@@ -133,7 +133,7 @@ class QemuDevice:
         self._shared = {(c.id, n.nsid): owner for owner, c, n in owners(spec)}
 
     def create_images(self, seed: int) -> None:
-        """Return the images with the pattern in the namespaces' areas; before anything is plugged."""
+        """Create the images with the pattern in the namespaces' areas. Call it before anything is plugged."""
         create_images(self.spec, self._folder, seed)
 
     @property
@@ -156,7 +156,10 @@ class QemuDevice:
         return tuple({"driver": "nvme-subsys", "id": id} for id in ids)
 
     def devices(self, places: Sequence[Place]) -> tuple[Json, ...]:
-        """Each controller, in its place, followed by its namespaces; for device_add or, behind `subsystems`, ``-device``."""
+        """Return each controller, in its place, followed by its namespaces.
+
+        They are for device_add or, behind `subsystems`, ``-device``.
+        """
         if len(places) != len(self.spec.controllers):
             raise ValueError(f"{len(self.spec.controllers)} controllers need as many places, not {len(places)}")
         return tuple(
@@ -166,7 +169,7 @@ class QemuDevice:
         )
 
     def plug(self, machine: Machine, places: Sequence[Place]) -> None:
-        """Hot-plugs all of it. The guest stands still meanwhile, so that no controller shows up before its namespaces do."""
+        """Hot-plug all of it. The guest is stopped meanwhile, so that no controller appears before its namespaces."""
         for blockdev in self.blockdevs:
             machine.qmp("blockdev-add", blockdev)
         running = machine.qmp("query-status")["running"]
@@ -182,7 +185,7 @@ class QemuDevice:
             machine.qmp("cont")
 
     def unplug(self, machine: Machine, deadline: Deadline) -> None:
-        """Asks the guest for each controller, as its firmware's hot-plug does, and waits until it has let go of it."""
+        """Ask the guest for each controller, as its firmware's hot-plug does, and wait until it has released it."""
         self._remove(machine, [controller.id for controller in self.spec.controllers], deadline)
         left = {item["name"] for item in machine.qmp("qom-list", {"path": "/machine/peripheral"}, deadline)}
         devices = self.devices([{}] * len(self.spec.controllers))
@@ -275,7 +278,7 @@ class QemuDevice:
         return f"nvm-subsystem-{controller.id}"
 
     def _owned(self) -> Iterator[tuple[Controller, Namespace]]:
-        """Each namespace once."""
+        """Yield each namespace once."""
         return ((c, n) for owner, c, n in owners(self.spec) if owner == c.id)
 
 
@@ -288,7 +291,7 @@ def _sharing(spec: DeviceSpec) -> tuple[Controller, ...]:
 
 
 def _is_simple(controller: Controller) -> bool:
-    """Can the controller carry its namespace itself? That form hot-plugs everywhere, and has no identifiers."""
+    """Return whether the controller can carry its namespace itself: that form hot-plugs everywhere, and has no identifiers."""
     if len(controller.namespaces) != 1:
         return False
     (namespace,) = controller.namespaces

@@ -36,7 +36,7 @@ class Result:
 
 
 def compare(pair: Pair, seed: int, enough: Callable[[Result], bool]) -> Result:
-    """Sequences of steps until it is ``enough``, which is asked between them."""
+    """Compare sequences of steps until ``enough`` returns true between two of them."""
     result = Result()
     generator = Generator(pair.spec.controllers[0], seed)
     while not enough(result):
@@ -45,7 +45,7 @@ def compare(pair: Pair, seed: int, enough: Callable[[Result], bool]) -> Result:
 
 
 def _sequence(pair: Pair, generator: Generator, result: Result) -> None:
-    """From a reset on, until the two have parted or have gone together for long enough."""
+    """Run steps from a reset on, until the two sides differ or the sequence is long enough."""
     pair.model.start()
     pair.qemu.start()
     pair.write_data(PATTERN)
@@ -62,7 +62,7 @@ def _sequence(pair: Pair, generator: Generator, result: Result) -> None:
 
 
 def _together(pair: Pair, step: Step, result: Result) -> bool:
-    """Do one step; tell whether both sides are in the same state afterwards, as far as can be seen."""
+    """Do one step; return whether both sides are in the same visible state afterwards."""
     result.steps += 1
     result.commands.update(type(command).__name__ for command in step.commands)
     for address, data in step.memory:
@@ -120,7 +120,7 @@ def _parts(step: Step, command: Command, ours: Completion, theirs: Completion) -
 
 
 def _answers(model: Host, qemu: Host, step: Step) -> tuple[dict[int, list[Completion]], dict[int, list[Completion]]]:
-    """Return the completions of both sides by command identifier; the model is asked first, and tells what to wait for."""
+    """Return the completions of both sides by command identifier; the model is asked first, and determines what to wait for."""
     ours = model.do(step.qid, step.commands, None)
     cids = {command.CID for command in step.commands}
     theirs = qemu.do(step.qid, step.commands, sum(completion.CID in cids for completion in ours))

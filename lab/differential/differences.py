@@ -39,7 +39,7 @@ class Difference:
 
 def _status(kind: type[Command] | tuple[type[Command], ...], ours: Sequence[int] | int, theirs: Sequence[int] | int,
             where: Callable[..., bool] = lambda _: True) -> Matches:  # fmt: skip
-    """Return what matches these statuses of a command of this kind for which ``where`` holds."""
+    """Return a rule for these statuses of a command of this kind for which ``where`` holds."""
     ours, theirs = ((one,) if isinstance(one, int) else one for one in (ours, theirs))
 
     def matches(found: Found) -> bool:
@@ -64,7 +64,7 @@ def _feature(kind: str, where: Callable[[Found, nvme.GetFeatures], bool]) -> Mat
 
 
 def _default(fid: int) -> int | None:
-    """Return what the model has at reset; the write cache of both is switched on."""
+    """Return the model's value of a feature at reset; the write cache of both is on."""
     return 1 if fid == Fid.VOLATILE_WRITE_CACHE else FEATURES[fid].default if fid in FEATURES else None
 
 
@@ -77,7 +77,7 @@ def _misaligned(command: Command) -> bool:
 
 
 def _nowhere(found: Found) -> bool:
-    """Tell whether the command points to memory that there is not."""
+    """Return whether the command points to memory that does not exist."""
     listed = (int.from_bytes(data[at : at + 8], "little") for _, data in found.step.memory for at in range(0, len(data), 8))
     return any(RAM <= address < RAM + 0x10000 for address in (found.command.PRP1, found.command.PRP2, *listed))
 
@@ -107,7 +107,7 @@ REFUSALS: dict[type[Command], tuple[Status, ...]] = {
 
 
 def _refused_otherwise(found: Found) -> bool:
-    """Both refuse a command, and each names another one of the rules that it breaks."""
+    """Return a rule for a command that both refuse, each for another one of the rules that it breaks."""
     if found.kind != "status" or OK in (found.model, found.qemu):
         return False
     if _odd_flags(found.command):
@@ -182,7 +182,7 @@ DIFFERENCES: tuple[Difference, ...] = (
     Difference(
         "directives",
         "Directive Send and Receive: Invalid Opcode; QEMU has them",
-        "the model has no directives; told to announce them, it still has none",
+        "the model has no directives; if it announces them, it still has none",
         "qemu",
         "Base 2.0, 5.10 and 5.11",
         _status((nvme.DirectiveSend, nvme.DirectiveReceive), OPCODE, (OK, FIELD, NAMESPACE)),
@@ -303,7 +303,7 @@ DIFFERENCES: tuple[Difference, ...] = (
     Difference(
         "deallocated-error",
         "DULBE=1: QEMU fails reads of deallocated blocks; the model returns zeros",
-        "the model has no such error and does not announce it in NSFEAT unless it is told to",
+        "the model has no such error and does not announce it in NSFEAT by default",
         "qemu",
         "NVM Command Set 1.0, 3.2.3.2.1 Deallocated or Unwritten Logical Blocks",
         lambda found: found.kind == "status" and found.qemu == Status.UNWRITTEN_BLOCK,

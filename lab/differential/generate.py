@@ -59,7 +59,7 @@ class Generator:
         """Of the commands of a step only one that is alone may point to page 0, or they would race for it."""
 
     def step(self, live: Sequence[int]) -> Step:
-        """One more; ``live`` are the I/O queues that there are."""
+        """Return one more step; ``live`` are the existing I/O queues."""
         random, self._memory = self._random, []
         self._free = random.sample(range(DATA_PAGES), DATA_PAGES)
         self._free_lists = random.sample(range(LIST_PAGES), LIST_PAGES)
@@ -99,7 +99,7 @@ class Generator:
         return DATA + self._free.pop() * PAGE
 
     def _buffer(self, length: int) -> dict[str, int]:
-        """PRP1 and PRP2 for so many bytes: mostly right, in one of the forms that are right."""
+        """Return PRP1 and PRP2 for so many bytes: mostly right, in one of the legal forms."""
         random = self._random
         offset = random.randrange(0, PAGE, 4) if self._sometimes(0.4) else 0
         needed = -(-(offset + length) // PAGE)
@@ -139,7 +139,7 @@ class Generator:
         self._memory.append((at, b"".join(entry.to_bytes(8, "little") for entry in (*entries, *more))))
 
     def _range(self, ns: Namespace) -> tuple[int, int]:
-        """(first block, blocks): mostly within the namespace and MDTS, often at an edge of them."""
+        """Return (first block, blocks): mostly within the namespace and MDTS, often at an edge of them."""
         random, limit = self._random, self._limit // ns.block_size
         blocks = random.choice((1, 2, limit, random.randint(1, limit), random.randint(1, min(8, limit))))
         if self._sometimes(0.03):
@@ -150,7 +150,7 @@ class Generator:
         return max(lba, 0), blocks
 
     def _oddities(self) -> dict[str, int]:
-        """Bits that should be zero, or that nobody sets."""
+        """Return bits that should be zero, or that no host sets."""
         if not self._sometimes(0.03):
             return {}
         return self._random.choice(({"FUSE": 1}, {"FUSE": 2}, {"FUSE": 3}, {"PSDT": 3}, {"MPTR": 0x1000}, {"CDW3": 5}))
@@ -216,7 +216,7 @@ class Generator:
         )
 
     def copy(self) -> Command:
-        """Only copies that succeed: a refused one can end QEMU (an assertion in its accounting), so tests try them alone."""
+        """Return a copy that succeeds: a refused one can end QEMU (an assertion in its accounting), so tests try them alone."""
         nsid, random = self._random.choice(self._namespaces).nsid, self._random
         ns, count = self._namespace(nsid), random.choice((1, 1, 2, 3, 16))
         sizes = [random.choice((1, 3, 8, 30)) if count < 10 else 1 for _ in range(count)]
@@ -247,7 +247,7 @@ class Generator:
         )  # fmt: skip
 
     def identify_buffer(self) -> Command:
-        """Whatever form of pointers."""
+        """Return a buffer in any form of pointers."""
         return nvme.Identify.of(CNS=self._random.choice((0, 1, 2)), NSID=self._namespaces[0].nsid, **self._buffer(PAGE))
 
     def get_features(self) -> Command:
@@ -301,7 +301,7 @@ class Generator:
         )  # fmt: skip
 
     def _ring(self, qid: int) -> int:
-        """Where a queue's rings are; memory is cleared for them, or a new queue would see entries of an old one."""
+        """Return the place of a queue's rings; clear their memory, or a new queue would see entries of an old one."""
         if qid not in SPARE_QUEUES:
             return self._page()
         at = RINGS + qid * RING_STEP
@@ -343,7 +343,7 @@ class Generator:
         return Command.of(OPC=opcode, NSID=self._any_nsid())
 
     def optional_admin(self) -> Command:
-        """Return what neither announces."""
+        """Return a command that neither side announces."""
         kind = self._random.choice(
             (nvme.KeepAlive, nvme.DeviceSelfTest, nvme.FirmwareCommit, nvme.FirmwareDownload, nvme.Sanitize, nvme.Lockdown,
              nvme.GetLbaStatus, nvme.CapacityManagement, nvme.NvmeMiReceive, nvme.VirtualizationManagement)

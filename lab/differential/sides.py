@@ -153,7 +153,7 @@ class Host:
         side.config_write(msix + 2, 2, pci.MSIX_ENABLE)  # all its vectors are still masked
 
     def start(self) -> None:
-        """Reset the controller; then admin queues and `QUEUES` are new, and everything in between is forgotten."""
+        """Reset both controllers; create new admin queues and `QUEUES`, and forget everything in between."""
         side = self.side
         side.write32(CC.OFFSET, 0)
         self._until_ready(0)
@@ -179,10 +179,10 @@ class Host:
         deadline = Deadline(SECONDS)
         while CSTS(self.side.read32(CSTS.OFFSET)).RDY != ready:
             if deadline.expired:
-                raise GuestTimeoutError(f"Waited {SECONDS:g} s in vain for CSTS.RDY={ready} of {self.side.name}.")
+                raise GuestTimeoutError(f"Timed out after {SECONDS:g} s waiting for CSTS.RDY={ready} of {self.side.name}.")
 
     def do(self, qid: int, commands: Sequence[Command], expected: int | None) -> list[Completion]:
-        """Submit commands by one doorbell and return what completed: so many are waited for, None takes what is there."""
+        """Submit commands by one doorbell; return the completions. Wait for so many; None takes what is there."""
         ring, ram = self.rings[qid], self.side.ram
         for command in commands:
             at = ring.sq + ring.tail * Command.SIZE
@@ -217,7 +217,7 @@ class Host:
         return Completion(bytes(self.side.ram[at : at + Completion.SIZE]))
 
     def _follow(self, command: Command, completions: Iterable[Completion]) -> None:
-        """Queues that were created or deleted."""
+        """Take note of queues that were created or deleted."""
         if not isinstance(command, CreateIoSq | DeleteIoSq) or not any(c.ok and c.CID == command.CID for c in completions):
             return
         if isinstance(command, DeleteIoSq):
@@ -227,7 +227,7 @@ class Host:
 
 
 def _capabilities(side: Side) -> Iterator[tuple[int, int]]:
-    """(capability id, offset) of each capability."""
+    """Yield (capability id, offset) of each capability."""
     offset = side.config_read(pci.CAPABILITIES, 1)
     while offset:
         yield side.config_read(offset, 1), offset
@@ -256,19 +256,22 @@ class Pair:
         return None
 
     def restore_images(self) -> None:
-        """As they were at the start. Neither device keeps blocks in a cache of its own."""
+        """Restore the images of the start. Neither device keeps blocks in a cache of its own."""
         for nsid, content in self._fresh.items():
             for side in ("model", "qemu"):
                 with self._image(side, nsid).open("r+b") as file:
                     file.write(content)
 
     def write(self, address: int, data: bytes) -> None:
-        """Put the same bytes into both memories."""
+        """Write the same bytes into both memories."""
         for host in (self.model, self.qemu):
             host.side.ram[address : address + len(data)] = data
 
     def data(self) -> tuple[bytes, bytes]:
-        """Both memories, as far as commands may write it: page 0, to which forgotten pointers point, and the data buffers."""
+        """Return both memories, as far as commands may write them.
+
+        Page 0, to which forgotten pointers point, and the data buffers.
+        """
         model, qemu = (
             bytes(host.side.ram[:PAGE]) + bytes(host.side.ram[DATA : DATA + DATA_PAGES * PAGE])
             for host in (self.model, self.qemu)
@@ -276,7 +279,7 @@ class Pair:
         return model, qemu
 
     def write_data(self, content: bytes) -> None:
-        """Put what `data` returns into both memories."""
+        """Write what `data` returns into both memories."""
         self.write(0, content[:PAGE])
         self.write(DATA, content[PAGE:])
 
@@ -285,7 +288,7 @@ class Pair:
 
 
 def dressed(controller: Controller, profile: Profile) -> Controller:
-    """Return the controller, told to announce all that ``profile`` does: what remains different is what it does."""
+    """Return a controller that announces all that ``profile`` does: only its behaviour can differ."""
     own = controller.namespaces[0]
     common = profile.namespaces[own.nsid]
     return replace(
@@ -303,7 +306,7 @@ _COMMON = ("NSFEAT", "NLBAF", "MC", "DPC", "DPS", "NMIC", "RESCAP", "FPI", "DLFE
 
 @contextmanager
 def pair(qemu: Qemu, spec: DeviceSpec, folder: Path, seed: int) -> Iterator[Pair]:
-    """Both devices, started, with images in ``folder``. ``spec`` has one controller."""
+    """Yield both devices, started, with images in ``folder``. ``spec`` has one controller."""
     profile = probe(qemu, spec)[spec.controllers[0].id]
     for name in ("model", "qemu"):
         (folder / name).mkdir()

@@ -21,13 +21,13 @@ class Session(Protocol):
     """A driver that can be asked."""
 
     def plugged(self, controllers: int, deadline: Deadline) -> None:
-        """Wait until the guest's PCI core has followed a hot plug or unplug: so many controllers are there now.
+        """Wait until the guest's PCI core has followed a hot plug or unplug: it sees so many controllers.
 
         This is the machine's doing, not the driver's; it raises GuestTimeoutError when it does not come.
         """
 
     def perform(self, action: Action, data: bytes | None, deadline: Deadline) -> Answer:
-        """Return the driver's answer; ``data`` is what a write shall write. For a driver that is too slow it is ``timeout``.
+        """Ask the driver and return its answer, ``timeout`` if it is too slow; ``data`` is what a write shall write.
 
         Raises GuestPanicError or GuestDiedError when there is nobody left to answer.
         """
@@ -56,10 +56,10 @@ class Adapter(Protocol):
         """Return the guest, without the device; None for a driver that needs none."""
 
     def seconds(self, action: str) -> float:
-        """How long the driver may take for an action."""
+        """Return the seconds that the driver may take for an action."""
 
     def open(self, machine: Machine, scenario: Scenario, deadline: Deadline) -> Session:
-        """Wait until the guest can be talked to."""
+        """Wait until the guest accepts requests."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def target(scenario: Scenario, action: Action) -> Target | None:
 
 
 def askable(action: Action, actions: Collection[str], stops: Collection[str]) -> bool:
-    """Can a driver that knows these actions be asked that? To be loaded ``until`` a stage it must be able to stop there."""
+    """Return whether a driver that knows these actions can be asked that. To load ``until`` a stage it must be able to stop."""
     return action.name in actions and (action.name != "load" or action.arguments.get("until") in (None, *stops))
 
 
@@ -101,7 +101,7 @@ def write_payload(scenario: Scenario, action: Action) -> bytes | None:
 
 
 def is_stale_listing(action: Action, answer: Answer) -> bool:
-    """Tell whether a list shows other namespaces than those it waits for (``until``: their ids)."""
+    """Return whether the driver shows other namespaces than those that a list waits for (``until``: their ids)."""
     wanted = action.arguments.get("until") if action.name == "list" else None
     return wanted is not None and wanted != sorted(listed["nsid"] for listed in answer.fields.get("namespaces", ()))
 
@@ -126,5 +126,5 @@ def own_file(manifest: DriverManifest, key: str, name: str) -> Path:
 
 
 def mebibytes(size: str) -> int:
-    """``256M`` and ``1G`` (`Boot.memory`) in MiB."""
+    """Return ``256M`` or ``1G`` (`Boot.memory`) in MiB."""
     return int(size[:-1]) * {"M": 1, "G": 1024}[size[-1]]

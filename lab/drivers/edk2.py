@@ -1,7 +1,7 @@
 """EDK2's NVMe driver behind the prompt of programs/edk2.c: `generic-serial`, and what a firmware's guest can do besides.
 
 Its guest is booted once and then forked, because firmware takes seconds to come up; so its disks are plugged. Nobody in the
-firmware watches the slots, so the prompt is told to follow them, before the driver hears of anything.
+firmware watches the slots, so the prompt enables its hot plug before the driver sees anything.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Any driver behind a prompt, or one that does its work without being asked.
 
-All of it is in the manifest, from the boot to the last pattern. The prompt is on a serial line, or its output on a debug
+All of it is in the manifest, from the boot to the last pattern. The prompt is on a serial line, or it writes to a debug
 console and its input on a keyboard.
 """
 
@@ -99,10 +99,10 @@ class SerialSession:
         self._busy = ""  # what has not come back to the prompt
 
     def plugged(self, controllers: int, deadline: Deadline) -> None:
-        """Its devices are there at start."""
+        """Do nothing: its devices are present at start."""
 
     def come_up(self, deadline: Deadline) -> None:
-        """Wait until the guest can be asked, or has done its work. Raises GuestTimeoutError."""
+        """Wait until the guest accepts requests, or has done its work. Raises GuestTimeoutError."""
         boot = self._manifest.boot
         self._busy, self._said = "its boot", ""
         if boot.input == "none" and boot.exit_success is not None:
@@ -114,7 +114,7 @@ class SerialSession:
         self._busy = ""
 
     def _until_ready(self, deadline: Deadline) -> str:
-        """Return what the guest says before it is ready."""
+        """Wait until the guest is ready; return its output until then."""
         boot, said = self._manifest.boot, ""
         what = "that it is ready (boot.ready)"
         if boot.interrupt:
@@ -141,7 +141,7 @@ class SerialSession:
         return self._answer(words, action, output)
 
     def _unasked(self, words: ActionSyntax, action: Action, deadline: Deadline) -> Answer:
-        """Return the answer out of what the guest said while it came up; ``load`` is just that."""
+        """Return the answer to ``load`` from the output of the boot."""
         if action.name == "load":
             return self._started(words, action, deadline)
         if self._said is None:
@@ -151,15 +151,15 @@ class SerialSession:
         return self._answer(words, action, self._said)
 
     def _started(self, words: ActionSyntax, action: Action, deadline: Deadline) -> Answer:
-        """Start the guest, once. An exit code can only make its answer worse."""
+        """Start the guest, once, and return the answer. An exit code can only make it worse."""
         if self._said is not None:
             return Answer("unsupported", {"log": "the driver came up with its guest, which starts once"})
         self._machine.qmp("cont")
         self.come_up(deadline)
-        told, code = self._answer(words, action, self._said or ""), self._machine.exit_code
-        if told.status != "success" or code in (None, self._manifest.boot.exit_success):
-            return told
-        return Answer({"words": f"exit code {code:#x}"}, told.fields)
+        answer, code = self._answer(words, action, self._said or ""), self._machine.exit_code
+        if answer.status != "success" or code in (None, self._manifest.boot.exit_success):
+            return answer
+        return Answer({"words": f"exit code {code:#x}"}, answer.fields)
 
     def close(self) -> None:
         """Close the guest's memory, if it was mapped."""
@@ -167,7 +167,7 @@ class SerialSession:
             self._memory.close()
 
     def _mapped(self) -> Ram:
-        """Return the guest's memory, where the lab itself puts and takes data."""
+        """Return the guest's memory, which the lab reads and writes itself."""
         if self._machine.spec.memory_file is None:
             raise LabError("the manifest wants data by the guest's memory, and this guest does not share it")
         if self._memory is None:
@@ -205,7 +205,7 @@ class SerialSession:
             yield command.format(**values)
 
     def _values(self, action: Action) -> dict[str, Any]:
-        """Return what the braces stand for."""
+        """Return the values of the placeholders in braces."""
         values: dict[str, Any] = {**shape.OPTIONAL, **self._manifest.variables, **action.arguments}
         values["address"] = self._manifest.limits.address + values["offset"]
         if found := target(self._scenario, action):
@@ -215,7 +215,7 @@ class SerialSession:
         return values
 
     def _ask(self, line: str, deadline: Deadline) -> str:
-        """Return the output of one line of commands."""
+        """Run one line of commands and return its output."""
         if self._busy:
             self._console.expect(self._ready, Deadline(0), f"the prompt after {self._busy!r}, which came too late before")
         self._busy = line
@@ -243,7 +243,7 @@ class SerialSession:
 
 
 def _of_object(output: str) -> Answer:
-    """Return the answer that is printed as JSON: its status, its bytes in hexadecimal as ``data``, and its fields."""
+    """Return the answer printed as JSON: its status, its bytes in hexadecimal as ``data``, and its fields."""
     found = reading.printed_object(output)
     if found is None:
         return Answer({"words": "it printed no JSON object"}, {"log": output.strip()})
@@ -255,7 +255,7 @@ def _of_object(output: str) -> Answer:
 
 
 def filled(words: ActionSyntax, address: int, data: bytes) -> Iterator[str]:
-    """Lines of commands that put the data into memory word by word; a rest shorter than a word is padded with zeros."""
+    """Return the commands that put the data into memory word by word; a rest shorter than a word is padded with zeros."""
     line = ""
     for start in range(0, len(data), words.word):
         word = int.from_bytes(data[start : start + words.word], "little")
@@ -269,7 +269,7 @@ def filled(words: ActionSyntax, address: int, data: bytes) -> Iterator[str]:
 
 
 def _file(manifest: DriverManifest, toolchain: Toolchain, key: str, name: str) -> Path:
-    """``{name}`` is a firmware of the toolchain, all else a path."""
+    """Return a file's path: ``{name}`` is a firmware of the toolchain, all else a path."""
     match = _TOOLCHAIN.fullmatch(name)
     if match is None:
         return own_file(manifest, key, name)

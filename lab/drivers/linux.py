@@ -80,7 +80,7 @@ class Linux:
         return SECONDS
 
     def snapshot_preparers(self, scenario: Scenario) -> Sequence[SnapshotPreparer]:
-        """See `lab.guest.template.Forkable`."""
+        """Return the preparers (`lab.guest.template.Forkable`)."""
         return [PreloadedDriver(self), self] if can_preload(scenario) else [self]
 
     def prepare(self, machine: Machine, deadline: Deadline) -> None:
@@ -113,7 +113,7 @@ class Linux:
             agent.put(self.files[destination], destination, 0o755, deadline)
 
     def preload(self, agent: Agent, deadline: Deadline) -> None:
-        """Load the driver, which gets no function before it is asked to load."""
+        """Load the driver without a function: it gets one when it is asked to load."""
         self.push(agent, deadline)
         names = [_plain(path.stem) for path in self._modules]
         answer = agent.ask({"action": "preload", "modules": self.load_order, "names": names}, deadline=deadline)
@@ -122,7 +122,7 @@ class Linux:
         agent.warm_up(deadline)
 
     def _ordered(self) -> list[tuple[str, str]]:
-        """(file in the guest, parameters) of every module."""
+        """Return (file in the guest, parameters) of every module."""
         parameters = {_plain(name): text for name, text in self._manifest.push.parameters.items()}
         loaded = {_plain(path.stem) for path in self._modules}
         for name in parameters.keys() - loaded:
@@ -170,7 +170,7 @@ class Agent:
         self._log_end = -1  # the number of the last record of the kernel log that was seen
 
     def ask(self, request: Mapping[str, Any], data: bytes = b"", *, deadline: Deadline) -> Frame:
-        """Return the agent's answer and the bytes after it."""
+        """Ask the agent; return its answer and the bytes after it."""
         answer = ask_agent(self._channel, {**request, "log_after": self._log_end}, data, deadline)
         self._log_end = answer.head["log_end"]
         return answer
@@ -181,7 +181,7 @@ class Agent:
             self.ask(question, deadline=deadline)
 
     def put(self, file: Path, destination: str, mode: int, deadline: Deadline) -> None:
-        """Write a file of ours into the guest."""
+        """Copy a file of this machine into the guest."""
         self.put_bytes(file.read_bytes(), destination, mode, deadline)
 
     def put_bytes(self, data: bytes, destination: str, mode: int, deadline: Deadline) -> None:
@@ -203,8 +203,8 @@ class LinuxSession:
     ) -> None:
         """Take a guest whose agent answers.
 
-        ``loaded``: the driver is there already, and takes its controller when that is plugged. ``said`` is what the kernel's
-        log told about that.
+        ``loaded``: the driver is there already, and takes its controller when that is plugged. ``said`` is the
+        kernel's log of that.
         """
         self.agent = agent
         self.loaded = loaded
@@ -241,7 +241,7 @@ class LinuxSession:
         return Answer(answer["status"], {**answer["fields"], **log}, read if action.name in ("read", "raw") and read else None)
 
     def _passthrough(self, sdk: passthrough.Sdk, action: Action, deadline: Deadline) -> Answer:
-        """Return the SDK's answer. Its program comes into the guest when it is first needed."""
+        """Ask the SDK and return its answer. Its program is copied into the guest on first use."""
         if not self._sdk_pushed:
             self.agent.put_bytes(sdk.program, passthrough.PROGRAM, 0o755, deadline)
             self._sdk_pushed = True
@@ -261,24 +261,24 @@ class LinuxSession:
             return Answer("timeout", {"log": late.what})
 
     def close(self) -> None:
-        """Do nothing: the channel is the machine's."""
+        """Do nothing: the channel belongs to the machine."""
 
 
 def timeout_parameters(modules: list[tuple[str, str]], scenario: Scenario) -> dict[str, int]:
-    """How long commands may take, by parameter, where the scenario says so: no fault shall cost half a minute."""
+    """Return the scenario's command time-outs by module parameter, so that no fault costs half a minute."""
     if "command_seconds" not in scenario.guest or CORE not in {_plain(Path(file).stem) for file, _ in modules}:
         return {}
     return dict.fromkeys(TIMEOUTS, scenario.guest["command_seconds"])
 
 
 def with_parameters(modules: list[tuple[str, str]], timeouts: Mapping[str, int]) -> list[tuple[str, str]]:
-    """Return the modules, the core one with these parameters too."""
+    """Return the modules; the core module also gets these parameters."""
     more = " ".join(f"{name}={seconds}" for name, seconds in timeouts.items())
     return [(file, f"{text} {more}".strip() if _plain(Path(file).stem) == CORE else text) for file, text in modules]
 
 
 def _module(manifest: DriverManifest, guest: LinuxGuest, name: str) -> Path:
-    """Return the file of a module: a bare name is one of the guest's package, all else a path relative to the manifest."""
+    """Return a module's file: a bare name is in the guest's kernel package, all else is a path relative to the manifest."""
     if "/" in name or name.endswith(".ko"):
         return own_file(manifest, "push.modules", name)
     packaged = {_plain(path.stem): path for path in guest.modules}

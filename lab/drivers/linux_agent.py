@@ -83,7 +83,7 @@ class CompletedWithError(Exception):
 
 
 def words(error: OSError) -> str:
-    """Return an errno as people know it."""
+    """Return an errno's symbolic name."""
     return f"{errno.errorcode.get(error.errno or 0, error.errno)}: {error.strerror}"
 
 
@@ -109,7 +109,7 @@ def text(path: str | Path) -> str:
 
 
 def named(folder: str, prefix: str) -> list[str]:
-    """Return the names in a folder that begin so."""
+    """Return the names in a folder that begin with ``prefix``."""
     try:
         return [name for name in os.listdir(folder) if name.startswith(prefix)]  # noqa: PTH208 (see text)
     except OSError:
@@ -132,17 +132,17 @@ def visible() -> list[str]:
 
 
 def _numbers(name: str) -> list[int]:
-    """``nvme1n2`` as 1, 2."""
+    """Return ``nvme1n2`` as 1, 2."""
     return [int(number) for number in name.removeprefix("nvme").split("n")]
 
 
 def functions() -> list[Path]:
-    """PCI functions of class 01 (mass storage), subclass 08 (NVM)."""
+    """Return the PCI functions of class 01 (mass storage), subclass 08 (NVM)."""
     return [Path(FUNCTIONS, name) for name in named(FUNCTIONS, "") if text(f"{FUNCTIONS}/{name}/class").startswith(NVME_CLASS)]
 
 
 def settled() -> None:
-    """Until no controller is between two states. The lab's deadline bounds it."""
+    """Wait until no controller is between two states. The lab's deadline bounds it."""
     while any(text(f"{CLASS}/{name}/state") in UNSETTLED for name in named(CLASS, "nvme")):
         time.sleep(POLL_SECONDS)
 
@@ -184,7 +184,7 @@ def preload(request: Fields) -> Fields:
 
 
 def quiet(_request: Fields) -> Fields:
-    """Until nobody else has anything to do, such as to end the SSH session that started us: each fork would do it again."""
+    """Wait until no other process is busy, such as to end the SSH session that started us: each fork would repeat it."""
     while text(Path("/proc/loadavg")).split()[3].split("/")[0] != "1" or len(_sessions()) > 1:
         time.sleep(POLL_SECONDS)
     return {}
@@ -244,7 +244,7 @@ def _disturb(process: subprocess.Popen[bytes], seconds: float, ended: threading.
 
 
 def plugged(request: Fields) -> Fields:
-    """Until the PCI core sees so many functions, and a driver that is loaded has had the time to take them."""
+    """Wait until the PCI core sees so many functions, and a loaded driver has had the time to take them."""
     while len(functions()) != request["controllers"]:
         time.sleep(POLL_SECONDS)
     if loaded.is_set():
@@ -262,9 +262,9 @@ def taken() -> None:
 
 
 def wait_for_probes() -> None:
-    """Until the kernel has ended all probes that it has begun, the search for namespaces included.
+    """Wait until the kernel has ended all probes, the search for namespaces included.
 
-    It does that itself whenever a module is removed or loaded (kernel/module/main.c), so one that does nothing.
+    The kernel waits itself whenever a module is removed or loaded (kernel/module/main.c), so an empty one is loaded.
     """
     if LIBC.syscall(DELETE_MODULE, NOTHING.encode(), os.O_NONBLOCK):
         subprocess.run(["modprobe", NOTHING])
@@ -300,9 +300,9 @@ def unload(request: Fields) -> Fields:
 
 
 def _module_call(call: int, module: str, *arguments: int | bytes, patience: float = 0) -> None:
-    """Return the system call that insmod and rmmod make.
+    """Make the system call of insmod and rmmod.
 
-    To run them would double the time that a fork takes to load a driver.
+    To run these programs would double the time that a fork takes to load a driver.
 
     For so many seconds a module that is in use is waited for, as ``modprobe -r --wait`` does: newer kernels read the partitions
     of a disk and close it again on a work queue, after its driver has been loaded.
@@ -321,11 +321,9 @@ def info(_request: Fields) -> Fields:
 
 
 def _informed(path: Path) -> Fields:
-    """Return what the driver shows of CAP: MQES alone, and that only where it asks for less than the driver's own limit.
+    """Return what the driver shows of CAP: MQES alone, and that only where it is less than the driver's own limit.
 
-    See drivers/nvme/host/pci.c, nvme_pci_enable.
-
-    The smaller one becomes sqsize, which is 0's based).
+    The smaller one becomes sqsize, which is 0's based (drivers/nvme/host/pci.c, nvme_pci_enable).
     """
     entries, limit = int(text(path / "sqsize") or 0) + 1, int(text(QUEUE_DEPTH) or 0)
     return {"address": text(path / "address"), **({"max_queue_entries": entries} if 1 < entries < limit else {})}
@@ -364,7 +362,7 @@ def list_(_request: Fields) -> Fields:
 
 
 def _listed(path: Path) -> Fields:
-    """Return what a disk shows; nothing of one that is just being made, or taken away."""
+    """Return what a disk shows; nothing of one that is being added or removed."""
     block_size, nsid, size = (text(path / name) for name in ("queue/logical_block_size", "nsid", "size"))
     if not (block_size and nsid and size):
         return {}
@@ -425,7 +423,7 @@ def write(request: Fields) -> Fields:
 
 
 def write_bytes(request: Fields) -> Fields:
-    """By the page cache, which completes blocks that are written in part."""
+    """Write by the page cache, which completes blocks that are written in part."""
     node, size = disk(request)
     with Opened(node, os.O_RDWR) as sink:
         done = 0
@@ -464,12 +462,12 @@ def load_mix(request: Fields) -> Fields:
     node, size = disk(request)
     length, at, lanes = request["blocks"] * size, 0, []
     cpus = sorted(os.sched_getaffinity(0))
-    for told in request["lanes"]:
+    for lane in request["lanes"]:
         steps: list[tuple[int, int | bytes]] = []
-        for lba, crc in told["steps"]:
+        for lba, crc in lane["steps"]:
             steps.append((lba * size, request["data"][at : at + length] if crc is None else crc))
             at += length if crc is None else 0
-        lanes.append(_Lane(node, length, cpus[told["job"] % len(cpus)], steps))
+        lanes.append(_Lane(node, length, cpus[lane["job"] % len(cpus)], steps))
     for lane in lanes:
         lane.start()
     for lane in lanes:
@@ -519,7 +517,7 @@ class _Lane(threading.Thread):
 
 
 def _digest(node: str, at: int, length: int) -> str:
-    """SHA-256 of what the disk holds there; "" where it cannot be read."""
+    """Return the SHA-256 of what the disk holds there; "" where it cannot be read."""
     buffer = _buffer(length)
     with Opened(node, os.O_RDONLY | os.O_DIRECT) as source, memoryview(buffer)[:length] as view:
         try:
@@ -530,7 +528,7 @@ def _digest(node: str, at: int, length: int) -> str:
 
 
 def raw_(request: Fields) -> Fields | bytes:
-    """One command as it is (linux/nvme_ioctl.h, struct nvme_passthru_cmd): ``opcode``, ``nsid``, ``cdw10`` to ``cdw15``."""
+    """Send one command unchanged (linux/nvme_ioctl.h, nvme_passthru_cmd): ``opcode``, ``nsid``, ``cdw10`` to ``cdw15``."""
     admin = request.get("queue", "admin") == "admin"
     node = f"/dev/{controllers()[0].name}" if admin else disk(request)[0]
     length = request.get("length", 0)
@@ -557,9 +555,9 @@ def get_feature(request: Fields) -> Fields:
 
 
 def smart(_request: Fields) -> Fields:
-    """Return the composite temperature as the driver's sensor shows it (Documentation/hwmon/sysfs-interface.
+    """Return the composite temperature as the driver's sensor shows it, and its alarm.
 
-    M°C), and its alarm.
+    See Documentation/hwmon/sysfs-interface; the unit is m°C.
     """
     sensor = next((path for controller in controllers() for path in controller.glob("hwmon*")), None)
     if sensor is None:
@@ -615,7 +613,7 @@ def _buffer(length: int) -> mmap.mmap:
 
 
 def _any_buffer(length: int) -> mmap.mmap:
-    """One with any content. Whoever no longer needs it leaves it in `spare`."""
+    """Return a buffer with any content. Its user puts it into `spare` when it is no longer needed."""
     return spare.pop() if length <= SPARE_BYTES and spare else _buffer(max(length, SPARE_BYTES))
 
 
@@ -647,7 +645,7 @@ class KernelLog:
         self._reading = threading.Lock()
 
     def after(self, number: int) -> list[tuple[int, str]]:
-        """(sequence number, line) of the records after that one."""
+        """Yield (sequence number, line) of the records after that one."""
         with self._reading:
             while record := self._next():
                 prefix, _, message = record.partition(";")
@@ -664,7 +662,7 @@ class KernelLog:
 
 
 def served(request: Fields, kernel_log: KernelLog) -> bytes:
-    """Return the answer to a request, as it goes out."""
+    """Return the encoded answer to a request."""
     answer: Fields = {"number": request["number"], "status": "success", "fields": {}, "bytes": 0}
     data = b""
     try:
@@ -737,7 +735,7 @@ def find_port(name: str) -> Path:
 if __name__ == "__main__":
     with find_port(sys.argv[1]).open("r+b", buffering=0) as raw, io.BufferedReader(raw) as port:
         subprocess.run(["dmesg", "-c"], stdout=subprocess.DEVNULL, check=True)  # see kernel_log
-        if os.fork() == 0:  # whoever started it knows now that it serves
+        if os.fork() == 0:  # the caller knows now that the agent serves
             spare.append(_buffer(SPARE_BYTES))
             own_log = os.open("agent.log", os.O_WRONLY | os.O_CREAT)
             os.dup2(own_log, 1)

@@ -78,12 +78,12 @@ def code(*files: str | Path) -> str:
 
 
 def connect(guest: LinuxGuest, machine: Machine, deadline: Deadline) -> Ssh:
-    """Return a connection to the SSH server in the guest, which ``machine`` runs. To be closed."""
+    """Return a connection to the SSH server in the guest, which ``machine`` runs. The caller closes it."""
     return Ssh.connect(machine.ssh_port(), guest.private_key, guest.host_key, machine.check, deadline)
 
 
 def start_agent(guest: LinuxGuest, machine: Machine, command: str, agent: Path, deadline: Deadline) -> None:
-    """Run the command, which takes the agent's program from its input. GuestError with its last words if it fails."""
+    """Run the command with the agent's program as its input. GuestError with its last output if it fails."""
     with connect(guest, machine, deadline) as ssh:
         result = ssh.run(command, agent.read_bytes(), deadline=deadline)
     if result.status:

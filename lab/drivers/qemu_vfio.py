@@ -64,12 +64,12 @@ class QemuVfio:
         return SECONDS
 
     def snapshot_preparers(self, scenario: Scenario) -> Sequence[SnapshotPreparer]:
-        """See `lab.guest.template.Forkable`."""
+        """Return the preparers (`lab.guest.template.Forkable`)."""
         del scenario  # part of the protocol
         return [self]
 
     def prepare(self, machine: Machine, deadline: Deadline) -> None:
-        """Start the agent, and with it qemu-io, and rehearses (`lab.guest.template.SnapshotPreparer`)."""
+        """Start the agent, and with it qemu-io, and rehearse (`lab.guest.template.SnapshotPreparer`)."""
         start_agent(self._guest, machine, _START_AGENT, AGENT, deadline)
         channel = Channel(machine)
         _begin(channel, deadline)
@@ -110,10 +110,13 @@ class QemuVfioSession:
         return Answer(answer.head["status"], answer.head["fields"], answer.data or None)
 
     def close(self) -> None:
-        """Do nothing: the channel is the machine's."""
+        """Do nothing: the channel belongs to the machine."""
 
     def _request(self, action: Action) -> dict[str, Any]:
-        """Bytes where the contract has blocks, a controller's place where it has an id; a load opens what is attached first."""
+        """Return the agent's request; a load opens what is attached first.
+
+        It has bytes in place of blocks, and a controller's place in place of its id.
+        """
         request = {**action.arguments, "action": action.name}
         controllers = self._scenario.device.controllers
         if action.name == "load":

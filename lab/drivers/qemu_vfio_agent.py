@@ -83,7 +83,7 @@ class QemuIo:
         self._prompted("to start", OPEN_SECONDS, OPEN_SECONDS)
 
     def ask(self, line: str, patience: float = SILENT_SECONDS, asleep: float = ASLEEP_SECONDS) -> bytes:
-        """Return what it says up to its next prompt. RefusedError for a complaint; HungError, and what hangs stays hung."""
+        """Return its output up to the next prompt. Raises Refused for an error message, and Hung; it stays hung."""
         if self._hung:
             raise HungError(f"still hangs in {self._hung!r}")
         assert self._process.stdin
@@ -94,7 +94,7 @@ class QemuIo:
         return said
 
     def open(self, address: str, nsid: int, writable: bool) -> None:
-        """Open the namespace, unless it is open: read-only, where nobody wants to write, or that is refused."""
+        """Open the namespace unless it is open: read-only if nothing is written, or if writing is refused."""
         self._address, self._writable = address, writable
         wanted = f"driver=nvme,device={address},namespace={nsid}"
         if self.opened == wanted:
@@ -119,7 +119,7 @@ class QemuIo:
             self.open(self._address, nsid, self._writable)
 
     def _open(self, options: str) -> None:
-        """Return a function that VFIO was given just now is not always there yet, which is no word of the driver's."""
+        """Open, and try again while VFIO does not have the function yet, which is no error of the driver."""
         end = time.monotonic() + APPEAR_SECONDS
         while True:
             try:
@@ -148,7 +148,7 @@ class QemuIo:
         return bytes(said[: -len(PROMPT)])
 
     def _wait(self, asked: str, patience: float, asleep: float) -> None:
-        """Until it says something. Raises HungError."""
+        """Wait for output. Raises Hung."""
         assert self._process.stdout
         began = ran = time.monotonic()
         work = -1.0
@@ -203,7 +203,7 @@ class InterruptsFor:
 
 
 def link(path: str) -> str:
-    """Where a symbolic link leads; "" where there is none any more."""
+    """Return the target of a symbolic link; "" where there is none any more."""
     try:
         return os.readlink(path)  # noqa: PTH115 (see the module's text)
     except OSError:
@@ -245,7 +245,7 @@ def functions(kind: str = NVM_EXPRESS) -> list[str]:
 
 
 def program(request: Fields) -> QemuIo:
-    """Return the qemu-io of the request's controller, with the request's namespace open instead of another one."""
+    """Return the qemu-io of the request's controller, with the request's namespace open: another one if another is open."""
     if request["place"] not in PROGRAMS:
         raise RefusedError("this controller was never opened")
     running = PROGRAMS[request["place"]]
@@ -269,16 +269,16 @@ def begin(request: Fields) -> Fields:
 
 
 def plugged(request: Fields) -> Fields:
-    """Until the PCI core sees so many functions."""
+    """Wait until the PCI core sees so many functions."""
     while len(functions(NVM_CLASS)) != request["controllers"]:
         time.sleep(POLL_SECONDS)
     return {}
 
 
 def warm_up(_request: Fields) -> Fields:
-    """Return what a scenario does, on a device of zeros without hardware behind it (QEMU, block/null.c).
+    """Do what a scenario does, on a device of zeros without hardware behind it (QEMU, block/null.c).
 
-    Python runs code of which it knows the types by other paths than new code, and memory that was touched once is there.
+    Python runs specialised code faster than new code, and memory that was touched once is mapped.
     """
     functions()
     running = PROGRAMS[0]
@@ -363,7 +363,7 @@ ACTIONS: Mapping[str, Callable[[Fields], Fields | bytes]] = {
 
 
 def served(request: Fields) -> bytes:
-    """Return the answer to a request, as it goes out."""
+    """Return the encoded answer to a request."""
     answer: Fields = {"number": request["number"], "status": "success", "fields": {}, "bytes": 0}
     data = b""
     try:
@@ -395,7 +395,7 @@ def find_port(name: str) -> Path:
 
 if __name__ == "__main__":
     with find_port(sys.argv[1]).open("r+b", buffering=0) as raw, io.BufferedReader(raw) as port:
-        if os.fork() == 0:  # whoever started it knows now that it serves
+        if os.fork() == 0:  # the caller knows now that the agent serves
             own_log = os.open("agent.log", os.O_WRONLY | os.O_CREAT)
             os.dup2(own_log, 1)
             os.dup2(own_log, 2)

@@ -21,7 +21,7 @@ _DUMPED = re.compile(r"^[ \t]*(?:0x)?[0-9a-fA-F]+:[ \t]+(.*?)(?:  |$)", re.MULTI
 
 
 def fields(reading: Reading, output: str) -> dict[str, Any]:
-    """All fields that the output holds."""
+    """Return all fields that the output holds."""
     found: dict[str, Any] = {}
     for pattern in filter(None, (reading.pattern, *reading.patterns)):
         if match := re.search(pattern, output, re.MULTILINE):
@@ -65,7 +65,7 @@ def printed_object(output: str) -> dict[str, Any] | None:
 
 
 def dumped(form: str, output: str) -> bytes:
-    """Return the bytes of a hex dump: u-boot's ``md`` (units of 1 to 8 bytes, little-endian) or ``xxd`` (single bytes)."""
+    """Return the bytes of a hex dump: u-boot's ``md`` (units of 1 to 8 bytes, little-endian) or ``xxd`` (bytes in order)."""
     little = form == "u-boot"
     units = [bytes.fromhex(unit) for match in _DUMPED.finditer(output) for unit in match[1].split()]
     return b"".join(unit[::-1] if little else unit for unit in units)

@@ -229,7 +229,7 @@ class ReferenceVfio(ReferenceAdapter):
         return linux_spec(self._manifest, self._guest, scenario, iommu=True, channel=False)
 
     def snapshot_preparers(self, scenario: Scenario) -> Sequence[SnapshotPreparer]:
-        """See `lab.guest.template.Forkable`."""
+        """Return the preparers (`lab.guest.template.Forkable`)."""
         return [self._serving(scenario)]
 
     def open(self, machine: Machine, scenario: Scenario, deadline: Deadline) -> GuestSession:
@@ -292,7 +292,8 @@ class GuestSession:
         """Wait until the controllers are visible to the driver."""
         while int(_run(self._ssh, _COUNT, deadline)) != controllers:
             if deadline.expired:
-                raise GuestTimeoutError(f"Waited {deadline.seconds:g} s in vain for {controllers} NVMe functions in the guest.")
+                wanted = f"{controllers} NVMe functions in the guest"
+                raise GuestTimeoutError(f"Timed out after {deadline.seconds:g} s waiting for {wanted}.")
 
     def perform(self, action: Action, data: bytes | None, deadline: Deadline) -> Answer:
         """Perform an action."""

@@ -31,12 +31,12 @@ SEEDABLE = frozenset({"reference-in-process", "reference-qtest"})
 
 
 def adapters() -> Mapping[str, Factory | None]:
-    """Every adapter's name; None stands for one of another package, which is imported only when it is used."""
+    """Return the adapters by name; None stands for one of another package, which is imported only when it is used."""
     return {**dict.fromkeys(extensions.names(extensions.ADAPTERS)), **_SHIPPED}
 
 
 def adapter(manifest: DriverManifest, toolchain: Toolchain) -> Adapter:
-    """Return the manifest's adapter, with what it stands on. Raises UsageError where the manifest does not suit it."""
+    """Return the manifest's adapter with its base. Raises UsageError where the manifest does not suit it."""
     return _factory(manifest)(manifest, toolchain)
 
 
@@ -53,7 +53,7 @@ def shipped() -> Mapping[str, Path]:
 
 
 def names() -> list[str]:
-    """Every driver that has a name: the shipped ones, and those of other packages."""
+    """Return the name of every driver: the shipped ones, and those of other packages."""
     return [*shipped(), *(name for name in extensions.names(extensions.DRIVERS) if name not in shipped())]
 
 
@@ -79,7 +79,7 @@ def devices(manifest: DriverManifest) -> tuple[DeviceKind, ...]:
 
 
 def in_qemu(manifest: DriverManifest) -> bool:
-    """Tell whether QEMU takes part, or the driver runs in this very process."""
+    """Return whether the driver runs with QEMU and not in this process."""
     return bool(getattr(_factory(manifest), "in_qemu", True))
 
 

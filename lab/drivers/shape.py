@@ -47,13 +47,13 @@ class Mistake(NamedTuple):
 
 
 def boots_at_load(manifest: DriverManifest) -> bool:
-    """Tell whether the driver comes up with its guest, which then starts when ``load`` is asked, and not before."""
+    """Return whether the driver comes up with its guest, which is then started by ``load`` and not before."""
     words = manifest.actions.get("load")
     return words is None or not words.commands
 
 
 def check(manifest: DriverManifest) -> None:
-    """UsageError for the first mistake."""
+    """Raise UsageError for the first mistake."""
     for mistake in (*_heard_and_typed_at(manifest), *_names(manifest), *_booted(manifest), *_asked(manifest)):
         raise UsageError(f"{manifest.path}: {mistake.key}: {mistake.what}", remedy=mistake.remedy)
 
@@ -130,7 +130,7 @@ def _asked(manifest: DriverManifest) -> Iterator[Mistake]:
 
 
 def _names(manifest: DriverManifest) -> Iterator[Mistake]:
-    """Names in braces that stand for nothing, and commands that cannot be formatted."""
+    """Return unknown names in braces, and commands that cannot be formatted."""
     for action, words in manifest.actions.items():
         known = ALWAYS | ARGUMENTS.get(action, frozenset()) | manifest.variables.keys()
         yield from _braces(f"actions.{action}.command", words.commands, known)

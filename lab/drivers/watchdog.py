@@ -22,18 +22,18 @@ class Watchdog:
         self._reads = 0
 
     def start(self, seconds: float) -> None:
-        """Give the driver so long from now on."""
+        """Give the driver so many seconds from now on."""
         self._until = self._now() + seconds
         self._reads = 0
 
     def step(self) -> None:
-        """Note that the driver waits, or writes a register. Raises Hung."""
+        """Count a wait or register write of the driver. Raises Hung."""
         self._reads = 0
         if self._now() > self._until:
             raise Hung
 
     def read(self) -> None:
-        """Note that the driver looks at a register or a ring. Raises Hung."""
+        """Count a read of a register or a ring by the driver. Raises Hung."""
         self._reads += 1
         if self._reads > SPINS or self._now() > self._until:
             raise Hung

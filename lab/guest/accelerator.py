@@ -71,7 +71,7 @@ def kvm_trouble(command: Sequence[str], env: Mapping[str, str]) -> str:
 
 
 def probe(command: Sequence[str], env: Mapping[str, str], name: str, seconds: float = PROBE_SECONDS) -> str:
-    """Run the firmware under the accelerator ``name``; return what went wrong, or nothing."""
+    """Run the firmware under the accelerator ``name``; return what went wrong, or ""."""
     with run_folder() as folder:
         rom = folder / "probe.rom"
         rom.write_bytes(firmware())

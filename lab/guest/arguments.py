@@ -38,7 +38,7 @@ class GuestSpec:
     memory: int = 256
     """RAM in MiB."""
     memory_file: Path | None = None
-    """The file that holds the RAM, shared with whoever maps it (vfio-user, GuestMemory); QEMU creates it."""
+    """The file that holds the RAM, shared with all that map it (vfio-user, GuestMemory); QEMU creates it."""
     memory_private: bool = False
     """What the guest writes to its RAM stays in QEMU: the file is only where it starts from."""
     state: Path | None = None
@@ -96,7 +96,7 @@ class Endpoints:
 
 
 def arguments(spec: GuestSpec, endpoints: Endpoints, accelerator: str) -> list[str]:
-    """QEMU's arguments, without the command itself. ``accelerator`` as for ``-accel``: ``tcg,thread=multi``."""
+    """Return QEMU's arguments, without the command itself. ``accelerator`` as for ``-accel``: ``tcg,thread=multi``."""
     if spec.root_ports > MAX_ROOT_PORTS:
         raise ValueError(f"{spec.root_ports} root ports asked for; pcie.0 has room for {MAX_ROOT_PORTS}")
     return [argument for option in _options(spec, endpoints, accelerator) for argument in option]
@@ -164,7 +164,10 @@ def _boot(spec: GuestSpec) -> Iterator[tuple[str, ...]]:
 
 
 def _devices(spec: GuestSpec) -> Iterator[Json]:
-    """In the order QEMU must see them: an IOMMU covers only what comes after it, a bus comes before its devices."""
+    """Yield the devices in the order in which QEMU must see them.
+
+    An IOMMU covers only what comes after it, and a bus comes before its devices.
+    """
     if spec.iommu:
         yield {"driver": "intel-iommu", "intremap": "on", "caching-mode": True}
     if spec.console == "debug-console":

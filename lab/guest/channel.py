@@ -32,7 +32,7 @@ class Channel:
     """Our end of a port. One question at a time; the answer to one that was given up is dropped when it comes at last."""
 
     def __init__(self, machine: Machine) -> None:
-        """Of a guest whose specification has a ``channel``."""
+        """Connect to a guest whose specification has a ``channel``."""
         assert machine.channel is not None
         self._machine = machine
         self._connection = machine.channel
@@ -41,7 +41,7 @@ class Channel:
         self._received = bytearray()
 
     def ask(self, question: Mapping[str, Any], data: bytes = b"", *, deadline: Deadline) -> Frame:
-        """Return the answer. Raises GuestPanicError or GuestDiedError at once, GuestTimeoutError in time."""
+        """Wait for the answer and return it. Raises GuestPanicError or GuestDiedError at once, GuestTimeoutError in time."""
         self._number += 1
         waiting_for = f"the guest's answer to {question.get('action', 'a question')!r}"
         self._unsent += json.dumps({**question, "number": self._number, "bytes": len(data)}).encode() + b"\n" + data
@@ -51,7 +51,7 @@ class Channel:
                     return frame
             self._machine.check(waiting_for)
             if deadline.expired:
-                raise GuestTimeoutError(f"Waited {deadline.seconds:g} s in vain for {waiting_for}.")
+                raise GuestTimeoutError(f"Timed out after {deadline.seconds:g} s waiting for {waiting_for}.")
             self._move(min(LIVENESS_POLL_SECONDS, deadline.remaining()), waiting_for)
 
     def _move(self, seconds: float, waiting_for: str) -> None:
@@ -71,7 +71,7 @@ class Channel:
             raise self._machine.died(waiting_for) from hung_up
 
     def _frame(self) -> Frame | None:
-        """Return the next complete frame, taken out of what has come."""
+        """Take the next complete frame from the received bytes."""
         end = self._received.find(b"\n") + 1
         if not end:
             return None

@@ -61,7 +61,10 @@ class Console:
         died: Callable[[str], GuestError],
         panics: Sequence[str] = LINUX_PANIC,
     ) -> None:
-        """``died`` makes the error for a wait that QEMU's end has made pointless; ``panics`` match a guest's last words."""
+        """Create the console.
+
+        ``died`` makes the error for a wait after QEMU's end; ``panics`` match a guest's panic message.
+        """
         self._connection = connection
         self._log = log
         self._died = died
@@ -88,7 +91,7 @@ class Console:
 
     @contextlib.contextmanager
     def shown(self, sink: Callable[[bytes], None]) -> Iterator[None]:
-        """While this lasts, ``sink`` is given whatever the guest says, as it comes, by the draining thread."""
+        """Pass the guest's output to ``sink`` within the ``with`` block, as it comes, from the draining thread."""
         self._sink = sink
         try:
             yield
@@ -96,14 +99,14 @@ class Console:
             self._sink = None
 
     def send(self, text: str | bytes) -> None:
-        """Types ``text``. Raises GuestDiedError when nobody is there to read it."""
+        """Type ``text``. Raises GuestDiedError when the guest has ended."""
         try:
             self._connection.sendall(text.encode() if isinstance(text, str) else text)
         except OSError as hung_up:
             raise self._died(f"the console to take {text!r}") from hung_up
 
     def expect(self, patterns: str | Sequence[str], deadline: Deadline, what: str = "") -> ConsoleMatch:
-        """Until one of the regular expressions matches; the earliest match wins. ``what`` names them in errors.
+        """Wait until one of the regular expressions matches; the earliest match wins. ``what`` names them in errors.
 
         Raises GuestPanicError or GuestDiedError at once when the guest is gone, and GuestTimeoutError after the deadline.
         """
@@ -115,7 +118,7 @@ class Console:
         return ConsoleMatch(before, match, index)
 
     def rest(self, deadline: Deadline) -> str:
-        """All that comes until QEMU hangs up, where that is wanted. Raises GuestPanicError and GuestTimeoutError."""
+        """Return all output until QEMU hangs up, where that is wanted. Raises GuestPanicError and GuestTimeoutError."""
         self._wait([pexpect.EOF], deadline, "the guest to end")
         assert isinstance(self._stream.before, str)
         return self._stream.before
@@ -131,7 +134,8 @@ class Console:
                 return self._wait(wanted, deadline, waiting_for)
             last = self.last_lines()
             raise GuestTimeoutError(
-                f"Waited {deadline.seconds:g} s in vain for {waiting_for}; its last lines:\n{last or '(none)'}", last=last
+                f"Timed out after {deadline.seconds:g} s waiting for {waiting_for}; its last lines:\n{last or '(none)'}",
+                last=last,
             ) from None
         except pexpect.EOF:
             if self._record_error:
@@ -150,7 +154,7 @@ class Console:
         return "\n".join(text.rstrip().splitlines()[-LAST_LINES:])
 
     def drained(self, deadline: Deadline) -> bool:
-        """Until QEMU has hung up and all it sent is recorded; False when the deadline came first."""
+        """Wait until QEMU has hung up and all output is recorded; return False when the deadline came first."""
         self._thread.join(deadline.remaining())
         return not self._thread.is_alive()
 
@@ -162,7 +166,7 @@ class Console:
         self._connection.close()
 
     def _drain(self, log: FileIO) -> None:
-        """Read whatever comes, record it, look for a panic, hand it on: the thread's work."""
+        """Read, record and forward the output, and look for a panic; the body of the thread."""
         panic = re.compile("|".join(f"(?:{pattern})" for pattern in self._panics)) if self._panics else None
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
         tail = ""

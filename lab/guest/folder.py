@@ -30,7 +30,7 @@ def default_root() -> Path:
 
 
 def shared_root() -> Path:
-    """Return the root in memory, for guests' RAM that others map. It is not made here: there may be no /dev/shm."""
+    """Return the same in memory, for guests' RAM that others map. Not made here: there may be no /dev/shm."""
     return SHARED_MEMORY / f"nvme-lab-{os.getuid()}"
 
 
@@ -59,7 +59,7 @@ def run_folder(root: Path | None = None) -> Iterator[Path]:
 
 
 def sweep(root: Path | None = None) -> list[Path]:
-    """Remove the run folders under ``root`` whose owner is dead, and return them."""
+    """Remove the run folders under ``root`` whose owner is dead, and return their paths."""
     root = private(root or default_root())
     with _changes(root):
         garbage = [folder for folder in sorted(root.glob("run-*")) if _ownerless(folder)]
@@ -69,13 +69,13 @@ def sweep(root: Path | None = None) -> list[Path]:
 
 
 def sweep_all() -> list[Path]:
-    """Remove all run folders of this user whose owner is dead."""
+    """Remove all run folders of this user's whose owner is dead."""
     shared = shared_root()
     return [*sweep(), *(sweep(shared) if shared.is_dir() else ())]
 
 
 def _changes(root: Path) -> FileLock:
-    """Held while folders are made and swept, so that none is seen between its creation and its locking."""
+    """Hold the lock under which folders are made and swept, so that none is seen between its creation and its locking."""
     return FileLock(root / LOCK)
 
 

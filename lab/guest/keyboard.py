@@ -29,12 +29,12 @@ HOLD_MS = 1
 
 
 def press(machine: Machine, character: str) -> None:
-    """Presses and releases the keys of one character; KeyError where the keyboard has none."""
+    """Press and release the keys of one character; KeyError where the keyboard has none."""
     _press(machine, KEYS[character])
 
 
 def press_all(machine: Machine, typed: bytes) -> None:
-    """Type what somebody types on a terminal, who watches for the echo. What the keyboard has no key for is left out."""
+    """Type text without waiting for its echo. Characters without a key are left out."""
     for character in typed.decode("ascii", "ignore"):
         if keys := KEYS.get(character) or OF_A_TERMINAL.get(character):
             _press(machine, keys)

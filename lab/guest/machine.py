@@ -69,7 +69,7 @@ class Machine:
         root: Path | None = None,
         accessible: Sequence[Path] | None = None,
     ) -> None:
-        """``command`` and ``env`` start QEMU. ``console_log`` outlives the guest; by default it does not.
+        """Describe a guest that ``command`` and ``env`` start. ``console_log`` outlives the guest; by default it does not.
 
         ``trace`` is the writing end of a pipe for the trace; the caller closes its own copy once the guest has started, and
         must keep reading. ``root`` is where the run folder is made.
@@ -132,7 +132,7 @@ class Machine:
             self._restore(self.spec.state)
 
     def _hand_over(self, command: Sequence[str], accessible: Sequence[Path]) -> None:
-        """Give QEMU, as a user of its own, the files that it may open and the ways to them."""
+        """Give QEMU's own user access to the files that it opens."""
         user.share(self.folder, writable=True)
         if self._trace is not None:
             os.fchown(self._trace, user.UID, user.UID)  # it opens the pipe once more, by its name
@@ -190,11 +190,11 @@ class Machine:
         self._cleanup.close()
 
     def qmp(self, command: str, arguments: Mapping[str, object] | None = None, deadline: Deadline | None = None) -> Any:
-        """Return what the QMP command returns. Raises QmpError when QEMU refuses, GuestDiedError, GuestTimeoutError."""
+        """Run a QMP command and return its value. Raises QmpError when QEMU refuses, GuestDiedError, GuestTimeoutError."""
         return self._monitor.execute(command, self._folders.translate(arguments), deadline or Deadline(QMP_SECONDS))
 
     def event(self, name: str, deadline: Deadline, where: Callable[[Event], bool] = any_event) -> Event:
-        """Return the next QMP event of that name for which ``where`` holds, also one that came earlier and nobody has taken."""
+        """Return the next QMP event of that name for which ``where`` holds, also an earlier one that was not taken yet."""
         return self._monitor.event(name, deadline, where)
 
     def memory(self) -> Ram:
@@ -216,13 +216,13 @@ class Machine:
     def exit_code(self) -> int | None:
         """What the guest wrote to isa-debug-exit, by which it has ended; None while it runs, and if it ended otherwise.
 
-        A 0 cannot be told from QEMU's own failure and counts as that.
+        A 0 cannot be distinguished from QEMU's own failure and counts as that.
         """
         status = self.process.status
         return status >> 1 if self.spec.debug_exit and status is not None and status > 1 and status & 1 else None
 
     def check(self, waiting_for: str) -> None:
-        """For waits on something else: raises GuestPanicError or GuestDiedError if ``waiting_for`` can no longer come.
+        """Raise GuestPanicError or GuestDiedError if ``waiting_for`` can no longer come; for waits on something else.
 
         A guest that has ended with an exit code has ended in order.
         """
@@ -245,7 +245,7 @@ class Machine:
         return self.process.died(waiting_for)
 
     def _own_end(self) -> str | None:
-        """How the guest itself has ended QEMU; None if it was not the guest."""
+        """Return how the guest itself has ended QEMU; None if it was not the guest."""
         if self.exit_code is not None:
             return f"ended with exit code {self.exit_code:#x}"
         if self.process.status != 0:

@@ -122,7 +122,7 @@ class ForkMemory:
 
 
 def _mapped(pid: int, path: Path, size: int) -> int:
-    """Where the process has mapped all of the file, in one piece (proc_pid_maps(5))."""
+    """Return the address at which the process has mapped all of the file, in one piece (proc_pid_maps(5))."""
     name = str(path.resolve())
     for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
         addresses, _, offset, _, _, *mapped = line.split(maxsplit=5)

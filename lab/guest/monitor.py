@@ -30,7 +30,7 @@ class Monitor:
     """Commands to one QEMU and the events it sends, over a connected socket."""
 
     def __init__(self, connection: socket.socket, died: Callable[[str], GuestError]) -> None:
-        """``died`` makes the error for a wait that QEMU's end has made pointless, from what was waited for."""
+        """Create the monitor; ``died`` makes the error for a wait after QEMU's end, from what was waited for."""
         self._died = died
         self._client = QMPClient("nvme-lab")
         self._client.register_listener(_Listener(self._record))
@@ -43,12 +43,12 @@ class Monitor:
         self._connection = connection
 
     def connect(self, deadline: Deadline) -> None:
-        """Greeting and capabilities; commands work afterwards."""
+        """Exchange greeting and capabilities; commands work afterwards."""
         self._call(self._client.connect(self._connection), "QEMU's QMP greeting", deadline)
         asyncio.run_coroutine_threadsafe(self._watch(), self._loop)
 
     def execute(self, command: str, arguments: Mapping[str, object] | None, deadline: Deadline) -> Any:
-        """Return the command's return value. Raises QmpError when QEMU refuses, GuestDiedError, GuestTimeoutError."""
+        """Run a command and return its value. Raises QmpError when QEMU refuses, GuestDiedError, GuestTimeoutError."""
         answer = self._client.execute(command, dict(arguments or {}))
         try:
             return self._call(answer, f"QEMU's answer to the QMP command {command}", deadline)
@@ -58,7 +58,7 @@ class Monitor:
     def event(self, name: str, deadline: Deadline, where: Callable[[Event], bool] = any_event) -> Event:
         """Return the first event of that name for which ``where`` holds, whether it came before or comes now.
 
-        Each is given once.
+        Each event is returned once.
         """
 
         def found() -> Event | None:
@@ -73,7 +73,9 @@ class Monitor:
             last = self._events[-1]["event"] if self._events else "none"
         if self._closed:
             raise self._died(f"the QMP event {name}")
-        raise GuestTimeoutError(f"Waited {deadline.seconds:g} s in vain for the QMP event {name}; the last other one: {last}.")
+        raise GuestTimeoutError(
+            f"Timed out after {deadline.seconds:g} s waiting for the QMP event {name}; the last other one: {last}."
+        )
 
     def last(self, name: str, deadline: Deadline) -> list[Event]:
         """Return the events of that name that nobody has taken, once QEMU has hung up (or the deadline has passed)."""
@@ -97,7 +99,7 @@ class Monitor:
             raise
         except concurrent.futures.TimeoutError:
             future.cancel()
-            raise GuestTimeoutError(f"Waited {deadline.seconds:g} s in vain for {waiting_for}.") from None
+            raise GuestTimeoutError(f"Timed out after {deadline.seconds:g} s waiting for {waiting_for}.") from None
         except (QMPError, EOFError, OSError) as hung_up:
             raise self._died(waiting_for) from hung_up
 
@@ -107,7 +109,7 @@ class Monitor:
             self._changed.notify_all()
 
     async def _watch(self) -> None:
-        """Wakes those who wait for events when QEMU hangs up."""
+        """Wake all waits for events when QEMU hangs up."""
         await self._client.runstate_changed()
         with self._changed:
             self._closed = True

@@ -32,7 +32,7 @@ class Process:
     def __init__(
         self, command: Sequence[str], env: Mapping[str, str], output: Path, inherit: Iterable[int] = (), *, apart: bool = False
     ) -> None:
-        """``env`` is added to our own environment, ``inherit`` are file descriptors the command gets.
+        """Describe a process; ``env`` is added to our own environment, and the command gets the descriptors ``inherit``.
 
         ``apart``: it runs as a user of its own (`lab.guest.user`).
         """
@@ -49,7 +49,7 @@ class Process:
         self._keeper = threading.Thread(target=self._keep, name=f"keeper of {command[0]}", daemon=True)
 
     def start(self) -> None:
-        """Return when the process exists. Raises LabError when it cannot be started."""
+        """Start the process and return once it exists. Raises LabError when it cannot be started."""
         self._keeper.start()
         self._started.wait()
         if self._failure:
@@ -94,7 +94,7 @@ class Process:
         return None if self.alive or self._popen is None else self._popen.returncode
 
     def wait(self, deadline: Deadline) -> bool:
-        """Until the process has exited and been reaped; False when the deadline came first."""
+        """Wait until the process has exited and been reaped; return False when the deadline came first."""
         return self._exited.wait(deadline.remaining())
 
     def last_lines(self) -> str:
@@ -112,7 +112,7 @@ class Process:
         return GuestDiedError(f"QEMU {_describe(self.status)} while the lab waited for {waiting_for}{said}", last=last)
 
     def end(self, deadline: Deadline) -> None:
-        """SIGTERM, and SIGKILL for the whole group when half the time has passed. Returns when the process is reaped."""
+        """Send SIGTERM, and SIGKILL to the whole group after half the time. Return when the process is reaped."""
         if self._keeper.ident is None:
             return
         self._started.wait()  # it may be about to start, when a Ctrl-C has cut start() short
@@ -122,14 +122,14 @@ class Process:
             self._exited.wait()
 
     def _signal(self, number: signal.Signals) -> None:
-        """To the group; nothing once the leader is reaped, for the number may then be somebody else's."""
+        """Signal the group, unless its leader is reaped: the number may then belong to another process."""
         if self._popen and self.alive:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._popen.pid, number)
 
 
 def _relinquished() -> tuple[str, ...]:
-    """Return what must be given up: nothing by a process that has no capabilities and may not even ask for it."""
+    """Return setpriv's options that drop all capabilities; none for a process that may not drop any."""
     return _POWERLESS if capabilities() >> CAP_SETPCAP & 1 else ()
 
 

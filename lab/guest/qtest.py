@@ -22,7 +22,7 @@ class Qtest:
     """Reads and writes of ports, MMIO and memory, one command after another."""
 
     def __init__(self, machine: Machine, ecam: int | None = None) -> None:
-        """``ecam``: where configuration space is memory; None for the ports."""
+        """Create the client. ``ecam``: where configuration space is memory; None for the ports."""
         path = machine.folder / "qtest.sock"
         backend = {"type": "socket", "data": {"addr": {"type": "unix", "data": {"path": str(path)}}, "wait": False}}
         machine.qmp("chardev-add", {"id": "qtest", "backend": backend})
@@ -84,7 +84,7 @@ class Qtest:
         self.command(f"write {address:#x} {len(data):#x} 0x{data.hex()}")
 
     def read_config(self, bdf: int, offset: int) -> int:
-        """Dword ``offset`` of the configuration space of function ``bdf`` (bus << 8 | device << 3 | function)."""
+        """Read dword ``offset`` of the configuration space of function ``bdf`` (bus << 8 | device << 3 | function)."""
         if self._ecam is not None:
             return self.read32(self._ecam + (bdf << 12) + offset)
         self.command(f"outl 0xcf8 {0x8000_0000 | bdf << 8 | offset:#x}")

@@ -89,7 +89,7 @@ class Ssh:
                 client.close()
                 raise
         check(waiting_for)
-        raise GuestTimeoutError(f"Waited {deadline.seconds:g} s in vain for {waiting_for}; the last attempt: {last}.")
+        raise GuestTimeoutError(f"Timed out after {deadline.seconds:g} s waiting for {waiting_for}; the last attempt: {last}.")
 
     def run(self, command: str, input: bytes = b"", *, deadline: Deadline) -> Result:
         """Return what the command answered, whatever its status.
@@ -107,7 +107,7 @@ class Ssh:
                     last = bytes(err or out).decode(errors="replace")[-LAST_CHARACTERS:]
                     said = last or "(none)"
                     raise GuestTimeoutError(
-                        f"Waited {deadline.seconds:g} s in vain for {waiting_for}; its last output: {said}", last=last
+                        f"Timed out after {deadline.seconds:g} s waiting for {waiting_for}; its last output: {said}", last=last
                     )
             status = channel.recv_exit_status()
             transport = channel.get_transport()
@@ -137,9 +137,9 @@ class Ssh:
         self.close()
 
     def _lost(self, waiting_for: str) -> GuestError:
-        """Return the error for a connection that is gone.
+        """Return the error for a lost connection.
 
-        A dying QEMU closes it a moment before its end is known: that is told.
+        A dying QEMU closes it just before its exit is known: that error is preferred.
         """
         known = Deadline(DEATH_SECONDS)
         while not known.expired:
@@ -159,13 +159,13 @@ class Ssh:
         try:
             return _watched(start, lambda: self._check(waiting_for), deadline)
         except TimeoutError:
-            raise GuestTimeoutError(f"Waited {deadline.seconds:g} s in vain for {waiting_for} to start.") from None
+            raise GuestTimeoutError(f"Timed out after {deadline.seconds:g} s waiting for {waiting_for} to start.") from None
         except (OSError, EOFError, paramiko.SSHException) as failure:
             raise self._lost(waiting_for) from failure
 
 
 def _watched(work: Callable[[], T], check: Callable[[], None], deadline: Deadline) -> T:
-    """Return what ``work`` returns, while ``check`` looks after the guest. paramiko's own waits would sit out a dead guest."""
+    """Return what ``work`` returns, while ``check`` watches the guest. paramiko's own waits do not notice a dead guest."""
     future: Future[T] = Future()
 
     def do() -> None:
@@ -194,7 +194,7 @@ def _complete(channel: paramiko.Channel, out: bytearray, err: bytearray) -> bool
 
 
 def _client_that_knows(host_key: str) -> paramiko.SSHClient:
-    """Its policy is the default one: to reject every other host key."""
+    """Return a client that rejects every other host key, which is the default policy."""
     kind, encoded = host_key.split()[:2]
     client = paramiko.SSHClient()
     client.get_host_keys().add(HOST, kind, paramiko.PKey.from_type_string(kind, base64.b64decode(encoded)))
@@ -221,9 +221,9 @@ def _reach(port: int, check: Callable[[], None], deadline: Deadline) -> socket.s
 
 
 def _feed(channel: paramiko.Channel, data: bytes) -> None:
-    """Send the data.
+    """Send the data, in a thread of its own.
 
-    A thread's work, since sending blocks while the command does not read, and it may be waiting for us to read.
+    Sending blocks while the command does not read, and the command may be waiting for us to read.
     """
     with suppress(OSError, EOFError):  # the command need not read all of it
         channel.sendall(data)

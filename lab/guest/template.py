@@ -55,14 +55,14 @@ class ForkError(LabError):
 
 
 class SnapshotPreparer(Protocol):
-    """Whoever brings a guest to the point from which all of its forks go on."""
+    """A preparer of guests for the snapshot that forks start from."""
 
     cache_key: str
     """Identifies the code, and whatever else it leaves in the guest."""
 
     @property
     def base(self) -> SnapshotPreparer | None:
-        """Who has settled the fork that this one begins with; None begins with a guest that has just been booted."""
+        """The preparer of the fork that this one begins with; None begins with a freshly booted guest."""
 
     def prepare(self, machine: Machine, deadline: Deadline) -> None:
         """Bring the guest to the point from which its forks go on; ForkError where that cannot be."""
@@ -73,7 +73,7 @@ class Forkable(Protocol):
     """A driver whose guests can be forked."""
 
     def snapshot_preparers(self, scenario: Scenario) -> Sequence[SnapshotPreparer]:
-        """Those who may prepare the guest for this scenario; whoever leaves the least to do comes first."""
+        """Return the preparers that suit this scenario; the one that prepares the most comes first."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class Template:
         return self.folder / BOOT_LOG
 
     def forked(self, spec: GuestSpec, shared_memory: Path | None = None) -> GuestSpec:
-        """``spec`` goes on from here.
+        """Return ``spec`` started from here.
 
         Pages of RAM are copied as they are written; all of them are copied at once into the file ``shared_memory``, if there
         must be one for others to map.
@@ -140,7 +140,7 @@ class Templates:
 
     @contextmanager
     def fork(self, spec: GuestSpec, preparer: SnapshotPreparer, start: Callable[[Template], Machine]) -> Iterator[Machine]:
-        """Yield a running fork, from ``start``'s not yet running one. A template that does not restore is rebuilt once."""
+        """Return a running fork of what ``start`` makes. A template that does not restore is rebuilt once."""
         template = self.get(spec, preparer)
         with ExitStack() as running:
             try:
@@ -152,7 +152,7 @@ class Templates:
             yield forked
 
     def discard(self, template: Template) -> None:
-        """Remove it, unless somebody else has built another one in its place."""
+        """Remove it, unless another process has replaced it."""
         with self._cache.lock(f"{KIND}.{template.folder.name}"), suppress(OSError, ValueError):
             if _facts(template.folder)["born"] == template.born:
                 _remove(template.folder)
@@ -193,7 +193,7 @@ class Templates:
 
     @contextmanager
     def _beginning(self, spec: GuestSpec, preparer: SnapshotPreparer, template: Template) -> Iterator[Machine]:
-        """Yield the guest that is to be settled: a booted one, or a fork of another template."""
+        """Return the guest to prepare: a booted one, or a fork of another template."""
         if preparer.base is None:
             with self._machine(replace(spec, memory_file=template.folder / RAM), template.boot_log) as booted:
                 yield booted
@@ -245,7 +245,7 @@ class TemplateInfo:
 
 
 def templates(cache: Cache) -> list[TemplateInfo]:
-    """All templates in the cache, the one last used at the end."""
+    """Return all templates in the cache, the most recently used one last."""
     found = []
     for folder in cache.folder(KIND).iterdir():
         with suppress(OSError, ValueError):  # it is being built or removed at this moment
@@ -255,7 +255,7 @@ def templates(cache: Cache) -> list[TemplateInfo]:
 
 
 def clear(cache: Cache) -> int:
-    """Remove all templates; return the bytes that this has freed. Forks that run go on."""
+    """Remove all templates and return the bytes freed. Running forks go on."""
     found = templates(cache)
     for kept in found:
         _remove(kept.folder)
@@ -263,12 +263,12 @@ def clear(cache: Cache) -> int:
 
 
 def dig_holes(file: Path) -> None:
-    """Make what is zero a hole, which takes no space and no time to copy; on a file system that has none nothing changes."""
+    """Turn zeros into holes, which take no space and no time to copy; do nothing on a file system without holes."""
     subprocess.run(["fallocate", "--dig-holes", file], capture_output=True, check=False)
 
 
 def copy_sparse(source: Path, destination: Path) -> None:
-    """Copy the data, inside the kernel, and keeps the holes."""
+    """Copy the data, inside the kernel, and keep the holes."""
     with source.open("rb") as read, destination.open("wb") as written:
         size = os.fstat(read.fileno()).st_size
         written.truncate(size)
@@ -310,7 +310,7 @@ def _damage(folder: Path) -> str:
 
 
 def _remove(folder: Path) -> None:
-    """At once as far as others can see."""
+    """Remove a template atomically for other processes."""
     gone = folder.with_suffix(f".gone-{uuid.uuid4().hex}")
     with suppress(FileNotFoundError):  # somebody else was faster
         folder.rename(gone)
@@ -323,7 +323,10 @@ def _digest(path: Path) -> str:
 
 
 def _content(value: object) -> object:
-    """Stands for a value in the key. A file is known by its place, size and time: the cache never changes one in place."""
+    """Return what stands for a value in the key.
+
+    A file is known by its place, size and time: the cache never changes one in place.
+    """
     if not isinstance(value, Path):
         return value
     status = value.stat()
@@ -331,6 +334,6 @@ def _content(value: object) -> object:
 
 
 def _processor() -> str:
-    """Return what a guest under KVM sees of the host, on which it cannot be moved away from."""
+    """Return what a guest under KVM sees of the host CPU; its snapshot runs only where this is the same."""
     lines = Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines()
     return "\n".join(line for line in lines if line.startswith(("model", "stepping", "microcode", "flags")))

@@ -20,7 +20,7 @@ CHUNK = 1024
 
 
 def talk(console: Console, send: Callable[[bytes], None], alive: Callable[[], bool], keys: int, screen: int) -> None:
-    """Every key that comes from ``keys`` is sent to the guest, what it says goes to ``screen`` (file descriptors)."""
+    """Send every key from ``keys`` to the guest and its output to ``screen`` (file descriptors)."""
 
     def show(chunk: bytes) -> None:
         with suppress(OSError):  # nobody looks any more; the console's record goes on
@@ -43,7 +43,7 @@ def talk(console: Console, send: Callable[[bytes], None], alive: Callable[[], bo
 
 @contextmanager
 def _raw(terminal: int) -> Iterator[None]:
-    """Keys come one by one and unseen, Ctrl-C among them: the guest is the one who answers."""
+    """Switch off line editing and echo within the ``with`` block; the guest gets each key, Ctrl-C included."""
     before = termios.tcgetattr(terminal)
     tty.setraw(terminal)
     try:

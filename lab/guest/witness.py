@@ -36,7 +36,7 @@ class MachineWitness:
     """
 
     def __init__(self, pid: int, bound: float) -> None:
-        """``pid`` is QEMU's; ``bound`` are the seconds of one stall that the driver's time-outs allow."""
+        """Create the witness. ``pid`` is QEMU's; ``bound`` are the seconds of one stall that the driver's time-outs allow."""
         self.lost = 0.0
         self._bound = bound
         self._processes = (Path(f"/proc/{pid}"), OWN)

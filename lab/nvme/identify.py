@@ -203,7 +203,7 @@ class Vwc(Register, size=1):
     """Volatile Write Cache."""
 
     PRESENT = Bits(0)
-    FLUSH_BROADCAST = Bits(2, 1)  # 00b not told, 10b not supported, 11b supported
+    FLUSH_BROADCAST = Bits(2, 1)  # 00b not reported, 10b not supported, 11b supported
 
 
 class Nwpc(Register, size=1):
@@ -293,7 +293,7 @@ class IdentifyController(Structure, size=SIZE):
     RPMBS = Nested(312, Rpmbs)
     EDSTT = U16(316)  # minutes
     DSTO = U8(318)
-    FWUG = U8(319)  # 4 KiB; 0 not told, FFh no restriction
+    FWUG = U8(319)  # 4 KiB; 0 not reported, FFh no restriction
     KAS = U16(320)  # 100 ms; 0 no Keep Alive
     HCTMA = U16(322)
     MNTMT = U16(324)  # kelvin
@@ -434,7 +434,7 @@ class Fpi(Register, size=1):
 class Dlfeat(Register, size=1):
     """Deallocate Logical Block Features."""
 
-    READ = Bits(2, 0)  # what deallocated blocks read as: 0 not told, 1 zeros, 2 ones
+    READ = Bits(2, 0)  # what deallocated blocks read as: 0 not reported, 1 zeros, 2 ones
     WRITE_ZEROES = Bits(3)  # Write Zeroes may deallocate
     GUARD_CRC = Bits(4)
 

@@ -135,7 +135,7 @@ class FirmwareSlots(Structure, size=512):
     """Firmware Slot Information, 03h. Base 2.0, 5.16.1.4."""
 
     ACTIVE = Bits(2, 0)  # slot of the running image
-    NEXT = Bits(6, 4)  # slot to run after the next reset, 0 not told
+    NEXT = Bits(6, 4)  # slot to run after the next reset, 0 not reported
     FRS1 = Ascii(8, 8)
     FRS2 = Ascii(16, 8)
     FRS3 = Ascii(24, 8)

@@ -178,7 +178,7 @@ def by_text(text: str) -> Status:
 
 
 def describe(sct: int, sc: int) -> str:
-    """Return a status in words: ``Invalid Field in Command (SCT 0h, SC 02h)``; what is unknown is said to be."""
+    """Return a status in words: ``Invalid Field in Command (SCT 0h, SC 02h)``; unknown codes are marked as such."""
     try:
         text = Status(sct << 8 | sc).text
     except ValueError:

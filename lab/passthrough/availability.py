@@ -15,7 +15,7 @@ from lab.passthrough.paths import Node, parse
 CAP_SYS_ADMIN = 21
 """Bit of CapEff; needed for passthrough before Linux 6.2 (linux/capability.h, drivers/nvme/host/ioctl.c)."""
 UNPRIVILEGED_SINCE = (6, 2)
-"""From this kernel on whoever may write to the node may send harmless commands."""
+"""From this kernel on every user with write access to the node may send harmless commands."""
 
 
 class Reason(StrEnum):

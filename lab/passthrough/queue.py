@@ -106,7 +106,7 @@ class ThreadEngine:
         self._threads = ThreadPoolExecutor(depth, "passthrough")
 
     def send(self, request: Request, promise: Future[Answer]) -> None:
-        """See `Engine`."""
+        """Implement `Engine`."""
         self._threads.submit(self._wait, request, promise)
 
     def _wait(self, request: Request, promise: Future[Answer]) -> None:
@@ -116,7 +116,7 @@ class ThreadEngine:
             promise.set_exception(error)
 
     def close(self) -> None:
-        """See `Engine`."""
+        """Implement `Engine`."""
         self._threads.shutdown()
 
 
@@ -137,7 +137,7 @@ class UringEngine:
         self._reaper.start()
 
     def send(self, request: Request, promise: Future[Answer]) -> None:
-        """See `Engine`."""
+        """Implement `Engine`."""
         number = Ioctl.URING_CMD_IO if request.queue == "io" else Ioctl.URING_CMD_ADMIN
         buffers = Buffers(request)
         command = structures.whole(UringCmd, request, buffers.data.address, buffers.metadata.address)
@@ -170,7 +170,7 @@ class UringEngine:
             return self._outstanding > 0
 
     def close(self) -> None:
-        """See `Engine`."""
+        """Implement `Engine`."""
         with self._changed:
             self._closing = True
             self._changed.notify()
@@ -179,7 +179,7 @@ class UringEngine:
 
 
 def _finish(request: Request, buffers: Buffers, promise: Future[Answer], res: int, result: int) -> None:
-    """End a promise with what the io_uring told: the 15 status bits, or a negative errno."""
+    """End a promise with the result of the io_uring: the 15 status bits, or a negative errno."""
     if res < 0:
         promise.set_exception(from_os(OSError(-res, os.strerror(-res)), f"{request.name} by io_uring"))
         return

@@ -43,7 +43,7 @@ LOG = logging.getLogger(__name__)
 SCENARIO_SECONDS = 300.0
 """For all of a scenario, from QEMU's start to the last answer."""
 PLUG_SECONDS = 30.0
-"""Until the guest has noticed a hot plug, or has let go of what is unplugged."""
+"""Seconds until the guest has noticed a hot plug, or has released what is unplugged."""
 STOP_SECONDS = 5.0
 """Until QEMU has stopped the guest at the end."""
 DRAIN_SECONDS = 30.0
@@ -258,8 +258,8 @@ class GuestRecording(Recording):
     def _ask(self, action: Action, data: bytes | None) -> Answer:
         """Return the driver's answer.
 
-        A driver follows the device in its own time, and nobody is told when it has: a list is asked for again until it holds
-        the namespaces that ``until`` names, or FOLLOW_SECONDS have passed. A driver that has once not followed in that time is
+        A driver follows the device in its own time and does not report when it has: a list is asked for again until it holds
+        the namespaces that ``until`` names, or FOLLOW_SECONDS have passed. A driver that failed to follow in that time once is
         not waited for again.
         """
         follow = Deadline(FOLLOW_SECONDS if self._follows else 0)

@@ -15,8 +15,8 @@ from lab.guest.folder import default_root, private
 def turn(*, alone: bool, root: Path | None = None) -> Iterator[None]:
     """Wait until this user's recordings on this machine allow one more, or until there is none and stays none meanwhile.
 
-    Whoever wants to be alone holds the gate while it waits, so that no new recording starts before it. The kernel gives both
-    locks back when their owner dies (flock(2)).
+    A recording that must run alone holds the gate while it waits, so that no new recording starts before it. The kernel
+    releases both locks when their owner dies (flock(2)).
     """
     root = private(root or default_root())
     with ExitStack() as held:

@@ -32,7 +32,7 @@ class Figure:
 
 
 def reads(controller: Controller, namespace: Namespace, depth: int, seconds: float) -> Figure:
-    """Reads of 4 KiB all over the namespace, ``depth`` outstanding on one queue pair, for about so long."""
+    """Measure reads of 4 KiB all over the namespace, ``depth`` outstanding on one queue pair, for about so long."""
     blocks = max(1, TRANSFER // namespace.block_size)
     places = namespace.blocks // blocks
     if not places:

@@ -32,7 +32,7 @@ from lab.reference.statistics import Direction, Statistics
 from lab.reference.transport import Memory
 
 ENTRIES = 4096
-"""Operations that a ring holds unless told otherwise."""
+"""Operations that a ring holds by default."""
 _REGISTERED = 1 << 12, 1 << 47
 """The addresses of registered buffers."""
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from lab.reference.transport import Transport
 
 CLASS_NVME = 0x010802
-"""Mass storage, non-volatile memory, NVM Express I/O controller: a driver binds to it whoever made the device."""
+"""Mass storage, non-volatile memory, NVM Express I/O controller: a driver binds to it, whichever vendor made the device."""
 COMMAND, CLASS, CAPABILITIES = 0x04, 0x08, 0x34
 MEMORY_SPACE, BUS_MASTER, INTX_DISABLE = 1 << 1, 1 << 2, 1 << 10
 MSI, EXPRESS, MSIX = 0x05, 0x10, 0x11

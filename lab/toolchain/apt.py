@@ -80,7 +80,7 @@ Dir::Etc::sourcelist "/dev/null";
 Dir::Etc::sourceparts "{folder}/sources";
 """
 """The machine's files come first, so that what follows wins; hooks for the machine's own lists are taken out. Attempts are
-counted here, not by apt, so that the user is told of each."""
+counted here, not by apt, so that each is reported to the user."""
 
 _DATED = """\
 Acquire::Check-Valid-Until "false";
@@ -238,7 +238,7 @@ class Apt:
 
 
 def _machine_files() -> list[str]:
-    """The apt configuration of this machine, as far as it has any: its proxies count."""
+    """Return the apt configuration of this machine, as far as it has any: its proxies count."""
     named = {"apt.conf.d/": _MACHINE / "apt.conf.d", "apt.conf": _MACHINE / "apt.conf"}
     return [f"{_MACHINE}/{name}" for name, path in named.items() if path.exists()]
 
@@ -259,7 +259,7 @@ def _store(arriving: Path, remaining: dict[str, Package], store: Path) -> None:
 
 @contextmanager
 def _watched(folder: Path, arrived: Callable[[int], None]) -> Iterator[None]:
-    """Tells the size of what is in the folder, every LOOK seconds."""
+    """Report the size of the folder's content every LOOK seconds."""
     over = threading.Event()
 
     def watch() -> None:

@@ -35,12 +35,12 @@ class Cache:
 
     @contextmanager
     def lock(self, name: str) -> Iterator[None]:
-        """Held by one process at a time; the others wait until it is done."""
+        """Hold a lock that one process has at a time; the others wait."""
         with FileLock(self.folder("locks") / f"{name.replace('/', '.')}.lock"):
             yield
 
     def entry(self, kind: str, key: str, build: Callable[[Path], None]) -> Path:
-        """The finished folder ``kind/key``, built by ``build(empty folder)`` if it is not there yet."""
+        """Return the finished folder ``kind/key``, built by ``build(empty folder)`` if it is not there yet."""
         final = self.root / kind / key
         if final.is_dir():
             return final

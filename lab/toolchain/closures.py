@@ -195,7 +195,7 @@ class Closures:
         apt.download(packages, self._debs.folder, arrived)
 
     def _sources(self) -> list[Source]:
-        """The mirrors in the order in which they are asked; the snapshot, if one is named, is the last."""
+        """Return the mirrors in the order in which they are tried; the snapshot, if one is named, is the last."""
         named = self._settings.mirror
         sources = [mirrors.override(named)] if named else mirrors.candidates()
         if self._settings.snapshot:
@@ -206,7 +206,7 @@ class Closures:
 
     @contextmanager
     def _opened(self, source: Source, suites: Collection[str]) -> Iterator[Apt]:
-        """The apt for these suites of a mirror, its lists up to date. A mirror that has failed is not asked again."""
+        """Return the apt for these suites of a mirror, its lists up to date. A mirror that has failed is not tried again."""
         key = sha256(repr((source, list(suites))).encode()).hexdigest()[:16]
         with self._cache.lock(f"apt.{key}"), full_disk_named(self._cache.root):
             if key in self._failed:

@@ -143,14 +143,14 @@ def _missing_packages(closure: Closure, contents: Contents) -> Iterator[str]:
 
 
 def _relations(field: str) -> list[list[str]]:
-    """The names in a relationship field, by alternatives; versions were apt's business."""
+    """Return the names in a relationship field, by alternatives; versions were apt's business."""
     if not field:
         return []
     return [[str(alternative["name"]) for alternative in group] for group in PkgRelation.parse_relations(field)]
 
 
 def _elf(root: Path, path: str) -> Elf | None:
-    """What the file needs; None if it is a link, no ELF for x86-64, or needs nothing."""
+    """Return what the file needs; None if it is a link, no ELF for x86-64, or needs nothing."""
     file = root / path
     if file.is_symlink():
         return None
@@ -166,5 +166,5 @@ def _elf(root: Path, path: str) -> Elf | None:
 
 
 def _merged(path: str) -> str:
-    """The path as it is where /lib is /usr/lib."""
+    """Return the path as it is where /lib is /usr/lib."""
     return path if path.startswith("usr/") else f"usr/{path}"

@@ -24,7 +24,7 @@ _TREE = 2
 
 
 def request(closure: Closure) -> str:
-    """Identifies what was asked for, so that a lock made for another recipe is not mistaken for this one's."""
+    """Return an identity of the request, so that a lock made for another recipe is not mistaken for this one's."""
     asked = [closure.suites, closure.packages, closure.newest, closure.keep, closure.drop]
     return sha256(json.dumps(asked).encode()).hexdigest()[:16]
 
@@ -36,7 +36,7 @@ def content_key(closure: Closure, packages: Iterable[Package]) -> str:
 
 
 def read(file: Path, name: str, closure: Closure) -> tuple[Package, ...] | None:
-    """The locked packages of a closure; None where the file has none for this request."""
+    """Return the locked packages of a closure; None where the file has none for this request."""
     if not file.is_file():
         return None
     try:

@@ -67,12 +67,12 @@ class Toolchain:
     """Linux guests with another kernel or more tools than ``linux``, by the names under which they are wanted."""
 
     def guest_for(self, needs: Collection[str]) -> LinuxGuest | None:
-        """The Linux guest that is among the needs, else the usual one; None if it was not wanted."""
+        """Return the Linux guest that is among the needs, else the usual one; None if it was not wanted."""
         named = [need for need in needs if need in _GUESTS and need != _LINUX]
         return self.variants.get(named[0]) if named else self.linux
 
     def qemu_for(self, arch: str) -> Qemu | None:
-        """The QEMU for guests of this architecture, if it was wanted."""
+        """Return the QEMU for guests of this architecture, if it was wanted."""
         return self.qemu if arch == X86_64 else self.foreign.get(arch)
 
 
@@ -124,7 +124,7 @@ class _Preparation:
         return fetched
 
     def _qemu(self, want: str, arch: str, named: Path | None = None) -> Qemu:
-        """``named`` is the user's own: --qemu is for this machine's architecture and has no say for others."""
+        """Prepare a QEMU. ``named`` is the user's own: --qemu is for this machine's architecture and ignored for others."""
         chosen = qemu.choose(named, lambda: self._fetch(recipe.load(want), want).root, self._progress, arch=arch)
         self._versions[want] = {"version": qemu.dotted(chosen.version), "sha256": chosen.sha256}
         return chosen
@@ -168,7 +168,7 @@ class _Preparation:
         )
 
     def _build(self, loaded: Recipe, image: Image) -> Path:
-        """The image of the recipe in the cache: vmlinux, base.cpio, modules/, image.json."""
+        """Return the image of the recipe in the cache: vmlinux, base.cpio, modules/, image.json."""
         roots = {name: self._fetch(loaded, name).root for name in (image.kernel, image.tools, *image.foreign)}
 
         def build(folder: Path) -> None:
@@ -188,7 +188,7 @@ class _Preparation:
         return self._cache.entry("images", key, build)
 
     def _with_keys(self, base: Path, key: str) -> Path:
-        """The image followed by keys of its own: initrd.cpio, id_ed25519, host_key.pub."""
+        """Return the image followed by keys of its own: initrd.cpio, id_ed25519, host_key.pub."""
 
         def build(folder: Path) -> None:
             made = keys.generate()
@@ -207,7 +207,7 @@ class _Preparation:
         return self._cache.entry("keyed", key, build)
 
     def _named_kernel(self, path: Path) -> tuple[Path, str]:
-        """The user's kernel as a vmlinux in the cache, and its release."""
+        """Return the user's kernel as a vmlinux in the cache, and its release."""
         source, key = self._named_file("kernel", path)
 
         def build(folder: Path) -> None:
@@ -217,7 +217,7 @@ class _Preparation:
         return vmlinux, kernel_release(vmlinux.read_bytes())
 
     def _named_file(self, what: str, path: Path) -> tuple[Path, str]:
-        """A file that the user named, and its content key; noted in the versions."""
+        """Return a file that the user named, and its content key; note it in the versions."""
         try:
             digest = file_sha256(path)
         except OSError as error:

@@ -1,7 +1,7 @@
 """Which QEMU runs the guests.
 
 In this order: the one that the user named; the machine's, if it can do the whole ladder; the fetched one, run by its own
-loader; the machine's, if it can do the least that is needed. What it cannot do is said, never worked around in silence.
+loader; the machine's, if it has the minimum features. What it lacks is reported, never worked around silently.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Qemu:
 
 
 def choose(named: Path | None, fetch: Callable[[], Path], say: Callable[[str], None], *, arch: str = X86_64) -> Qemu:
-    """The QEMU for guests of ``arch``. ``fetch`` gives the tree of the fetched closure; it is called only if needed."""
+    """Return the QEMU for guests of ``arch``. ``fetch`` gives the tree of the fetched closure; it is called only if needed."""
     program = f"qemu-system-{arch}"
     if named is not None:
         return installed(_named(named), "option", arch)
@@ -82,7 +82,7 @@ def choose(named: Path | None, fetch: Callable[[], Path], say: Callable[[str], N
 
 
 def missing(version: tuple[int, ...]) -> tuple[str, ...]:
-    """What of the ladder this version does not have."""
+    """Return the features of the ladder that this version lacks."""
     return tuple(feature for feature, since in LADDER.items() if version < since)
 
 
@@ -95,7 +95,7 @@ def _named(path: Path) -> Path:
 
 
 def installed(program: Path, origin: str, arch: str) -> Qemu:
-    """A QEMU that is a program of this machine. LabError if it does not start."""
+    """Return a QEMU that is a program of this machine. LabError if it does not start."""
     image_tool = shutil.which("qemu-img", path=str(program.parent)) or shutil.which("qemu-img")
     declared = (program.parent / "../share/qemu/trace-events-all", Path("/usr/share/qemu/trace-events-all"))
     version = _ask_version((str(program),), {})
@@ -146,5 +146,5 @@ def _ask_version(command: tuple[str, ...], env: Mapping[str, str]) -> tuple[int,
 
 
 def dotted(version: tuple[int, ...]) -> str:
-    """A version as people write it: 10.1.2."""
+    """Return a version as people write it: 10.1.2."""
     return ".".join(map(str, version))

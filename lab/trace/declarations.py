@@ -102,7 +102,7 @@ class Declarations:
 
     @classmethod
     def load(cls, path: Path, wanted: Iterable[str]) -> Declarations:
-        """From QEMU's ``trace-events-all``: the events whose names match a pattern of ``wanted`` (``pci_nvme_*``)."""
+        """Load the events whose names match a pattern of ``wanted`` (``pci_nvme_*``) from QEMU's ``trace-events-all``."""
         names = re.compile("|".join(re.escape(pattern).replace(r"\*", r"\w*") for pattern in wanted))
         try:
             lines = path.read_text(encoding="utf-8").splitlines()

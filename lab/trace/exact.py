@@ -42,7 +42,7 @@ def _zeros_based(parameter: str) -> Source:
 
 
 def _dwords(high: int, low: int) -> Source:
-    """Bits of a number of dwords, 0's based, out of a length in bytes (a C uint32_t, which wraps)."""
+    """Return bits of a number of dwords, 0's based, from a length in bytes (a C uint32_t, which wraps)."""
     return "len", lambda value: ((value >> 2) - 1 & 0x3FFF_FFFF) >> low & (1 << high - low + 1) - 1
 
 
@@ -118,7 +118,7 @@ ECHOES = frozenset(
 
 
 def fields(event: str, args: Mapping[str, int | str]) -> dict[str, int]:
-    """Command field to exact value, as this trace event shows it."""
+    """Return command field to exact value, as this trace event shows it."""
     found = {}
     for name, (parameter, transform) in FIELDS.get(event, {}).items():
         value = args.get(parameter)

@@ -41,7 +41,7 @@ class Processing:
             self.walks[-1].addresses.append(address)
 
     def refuse(self, entry: int) -> None:
-        """End the walk at an entry that the device refused."""
+        """Take the entry that ends a walk."""
         if self.walks:
             self.walks[-1].addresses.append(entry)
             self.walks[-1].refused = True
@@ -74,7 +74,7 @@ class Processing:
         return BY_OPCODE["admin" if self.sqid == 0 else "io"].get(opcode, Command).of(**self.known)
 
     def events(self, page: int, read: Read) -> Iterator[Event]:
-        """In the order in which the device did it. ``page`` is the size of a memory page in bytes."""
+        """Return the events in the order of the device. ``page`` is the size of a memory page in bytes."""
         yield Submitted(
             **self._at(self.t),
             sqid=self.sqid,

@@ -23,7 +23,7 @@ class Mapping:
     refused: bool = False  # the last of them is an entry that ended the walk
 
     def lists(self, page: int, read: Callable[[int, int], bytes | None]) -> Iterator[tuple[int, tuple[int, ...], bool]]:
-        """(address, entries, sampled) of each list page; at last of address -1 what no page was found for."""
+        """Yield (address, entries, sampled) of each list page; entries without a known page come last, with address -1."""
         rest = self.length - self.first
         if rest <= page:
             return  # PRP2 is the second page itself, or unused

@@ -54,7 +54,7 @@ class Posting:
         return Completion(start[:14] + (self.status << 1).to_bytes(2, "little"))
 
     def posted_as(self, raw: bytes, phase: int) -> bool:
-        """Tell whether these 16 bytes are this completion, posted in the lap of ``phase``."""
+        """Return whether these 16 bytes are this completion, posted in the lap of ``phase``."""
         return (
             raw[0:8] == self.dw0.to_bytes(4, "little") + self.dw1.to_bytes(4, "little")
             and raw[12:14] == self.cid.to_bytes(2, "little")
@@ -79,7 +79,7 @@ class CompletionQueue:
         return self.base + self.tail * CQE
 
     def post(self) -> None:
-        """Take the oldest of those that wait as posted."""
+        """Take note that the oldest waiting completion has been posted."""
         self.waiting.popleft()
         self.tail = (self.tail + 1) % self.entries
         self.phase ^= self.tail == 0
@@ -103,7 +103,7 @@ class Queues:
         return [sqid for sqid, queue in self.submission.items() if queue.cqid == cqid and (sqid, cid) in self._in_flight]
 
     def completed(self, sqid: int, cid: int, ok: bool) -> None:
-        """Take a command as ended; where it made or removed a queue, that is so from now on."""
+        """Take note that a command has ended; if it created or deleted a queue, update the queues."""
         flying = self._in_flight.get((sqid, cid))
         if flying is None:
             return

@@ -58,15 +58,15 @@ class TraceReader:
         self._thread.start()
 
     def started(self) -> None:
-        """QEMU has its copy of the pipe: without ours the trace ends when QEMU does."""
+        """Close our copy of the pipe, now that QEMU has its own: so the trace ends when QEMU does."""
         if self.write_end >= 0:
             os.close(self.write_end)
             self.write_end = -1
 
     def caught_up(self, deadline: Deadline) -> None:
-        """Until all that QEMU has written so far is in the evidence, with nothing held back.
+        """Wait until all that QEMU has written so far is in the evidence, with nothing held back.
 
-        For a guest that was stopped, and whose memory ends with it. GuestTimeoutError if that takes too long.
+        For a stopped guest, whose memory ends with it. GuestTimeoutError if that takes too long.
         """
         self._caught_up.clear()
         os.eventfd_write(self._hurry, 1)
@@ -93,7 +93,7 @@ class TraceReader:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
-        """Leaves no thread behind once QEMU has ended; an error of the block itself is not replaced by ours."""
+        """End the thread once QEMU has ended; an error of the block itself is not replaced by ours."""
         try:
             self.close(Deadline(5.0))
         except LabError:

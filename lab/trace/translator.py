@@ -16,7 +16,7 @@ What the lines mean and the order they come in is that of hw/nvme/ctrl.c (7.2 to
 - `Dma` is what the device has mapped for a command that it then carried out; the trace does not show the transfer itself.
 
 The lines do not say which controller they are about. With several controllers every event has ``controller=""``, and nothing
-is sampled, since their queues cannot be told apart.
+is sampled, since their queues cannot be distinguished.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class Translator:
     """Events of one device, line by line. Not thread-safe; `memory` may be set once the guest has it."""
 
     def __init__(self, controllers: Sequence[str], memory: Memory | None = None) -> None:
-        """Begin with nothing seen. ``controllers`` are the ids in the DeviceSpec."""
+        """Take the ids of ``controllers`` from the DeviceSpec."""
         self.memory = memory
         self._controller = controllers[0] if len(controllers) == 1 else ""
         self._out: list[Event] = []
@@ -91,8 +91,8 @@ class Translator:
     def is_elsewhere(raw: bytes) -> bool:
         """Tell whether the line is an access to another region, by the name at its end.
 
-        Firmware that polls its serial port is traced ten times as often as the device is, so most lines are told from ours
-        before they are taken apart.
+        Firmware that polls its serial port is traced ten times as often as the device is, so most lines are rejected
+        before they are parsed.
         """
         if not raw.endswith(b"'") or b" memory_region_ops_" not in raw:
             return False
@@ -100,7 +100,7 @@ class Translator:
 
     @staticmethod
     def concerns(line: TraceLine) -> bool:
-        """Is the line about the device, or needed to read one that is? QEMU traces accesses to all of its devices."""
+        """Return whether the line is about the device, or needed to read one that is. QEMU traces all of its devices."""
         if line.name == "memory_region_ops_read":
             return line.args["name"] == REGION
         if line.name == "memory_region_ops_write":
@@ -122,13 +122,13 @@ class Translator:
         return self._take()
 
     def unknown(self, text: str, t: float) -> list[Event]:
-        """Return the event of a line that no declaration explains."""
+        """Take a line that no declaration explains."""
         self._finish_command()
         self._release(Unknown(**self._at(t), text=text))
         return self._take()
 
     def flush(self) -> list[Event]:
-        """Return what is still held back. To be called when no line has come for a while, and at the end."""
+        """Return the events still held back. Call it when no line has come for a while, and at the end."""
         self._finish_command()
         self._unanswered_read()
         self._collect_completions()
@@ -141,14 +141,14 @@ class Translator:
     # -- the way out ----------------------------------------------------------------------------------------------------
 
     def _put(self, event: Event) -> None:
-        """Behind the command that is being processed, if there is one."""
+        """Put an event behind the command that is being processed, if there is one."""
         if self._now is not None:
             self._now.others.append(event)
         else:
             self._release(event)
 
     def _release(self, event: Event) -> None:
-        """Out, after the halves of one 8-byte register have become one access."""
+        """Release an event, after the halves of one 8-byte register have become one access."""
         half, self._half = self._half, None
         if half is not None:
             whole = _joined(half, event)
@@ -174,7 +174,7 @@ class Translator:
             self._config_size = _int(line, "size")
 
     def _config_written(self, line: TraceLine) -> None:
-        """Note a write to configuration space; its size is 0 where the write's way to the function was not traced."""
+        """Put a ConfigWrite, of size 0 where the access that led to it was not traced."""
         self._finish_command()
         size, self._config_size = self._config_size, 0
         self._last_config = ConfigWrite(**self._at(line.t), offset=_int(line, "offs"), size=size, value=_int(line, "val"))
@@ -192,7 +192,7 @@ class Translator:
             self._put(RegisterRead(**self._at(began.t), offset=offset, size=size, value=_int(line, "value")))
 
     def _unanswered_read(self) -> None:
-        """Note a register read; one whose value was not traced is not worth more than a remark."""
+        """Put a remark for a read whose value was not traced."""
         began, self._read = self._read, None
         if began is not None:
             self._remark(began)
@@ -230,7 +230,7 @@ class Translator:
         self._reset(line, "cc-en")
 
     def _function_reset(self, line: TraceLine) -> None:
-        """QEMU resets a function when it is made (only the first time can be told: power), with its bus, and by FLR."""
+        """Put a reset: QEMU resets a new function (only the first time is distinguishable: power), with its bus, and by FLR."""
         write = self._last_config
         flr = write is not None and any(
             write.offset + i == DEVICE_CONTROL + 1 and write.value >> 8 * i & FLR >> 8 for i in range(4)
@@ -287,12 +287,12 @@ class Translator:
         self._remark(line)
 
     def _asynchronous(self, line: TraceLine) -> None:
-        """Note that the block layer has come back to some earlier command."""
+        """Take note that the block layer has returned to an earlier command."""
         self._finish_command()
         self._remark(line)
 
     def _finish_command(self) -> None:
-        """Nothing more belongs to the command being processed."""
+        """End the command being processed."""
         now, self._now = self._now, None
         if now is not None:
             self._queues.fetched(now.sqid, now.command)
@@ -318,13 +318,13 @@ class Translator:
             self._release(self._posted(posting))
 
     def _collect_completions(self) -> None:
-        """Those whose bytes have appeared in the ring since."""
+        """Put the completions whose bytes have appeared in the ring since."""
         for queue in self._queues.completion.values():
             while queue.waiting and self._collect(queue):
                 pass
 
     def _collect(self, queue: CompletionQueue) -> bool:
-        """Post the oldest completion that waits, if its bytes are in its slot."""
+        """Return the oldest waiting completion, if its bytes are in its slot."""
         posting, raw = queue.waiting[0], self._sample(queue.address, CQE)
         if raw is None or not posting.posted_as(raw, queue.phase):
             return False
@@ -335,7 +335,7 @@ class Translator:
         return True
 
     def _acknowledged(self, cqid: int, head: int) -> None:
-        """Post all before ``head``, which the host has taken: what is not in its slot now has been overwritten."""
+        """Take note that the host has consumed all before ``head``: a completion missing from its slot was overwritten."""
         queue = self._queues.completion.get(cqid)
         while queue is not None and queue.waiting and queue.tail != head:
             if not self._collect(queue):
@@ -347,7 +347,7 @@ class Translator:
                 self._rebuild(queue)
 
     def _rebuild(self, queue: CompletionQueue) -> None:
-        """Post the oldest completion that waits from what is exact, and say so: it should have been in its slot."""
+        """Return the oldest waiting completion from the exact parts, with a remark, since it should have been in its slot."""
         posting = queue.waiting[0]
         detail = {"cqid": posting.cqid, "slot": queue.tail, "cid": posting.cid}
         self._put(self._posted(posting))
@@ -396,7 +396,7 @@ def _is_low_half(access: RegisterRead | RegisterWrite) -> bool:
 
 
 def _joined(low: RegisterRead | RegisterWrite, event: Event) -> Event | None:
-    """Both halves of one 8-byte register as the one access that they can have been."""
+    """Return both halves of one 8-byte register as the one access that they can have been."""
     if not isinstance(event, type(low)) or (event.offset, event.size) != (low.offset + 4, 4):
         return None
     return replace(low, size=8, value=event.value << 32 | low.value)

@@ -148,7 +148,7 @@ def check_complete() -> None:
 
 
 def show(toolchain: Toolchain, trial: Trial, folder: Path) -> Shown:
-    """One trial in a guest of its own; ``folder`` is for the device's images and records."""
+    """Run one trial in a guest of its own; ``folder`` is for the device's images and records."""
     with LiveLinux(toolchain, DEVICE, folder, faults=(trial.fault,), seed=SEED) as linux:
         linux.load(io_timeout=TIMEOUT, admin_timeout=TIMEOUT)
         linux.plug()
@@ -156,16 +156,16 @@ def show(toolchain: Toolchain, trial: Trial, folder: Path) -> Shown:
         linux.log()
         before = len(linux.remarks())
         linux.arm("trial")
-        told = linux.python(_GUEST, trial.provocation, FIRST, SECOND)
+        answer = linux.python(_GUEST, trial.provocation, FIRST, SECOND)
         expected = hashlib.sha256(initial(SEED, NAMESPACE, FIRST)).hexdigest()
         return Shown(
             trial=trial,
             struck=linux.strikes("trial"),
-            provoked=told["provoked"],
-            seconds=told["seconds"],
-            right=None if told["sha256"] is None else told["sha256"] == expected,
-            state=told["state"],
-            afterwards=told["afterwards"],
+            provoked=answer["provoked"],
+            seconds=answer["seconds"],
+            right=None if answer["sha256"] is None else answer["sha256"] == expected,
+            state=answer["state"],
+            afterwards=answer["afterwards"],
             log=tuple(linux.log()),
             remarks=tuple(dict.fromkeys(linux.remarks()[before:])),
         )

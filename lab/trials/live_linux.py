@@ -87,11 +87,11 @@ class LiveLinux:
     # -- the device -------------------------------------------------------------------------------------------------
 
     def plug(self) -> None:
-        """Hot-plugs all controllers, one to a root port."""
+        """Hot-plug all controllers, one to a root port."""
         self.device.plug(self.machine, [{"bus": f"rp{n}"} for n in range(len(self.spec.controllers))])
 
     def unplug(self) -> None:
-        """Asks the guest for them and waits until it has let go."""
+        """Ask the guest for them and wait until it has released them."""
         self.device.unplug(self.machine, Deadline(SECONDS))
 
     def arm(self, fault: str, armed: bool = True) -> None:
@@ -99,7 +99,7 @@ class LiveLinux:
         self.device.arm(fault, armed)
 
     def strikes(self, fault: str) -> int:
-        """How often a fault has struck."""
+        """Return how often a fault has struck."""
         return self.device.server.call(lambda device: device.strikes(fault))
 
     def remarks(self, controller: str = "nv0") -> list[str]:
@@ -111,15 +111,15 @@ class LiveLinux:
 
     def load(self, **parameters: int) -> None:
         """Load nvme-core and nvme; the parameters are nvme-core's, such as ``io_timeout`` and ``admin_timeout`` in seconds."""
-        told = " ".join(f"{name}={value}" for name, value in parameters.items())
-        self.shell(f"insmod {IN_GUEST}/nvme-core.ko {told} && insmod {IN_GUEST}/nvme.ko")
+        arguments = " ".join(f"{name}={value}" for name, value in parameters.items())
+        self.shell(f"insmod {IN_GUEST}/nvme-core.ko {arguments} && insmod {IN_GUEST}/nvme.ko")
 
     def run(self, command: str, input: bytes = b"", seconds: float = SECONDS) -> Result:
-        """Return what a command answered, whatever its status."""
+        """Run a command and return its output, whatever its status."""
         return self.ssh.run(command, input, deadline=Deadline(seconds))
 
     def shell(self, command: str, input: bytes = b"", seconds: float = SECONDS) -> str:
-        """Return the output of a command that must succeed."""
+        """Run a command that must succeed and return its output."""
         result = self.run(command, input, seconds)
         if result.status:
             last = (result.stderr or result.stdout).decode(errors="replace").strip()
@@ -141,7 +141,9 @@ class LiveLinux:
         while not condition():
             self.machine.check(what)
             if deadline.expired:
-                raise GuestTimeoutError(f"Waited {seconds:g} s in vain for {what}; the kernel's last words: {self.log()[-5:]}")
+                raise GuestTimeoutError(
+                    f"Timed out after {seconds:g} s waiting for {what}; the kernel's last messages: {self.log()[-5:]}"
+                )
             time.sleep(POLL_SECONDS)
 
     def appears(self, path: str, seconds: float = SECONDS) -> None:

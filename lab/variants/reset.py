@@ -1,4 +1,4 @@
-"""Legal ways to recover, to be told of events, and to leave."""
+"""Legal ways to recover, to receive events, and to shut down."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Subsystem(Recovery):
 
 @variant(
     "reset/no-events",
-    allowed='Base 2.0, 5.2 "Asynchronous Event Request command": a host that sends none is told of no events',
+    allowed='Base 2.0, 5.2 "Asynchronous Event Request command": a host that sends none receives no events',
     scenarios=ASKED,
     settings={"events": 0},
     warns=("reset/aer", "features/critical-warning", "multi-namespace/changed"),

@@ -173,6 +173,6 @@ def groups(variants: Iterable[Variant]) -> list[list[Variant]]:
 
 
 def _base(part: type) -> type:
-    """The part of the driver that a class is derived from."""
+    """Return the part of the driver that a class is derived from."""
     bases = [Controller, Service, *(getattr(Controller.parts, one.name) for one in fields(Parts))]
     return next(base for base in bases if issubclass(part, base))  # type: ignore[no-any-return]

@@ -220,7 +220,7 @@ def until() -> Callable[[Callable[[], bool]], None]:
     def wait(condition: Callable[[], bool]) -> None:
         end = time.monotonic() + 10
         while not condition():
-            assert time.monotonic() < end, "waited 10 s in vain"
+            assert time.monotonic() < end, "timed out after 10 s"
             time.sleep(0.001)
 
     return wait

@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from conformance.report.steps import Steps
-from lab.bench.figures import told
+from lab.bench.figures import numbered_rounds
 from lab.toolchain import apt
 
 NEWS = ("qemu: downloading 9 packages", "qemu: 1.0 of 2.0 MB", "qemu: unpacking", "u-boot: unpacking")
@@ -46,7 +46,7 @@ def test_counted_steps_are_numbered() -> None:
 
 def test_rounds_tell_how_long_they_will_take() -> None:
     said: list[str] = []
-    assert list(told(3, "reading", said.append)) == [0, 1, 2]
+    assert list(numbered_rounds(3, "reading", said.append)) == [0, 1, 2]
     assert said[0] == "reading: round 1 of 3"
     assert re.fullmatch(r"reading: round 3 of 3, about \d+ s left", said[2])
 

@@ -111,7 +111,7 @@ def test_a_broken_package_is_named(site: Path, file: str, arguments: tuple[str, 
     assert done.returncode == 2, done.stdout + done.stderr
     assert "the package nvme-lab-sample 1.2: 'sample" in done.stderr
     assert "cannot be imported: ModuleNotFoundError(\"No module named 'no_such_module'\")" in done.stderr
-    assert "remedy: mend that package, or uninstall it" in done.stderr
+    assert "remedy: repair that package, or uninstall it" in done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -99,7 +99,7 @@ def record(manifest: DriverManifest, scenario: Scenario, device: str, folder: Pa
     note(f"record {scenario.id}")
     attempt = LOG.read_text().splitlines().count(f"record {scenario.id}")
     if scenario.id == "read/broken" and attempt <= int(os.environ.get("TOY_BROKEN", 0)):
-        raise LabError("the toy broke", remedy="mend it")
+        raise LabError("the toy broke", remedy="repair it")
     if scenario.id == "read/slow" and attempt <= int(os.environ.get("TOY_KILL", 0)):
         folder.mkdir(parents=True)
         os.kill(os.getpid(), signal.SIGKILL)
