@@ -1,22 +1,25 @@
 """Half of the proof: can the suite fail? Each seeded defect must be caught by its own check's own finding about it.
 
-Each defect goes through the scenarios where its check is judged, one after the other until the check has caught it. A finding
-that another check has word for word at the same event (reads that no longer arrive, say) is not the check's own, and does not
-count where the check has findings of its own on the unmodified driver.
+Each defect goes through the scenarios where its check is judged, one after the other until the check has caught it. What a
+check takes over from a helper that many checks share (reads still arrive, say) is not its own, and does not count where the
+check finds something by itself.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from conformance.judging.judge import Verdict
-from conformance.proof.recording import FAILED, Alarm, alarm, golden, verdicts
-from conformance.suite.check import Finding, Outcome
-from conformance.suite.selection import select
+from conformance.judging.judge import judge
+from conformance.proof.recording import FAILED, Alarm, alarm, golden, record, verdicts
+from conformance.record.record import Record
+from conformance.suite.check import Check, Finding, Outcome
+from conformance.suite.selection import CHECKS, select
+from lab.data.evidence import Evidence
 from lab.defects import DEFECTS, LIAR, Defect, find
 from lab.errors import UsageError
+from lab.guest.folder import SHARED_MEMORY, run_folder, shared_root
 
 UNNAMED = "any"
 """The check of a defect that names none: any check that fails on it catches it."""
@@ -77,55 +80,46 @@ def examine(id: str, seed: int) -> Examined:
     except UsageError as error:
         return Examined(id, "", (), (), f"it names no check of the suite: {error}")
     for scenario in scenarios:
-        found = verdicts(scenario, seed, id)
-        failed |= {verdict.check.id for verdict in found if verdict.outcome in FAILED}
-        errors += [alarm(verdict) for verdict in found if verdict.outcome is Outcome.ERROR]
-        if defect.check == UNNAMED and failed:
-            return Examined(id, scenario, tuple(sorted(failed)), tuple(errors))
-        if defect.check in failed:
-            if catches(defect.check, found, seed):
-                return Examined(id, scenario, tuple(sorted(failed - {defect.check})), tuple(errors))
-            problem = f"{defect.check} failed in {scenario} by findings only that other checks have too"
+        with run_folder(shared_root() if SHARED_MEMORY.is_dir() else None) as folder:
+            evidence = record(scenario, seed, folder / "evidence", id)
+            found = judge(evidence, select().checks_of(scenario))
+            failed |= {verdict.check.id for verdict in found if verdict.outcome in FAILED}
+            errors += [alarm(verdict) for verdict in found if verdict.outcome is Outcome.ERROR]
+            if defect.check == UNNAMED and failed:
+                return Examined(id, scenario, tuple(sorted(failed)), tuple(errors))
+            if defect.check in failed:
+                if catches(CHECKS[defect.check], evidence, seed):
+                    return Examined(id, scenario, tuple(sorted(failed - {defect.check})), tuple(errors))
+                problem = f"{defect.check} failed in {scenario} only by what it shares with other checks"
     return Examined(id, "", tuple(sorted(failed - {defect.check})), tuple(errors), problem)
 
 
-def catches(check: str, found: Iterable[Verdict], seed: int) -> bool:
-    """Return whether a check failed in one scenario by a finding of its own.
+def catches(check: Check, evidence: Evidence, seed: int) -> bool:
+    """Return whether a check fails on a recording by a finding of its own.
 
-    A finding is not its own if another check has the same about the same event, and the check has findings of its own where
-    nothing is wrong. What is wrong on the unmodified driver already does not count.
+    What it takes over from a helper that many checks share ("reads still arrive") is its own only if it finds nothing else,
+    neither here nor on the unmodified driver. What is wrong on the unmodified driver already does not count.
     """
-    found = list(found)
-    mine = next(verdict for verdict in found if verdict.check.id == check)
-    if mine.outcome not in FAILED:
-        return False
-    normal = golden(mine.scenario, seed)
-    wrong_anyway = {_text(finding) for verdict in normal if verdict.check.id == check for finding in _broken(verdict)}
-    broken = [finding for finding in _broken(mine) if _text(finding) not in wrong_anyway]
-    others = {_identity(finding) for verdict in found if verdict.check.id != check for finding in _broken(verdict)}
-    if any(_identity(finding) not in others for finding in broken):
-        return True
-    return bool(broken) and not _has_own(check, normal)
+    scenario = evidence.scenario.id
+    found = list(_origins(check, evidence))
+    broken = [(finding, own) for finding, own in found if not finding.ok]
+    if any(own for _, own in broken):
+        return not any(finding.ok is False for finding, own in _normal(check, scenario, seed) if own)
+    return bool(broken) and not any(own for _, own in (*found, *_normal(check, scenario, seed)))
 
 
-def _has_own(check: str, normal: Iterable[Verdict]) -> bool:
-    """Return whether a check has findings on the unmodified driver that no other check of the scenario has."""
-    others = {_identity(f) for verdict in normal if verdict.check.id != check for f in verdict.findings}
-    return any(_identity(f) not in others for verdict in normal if verdict.check.id == check for f in verdict.findings)
+def _normal(check: Check, scenario: str, seed: int) -> list[tuple[Finding, bool]]:
+    """Return the findings of a check on the unmodified driver, and whether each is its own."""
+    with run_folder(shared_root() if SHARED_MEMORY.is_dir() else None) as folder:
+        return list(_origins(check, record(scenario, seed, folder / "evidence")))
 
 
-def _broken(verdict: Verdict) -> list[Finding]:
-    return [finding for finding in verdict.findings if not finding.ok]
-
-
-def _identity(finding: Finding) -> tuple[str, str, int, str]:
-    event = finding.event
-    where = (type(event).__name__, event.controller, event.line) if event else ("", "", 0)
-    return (*where, _text(finding))
-
-
-def _text(finding: Finding) -> str:
-    return str(finding.expected)
+def _origins(check: Check, evidence: Evidence) -> Iterator[tuple[Finding, bool]]:
+    """Yield each finding of a check, and whether the check itself makes it instead of a helper that it hands over to."""
+    findings = check.find(Record(evidence))
+    for finding in findings:
+        helper = getattr(findings, "gi_yieldfrom", None)
+        yield finding, helper is None
 
 
 def lies_believed(scenario: str, seed: int) -> list[Alarm]:

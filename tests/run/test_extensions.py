@@ -59,7 +59,7 @@ def test_adapter_driver_behaviour_and_check_of_another_package_are_used_in_a_run
     results = json.loads((site.parent / "out/results.json").read_text())
     (verdict,) = [v for v in results["verdicts"] if v["check"] == "read/sample-status"]
     assert (verdict["outcome"], verdict["scenario"], verdict["device"]) == ("PASS", "read/sample-worn", "lab")
-    assert verdict["findings"][0]["actual"] == str({"sct": 7, "sc": 0xC7})
+    assert verdict["findings"][0]["actual"] == "status 0x7c7"
     identity = json.loads((site.parent / "out/evidence/sample/lab/read/sample-worn/identity.json").read_text())
     assert identity["driver"]["adapter"] == "sample"
     assert identity["scenario"]["faults"][0]["behaviour"] == "sample-wear"

@@ -335,7 +335,9 @@ def private(record: Record) -> Iterator[Finding]:
             yield Finding(told == expected, asked.ended, wanted, shown)
     for asked, disk in replay(record):
         if asked.action == "read" and asked.ended and asked.status != "unsupported":
-            yield from returned(record, asked, disk)
+            of = f"namespace {asked.arguments['nsid']} of {str(asked.arguments.get('serial', 'the only controller')).strip()}"
+            for finding in returned(record, asked, disk):
+                yield finding._replace(expected=f"{of}: {finding.expected}")
 
 
 @check("multi-namespace/many", cite=BASE_2_0["5.17"], level=RECOMMENDED, why="practice", witnesses=["out"], needs=["list"],
