@@ -63,6 +63,15 @@ class LastDwordsLost(Program):
         return replace(request, command=Command(request.command[:52] + bytes(12)))
 
 
+@named("passthrough/answer:nothing-told", MISTAKES)
+class NothingTold(Program):
+    """It sends the command and tells nothing of it."""
+
+    def answer(self, step: Step) -> Told:
+        super().answer(step)
+        return {}
+
+
 @named("passthrough/zeros-based:one-more", MISTAKES)
 class OneMore(Program):
     """NLB is the number of blocks."""
@@ -100,10 +109,10 @@ class NoDword0(_Rewriting):
 
 @named("passthrough/completion:dword-1-lost", MISTAKES)
 class Dword1Lost(_Rewriting):
-    """The caller gets dword 1 with its bits inverted."""
+    """The caller gets zeros for dword 1."""
 
     def change(self, told: Told) -> Told:
-        return {**told, "dw1": told["dw1"] ^ 0xFFFF_FFFF} if "dw1" in told else told
+        return {**told, "dw1": 0} if "dw1" in told else told
 
 
 @named("passthrough/data:last-byte", MISTAKES)

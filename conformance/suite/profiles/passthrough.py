@@ -165,10 +165,21 @@ def status_scenario(draw: Draw) -> Plan:
         Fault(name=f"status-{number}", behaviour="status", queue="io", opcode=Read.OPCODE, lba=lba + number, arguments=one)
         for number, one in enumerate(told)
     ]
+    dwords = {"DW0": draw.between(1, 0xFFFF_FFFF), "DW1": draw.between(1, 0xFFFF_FFFF)}
+    faults.append(
+        Fault(
+            name="dwords",
+            behaviour="edit-completion",
+            queue="io",
+            opcode=Read.OPCODE,
+            lba=lba + 3,
+            arguments={"fields": dwords},
+        )
+    )
     vendor = {"sct": 7, "sc": 1, "dw0": draw.between(1, 9999)}
     faults.append(Fault(name="vendor", behaviour="status", queue="admin", opcode=0xC5, arguments=vendor))
-    steps = [_raw_read(lba + number, 1, on=on) for number in range(3) for on in ("namespace", "generic")]
-    queued = {"do": "together", "depth": 4, "on": "generic", "steps": [_raw_read(lba + n, 1, on="generic") for n in range(3)]}
+    steps = [_raw_read(lba + number, 1, on=on) for number in range(4) for on in ("namespace", "generic")]
+    queued = {"do": "together", "depth": 4, "on": "generic", "steps": [_raw_read(lba + n, 1, on="generic") for n in range(4)]}
     return Plan(draw.device(), [LOAD, _ask(*steps, _admin(0xC5)), _ask(queued)], faults)
 
 
@@ -311,6 +322,24 @@ def command(record: Record) -> Iterator[Finding]:
             yield Finding(False, pair.submitted, f"{_shown(expected)}: {name} {meant:#x}", f"{actual:#x}", (name,))
         if not wrong:
             yield Finding(True, pair.submitted, f"{_shown(expected)} as asked", "the same")
+
+
+@check(
+    "passthrough/answer", cite=PRACTICE, level=MANDATORY, why="practice", witnesses=["out"], needs=NEEDS,
+    scenarios=[*MOVING, "passthrough/lengths", "passthrough/closed", "passthrough/unprivileged", "passthrough/destructive"],
+)  # fmt: skip
+def answer(record: Record) -> Iterator[Finding]:
+    """Answers every step, by a completion or by a refusal with its reason."""
+    for asked in sdk_actions(record):
+        yield Finding(asked.ok, asked.ended, "an answer to each step", _words(asked.status))
+        for step in sdk_steps(asked) if asked.ok else ():
+            ok = isinstance(step.status, int) or bool(step.error)
+            yield Finding(ok, asked.ended, f"a completion or a refusal for {_shown(step.command)}", str(step.answer)[:120])
+
+
+def _words(status: Any) -> Any:
+    """Return a driver's own words alone."""
+    return status["words"] if isinstance(status, Mapping) and "words" in status else status
 
 
 @check(
