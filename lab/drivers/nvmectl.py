@@ -20,8 +20,10 @@ from lab.guest.folder import run_folder
 from lab.guest.machine import Machine
 from lab.guest.qtest import Qtest
 from lab.nvme.identify import Oacs
+from lab.reference import controller as driver
 from lab.reference import nvmectl
 from lab.reference.service import Open
+from lab.reference.settings import Settings as DriverSettings
 from lab.settings import Settings
 from lab.toolchain import prepare
 
@@ -61,6 +63,18 @@ def in_process(options: argparse.Namespace) -> Iterator[Open]:
     spec = _spec(options.image)
     with _images(options.image) as folder, InProcess(spec, folder, memory=host.memory) as device:
         yield lambda: [InProcessTransport(host, device, function) for function in device.functions.values()]
+
+
+@contextmanager
+def programmable_controller(settings: DriverSettings | None = None) -> Iterator[driver.Controller]:
+    """Bring up the reference driver on a programmable controller in this process, with an empty disk of 16 MiB."""
+    with in_process(argparse.Namespace(image=None)) as functions:
+        controller = driver.Controller(functions()[0], settings)
+        try:
+            controller.start()
+            yield controller
+        finally:
+            controller.close()
 
 
 @contextmanager

@@ -25,6 +25,7 @@ def test_the_page_has_rows() -> None:
 @pytest.mark.parametrize(("what", "command"), ROWS, ids=[what for what, _ in ROWS])
 def test_the_command_of_a_capability_works(what: str, command: str, tmp_path: Path) -> None:
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "NO_COLOR": "1"}
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
     ran = subprocess.run(
         ["bash", "-c", command], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=SECONDS
     )
