@@ -1,7 +1,7 @@
 """A user of its own for QEMU, where root runs the lab: what breaks out of a guest then owns nothing on this machine.
 
 It could not walk to root's files, below a home folder that is closed to others. So QEMU inherits a descriptor of the folder
-behind the closed one, a door, and each path in its arguments goes through there: /proc/self/fd/7/trees/… The user has no name;
+behind the closed one, a door, and each path that it is told goes through there: /proc/self/fd/7/trees/… The user has no name;
 its number is from the range that nobody is given for good (systemd.exec(5), DynamicUser=).
 """
 
@@ -29,19 +29,19 @@ _PATH = re.compile(r"(?<![\w./-])/[^\s\"',:;=]+")
 
 @cache
 def can_switch_user() -> bool:
-    """Return whether this process may hand QEMU to another user."""
+    """Tell whether this process may hand QEMU to another user."""
     held = capabilities()
     return all(held >> number & 1 for number in NEEDED.values()) and all(map(_mapped, ("uid_map", "gid_map")))
 
 
 def capabilities() -> int:
-    """Return what this process may do: the bits are capabilities (proc_pid_status(5), CapEff; capabilities(7))."""
+    """Return the bits of CapEff, which say what this process may do: proc_pid_status(5)."""
     status = dict(line.split(":\t", 1) for line in Path("/proc/self/status").read_text().splitlines())
     return int(status["CapEff"], 16)
 
 
 def _mapped(table: str) -> bool:
-    """Return whether the number exists in this user namespace (user_namespaces(7))."""
+    """Tell whether the user's number exists in this user namespace (user_namespaces(7))."""
     rows = (tuple(map(int, line.split())) for line in Path("/proc/self", table).read_text().splitlines())
     return any(first <= UID < first + count for first, _, count in rows)
 
@@ -59,19 +59,19 @@ class InheritedFolders:
         return list(self._open.values())
 
     def add(self, path: Path) -> None:
-        """Open the door to this path and to what is beside it, if there must be one."""
+        """Inherit the folder that leads to this path and to what is beside it, if one on the way is closed."""
         door = _behind_the_last_closed(path)
         if door is not None and door not in self._open:
             self._open[door] = os.open(door, os.O_PATH)
 
     def add_paths_in(self, text: str) -> None:
-        """Open a door for every path in an argument."""
+        """Inherit what leads to every path in an argument."""
         for found in map(Path, _PATH.findall(text)):
             if found.exists() and not found.is_relative_to("/dev/fd"):
                 self.add(found)
 
     def translate(self, value: Any) -> Any:
-        """Return the value, a text or data of JSON, with each path that leads through a door."""
+        """Return the value, a text or data of JSON, with each path that leads through an inherited folder."""
         if isinstance(value, dict):
             return {key: self.translate(part) for key, part in value.items()}
         if isinstance(value, list | tuple):
@@ -88,15 +88,15 @@ class InheritedFolders:
 
 
 def _leads_to(folder: Path) -> re.Pattern[str]:
-    """Return a pattern that matches the folder at the beginning of a path, also in JSON."""
+    """Return the pattern of the folder at the beginning of a path, also as JSON has it."""
     names = {re.escape(name) for name in (str(folder), json.dumps(str(folder)).strip('"'))}
     return re.compile(rf"(?<![\w./-])(?:{'|'.join(names)})(?=[/\s\"',:;=]|$)")
 
 
 def _behind_the_last_closed(path: Path) -> Path | None:
-    """Return the topmost folder on the path below which the user may enter all.
+    """Return the uppermost folder on the way to the path behind which nothing is closed to the user.
 
-    None if all is open.
+    None where nothing is closed.
     """
     way = [*reversed(path.parents), path]
     closed = [place for place, folder in enumerate(way[:-1]) if not _searchable(folder)]
@@ -109,7 +109,7 @@ def _searchable(folder: Path) -> bool:
 
 
 def share(path: Path, *, writable: bool) -> None:
-    """Let the user's group read the path, and write or search it as its owner may; keep its owner."""
+    """Lets the user's group read it, and write or search it, as its owner may. It stays its owner's."""
     mode = stat.S_IMODE(path.stat().st_mode)
     allowed = (mode & 0o700) >> 3 if writable else stat.S_IRGRP
     os.chown(path, -1, UID)
@@ -118,7 +118,7 @@ def share(path: Path, *, writable: bool) -> None:
 
 @contextmanager
 def group_writable(folder: Path) -> Iterator[None]:
-    """Let the user write the folder and its files within the ``with`` block."""
+    """Let the user write the folder and the files in it while the block lasts."""
     before = {path: path.stat() for path in (folder, *folder.iterdir())}
     try:
         for path in before:

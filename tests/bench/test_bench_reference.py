@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
 from lab.bench import reference
@@ -33,8 +35,11 @@ def test_wrong_data_are_no_figure(monkeypatch: pytest.MonkeyPatch) -> None:
         measure()
 
 
-def test_the_floor_is_a_copy() -> None:
-    assert copies(0.01) > 1000
+def test_the_floor_is_a_copy_and_its_rate_does_not_depend_on_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a clock that moves by a millisecond a look, each round of 1000 copies takes that long, however fast the machine is."""
+    clock = itertools.count()
+    monkeypatch.setattr("lab.bench.reference.time.perf_counter", lambda: next(clock) / 1000)
+    assert [round(copies(seconds)) for seconds in (0.1, 0.5)] == pytest.approx([1e6, 1e6], rel=0.02)
 
 
 def test_without_a_guest_there_is_nothing_to_measure() -> None:

@@ -1,6 +1,7 @@
 """The linux adapter before anything runs: modules, parameters, the guest; and the agent's parts that need no kernel."""
 
 import json
+import threading
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -180,8 +181,13 @@ def test_of_cap_only_what_the_driver_shows_is_told(
 def test_a_controller_that_has_no_state_yet_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     state = tmp_path / "nvme0/state"
     state.parent.mkdir()
-    states = iter(("new", "resetting", "live"))
     monkeypatch.setattr(linux_agent, "CLASS", str(tmp_path))
-    monkeypatch.setattr("time.sleep", lambda seconds: state.write_text(next(states)))
-    linux_agent.settled()
-    assert state.read_text() == "live"
+    waiting = threading.Thread(target=linux_agent.settled)
+    waiting.start()
+    for unsettled in ("", "new", "resetting"):
+        state.write_text(unsettled)
+        waiting.join(5 * linux_agent.POLL_SECONDS)
+        assert waiting.is_alive(), f"a controller in state {unsettled!r} counts as settled"
+    state.write_text("live")
+    waiting.join(10)
+    assert not waiting.is_alive()

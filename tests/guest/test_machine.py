@@ -121,16 +121,15 @@ def test_killed_qemu_ends_every_wait_at_once(toolchain: Toolchain, root: Path, w
     with machine(toolchain, root) as guest:
         if wait == "qmp":
             os.kill(guest.process.pid, signal.SIGSTOP)  # so that the command is certainly still unanswered
-        threading.Timer(0.2, os.kill, [guest.process.pid, signal.SIGKILL]).start()
-        begin = time.monotonic()
+        begin, deadline = time.monotonic(), Strikes(60, guest.process.pid)
         with pytest.raises(GuestDiedError, match="QEMU was killed by SIGKILL while the lab waited for"):
             match wait:
                 case "console":
-                    guest.console.expect("login:", Deadline(60))
+                    guest.console.expect("login:", deadline)
                 case "event":
-                    guest.event("DEVICE_DELETED", Deadline(60))
+                    guest.event("DEVICE_DELETED", deadline)
                 case "qmp":
-                    guest.qmp("query-status", deadline=Deadline(60))
+                    guest.qmp("query-status", deadline=deadline)
         assert time.monotonic() - begin < 10
         with pytest.raises(GuestDiedError):
             guest.check("anything")
@@ -193,6 +192,20 @@ def test_qemu_that_does_not_listen_is_killed(toolchain: Toolchain, root: Path) -
             guest.qmp("query-status", deadline=Deadline(0.2))
     assert guest.process.status == -signal.SIGKILL
     assert_nothing_left(guest, threads, root)
+
+
+class Strikes(Deadline):
+    """A deadline that kills a process as soon as somebody waits for it."""
+
+    def __init__(self, seconds: float, pid: int) -> None:
+        super().__init__(seconds)
+        self._pid = pid
+
+    def remaining(self) -> float:
+        if self._pid:
+            os.kill(self._pid, signal.SIGKILL)
+            self._pid = 0
+        return super().remaining()
 
 
 OWNER = """
