@@ -1,0 +1,1 @@
+"""The suite of scenarios and checks, its runs, and its reports."""

@@ -1,0 +1,1 @@
+"""Guest images, built from recipes of locked packages."""

@@ -43,6 +43,8 @@ for line in sys.stdin.read().splitlines():
 
 @dataclass(frozen=True)
 class Built:
+    """A finished image."""
+
     vmlinux: bytes
     release: str
     """As ``uname -r`` says it."""

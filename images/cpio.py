@@ -15,6 +15,8 @@ _BLOCK = 512
 
 @dataclass(frozen=True)
 class Entry:
+    """An entry of an archive."""
+
     mode: int
     """Type and permissions, as in stat(2)."""
     content: bytes = b""

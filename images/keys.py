@@ -16,6 +16,8 @@ from images.cpio import Archive
 
 @dataclass(frozen=True)
 class Keys:
+    """The SSH keys of one guest."""
+
     private_key: bytes
     """The lab's, in OpenSSH's format."""
     host_key: str
@@ -25,6 +27,7 @@ class Keys:
 
 
 def generate() -> Keys:
+    """Return new keys and the archive that brings them into the guest."""
     lab, host = Ed25519PrivateKey.generate(), Ed25519PrivateKey.generate()
     archive = Archive()
     archive.directory("root", 0o700)

@@ -80,6 +80,8 @@ class Image(_Table):
 
 
 class Recipe(_Table):
+    """A recipe: the closures of packages, and what is made of them."""
+
     extends: str = ""
     """Another recipe: this one has its closures too, and of its image all that is not said here."""
     closures: dict[str, Closure] = Field(min_length=1)
@@ -89,6 +91,7 @@ class Recipe(_Table):
 
 
 def names(folder: Path = RECIPES) -> list[str]:
+    """Return the names of all recipes."""
     return sorted(file.stem for file in folder.glob("*.toml"))
 
 

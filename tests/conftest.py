@@ -51,14 +51,14 @@ def toolchain(request: pytest.FixtureRequest) -> Toolchain:
 
 @pytest.fixture(scope="session")
 def chromium(request: pytest.FixtureRequest) -> Program:
-    """A browser, the machine's or Debian's."""
+    """Return a browser, the machine's or Debian's."""
     found: Program = _setups(request.config).made["chromium"]
     return found
 
 
 @pytest.fixture(scope="session")
 def libnvme(request: pytest.FixtureRequest) -> Fetched:
-    """libnvme's headers and libraries, and nvme-cli."""
+    """Return libnvme's headers and libraries, and nvme-cli."""
     found: Fetched = _setups(request.config).made["libnvme"]
     return found
 

@@ -27,7 +27,10 @@ def test_a_toolchain_that_cannot_be_fetched_is_one_failure(tmp_path: Path, worke
         [*command, f"--basetemp={tmp_path / 'base'}"], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
     )
     last = ran.stdout.splitlines()[-1]
-    assert ran.returncode == 1 and " 1 error" in last and " failed" not in last and " skipped" in last, ran.stdout
+    assert ran.returncode == 1, ran.stdout
+    assert " 1 error" in last, ran.stdout
+    assert " failed" not in last, ran.stdout
+    assert " skipped" in last, ran.stdout
     assert "toolchain cannot be set up, so no test that needs it runs. --offline" in ran.stdout
     assert "remedy: run nvme-lab fetch" in ran.stdout
     assert "test_reference_transports.py::" in ran.stdout
@@ -43,7 +46,7 @@ def test_all_that_the_tests_lack_is_named_with_one_line_that_brings_it(tmp_path:
 
 
 def test_what_the_readme_names_is_all_that_the_tests_need() -> None:
-    """gcc brings binutils."""
+    """Compare the two lists; the package gcc brings binutils."""
     readme = (ROOT / "README.md").read_text()
     lines = [line.partition("#")[0].split() for line in readme.splitlines() if line.startswith("    apt-get install ")]
     named = {package for line in lines for package in line[2:]}

@@ -70,7 +70,7 @@ def list_stages(as_json: bool) -> None:
 @list_group.command("profiles")
 @JSON
 def list_profiles(as_json: bool) -> None:
-    """The profiles: what drivers can do beyond the stages, and who claims it.
+    """List the profiles: what drivers can do beyond the stages, and which drivers claim it.
 
     \b
     nvme-lab list profiles

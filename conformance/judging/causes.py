@@ -63,7 +63,7 @@ class Causes:
                 yield from ((other, finding) for finding in found)
 
     def _missing_queue(self, check: Check, finding: Finding) -> Cause | None:
-        """Did an earlier violation keep the queue from being created that this one rests on?"""
+        """Return the earlier violation that kept the queue from being created that this one rests on."""
         if not finding.rests_on or finding.event is None:
             return None
         for other, earlier in self._others(check):
@@ -78,10 +78,10 @@ class Causes:
         if asked is None or asked.ok:
             return None
         if (failed := self._load_before(asked)) is not None and check.id != LOAD:
-            explained = self._explained(LOAD, failed)
+            explained = self._explained(failed)
             return explained or (Cause(LOAD, "the driver did not load") if self._fails(LOAD) else None)
         if check.id in GENERIC:
-            return self._explained(check.id, asked)
+            return self._explained(asked)
         if not check.scenarios and asked.status == "timeout" and self._fails(ANSWER):
             return Cause(ANSWER, f"{asked.action} was not answered in time")
         return None
@@ -94,7 +94,7 @@ class Causes:
     def _fails(self, id: str) -> bool:
         return any(check.id == id and found for check, found in self._violations.items())
 
-    def _explained(self, generic: str, asked: Asked) -> Cause | None:
+    def _explained(self, asked: Asked) -> Cause | None:
         """Return the rule whose breaking explains a failed answer: one made for the situation, or a refused command's."""
         for other, finding in self._violations_of_others(GENERIC):
             if finding.event is asked.ended and other.scenarios:

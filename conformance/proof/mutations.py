@@ -359,7 +359,8 @@ def _same_qid(wire: Wire) -> Wire | None:
     if len(places) < 2:
         return None
     first, second = wire[places[0]], wire[places[1]]
-    assert isinstance(first, Submitted) and isinstance(second, Submitted)
+    assert isinstance(first, Submitted)
+    assert isinstance(second, Submitted)
     assert isinstance(first.command, CreateIoSq)
     changed = replace(second, raw=bytes(second.command.but(QID=first.command.QID)))
     return [*wire[: places[1]], changed, *wire[places[1] + 1 :]]

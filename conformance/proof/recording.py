@@ -71,7 +71,7 @@ def alarm(verdict: Verdict) -> Alarm:
 def _deadline(seconds: int) -> Iterator[None]:
     """Make the driver hang when the time is over; in a process's main thread only."""
 
-    def over(number: int, frame: FrameType | None) -> None:
+    def over(_number: int, _frame: FrameType | None) -> None:
         raise Hung
 
     before = signal.signal(signal.SIGALRM, over)

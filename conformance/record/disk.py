@@ -28,7 +28,7 @@ class Disk:
     unflushed: set[int] = field(default_factory=set)
 
     def expect(self, lba: int) -> bytes | None:
-        """The bytes of a block; None if nobody can say."""
+        """Return the bytes of a block; None if they are unknown."""
         if lba in self.overlay:
             return self.overlay[lba]
         return content.initial(self.seed, self.namespace, lba)
@@ -38,7 +38,7 @@ class Disk:
         return None if any(part is None for part in parts) else b"".join(part for part in parts if part is not None)
 
     def apply(self, asked: Asked) -> None:
-        """Takes an action that may have changed the disk."""
+        """Take an action that may have changed the disk."""
         if asked.action == "cut-power" and asked.ok:
             self.overlay.update(dict.fromkeys(self.unflushed))
             self.unflushed.clear()
@@ -53,7 +53,7 @@ class Disk:
                 self._keep(block, self._new(asked, block) if asked.ok else None, durable=bool(asked.arguments.get("fua")))
 
     def _new(self, asked: Asked, lba: int) -> bytes | None:
-        """What a block of a write, zeroes or trim that succeeded holds now."""
+        """Return what a block of a write, zeroes or trim that succeeded holds now."""
         size = self.namespace.block_size
         if asked.action == "trim":
             return None
@@ -74,7 +74,7 @@ class Disk:
             self.unflushed.add(lba)
 
     def _mixed(self, asked: Asked) -> None:
-        """Takes a mixed load: a lane that met an error may have missed any of its writes."""
+        """Take a mixed load: a lane that met an error may have missed any of its writes."""
         clean = asked.ok and not asked.answer.get("errors")
         for lba, fill in Mix.of(asked.arguments).final().items():
             held = content.block(fill, self.namespace.nsid, lba, self.namespace.block_size)
@@ -93,7 +93,7 @@ CHANGES = ("write", "write-bytes", "zeroes", "trim")
 
 
 def touched(asked: Asked, namespace: Namespace) -> range:
-    """The blocks that one of `CHANGES` may change; they end with the namespace."""
+    """Return the blocks that one of `CHANGES` may change; they end with the namespace."""
     lba, arguments = int(asked.arguments["lba"]), asked.arguments
     blocks = -(-(arguments["at"] + arguments["length"]) // namespace.block_size) if "at" in arguments else arguments["blocks"]
     return range(lba, min(lba + int(blocks), max(lba, namespace.blocks)))
@@ -122,13 +122,13 @@ def key_of(record: Record, controller: Controller, namespace: Namespace) -> Key:
 
 
 def _apply(disks: dict[Key, Disk], asked: Asked, key: Key | None) -> None:
-    """An action changes the namespace that it names; a power cut is about all of them."""
+    """Apply an action to the disk of the namespace that it names, or to all disks for a power cut."""
     for disk in disks.values() if asked.action == "cut-power" else [disks[key]] if key else []:
         disk.apply(asked)
 
 
 def _meant(record: Record, asked: Asked) -> Key | None:
-    """The namespace that an action names: on the controller it names, or else on the first that has it."""
+    """Return the namespace that an action names: on the controller it names, or else on the first that has it."""
     wanted = asked.arguments.get("controller")
     for controller in record.controllers:
         if wanted in (None, controller.id) and (namespace := controller.namespace(asked.arguments.get("nsid", 0))):
@@ -154,7 +154,7 @@ class Difference:
 
 
 def final_disks(record: Record) -> dict[Key, Disk]:
-    """The disks after all actions, also of namespaces that nobody asked about."""
+    """Return the disks after all actions, also of namespaces that no action names."""
     disks = _disks(record)
     for asked in record.asked:
         _apply(disks, asked, _meant(record, asked))
@@ -178,7 +178,7 @@ def differences(image: Path, controller: str, disk: Disk) -> Iterator[Difference
 
 
 def _written_blocks(descriptor: int, block_size: int) -> Iterator[int]:
-    """The blocks of a sparse file that are not holes."""
+    """Return the blocks of a sparse file that are not holes."""
     end = os.fstat(descriptor).st_size
     position = 0
     while position < end:
@@ -191,5 +191,5 @@ def _written_blocks(descriptor: int, block_size: int) -> Iterator[int]:
 
 
 def show(data: bytes) -> str:
-    """The beginning of some bytes, for a finding."""
+    """Return the beginning of some bytes, for a finding."""
     return f"{data[:16].hex()}…" if len(data) > 16 else data.hex()

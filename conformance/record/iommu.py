@@ -21,7 +21,7 @@ class Opened:
         self._ends: dict[int, int] = {}
 
     def follow(self, event: DmaMap) -> None:
-        """Opens or closes a range. What is closed may have been opened in several parts, but not be a part itself."""
+        """Open or close a range. What is closed may have been opened in several parts, but not be a part itself."""
         end = event.address + event.length
         if event.mapped:
             insort(self._starts, event.address)

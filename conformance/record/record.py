@@ -67,7 +67,7 @@ class Stretch:
     still: set[Kind] = field(default_factory=set)  # kinds of events of which at least one changes nothing
 
     def add(self, event: Event, state: State) -> None:
-        """Takes the next event, and moves its controller's state."""
+        """Take the next event, and move its controller's state."""
         kind = type(event.command) if isinstance(event, Submitted) else type(event)
         move = state.move(event)
         step = kind, state.spec.id, event, move
@@ -80,7 +80,7 @@ class Stretch:
             move(state, event)
 
     def touches(self, begin: float, end: float) -> bool:
-        """Does any of it lie between these times?"""
+        """Return whether any of it lies between these times."""
         return bool(self.steps) and self.steps[0][2].t <= end and begin <= self.steps[-1][2].t
 
 
@@ -118,11 +118,11 @@ class Asked:
         return bool(self.status == "success")
 
     def covers(self, event: Event) -> bool:
-        """Did an event happen between the action and its answer?"""
+        """Return whether an event happened between the action and its answer."""
         return self.started.t <= event.t <= (self.ended.t if self.ended else inf)
 
     def all(self, field: str) -> list[Mapping[str, Any]]:
-        """The answer's list of that name, empty if the driver did not give one."""
+        """Return the answer's list of that name, empty if the driver did not give one."""
         return list(self.answer.get(field, ()))
 
 
@@ -174,7 +174,7 @@ class Record:
 
     @property
     def exact(self) -> bool:
-        """Did the programmable controller record this, which sees and remarks everything?"""
+        """Whether the programmable controller recorded this, which sees and remarks everything."""
         return self.evidence.identity.device == "lab"
 
     @property
@@ -183,12 +183,12 @@ class Record:
         return self.evidence.identity.driver.unit
 
     def claims(self, stage: str) -> bool:
-        """Does the driver claim to be able to do this stage?"""
+        """Return whether the driver claims this stage."""
         return stage in self.evidence.identity.driver.stages
 
     @cached_property
     def memory_watched(self) -> bool:
-        """Is what the driver does in its own memory in here too?"""
+        """Whether the record has the driver's accesses to its own memory too."""
         return any(remark.name == MEMORY_WATCHED for remark in self.all(Remark))
 
     @property
@@ -213,7 +213,7 @@ class Record:
         return self._walk(self._stretches, self._kinds(kinds))
 
     def commands(self, *kinds: type[C]) -> Iterator[tuple[State, Submitted, C]]:
-        """The submissions of commands of these classes, with the state just before each."""
+        """Return the submissions of commands of these classes, with the state just before each."""
         for state, event in self._walk(self._stretches, {kind for kind in self._there if issubclass(kind, kinds)}):
             yield state, event, event.command
 
@@ -222,7 +222,7 @@ class Record:
     @overload
     def during(self, asked: Asked, *kinds: type[E]) -> Iterator[tuple[State, E]]: ...
     def during(self, asked: Asked, *kinds: type[Event]) -> Iterator[tuple[State, Event]]:
-        """What the device saw between an action and its answer; of these classes, as `walk` has them."""
+        """Return what the device saw between an action and its answer; of these classes, as `walk` has them."""
         begin, end = asked.started.t, asked.ended.t if asked.ended else inf
         stretches = [stretch for stretch in self._stretches if stretch.touches(begin, end)]
         for state, event in self._walk(stretches, self._kinds(kinds)):
@@ -230,11 +230,11 @@ class Record:
                 yield state, event
 
     def _kinds(self, classes: tuple[type[Event], ...]) -> set[Kind]:
-        """The kinds of events in the record that belong to these classes; all of them if there are no classes."""
+        """Return the kinds of events in the record that belong to these classes; all of them if there are no classes."""
         return {kind for kind in self._there if issubclass(Submitted if issubclass(kind, Command) else kind, classes or Event)}
 
     def _walk(self, stretches: Iterable[Stretch], wanted: set[Kind]) -> Iterator[tuple[State, Any]]:
-        """The events of these kinds, in each stretch up to the last of them, with the state just before each."""
+        """Return the events of these kinds, in each stretch up to the last of them, with the state just before each."""
         for stretch in stretches:
             left = sum(stretch.kinds[kind] for kind in wanted)
             if not left:
@@ -256,7 +256,7 @@ class Record:
         return {kind for stretch in self._stretches for kind in stretch.kinds}
 
     def _goes_dark(self, event: Event) -> bool:
-        """Does a controller lose its power, or leave its slot, here? Its driver cannot know at once."""
+        """Return whether a controller loses its power, or leaves its slot, here. Its driver cannot know at once."""
         match event:
             case Reset(cause="power") | Plugged(present=False):
                 return True
@@ -292,8 +292,10 @@ class Record:
 
     @cached_property
     def _owners(self) -> Mapping[int, Submitted]:
-        """The submission that each event belongs to, by the event's identity: a command lives from its submission until the
-        next one that takes its identifier, or a reset."""
+        """The submission that each event belongs to, by the event's identity.
+
+        A command lives from its submission until the next one that takes its identifier, or a reset.
+        """
         living: dict[tuple[str, int, int], Submitted] = {}
         found: dict[int, Submitted] = {}
         for event in self.events:
@@ -338,15 +340,15 @@ class Record:
         return tuple(found)
 
     def answers(self, *actions: str) -> Iterator[Asked]:
-        """The actions of these names that were answered with something else than "unsupported"."""
+        """Return the actions of these names that were answered by anything but "unsupported"."""
         for asked in self.asked:
             if asked.action in actions and asked.ended and asked.status != "unsupported":
                 yield asked
 
     def saw(self, asked: Asked, *kinds: type[Command]) -> bool:
-        """Did the device see a command of these classes between an action and its answer?
+        """Return whether the device saw a command of these classes between an action and its answer.
 
-        What a driver says of the medium without a command proves nothing: it may be out of a cache, or invented.
+        What a driver says of the medium without a command proves nothing: it may be from a cache, or invented.
         """
         end = asked.ended.t if asked.ended else inf
         return any(asked.started.t <= e.t <= end and isinstance(e.command, kinds) for e in self.all(Submitted))

@@ -48,8 +48,11 @@ NOT_RESETS = ("cc-en", "shutdown")
 
 @dataclass
 class SubmissionQueue:
-    """A live submission queue. ``tail`` is the last doorbell's value; ``head`` what the last completion told (SQHD), or
-    what the controller had fetched where SQHD itself was not seen."""
+    """A live submission queue.
+
+    ``tail`` is the last doorbell's value; ``head`` what the last completion told (SQHD), or what the controller had fetched
+    where SQHD itself was not seen.
+    """
 
     qid: int
     size: int
@@ -125,7 +128,7 @@ class State:
         return command.data_length
 
     def rings_all(self, qid: int) -> bool:
-        """Is every tail and head of this queue written to its doorbell, so that they tell how full it is?"""
+        """Return whether every tail and head of this queue is written to its doorbell, which then shows how full it is."""
         return qid == 0 or not self.shadow
 
     @property
@@ -138,11 +141,11 @@ class State:
         return 4096 << self.cc.MPS
 
     def answered(self, event: Completed) -> Submitted | None:
-        """The submission that a completion ends, while it is still in flight."""
+        """Return the submission that a completion ends, while it is still in flight."""
         return self.in_flight.get(event.key)
 
     def copy(self) -> State:
-        """The same state, to be moved by itself."""
+        """Return a copy of the state, which changes on its own."""
         return replace(
             self,
             written=set(self.written),
@@ -155,7 +158,7 @@ class State:
     # -- how it moves -----------------------------------------------------------------------------------------------
 
     def move(self, event: Event) -> Move | None:
-        """What an event does to this state; None if it changes nothing."""
+        """Return what an event does to this state; None if it changes nothing."""
         match event:
             case RegisterRead(offset=CSTS.OFFSET, value=value) if self.csts is None or self.csts != value:
                 return State._read
@@ -249,22 +252,22 @@ class State:
         if succeed is not None and event.completion.ok:
             succeed(self, submitted.command, event.completion)
 
-    def _cq_created(self, command: CreateIoCq, done: Completion) -> None:
+    def _cq_created(self, command: CreateIoCq, _done: Completion) -> None:
         vector = command.IV if command.IEN else None
         self.cqs[command.QID] = CompletionQueue(command.QID, command.entries, command.PRP1, vector, bool(command.PC))
 
-    def _sq_created(self, command: CreateIoSq, done: Completion) -> None:
+    def _sq_created(self, command: CreateIoSq, _done: Completion) -> None:
         self.sqs[command.QID] = SubmissionQueue(command.QID, command.entries, command.PRP1, command.CQID, bool(command.PC))
 
-    def _cq_deleted(self, command: DeleteIoCq, done: Completion) -> None:
+    def _cq_deleted(self, command: DeleteIoCq, _done: Completion) -> None:
         self.cqs.pop(command.QID, None)
 
-    def _sq_deleted(self, command: DeleteIoSq, done: Completion) -> None:
+    def _sq_deleted(self, command: DeleteIoSq, _done: Completion) -> None:
         """Delete the queue; its commands that have no completion are complete all the same. Base 2.0, 5.7."""
         self.sqs.pop(command.QID, None)
         self.in_flight = {key: event for key, event in self.in_flight.items() if key[0] != command.QID}
 
-    def _shadowing(self, command: DoorbellBufferConfig, done: Completion) -> None:
+    def _shadowing(self, command: DoorbellBufferConfig, _done: Completion) -> None:
         self.shadow = command.PRP1, command.PRP2
 
     def _feature_set(self, command: SetFeatures, done: Completion) -> None:

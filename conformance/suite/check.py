@@ -126,7 +126,7 @@ def check(
     stops: str = "",
     scenarios: Iterable[str] = (),
 ) -> Callable[[Function], Check]:
-    """Registers the decorated function as a check; ValueError where the id is taken or the statement is missing."""
+    """Register the decorated function as a check; ValueError where the id is taken or the statement is missing."""
 
     def register(find: Function) -> Check:
         if id in CHECKS:

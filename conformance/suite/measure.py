@@ -88,7 +88,7 @@ MEASURES: dict[str, Measure] = {}
 def measure(
     id: str, *, title: str, x: Axis, y: Axis, scenarios: Iterable[str], kind: Kind = "line"
 ) -> Callable[[Function], Measure]:
-    """Registers the decorated function as a measure; ValueError where the id is taken."""
+    """Register the decorated function as a measure; ValueError where the id is taken."""
 
     def register(find: Function) -> Measure:
         if id in MEASURES:

@@ -33,7 +33,7 @@ class Draw:
         self._random = random.Random(f"{seed}/{scenario}")
 
     def between(self, low: int, high: int) -> int:
-        """A number from ``low`` to ``high``, both included."""
+        """Return a number from ``low`` to ``high``, both included."""
         return self._random.randint(low, high)
 
     def serial(self) -> str:
@@ -41,11 +41,11 @@ class Draw:
         return "".join(self._random.choices(string.ascii_uppercase + string.digits, k=20))
 
     def fill(self) -> int:
-        """A number that selects a pattern of bytes (`lab.data.content.block`)."""
+        """Return a number that selects a pattern of bytes (`lab.data.content.block`)."""
         return self._random.getrandbits(48)
 
     def namespace(self, nsid: int = 1, *, block_size: int = 512, blocks: int = 0, **more: Any) -> Namespace:
-        """A namespace of 16 to 48 MiB (unless ``blocks`` is given) with pattern in its first MiB and last 64 KiB."""
+        """Return a namespace of 16 to 48 MiB (unless ``blocks`` is given) with pattern in its first MiB and last 64 KiB."""
         count = blocks or self.between(16 * MIB, 48 * MIB) // block_size
         first, last = MIB // block_size, 65536 // block_size
         more.setdefault("areas", ((0, first), (count - last, last)))
@@ -75,7 +75,7 @@ class Template:
         return self.id.partition("/")[0]
 
     def resolve(self, seed: int) -> Scenario:
-        """The scenario as plain data."""
+        """Return the scenario as plain data."""
         draw = Draw(seed, self.id)
         plan = self.recipe(draw)
         return Scenario(
@@ -96,7 +96,7 @@ SCENARIOS: dict[str, Template] = {}
 
 
 def scenario(id: str, title: str, *, hostile: bool = False, **guest: Any) -> Callable[[Recipe], Template]:
-    """Registers the decorated function as a scenario; ValueError where the id is taken.
+    """Register the decorated function as a scenario; ValueError where the id is taken.
 
     Before a ``hostile`` device a driver may fail, as long as it fails in good order.
     """
@@ -111,7 +111,7 @@ def scenario(id: str, title: str, *, hostile: bool = False, **guest: Any) -> Cal
 
 
 def do(action: str, /, **arguments: Any) -> Action:
-    """An action, short enough to list many."""
+    """Return an action, short enough to list many."""
     return Action(action, arguments)
 
 

@@ -33,7 +33,7 @@ __all__ = ["CHECKS", "SCENARIOS", "Selection", "profiles", "select", "stages"]
 
 
 def stages() -> list[str]:
-    """The stages that have checks, in the order of building a driver; what holds in all of them comes last."""
+    """Return the stages that have checks, in the order of building a driver; what holds in all of them comes last."""
     have = {check.stage for check in CHECKS.values()}
     return [name for name in STAGES if name in have] + sorted(have - {*STAGES, *PROFILES})
 
@@ -52,7 +52,7 @@ class Selection:
     checks: tuple[Check, ...]
 
     def checks_of(self, scenario: str) -> list[Check]:
-        """The selected checks that judge this scenario: its own, and every invariant.
+        """Return the selected checks that judge this scenario: its own, and every invariant.
 
         In a profile's recording only the rules of every stage are invariants: its commands are the user's, not the driver's.
         """
@@ -67,7 +67,7 @@ def select(
     scenarios: Collection[str] = (),
     profiles_named: Iterable[str] = (),
 ) -> Selection:
-    """What stages, checks, scenarios and profiles of these names mean; nothing named means all. UsageError for unknown names.
+    """Return what these stages, checks, scenarios and profiles select; no names select all. UsageError for unknown names.
 
     A stage is recorded by its own scenarios and judged by its checks and by the invariants of all stages. A check alone
     is recorded by the scenarios that it names, or by its stage's.

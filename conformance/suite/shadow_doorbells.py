@@ -54,7 +54,7 @@ class Update:
 
 
 def passes(index: int, old: int, new: int) -> bool:
-    """Does going from ``old`` to ``new`` lead beyond an EventIdx?"""
+    """Return whether going from ``old`` to ``new`` leads beyond an EventIdx."""
     return (new - index - 1) % INDEXES < (new - old) % INDEXES
 
 
@@ -72,7 +72,7 @@ class Order:
         self._buffers: tuple[int, int] | None = None  # what the controller was told of, whether it took them or not
 
     def follow(self, state: State, event: Event) -> Iterator[Finding]:
-        """Takes an event with the state just before it; yields the updates that it ends, and what is wrong by itself."""
+        """Take an event with the state just before it; yield the updates that it ends, and what is wrong on its own."""
         match event:
             case Reset():
                 yield from self.end()
@@ -102,7 +102,7 @@ class Order:
                     yield Finding(False, event, IN_ORDER, f"doorbell {value} before its shadow doorbell")
 
     def end(self) -> Iterator[Finding]:
-        """The updates that are over because everything is."""
+        """Return the updates that end with the recording."""
         for key in list(self._open):
             yield from self._over(key)
 
@@ -118,7 +118,7 @@ class Order:
         self._unfenced.add(sq.qid)
 
     def _written(self, state: State, event: MemoryWrite, doorbells: int, indexes: int) -> Iterator[Finding]:
-        """Was it a shadow doorbell that was written, at its place, and when it was time?"""
+        """Judge a write to the buffers: whether it is a shadow doorbell in its place, at the right time."""
         for buffer, name in ((doorbells, "shadow doorbells"), (indexes, "EventIdxs")):
             if 0 <= event.address - buffer < state.page:
                 place = _place(state, event.address, doorbells)
@@ -149,7 +149,7 @@ class Order:
         return update
 
     def _looked(self, place: Key, event: MemoryRead) -> None:
-        """The EventIdx of a queue was read."""
+        """Take a read of a queue's EventIdx."""
         update = self._open.get(place)
         if update is not None and update.index is None:
             update.index = int.from_bytes(event.raw, "little")
@@ -161,7 +161,7 @@ Q = TypeVar("Q", SubmissionQueue, CompletionQueue)
 
 
 def _ring_at(queues: Mapping[int, Q], address: int, entry_bytes: int) -> Q | None:
-    """The queue in whose ring an address lies."""
+    """Return the queue in whose ring an address lies."""
     return next((q for q in queues.values() if q.contiguous and 0 <= address - q.base < q.size * entry_bytes), None)
 
 
@@ -171,7 +171,7 @@ def _covers(state: State, qid: int) -> bool:
 
 
 def _place(state: State, address: int, buffer: int) -> Key | None:
-    """The live I/O queue whose shadow doorbell, or EventIdx, lies at an address of a buffer."""
+    """Return the live I/O queue whose shadow doorbell, or EventIdx, lies at an address of a buffer."""
     if not 0 <= address - buffer < state.page:
         return None
     place = doorbell_at(DOORBELLS + address - buffer, _dstrd(state))

@@ -379,7 +379,7 @@ class Panics(Execution):
         try:
             return super().run(pair, commands, retry=retry, depth=depth)
         except CommandFailed as failure:
-            assert failure.completion.status != Status.INVALID_OPCODE, "all our opcodes are known"
+            assert failure.completion.status != Status.INVALID_OPCODE, "all our opcodes are known"  # noqa: PT017 - the defect
             raise
 
 

@@ -89,6 +89,8 @@ Acquire::Check-Valid-Until "false";
 
 @dataclass(frozen=True, order=True)
 class Package:
+    """A package of a mirror."""
+
     name: str
     version: str
     sha256: str
@@ -282,6 +284,7 @@ def _package(match: re.Match[str]) -> Package:
 
 
 def file_sha256(file: Path) -> str:
+    """Return the SHA-256 of a file in hexadecimal."""
     with file.open("rb") as stream:
         digest = sha256()
         while chunk := stream.read(1 << 20):

@@ -86,6 +86,7 @@ def full_disk_named(folder: Path) -> Iterator[None]:
 
 
 def disk_full(folder: Path, need: int = 0) -> LabError:
+    """Return the error for a full disk; ``need`` is in bytes."""
     needs = f"{need // 1_000_000} MB are needed, " if need else ""
     return LabError(
         f"The disk that holds {folder} is full: {needs}{shutil.disk_usage(folder).free // 1_000_000} MB are free.",

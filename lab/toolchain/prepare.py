@@ -54,6 +54,8 @@ class LinuxGuest:
 
 @dataclass(frozen=True)
 class Toolchain:
+    """What was prepared: QEMU, a Linux guest and firmware."""
+
     qemu: Qemu | None
     linux: LinuxGuest | None
     firmware: Mapping[str, Path] = field(default_factory=dict)

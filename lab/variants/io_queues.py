@@ -153,7 +153,8 @@ class SharedCompletionQueue(Controller):
             return first
         owner = self.io[0]
         pair = self.make_pair(qid, entries, owner.vector)
-        assert isinstance(pair, _SharingPair) and isinstance(owner, _SharingPair)
+        assert isinstance(pair, _SharingPair)
+        assert isinstance(owner, _SharingPair)
         if pair.owner is None:
             pair.share(owner)
         else:

@@ -76,7 +76,9 @@ def test_the_controllers_benchmark_gets_fio_and_a_folder_for_its_time(
 ) -> None:
     assert run_command(["bench", "controller", "--json", "--rounds", "1", "--seconds", "2"]) == 0
     program, folder = asked[0]["others"]
-    assert program == "fio" and isinstance(folder, Path) and not folder.exists()
+    assert program == "fio"
+    assert isinstance(folder, Path)
+    assert not folder.exists()
     assert (asked[0]["rounds"], asked[0]["seconds"]) == (1, 2)
 
 
@@ -88,6 +90,9 @@ def test_wrong_usage(words: list[str], capsys: pytest.CaptureFixture[str]) -> No
 
 def test_the_environment_names_what_figures_depend_on(toolchain: Toolchain) -> None:
     told = environment(toolchain)
-    assert toolchain.qemu and told["qemu"] == ".".join(map(str, toolchain.qemu.version))
-    assert told["accelerator"] in ("kvm", "tcg,thread=multi") and told["cpus"] >= 1
-    assert toolchain.linux and told["guest"] == toolchain.linux.release
+    assert toolchain.qemu
+    assert told["qemu"] == ".".join(map(str, toolchain.qemu.version))
+    assert told["accelerator"] in ("kvm", "tcg,thread=multi")
+    assert told["cpus"] >= 1
+    assert toolchain.linux
+    assert told["guest"] == toolchain.linux.release

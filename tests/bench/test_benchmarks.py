@@ -21,7 +21,8 @@ def test_judging_takes_longer_than_reading(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(benchmarks, "JUDGED", 3)
     said: list[str] = []
     (figure,) = benchmarks.judging(Settings(), tmp_path, said.append, rounds=1)
-    assert figure.unit == "per s" and figure.more_is_better
+    assert figure.unit == "per s"
+    assert figure.more_is_better
     assert 0 < figure.ratio < 1
     assert said[-2].startswith("3 recordings, ")
     assert said[-1] == "judging and reading: round 1 of 1"
@@ -30,7 +31,8 @@ def test_judging_takes_longer_than_reading(tmp_path: Path, monkeypatch: pytest.M
 def test_scaling_records_with_one_worker_and_with_two(toolchain: Toolchain, tmp_path: Path) -> None:
     said: list[str] = []
     (figure,) = benchmarks.scaling(Settings(), tmp_path, said.append, scenarios=4)
-    assert figure.ratio > 0 and figure.value > 0
+    assert figure.ratio > 0
+    assert figure.value > 0
     assert said[-3:] == [
         "4 scenarios on 2 workers, for nothing", "4 scenarios on 1 worker", "4 scenarios on 2 workers"
     ]  # fmt: skip

@@ -78,7 +78,7 @@ def note(text: str) -> None:
 
 
 def strike(victim: str, name: str) -> None:
-    """Notes it first: a worker has no time to do so after."""
+    """Note it first: a worker has no time to do so after."""
     note(f"{victim} {name}")
     try:
         VICTIMS[victim]()
@@ -90,7 +90,7 @@ _record = lab.recording.record.record
 
 
 def record(manifest: Any, scenario: Any, device: str, folder: Path, **more: Any) -> Path:
-    """The recorder, and perhaps an accident."""
+    """Return the recorder, and perhaps an accident."""
     name = f"{manifest.name}/{device}/{scenario.id}"
     second = f" {name}\n" in (LOG.read_text() if LOG.exists() else "")
     draw = random.Random(f"{SEED} {name} {second}")

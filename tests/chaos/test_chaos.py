@@ -55,7 +55,7 @@ def run(folder: Path, runtime: Path, main: str, *arguments: str, seed: int = 0, 
 
 
 def marked(mark: str) -> list[int]:
-    """The processes that have the mark in their environment."""
+    """Return the processes that have the mark in their environment."""
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
@@ -67,12 +67,13 @@ def marked(mark: str) -> list[int]:
 
 
 def campaign(folder: Path, runtime: Path, seed: int, *arguments: str) -> list[str]:
-    """Runs it undisturbed and struck, and compares. Returns the strikes."""
+    """Run it undisturbed and struck, and compare. Return the strikes."""
     mark = uuid.uuid4().hex
     calm = run(folder, runtime, CALM, *arguments)
     struck = run(folder, runtime, MAIN, *arguments, seed=seed, mark=mark)
     assert not marked(mark), "processes outlived the campaign"
-    assert not list(runtime.rglob("run-*")) and not sweep(shared_root()), "run folders outlived the campaign"
+    assert not list(runtime.rglob("run-*")), "run folders outlived the campaign"
+    assert not sweep(shared_root()), "run folders outlived the campaign"
     strikes = (folder / "strikes").read_text().splitlines()
     expected = {verdict.key: verdict for verdict in calm.verdicts}
     assert [verdict.key for verdict in struck.verdicts] == list(expected)

@@ -42,7 +42,7 @@ def shuffled(found: Results, folder: Path) -> Path:
 
 
 def ways(folder: Path, *arguments: str) -> None:
-    """Records it in all ways, and compares each verdict."""
+    """Record it in all ways, and compare each verdict."""
     first = recorded(folder / "alone", "--jobs", "1", *arguments)
     others = {"of four": recorded(folder / "four", "--jobs", "4", *arguments)}
     times = shuffled(first, folder / "times")

@@ -397,9 +397,11 @@ def test_every_behaviour_is_shown_here() -> None:
 def test_an_earlier_owner_is_found_at_the_first_access_and_reset_away(make_host: MakeHost, state: str, shst: int) -> None:
     host = make_host(fault("earlier-owner", {"state": state}))
     found = host.csts
-    assert found.RDY and found.SHST == shst
+    assert found.RDY
+    assert found.SHST == shst
     assert not host.disable().RDY
-    assert host.enable().RDY and not host.csts.SHST, "it strikes once"
+    assert host.enable().RDY, "it strikes once"
+    assert not host.csts.SHST, "it strikes once"
     assert host.remarks() == []
 
 

@@ -17,7 +17,8 @@ NAMESPACE = Namespace(blocks=4096)
 
 def test_lanes_share_out_all_operations() -> None:
     lanes = MIX.lanes()
-    assert len(lanes) == 6 and [lane.job for lane in lanes] == [0, 0, 0, 1, 1, 1]
+    assert len(lanes) == 6
+    assert [lane.job for lane in lanes] == [0, 0, 0, 1, 1, 1]
     assert sum(len(lane.steps) for lane in lanes) == 100
     assert max(len(lane.steps) for lane in lanes) - min(len(lane.steps) for lane in lanes) <= 1
 
@@ -26,7 +27,8 @@ def test_no_two_lanes_touch_the_same_block_and_each_job_stays_in_its_region() ->
     touched = [{step.lba + n for step in lane.steps for n in range(MIX.blocks)} for lane in MIX.lanes()]
     assert all(not one & other for one, other in combinations(touched, 2))
     for lane, blocks in zip(MIX.lanes(), touched, strict=True):
-        assert blocks <= set(MIX.region(lane.job)) and len(blocks) == SLOTS * MIX.blocks
+        assert blocks <= set(MIX.region(lane.job))
+        assert len(blocks) == SLOTS * MIX.blocks
 
 
 def test_a_lane_reads_what_it_wrote_last() -> None:
@@ -53,7 +55,8 @@ def test_a_driver_is_told_bytes_to_write_and_checksums_to_expect() -> None:
             held = content.blocks(step.fill, 1, step.lba, MIX.blocks, NAMESPACE.block_size)
             assert lba == step.lba
             if step.write:
-                assert crc is None and data[at : at + length] == held
+                assert crc is None
+                assert data[at : at + length] == held
                 at += length
             else:
                 assert crc == zlib.crc32(held)

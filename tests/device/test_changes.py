@@ -31,10 +31,12 @@ def test_the_model_changes(tmp_path: Path) -> None:
     with InProcess(SPEC, tmp_path) as process:
         controller = process.function.controller
         change_modelled(process.device, Action("detach", {"nsid": 2}))
-        assert list(controller.attached) == [1] and controller.logs.changed_namespaces == {2}
+        assert list(controller.attached) == [1]
+        assert controller.logs.changed_namespaces == {2}
         change_modelled(process.device, Action("attach", {"nsid": 2, "controller": "nv0"}))
         change_modelled(process.device, Action("warn", {"warning": 2}))
-        assert sorted(controller.attached) == [1, 2] and controller.logs.warning == 2
+        assert sorted(controller.attached) == [1, 2]
+        assert controller.logs.warning == 2
         with pytest.raises(UsageError, match="no active namespace 3"):
             change_modelled(process.device, Action("detach", {"nsid": 3}))
 
@@ -62,7 +64,8 @@ def test_nobody_need_be_told(tmp_path: Path) -> None:
     with InProcess(SPEC, tmp_path) as process:
         change_modelled(process.device, Action("detach", {"nsid": 2, "quiet": True}))
         controller = process.function.controller
-        assert list(controller.attached) == [1] and not controller.logs.changed_namespaces
+        assert list(controller.attached) == [1]
+        assert not controller.logs.changed_namespaces
 
 
 @pytest.mark.parametrize(
@@ -109,7 +112,8 @@ def test_a_driver_follows(toolchain: Toolchain, tmp_path: Path, driver: str, dev
     actions = Action("load"), shown(1, 2), away, shown(1), back, shown(1, 2), Action("warn", {"warning": 2}), Action("smart")
     given = Scenario(id="a/b", stage="multi-namespace", title="", seed=1, device=SPEC, actions=actions)
     evidence = Evidence(record(find(driver), given, device, tmp_path / "e", toolchain=toolchain))
-    assert evidence.end is not None and (evidence.end.outcome, evidence.end.reason) == ("complete", "")
+    assert evidence.end is not None
+    assert (evidence.end.outcome, evidence.end.reason) == ("complete", "")
     answers = [event.answer for event in evidence.events() if isinstance(event, ActionEnded)]
     assert [answer["status"] for answer in answers] == ["success"] * len(actions)
     lists = [sorted(told["nsid"] for told in answer["namespaces"]) for answer in answers if "namespaces" in answer]

@@ -41,7 +41,7 @@ def folder() -> Iterator[Path]:
 
 
 def drive(toolchain: Toolchain, folder: Path, spec: DeviceSpec, commands: list[str], *faults: Fault) -> list[str]:
-    """What U-Boot answers to each command with the device plugged from the start."""
+    """Return what U-Boot answers to each command with the device plugged from the start."""
     qemu = toolchain.qemu
     assert qemu is not None
     lab = LabDevice(spec, folder, qemu.version, sockets=folder, records=folder, faults=faults)
@@ -65,7 +65,7 @@ def drive(toolchain: Toolchain, folder: Path, spec: DeviceSpec, commands: list[s
 
 
 def dumped(text: str) -> bytes:
-    """The bytes of U-Boot's md.b."""
+    """Return the bytes of U-Boot's md.b."""
     return b"".join(bytes.fromhex(line) for line in re.findall(r"^[0-9a-f]{8}: ((?:[0-9a-f]{2} ){16})", text, re.MULTILINE))
 
 
@@ -90,9 +90,11 @@ def test_u_boot_reads_and_writes_through_it(toolchain: Toolchain, folder: Path) 
     assert any(isinstance(event, RegisterWrite) and event.offset == CC.OFFSET and event.value & 1 for event in events)
     io = [event.command for event in events if isinstance(event, Submitted) and event.sqid == 1]
     assert any(isinstance(command, Read) and command.blocks == 16 for command in io)
-    assert isinstance(io[-1], Write) and (io[-1].SLBA, io[-1].blocks) == (100, 1)
+    assert isinstance(io[-1], Write)
+    assert (io[-1].SLBA, io[-1].blocks) == (100, 1)
     last = [event for event in events if isinstance(event, Dma)][-1]
-    assert not last.to_host and last.digest == digest(written[:32] + bytes(480))
+    assert not last.to_host
+    assert last.digest == digest(written[:32] + bytes(480))
     tails = [event for event in events if isinstance(event, Doorbell) and not event.completion and event.qid == 1]
     assert len(tails) == len(io)
     assert {event.name for event in events if isinstance(event, Remark)} <= {"qprio-unused"}, "U-Boot sets QPRIO"
@@ -102,7 +104,8 @@ def test_u_boot_on_an_odd_device_with_a_fault(toolchain: Toolchain, folder: Path
     spec = device(cap={"DSTRD": 2, "MQES": 1}, mdts=1, prefetchable_bar=True, version="1.3")
     fault = Fault(name="bad block", behaviour="status", arguments={"sct": 2, "sc": 0x81}, opcode=2, lba=5)
     answers = drive(toolchain, folder, spec, ["nvme scan", "nvme read 2000000 0 5", "nvme read 2000000 0 10"], fault)
-    assert "5 blocks read: OK" in answers[1] and "OK" not in answers[2]
+    assert "5 blocks read: OK" in answers[1]
+    assert "OK" not in answers[2]
     events = list(read_stream(folder / "nv0.rec", complete=True))
     assert [event.fault for event in events if isinstance(event, FaultInjected)] == ["bad block"]
     sizes = [event.command.blocks for event in events if isinstance(event, Submitted) and isinstance(event.command, Read)]
@@ -114,7 +117,8 @@ def test_images_hold_the_pattern_and_are_shared(tmp_path: Path) -> None:
     spec = DeviceSpec(controllers=tuple(Controller(id=id, serial="S", namespaces=(shared,)) for id in ("a", "b")))
     create_images(spec, tmp_path, SEED)
     first, second = image(tmp_path, "a", 3), image(tmp_path, "b", 3)
-    assert first.samefile(second) and first.stat().st_size == 64 * 520
+    assert first.samefile(second)
+    assert first.stat().st_size == 64 * 520
     assert first.read_bytes()[60 * 512 : 61 * 512] == initial(SEED, shared, 60)
     with pytest.raises(LabError, match="cannot be made"):
         create_images(spec, tmp_path, SEED)

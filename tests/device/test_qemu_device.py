@@ -66,8 +66,11 @@ def test_an_older_qemu_is_not_given_a_property_it_lacks() -> None:
 )
 def test_what_a_controller_cannot_carry_becomes_a_namespace_device(changes: dict[str, Any]) -> None:
     controller, namespace = device(replace(SIMPLE, namespaces=(replace(PLAIN, **changes),))).devices(RP0)
-    assert controller["driver"] == "nvme" and "drive" not in controller and "subsys" not in controller
-    assert namespace["driver"] == "nvme-ns" and namespace["bus"] == "nv0"
+    assert controller["driver"] == "nvme"
+    assert "drive" not in controller
+    assert "subsys" not in controller
+    assert namespace["driver"] == "nvme-ns"
+    assert namespace["bus"] == "nv0"
     name, value = next(iter(changes.items()))
     assert namespace["ms" if name == "metadata_size" else name] == value
     assert not {"shared", "detached"} & namespace.keys()  # only a subsystem's namespace may say so
@@ -111,7 +114,8 @@ def test_an_image_is_sparse_and_holds_its_areas(tmp_path: Path) -> None:
     device(replace(SIMPLE, namespaces=(big,)), folder=tmp_path).create_images(42)
     image = tmp_path / "nv0-1.img"
     status = image.stat()
-    assert status.st_size == big.blocks * 512 and status.st_blocks * 512 < 1 << 20
+    assert status.st_size == big.blocks * 512
+    assert status.st_blocks * 512 < 1 << 20
     with image.open("rb") as file:
         for offset, data in areas(42, big):
             file.seek(offset)

@@ -107,4 +107,7 @@ def refuse(ns: object, lba: int, blocks: int) -> None:
 def test_every_difference_is_told_once_and_in_full() -> None:
     assert len(LISTED) == len(DIFFERENCES)
     for difference in DIFFERENCES:
-        assert difference.what and difference.why and difference.cite and difference.right in ("model", "qemu", "both")
+        assert difference.what
+        assert difference.why
+        assert difference.cite
+        assert difference.right in ("model", "qemu", "both")

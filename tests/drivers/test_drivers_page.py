@@ -25,7 +25,7 @@ TABLES = ("DriverManifest", "Boot", "ActionSyntax", "Listing", "Push", "Passthro
 
 
 def rows(mark: str) -> list[list[str]]:
-    """The cells of the table behind a mark, without its head."""
+    """Return the cells of the table behind a mark, without its head."""
     table = PAGE.split(f"<!-- {mark} -->", 1)[1].lstrip("\n").split("\n\n", 1)[0]
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()[2:]]
 
@@ -56,13 +56,13 @@ def test_there_is_an_example_of_each_way_to_speak_and_to_listen() -> None:
 
 
 def own_fields(model: type[BaseModel]) -> dict[str, Any]:
-    """What a table of the page lists: of a list only what it has beyond patterns; no place in the file system."""
+    """Return what a table of the page lists: of a list only what it has beyond patterns; no place in the file system."""
     inherited = Reading.model_fields if model is manifests.Listing else {}
     return {name: field for name, field in model.model_fields.items() if name not in inherited and name != "path"}
 
 
 def shown(default: Any) -> str:
-    """A default as TOML has it."""
+    """Return a default as TOML has it."""
     return json.dumps(default if not isinstance(default, tuple) else list(default))
 
 

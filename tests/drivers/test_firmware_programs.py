@@ -25,7 +25,7 @@ COMPILER = "12.2.0"
 
 
 def built(source: Path, folder: Path) -> bytes:
-    """The program as the command in its source's first comment makes it."""
+    """Return the program as the command in its source's first comment makes it."""
     for file in PROGRAMS.iterdir():
         if file.suffix in (".S", ".c", ".ld"):
             shutil.copy(file, folder)
@@ -54,13 +54,16 @@ def test_the_uefi_program_is_what_its_source_says(tmp_path: Path) -> None:
 def test_the_bios_program_leaves_its_first_sector_to_the_header() -> None:
     rom = (PROGRAMS / "seabios.rom").read_bytes()
     setup = (rom[0x1F1] + 1) * 512
-    assert rom[0x202:0x206] == b"HdrS" and rom[510:512] == b"\x55\xaa"
-    assert len(rom) > setup and not any(rom[setup:]), "the kernel proper is there, and empty: all of the code is in the setup"
+    assert rom[0x202:0x206] == b"HdrS"
+    assert rom[510:512] == b"\x55\xaa"
+    assert len(rom) > setup, "the kernel proper is there, and empty: all of the code is in the setup"
+    assert not any(rom[setup:]), "the kernel proper is there, and empty: all of the code is in the setup"
 
 
 def test_the_uefi_programs_buffer_is_where_the_manifest_has_it() -> None:
     defined = re.search(r"#define BUFFER (0x[0-9a-f]+)", (PROGRAMS / "edk2.c").read_text())
-    assert defined and int(defined[1], 16) == find("edk2").limits.address
+    assert defined
+    assert int(defined[1], 16) == find("edk2").limits.address
 
 
 @pytest.mark.parametrize("device", ["qemu", "lab"])
@@ -71,7 +74,8 @@ def test_blocks_are_read_and_written_through_it(name: str, device: DeviceKind, t
     scenario = SCENARIOS["write/basic"].resolve(0)
     record(manifest, scenario, device, tmp_path / "evidence", toolchain=toolchain)
     evidence = Evidence(tmp_path / "evidence")
-    assert evidence.end and evidence.end.outcome == "complete", evidence.end
+    assert evidence.end, evidence.end
+    assert evidence.end.outcome == "complete", evidence.end
     answers = [event.answer["status"] for event in evidence.events() if isinstance(event, ActionEnded)]
     asked = [action.name for action in scenario.actions]
     assert len(answers) == len(asked)

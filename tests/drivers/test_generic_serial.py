@@ -64,7 +64,7 @@ class FakeMachine:
 def ask(
     actions: dict[str, Any], *outputs: str | None, action: Action | None = None, data: bytes | None = None, **spec: Any
 ) -> tuple[Answer, list[str]]:
-    """The answer to the action (by default the manifest's first), and what was typed for it."""
+    """Return the answer to the action (by default the manifest's first), and what was typed for it."""
     script = Script(["", *outputs])
     adapter = GenericSerial(
         parse(
@@ -263,5 +263,6 @@ def test_a_key_without_an_echo_is_a_time_out() -> None:
     session, guest = opened({"output": "debug-console", "input": "keyboard"}, {"load": {"command": "ab"}})
     guest.qmp = lambda *given: guest.asked.append(given[1])  # type: ignore[method-assign]
     late = session.perform(Action("load"), None, Deadline(5))
-    assert late.status == "timeout" and "the echo of 'a'" in late.fields["log"]
+    assert late.status == "timeout"
+    assert "the echo of 'a'" in late.fields["log"]
     assert len(guest.asked) == 1

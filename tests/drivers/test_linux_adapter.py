@@ -77,7 +77,9 @@ def test_the_guest_is_what_the_scenario_asks_for(tmp_path: Path, guest: LinuxGue
     spec = adapter(tmp_path, guest, modules=["nvme"]).guest(SCENARIO)
     assert (spec.smp, spec.memory, spec.iommu) == (2, 512, True)
     assert spec.append == f"console=ttyS0 {HIGH_BARS} {STRICT_IOMMU} {KERNEL_OPTIONS}"
-    assert spec.kernel == guest.vmlinux and spec.initrd == guest.initrd and spec.network
+    assert spec.kernel == guest.vmlinux
+    assert spec.initrd == guest.initrd
+    assert spec.network
 
 
 @pytest.mark.parametrize(("controllers", "ports"), [(1, ROOT_PORTS), (ROOT_PORTS + 1, ROOT_PORTS + 1)])

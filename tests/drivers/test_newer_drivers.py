@@ -26,9 +26,11 @@ PLACE = {"nsid": 1, "lba": 40, "blocks": 24}
 def test_a_stage_is_judged(toolchain: Toolchain, tmp_path: Path, driver: str, device: DeviceKind) -> None:
     scenario = suite.SCENARIOS["io-queues/few"].resolve(7)
     evidence = Evidence(record(find(driver), scenario, device, tmp_path / "e", toolchain=toolchain))
-    assert evidence.end is not None and (evidence.end.outcome, evidence.end.reason) == ("complete", "")
+    assert evidence.end is not None
+    assert (evidence.end.outcome, evidence.end.reason) == ("complete", "")
     verdicts = {v.check.id: v for v in judge(evidence, suite.select(["io-queues"]).checks_of(scenario.id))}
-    assert verdicts["io-queues/order"].outcome is Outcome.PASS and verdicts["every/load"].outcome is Outcome.PASS
+    assert verdicts["io-queues/order"].outcome is Outcome.PASS
+    assert verdicts["every/load"].outcome is Outcome.PASS
     assert [v.check.id for v in verdicts.values() if v.outcome in (Outcome.FAIL, Outcome.ERROR) and not v.known] == []
 
 

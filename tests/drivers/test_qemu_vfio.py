@@ -82,7 +82,10 @@ def test_the_guest_has_an_iommu_and_the_tools(tmp_path: Path) -> None:
     guest = LinuxGuest(tmp_path / "vmlinux", tmp_path / "initrd", "quiet", "6.1", (), tmp_path / "key", "ssh-ed25519 A")
     toolchain = Toolchain(qemu=None, linux=None, variants={"qemu-vfio-guest": guest})
     spec = QemuVfio(manifest(tmp_path), toolchain).guest(SCENARIO)
-    assert spec.iommu and spec.channel and spec.smp == 2 and spec.kernel == guest.vmlinux
+    assert spec.iommu
+    assert spec.channel
+    assert spec.smp == 2
+    assert spec.kernel == guest.vmlinux
     assert "intel_iommu=on" in spec.append
     with pytest.raises(LabError, match="needs a Linux guest"):
         QemuVfio(manifest(tmp_path), Toolchain(qemu=None, linux=guest))  # without the tools
@@ -98,15 +101,18 @@ def test_a_namespace_is_opened_for_reading_where_writing_is_refused(qemu_io: Qem
 
 def test_it_is_opened_once_where_nobody_writes_and_where_reading_would_be_refused_too(qemu_io: QemuIo) -> None:
     qemu_io.open("0000:01:00.0", 1, writable=False)
-    assert qemu_io.opened and not qemu_io.refusal
+    assert qemu_io.opened
+    assert not qemu_io.refusal
     with pytest.raises(RefusedError, match="no controller"):
         qemu_io.open("0000:01:00.0", 9, writable=True)
-    assert not qemu_io.opened and not qemu_io.refusal
+    assert not qemu_io.opened
+    assert not qemu_io.refusal
 
 
 def test_what_vfio_does_not_have_yet_is_waited_for(qemu_io: QemuIo, monkeypatch: pytest.MonkeyPatch) -> None:
     qemu_io.open("0000:01:00.0", 8, writable=False)
-    assert qemu_io.opened and not qemu_io.refusal
+    assert qemu_io.opened
+    assert not qemu_io.refusal
     monkeypatch.setattr(qemu_vfio_agent, "NOT_YET", "no controller")
     monkeypatch.setattr(qemu_vfio_agent, "APPEAR_SECONDS", 0.1)
     with pytest.raises(RefusedError, match="no controller"):
@@ -137,7 +143,8 @@ def test_a_sleeper_is_woken_in_place_of_a_lost_interrupt() -> None:
     """On a real process, which waits for an event that nobody else sends."""
     waits = "import os; fd = os.eventfd(0); print('waiting', flush=True); os.eventfd_read(fd); print('woken')"
     with subprocess.Popen([sys.executable, "-c", waits], stdout=subprocess.PIPE) as sleeper:
-        assert sleeper.stdout is not None and sleeper.stdout.readline() == b"waiting\n"
+        assert sleeper.stdout is not None
+        assert sleeper.stdout.readline() == b"waiting\n"
         with InterruptsFor(sleeper.pid, True):
             assert sleeper.stdout.read() == b"woken\n"
 
@@ -168,10 +175,12 @@ def test_requests_name_bytes_and_places() -> None:
     asking = session(guest)
     asking.perform(Action("load"), None, Deadline(1))
     asking.perform(READ, None, Deadline(1))
-    assert guest.asked[0]["nsids"] == [3, 4] and not guest.asked[0]["writable"]
+    assert guest.asked[0]["nsids"] == [3, 4]
+    assert not guest.asked[0]["writable"]
     assert (guest.asked[1]["place"], guest.asked[1]["at"], guest.asked[1]["length"]) == (1, 8192, 12288)
     odd = Action("read", {**READ.arguments, "offset": 1})
-    assert asking.perform(odd, None, Deadline(1)).status == "unsupported" and len(guest.asked) == 2
+    assert asking.perform(odd, None, Deadline(1)).status == "unsupported"
+    assert len(guest.asked) == 2
 
 
 @pytest.mark.parametrize("action", sorted(WRITING))
@@ -207,7 +216,8 @@ def test_what_waits_busily_is_stopped_now_and_then(qemu_io: QemuIo, monkeypatch:
 
     monkeypatch.setattr(qemu_io._process, "send_signal", sent)
     assert qemu_io.ask("aio_flush 0.5") == b""
-    assert signals and signals == [signal.SIGSTOP, signal.SIGCONT] * (len(signals) // 2)
+    assert signals
+    assert signals == [signal.SIGSTOP, signal.SIGCONT] * (len(signals) // 2)
 
 
 def test_what_crashed_is_a_panic_and_what_is_late_a_time_out() -> None:

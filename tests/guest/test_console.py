@@ -81,7 +81,8 @@ def test_timeout_names_what_was_waited_for_and_the_last_lines(line: Line) -> Non
     line.says("one\r\n\x1b[1mtwo\x1b[0m\r\nthr")
     with pytest.raises(GuestTimeoutError) as caught:
         line.console.expect("prompt> ", Deadline(0.2), "the shell's prompt")
-    assert "0.2 s" in str(caught.value) and "the shell's prompt" in str(caught.value)
+    assert "0.2 s" in str(caught.value)
+    assert "the shell's prompt" in str(caught.value)
     assert caught.value.last == "one\ntwo\nthr"
 
 

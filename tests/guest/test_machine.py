@@ -122,7 +122,7 @@ def test_killed_qemu_ends_every_wait_at_once(toolchain: Toolchain, root: Path, w
         if wait == "qmp":
             os.kill(guest.process.pid, signal.SIGSTOP)  # so that the command is certainly still unanswered
         begin, deadline = time.monotonic(), Strikes(60, guest.process.pid)
-        with pytest.raises(GuestDiedError, match="QEMU was killed by SIGKILL while the lab waited for"):
+        with pytest.raises(GuestDiedError, match="QEMU was killed by SIGKILL while the lab waited for"):  # noqa: PT012
             match wait:
                 case "console":
                     guest.console.expect("login:", deadline)
@@ -157,7 +157,7 @@ f4           hlt
 
 
 def rom(folder: Path, listing: str) -> Path:
-    """A firmware of 64 KiB that does nothing else, from the processor's first instruction at FFF0h on."""
+    """Return a firmware of 64 KiB that does nothing else, from the processor's first instruction at FFF0h on."""
     code = b"".join(bytes.fromhex(line[:13]) for line in filter(None, listing.splitlines()))
     path = folder / "rom"
     path.write_bytes(bytes(0xFFF0) + code.ljust(16, b"\xf4"))
@@ -236,7 +236,8 @@ def test_the_labs_own_end_is_qemus_end(
     ) as owner:
         assert owner.stdout
         pid, folder = owner.stdout.readline().split()
-        assert not gone(int(pid)) and Path(folder).is_dir()
+        assert not gone(int(pid))
+        assert Path(folder).is_dir()
         owner.send_signal(number)
         owner.wait(20)
     assert wait_until_gone(int(pid))
@@ -253,7 +254,8 @@ def test_trace_comes_through_the_pipe(toolchain: Toolchain, root: Path, accessib
             os.close(writer)
             guest.qmp("query-status")
         lines = trace.read().decode()
-    assert "handle_qmp_command" in lines and "query-status" in lines
+    assert "handle_qmp_command" in lines
+    assert "query-status" in lines
 
 
 def test_guest_memory_is_what_qemu_sees(toolchain: Toolchain, root: Path, tmp_path: Path) -> None:

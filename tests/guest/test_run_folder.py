@@ -28,7 +28,9 @@ def test_gone_after_an_exception(root: Path) -> None:
 def test_sweep_spares_the_living(root: Path) -> None:
     with run_folder(root) as mine, run_folder(root) as other:
         assert sweep(root) == []
-        assert mine.exists() and other.exists() and mine != other
+        assert mine.exists()
+        assert other.exists()
+        assert mine != other
 
 
 def test_sweep_takes_what_a_killed_owner_left(root: Path) -> None:
@@ -40,7 +42,8 @@ def test_sweep_takes_what_a_killed_owner_left(root: Path) -> None:
     with owner:
         assert owner.stdout
         left = Path(owner.stdout.readline().strip())
-        assert left.is_dir() and sweep(root) == []
+        assert left.is_dir()
+        assert sweep(root) == []
         owner.kill()
         owner.wait()
     assert left.is_dir()

@@ -22,7 +22,8 @@ SOON = 30.0
 
 
 def boot(toolchain: Toolchain, root: Path | None = None) -> Machine:
-    assert toolchain.qemu and toolchain.linux
+    assert toolchain.qemu
+    assert toolchain.linux
     linux = toolchain.linux
     spec = GuestSpec(kernel=linux.vmlinux, initrd=linux.initrd, append=linux.append, network=True, vmgenid=True)
     return Machine(toolchain.qemu.command, toolchain.qemu.env, spec, "tcg,thread=multi", root=root)
@@ -57,7 +58,8 @@ def test_a_command_that_a_signal_ends(ssh: Ssh) -> None:
 def test_input_and_both_outputs_at_once(ssh: Ssh) -> None:
     data = random.Random(1).randbytes(3 << 20)
     result = ssh.run("cat > /tmp/data; cat /tmp/data >&2 & cat /tmp/data; wait", data, deadline=Deadline(SOON))
-    assert result.stdout == data and result.stderr == data
+    assert result.stdout == data
+    assert result.stderr == data
 
 
 def test_a_command_that_does_not_read_its_input(ssh: Ssh) -> None:
@@ -93,9 +95,10 @@ def test_another_host_key_is_refused(guest: Machine, ssh: Ssh, toolchain: Toolch
 
 def test_nobody_listens(toolchain: Toolchain) -> None:
     assert toolchain.linux
-    with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(GuestTimeoutError, match="it was silent"):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
-        Ssh.connect(port, toolchain.linux.private_key, toolchain.linux.host_key, lambda _: None, Deadline(0.3))
+        with pytest.raises(GuestTimeoutError, match="it was silent"):
+            Ssh.connect(port, toolchain.linux.private_key, toolchain.linux.host_key, lambda _: None, Deadline(0.3))
 
 
 class Strikes(Deadline):

@@ -126,7 +126,8 @@ def racer(toolchain: Toolchain, cache: Cache, log: Path, seconds: float) -> subp
         [sys.executable, "-c", RACER, str(cache.root), str(log), str(seconds), given],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
-    assert process.stdout and process.stdout.readline() == "ready\n"
+    assert process.stdout
+    assert process.stdout.readline() == "ready\n"
     return process
 
 
@@ -146,7 +147,8 @@ def test_of_two_processes_one_builds(toolchain: Toolchain, cache: Cache, tmp_pat
 def test_a_killed_build_leaves_nothing_half(toolchain: Toolchain, cache: Cache, tmp_path: Path, kept: Templates) -> None:
     log = tmp_path / "built"
     process = racer(toolchain, cache, log, 600)
-    assert process.stdin and process.stdout
+    assert process.stdin
+    assert process.stdout
     process.stdin.write("go\n")
     process.stdin.flush()
     deadline = Deadline(30)
@@ -204,7 +206,7 @@ def test_what_is_damaged_is_built_again(kept: Templates, said: list[str], damage
 
 
 def forge(template: Template) -> None:
-    """A state that is what its digest says, and that no QEMU restores."""
+    """Replace the state by one that matches its digest, and that no QEMU restores."""
     (template.folder / "state").write_bytes(b"nonsense")
     facts = json.loads((template.folder / "template.json").read_text())
     facts["sizes"]["state"] = 8
@@ -269,23 +271,27 @@ def test_what_a_kill_left_is_removed_in_the_end(kept: Templates, cache: Cache) -
     old, new = (cache.folder("templates", name) for name in ("x.partial", "y.partial"))
     os.utime(old, (0, 0))
     kept.get(SMALL, Counting())
-    assert not old.exists() and new.exists()
+    assert not old.exists()
+    assert new.exists()
 
 
 def test_clearing_frees_all(kept: Templates, cache: Cache, start: Callable[[Template], Machine]) -> None:
     with kept.fork(SMALL, Counting(), start) as machine:
         (found,) = templates(cache)
-        assert found.size > 100_000 and found.facts["guest"]["memory"] == 16
+        assert found.size > 100_000
+        assert found.facts["guest"]["memory"] == 16
         assert clear(cache) == found.size
         assert machine.qmp("query-status")["status"] == "running", "a fork that runs goes on"
-    assert templates(cache) == [] and list((cache.root / "templates").iterdir()) == []
+    assert templates(cache) == []
+    assert list((cache.root / "templates").iterdir()) == []
 
 
 def test_forks_leave_nothing(kept: Templates, start: Callable[[Template], Machine]) -> None:
     threads, files = threading.active_count(), len(os.listdir("/proc/self/fd"))  # noqa: PTH208
     with kept.fork(SMALL, Counting(), start) as machine:
         pass
-    assert machine.process.status == 0 and not machine.folder.exists()
+    assert machine.process.status == 0
+    assert not machine.folder.exists()
     assert threading.active_count() == threads
     assert len(os.listdir("/proc/self/fd")) == files  # noqa: PTH208
 

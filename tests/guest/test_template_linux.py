@@ -45,7 +45,8 @@ def fork(toolchain: Toolchain, linux: Linux) -> Fork:
     @contextmanager
     def running(shared_memory: Path | None = None, console_log: Path | None = None, **guest: object) -> Iterator[Machine]:
         qemu, cache = toolchain.qemu, toolchain.cache
-        assert qemu and cache
+        assert qemu
+        assert cache
         spec = linux.guest(Scenario(**{**NOTHING.__dict__, "guest": guest}))
 
         def start(template: Template) -> Machine:
@@ -58,7 +59,7 @@ def fork(toolchain: Toolchain, linux: Linux) -> Fork:
 
 
 def shell(machine: Machine, command: str) -> str:
-    """What a short command on the console prints."""
+    """Return what a short command on the console prints."""
     machine.console.send(f"echo BE''GIN; {command}; echo EN''D\n")
     machine.console.expect("BEGIN\r\n", Deadline(SECONDS), command)
     return plain(machine.console.expect("END", Deadline(SECONDS), command).before).strip()
@@ -68,7 +69,8 @@ def test_two_forks_are_two_guests(fork: Fork) -> None:
     with fork() as one, fork() as two:
         for command in ("cat /proc/sys/kernel/random/uuid", "od -An -tx8 -N16 /dev/urandom"):
             drawn = [shell(machine, command) for machine in (one, two)]
-            assert all(len(text) > 30 for text in drawn) and drawn[0] != drawn[1], "they draw the same random numbers"
+            assert all(len(text) > 30 for text in drawn), "they draw the same random numbers"
+            assert drawn[0] != drawn[1], "they draw the same random numbers"
         shell(one, "echo one > /root/mine")
         assert shell(two, "ls /root") == ""
         shell(two, "echo two > /root/mine")
@@ -96,7 +98,8 @@ def test_the_guests_memory_can_be_read(fork: Fork, tmp_path: Path, shared: bool)
         assert memory.read(256 << 20, 1) is None
         assert machine.spec.memory_file
         template_ram = machine.spec.state.with_name(RAM) if machine.spec.state else None
-        assert template_ram and b"6e766d65206c6162" not in template_ram.read_bytes()
+        assert template_ram
+        assert b"6e766d65206c6162" not in template_ram.read_bytes()
 
 
 def test_a_forks_memory_ends_with_it(fork: Fork) -> None:
@@ -122,8 +125,10 @@ def test_its_console_log_begins_at_the_fork(fork: Fork, tmp_path: Path) -> None:
     with fork(console_log=log) as machine:
         assert shell(machine, "echo a''b") == "ab"
         template_log = machine.spec.state.with_name("boot.log") if machine.spec.state else None
-    assert template_log and "NVME-LAB READY" in template_log.read_text()
-    assert "NVME-LAB READY" not in log.read_text() and "ab" in log.read_text()
+    assert template_log
+    assert "NVME-LAB READY" in template_log.read_text()
+    assert "NVME-LAB READY" not in log.read_text()
+    assert "ab" in log.read_text()
 
 
 def test_ssh_is_up_in_a_fork(fork: Fork, toolchain: Toolchain) -> None:
@@ -167,6 +172,7 @@ def test_forks_leave_nothing(fork: Fork) -> None:
     threads, files = threading.active_count(), len(list(Path("/proc/self/fd").iterdir()))
     with fork() as machine, machine.memory():
         pass
-    assert machine.process.status == 0 and not machine.folder.exists()
+    assert machine.process.status == 0
+    assert not machine.folder.exists()
     assert threading.active_count() == threads
     assert len(list(Path("/proc/self/fd").iterdir())) == files

@@ -46,7 +46,7 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Build:
 
 @pytest.fixture
 def recorded(toolchain: Toolchain, tmp_path: Path) -> Recorded:
-    """Records a scenario on a device."""
+    """Record a scenario on a device."""
 
     def recorded(manifest: DriverManifest, scenario: Scenario, device: DeviceKind) -> Evidence:
         return Evidence(record(manifest, scenario, device, tmp_path / f"{manifest.name}-{device}", toolchain=toolchain))

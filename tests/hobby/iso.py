@@ -16,7 +16,7 @@ ADDED = b"\0" * 7
 
 
 def bootable(image: bytes, label: str = "HOBBY") -> bytes:
-    """The disc. The BIOS loads all of ``image`` to 7C00h and starts it there."""
+    """Return the disc. The BIOS loads all of ``image`` to 7C00h and starts it there."""
     sectors = IMAGE + -(-len(image) // SECTOR)
     layout = {
         DESCRIPTORS: _primary(label, sectors),
@@ -32,18 +32,24 @@ def bootable(image: bytes, label: str = "HOBBY") -> bytes:
 
 
 def _both(value: int, size: str) -> bytes:
-    """A number as ISO 9660 has it: little-endian, and once more big-endian."""
+    """Return a number as ISO 9660 has it: little-endian, and once more big-endian."""
     return struct.pack("<" + size, value) + struct.pack(">" + size, value)
 
 
 def _directory(name: bytes) -> bytes:
-    """The root directory's record of itself and, one directory higher, of itself again. 9.1"""
+    """Return the root directory's record of itself and, one directory higher, of itself again.
+
+    9.1
+    """
     record = struct.pack("<xB8s8s7sBBB4sB", 0, _both(ROOT, "I"), _both(SECTOR, "I"), ADDED, 2, 0, 0, _both(1, "H"), 1) + name
     return bytes([len(record)]) + record[1:]
 
 
 def _primary(label: str, sectors: int) -> bytes:
-    """The primary volume descriptor. 8.4"""
+    """Return the primary volume descriptor.
+
+    8.4
+    """
     return b"".join(
         (
             struct.pack("<B5sB33s", 1, b"CD001", 1, b""),
@@ -56,7 +62,10 @@ def _primary(label: str, sectors: int) -> bytes:
 
 
 def _catalog(virtual_sectors: int) -> bytes:
-    """The validation entry, whose words add up to 0, and the one thing that can be booted. El Torito 2.1, 2.2"""
+    """Return the validation entry, whose words add up to 0, and the one thing that can be booted.
+
+    El Torito 2.1, 2.2
+    """
     validation = struct.pack("<BBH24sHBB", 1, 0, 0, b"", 0, 0x55, 0xAA)
     missing = -sum(struct.unpack("<16H", validation)) & 0xFFFF
     validation = validation[:28] + struct.pack("<H", missing) + validation[30:]

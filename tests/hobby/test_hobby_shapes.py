@@ -42,12 +42,13 @@ UNASKED = scenario(*(Action(name) for name in ("load", "info", "ready", "identif
 
 def answers(evidence: Evidence) -> list[dict[str, Any]]:
     end = evidence.end
-    assert end is not None and (end.outcome, end.reason) == ("complete", "")
+    assert end is not None
+    assert (end.outcome, end.reason) == ("complete", "")
     return [dict(event.answer) for event in evidence.events() if isinstance(event, ActionEnded)]
 
 
 def assert_asked(evidence: Evidence) -> None:
-    """It was loaded and told of its disk, and what it read is what the disk holds."""
+    """Check that it was loaded with its disk, and read what the disk holds."""
     said = answers(evidence)
     assert [answer["status"] for answer in said] == ["success"] * 4
     assert said[1]["controllers"][0]["doorbell_stride"] == 4
@@ -81,7 +82,7 @@ def test_heard_on_the_debug_console_and_typed_at_on_the_keyboard(build: Build, r
 
 
 def unasked(kernel: Path, **boot: Any) -> DriverManifest:
-    """The manifest of a kernel that asks nobody."""
+    """Return the manifest of a kernel that runs without a prompt."""
     words = tomllib.loads(MANIFEST.read_text())["actions"]
     printed = ("load", "info", "ready", "identify", "list", "queues")
     actions = {name: {key: words[name][key] for key in words[name] if key != "command"} for name in printed}
@@ -101,7 +102,8 @@ def test_a_driver_that_asks_nobody_is_read_from_what_it_prints(build: Build, rec
     assert again["status"] == "unsupported", "its guest starts once"
     began = next(event.t for event in evidence.events() if isinstance(event, RegisterWrite))
     loaded = next(event for event in evidence.events() if isinstance(event, ActionEnded))
-    assert loaded.action == "load" and began < loaded.t
+    assert loaded.action == "load"
+    assert began < loaded.t
 
 
 @pytest.mark.parametrize("dead", [False, True])
@@ -124,8 +126,10 @@ def test_a_processor_that_cannot_go_on_is_the_drivers_death(build: Build, record
     driver = manifest({"kernel": str(build() / "kernel.elf")})
     words = {**driver.actions, "info": ActionSyntax(command="dump 0x7f0000000000 16")}
     end = recorded(driver.model_copy(update={"actions": words}), scenario(Action("load"), Action("info")), "lab").end
-    assert end is not None and end.outcome == "panic"
-    assert "The guest reset the machine" in end.reason and "'dump 0x7f0000000000 16'" in end.reason
+    assert end is not None
+    assert end.outcome == "panic"
+    assert "The guest reset the machine" in end.reason
+    assert "'dump 0x7f0000000000 16'" in end.reason
 
 
 def test_a_kernel_that_is_not_built_is_said_so(toolchain: Toolchain) -> None:

@@ -21,7 +21,7 @@ ACTIONS_OF_STEP = (("load", "info"), ("ready",), ("identify", "list", "rescan"),
 def judged(
     build: Build, recorded: Recorded, scenario: str, device: DeviceKind, steps: int = 5, flags: str = ""
 ) -> dict[str, Verdict]:
-    """What every check says of the kernel of so many steps, asked what it can be asked by then."""
+    """Return what every check says of the kernel of so many steps, asked what it can be asked by then."""
     actions = tomllib.loads(MANIFEST.read_text())["actions"]
     known = [name for step in ACTIONS_OF_STEP[:steps] for name in step]
     driver = manifest(
@@ -39,7 +39,7 @@ def verdicts(recorded: Recorded, driver: DriverManifest, scenario: str, device: 
 
 
 def failed(verdicts: dict[str, Verdict]) -> set[str]:
-    """The checks that found something wrong, or that could not be judged for the lab's own fault."""
+    """Return the checks that found something wrong, or that could not be judged for the lab's own fault."""
     return {check for check, verdict in verdicts.items() if verdict.outcome in (Outcome.FAIL, Outcome.WARN, Outcome.ERROR)}
 
 

@@ -7,16 +7,17 @@ import pytest
 
 @pytest.fixture(scope="session")
 def parse_cpio() -> Callable[[bytes], dict[str, tuple[list[int], bytes]]]:
-    """A reader of newc that shares nothing with the writer."""
+    """Return a reader of newc that shares nothing with the writer."""
     return parse
 
 
 def parse(data: bytes) -> dict[str, tuple[list[int], bytes]]:
-    """An independent reader of newc: name to (the 13 header numbers, content)."""
+    """Return an independent reader of newc: name to (the 13 header numbers, content)."""
     found: dict[str, tuple[list[int], bytes]] = {}
     at = 0
     while True:
-        assert data[at : at + 6] == b"070701" and at % 4 == 0
+        assert data[at : at + 6] == b"070701"
+        assert at % 4 == 0
         numbers = [int(data[at + 6 + 8 * i : at + 14 + 8 * i], 16) for i in range(13)]
         size, name_length = numbers[6], numbers[11]
         name = data[at + 110 : at + 110 + name_length - 1].decode()

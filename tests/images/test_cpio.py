@@ -20,10 +20,13 @@ def example() -> Archive:
 def test_entries_come_back_with_type_mode_and_content(parse_cpio: Parse) -> None:
     found = parse_cpio(example().to_bytes())
     assert list(found) == ["bin", "dev", "dev/console", "tmp", "usr", "usr/bin", "usr/bin/tool"]
-    assert found["usr/bin/tool"][0][1] == stat.S_IFREG | 0o755 and found["usr/bin/tool"][1] == b"\x7fELF!"
-    assert found["bin"][0][1] == stat.S_IFLNK | 0o777 and found["bin"][1] == b"usr/bin"
+    assert found["usr/bin/tool"][0][1] == stat.S_IFREG | 0o755
+    assert found["usr/bin/tool"][1] == b"\x7fELF!"
+    assert found["bin"][0][1] == stat.S_IFLNK | 0o777
+    assert found["bin"][1] == b"usr/bin"
     assert found["tmp"][0][1] == stat.S_IFDIR | 0o1777
-    assert found["dev/console"][0][1] == stat.S_IFCHR | 0o600 and found["dev/console"][0][9:11] == [5, 1]
+    assert found["dev/console"][0][1] == stat.S_IFCHR | 0o600
+    assert found["dev/console"][0][9:11] == [5, 1]
 
 
 def test_owner_and_times_are_zero_and_inodes_unique(parse_cpio: Parse) -> None:
@@ -46,4 +49,5 @@ def test_an_entry_replaces_an_earlier_one(parse_cpio: Parse) -> None:
     archive = example()
     archive.link("usr/bin/tool", "busybox")
     assert parse_cpio(archive.to_bytes())["usr/bin/tool"][1] == b"busybox"
-    assert "usr/bin/tool" in archive and "usr/bin/other" not in archive
+    assert "usr/bin/tool" in archive
+    assert "usr/bin/other" not in archive

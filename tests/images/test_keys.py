@@ -20,14 +20,17 @@ def test_both_sides_of_both_pairs_fit(parse_cpio: Parse) -> None:
 
     host = carried["etc/dropbear/dropbear_ed25519_host_key"][1]
     (length,) = struct.unpack_from(">I", host, 11 + 4)
-    assert host[4:15] == b"ssh-ed25519" and length == 64 and len(host) == 15 + 4 + 64
+    assert host[4:15] == b"ssh-ed25519"
+    assert length == 64
+    assert len(host) == 15 + 4 + 64
     pinned = base64.b64decode(made.host_key.split()[1])
     assert pinned.endswith(host[-32:])
 
 
 def test_secrets_are_readable_by_root_only_and_never_the_same(parse_cpio: Parse) -> None:
     one, two = keys.generate(), keys.generate()
-    assert one.private_key != two.private_key and one.host_key != two.host_key
+    assert one.private_key != two.private_key
+    assert one.host_key != two.host_key
     modes = {name: numbers[1] & 0o777 for name, (numbers, _) in parse_cpio(one.initrd).items()}
     assert modes["root"] == modes["root/.ssh"] == modes["etc/dropbear"] == 0o700
     assert modes["root/.ssh/authorized_keys"] == modes["etc/dropbear/dropbear_ed25519_host_key"] == 0o600

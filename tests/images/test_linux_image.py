@@ -35,7 +35,7 @@ Path(sys.argv[3]).write_bytes(built.initrd)
 
 @pytest.fixture(scope="module")
 def roots(toolchain: Toolchain) -> list[Path]:
-    """The unpacked closures of the recipe: kernel, tools."""
+    """Return the unpacked closures of the recipe: kernel, tools."""
     loaded = settings.load()
     closures = Closures(loaded, Cache(loaded.open_cache()), print)
     return [closures.fetch(name, closure).root for name, closure in recipe.load("linux").closures.items()]
@@ -65,7 +65,8 @@ def test_the_image_holds_no_nvme_driver_but_all_that_it_needs(toolchain: Toolcha
     assert {"t10-pi.ko", "vfio-pci.ko", "ext4.ko", "virtio_net.ko"} <= modules
     assert [m.name for m in toolchain.linux.modules] == ["nvme-core.ko", "nvme.ko"]
     preload = entries["etc/nvme-lab/preload"][1].decode()
-    assert "/t10-pi.ko" in preload and "/vfio-pci.ko" not in preload
+    assert "/t10-pi.ko" in preload
+    assert "/vfio-pci.ko" not in preload
 
 
 def test_programs_of_other_closures_bring_their_loader_and_libraries(toolchain: Toolchain, parse_cpio: Parse) -> None:
@@ -73,8 +74,10 @@ def test_programs_of_other_closures_bring_their_loader_and_libraries(toolchain: 
     entries = parse_cpio((variant.modules[0].parents[1] / "base.cpio").read_bytes())
     script = entries["usr/bin/qemu-io"][1].decode()
     loader, program = (entries[path.lstrip("/")] for path in (script.split()[3], script.split()[-2]))
-    assert loader[1].startswith(b"\x7fELF") and program[1].startswith(b"\x7fELF")
-    assert "opt/qemu-tools/libc.so.6" in entries and "usr/bin/qemu-io" not in parse_cpio(base_image(toolchain).read_bytes())
+    assert loader[1].startswith(b"\x7fELF")
+    assert program[1].startswith(b"\x7fELF")
+    assert "opt/qemu-tools/libc.so.6" in entries
+    assert "usr/bin/qemu-io" not in parse_cpio(base_image(toolchain).read_bytes())
 
 
 def test_the_kernel_of_the_backports_is_newer(toolchain: Toolchain) -> None:
@@ -97,15 +100,17 @@ def test_busybox_reads_the_archive_too(toolchain: Toolchain, roots: list[Path], 
 def test_versions_and_firmware_are_told(toolchain: Toolchain) -> None:
     assert toolchain.firmware["u-boot"].stat().st_size >= 1 << 20
     kernel = [name for name in toolchain.versions if name.startswith("linux-kernel/linux-image-6")]
-    assert len(kernel) == 1 and len(toolchain.versions[kernel[0]]["sha256"]) == 64
+    assert len(kernel) == 1
+    assert len(toolchain.versions[kernel[0]]["sha256"]) == 64
     assert toolchain.versions["qemu"]["version"]
 
 
 @pytest.fixture(scope="module")
 def guest(toolchain: Toolchain, tmp_path_factory: pytest.TempPathFactory) -> Iterator[paramiko.SSHClient]:
-    """The image under the chosen QEMU, up to READY and an SSH login that knows the guest's key."""
+    """Return the image under the chosen QEMU, up to READY and an SSH login that knows the guest's key."""
     qemu, linux = toolchain.qemu, toolchain.linux
-    assert qemu is not None and linux is not None
+    assert qemu is not None
+    assert linux is not None
     monitor_path = str(tmp_path_factory.mktemp("qemu") / "qmp")
     arguments = [
         *qemu.command[1:], "-accel", "tcg,thread=multi", "-M", "q35", "-cpu", "max", "-m", "512", "-smp", "2",

@@ -22,7 +22,8 @@ def test_the_shipped_recipes_are_valid(name: str) -> None:
 def test_a_closure_name_means_the_same_in_all_recipes() -> None:
     closures = [item for name in recipe.names() for item in recipe.load(name).closures.items()]
     meant = dict(closures)
-    assert len(meant) > 2 and all(meant[name] == closure for name, closure in closures)
+    assert len(meant) > 2
+    assert all(meant[name] == closure for name, closure in closures)
 
 
 def test_a_recipe_extends_another(tmp_path: Path) -> None:
@@ -30,7 +31,8 @@ def test_a_recipe_extends_another(tmp_path: Path) -> None:
     own = '[image]\nkernel = "own"\nforeign.own = ["/bin/x"]\n[closures.own]\nsuites = ["trixie"]\npackages = ["x"]\n'
     (tmp_path / "mine.toml").write_text(f'extends = "linux"\n{own}')
     mine, base = recipe.load("mine", tmp_path), recipe.load("linux")
-    assert mine.image is not None and base.image is not None
+    assert mine.image is not None
+    assert base.image is not None
     assert mine.image == base.image.model_copy(update={"kernel": "own", "foreign": {"own": ["/bin/x"]}})
     assert set(mine.closures) == {"own", *base.closures}
     (tmp_path / "mine.toml").write_text(f'extends = "linus"\n{own}')
@@ -42,7 +44,8 @@ def test_a_recipe_without_an_image_is_extended(tmp_path: Path) -> None:
     (tmp_path / "base.toml").write_text(GOOD)
     (tmp_path / "mine.toml").write_text('extends = "base"\n' + GOOD.replace("one", "two"))
     mine = recipe.load("mine", tmp_path)
-    assert set(mine.closures) == {"one", "two"} and mine.image is None
+    assert set(mine.closures) == {"one", "two"}
+    assert mine.image is None
 
 
 @pytest.mark.parametrize(

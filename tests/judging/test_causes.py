@@ -23,7 +23,8 @@ def test_a_driver_that_does_not_load_fails_once(tmp_path: Path) -> None:
     found = verdicts("io-queues/basic", "every/load:one-vendor", tmp_path)
     assert failed(found) == {"every/load"}
     followed = [verdict for verdict in found.values() if verdict.because == "every/load"]
-    assert followed and all(verdict.outcome is Outcome.INCONCLUSIVE for verdict in followed)
+    assert followed
+    assert all(verdict.outcome is Outcome.INCONCLUSIVE for verdict in followed)
     assert all(verdict.reason.startswith("because of every/load: ") for verdict in followed)
 
 

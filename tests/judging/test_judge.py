@@ -22,7 +22,7 @@ REBUILT = replace(SAMPLED, rebuilt=True)
 
 
 def made(find: Function, **fields: object) -> Check:
-    """A check that nobody registered."""
+    """Return a check that nobody registered."""
     check = Check("read/made", PRACTICE, "M", "shall", ("wire",), (), (), find)
     return replace(check, **fields)  # type: ignore[arg-type]
 

@@ -31,7 +31,7 @@ VALUES = {
 
 
 def lines_of(file: Path) -> Iterator[str]:
-    """The shell's lines in an example."""
+    """Return the shell's lines in an example."""
     if file.suffix == ".yml":
         for value in strings(yaml.safe_load(file.read_text())):
             yield from value.splitlines()
@@ -54,7 +54,7 @@ def strings(value: Any) -> Iterator[str]:
 
 
 def filled(line: str) -> str:
-    """The line with the variables' values."""
+    """Return the line with the variables' values."""
     line = re.sub(r"\$\{\{ ([\w.]+) \}\}", lambda name: VALUES.get(name[1], name[1]), line)
     return re.sub(r"\$(\w+)", lambda name: VALUES.get(name[1], name[0]), line)
 
@@ -137,7 +137,7 @@ def test_the_shell_reads_every_line() -> None:
 
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A repository in which the examples' shards have been recorded: of the reference driver, one stage of it."""
+    """Return a repository in which the examples' shards have been recorded: of the reference driver, one stage of it."""
     folder = tmp_path_factory.mktemp("repository")
     (record,) = [line for line in lines_of(CI / "github.yml") if line.startswith("nvme-lab run")]
     for shard in range(1, 5):
@@ -222,7 +222,8 @@ def test_the_containers_steps_work_in_a_fresh_debian(tmp_path: Path) -> None:
 
     Python packages come from a folder: those that this machine's pip finds, for the same Python as Debian 12's.
     """
-    assert os.geteuid() == 0 and shutil.which("debootstrap"), "this test needs root and debootstrap"
+    assert os.geteuid() == 0, "this test needs root and debootstrap"
+    assert shutil.which("debootstrap"), "this test needs root and debootstrap"
     root = tmp_path / "root"
     _done(["debootstrap", "--variant=minbase", "bookworm", str(root), candidates()[0].uri])
     _done([sys.executable, "-m", "pip", "wheel", "--quiet", "--wheel-dir", str(root / "wheels"), str(ROOT)])

@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def elf(*segments: tuple[int, bytes], bits: int = 64, kind: int = 2, more: bytes = b"") -> bytes:
-    """An ELF file with these program headers (type, content), and ``more`` behind all."""
+    """Return an ELF file with these program headers (type, content), and ``more`` behind all."""
     wide = bits == 64
     head, size = (64, 56) if wide else (52, 32)
     at = head + size * len(segments)

@@ -26,7 +26,8 @@ OPCODES = {
 
 @pytest.mark.parametrize(("request_", "opcode"), OPCODES.values(), ids=OPCODES)
 def test_opcodes_are_those_of_the_specification(request_: Request, opcode: int) -> None:
-    assert request_.command.OPC == opcode and len(request_.command) == 64
+    assert request_.command.OPC == opcode
+    assert len(request_.command) == 64
 
 
 @pytest.mark.parametrize(("blocks", "field"), [(1, 0), (8, 7), (65536, 65535)])
@@ -44,7 +45,8 @@ def test_a_count_that_no_command_carries_is_refused(blocks: int) -> None:
 
 def test_ranges_of_dataset_management_are_the_one_count_that_is_not_zeros_based() -> None:
     request = commands.dataset_management(1, [(5, 3), (1 << 33, 9)])
-    assert request.command.CDW10 == 1 and request.command.CDW11 == 4
+    assert request.command.CDW10 == 1
+    assert request.command.CDW11 == 4
     assert request.data[:16] == bytes(4) + (3).to_bytes(4, "little") + (5).to_bytes(8, "little")
 
 

@@ -16,7 +16,7 @@ from lab.nvme.commands import Command
 from lab.passthrough import buffers, commands, consent, interfaces, lengths, program, structures
 from lab.passthrough.device import Device
 from lab.passthrough.interfaces import Interface
-from lab.passthrough.program import Program, Step, Told
+from lab.passthrough.program import Json, Program, Step
 from lab.passthrough.request import Answer, Request
 
 Changed = type[Program]
@@ -41,13 +41,13 @@ def nothing(*_: Any, **__: Any) -> None:
 class _Rewriting(Program):
     """Changes the answer to each command."""
 
-    def change(self, told: Told) -> Told:
+    def change(self, told: Json) -> Json:
         return told
 
-    def _send(self, step: Step, request: Request) -> Told:
+    def _send(self, step: Step, request: Request) -> Json:
         return self.change(super()._send(step, request))
 
-    def _queued(self, *arguments: Any) -> list[Told]:
+    def _queued(self, *arguments: Any) -> list[Json]:
         return [self.change(told) for told in super()._queued(*arguments)]
 
 
@@ -67,7 +67,7 @@ class LastDwordsLost(Program):
 class NothingTold(Program):
     """It sends the command and tells nothing of it."""
 
-    def answer(self, step: Step) -> Told:
+    def answer(self, step: Step) -> Json:
         super().answer(step)
         return {}
 
@@ -86,7 +86,7 @@ class OneMore(Program):
 class SentTwice(Program):
     """Each command goes out twice."""
 
-    def _send(self, step: Step, request: Request) -> Told:
+    def _send(self, step: Step, request: Request) -> Json:
         super()._send(step, request)
         return super()._send(step, request)
 
@@ -95,7 +95,7 @@ class SentTwice(Program):
 class StatusCodeOnly(_Rewriting):
     """The caller gets SC and SCT alone."""
 
-    def change(self, told: Told) -> Told:
+    def change(self, told: Json) -> Json:
         return {**told, "status": told["status"] & 0x7FF}
 
 
@@ -103,7 +103,7 @@ class StatusCodeOnly(_Rewriting):
 class NoDword0(_Rewriting):
     """The caller gets no command specific dword."""
 
-    def change(self, told: Told) -> Told:
+    def change(self, told: Json) -> Json:
         return {name: value for name, value in told.items() if name != "dw0"}
 
 
@@ -111,7 +111,7 @@ class NoDword0(_Rewriting):
 class Dword1Lost(_Rewriting):
     """The caller gets zeros for dword 1."""
 
-    def change(self, told: Told) -> Told:
+    def change(self, told: Json) -> Json:
         return {**told, "dw1": 0} if "dw1" in told else told
 
 
@@ -119,7 +119,7 @@ class Dword1Lost(_Rewriting):
 class LastByte(_Rewriting):
     """The last byte of what was read is lost."""
 
-    def change(self, told: Told) -> Told:
+    def change(self, told: Json) -> Json:
         return {**told, "data": told["data"][:-2] + "00"} if told.get("data") else told
 
 
@@ -144,7 +144,7 @@ class OneBufferForAll(Program):
 class MetadataLeftOut(_Rewriting):
     """Metadata of what was read are zeros."""
 
-    def change(self, told: Told) -> Told:
+    def change(self, told: Json) -> Json:
         return {**told, "metadata": "00" * (len(told.get("metadata", "")) // 2)} if "metadata" in told else told
 
 
@@ -155,7 +155,7 @@ class AlwaysTheFirst(Program):
     def device(self, path: str) -> Device:
         return super().device(path.replace("n2", "n1"))
 
-    def _send(self, step: Step, request: Request) -> Told:
+    def _send(self, step: Step, request: Request) -> Json:
         first = request.command.but(NSID=1) if request.queue == "io" else request.command
         return super()._send(step, replace(request, command=first))
 
@@ -174,7 +174,7 @@ class LengthUnchecked(Program):
 class ToldDone(Program):
     """Whatever fails is told to be done."""
 
-    def answer(self, step: Step) -> Told:
+    def answer(self, step: Step) -> Json:
         told = super().answer(step)
         return {"status": 0, "dw0": 0, "data": "", "metadata": ""} if "error" in told or told.get("status") else told
 
@@ -221,7 +221,7 @@ class NeverAsked(Program):
 class JustNo(Program):
     """All refusals are alike."""
 
-    def answer(self, step: Step) -> Told:
+    def answer(self, step: Step) -> Json:
         told = super().answer(step)
         return {"error": "refused", "words": "no"} if "error" in told else told
 
@@ -230,7 +230,7 @@ class JustNo(Program):
 class Always(Program):
     """Every device is available."""
 
-    def available(self, step: Step) -> Told:
+    def available(self, step: Step) -> Json:
         return {**super().available(step), "commands": True}
 
 
@@ -240,7 +240,7 @@ class SentAgain(Program):
 
     interrupted = False
 
-    def _send(self, step: Step, request: Request) -> Told:
+    def _send(self, step: Step, request: Request) -> Json:
         signal.signal(signal.SIGUSR1, self._note)
         self.interrupted = False
         told = super()._send(step, request)
@@ -257,7 +257,7 @@ class SentAgain(Program):
 class OneBlockACommand(Program):
     """A read or write of many blocks becomes many commands: how an SDK cuts them is its own affair."""
 
-    def read(self, step: Step) -> Told:
+    def read(self, step: Step) -> Json:
         parts = [super(OneBlockACommand, self).read({**step, "lba": lba, "blocks": 1}) for lba in self._blocks(step)]
         return {**parts[-1], "data": "".join(part["data"] for part in parts)}
 
@@ -286,7 +286,7 @@ class CharacterDevices(Program):
 class IdentifiesFirst(Program):
     """Before each command it identifies the controller."""
 
-    def _send(self, step: Step, request: Request) -> Told:
+    def _send(self, step: Step, request: Request) -> Json:
         if "handle" not in step:
             with self.device(step["device"]) as opened:
                 opened.submit(commands.identify())
@@ -297,7 +297,7 @@ class IdentifiesFirst(Program):
 class OneByOne(Program):
     """What may be done together is done one after the other."""
 
-    def together(self, step: Step) -> Told:
+    def together(self, step: Step) -> Json:
         return {"answers": [self.answer({"device": step["device"], **part}) for part in step["steps"]]}
 
 
@@ -323,7 +323,7 @@ class UnalignedBuffers(Program):
 class IgnoresSignals(Program):
     """Signals never interrupt it."""
 
-    def answer(self, step: Step) -> Told:
+    def answer(self, step: Step) -> Json:
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)
         return super().answer(step)
 
@@ -332,7 +332,7 @@ class IgnoresSignals(Program):
 class RefusesMore(Program):
     """Every command that could destroy anything is refused, even with a yes."""
 
-    def _send(self, step: Step, request: Request) -> Told:
+    def _send(self, step: Step, request: Request) -> Json:
         return super()._send({**step, "yes": False}, request)
 
 

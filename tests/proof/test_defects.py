@@ -39,15 +39,18 @@ def test_every_check_has_a_defect_that_it_must_catch(check: str) -> None:
 @pytest.mark.parametrize("seeded", DEFECTS.values(), ids=DEFECTS)
 def test_a_defect_names_what_there_is(seeded: Defect) -> None:
     assert seeded.check in CHECKS
-    assert set(scenarios_of(seeded)) <= set(SCENARIOS) and scenarios_of(seeded)
-    assert seeded.summary.endswith(".") and seeded.source
+    assert set(scenarios_of(seeded)) <= set(SCENARIOS)
+    assert scenarios_of(seeded)
+    assert seeded.summary.endswith(".")
+    assert seeded.source
     assert (seeded.driver is not Controller) != (seeded.service is not Service)
 
 
 @pytest.mark.parametrize("id", DEFECTS)
 def test_its_check_catches_it(id: str) -> None:
     found = examine(id, OTHER_SEED)
-    assert found.caught and not found.errors, found
+    assert found.caught, found
+    assert not found.errors, found
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
@@ -121,7 +124,8 @@ def test_what_is_missed_or_wrongly_failed_is_not_good() -> None:
 
 def test_a_campaign_of_several_processes_says_what_one_says() -> None:
     outcomes = campaign(choose(checks=["read/nlb"]), seed=OTHER_SEED, jobs=2)
-    assert outcomes.good and outcomes.examined == (examine("read/nlb:one-based", OTHER_SEED),)
+    assert outcomes.good
+    assert outcomes.examined == (examine("read/nlb:one-based", OTHER_SEED),)
 
 
 def test_the_command_prints_it_as_json(capsys: pytest.CaptureFixture[str]) -> None:
@@ -135,7 +139,8 @@ def test_the_command_prints_it_as_json(capsys: pytest.CaptureFixture[str]) -> No
 def test_the_command_prints_it_for_people(capsys: pytest.CaptureFixture[str]) -> None:
     assert run_command(["defects", "--check", "read/nlb"]) == 0
     out = capsys.readouterr().out
-    assert "caught  read/nlb:one-based  Sends the number of blocks" in out and "1 of 1 defects caught, 0 false verdicts" in out
+    assert "caught  read/nlb:one-based  Sends the number of blocks" in out
+    assert "1 of 1 defects caught, 0 false verdicts" in out
 
 
 @pytest.mark.parametrize(

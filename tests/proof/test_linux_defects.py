@@ -99,11 +99,12 @@ def tree(toolchain: Toolchain, tmp_path_factory: pytest.TempPathFactory) -> Tree
 
 
 def failed(manifest: Path, scenario: str, device: DeviceKind, folder: Path, toolchain: Toolchain) -> set[str]:
-    """The checks that fail on these modules."""
+    """Return the checks that fail on these modules."""
     driver = drivers.find(str(manifest))
     record(driver, SCENARIOS[scenario].resolve(0), device, folder, toolchain=toolchain)
     evidence = Evidence(folder)
-    assert evidence.end is not None and evidence.end.outcome != "lab-error", evidence.end
+    assert evidence.end is not None, evidence.end
+    assert evidence.end.outcome != "lab-error", evidence.end
     return {v.check.id for v in judge(evidence, select().checks_of(scenario)) if v.outcome in FAILED}
 
 
@@ -122,4 +123,5 @@ def test_the_same_source_without_a_mistake_fails_nothing(tree: Tree, toolchain: 
 
 
 def test_every_one_names_a_check() -> None:
-    assert len(DEFECTS) >= 3 and {defect.check for defect in DEFECTS} <= set(CHECKS)
+    assert len(DEFECTS) >= 3
+    assert {defect.check for defect in DEFECTS} <= set(CHECKS)

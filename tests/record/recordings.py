@@ -25,7 +25,7 @@ LEFT_OUT = ("trace.log", "boot.log", "lab.log", "qemu.log")
 
 
 def pack(folder: Path) -> Path:
-    """The archive made of an evidence folder, named after its driver, device and scenario."""
+    """Return the archive made of an evidence folder, named after its driver, device and scenario."""
     evidence = Evidence(folder)
     archive = RECORDINGS / f"{evidence.name.replace('/', '-')}.tar.xz"
     with tarfile.open(archive, "w:xz") as tar:
@@ -40,7 +40,7 @@ def pack(folder: Path) -> Path:
 
 
 def unpack(name: str, folder: Path) -> Evidence:
-    """The evidence of an archive, its images as the driver left them, in a new folder."""
+    """Return the evidence of an archive, its images as the driver left them, in a new folder."""
     with tarfile.open(RECORDINGS / f"{name}.tar.xz") as tar:
         tar.extractall(folder, filter="data")
     scenario = Evidence(folder).scenario

@@ -22,10 +22,14 @@ def test_what_is_open_is_what_was_opened_and_not_closed() -> None:
     opened = Opened()
     for address in (0x3000, 0x1000, 0x2000):
         opened.follow(moved(address, PAGE, True))
-    assert opened.cover(0x1000, 3 * PAGE) and opened.cover(0x1FFC, 8)
-    assert not opened.cover(0x0FFF, 2) and not opened.cover(0x3FFF, 2)
+    assert opened.cover(0x1000, 3 * PAGE)
+    assert opened.cover(0x1FFC, 8)
+    assert not opened.cover(0x0FFF, 2)
+    assert not opened.cover(0x3FFF, 2)
     opened.follow(moved(0x2000, PAGE, False))
-    assert opened.cover(0x1FF8, 8) and not opened.cover(0x1FFC, 8) and opened.cover(0x3000, PAGE)
+    assert opened.cover(0x1FF8, 8)
+    assert not opened.cover(0x1FFC, 8)
+    assert opened.cover(0x3000, PAGE)
     opened.follow(moved(0, 1 << 40, False))
     assert not opened.cover(0x1000, 1)
 

@@ -61,7 +61,7 @@ class Script:
 
 
 def last_state(make_evidence: MakeEvidence, script: Script) -> State:
-    """The state after all events: a last one is added to look at it."""
+    """Return the state after all events: a last one is added to look at it."""
     script.add(lambda t: ConfigWrite(t=t, offset=0x3C, size=1, value=0))
     *_, (state, _) = Record(make_evidence(script.events)).walk()
     return state
@@ -71,7 +71,9 @@ def test_admin_queues_live_from_enable_with_what_was_programmed(make_evidence: M
     script = Script()
     script.enable()
     state = last_state(make_evidence, script)
-    assert state.enabled and state.epoch == 1 and state.csts == CSTS.of(RDY=1)
+    assert state.enabled
+    assert state.epoch == 1
+    assert state.csts == CSTS.of(RDY=1)
     assert (state.sqs[0].size, state.sqs[0].base) == (8, 0x1_0000_1000)
     assert (state.cqs[0].size, state.cqs[0].base) == (16, 0x3_0000_2000)
     assert {0x24, 0x28, 0x2C, 0x30, 0x34} <= state.written
@@ -99,7 +101,11 @@ def test_a_reset_ends_queues_commands_and_grants(make_evidence: MakeEvidence) ->
     script.add(lambda t: Submitted(t=t, sqid=0, raw=Command.of(OPC=0x0C, CID=77)))
     script.write(CC.OFFSET, 0)
     state = last_state(make_evidence, script)
-    assert not state.enabled and not state.sqs and not state.in_flight and state.granted is None and state.csts is None
+    assert not state.enabled
+    assert not state.sqs
+    assert not state.in_flight
+    assert state.granted is None
+    assert state.csts is None
     assert state.written, "AQA, ASQ and ACQ keep their values over a controller reset"
     script.add(lambda t: Reset(t=t, cause="flr"))
     assert not last_state(make_evidence, script).written
@@ -119,7 +125,8 @@ def test_shadow_doorbells_make_io_rings_untold(make_evidence: MakeEvidence) -> N
     script.enable()
     script.command(DoorbellBufferConfig.of(PRP1=0x1000, PRP2=0x2000))
     state = last_state(make_evidence, script)
-    assert state.rings_all(0) and not state.rings_all(1)
+    assert state.rings_all(0)
+    assert not state.rings_all(1)
 
 
 def test_once_shadow_doorbells_are_seen_a_late_doorbell_moves_nothing(make_evidence: MakeEvidence) -> None:
@@ -136,7 +143,8 @@ def test_once_shadow_doorbells_are_seen_a_late_doorbell_moves_nothing(make_evide
     assert (state.cqs[1].head, state.cqs[1].returned) == (6, 6)
     script.write(CC.OFFSET, 0)
     state = last_state(make_evidence, script)
-    assert state.shadow is None and not state.shadowed
+    assert state.shadow is None
+    assert not state.shadowed
 
 
 def test_events_that_several_controllers_may_have_caused_are_not_walked(make_evidence: MakeEvidence) -> None:
@@ -150,7 +158,7 @@ def test_events_that_several_controllers_may_have_caused_are_not_walked(make_evi
 
 
 def busy(make_evidence: MakeEvidence) -> Record:
-    """Polls, queues that come and go, commands, doorbells and resets; each enable within an action."""
+    """Return a poll, queues that come and go, commands, doorbell and resets; each enable within an action."""
     script = Script()
     for number in range(3):
         script.add(lambda t, number=number: ActionStarted(t=t, number=number, action="load", arguments={}))  # type: ignore[misc]

@@ -25,17 +25,17 @@ Change = Callable[[Event], Event | None]
 
 
 def verdicts(evidence: Evidence) -> dict[str, Verdict]:
-    """What each check says."""
+    """Return what each check says."""
     return {verdict.check.id: verdict for verdict in judge(evidence, select().checks_of(evidence.scenario.id))}
 
 
 def changed(before: Mapping[str, Verdict], after: Mapping[str, Verdict]) -> dict[str, Outcome]:
-    """The outcomes that are others now."""
+    """Return the outcomes that have changed."""
     return {id: verdict.outcome for id, verdict in after.items() if verdict.outcome is not before[id].outcome}
 
 
 def rewritten(evidence: Evidence, change: Change) -> Evidence:
-    """The evidence with all its events in events.jsonl, each as ``change`` gives it; None leaves it out."""
+    """Return the evidence with all its events in events.jsonl, each as ``change`` gives it; None leaves it out."""
     events = [new for event in list(evidence.events()) if (new := change(event)) is not None]
     for path in (evidence.folder / "device").glob("*.rec"):
         path.unlink()
@@ -47,7 +47,7 @@ def rewritten(evidence: Evidence, change: Change) -> Evidence:
 
 
 def last_transfer(evidence: Evidence) -> Submitted:
-    """The last Read or Write of the record, which an action of the scenario asked for."""
+    """Return the last Read or Write of the record, which an action of the scenario asked for."""
     events = list(evidence.events())
     began = next(e.t for e in reversed(events) if isinstance(e, ActionStarted) and e.action in ("read", "write"))
     transfers = [e for e in events if isinstance(e, Submitted) and isinstance(e.command, LbaCommand) and e.sqid]

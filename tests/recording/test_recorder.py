@@ -57,7 +57,7 @@ ROUND = (
 
 @pytest.fixture
 def machines(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Machine]]:
-    """The guests that the test starts. After it none of them may be left: no process, thread, folder or memory file."""
+    """Yield the guests that the test starts; after it no process, thread, folder or memory file of theirs may be left."""
     started: list[Machine] = []
     memories: list[Path] = []
 
@@ -94,7 +94,7 @@ def ended(folder: Path) -> tuple[str, str]:
 
 
 def assert_a_full_record(folder: Path, manifest: DriverManifest, given: Scenario) -> None:
-    """What every complete recording of ``ROUND`` holds, whatever the driver."""
+    """Return what every complete recording of ``ROUND`` holds, whatever the driver."""
     evidence = Evidence(folder)
     assert ended(folder) == ("complete", "")
     assert evidence.scenario == given
@@ -103,8 +103,10 @@ def assert_a_full_record(folder: Path, manifest: DriverManifest, given: Scenario
     assert driver.name == manifest.name
     assert all(len(digest) == 64 for digest in [driver.manifest, *driver.files.values()])
     assert driver.files
-    assert identity.accelerator is not None and identity.accelerator.reason
-    assert identity.qemu is not None and identity.qemu.sha256
+    assert identity.accelerator is not None
+    assert identity.accelerator.reason
+    assert identity.qemu is not None
+    assert identity.qemu.sha256
     said = answers(folder)
     assert [answer["status"] for answer in said] == ["success"] * 6 + ["unsupported"]
     assert said[1]["controllers"][0]["serial"] == "SERIAL-OF-20-LETTERS"
@@ -196,7 +198,7 @@ class Disturbed:
 
 
 def disturb(monkeypatch: pytest.MonkeyPatch, at: str, happens: Callable[[Machine, Session, Deadline], None]) -> None:
-    """Makes ``happens`` take place when the driver is asked to ``at``."""
+    """Make ``happens`` take place when the driver is asked to ``at``."""
 
     def disturbed(made: type[Linux] | type[GenericSerial]) -> registry.Factory:
         class Adapter(made):  # type: ignore[misc, valid-type]
@@ -229,7 +231,8 @@ def test_a_panic_belongs_to_the_driver_once_it_is_being_loaded(
         assert [panic.text for panic in panics] == ["Kernel panic - not syncing: sysrq triggered crash"]
         assert [answer["status"] for answer in answers(folder)] == ["success"]  # info's; nothing is asked after the panic
     else:
-        assert outcome == "lab-error" and reason.startswith("before the driver was loaded: ")
+        assert outcome == "lab-error"
+        assert reason.startswith("before the driver was loaded: ")
         assert not panics
 
 

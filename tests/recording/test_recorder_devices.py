@@ -28,7 +28,8 @@ def scenario(*actions: Action, faults: tuple[Fault, ...] = ()) -> Scenario:
 def test_each_driver_reads_from_each_device(toolchain: Toolchain, tmp_path: Path, driver: str, device: DeviceKind) -> None:
     given = scenario(Action("load"), READ)
     evidence = Evidence(record(find(driver), given, device, tmp_path / "e", toolchain=toolchain))
-    assert evidence.end is not None and (evidence.end.outcome, evidence.end.reason) == ("complete", "")
+    assert evidence.end is not None
+    assert (evidence.end.outcome, evidence.end.reason) == ("complete", "")
     events = list(evidence.events())
     answer = next(event.answer for event in events if isinstance(event, ActionEnded) and event.action == "read")
     assert evidence.answer_bytes(answer) == content.initial(given.seed, DISK, 0)

@@ -23,9 +23,10 @@ SCENARIO = Scenario(
 
 
 def recorded(folder: Path, toolchain: Toolchain, device: DeviceKind = "qemu") -> Evidence:
-    """The evidence, complete and with the right answers."""
+    """Return the evidence, complete and with the right answers."""
     evidence = Evidence(record(find("linux"), SCENARIO, device, folder, toolchain=toolchain))
-    assert evidence.end is not None and (evidence.end.outcome, evidence.end.reason) == ("complete", "")
+    assert evidence.end is not None
+    assert (evidence.end.outcome, evidence.end.reason) == ("complete", "")
     answers = [event.answer for event in evidence.events() if isinstance(event, ActionEnded)]
     assert [answer["status"] for answer in answers] == ["success", "success"]
     return evidence
@@ -93,8 +94,10 @@ def test_a_driver_that_was_loaded_beforehand_shows_the_same_commands_and_answers
     commands, said = seen("held")
     monkeypatch.setattr(linux, "can_preload", lambda scenario: False)
     others, also_said = seen("loaded")
-    assert commands == others and commands
-    assert "nvme nvme0: pci function" in said and "nvme nvme0: pci function" in also_said
+    assert commands == others
+    assert commands
+    assert "nvme nvme0: pci function" in said
+    assert "nvme nvme0: pci function" in also_said
 
 
 @pytest.mark.parametrize("module", [b"no module at all", None])
@@ -111,7 +114,8 @@ def test_a_module_that_cannot_be_loaded_beforehand_is_loaded_by_the_scenario(
         tmp_path / "own.toml", ["linux"],
     )  # fmt: skip
     evidence = Evidence(record(manifest, SCENARIO, "qemu", tmp_path / "e", toolchain=toolchain))
-    assert evidence.end is not None and evidence.end.outcome == "complete"
+    assert evidence.end is not None
+    assert evidence.end.outcome == "complete"
     loaded = next(event.answer["status"] for event in evidence.events() if isinstance(event, ActionEnded))
     assert loaded == (({"words": "own.ko: not a module for this kernel"}) if module else "success")
     assert "cannot be loaded beforehand" in (evidence.folder / "lab.log").read_text()
@@ -121,7 +125,8 @@ def test_a_driver_in_user_space_is_forked_too(toolchain: Toolchain, tmp_path: Pa
     """With a strict IOMMU, and with the right time."""
     folder = tmp_path / "e"
     evidence = Evidence(record(find("reference-vfio"), SCENARIO, "qemu", folder, toolchain=toolchain))
-    assert evidence.end is not None and (evidence.end.outcome, evidence.end.reason) == ("complete", "")
+    assert evidence.end is not None
+    assert (evidence.end.outcome, evidence.end.reason) == ("complete", "")
     answers = [event.answer for event in evidence.events() if isinstance(event, ActionEnded)]
     assert [answer["status"] for answer in answers] == ["success", "success"]
     assert "NVME-LAB READY" in (folder / "boot.log").read_text()

@@ -31,7 +31,7 @@ STOP_SECONDS = 2.5
 
 
 def failures(folder: Path, toolchain: Toolchain) -> tuple[Evidence, set[str]]:
-    """The recording, and the checks that it fails."""
+    """Return the recording, and the checks that it fails."""
     recorded = record(find("u-boot"), SCENARIOS[SCENARIO].resolve(1), "lab", folder, toolchain=toolchain)
     evidence = Evidence(recorded)
     verdicts = judge(evidence, select(scenarios=[SCENARIO]).checks_of(SCENARIO))

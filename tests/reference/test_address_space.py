@@ -18,7 +18,8 @@ def test_nothing_is_given_twice_and_all_comes_back(steps: list[tuple[bool, int, 
     for taking, length, alignment in steps:
         if taking:
             at = space.allocate(length, alignment)
-            assert at % alignment == 0 and 4096 <= at <= END - length
+            assert at % alignment == 0
+            assert 4096 <= at <= END - length
             assert all(at + length <= other or other + size <= at for other, size in held)
             held.append((at, length))
         elif held:

@@ -26,7 +26,7 @@ def disk(tmp_path: Path) -> Path:
 
 
 def answer(capsys: pytest.CaptureFixture[str], *arguments: str, status: int = 0) -> Any:
-    """What the verb says to programs."""
+    """Return what the verb says to programs."""
     assert main(["--json", *arguments]) == status
     return json.loads(capsys.readouterr().out)
 
@@ -55,7 +55,8 @@ WORDS = {
 def test_every_verb_speaks_to_people(capsys: pytest.CaptureFixture[str], verb: str) -> None:
     assert main(verb.split()) == 0
     said = capsys.readouterr()
-    assert WORDS[verb] in said.out and not said.err
+    assert WORDS[verb] in said.out
+    assert not said.err
 
 
 @pytest.mark.parametrize("verb", [verb for verb in WORDS if "flush" not in verb])
@@ -117,7 +118,9 @@ def test_what_cannot_be_gets_one_sentence(capsys: pytest.CaptureFixture[str], co
     assert main(command.split()) == 1
     said = capsys.readouterr()
     assert not said.out
-    assert said.err.startswith("nvmectl: ") and said.err.count("\n") == 1 and SENTENCES[command] in said.err
+    assert said.err.startswith("nvmectl: ")
+    assert said.err.count("\n") == 1
+    assert SENTENCES[command] in said.err
 
 
 def test_part_of_a_block_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -142,7 +145,8 @@ def test_part_of_a_block_is_refused(capsys: pytest.CaptureFixture[str], tmp_path
 def test_wrong_usage_is_status_2(capsys: pytest.CaptureFixture[str], command: str, sentence: str) -> None:
     with pytest.raises(SystemExit) as ended:
         main(command.split())
-    assert ended.value.code == 2 and sentence in capsys.readouterr().err
+    assert ended.value.code == 2
+    assert sentence in capsys.readouterr().err
 
 
 def test_failures_reach_programs_too(capsys: pytest.CaptureFixture[str]) -> None:
@@ -158,4 +162,5 @@ def test_the_bundle_is_the_same_each_time_and_needs_nothing_but_python(tmp_path:
     program.write_bytes(first)
     run = [sys.executable, "-I", "-S", str(program), "--device", "0000:ff:1f.7", "info"]
     done = subprocess.run(run, capture_output=True, text=True, timeout=60, cwd=tmp_path)
-    assert done.returncode == 1 and done.stderr.startswith("nvmectl: there is no PCI function 0000:ff:1f.7")
+    assert done.returncode == 1
+    assert done.stderr.startswith("nvmectl: there is no PCI function 0000:ff:1f.7")

@@ -149,7 +149,8 @@ def test_a_controller_that_cannot_be_stopped_is_given_up(make: Make) -> None:
     controller = rig.load()
     rig.device.device.arm("f")
     reply = rig.ask("reset")
-    assert isinstance(reply.status, dict) and "CSTS.RDY is not 0" in reply.status["words"]
+    assert isinstance(reply.status, dict)
+    assert "CSTS.RDY is not 0" in reply.status["words"]
     assert controller.failed is not None
     assert read(rig).status == reply.status
     rig.ask("unload")
@@ -163,7 +164,8 @@ def test_a_removed_controller_ends_everything_once_and_at_once(make: Make, when:
         rig.device.device.arm("f")
     began = controller.transport.now()
     reply = rig.ask("read", nsid=1, lba=0, blocks=100)
-    assert isinstance(reply.status, dict) and "all ones" in reply.status["words"]
+    assert isinstance(reply.status, dict)
+    assert "all ones" in reply.status["words"]
     assert controller.transport.now() - began < 2
     assert not any(pair.outstanding for pair in controller.io)
     assert rig.ask("unload").status == "success"
@@ -172,7 +174,8 @@ def test_a_removed_controller_ends_everything_once_and_at_once(make: Make, when:
 def test_all_ones_from_the_start_end_cleanly(make: Make) -> None:
     rig = make(fault("removed"))
     reply = rig.ask("load")
-    assert isinstance(reply.status, dict) and "FFFFFFh" in reply.status["words"]
+    assert isinstance(reply.status, dict)
+    assert "FFFFFFh" in reply.status["words"]
 
 
 BAD_COMPLETIONS = ["wrong-phase", "wrong-cid", "wrong-sqid", "wrong-sqhd"]
@@ -231,7 +234,8 @@ def test_a_create_that_fails_leaves_nothing_half_done_and_fewer_queues_are_enoug
 def test_without_any_io_queue_it_says_so(make: Make) -> None:
     rig = make(fault("status", queue="admin", opcode=0x05, sct=1, sc=1, dnr=1))
     reply = rig.ask("load")
-    assert isinstance(reply.status, dict) and "no I/O queue can be created" in reply.status["words"]
+    assert isinstance(reply.status, dict)
+    assert "no I/O queue can be created" in reply.status["words"]
 
 
 def test_a_failed_identify_is_told_and_nobody_goes_on_with_zeros(make: Make) -> None:
@@ -246,7 +250,8 @@ def test_one_namespace_that_fails_identify_hides_no_other(make: Make) -> None:
     rig.load()
     assert [one["nsid"] for one in rig.ask("list").fields["namespaces"]] == [1, 3]
     reply = rig.ask("read", nsid=2, lba=0, blocks=1)
-    assert isinstance(reply.status, dict) and "cannot be used" in reply.status["words"]
+    assert isinstance(reply.status, dict)
+    assert "cannot be used" in reply.status["words"]
 
 
 def test_what_is_overdue_happens_at_the_next_wait(make: Make) -> None:
@@ -290,7 +295,8 @@ def test_events_are_asked_for_within_the_limit_answered_and_asked_for_again(make
             most = max(most, outstanding)
         elif isinstance(event, Completed) and event.cqid == 0 and cids.pop(event.completion.CID, False):
             outstanding -= 1
-    assert most == 2 and outstanding == 2
+    assert most == 2
+    assert outstanding == 2
 
 
 def test_the_log_that_an_event_names_is_read(make: Make) -> None:
@@ -308,7 +314,8 @@ def test_memory_of_a_controller_that_cannot_be_stopped_is_not_used_again(make: M
     controller = rig.load()
     before = len(rig.host.memory.ranges)
     assert read(rig).status == "timeout"
-    assert controller.failed is not None and len(rig.host.memory.ranges) > before
+    assert controller.failed is not None
+    assert len(rig.host.memory.ranges) > before
     assert isinstance(controller.transport, InProcessTransport)
     rig.ask("unload")
     rig.service.close()
@@ -318,7 +325,8 @@ def test_memory_of_a_controller_that_cannot_be_stopped_is_not_used_again(make: M
 def test_a_reset_in_the_middle_of_creating_queues_starts_that_step_again(make: Make) -> None:
     rig = make(fault("drop", opcode=CreateIoCq.OPCODE, queue="admin", times=1))
     controller = rig.load()
-    assert controller.recovery.resets == 1 and len(controller.io) == 2
+    assert controller.recovery.resets == 1
+    assert len(controller.io) == 2
     assert read(rig).status == "success"
     kinds = [type(e.command) for e in rig.events() if isinstance(e, Submitted)]
     creating = [kind for kind in kinds if kind in (SetFeatures, CreateIoCq, CreateIoSq)]

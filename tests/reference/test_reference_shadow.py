@@ -55,7 +55,7 @@ def test_the_specifications_example_agrees_for_rings_of_any_size(entries: int, d
 
 
 def load(rig: Rig) -> None:
-    """Writes and reads on two queues, four at a time on each."""
+    """Write and read on two queues, four at a time on each."""
     mix = Mix(nsid=1, lba=8, blocks=8, jobs=2, depth=4, operations=160, seed=1)
     told, data = spelled_out(mix, rig.device.device.spec.controllers[0].namespaces[0])
     done = rig.ask("load-mix", data, nsid=1, blocks=mix.blocks, **told).fields
@@ -120,7 +120,8 @@ def test_every_access_to_dma_memory_is_recorded_where_it_is_wanted(tmp_path: Pat
     memory.write(0, bytes(FEW + 1))
     seen = [e for e in recorded(device, tmp_path) if isinstance(e, MemoryRead | MemoryWrite | Barrier | Remark)]
     first, second, third = memory.pages
-    assert isinstance(seen[0], Remark) and seen[0].name == MEMORY_WATCHED
+    assert isinstance(seen[0], Remark)
+    assert seen[0].name == MEMORY_WATCHED
     accesses = [(type(e), e.address, e.length, e.raw) for e in seen if isinstance(e, MemoryRead | MemoryWrite)]
     assert accesses == [
         (MemoryWrite, first + 4090, 6, bytes(range(6))), (MemoryWrite, second, 4, bytes(range(6, 10))),
@@ -143,7 +144,8 @@ def test_an_interrupt_before_its_handler_is_lost_and_remarked(tmp_path: Path) ->
     plain.open_vectors(1)
     for vector in (0, 1):
         device.function.controller.interrupts.raise_vector(vector)
-    assert plain.wait(0, 0.1) and not plain.wait(1, 0.1)
+    assert plain.wait(0, 0.1)
+    assert not plain.wait(1, 0.1)
     plain.open_vectors(2)
     assert not plain.wait(1, 0.1)
     device.function.controller.interrupts.raise_vector(1)

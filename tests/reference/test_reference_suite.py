@@ -28,10 +28,12 @@ SELECTION = select()
 def test_no_check_fails(tmp_path: Path, scenario: str) -> None:
     (template,) = (one for one in SELECTION.scenarios if one.id == scenario)
     evidence = Evidence(record(find("reference"), template.resolve(7), "lab", tmp_path / "evidence", toolchain=NOTHING))
-    assert evidence.end is not None and evidence.end.outcome == "complete", evidence.end
+    assert evidence.end is not None, evidence.end
+    assert evidence.end.outcome == "complete", evidence.end
     verdicts = judge(evidence, SELECTION.checks_of(scenario))
     wrong = [verdict for verdict in verdicts if verdict.outcome not in (Outcome.PASS, Outcome.INCONCLUSIVE)]
-    assert not wrong and any(verdict.outcome is Outcome.PASS for verdict in verdicts)
+    assert not wrong
+    assert any(verdict.outcome is Outcome.PASS for verdict in verdicts)
 
 
 def spins(self: Controller) -> None:
@@ -60,7 +62,7 @@ def scenario(*faults: Fault) -> Scenario:
 
 
 def run(folder: Path, monkeypatch: pytest.MonkeyPatch, stop: Callable[[Controller], None]) -> Evidence:
-    """The driver does this instead of what it is to do at a reset."""
+    """Replace what the driver does at a reset."""
     monkeypatch.setattr(Controller, "restart", stop)
     fault = Fault(name="f", behaviour="status", opcode=0x7F, armed=False)
     return Evidence(record(find("reference"), scenario(fault), "lab", folder, toolchain=NOTHING))
@@ -71,21 +73,25 @@ def test_a_driver_that_hangs_is_timed_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hang: Callable[[Controller], None]
 ) -> None:
     evidence = run(tmp_path / "evidence", monkeypatch, hang)
-    assert evidence.end is not None and evidence.end.outcome == "complete"
+    assert evidence.end is not None
+    assert evidence.end.outcome == "complete"
     said = [event.answer["status"] for event in evidence.events() if isinstance(event, ActionEnded)]
     assert said == ["success", "success", "timeout", "timeout", "unsupported"]
 
 
 def test_a_driver_that_crashes_has_died(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     evidence = run(tmp_path / "evidence", monkeypatch, crashes)
-    assert evidence.end is not None and evidence.end.outcome == "panic"
+    assert evidence.end is not None
+    assert evidence.end.outcome == "panic"
     events = list(evidence.events())
-    assert isinstance(events[-1], Panicked) and "IndexError('out of bounds')" in events[-1].text
+    assert isinstance(events[-1], Panicked)
+    assert "IndexError('out of bounds')" in events[-1].text
 
 
 def test_it_reaches_the_programmable_controller_only(tmp_path: Path) -> None:
     evidence = Evidence(record(find("reference"), scenario(), "qemu", tmp_path / "evidence", toolchain=NOTHING))
-    assert evidence.end is not None and evidence.end.outcome == "lab-error"
+    assert evidence.end is not None
+    assert evidence.end.outcome == "lab-error"
     assert "--device lab" in evidence.end.reason
 
 

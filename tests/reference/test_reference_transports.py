@@ -58,36 +58,41 @@ SCENARIO = Scenario(
 
 
 def answers(folder: Path) -> list[tuple[str, Mapping[str, Any], bytes | None]]:
-    """(action, answer, bytes) in order."""
+    """Return (action, answer, bytes) in order."""
     evidence = Evidence(folder)
-    assert evidence.end is not None and evidence.end.outcome == "complete", evidence.end
+    assert evidence.end is not None, evidence.end
+    assert evidence.end.outcome == "complete", evidence.end
     ended = [event for event in evidence.events() if isinstance(event, ActionEnded)]
     return [(event.action, event.answer, evidence.answer_bytes(event.answer)) for event in ended]
 
 
 def check(folder: Path) -> None:
-    """What must come out of the scenario on any transport and device."""
+    """Return what must come out of the scenario on any transport and device."""
     said = answers(folder)
     assert [action for action, _, _ in said] == [action.name for action in SCENARIO.actions]
     unloaded, *rest = said
     assert unloaded[1]["status"] == {"words": "the driver is not loaded"}
     *rest, past_end, shutdown = rest
-    assert "whose last LBA is" in past_end[1]["status"]["words"] and shutdown[1]["status"] == "success"
+    assert "whose last LBA is" in past_end[1]["status"]["words"]
+    assert shutdown[1]["status"] == "success"
     assert {answer["status"] for _, answer, _ in rest} == {"success"}
     named = {action: answer for action, answer, _ in rest}
     assert [one["serial"] for one in named["identify"]["controllers"]] == ["ONE", "TWO"]
     assert [(one["controller"], one["nsid"], one["blocks"], one["block_size"]) for one in named["list"]["namespaces"]] == [
         ("ONE", 1, BLOCKS, 512), ("TWO", 5, BLOCKS, 4096),
     ]  # fmt: skip
-    assert named["ready"]["ready"] is True and named["queues"]["vectors"] >= 2
+    assert named["ready"]["ready"] is True
+    assert named["queues"]["vectors"] >= 2
     namespace = SCENARIO.device.controllers[0].namespaces[0]
     initial = [content.initial(SEED, namespace, lba) for lba in range(280)]
     first, second, third, fourth = (data for action, _, data in rest if action == "read")
-    assert first == b"".join(initial[1:201]) and second == b"".join(initial[9:79])
+    assert first == b"".join(initial[1:201])
+    assert second == b"".join(initial[9:79])
     assert third == content.blocks(3, 1, 250, 30, 512)
     assert fourth == content.block(4, 5, BLOCKS - 2, 4096) + bytes(4096)
     image = Evidence(folder).image("nv0", 1)
-    assert image is not None and image.read_bytes()[250 * 512 : 280 * 512] == third
+    assert image is not None
+    assert image.read_bytes()[250 * 512 : 280 * 512] == third
 
 
 def recorded(driver: DriverManifest, device: DeviceKind, folder: Path, toolchain: Toolchain) -> Evidence:
@@ -103,7 +108,8 @@ def shadowed(evidence: Evidence) -> int:
 def test_over_qtest_on_qemus_device(tmp_path: Path, toolchain: Toolchain) -> None:
     evidence = recorded(find("reference-qtest"), "qemu", tmp_path / "evidence", toolchain)
     moved = [e.command for e in evidence.events() if isinstance(e, Submitted) and isinstance(e.command, Read | Write)]
-    assert moved and all(command.PRP1 % 4 == 0 for command in moved)
+    assert moved
+    assert all(command.PRP1 % 4 == 0 for command in moved)
     assert shadowed(evidence) == 3, "the second controller at both loads and at the reset; the first one has none"
 
 
@@ -122,7 +128,8 @@ def test_by_vfio_without_interrupts(tmp_path: Path, toolchain: Toolchain) -> Non
     scenario = SCENARIO.to_json()
     folder = record(polling, Scenario.from_json(scenario), "lab", tmp_path / "evidence", toolchain=toolchain)
     said = {action: answer for action, answer, _ in answers(folder)}
-    assert said["queues"]["vectors"] == 0 and said["read"]["status"] != "timeout"
+    assert said["queues"]["vectors"] == 0
+    assert said["read"]["status"] != "timeout"
     assert not [event for event in Evidence(folder).events() if isinstance(event, Interrupt)]
 
 

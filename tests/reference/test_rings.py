@@ -71,7 +71,8 @@ def test_a_submission_ring_takes_one_entry_less_than_it_has_slots(entries: int) 
     assert ring.free == entries - 1
     for number in range(entries - 1):
         ring.push(bytes([number + 1]) * SQE_SIZE)
-    assert ring.free == 0 and ring.tail == entries - 1
+    assert ring.free == 0
+    assert ring.tail == entries - 1
     with pytest.raises(IndexError, match=f"all {entries - 1} usable slots"):
         ring.push(bytes(SQE_SIZE))
     assert ring.memory.read((entries - 1) * SQE_SIZE, SQE_SIZE) == bytes(SQE_SIZE)
@@ -94,11 +95,14 @@ def test_every_command_ends_once_in_any_order_over_any_number_of_wraps(
         for _ in range(min(completed, len(model.fetched))):
             model.complete(model.fetched.pop() if backwards else model.fetched.popleft())
         ended = rings.reap()
-        assert all(request.ok for request in ended) and rings.reap() == []
+        assert all(request.ok for request in ended)
+        assert rings.reap() == []
         assert len(rings.outstanding) == len(model.fetched)
-        assert rings.completion.head == model.tail and rings.completion.phase == model.phase
+        assert rings.completion.head == model.tail
+        assert rings.completion.phase == model.phase
     assert sum(request.done for request in requests) == len(requests) - len(model.fetched)
-    assert all(value < entries for _, _, value in bells.rung) and not rings.unexpected
+    assert all(value < entries for _, _, value in bells.rung)
+    assert not rings.unexpected
 
 
 def test_one_doorbell_tells_of_several_commands_and_none_of_nothing() -> None:
@@ -118,7 +122,9 @@ def test_a_completion_that_cannot_be_ends_nothing(wrong: dict[str, int]) -> None
     model = Model(rings)
     model.fetch(1)
     model.complete(model.fetched[0], **wrong)
-    assert rings.reap() == [] and not request.done and len(rings.unexpected) == 1
+    assert rings.reap() == []
+    assert not request.done
+    assert len(rings.unexpected) == 1
     assert bells.rung[-1] == (1, True, 1), "its slot is given back all the same"
     model.complete(model.fetched[0])
     assert rings.reap() == [request]
@@ -129,7 +135,8 @@ def test_an_old_phase_is_not_there_yet() -> None:
     rings.submit(Request(Flush.of()), 0.0)
     model = Model(rings)
     model.complete(0, P=0)
-    assert rings.completion.peek() is None and rings.reap() == []
+    assert rings.completion.peek() is None
+    assert rings.reap() == []
 
 
 def test_a_pair_that_the_controller_does_not_know_is_left_alone() -> None:
@@ -137,7 +144,8 @@ def test_a_pair_that_the_controller_does_not_know_is_left_alone() -> None:
     rings.submit(Request(Flush.of()), 0.0)
     Model(rings).complete(0)
     rings.live = False
-    assert rings.reap() == [] and not bells.rung
+    assert rings.reap() == []
+    assert not bells.rung
 
 
 def test_a_request_cannot_end_twice() -> None:
@@ -158,4 +166,5 @@ def test_after_a_restart_rings_are_as_new() -> None:
     assert rings.completion.phase == 0
     rings.restart()
     assert (rings.submission.head, rings.submission.tail, rings.completion.head, rings.completion.phase) == (0, 0, 0, 1)
-    assert not any(rings.completion.memory.view) and not any(rings.submission.memory.view)
+    assert not any(rings.completion.memory.view)
+    assert not any(rings.submission.memory.view)

@@ -14,7 +14,7 @@ ADDRESS = "0000:01:00.0"
 
 @pytest.fixture
 def pci(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A bus with one controller that the driver nvme has, with the disk nvme0n1, and vfio-pci loaded."""
+    """Return a bus with one controller that the driver nvme has, with the disk nvme0n1, and vfio-pci loaded."""
     function = tmp_path / "devices" / ADDRESS
     (function / "nvme/nvme0/nvme0n1").mkdir(parents=True)
     (function / "class").write_text("0x010802\n")

@@ -146,19 +146,19 @@ class Tab:
         return self._browser.call(method, self._session, **parameters)
 
     def run(self, script: str) -> Any:
-        """What an expression is worth, after the page has drawn itself."""
+        """Return an expression's value, after the page is drawn."""
         later = f"{DRAWN}.then(() => ({script}))"
         answer = self.call("Runtime.evaluate", expression=later, awaitPromise=True, returnByValue=True)
         assert "exceptionDetails" not in answer, answer["exceptionDetails"]
         return answer["result"].get("value")
 
     def press(self, key: str, text: str = "") -> None:
-        """A key of the keyboard, down and up."""
+        """Press and release a key."""
         self.call("Input.dispatchKeyEvent", type="keyDown", key=key, code=key, text=text, **_codes(key))
         self.call("Input.dispatchKeyEvent", type="keyUp", key=key, code=key, **_codes(key))
 
     def complaints(self) -> list[Any]:
-        """What its console holds."""
+        """Return what its console holds."""
         return [
             event["params"]
             for event in self._browser.events

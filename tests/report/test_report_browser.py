@@ -66,7 +66,7 @@ def count(tab: Tab) -> str:
 
 
 def full(folder: Path) -> str:
-    """A page with all that a page can have, its failure on a real recording."""
+    """Return a page with all that a page can have, its failure on a real recording."""
     evidence = unpack("linux-lab-read-basic", folder / "evidence")
     bad = verdict(Outcome.FAIL).model_copy(update={"findings": [_a_read(evidence)], "reason": "because"})
     verdicts = [

@@ -39,7 +39,7 @@ def scheduler() -> WholeScenarios:
 
 
 def born(scheduler: WholeScenarios) -> Worker:
-    """A worker that has said that it lives."""
+    """Return a worker that has said that it lives."""
     worker = Worker()
     scheduler.add_node(worker)
     return worker

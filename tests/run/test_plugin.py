@@ -64,7 +64,7 @@ def child(tmp_path: Path) -> Child:
 
 
 def counts(done: subprocess.CompletedProcess[str]) -> dict[str, int]:
-    """The numbers of pytest's last line."""
+    """Return the numbers of pytest's last line."""
     last = done.stdout.rstrip().splitlines()[-1]
     return {word: int(number) for number, word in re.findall(r"(\d+) (passed|failed|xfailed|skipped|warned|errors?)", last)}
 

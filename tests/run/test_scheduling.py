@@ -19,7 +19,7 @@ from tests.toy.toy_lab import Lab
 
 
 def seconds(lab: Lab, **known: float) -> None:
-    """What the next run finds in its cache of times."""
+    """Return what the next run finds in its cache of times."""
     named = {f"toy/qemu/{name.replace('_', '/')}": value for name, value in known.items()}
     costs.remember(lab.cache, named)
 

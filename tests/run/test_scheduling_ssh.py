@@ -63,7 +63,7 @@ def _copy_in(channel: paramiko.Channel, to: int, shell: subprocess.Popen[bytes])
 
 @pytest.fixture
 def configuration(tmp_path: Path) -> Iterator[Path]:
-    """The ssh_config of a server on the loopback, called ``elsewhere``: OpenSSH's where it is installed, else our own."""
+    """Return the ssh_config of a server on the loopback, called ``elsewhere``: OpenSSH's if installed, else our own."""
     folder = tmp_path / "ssh"
     folder.mkdir(mode=0o700)
     for name in ("host", "user"):
@@ -87,7 +87,7 @@ def configuration(tmp_path: Path) -> Iterator[Path]:
 
 
 def _serve(listener: socket.socket, folder: Path, sshd: str | None) -> None:
-    """A session a connection, until the listener is shut down."""
+    """Serve a session for each connection, until the listener is shut down."""
     sessions: list[subprocess.Popen[bytes] | paramiko.Transport] = []
     with suppress(OSError):
         while True:
@@ -120,14 +120,14 @@ def _own(connection: socket.socket, folder: Path) -> paramiko.Transport:
 
 
 def tx(configuration: Path, machine: str = "elsewhere") -> str:
-    """The worker in xdist's words."""
+    """Return the worker as an xdist specification."""
     folder = configuration.parent
     path = f"env:PYTHONPATH={os.pathsep.join(sys.path)}"
     return f"ssh={machine}//ssh_config={configuration}//python={sys.executable}//chdir={folder / 'remote'}//{path}"
 
 
 def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """The reference driver in process, two scenarios: nothing but the workers takes time."""
+    """Return the reference driver in process, two scenarios: nothing but the workers takes time."""
     asked = ("--driver", "reference", "--device", "lab", "--scenario", "read/basic", "--scenario", "detect/basic")
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     return subprocess.run(

@@ -29,7 +29,7 @@ def keys(results: dict[str, Any]) -> list[tuple[str, str, str]]:
 
 @pytest.fixture
 def shards(lab: Lab) -> list[str]:
-    """The folders of all shards, each recorded on a machine that remembers other times."""
+    """Return the folders of all shards, each recorded on a machine that remembers other times."""
     for number in range(1, SHARDS + 1):
         names = (f"toy/qemu/read/{name}" for name in ("basic", "more", "slow"))
         costs.remember(lab.cache, {name: random.Random(f"{number} {name}").random() for name in names})

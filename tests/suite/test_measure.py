@@ -29,7 +29,8 @@ def found(scaling: Evidence) -> dict[str, Measurement]:
 
 
 def test_every_measure_is_of_scenarios_that_there_are() -> None:
-    assert MEASURES and all(set(one.scenarios) <= set(SCENARIOS) and one.scenarios for one in MEASURES.values())
+    assert MEASURES
+    assert all(set(one.scenarios) <= set(SCENARIOS) and one.scenarios for one in MEASURES.values())
 
 
 def test_throughput_is_bounded_by_the_latency_and_grows_with_depth(found: dict[str, Measurement]) -> None:

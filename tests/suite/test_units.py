@@ -15,7 +15,7 @@ PAGE = 4096
 
 @pytest.fixture
 def basic(tmp_path: Path) -> Record:
-    """The reference driver, which reads single blocks of 512 bytes: one, one, eight and one."""
+    """Return the reference driver, which reads single blocks of 512 bytes: one, one, eight and one."""
     return Record(record("read/basic", 3, tmp_path / "evidence"))
 
 
@@ -27,5 +27,6 @@ def test_reads_are_held_to_the_unit_that_the_driver_declares(basic: Record) -> N
     basic.evidence.identity = identity.model_copy(update={"driver": driver})
     assert basic.unit == PAGE
     found = list(CHECKS["read/extra"].find(basic))
-    assert found and all(finding.ok for finding in found), "a block lies within its unit"
+    assert found, "a block lies within its unit"
+    assert all(finding.ok for finding in found), "a block lies within its unit"
     assert any(finding.expected == "within LBA 0 to 7" and finding.ok for finding in found)

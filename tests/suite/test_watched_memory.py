@@ -34,7 +34,8 @@ def verdict(check: str, scenario: str, folder: Path, defect: str = "") -> Verdic
 
 def test_in_order_every_update_is_looked_at(tmp_path: Path) -> None:
     found = verdict(BARRIER.id, SHADOW, tmp_path)
-    assert found.outcome is Outcome.PASS and found.judged > 100
+    assert found.outcome is Outcome.PASS
+    assert found.judged > 100
 
 
 @pytest.mark.parametrize(
@@ -90,15 +91,19 @@ def test_a_tail_before_its_entries_is_told(tmp_path: Path, monkeypatch: pytest.M
 
 def test_the_judges_own_arithmetic_is_not_the_drivers() -> None:
     """Examples from a ring of 8 slots, by hand: the tail goes 6, 7, 0, 1."""
-    assert passes(6, 6, 7) and passes(7, 7, 0) and passes(6, 6, 1)
-    assert not passes(6, 7, 0) and not passes(5, 6, 7) and not passes(7, 6, 7)
+    assert passes(6, 6, 7)
+    assert passes(7, 7, 0)
+    assert passes(6, 6, 1)
+    assert not passes(6, 7, 0)
+    assert not passes(5, 6, 7)
+    assert not passes(7, 6, 7)
 
 
 # -- the phase tag --------------------------------------------------------------------------------------------------
 
 
 def looking(length: int) -> Callable[[CompletionRing], Completion | None]:
-    """A driver that takes in the phase tag by one aligned access of so many bytes, which end with the entry."""
+    """Return a driver that takes in the phase tag by one aligned access of so many bytes, which end with the entry."""
 
     def peek(self: CompletionRing) -> Completion | None:
         at = self.head * self.size
@@ -116,7 +121,8 @@ def test_what_comes_with_the_phase_tag_in_one_access_is_read_with_it(
 ) -> None:
     monkeypatch.setattr(CompletionRing, "peek", looking(length))
     found = verdict(PHASE.id, WRAPS, tmp_path)
-    assert found.outcome is Outcome.PASS and found.judged > 100
+    assert found.outcome is Outcome.PASS
+    assert found.judged > 100
 
 
 def test_a_whole_entry_is_no_access_of_one_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

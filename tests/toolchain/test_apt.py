@@ -28,7 +28,8 @@ def test_a_mirror_that_does_not_serve_the_suites_is_named(tmp_path: Path) -> Non
 
 def test_its_configuration_stays_in_its_folder(tmp_path: Path) -> None:
     sources = (tmp_path / "sources" / "mirror.sources").read_text() if make(tmp_path) else ""
-    assert "Suites: one two\n" in sources and "Signed-By: /keys/some.gpg\n" in sources
+    assert "Suites: one two\n" in sources
+    assert "Signed-By: /keys/some.gpg\n" in sources
     assert str(tmp_path / "lists") in (tmp_path / "apt.conf").read_text()
 
 

@@ -19,7 +19,8 @@ def test_an_entry_is_built_once(tmp_path: Path) -> None:
 
     cache = Cache(tmp_path)
     assert cache.entry("kind", "key", build) == cache.entry("kind", "key", build) == tmp_path / "kind" / "key"
-    assert len(built) == 1 and not list(tmp_path.glob("kind/*.partial"))
+    assert len(built) == 1
+    assert not list(tmp_path.glob("kind/*.partial"))
 
 
 def test_a_failed_build_leaves_nothing_and_can_be_repeated(tmp_path: Path) -> None:

@@ -130,7 +130,8 @@ def test_versions_that_are_gone_are_resolved_anew_with_a_warning(mirror: FakeMir
     lab.write_lock(hello(mirror))
     mirror.publish("hello", "2")
     assert (lab.fetch().root / "usr/hello").read_text() == "2"
-    assert len(lab.warnings) == 1 and "hello" in lab.warnings[0]
+    assert len(lab.warnings) == 1
+    assert "hello" in lab.warnings[0]
 
 
 def test_locked_makes_versions_that_are_gone_an_error(mirror: FakeMirror, lab: Lab) -> None:
@@ -167,7 +168,8 @@ def test_locked_debs_in_the_cache_serve_offline(mirror: FakeMirror, lab: Lab) ->
     without_documents = CLOSURE.model_copy(update={"exclude": ["usr/share/doc"]})
     mirror.publish("hello", "2")
     root = lab.fetch(without_documents, offline=True, locked=True).root
-    assert (root / "usr/hello").read_text() == "1" and not (root / "usr/share/doc").exists()
+    assert (root / "usr/hello").read_text() == "1"
+    assert not (root / "usr/share/doc").exists()
 
 
 def test_offline_with_an_empty_cache_is_an_error(mirror: FakeMirror, lab: Lab) -> None:

@@ -23,7 +23,7 @@ SHIPPED = {name: closure for file in recipe.names() for name, closure in recipe.
 
 @pytest.fixture
 def unpacked(tmp_path: Path) -> Path:
-    """A program and a private library, as if two packages had been unpacked."""
+    """Return a program and a private library, as if two packages had been unpacked."""
     library, program = tmp_path / "usr/lib/own/libown.so.1", tmp_path / "usr/bin/program"
     for file in (library, program):
         file.parent.mkdir(parents=True)

@@ -83,7 +83,7 @@ def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
 
 @pytest.fixture
 def mirror(lab: Lab) -> Repository:
-    """The machine's only mirror."""
+    """Return the machine's only mirror."""
     return lab.mirror("mirror")
 
 
@@ -107,7 +107,8 @@ def test_locked_versions_that_are_gone_are_resolved_anew_with_one_warning(lab: L
     lab.write_lock(lab.fetch())
     mirror.publish("hello", "2", depends="libhello")
     assert versions(lab.fetch()) == {"hello": "2", "libhello": "1"}
-    assert len(lab.warnings) == 1 and "no mirror has the wanted version of hello 1" in lab.warnings[0]
+    assert len(lab.warnings) == 1
+    assert "no mirror has the wanted version of hello 1" in lab.warnings[0]
 
 
 def test_a_closure_resolved_anew_may_find_all_its_packages_in_the_cache(lab: Lab, mirror: Repository) -> None:
@@ -127,7 +128,8 @@ def test_locked_versions_count_as_there_when_mirror_and_cache_have_them_together
     downloads = len(mirror.downloads())
     lab.said.clear()
     assert versions(lab.fetch(locked=True)) == {"hello": "1", "libhello": "1"}
-    assert mirror.downloads()[downloads:] == ["hello"] and not lab.warnings
+    assert mirror.downloads()[downloads:] == ["hello"]
+    assert not lab.warnings
 
 
 @pytest.mark.parametrize("pattern", ["/dists/stable/*Release*", "*/Packages*", "*.deb"])
@@ -136,21 +138,24 @@ def test_a_failure_that_passes_is_retried_and_reported(lab: Lab, mirror: Reposit
     mirror.misbehave(pattern, kind, times=2)
     assert versions(lab.fetch()) == {"hello": "1", "libhello": "1"}
     retries = [line for line in lab.warnings if "of 4 follows in" in line]
-    assert retries and mirror.uri in retries[0]
+    assert retries
+    assert mirror.uri in retries[0]
 
 
 def test_a_mirror_that_stays_busy_is_named_after_the_last_attempt(lab: Lab, mirror: Repository) -> None:
     mirror.misbehave("*.deb", "503")
     with pytest.raises(LabError, match=r"503.*Service Unavailable") as caught:
         lab.fetch()
-    assert mirror.uri in str(caught.value) and mirror.downloads().count("libhello") == 4
+    assert mirror.uri in str(caught.value)
+    assert mirror.downloads().count("libhello") == 4
 
 
 def test_wrong_bytes_never_reach_the_cache(lab: Lab, mirror: Repository) -> None:
     mirror.misbehave("*/libhello_1_*", "corrupt")
     with pytest.raises(LabError) as caught:
         lab.fetch()
-    assert mirror.uri in str(caught.value) and "libhello" in str(caught.value)
+    assert mirror.uri in str(caught.value)
+    assert "libhello" in str(caught.value)
     assert len(list((lab.cache / "debs").iterdir())) == 1, "hello itself arrived as promised"
 
 
@@ -193,7 +198,8 @@ def test_a_stale_mirror_still_has_the_locked_versions(lab: Lab) -> None:
     stale.sign("stable", time.time() - 9 * DAY)
     fresh.publish("hello", "2", depends="libhello")
     assert versions(lab.fetch(locked=True)) == {"hello": "1", "libhello": "1"}
-    assert stale.downloads() == ["hello"] and not lab.warnings
+    assert stale.downloads() == ["hello"]
+    assert not lab.warnings
 
 
 def test_lists_of_a_mirror_may_promise_what_it_no_longer_has(lab: Lab) -> None:

@@ -8,8 +8,11 @@ from lab.toolchain import Toolchain
 
 def test_each_architecture_has_its_own(toolchain: Toolchain) -> None:
     ours, arm = toolchain.qemu_for("x86_64"), toolchain.qemu_for("aarch64")
-    assert ours is toolchain.qemu and ours is not None and ours.arch == "x86_64"
-    assert arm is not None and arm.arch == "aarch64"
+    assert ours is toolchain.qemu
+    assert ours is not None
+    assert ours.arch == "x86_64"
+    assert arm is not None
+    assert arm.arch == "aarch64"
     assert any(part.endswith("qemu-system-aarch64") for part in arm.command)
     assert toolchain.versions["qemu-aarch64"]["sha256"] == arm.sha256
 

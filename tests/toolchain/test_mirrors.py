@@ -43,7 +43,8 @@ def test_one_line_entries() -> None:
     assert first == mirrors.Source(
         "http://mirror.example/debian", ("bookworm",), ("main", "contrib"), "/keys/debian-archive-keyring.gpg"
     )
-    assert second.suites == ("bookworm-security",) and second.signed_by == ""
+    assert second.suites == ("bookworm-security",)
+    assert second.signed_by == ""
 
 
 def test_deb822_stanzas() -> None:

@@ -26,8 +26,11 @@ def test_a_named_kernel_and_image_are_used_with_keys_of_their_own(named: Setting
     assert named.image is not None
     toolchain = prepare(named, {"linux-guest"}, print)
     linux = toolchain.linux
-    assert linux is not None and toolchain.qemu is None
-    assert linux.vmlinux.read_bytes() == KERNEL and linux.release == "6.9.1-mine" and linux.modules == ()
+    assert linux is not None
+    assert toolchain.qemu is None
+    assert linux.vmlinux.read_bytes() == KERNEL
+    assert linux.release == "6.9.1-mine"
+    assert linux.modules == ()
     assert linux.initrd.read_bytes().startswith(named.image.read_bytes() + b"070701")
     assert linux.initrd.stat().st_mode & 0o077 == linux.private_key.stat().st_mode & 0o077 == 0
     assert paramiko.Ed25519Key.from_private_key_file(str(linux.private_key)).get_name() == "ssh-ed25519"

@@ -19,7 +19,7 @@ def fake_qemu(folder: Path, version: str) -> Path:
 
 @pytest.fixture
 def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The only folder on the PATH where a QEMU may be."""
+    """Return the only folder on the PATH where a QEMU may be."""
     folder = tmp_path / "bin"
     folder.mkdir()
     (folder / "sh").symlink_to(shutil.which("sh") or "/bin/sh")
@@ -39,22 +39,27 @@ def test_a_named_qemu_comes_first(tmp_path: Path, path: Path) -> None:
     fake_qemu(path, "11.1.3")
     named = fake_qemu(tmp_path / "own", "7.2.0")
     chosen = qemu.choose(named, must_not_fetch, print)
-    assert chosen.command == (str(named),) and chosen.origin == "option" and chosen.version == (7, 2, 0)
+    assert chosen.command == (str(named),)
+    assert chosen.origin == "option"
+    assert chosen.version == (7, 2, 0)
 
 
 @pytest.mark.parametrize(("version", "lacks"), [("10.1.0", 2), ("11.1.3", 0)])
 def test_the_machines_qemu_if_it_is_new_enough(path: Path, version: str, lacks: int) -> None:
     fake_qemu(path, version)
     chosen = qemu.choose(None, must_not_fetch, print)
-    assert chosen.origin == "machine" and len(chosen.missing) == lacks
+    assert chosen.origin == "machine"
+    assert len(chosen.missing) == lacks
 
 
 def test_an_older_one_serves_if_nothing_can_be_fetched_and_what_it_lacks_is_said(path: Path) -> None:
     fake_qemu(path, "7.2.22")
     said: list[str] = []
     chosen = qemu.choose(None, no_fetch, said.append)
-    assert chosen.origin == "machine" and chosen.missing == tuple(qemu.LADDER)
-    assert "cannot be fetched" in said[0] and all(feature in said[1] for feature in qemu.LADDER)
+    assert chosen.origin == "machine"
+    assert chosen.missing == tuple(qemu.LADDER)
+    assert "cannot be fetched" in said[0]
+    assert all(feature in said[1] for feature in qemu.LADDER)
 
 
 @pytest.mark.parametrize("version", ["6.2.0", None])

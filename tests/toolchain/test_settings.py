@@ -27,7 +27,8 @@ def test_precedence_from_default_to_option(tmp_path: Path) -> None:
     )
     assert loaded.mirror == "option"
     assert loaded.qemu == tmp_path / "project" / "q-project"
-    assert loaded.locked and loaded.offline
+    assert loaded.locked
+    assert loaded.offline
     assert loaded.kernel is None
 
 
@@ -41,7 +42,9 @@ def test_a_typo_names_file_key_and_nearest(tmp_path: Path) -> None:
     file = write(tmp_path / settings.PROJECT_FILE, 'miror = "x"\n')
     with pytest.raises(UsageError) as caught:
         settings.load(environ={}, folder=tmp_path, user_file=tmp_path / "none")
-    assert str(file) in str(caught.value) and "'miror'" in str(caught.value) and "'mirror'" in str(caught.value)
+    assert str(file) in str(caught.value)
+    assert "'miror'" in str(caught.value)
+    assert "'mirror'" in str(caught.value)
 
 
 @pytest.mark.parametrize("text", ['locked = "perhaps"', "qemu = 7", "= broken"])
@@ -62,7 +65,8 @@ def test_an_unusable_cache_is_named_with_a_remedy(tmp_path: Path) -> None:
     blocked = write(tmp_path / "file", "")
     with pytest.raises(LabError) as caught:
         settings.Settings(cache=blocked / "cache").open_cache()
-    assert str(blocked) in caught.value.what and "NVME_LAB_CACHE" in caught.value.remedy
+    assert str(blocked) in caught.value.what
+    assert "NVME_LAB_CACHE" in caught.value.remedy
 
 
 def test_a_cache_on_a_file_system_that_takes_no_folders_is_refused() -> None:

@@ -118,7 +118,7 @@ class Host:
         return 1 << 8
 
     def let_go(self) -> None:
-        """Waits until a device is wanted back and ejects it: ACPI PCI hot-plug, QEMU's docs/specs/acpi_pci_hotplug."""
+        """Wait until a device is wanted back and eject it: ACPI PCI hot-plug, QEMU's docs/specs/acpi_pci_hotplug."""
         deadline = Deadline(10)
         while True:
             for bus in range(4):
@@ -193,7 +193,7 @@ class Run:
     device: QemuDevice
 
     def events(self) -> list[Event]:
-        """The record, once QEMU has ended (``run`` has been left)."""
+        """Return the record, once QEMU has ended (``run`` has been left)."""
         return list(self.evidence.events())
 
 
@@ -262,7 +262,7 @@ def commands() -> list[Command]:
 
 
 def fill_memory(host: Host) -> bytes:
-    """The data to write, a PRP list of four entries, a range to deallocate; returns the data."""
+    """Put the data to write, a PRP list of four entries and a range to deallocate into memory; return the data."""
     data = blocks(1, 1, 8, 16, 512)
     host.ram[DATA : DATA + len(data)] = data
     list_of_four = b"".join((DATA + 0x1_0000 + n * 0x2000).to_bytes(8, "little") for n in range(4))
@@ -308,7 +308,8 @@ def test_what_the_host_did_is_what_the_record_says(qemu: Qemu, tmp_path: Path, s
             assert event.raw == bytes(sent)
     slots = [n % ENTRIES for n in range(6 + 2 * ENTRIES)]
     assert [e.slot for e in submitted if e.sqid == 1] == slots
-    assert submitted[3].is_exact("SLBA", "NLB", "NSID", "PRP1", "PRP2", "OPC") and not submitted[3].is_exact("FUA")
+    assert submitted[3].is_exact("SLBA", "NLB", "NSID", "PRP1", "PRP2", "OPC")
+    assert not submitted[3].is_exact("FUA")
 
     completed = [e for e in events if isinstance(e, Completed)]
     for qid in RINGS:
@@ -323,7 +324,8 @@ def test_what_the_host_did_is_what_the_record_says(qemu: Qemu, tmp_path: Path, s
 
     bells = [(e.qid, e.completion, e.value) for e in events if isinstance(e, Doorbell)]
     assert len(bells) == 2 * (3 + 1 + 2 * ENTRIES)
-    assert bells[:2] == [(0, False, 1), (0, True, 1)] and bells[6:8] == [(1, False, 6), (1, True, 6)]
+    assert bells[:2] == [(0, False, 1), (0, True, 1)]
+    assert bells[6:8] == [(1, False, 6), (1, True, 6)]
 
     entries = tuple(DATA + 0x1_0000 + n * 0x2000 for n in range(4))
     assert [(e.cid, e.address, e.entries, e.sampled) for e in events if isinstance(e, PrpList)] == [
@@ -340,10 +342,12 @@ def test_what_the_host_did_is_what_the_record_says(qemu: Qemu, tmp_path: Path, s
     assert image is not None
     disk = image.read_bytes()
     assert len(disk) == 8192 * 512
-    assert disk[8 * 512 : 16 * 512] == data[: 8 * 512] and disk[16 * 512 : 24 * 512] == bytes(8 * 512)
+    assert disk[8 * 512 : 16 * 512] == data[: 8 * 512]
+    assert disk[16 * 512 : 24 * 512] == bytes(8 * 512)
     assert disk[64 * 512 : 72 * 512] == bytes(8 * 512)
     expected = b"".join(initial(SEED, namespace, lba) for lba in range(8000, 8032))
-    assert read[:3584] == expected[:3584] and read[3584:] == expected[3584:7680]
+    assert read[:3584] == expected[:3584]
+    assert read[3584:] == expected[3584:7680]
 
 
 def test_a_chained_prp_list_is_sampled_and_a_refused_entry_is_shown(qemu: Qemu, tmp_path: Path) -> None:
@@ -385,12 +389,17 @@ def test_a_slot_that_was_reused_at_once_is_not_believed(qemu: Qemu, tmp_path: Pa
         it.host.ask(0, sent)
     events = it.events()
     of_command, of_completion = [e.detail for e in events if isinstance(e, Remark) and e.name == "trace_sample"]
-    assert (of_command["sqid"], of_command["slot"]) == (0, 0) and "CID" in of_command["fields"]
+    assert (of_command["sqid"], of_command["slot"]) == (0, 0)
+    assert "CID" in of_command["fields"]
     assert (of_completion["cqid"], of_completion["slot"], of_completion["cid"]) == (0, 0, 1)
     (submitted,) = [e for e in events if isinstance(e, Submitted)]
-    assert submitted.rebuilt and submitted.raw == bytes(sent.but(CDW14=0)) and submitted.is_exact("CID", "CNS", "PRP1")
+    assert submitted.rebuilt
+    assert submitted.raw == bytes(sent.but(CDW14=0))
+    assert submitted.is_exact("CID", "CNS", "PRP1")
     (completed,) = [e for e in events if isinstance(e, Completed)]
-    assert completed.completion.CID == 1 and completed.completion.ok and not completed.is_exact("SQHD")
+    assert completed.completion.CID == 1
+    assert completed.completion.ok
+    assert not completed.is_exact("SQHD")
 
 
 def test_namespaces_on_a_plugged_controller(qemu: Qemu, tmp_path: Path) -> None:
@@ -425,7 +434,8 @@ def test_namespaces_on_a_plugged_controller(qemu: Qemu, tmp_path: Path) -> None:
         host.make_queues()
         assert host.ask(1, Read.of(CID=5, NSID=7, SLBA=512, NLB=0, PRP1=DATA)).ok
         last = host.ram[DATA : DATA + 4096]
-    assert controller[4:24].decode().strip() == "two-of-them" and controller[77] == 3
+    assert controller[4:24].decode().strip() == "two-of-them"
+    assert controller[77] == 3
     assert active == b"".join(n.to_bytes(4, "little") for n in (3, 7, 9, 0))
     assert sizes == {3: (4096, 512, 0), 7: (513, 4096, 0), 9: (1000, 512, 8)}
     assert eui64 == bytes.fromhex("0123456789abcdef")
@@ -447,7 +457,8 @@ def test_deleting_a_queue_and_a_log_page_that_is_none(qemu: Qemu, tmp_path: Path
     last = [e for e in it.events() if isinstance(e, Submitted)][-3:]
     assert [type(e.command) for e in last] == [DeleteIoSq, DeleteIoSq, GetLogPage]
     assert all(e.is_exact("QID") and e.command.QID == 1 for e in last[:2] if isinstance(e.command, DeleteIoSq))
-    assert last[2].is_exact("LID", "NUMDL", "LPOL") and last[2].raw == bytes(host.sent[-1][1])
+    assert last[2].is_exact("LID", "NUMDL", "LPOL")
+    assert last[2].raw == bytes(host.sent[-1][1])
 
 
 @pytest.mark.parametrize("nsid", [1, 2], ids=["nvme", "nvme-ns"])
@@ -487,4 +498,5 @@ def test_controllers_of_one_subsystem_share_a_namespace(qemu: Qemu, tmp_path: Pa
     assert allocated == (5).to_bytes(4, "little") + (6).to_bytes(4, "little") + bytes(4)
     assert {"a", "b", "a-ns5", "a-ns6", "nvm-subsystem"} <= peripherals
     events = it.events()
-    assert {e.controller for e in events} == {""} and not kinds(events, Unknown)
+    assert {e.controller for e in events} == {""}
+    assert not kinds(events, Unknown)

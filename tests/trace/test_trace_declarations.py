@@ -63,7 +63,8 @@ def test_a_line_gives_the_declared_values(
 
 def test_a_whole_second_is_printed_without_a_fraction(declarations: Declarations) -> None:
     line = declarations.parse("2026-11-20T09:24:33Z pci_nvme_irq_pin pulsing IRQ pin")
-    assert line is not None and line.t == int(AT) + 1
+    assert line is not None
+    assert line.t == int(AT) + 1
 
 
 @pytest.mark.parametrize(
@@ -106,7 +107,8 @@ def test_a_file_without_the_events_is_an_error(tmp_path: Path) -> None:
 
 
 def test_every_declaration_of_the_real_file_compiles_and_has_what_the_tables_name(toolchain: Toolchain) -> None:
-    assert toolchain.qemu and toolchain.qemu.trace_events
+    assert toolchain.qemu
+    assert toolchain.qemu.trace_events
     declared = Declarations.load(toolchain.qemu.trace_events, EVENTS).by_name
     assert len(declared) > 200
     for declaration in declared.values():

@@ -40,7 +40,8 @@ def test_lines_become_events_and_are_kept_as_they_came(tmp_path: Path) -> None:
     kinds = [type(e) for e in evidence.events()]
     assert sorted(k.__name__ for k in kinds) == ["Interrupt", "RegisterWrite", "Unknown", "Unknown"]
     assert {e.text for e in evidence.events() if isinstance(e, Unknown)} == {"what is this", IRQ[:20].decode()}
-    assert evidence.end is not None and evidence.end.unknown == 2
+    assert evidence.end is not None
+    assert evidence.end.unknown == 2
     assert (tmp_path / "e/trace.log").read_bytes() == IRQ + b"what is this\n" + HALF + IRQ[:20] + b"\n"
     assert (trace.lines, trace.foreign) == (4, 1)
     assert {Interrupt, RegisterWrite} <= set(kinds)

@@ -112,7 +112,8 @@ def test_config_writes_have_the_size_of_their_access_and_are_only_ours() -> None
     events = Script().config(4, 6, 2).config(4, 7, 2, dev="virtio-net-pci").config(0x10, 8, 4).done()
     assert [(e.offset, e.size, e.value) for e in events if isinstance(e, ConfigWrite)] == [(4, 2, 6), (0x10, 4, 8)]
     (alone,) = Script()("pci_cfg_write", dev="nvme", bus=1, slot=0, func=0, offs=0x10, val=8).done()
-    assert isinstance(alone, ConfigWrite) and alone.size == 0
+    assert isinstance(alone, ConfigWrite)
+    assert alone.size == 0
 
 
 def test_what_a_reset_came_from() -> None:
@@ -140,7 +141,8 @@ def test_a_log_page_s_length_is_in_dwords() -> None:
 
 def test_an_unknown_opcode_keeps_what_is_known() -> None:
     (submitted,) = [e for e in Script().enable().admin(9, 0xC5).done() if isinstance(e, Submitted)]
-    assert submitted.raw[:4] == bytes([0xC5, 0, 9, 0]) and submitted.exact == ("CID", "OPC")
+    assert submitted.raw[:4] == bytes([0xC5, 0, 9, 0])
+    assert submitted.exact == ("CID", "OPC")
 
 
 def create(script: Script, sqid: int, cqid: int, status: int = 0) -> Script:
@@ -157,8 +159,10 @@ def test_a_completion_names_its_queue_only_where_the_trace_leaves_no_doubt() -> 
     *created, unclear, clear = [e for e in events if isinstance(e, Completed)]
     assert [e.completion.status for e in created] == [0, 0, 0x101]
     assert all(e.is_exact("SQID", "SC", "DNR") for e in created)
-    assert not unclear.is_exact("SQID") and unclear.completion.CID == 7
-    assert clear.is_exact("SQID") and (clear.completion.SQID, clear.completion.SC, clear.completion.DNR) == (2, 2, 1)
+    assert not unclear.is_exact("SQID")
+    assert unclear.completion.CID == 7
+    assert clear.is_exact("SQID")
+    assert (clear.completion.SQID, clear.completion.SC, clear.completion.DNR) == (2, 2, 1)
     made = [e.command for e in events if isinstance(e, Submitted) and isinstance(e.command, CreateIoSq)]
     assert [(c.QID, c.CQID, c.QSIZE, c.PC, c.QPRIO, c.PRP1) for c in made][:1] == [(1, 1, 3, 1, 2, 0x9000)]
 
@@ -172,7 +176,8 @@ def test_several_controllers_cannot_be_told_apart_and_nothing_is_sampled() -> No
     script.translator.memory = Everything()
     events = script.enable().admin(1, 6).complete(1).done()
     assert {e.controller for e in events} == {""}
-    assert any(isinstance(e, Submitted) for e in events) and any(isinstance(e, Completed) for e in events)
+    assert any(isinstance(e, Submitted) for e in events)
+    assert any(isinstance(e, Completed) for e in events)
 
 
 def test_all_else_is_a_remark_or_unknown() -> None:

@@ -22,7 +22,7 @@ from tests.toy.fixtures import MakeEvidence
 
 
 def between(evidence: Evidence, events: Iterable[Event]) -> list[Hunk]:
-    """The evidence against itself with other events."""
+    """Return the evidence against itself with other events."""
     return diff(*(timeline(evidence.scenario, joined(one)) for one in (evidence.events(), events)))
 
 

@@ -437,7 +437,7 @@ def data(record: Record) -> Iterator[Finding]:
         if pair.submitted is None or pair.step.status is None:
             continue
         if not pair.split and (pieces := moved.get(id(pair.submitted))):
-            yield from _pieces(record, pair, pieces)
+            yield from _pieces(pair, pieces)
         if pair.step.status == 0:
             yield from blocks.judge(pair)
     yield from blocks.stored()
@@ -452,13 +452,13 @@ def _transfers(record: Record) -> dict[int, list[Dma]]:
     return found
 
 
-def _pieces(record: Record, pair: Pair, pieces: Sequence[Dma]) -> Iterator[Finding]:
+def _pieces(pair: Pair, pieces: Sequence[Dma]) -> Iterator[Finding]:
     """Compare the caller's bytes, data first and then metadata, with what the device moved."""
     step = pair.step
     if pieces[0].to_host:
         own = bytes.fromhex(step.answer.get("data", "")) + bytes.fromhex(step.answer.get("metadata", ""))
     else:
-        own = _sent(record, step) + bytes.fromhex(step.about.get("metadata", ""))
+        own = _sent(step) + bytes.fromhex(step.about.get("metadata", ""))
     total = sum(piece.length for piece in pieces)
     if len(own) != total:
         yield Finding(False, pieces[0], f"{total} bytes", f"{len(own)} bytes with the caller")
@@ -470,7 +470,7 @@ def _pieces(record: Record, pair: Pair, pieces: Sequence[Dma]) -> Iterator[Findi
         at += piece.length
 
 
-def _sent(record: Record, step: Step) -> bytes:
+def _sent(step: Step) -> bytes:
     """Return the bytes that a step sends."""
     if meant := step.about.get("send"):
         return content.blocks(meant["fill"], meant["nsid"], meant["lba"], meant["blocks"], BLOCK)
@@ -496,7 +496,7 @@ class _Blocks:
                     ok, pair.step.asked.ended, f"LBA {meant.SLBA} of {meant.NSID}: {held[:16].hex()}…", got[:16].hex()
                 )
             case nvme.Write():
-                sent = _sent(self._record, pair.step)
+                sent = _sent(pair.step)
                 for number in range(meant.blocks):
                     self._written[meant.NSID, meant.SLBA + number] = sent[number * BLOCK : (number + 1) * BLOCK]
             case nvme.WriteZeroes():
@@ -540,7 +540,7 @@ def metadata(record: Record) -> Iterator[Finding]:
 
 
 def _stays_away(record: Record, reason: str, *, any_namespace: bool = False) -> Iterator[Finding]:
-    """A finding for each step that must be refused for a reason: neither sent nor told to be done."""
+    """Yield a finding for each step that must be refused for a reason: neither sent nor reported as done."""
     for step in refused_steps(record, reason):
         came = next(iter(arrived(record, step, any_namespace=any_namespace)), None)
         shown = f"no {_shown(step.command)} at the device"

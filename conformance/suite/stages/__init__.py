@@ -1,0 +1,1 @@
+"""The scenarios and checks of each stage of building a driver."""

@@ -124,7 +124,7 @@ def stopped_first(record: Record) -> Iterator[Finding]:
 
 
 def not_ready(record: Record) -> Iterator[Finding]:
-    """Does the driver claim no more than it can: that a controller which never came up is not ready?"""
+    """Judge whether the driver claims no more than it can: that a controller which never came up is not ready."""
     for asked in record.answers("ready"):
         claimed = asked.ok and bool(asked.answer.get("ready"))
         yield Finding(not claimed, asked.ended, "not ready", asked.answer.get("ready", asked.status))
@@ -312,8 +312,10 @@ def _lag(cq: CompletionQueue) -> int:
 
 
 def queue_ends(record: Record) -> Iterator[tuple[CompletionQueue, Event]]:
-    """Every completion queue whose head doorbell tells all, when it ends: at a reset, or with the driver's last answer. What is
-    posted after that, before the machine is stopped, need not be taken in time."""
+    """Every completion queue whose head doorbell tells all, when it ends: at a reset, or with the driver's last answer.
+
+    What is posted after that, before the machine is stopped, need not be taken in time.
+    """
     last: dict[int, tuple[CompletionQueue, Event]] = {}
     epoch = -1
     answered = max((asked.ended.t for asked in record.asked if asked.ended), default=inf)
@@ -365,7 +367,7 @@ ATOMIC = 8
 
 
 def _sees_phase(event: MemoryRead, slot: int) -> bool:
-    """Is it an access that takes in the phase tag of the entry at ``slot``, and whatever else it reads at the same moment?"""
+    """Return whether an access reads the phase tag of the entry at ``slot``, and all else at the same moment."""
     size = event.length
     whole = size in (1, 2, 4, ATOMIC) and event.address % size == 0
     return whole and event.address <= slot + PHASE_BYTE < event.address + size

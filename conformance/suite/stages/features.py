@@ -201,7 +201,7 @@ PASSED_THROUGH = ("set-feature", "raw")
 
 
 def _values(record: Record, fid: Fid) -> Iterator[Finding]:
-    """Is what was asked for sent, and what came back told?"""
+    """Judge whether the requested value is sent, and the returned one reported."""
     for asked in record.answers("get-feature", "set-feature"):
         if asked.arguments["feature"] != fid:
             continue
@@ -424,7 +424,7 @@ def trimmed_read(record: Record) -> Iterator[Finding]:
 
 
 def _on_the_medium(record: Record, asked: Asked, length: int) -> bytes | None:
-    """What is there in the end where a read began: these scenarios write nothing after their last trim."""
+    """Return what the disk holds at the end where a read began: these scenarios write nothing after their last trim."""
     controller, nsid = record.controllers[0], asked.arguments["nsid"]
     namespace, image = controller.namespace(nsid), record.evidence.image(controller.id, nsid)
     if namespace is None or image is None:

@@ -360,7 +360,7 @@ def directive_enable(record: Record) -> Iterator[Finding]:
 
 
 def _own(record: Record, *kinds: type[Command]) -> Iterator[tuple[State, Submitted, Any]]:
-    """The commands that the driver has sent by itself, and not for a user who sends his own."""
+    """Yield the commands that the driver has sent on its own, not those that a user had it send."""
     passed = [asked for asked in record.asked if asked.action in PASSED_THROUGH]
     for state, event, command in record.commands(*kinds):
         if not any(asked.covers(event) for asked in passed):
@@ -499,7 +499,7 @@ def sanitize_quiet(record: Record) -> Iterator[Finding]:
 
 
 def _quiet(record: Record, forbids: Callable[[Command, Command], bool]) -> Iterator[Finding]:
-    """Is no I/O command sent while an admin command is in flight that forbids it?"""
+    """Judge whether no I/O command is sent while an admin command is in flight that forbids it."""
     for state, event, command in record.commands(Command):
         if event.sqid:
             flying = [other.command for other in state.in_flight.values() if other.sqid == 0]

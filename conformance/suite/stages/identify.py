@@ -71,7 +71,7 @@ def _failing(cns: Cns) -> Fault:
 
 
 def told_of_controllers(record: Record) -> Iterator[tuple[Asked, Mapping[str, Any], Profile]]:
-    """What the driver says of the only controller, beside what that controller is."""
+    """Yield what the driver says of the only controller, beside what that controller is."""
     if (profile := record.only_profile) is not None:
         for asked in record.answers("identify"):
             for told in asked.all("controllers"):
@@ -79,7 +79,7 @@ def told_of_controllers(record: Record) -> Iterator[tuple[Asked, Mapping[str, An
 
 
 def told_of_namespaces(record: Record) -> Iterator[tuple[Asked, Mapping[str, Any], Namespace]]:
-    """What the driver says of each namespace, beside that namespace as it was specified; unknown ones are left out."""
+    """Yield what the driver says of each namespace, beside that namespace as it was specified; unknown ones are left out."""
     for asked in record.answers("list"):
         for told in asked.all("namespaces"):
             if len(record.controllers) == 1 and (namespace := record.controllers[0].namespace(told.get("nsid", 1))):

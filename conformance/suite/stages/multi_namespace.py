@@ -41,7 +41,7 @@ def _read(nsid: int, lba: int, blocks: int, **more: str) -> Action:
 
 
 def _round(draw: Draw, nsids: Sequence[int], **more: str) -> list[Action]:
-    """Writes to the same blocks of each namespace, and only then reads of all of them."""
+    """Return writes to the same blocks of each namespace, and then reads of all of them."""
     lba = draw.between(8, 100)
     writes = [do("write", nsid=nsid, lba=lba, blocks=4, fill=draw.fill(), **more) for nsid in nsids]
     return [*writes, *(_read(nsid, lba - 1, 6, **more) for nsid in nsids)]
@@ -154,12 +154,12 @@ def _identified(record: Record) -> bool:
 
 
 def _told(asked: Asked) -> list[int]:
-    """The namespace ids in a list."""
+    """Return the namespace ids in a list."""
     return sorted(told["nsid"] for told in asked.all("namespaces") if "nsid" in told)
 
 
 def _exactly(record: Record) -> Iterator[Finding]:
-    """Does each list hold the namespaces that were attached from the start, and nothing else?"""
+    """Judge whether each list holds the namespaces that were attached from the start, and nothing else."""
     active = sorted(n.nsid for c in record.controllers for n in c.namespaces if n.attached)
     for asked in record.answers("list"):
         told = _told(asked)
@@ -284,7 +284,7 @@ def changed(record: Record) -> Iterator[Finding]:
 
 
 def _tells_of_namespaces(state: State, event: Event) -> bool:
-    """Does an Asynchronous Event Request end with the news that the namespaces are others now?"""
+    """Judge whether an Asynchronous Event Request reports that the namespaces have changed."""
     if not isinstance(event, Completed) or not event.completion.ok or (request := state.answered(event)) is None:
         return False
     news = AsyncEvent(event.completion.DW0)

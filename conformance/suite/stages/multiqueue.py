@@ -1,5 +1,7 @@
-"""Stage 9, multiqueue: many commands on many queues. What overlaps tells more than what takes how long, so the record is
-judged, not the clock. Base 2.0, 3.3.1, 5.4 and 5.27.1.5."""
+"""Stage 9, multiqueue: many commands on many queues.
+
+What overlaps tells more than what takes how long, so the record is judged, not the clock. Base 2.0, 3.3.1, 5.4 and 5.27.1.5.
+"""
 
 from __future__ import annotations
 
@@ -130,8 +132,10 @@ def under_load(draw: Draw) -> Plan:
 
 @dataclass(frozen=True)
 class Load:
-    """What the device saw of one action: a command's submission queue, its LBA, how many blocks it moved, and when it came and
-    was completed; in the order of completion."""
+    """What the device saw of one action, in the order of completion.
+
+    A command's submission queue, its LBA, how many blocks it moved, and when it came and was completed.
+    """
 
     asked: Asked
     commands: tuple[tuple[int, int, int, float, float], ...]
@@ -140,8 +144,10 @@ class Load:
 
     @cached_property
     def own(self) -> tuple[tuple[int, int, int, float, float], ...]:
-        """The commands of the load itself, which is read back when the last of them has ended. A driver, or the kernel above
-        it, may make one command of several operations that wait side by side."""
+        """The commands of the load itself, which is read back when the last of them has ended.
+
+        A driver, or the kernel above it, may make one command of several operations that wait side by side.
+        """
         moved = accumulate(blocks for _, _, blocks, *_ in self.commands)
         return self.commands[: next((n for n, blocks in enumerate(moved, 1) if blocks >= self.blocks), len(self.commands))]
 
@@ -187,14 +193,14 @@ class Load:
 
     @property
     def whole(self) -> bool:
-        """Did every operation end well, by the driver's own account and by the device's?"""
+        """Whether every operation succeeded, by the driver's own account and by the device's."""
         said = self.asked.answer
         good = self.asked.ok and not said.get("errors") and not said.get("mismatches")
         return good and self.ended == self.wanted and sum(blocks for _, _, blocks, *_ in self.own) >= self.blocks
 
 
 def load_of(record: Record, asked: Asked) -> Load | None:
-    """What an action's Reads and Writes were on the wire; None where there were none."""
+    """Return what an action's Reads and Writes were on the wire; None where there were none."""
     began: dict[tuple[int, int], tuple[int, int, float]] = {}
     commands: list[tuple[int, int, int, float, float]] = []
     flying, most, peak = Counter[int](), Counter[int](), 0
@@ -213,13 +219,14 @@ def load_of(record: Record, asked: Asked) -> Load | None:
 
 
 def loads(record: Record) -> Iterator[Load]:
-    """The mixed loads that the device saw."""
+    """Return the mixed loads that the device saw."""
     for asked in record.answers("load-mix"):
         if (found := load_of(record, asked)) is not None:
             yield found
 
 
 def done(load: Load) -> Finding:
+    """Return the finding on whether every operation of a load succeeded."""
     return Finding(load.whole, load.asked.ended, f"success: {load.wanted} operations, 0 errors, 0 mismatches", load.figures)
 
 
@@ -369,7 +376,7 @@ def integrity(record: Record) -> Iterator[Finding]:
 
 
 def _read_back(record: Record, load: Load) -> Iterator[Finding]:
-    """Does the driver read back from each job's region what must be there after the load?"""
+    """Judge whether the driver reads back from each job's region what must be there after the load."""
     mix = Mix.of(load.asked.arguments)
     for asked, disk in replay(record):
         if asked.number != load.asked.number:
@@ -412,7 +419,7 @@ def scaling(record: Record) -> Iterator[Finding]:
 
 
 def _before(depth: int) -> int:
-    """The depth that was measured before this one; 0 if none was."""
+    """Return the depth that was measured before this one; 0 if none was."""
     return max((other for other in DEPTHS if other < depth), default=0)
 
 

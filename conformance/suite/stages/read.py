@@ -128,18 +128,18 @@ def strict_iommu(draw: Draw) -> Plan:
 
 
 def bad_block(lba: int) -> Fault:
-    """The medium cannot give back this block: Unrecovered Read Error."""
+    """Return a fault that answers reads of this block with Unrecovered Read Error."""
     unrecovered = {"sct": 2, "sc": 0x81, "dnr": 1}
     return Fault(name="bad", behaviour="status", queue="io", opcode=Read.OPCODE, lba=lba, arguments=unrecovered)
 
 
 def inside(asked: Asked, namespace: Namespace) -> bool:
-    """Was the driver asked for blocks that exist?"""
+    """Return whether the driver was asked for blocks that exist."""
     return int(asked.arguments["lba"]) + int(asked.arguments["blocks"]) <= namespace.blocks
 
 
 def reads(record: Record) -> Iterator[tuple[Asked, Disk]]:
-    """The answered reads of blocks that exist, into buffers that begin at a dword, with the disk as it was then."""
+    """Yield the answered reads of blocks that exist, into buffers that begin at a dword, with the disk as it was then."""
     for asked, disk in replay(record):
         answered = asked.action == "read" and asked.ended and asked.status != "unsupported"
         if answered and inside(asked, disk.namespace) and int(asked.arguments.get("offset", 0)) % 4 == 0:
@@ -301,12 +301,12 @@ def prp_list(record: Record) -> Iterator[Finding]:
 
 
 def _one_page(entries: tuple[int, ...]) -> bool:
-    """Do all entries name one page, as where a driver throws data away, or sends zeros?"""
+    """Return whether all entries name one page, as where a driver discards data, or sends zeros."""
     return len(set(entries)) == 1
 
 
 def _list_pages(entries: int, offset: int, page: int) -> int:
-    """List pages of so many entries, the first of them from ``offset`` on: the last slot of a full one points to the next."""
+    """Return the number of list pages for so many entries; the first is at ``offset``, and a full one points to the next."""
     pages, room = 1, (page - offset) // 8
     while entries > room:
         pages, entries, room = pages + 1, entries - (room - 1), page // 8
@@ -314,7 +314,7 @@ def _list_pages(entries: int, offset: int, page: int) -> int:
 
 
 def _fills_a_page(state: State, event: Submitted) -> bool:
-    """Is this a command whose PRP list takes a whole list page, and nothing more?"""
+    """Return whether the command's PRP list takes exactly one whole list page."""
     if not event.sqid or not (length := state.transfer_bytes(event.command)):
         return False
     return list_entries(state, event, length) == (state.page - event.command.PRP2 % state.page) // 8
@@ -334,7 +334,7 @@ def prp_chain(record: Record) -> Iterator[Finding]:
 
 
 def _chained(state: State, start: int, entries: int, seen: Sequence[PrpList]) -> Iterator[Finding]:
-    """Does each page of a list hold what is left, and a full one that is not the last one the address of the next?"""
+    """Judge whether each list page holds what is left, and a full one that is not the last the address of the next."""
     at, left = start, entries
     for number, page in enumerate(seen):
         room = (state.page - at % state.page) // 8
@@ -374,12 +374,12 @@ def owned_memory(record: Record) -> Iterator[Finding]:
 
 
 def _cut_off(state: State) -> bool:
-    """Can the controller reach no memory any more: it may not (Bus Master Enable), or it is gone?"""
+    """Return whether the controller can reach no memory any more: it may not (Bus Master Enable), or it is gone."""
     return (state.pci_command is not None and not state.pci_command & BUS_MASTER) or state.csts == ALL_ONES
 
 
 def _taken(state: State, event: DmaMap) -> Iterator[Finding]:
-    """Commands in flight that need what is closed to the device."""
+    """Yield a finding for each command in flight that needs what is closed to the device."""
     closed = range(event.address, event.address + event.length)
     for waiting in state.in_flight.values():
         for pages in needed(state, waiting):

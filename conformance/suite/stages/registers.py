@@ -45,7 +45,7 @@ def one_register(record: Record) -> Iterator[Finding]:
 
 
 def _announced(state: State, offset: int) -> bool | None:
-    """Does the controller have an optional register there? None if it has to be read from a profile that nobody took."""
+    """Return whether the controller has an optional register there; None if that needs a profile and there is none."""
     cap = state.cap
     if cap is None:
         return None
@@ -191,5 +191,5 @@ def es_frozen(record: Record) -> Iterator[Finding]:
 
 
 def _io(queues: Mapping[int, SubmissionQueue] | Mapping[int, CompletionQueue]) -> bool:
-    """Is there any queue but the admin queue?"""
+    """Return whether there is any queue but the admin queue."""
     return any(queues)

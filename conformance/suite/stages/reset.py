@@ -51,7 +51,7 @@ def _reads(draw: Draw) -> tuple[int, list[Action]]:
 
 
 def _struck(behaviour: str, draw: Draw) -> Plan:
-    """A Read is struck between two others. The medium is slow enough for a driver to wait."""
+    """Return a plan that strikes a Read between two others, on a medium slow enough for a driver to wait."""
     lba, reads = _reads(draw)
     late = Fault(name="late", behaviour="delay", queue="io", opcode=Read.OPCODE, lba=lba, times=1, arguments=LATE)
     strike = Fault(name=behaviour, behaviour=behaviour, queue="io", opcode=Read.OPCODE, lba=lba, times=1)
@@ -171,11 +171,12 @@ def events(draw: Draw) -> Plan:
 
 
 def strikes(record: Record) -> Sequence[FaultInjected]:
+    """Return the strikes of faults in a record."""
     return record.all(FaultInjected)
 
 
 def struck(record: Record) -> list[Asked]:
-    """The reads during which a fault struck, and those after it."""
+    """Return the reads during which a fault struck, and those after it."""
     first = min((event.t for event in strikes(record)), default=float("inf"))
     return [asked for asked in record.answers("read") if asked.ended and asked.ended.t >= first]
 
@@ -213,7 +214,7 @@ def deeds(record: Record, asked: Asked) -> str:
 
 
 def proven(record: Record, asked: Asked, *, head: bool = False) -> bool:
-    """Did the device complete every block of a read with success, by completions that belong to commands in flight?
+    """Return whether the device completed every block of a read with success, by completions of commands in flight.
 
     With ``head`` only completions count whose SQHD can be.
     """
@@ -228,7 +229,7 @@ def proven(record: Record, asked: Asked, *, head: bool = False) -> bool:
 
 
 def comes_through(record: Record, *, head: bool = False) -> Iterator[Finding]:
-    """Is every read answered in time, with success only where the device had success, and does the guest live?"""
+    """Judge whether every read is answered in time, as success only where the device had success, and the guest lives."""
     for asked in struck(record):
         ok = asked.status != "timeout" and (not asked.ok or proven(record, asked, head=head))
         shown = f"{asked.said}, by {deeds(record, asked)}"
@@ -382,7 +383,7 @@ def stuck_ready(record: Record) -> Iterator[Finding]:
 
 
 def _reset_steps(record: Record, asked: Asked) -> list[str]:
-    """The steps of the first reset during an action, as far as it came."""
+    """Return the steps of the first reset during an action, as far as it came."""
     steps: list[str] = []
     for state, event in record.during(asked, RegisterRead, RegisterWrite):
         match event:
@@ -447,7 +448,7 @@ def aer(record: Record) -> Iterator[Finding]:
 
 
 def _not_replaced(record: Record, told: Completed, until: float) -> Iterator[Finding]:
-    """A driver that was asked something after an event has had the time to send another request."""
+    """Yield a finding if the driver, asked something after the event, has sent no other request."""
     if any(told.t < asked.started.t and asked.ended and asked.ended.t < until for asked in record.asked):
         yield Finding(False, told, "another request after it", "none")
 

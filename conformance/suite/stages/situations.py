@@ -1,6 +1,6 @@
-"""Situations that go beyond the plain device: an admin queue that is late, an earlier owner, other kinds of devices, passing
-errors, and combinations of faults.
+"""Situations beyond the plain device.
 
+A slow admin queue, an earlier owner, other kinds of devices, transient errors, and combinations of faults.
 Each check has a defect that fails in its scenarios (`lab.defects.situations`), and legal neighbours that do not.
 """
 
@@ -59,7 +59,7 @@ def _write(draw: Draw, lba: int, blocks: int = BLOCKS) -> Action:
 
 
 def _moves(draw: Draw) -> list[Action]:
-    """A write and what reads it back."""
+    """Return a write and the read that checks it."""
     lba = draw.between(8, 900)
     return [_write(draw, lba), _read(lba - 1, BLOCKS + 2)]
 
@@ -281,7 +281,7 @@ def no_recovery(record: Record) -> Iterator[Finding]:
 
 
 def _recovery(record: Record, asked: Asked, slow_by_intention: bool) -> Event | None:
-    """The first Abort or reset during an action whose cause is not that the lab was late."""
+    """Return the first Abort or reset during an action whose cause is not that the lab was late."""
     for state, event in record.during(asked, Submitted, RegisterWrite):
         waiting = [one for one in state.in_flight.values() if not isinstance(one.command, AsyncEventRequest)]
         late = not slow_by_intention and any(event.t - one.t > LATE_SECONDS for one in waiting)
@@ -391,7 +391,7 @@ def retried(record: Record) -> Iterator[Finding]:
 
 
 def _answers(record: Record, asked: Asked) -> list[tuple[Completed, Submitted | None]]:
-    """The completions during an action, each with the submission that it answers."""
+    """Return the completions during an action, each with the submission that it answers."""
     return [(event, state.answered(event)) for state, event in record.during(asked, Completed)]
 
 
@@ -511,7 +511,7 @@ def without_common(record: Record) -> Iterator[Finding]:
 
 
 def _usable(record: Record, expected: str) -> Iterator[Finding]:
-    """Does the driver come up, and do its reads succeed?"""
+    """Judge whether the driver comes up and its reads succeed."""
     for asked in record.answers("load", "read"):
         if asked.action == "load" or record.saw(asked, Read) or not asked.ok:
             yield Finding(asked.ok, asked.ended, expected, asked.said)

@@ -38,7 +38,7 @@ def _patched(draw: Draw, namespace: Namespace, lba: int) -> list[Action]:
 
 
 def _spots(draw: Draw, namespace: Namespace) -> list[Action]:
-    """Writes at the start, inside, and at the last block, each read back."""
+    """Return writes at the start, inside, and at the last block, each read back."""
     lba = draw.between(40, 200)
     last = namespace.blocks - 1
     spots = ((1, 1), (lba, 8), (lba + 11, 3), (last, 1))
