@@ -100,12 +100,14 @@ def catches(check: Check, evidence: Evidence, seed: int) -> bool:
     What it takes over from a helper that many checks share ("reads still arrive") is its own only if it finds nothing else,
     neither here nor on the unmodified driver. What is wrong on the unmodified driver already does not count.
     """
-    scenario = evidence.scenario.id
     found = list(_origins(check, evidence))
-    broken = [(finding, own) for finding, own in found if not finding.ok]
-    if any(own for _, own in broken):
-        return not any(finding.ok is False for finding, own in _normal(check, scenario, seed) if own)
-    return bool(broken) and not any(own for _, own in (*found, *_normal(check, scenario, seed)))
+    broken = [own for finding, own in found if not finding.ok]
+    if not broken:
+        return False
+    normal = _normal(check, evidence.scenario.id, seed)
+    if any(not finding.ok for finding, _ in normal):
+        return False
+    return any(broken) or not any(own for _, own in (*found, *normal))
 
 
 def _normal(check: Check, scenario: str, seed: int) -> list[tuple[Finding, bool]]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +15,10 @@ import pytest
 from conformance.commands import run_command
 from conformance.judging.judge import judge
 from conformance.proof.campaign import CampaignReport, campaign
-from conformance.proof.defects import Examined, choose, examine, false_alarms, lies_believed, scenarios_of
+from conformance.proof.defects import Examined, catches, choose, examine, false_alarms, lies_believed, scenarios_of
 from conformance.proof.recording import Alarm, record
-from conformance.suite.check import Outcome
+from conformance.record.record import Record
+from conformance.suite.check import Finding, Outcome
 from conformance.suite.selection import CHECKS, SCENARIOS, select
 from lab import drivers
 from lab.defects import DEFECTS, Defect
@@ -190,3 +193,48 @@ def test_a_defect_has_an_id_of_its_own_and_says_what_is_wrong() -> None:
 def test_unknown_defects_are_wrong_usage() -> None:
     with pytest.raises(UsageError, match="there is no defect"):
         choose(ids=["nothing"])
+
+
+def test_a_defect_of_an_unknown_check_is_reported_as_missed(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = DEFECTS["detect/cap:mqes"]
+    monkeypatch.setitem(DEFECTS, "detect/capp:mqes", replace(known, id="detect/capp:mqes", scenarios=()))
+    found = examine("detect/capp:mqes", OTHER_SEED)
+    assert not found.caught and "did you mean 'detect/cap'" in found.problem
+    assert not CampaignReport((found,), (), ()).good and found.to_json()["problem"] == found.problem
+
+
+def test_a_defect_of_any_check_tells_which_checks_fail(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = DEFECTS["detect/cap:mqes"]
+    monkeypatch.setitem(DEFECTS, "any:mqes", replace(known, id="any:mqes", scenarios=("detect/basic",)))
+    found = examine("any:mqes", OTHER_SEED)
+    assert found.caught == "detect/basic" and "detect/cap" in found.also
+
+
+def test_what_a_check_shares_with_others_is_no_finding_of_its_own(tmp_path: Path) -> None:
+    def seeded(record: Record) -> bool:
+        return "defect" in record.evidence.identity.driver.variables
+
+    def shared(record: Record) -> Iterator[Finding]:
+        yield Finding(not seeded(record), None, "reads arrive", "none")
+
+    def always(record: Record) -> Iterator[Finding]:
+        """Fails on the unmodified driver too."""
+        yield Finding(False, None, "its own matter", "never well")
+
+    def both(record: Record) -> Iterator[Finding]:
+        """Has findings of its own, and some of others."""
+        yield from shared(record)
+        yield Finding(True, None, "its own matter", "well")
+
+    def only_shared(record: Record) -> Iterator[Finding]:
+        """Has nothing but what it shares."""
+        yield from shared(record)
+
+    def own(record: Record) -> Iterator[Finding]:
+        """Fails by itself, and not on the unmodified driver."""
+        yield Finding(not seeded(record), None, "its own matter", "not well")
+
+    evidence = record("detect/basic", OTHER_SEED, tmp_path / "evidence", "detect/cap:mqes")
+    base = CHECKS["detect/cap"]
+    told = [catches(replace(base, find=find), evidence, OTHER_SEED) for find in (both, only_shared, own, always)]
+    assert told == [False, True, True, False]
