@@ -108,6 +108,8 @@ class AsksMore(Controller):
 
     def identify(self) -> None:
         super().identify()
+        if self.version < ACTIVE_LIST_SINCE:
+            return
         for cns in (Cns.CSI_CONTROLLER, Cns.IO_COMMAND_SETS, Cns.ALLOCATED_NAMESPACES, Cns.CONTROLLERS):
             with suppress(CommandFailed):
                 self.identification.identify(cns)

@@ -223,15 +223,28 @@ def _values(record: Record, fid: Fid) -> Iterator[Finding]:
 def write_cache(record: Record) -> Iterator[Finding]:
     """Reads and sets the volatile write cache as it is."""
     yield from _values(record, Fid.VOLATILE_WRITE_CACHE)
-    enabled = record.controllers[0].write_cache
     for asked in record.answers("get-feature", "set-feature"):
-        if asked.arguments["feature"] != Fid.VOLATILE_WRITE_CACHE or not asked.ok:
+        if asked.arguments["feature"] != Fid.VOLATILE_WRITE_CACHE or not asked.ok or asked.action == "set-feature":
             continue
-        if asked.action == "set-feature":
-            enabled = bool(asked.arguments["value"])
-        elif "value" in asked.answer and any(record.commands(SetFeatures)):
-            told = bool(asked.answer["value"])
+        if "value" in asked.answer and any(record.commands(SetFeatures)):
+            enabled, told = _cache_enabled(record, asked), bool(asked.answer["value"])
             yield Finding(told == enabled, asked.ended, f"write cache {_on(enabled)}", _on(told))
+
+
+def _cache_enabled(record: Record, until: Asked) -> bool:
+    """Is the volatile write cache on? It is after each reset, until somebody sets the feature, be it the driver itself."""
+    asked_for = [asked for asked in record.answers("set-feature") if asked.ended]
+    changes = [(0.0, record.controllers[0].write_cache)]
+    for asked in asked_for:
+        if asked.ok and asked.arguments["feature"] == Fid.VOLATILE_WRITE_CACHE:
+            changes.append((asked.started.t, bool(asked.arguments["value"])))
+    for state, event in record.walk(Completed):
+        submitted = state.answered(event)
+        command = submitted.command if submitted and event.completion.ok else None
+        by_user = any(asked.ended and asked.started.t <= event.t <= asked.ended.t for asked in asked_for)
+        if isinstance(command, SetFeatures) and command.FID == Fid.VOLATILE_WRITE_CACHE and not by_user:
+            changes.append((event.t, bool(command.CDW11 & 1)))
+    return max((change for change in changes if change[0] < until.started.t), key=lambda change: change[0])[1]
 
 
 def _on(enabled: bool) -> str:
