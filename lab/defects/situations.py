@@ -40,7 +40,7 @@ class MissesWakeUp(Execution):
 
     def wait(self, pair: QueuePair, in_flight: Collection[Request]) -> list[Request]:
         if pair.qid:
-            self._c.transport.sleep(5.0)
+            self._c.transport.sleep(10.0)
         return super().wait(pair, in_flight)
 
 

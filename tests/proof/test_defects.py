@@ -199,15 +199,18 @@ def test_a_defect_of_an_unknown_check_is_reported_as_missed(monkeypatch: pytest.
     known = DEFECTS["detect/cap:mqes"]
     monkeypatch.setitem(DEFECTS, "detect/capp:mqes", replace(known, id="detect/capp:mqes", scenarios=()))
     found = examine("detect/capp:mqes", OTHER_SEED)
-    assert not found.caught and "did you mean 'detect/cap'" in found.problem
-    assert not CampaignReport((found,), (), ()).good and found.to_json()["problem"] == found.problem
+    assert not found.caught
+    assert "did you mean 'detect/cap'" in found.problem
+    assert not CampaignReport((found,), (), ()).good
+    assert found.to_json()["problem"] == found.problem
 
 
 def test_a_defect_of_any_check_tells_which_checks_fail(monkeypatch: pytest.MonkeyPatch) -> None:
     known = DEFECTS["detect/cap:mqes"]
     monkeypatch.setitem(DEFECTS, "any:mqes", replace(known, id="any:mqes", scenarios=("detect/basic",)))
     found = examine("any:mqes", OTHER_SEED)
-    assert found.caught == "detect/basic" and "detect/cap" in found.also
+    assert found.caught == "detect/basic"
+    assert "detect/cap" in found.also
 
 
 def test_what_a_check_shares_with_others_is_no_finding_of_its_own(tmp_path: Path) -> None:
