@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lab.controller import management
+from lab.controller import management, transfer
 from lab.controller.commands import CommandRow, table
 from lab.controller.features import get_features, set_features
 from lab.controller.fetched import CommandPendingError, CommandStatusError, FetchedCommand
@@ -12,6 +12,7 @@ from lab.controller.namespace_commands import can_manage, format_nvm, namespace_
 from lab.controller.parts import Parts
 from lab.controller.queue_commands import create_io_cq, create_io_sq, delete_io_cq, delete_io_sq
 from lab.nvme import commands as nvme
+from lab.nvme.ranges import LbaStatus, LbaStatusDescriptor
 from lab.nvme.status import Status
 
 
@@ -43,6 +44,29 @@ def keep_alive(parts: Parts, _request: FetchedCommand, _command: nvme.KeepAlive)
     return 0
 
 
+def get_lba_status(parts: Parts, request: FetchedCommand, command: nvme.GetLbaStatus) -> int:
+    """Execute Get LBA Status: the blocks that cannot be read. NVM Command Set 1.0, 4.2.1."""
+    core = parts.core
+    ns = parts.inventory.active(command.NSID)
+    if command.ATYPE not in LBA_STATUS_ACTIONS:
+        raise CommandStatusError(Status.INVALID_FIELD)
+    if command.SLBA >= ns.blocks:
+        raise CommandStatusError(Status.LBA_OUT_OF_RANGE)
+    length = command.data_length
+    transfer.check_length(core, request, length)
+    asked = min(command.RL or ns.blocks, ns.blocks - command.SLBA)
+    found = ns.uncorrectable.within(command.SLBA, asked)
+    room = max(0, length - LbaStatus.SIZE) // LbaStatusDescriptor.SIZE
+    listed = [LbaStatusDescriptor.of(DSLBA=lba, NLB=blocks - 1, STATUS=UNREADABLE) for lba, blocks in found[:room]]
+    head = LbaStatus.of(NLSD=len(listed), CMPC=1 if len(listed) < len(found) else 2)
+    transfer.send(core, request, b"".join([head, *listed]).ljust(length, b"\0")[:length])
+    return 0
+
+
+LBA_STATUS_ACTIONS = (0x10, 0x11)
+"""ATYPE: with and without a scan for more than is known; here everything is known."""
+UNREADABLE = 0b11
+"""Status of a range: written by Write Uncorrectable, so that reading ends in Unrecovered Read Error."""
 COMMANDS = table(
     CommandRow(nvme.DeleteIoSq, delete_io_sq, nsid=False),
     CommandRow(nvme.CreateIoSq, create_io_sq, nsid=False),
@@ -65,6 +89,7 @@ COMMANDS = table(
     CommandRow(nvme.NvmeMiSend, management.send, nsid=False, supported=management.supported),
     CommandRow(nvme.NvmeMiReceive, management.receive, nsid=False, supported=management.supported),
     CommandRow(nvme.KeepAlive, keep_alive, nsid=False, supported=lambda core: bool(core.identity.KAS)),
+    CommandRow(nvme.GetLbaStatus, get_lba_status, supported=lambda core: bool(core.identity.OACS.GET_LBA_STATUS)),
     CommandRow(nvme.FormatNvm, format_nvm, supported=lambda core: bool(core.identity.OACS.FORMAT), LBCC=1, NCC=1, CSE=1),
 )
 """Opcode to command."""

@@ -47,6 +47,15 @@ class BlockRanges:
             return None
         return max(start, self._starts[index])
 
+    def within(self, start: int, count: int) -> list[tuple[int, int]]:
+        """Return (first block, number of blocks) of each range among ``count`` blocks from ``start`` on."""
+        first, last = bisect_right(self._ends, start), bisect_left(self._starts, start + count)
+        cut = [
+            (max(a, start), min(b, start + count))
+            for a, b in zip(self._starts[first:last], self._ends[first:last], strict=True)
+        ]
+        return [(a, b - a) for a, b in cut]
+
     def clear(self) -> None:
         """Remove all blocks."""
         self._starts.clear()

@@ -100,6 +100,7 @@ class ModelController:
         """The host has shut it down, or never started it."""
         self.stuck_ready = False
         self._hidden = False  # registers read all ones, for a while
+        self._plain = False  # the function claims accesses to BAR0, and nothing is odd about them
         self._timers: dict[str, Timer] = {}  # of enabling, disabling and shutdown
 
     # -- what others read -------------------------------------------------------------------------------------------
@@ -173,8 +174,7 @@ class ModelController:
 
         Commands that a doorbell submits are executed, and complete unless they take time, before this returns.
         """
-        plain = self._config.claims_memory and not (self.gone or self._hidden or self.faults.at_accesses)
-        if plain and size == 4 and offset >= DOORBELLS:
+        if size == 4 and offset >= DOORBELLS and self._plain and not self.faults.at_accesses:
             self.executor.doorbell(offset, 4, value)
             return
         self._check_access(offset, size)
@@ -208,16 +208,22 @@ class ModelController:
         if not self.config_gone:
             core.config.write(offset, data)
             core.registers.msix = core.config.msix
+            self._note_plain()
 
     def reset(self, cause: str) -> None:
         """Reset from outside: flr, bus, power or unplug. Everything is as after power-on."""
         self._stop(cause)
         self.core.registers.forget()
         self.core.config.reset()
+        self._note_plain()
         self.core.registers.msix = False
         self.stuck_ready = False
         self.was_shut_down = True
         self.logs.power_cycles += cause == "power"
+
+    def _note_plain(self) -> None:
+        """Keep whether accesses to BAR0 are answered as usual: every doorbell asks for it."""
+        self._plain = self._config.claims_memory and not self.gone and not self._hidden
 
     def _check_access(self, offset: int, size: int) -> None:
         if size not in ACCESS_WIDTHS or offset < 0:
@@ -355,6 +361,7 @@ class ModelController:
     def remove(self, *, config_space: bool) -> None:
         """Take the device away; ``config_space``: its configuration space too."""
         self.gone, self.config_gone = True, config_space
+        self._note_plain()
 
     def restore(self) -> None:
         """Bring a removed device back, as after power-on."""
@@ -367,8 +374,10 @@ class ModelController:
 
         def show() -> None:
             self._hidden = False
+            self._note_plain()
 
         self._hidden = True
+        self._note_plain()
         self.core.clock.after(seconds, show)
 
     # -- a member of its subsystem ----------------------------------------------------------------------------------

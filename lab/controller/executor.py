@@ -134,12 +134,13 @@ class Executor:
             return
         if (request.flags & FUSE or self._firsts) and self._take_fused(request):
             return
-        self.execute(request)
+        if (outcome := self._outcome(request)) is not None:
+            self._completer.complete(request, outcome[0], outcome[1])
 
     def execute(self, request: FetchedCommand) -> None:
         """Execute a command and complete it, unless it is kept for later."""
         if (outcome := self._outcome(request)) is not None:
-            self._completer.complete(request, *outcome)
+            self._completer.complete(request, outcome[0], outcome[1])
 
     def _outcome(self, request: FetchedCommand) -> tuple[int, int] | None:
         """Execute a command; return its status (with DNR) and dword 0, None where it is kept for later."""

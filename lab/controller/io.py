@@ -20,8 +20,7 @@ def read(parts: Parts, request: FetchedCommand, command: nvme.Read) -> int:
     """Execute Read."""
     ns, lba, blocks = _range(parts, request, command)
     _readable(ns, lba, blocks)
-    parts.logs.reads += 1
-    parts.logs.blocks_read += blocks * ns.block_size >> 9
+    parts.logs.count(ns.nsid, "read", blocks * ns.block_size)
     data = ns.read(lba, blocks)
     if not ns.metadata_size:
         transfer.send(parts.core, request, data)
@@ -37,8 +36,7 @@ def write(parts: Parts, request: FetchedCommand, command: nvme.Write) -> int:
     """Execute Write."""
     ns, lba, blocks = _range(parts, request, command, writing=True)
     data, metadata = _receive(parts.core, request, ns, blocks)
-    parts.logs.writes += 1
-    parts.logs.blocks_written += blocks * ns.block_size >> 9
+    parts.logs.count(ns.nsid, "written", blocks * ns.block_size)
     _store(parts, command.FUA, ns, lba, data)
     if metadata:
         ns.write_metadata(lba, metadata)

@@ -16,14 +16,18 @@ def get_log_page(parts: Parts, request: FetchedCommand, command: GetLogPage) -> 
     core = parts.core
     if command.LID not in PAGES and command.LID != Lid.COMMANDS_SUPPORTED:
         raise CommandStatusError(Status.LOG_PAGE_INVALID)
-    if command.LID == Lid.SMART and request.nsid not in (0, BROADCAST_NSID):
+    of_namespace = command.LID == Lid.SMART and request.nsid not in (0, BROADCAST_NSID)
+    if of_namespace:
         if not core.identity.LPA.SMART_PER_NAMESPACE:
             raise CommandStatusError(Status.INVALID_FIELD)
         parts.inventory.active(request.nsid)
     if command.OT or command.offset & 3:
         raise CommandStatusError(Status.INVALID_FIELD)
     transfer.check_length(core, request, command.data_length)
-    content = parts.effects if command.LID == Lid.COMMANDS_SUPPORTED else PAGES[command.LID](parts.logs)
+    if of_namespace:
+        content = parts.logs.namespace_smart(request.nsid)
+    else:
+        content = parts.effects if command.LID == Lid.COMMANDS_SUPPORTED else PAGES[command.LID](parts.logs)
     if command.offset > len(content):
         raise CommandStatusError(Status.INVALID_FIELD)
     wanted = content[command.offset : command.offset + command.data_length]

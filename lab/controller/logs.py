@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 
 from lab.controller.core import Core
@@ -32,9 +32,11 @@ class Logs:
     def __init__(self, core: Core, features: FeatureValues) -> None:
         """Begin at power-on; ``features`` has the temperature thresholds."""
         self._core, self._features = core, features
+        self._per_namespace = bool(core.identity.LPA.SMART_PER_NAMESPACE)
         self._errors: deque[ErrorInformation] = deque(maxlen=core.identity.ELPE + 1)
         self._error_count = 0
         self.reads = self.writes = self.blocks_read = self.blocks_written = 0  # blocks of 512 bytes
+        self._namespaces: dict[int, Counter[str]] = {}  # the same of each, where SMART is kept per namespace
         self.media_errors = self.unsafe_shutdowns = 0
         self.power_cycles = 1
         self.warning = 0  # critical warning bits that the lab has set
@@ -79,6 +81,27 @@ class Logs:
         over, under = (self._features.value(Fid.TEMPERATURE_THRESHOLD, which) for which in (0, 1))
         beyond = not under < self.celsius + KELVIN < over
         return self.warning | CriticalWarning.of(TEMPERATURE=beyond)
+
+    def count(self, nsid: int, kind: str, size: int) -> None:
+        """Count a Read (``kind`` read) or a Write (written) of ``size`` bytes."""
+        if kind == "read":
+            self.reads += 1
+            self.blocks_read += size >> 9
+        else:
+            self.writes += 1
+            self.blocks_written += size >> 9
+        if self._per_namespace:
+            counts = self._namespaces.setdefault(nsid, Counter())
+            counts[kind] += size >> 9
+            counts[f"commands {kind}"] += 1
+
+    def namespace_smart(self, nsid: int) -> bytes:
+        """Return SMART / Health Information of one namespace: the controller's, with what is counted for the namespace."""
+        counts = self._namespaces.get(nsid, Counter())
+        return Smart(self.smart()).but(
+            DATA_UNITS_READ=-(-counts["read"] // 1000), DATA_UNITS_WRITTEN=-(-counts["written"] // 1000),
+            HOST_READS=counts["commands read"], HOST_WRITES=counts["commands written"],
+        )  # fmt: skip
 
     def smart(self) -> bytes:
         """Return SMART / Health Information."""

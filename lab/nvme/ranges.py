@@ -60,8 +60,8 @@ class LbaStatusDescriptor(Structure, size=16):
     """LBA Status Descriptor Entry of Get LBA Status."""
 
     DSLBA = U64(0)
-    NLB = U32(8)  # 0's based?
-    STATUS = U8(13)
+    NLB = U32(8)  # 0's based
+    STATUS = U8(13)  # bit 0: reading may fail, bit 1: written by Write Uncorrectable
 
 
 class LbaStatus(Structure, size=8):

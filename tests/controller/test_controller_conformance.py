@@ -18,7 +18,8 @@ from lab.nvme.identify import (
     NamespaceList,
     NamespaceManagementData,
 )
-from lab.nvme.logs import ErrorInformation, Lid
+from lab.nvme.logs import ErrorInformation, Lid, Smart
+from lab.nvme.ranges import LbaStatus, LbaStatusDescriptor
 from lab.nvme.registers import CC, CSTS, INTMC, INTMS
 from lab.nvme.status import Status
 
@@ -313,6 +314,41 @@ def test_without_fuses_there_are_no_fused_operations(host: Host) -> None:
         host.submit(command, 1)
     assert statuses(host) == [(100, Status.INVALID_FIELD), (101, Status.INVALID_FIELD)]
     assert host.remarks() == ["fuse", "fuse"]
+
+
+# -- logs and LBA status --------------------------------------------------------------------------------------------
+
+
+def test_smart_is_kept_per_namespace_where_lpa_says_so(make_host: MakeHost) -> None:
+    two = (Namespace(blocks=64), Namespace(nsid=2, blocks=64))
+    host = make_host(namespaces=two, identify={"LPA": 0b111}).up()
+    for nsid in (1, 2, 2):
+        host.admin(nvme.Read.of(NSID=nsid, PRP1=host.pages()), 1)
+    host.admin(nvme.Write.of(NSID=1, PRP1=host.pages()), 1)
+    found = {}
+    for nsid in (1, 2, ALL):
+        smart = Smart(host.data(nvme.GetLogPage.reading(Lid.SMART, 512, NSID=nsid), 512))
+        found[nsid] = smart.HOST_READS, smart.HOST_WRITES, smart.DATA_UNITS_READ
+    assert found == {1: (1, 1, 1), 2: (2, 0, 1), ALL: (3, 1, 1)}
+
+
+def test_lba_status_names_what_cannot_be_read(make_host: MakeHost) -> None:
+    host = make_host(identify={"OACS": 1 << 9}).up()
+    for lba, blocks in ((10, 5), (100, 1), (15, 2)):
+        host.admin(nvme.WriteUncorrectable.of(NSID=1, SLBA=lba, NLB=blocks - 1), 1)
+    asked = nvme.GetLbaStatus.of(NSID=1, MNDW=1023, ATYPE=0x10)
+
+    def ranges(command: nvme.Command) -> tuple[int, list[tuple[int, int]]]:
+        data = host.data(command)
+        head = LbaStatus(data)
+        entries = [LbaStatusDescriptor(data[8 + 16 * n :]) for n in range(head.NLSD)]
+        return head.CMPC, [(entry.DSLBA, entry.NLB + 1) for entry in entries if entry.STATUS == 3]
+
+    assert ranges(asked) == (2, [(10, 7), (100, 1)])
+    assert ranges(asked.but(SLBA=12, RL=3)) == (2, [(12, 3)])
+    assert ranges(asked.but(MNDW=5)) == (1, [(10, 7)]), "there is room for one"
+    assert host.do(asked.but(SLBA=4096, PRP1=host.pages())).status == Status.LBA_OUT_OF_RANGE
+    assert host.do(asked.but(ATYPE=1, PRP1=host.pages())).status == Status.INVALID_FIELD
 
 
 # -- the function ---------------------------------------------------------------------------------------------------
