@@ -27,7 +27,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("conformance.run",),
     ("conformance.onboarding", "conformance.proof"),
     ("conformance.commands",),
-    ("conformance.cli", "conformance.plugin"),
+    ("conformance.cli", "conformance.plugin", "conformance.api"),
 )
 """From the ground up: a room imports rooms of lower layers, or of its own where that makes no circle."""
 
@@ -93,7 +93,13 @@ def test_imports_point_down(name: str) -> None:
 
 
 def test_no_module_of_the_suite_stands_outside_a_room() -> None:
-    assert {path.name for path in (ROOT / "conformance").glob("*.py")} == {"__init__.py", "cli.py", "plugin.py"}
+    assert {path.name for path in (ROOT / "conformance").glob("*.py")} == {"__init__.py", "api.py", "cli.py", "plugin.py"}
+
+
+def test_the_sample_package_uses_only_the_public_names() -> None:
+    for path in (ROOT / "tests/sample_package").rglob("*.py"):
+        ours = {name for name in imports(path) if name.split(".")[0] in PACKAGES}
+        assert ours <= {"conformance.api"}, path
 
 
 def test_the_lab_never_imports_the_suite() -> None:

@@ -120,7 +120,8 @@ def test_doctor_lists_packages_and_which_is_broken(site: Path) -> None:
     listed = json.loads(nvme_lab(site, "doctor", "--json").stdout)
     states = {finding["name"]: finding["state"] for finding in listed if ": sample" in finding["name"]}
     assert states == {
-        "adapters: sample": "good", "drivers: sample": "good", "behaviours: sample-wear": "less", "checks: sample": "good",
+        "adapters: sample": "ok", "drivers: sample": "ok", "behaviours: sample-wear": "warning", "checks: sample": "ok",
+        "defects: sample": "ok",
     }  # fmt: skip
 
 
@@ -161,3 +162,12 @@ def test_two_packages_of_one_name_are_both_named(site: Path) -> None:
 def test_its_names_are_completed(site: Path) -> None:
     words = {"COMP_WORDS": "nvme-lab run --driver sam", "COMP_CWORD": "3", "_NVME_LAB_COMPLETE": "bash_complete"}
     assert "plain,sample" in nvme_lab(site, **words).stdout.splitlines()
+
+
+def test_every_public_name_leads_somewhere() -> None:
+    from conformance import api
+
+    assert {name: getattr(api, name) for name in api.__all__}
+    assert len(set(api.__all__)) == len(api.__all__) > 50
+    with pytest.raises(AttributeError, match="nothing"):
+        api.nothing  # noqa: B018

@@ -2,13 +2,11 @@
 
 from dataclasses import replace
 
-from lab.data.plan import Scenario
-from lab.drivers.reference import ReferenceInProcess
-from lab.reference.settings import Settings
+from conformance.api import ReferenceInProcess, ReferenceSettings, Scenario
 
 
 class Sample(ReferenceInProcess):
-    """See `lab.drivers.base.Adapter`."""
+    """See `conformance.api.Adapter`."""
 
-    def settings(self, scenario: Scenario) -> Settings:
+    def settings(self, scenario: Scenario) -> ReferenceSettings:
         return replace(super().settings(scenario), polling=True)

@@ -2,9 +2,7 @@
 
 from typing import ClassVar
 
-from lab.controller.behaviour import Behaviour
-from lab.controller.fetched import FetchedCommand
-from lab.controller.queues import Posting
+from conformance.api import Behaviour, FetchedCommand, Posting
 
 VENDOR_SPECIFIC = 7
 

@@ -2,19 +2,16 @@
 
 from collections.abc import Iterator
 
-from conformance.record.record import Record
-from conformance.suite.check import MANDATORY, Finding, check
-from conformance.suite.citations import PRACTICE
-from conformance.suite.scenario import LOAD, Draw, Plan, do, scenario
-from lab.data.plan import Fault
-from lab.nvme.commands import Read
+from conformance.api import LOAD, MANDATORY, PRACTICE, Draw, Fault, Finding, Plan, Record, check, commands, do, scenario
 
 STATUS = {"sct": 7, "sc": 0xC7}
 
 
 @scenario("read/sample-worn", "a read ends with a status that only its vendor knows", hostile=True)
 def worn(draw: Draw) -> Plan:
-    fault = Fault(name="worn", behaviour="sample-wear", queue="io", opcode=Read.OPCODE, lba=8, arguments={"sc": STATUS["sc"]})
+    fault = Fault(
+        name="worn", behaviour="sample-wear", queue="io", opcode=commands.Read.OPCODE, lba=8, arguments={"sc": STATUS["sc"]}
+    )
     return Plan(draw.device(), [LOAD, do("read", nsid=1, lba=8, blocks=1)], [fault])
 
 

@@ -1,11 +1,10 @@
 """A defect of somebody else's driver that names no check: the campaign says which checks it fails."""
 
-from lab.defects.defect import defect
-from lab.reference.controller import Controller
+from conformance.api import ReferenceController, defect
 
 
 @defect("any:forgets-the-last-entry")
-class ForgetsLastEntry(Controller):
+class ForgetsLastEntry(ReferenceController):
     """Takes CAP.MQES for the number of entries."""
 
     @property
