@@ -18,6 +18,6 @@ def worn(draw: Draw) -> Plan:
 @check("read/sample-status", cite=PRACTICE, level=MANDATORY, why="practice", witnesses=["out", "fault"], needs=["read"],
        scenarios=["read/sample-worn"])  # fmt: skip
 def vendor_status(record: Record) -> Iterator[Finding]:
-    """Hands a vendor specific status to its caller as it is."""  # noqa: D401  (a sentence about the driver)
+    """Hands a vendor specific status to its caller as it is."""
     for asked in record.answers("read"):
         yield Finding(asked.status == STATUS, asked.ended, STATUS, asked.status)
