@@ -30,6 +30,7 @@ JUDGED: Mapping[str, str] = {
     "entry-size": "admin-queue/entry-sizes",
     "feature-reserved": "features/value-reserved",
     "fuse": "write/fused-pair",
+    "fused-pair": "write/fused-pair",
     "interrupt-late": "io-queues/heard",
     "interrupt-mask-under-msix": "admin-queue/no-intm-with-msix",
     "interrupt-unheard": "io-queues/heard",
