@@ -68,6 +68,7 @@ class Machine:
         trace: int | None = None,
         root: Path | None = None,
         accessible: Sequence[Path] | None = None,
+        user_id: int | None = None,
     ) -> None:
         """Describe a guest that ``command`` and ``env`` start. ``console_log`` outlives the guest; by default it does not.
 
@@ -75,7 +76,8 @@ class Machine:
         must keep reading. ``root`` is where the run folder is made.
 
         Where root runs the lab and ``accessible`` is given, QEMU runs as a user of its own (`lab.guest.user`). It can open its
-        run folder, what its arguments name, and the ``accessible`` folders; the caller has made writable what QEMU must write.
+        run folder, what its arguments name, and the ``accessible`` folders; the caller has made writable what QEMU must write,
+        for the user ``user_id`` if it has chosen one (`lab.guest.user.allocate`).
         """
         self.spec = spec
         self._command = tuple(command)
@@ -86,6 +88,7 @@ class Machine:
         self._trace = trace
         self._root = root
         self._accessible = accessible if accessible is not None and user.can_switch_user() else None
+        self._user_id = user_id
         self._folders = user.InheritedFolders()
         self._cleanup = ExitStack()
 
@@ -121,10 +124,14 @@ class Machine:
             command = [*self._command, *arguments(self.spec, endpoints, self._accelerator)]
             env = {**ALLOCATOR, **self._env}
             if self._accessible is not None:
+                if self._user_id is None:
+                    self._user_id = defer.enter_context(user.allocate())
                 self._hand_over(command, self._accessible)
                 command, env = self._folders.translate(command), self._folders.translate(env)
             inherited += self._folders.descriptors
-            self.process = Process(command, env, self.folder / "stderr", inherited, apart=self._accessible is not None)
+            self.process = Process(
+                command, env, self.folder / "stderr", inherited, user_id=None if self._accessible is None else self._user_id
+            )
             defer.callback(self._end)
             self.process.start()
         self._monitor.connect(Deadline(START_SECONDS))
@@ -133,17 +140,20 @@ class Machine:
 
     def _hand_over(self, command: Sequence[str], accessible: Sequence[Path]) -> None:
         """Give QEMU's own user access to the files that it opens."""
-        user.share(self.folder, writable=True)
+        assert self._user_id is not None
+        own = self._user_id
+        self._folders = user.InheritedFolders((own, user.READERS))
+        user.share(self.folder, own, writable=True)
         if self._trace is not None:
-            os.fchown(self._trace, user.UID, user.UID)  # it opens the pipe once more, by its name
+            os.fchown(self._trace, own, own)  # it opens the pipe once more, by its name
         spec = self.spec
         files = [file for file in (spec.kernel, spec.initrd, spec.disk, spec.iso, spec.bios) if file]
         for file in files:
             if not file.stat().st_mode & stat.S_IROTH:
-                user.share(file, writable=False)
+                user.share(file, user.READERS, writable=False)
         if spec.memory_file:
             spec.memory_file.touch()
-            user.share(spec.memory_file, writable=True)
+            user.share(spec.memory_file, user.READERS if spec.memory_private else own, writable=True)
             files.append(spec.memory_file)
         self._cleanup.callback(self._folders.close)
         for path in (self.folder / STATE_SOCKET, *(folder / "any" for folder in accessible), *files):

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from lab.deadline import Deadline
 from lab.errors import GuestDiedError, LabError
-from lab.guest.user import AS_USER, capabilities
+from lab.guest import user
+from lab.guest.user import capabilities
 
 LAST_LINES = 8
 
@@ -30,13 +31,19 @@ class Process:
     """A running command in a process group of its own, its output in a file."""
 
     def __init__(
-        self, command: Sequence[str], env: Mapping[str, str], output: Path, inherit: Iterable[int] = (), *, apart: bool = False
+        self,
+        command: Sequence[str],
+        env: Mapping[str, str],
+        output: Path,
+        inherit: Iterable[int] = (),
+        *,
+        user_id: int | None = None,
     ) -> None:
         """Describe a process; ``env`` is added to our own environment, and the command gets the descriptors ``inherit``.
 
-        ``apart``: it runs as a user of its own (`lab.guest.user`).
+        ``user_id`` is the user that it runs as (`lab.guest.user`); None for ours.
         """
-        self._user = AS_USER if apart else ()
+        self._user = () if user_id is None else user.options(user_id)
         self._command = tuple(command)
         self._env = {**os.environ, **env}
         self._output = output

@@ -1,28 +1,33 @@
-"""A user of its own for QEMU, where root runs the lab: what breaks out of a guest then owns nothing on this machine.
+"""A user of its own for each QEMU, where root runs the lab: what breaks out of a guest then owns nothing on this machine.
 
 It could not walk to root's files, below a home folder that is closed to others. So QEMU inherits a descriptor of the folder
-behind the closed one, a door, and each path that it is told goes through there: /proc/self/fd/7/trees/… The user has no name;
-its number is from the range that nobody is given for good (systemd.exec(5), DynamicUser=).
+behind the closed one, and each path in its arguments goes through there: /proc/self/fd/7/trees/… The user has no name; its
+number is from the range that nobody is given for good (systemd.exec(5), DynamicUser=). QEMUs that run at the same time have
+different users, so that none can reach into another one or its files. All of them may read what is shared with READERS.
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-UID = 65_100
-"""Its group has the same number, and is what files are shared with."""
+from lab.errors import LabError
+from lab.guest.folder import default_root, private
+
+READERS = 65_100
+"""The group of all QEMUs, for templates and other files of the cache."""
+FIRST, LAST = 61_184, 65_000
+"""The numbers of users. A user's own group has the same number, and is what the files of one guest are shared with."""
 NEEDED = {"CHOWN": 0, "KILL": 5, "SETGID": 6, "SETUID": 7, "SYS_PTRACE": 19}
 """Powers that root may lack in a container, and with which it shares things with another user, ends it and reads its memory."""
-AS_USER = (f"--reuid={UID}", f"--regid={UID}", "--clear-groups")
-"""For setpriv(1)."""
 
 _PATH = re.compile(r"(?<![\w./-])/[^\s\"',:;=]+")
 
@@ -34,6 +39,33 @@ def can_switch_user() -> bool:
     return all(held >> number & 1 for number in NEEDED.values()) and all(map(_mapped, ("uid_map", "gid_map")))
 
 
+@contextmanager
+def allocate(root: Path | None = None) -> Iterator[int]:
+    """Yield the number of a user that no other QEMU on this machine is while the block lasts.
+
+    The kernel gives the number back when its owner dies (flock(2)). LabError if all are taken.
+    """
+    folder = private(private(root or default_root()) / "users")
+    for number in range(FIRST, LAST):
+        descriptor = os.open(folder / str(number), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            continue
+        try:
+            yield number
+        finally:
+            os.close(descriptor)
+        return
+    raise LabError(f"All user numbers for QEMU, {FIRST} to {LAST - 1}, are in use.", remedy="end some of the runs")
+
+
+def options(number: int) -> tuple[str, ...]:
+    """Return setpriv(1)'s options for the user."""
+    return f"--reuid={number}", f"--regid={number}", f"--groups={READERS}"
+
+
 def capabilities() -> int:
     """Return the bits of CapEff, which say what this process may do: proc_pid_status(5)."""
     status = dict(line.split(":\t", 1) for line in Path("/proc/self/status").read_text().splitlines())
@@ -41,16 +73,17 @@ def capabilities() -> int:
 
 
 def _mapped(table: str) -> bool:
-    """Tell whether the user's number exists in this user namespace (user_namespaces(7))."""
+    """Tell whether the numbers exist in this user namespace (user_namespaces(7))."""
     rows = (tuple(map(int, line.split())) for line in Path("/proc/self", table).read_text().splitlines())
-    return any(first <= UID < first + count for first, _, count in rows)
+    return any(first <= FIRST and READERS < first + count for first, _, count in rows)
 
 
 class InheritedFolders:
     """Descriptors of folders that the child inherits, and paths through them, which it can use when ours are closed."""
 
-    def __init__(self) -> None:
-        """Inherit nothing yet."""
+    def __init__(self, groups: Collection[int] = ()) -> None:
+        """Inherit nothing yet. ``groups`` are those of the child."""
+        self._groups = groups
         self._open: dict[Path, int] = {}
 
     @property
@@ -60,7 +93,7 @@ class InheritedFolders:
 
     def add(self, path: Path) -> None:
         """Inherit the folder that leads to this path and to what is beside it, if one on the way is closed."""
-        door = _behind_the_last_closed(path)
+        door = _behind_the_last_closed(path, self._groups)
         if door is not None and door not in self._open:
             self._open[door] = os.open(door, os.O_PATH)
 
@@ -93,36 +126,36 @@ def _leads_to(folder: Path) -> re.Pattern[str]:
     return re.compile(rf"(?<![\w./-])(?:{'|'.join(names)})(?=[/\s\"',:;=]|$)")
 
 
-def _behind_the_last_closed(path: Path) -> Path | None:
+def _behind_the_last_closed(path: Path, groups: Collection[int]) -> Path | None:
     """Return the uppermost folder on the way to the path behind which nothing is closed to the user.
 
     None where nothing is closed.
     """
     way = [*reversed(path.parents), path]
-    closed = [place for place, folder in enumerate(way[:-1]) if not _searchable(folder)]
+    closed = [place for place, folder in enumerate(way[:-1]) if not _searchable(folder, groups)]
     return way[closed[-1] + 1] if closed else None
 
 
-def _searchable(folder: Path) -> bool:
+def _searchable(folder: Path, groups: Collection[int]) -> bool:
     status = folder.stat()
-    return bool(status.st_mode & (stat.S_IXGRP if status.st_gid == UID else stat.S_IXOTH))
+    return bool(status.st_mode & (stat.S_IXGRP if status.st_gid in groups else stat.S_IXOTH))
 
 
-def share(path: Path, *, writable: bool) -> None:
-    """Lets the user's group read it, and write or search it, as its owner may. It stays its owner's."""
+def share(path: Path, group: int, *, writable: bool) -> None:
+    """Let a group read the path, and write or search it as its owner may. It stays its owner's."""
     mode = stat.S_IMODE(path.stat().st_mode)
     allowed = (mode & 0o700) >> 3 if writable else stat.S_IRGRP
-    os.chown(path, -1, UID)
+    os.chown(path, -1, group)
     path.chmod(mode & ~0o070 | allowed)
 
 
 @contextmanager
-def group_writable(folder: Path) -> Iterator[None]:
-    """Let the user write the folder and the files in it while the block lasts."""
+def group_writable(folder: Path, group: int) -> Iterator[None]:
+    """Let the group write the folder and the files in it while the block lasts."""
     before = {path: path.stat() for path in (folder, *folder.iterdir())}
     try:
         for path in before:
-            share(path, writable=True)
+            share(path, group, writable=True)
         yield
     finally:
         for path, status in before.items():

@@ -87,6 +87,7 @@ class GuestRecording(Recording):
         self._plugged = False
         self._follows = True  # changes of the device, as far as is known
         self._witness: MachineWitness | None = None
+        self._user_id: int | None = None
         self._deadline: Deadline
         self._device: Device
         self._machine: Machine
@@ -144,9 +145,10 @@ class GuestRecording(Recording):
         if not user.can_switch_user():
             yield
             return
-        user.share(scratch, writable=True)
-        with user.group_writable(self._evidence.folder / "namespaces"):
-            yield
+        with user.allocate() as self._user_id:
+            user.share(scratch, self._user_id, writable=True)
+            with user.group_writable(self._evidence.folder / "namespaces", self._user_id):
+                yield
 
     @contextmanager
     def _guest(self, spec: GuestSpec, memory: Path) -> Iterator[Machine]:
@@ -183,6 +185,7 @@ class GuestRecording(Recording):
                 console_log=self._evidence.folder / "console.log", panics=self._driver.panics,
                 trace=trace.write_end if trace else None,
                 accessible=(self._evidence.folder / "namespaces", memory.parent),
+                user_id=self._user_id,
             )  # fmt: skip
 
         def fork(template: Template) -> Machine:

@@ -39,8 +39,10 @@ def test_qemu_is_a_user_of_its_own_where_root_runs_the_lab(toolchain: Toolchain,
     spec = GuestSpec(memory=16, memory_file=tmp_path / "memory", extra=("-S",))
     with Machine(qemu.command, qemu.env, spec, TCG, accessible=[mine / "reached"]) as machine:
         status = dict(line.split(":\t", 1) for line in Path(f"/proc/{machine.process.pid}/status").read_text().splitlines())
-        expected = user.UID if user.can_switch_user() else os.getuid()
-        assert {status[ids] for ids in ("Uid", "Gid")} == {"\t".join([str(expected)] * 4)}
+        expected = range(user.FIRST, user.LAST) if user.can_switch_user() else [os.getuid()]
+        (numbers,) = {status[ids] for ids in ("Uid", "Gid")}
+        (number,) = set(map(int, numbers.split()))
+        assert number in expected
         assert machine.memory().read(0, 4) is not None
 
         def opens(name: str) -> bool:
@@ -57,6 +59,30 @@ def test_qemu_is_a_user_of_its_own_where_root_runs_the_lab(toolchain: Toolchain,
         assert opens("reached/closed") == opens("other") == (not user.can_switch_user())
 
 
+def test_no_two_qemus_are_the_same_user(toolchain: Toolchain) -> None:
+    """And none may look into what another one works in."""
+    qemu = toolchain.qemu
+    assert qemu
+    spec = GuestSpec(memory=16, extra=("-S",))
+    with (
+        Machine(qemu.command, qemu.env, spec, TCG, accessible=()) as one,
+        Machine(qemu.command, qemu.env, spec, TCG, accessible=()) as other,
+    ):
+        users = [Path(f"/proc/{machine.process.pid}").stat().st_uid for machine in (one, other)]
+        groups = [machine.folder.stat().st_gid for machine in (one, other)]
+        modes = [machine.folder.stat().st_mode & 0o007 for machine in (one, other)]
+    if user.can_switch_user():
+        assert len(set(users)) == len(set(groups)) == 2
+    assert modes == [0, 0]
+
+
+def test_a_number_is_given_back(tmp_path: Path) -> None:
+    with user.allocate(tmp_path) as first, user.allocate(tmp_path) as second:
+        assert (first, second) == (user.FIRST, user.FIRST + 1)
+    with user.allocate(tmp_path) as again:
+        assert again == first
+
+
 def test_files_are_lent_and_come_back_as_they_were(tmp_path: Path) -> None:
     folder = tmp_path / "namespaces"
     folder.mkdir(mode=0o700)
@@ -69,8 +95,8 @@ def test_files_are_lent_and_come_back_as_they_were(tmp_path: Path) -> None:
 
     before = known()
     if user.can_switch_user():
-        with user.group_writable(folder):
-            assert known() == [(os.getuid(), user.UID, 0o770), (os.getuid(), user.UID, 0o660)]
+        with user.group_writable(folder, user.FIRST):
+            assert known() == [(os.getuid(), user.FIRST, 0o770), (os.getuid(), user.FIRST, 0o660)]
     assert known() == before == [(os.getuid(), os.getgid(), 0o700), (os.getuid(), os.getgid(), 0o600)]
 
 
