@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from conformance.judging.models import FILE, SCHEMA, DriverEntry, LeftOut, Results, RunEntry, ShardEntry, VerdictEntry
 from conformance.judging.summary import severity, stage_index
+from conformance.wire.decode import printable_lines
 from lab.errors import LabError, UsageError, describe_invalid
 from lab.files import write_atomically
 
@@ -44,15 +45,35 @@ def read(path: Path) -> Results:
         data = json.loads(file.read_text(encoding="utf-8"))
         if isinstance(data, dict) and data.get("schema") != SCHEMA:
             raise UsageError(f"{file}: results of schema {data.get('schema')!r}; this lab reads {SCHEMA}.")
-        return Results.model_validate(data)
+        return _checked(Results.model_validate(_printable(data)))
     except OSError as error:
         raise UsageError(
             f"There are no results at {file}: {error.strerror}.", remedy="name the folder that nvme-lab run wrote"
         ) from error
     except ValidationError as error:
         raise UsageError(f"{file} holds no results: {describe_invalid(error.errors()[0])}.") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"{file} is not JSON: {error}.") from error
+
+
+def _printable(value: Any) -> Any:
+    """Return JSON without control characters: whoever wrote it may not steer a terminal or a page that shows it."""
+    if isinstance(value, str):
+        return printable_lines(value)
+    if isinstance(value, list):
+        return [_printable(one) for one in value]
+    return {printable_lines(key): _printable(one) for key, one in value.items()} if isinstance(value, dict) else value
+
+
+def _checked(results: Results) -> Results:
+    """Leave out parts of the lab's description that are not tables, as reports expect them."""
+    lab = results.lab
+    for name in ("qemu", "host", "versions"):
+        if not isinstance(lab.get(name), dict):
+            lab.pop(name, None)
+    if "versions" in lab:
+        lab["versions"] = {name: facts for name, facts in lab["versions"].items() if isinstance(facts, dict)}
+    return results
 
 
 def merge(parts: Sequence[tuple[Path, Results]], folder: Path) -> Results:

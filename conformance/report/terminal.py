@@ -223,7 +223,7 @@ def _remarks(results: Results, verbose: bool) -> Iterator[RenderableType]:
     if again:
         yield ""
     for run in again:
-        yield Text(f"recorded again  {'/'.join(run.key)}, after {run.retry_reason.splitlines()[0]}", style="yellow")
+        yield _said(f"recorded again  {'/'.join(run.key)}, after {run.retry_reason.splitlines()[0]}", "yellow")
     if results.left_out:
         yield ""
         yield Text(f"{_count(len(results.left_out), 'scenario')} not recorded: {_reasons(results, verbose)}", style="dim")
@@ -307,5 +307,5 @@ def header(results: Results, extra: Sequence[str] = ()) -> Text:
     qemu = results.lab.get("qemu") or {}
     parts = [f"NVMe Lab {results.lab.get('version', '')}"]
     if qemu:
-        parts.append(f"QEMU {qemu['version']} ({qemu['origin']})")
+        parts.append(f"QEMU {qemu.get('version', '')} ({qemu.get('origin', '')})")
     return Text(escape(" · ".join([*parts, f"seed {results.lab.get('seed')}", *extra])), style="dim")

@@ -27,6 +27,7 @@ from conformance.run.prepare import cache_root, prepare_campaign
 from conformance.run.scheduler import ATTEMPTS, WORKER_DIED, ScenarioReport, WholeScenarios, unpack
 from conformance.run.worker import SuitePlugin
 from conformance.suite.check import Outcome
+from conformance.wire.decode import printable
 from lab import settings
 from lab.errors import LabError, UsageError
 from lab.guest.folder import sweep_all
@@ -43,6 +44,7 @@ class ControllerPlugin(SuitePlugin):
     def __init__(self, campaign: Campaign, journal: Journal | None, kind: type[Recording] = Recording) -> None:
         super().__init__(campaign, kind)
         self.journal = journal
+        self._names = {job.name for job in campaign.jobs}
         self.worker_start_error = ""
         """Why no worker has collected; "" if one has, or none was needed."""
         self.internal_error = ""
@@ -103,9 +105,13 @@ class ControllerPlugin(SuitePlugin):
         scenario_report: ScenarioReport | None = getattr(report, "nvme", None)
         if scenario_report is None or self.journal is None:
             return
+        if scenario_report.run and scenario_report.name not in self._names:
+            raise LabError(f"A worker reported a scenario that nobody asked for: {printable(scenario_report.name)}")
         if scenario_report.run:
             if (archive := vars(report).pop("nvme_evidence", None)) is not None:
-                unpack(archive, evidence_folder(self.campaign.out, scenario_report.name))
+                folder = evidence_folder(self.campaign.out, scenario_report.name)
+                unpack(archive, folder)
+                scenario_report.run.evidence = str(folder.relative_to(self.campaign.out))
             if scenario_report.name in self._retried:
                 scenario_report.run.retry_reason = scenario_report.run.retry_reason or WORKER_DIED
         self.journal.add(scenario_report)
@@ -197,6 +203,7 @@ class StandalonePlugin(ControllerPlugin):
             prepared = prepare_campaign(self.campaign, settings.load(), say)
             self.campaign = replace(prepared, out=prepare_folder(self._out or default_folder(Path.cwd())))
             self.journal = Journal(self.campaign.out)
+            self._names = {job.name for job in self.campaign.jobs}
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_report_teststatus(self, report: Any) -> tuple[str, str, tuple[str, dict[str, bool]]] | None:

@@ -6,6 +6,7 @@ for all of its checks, so that they judge the same recording; after the second d
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from collections import Counter, OrderedDict
 from pathlib import Path
@@ -80,8 +81,13 @@ def pack(folder: Path) -> bytes:
 
 
 def unpack(archive: bytes, folder: Path) -> None:
-    """Unpack an archive of `pack` into a new folder."""
+    """Unpack an archive of `pack` into a new folder, which it cannot leave; LabError for links and special files in it."""
     folder.mkdir(parents=True)
-    done = subprocess.run(["tar", "-xzf", "-", "-C", folder], input=archive, capture_output=True, check=False)
+    safe = ["--no-same-owner", "--no-same-permissions", "--keep-old-files"]
+    done = subprocess.run(["tar", "-xzf", "-", *safe, "-C", folder], input=archive, capture_output=True, check=False)
     if done.returncode:
         raise LabError(f"{folder} cannot be unpacked: {done.stderr.decode(errors='replace').strip()}")
+    for path in folder.rglob("*"):
+        if path.is_symlink() or not (path.is_file() or path.is_dir()):
+            shutil.rmtree(folder)
+            raise LabError(f"{folder} cannot be unpacked: {path.name!r} in it is neither a file nor a folder")

@@ -46,6 +46,7 @@ def test_a_path_is_read_and_a_missing_one_named(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ('adapter = "linx"', r"my\.toml: adapter: there is no 'linx'; did you mean 'linux'\?"),
+        ('adapter = "linux"\n[boot]\nready = "a{4294967296}"', r"boot\.ready: not a regular expression"),
         ('adapter = "linux"\n[boot]\nmemroy = "1G"', r"my\.toml: boot\.memroy: unknown key; did you mean 'memory'\?"),
         (
             'adapter = "generic-serial"\n[actions.info]\ncommand = "x"\npattern = "("',

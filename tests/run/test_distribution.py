@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import tarfile
+from io import BytesIO
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
-from conformance.run.scheduler import WholeScenarios
+from conformance.run.scheduler import WholeScenarios, unpack
+from lab.errors import LabError
 
 ITEMS = [f"conformance::{scenario}::{check}" for scenario in "abcdef" for check in ("one", "two")]
 
@@ -101,3 +105,20 @@ def test_what_two_workers_have_died_of_is_given_up(scheduler: WholeScenarios) ->
     last = born(scheduler)
     collected(scheduler, last)
     assert "a" not in last.scenarios
+
+
+@pytest.mark.parametrize("kind", ["symlink", "hardlink", "outside", "fifo"])
+def test_an_archive_cannot_leave_its_folder(tmp_path: Path, kind: str) -> None:
+    (tmp_path / "secret").write_text("secret")
+    content = BytesIO()
+    with tarfile.open(fileobj=content, mode="w:gz") as tar:
+        entry = tarfile.TarInfo("../escaped" if kind == "outside" else "./answers.bin")
+        entry.type = {"symlink": tarfile.SYMTYPE, "hardlink": tarfile.LNKTYPE, "fifo": tarfile.FIFOTYPE}.get(
+            kind, tarfile.REGTYPE
+        )
+        entry.linkname = str(tmp_path / "secret")
+        tar.addfile(entry, BytesIO(b""))
+    with pytest.raises(LabError, match="cannot be unpacked"):
+        unpack(content.getvalue(), tmp_path / "to")
+    assert (tmp_path / "secret").read_text() == "secret"
+    assert not (tmp_path / "escaped").exists()
