@@ -9,7 +9,8 @@ import pytest
 from conformance.commands import run_command
 from conformance.proof.campaign import CampaignReport
 from conformance.proof.recording import Alarm
-from conformance.proof.variants import Complaint, VariantReport, shows, unknown_names
+from conformance.proof.variants import Complaint, VariantReport, complaints, shows, unknown_names
+from conformance.suite.selection import SCENARIOS
 from lab import drivers
 from lab.data.manifest import STAGES
 from lab.errors import UsageError
@@ -38,6 +39,17 @@ def test_a_variant_names_what_there_is_and_the_section_that_allows_it(one: Varia
 @pytest.mark.parametrize("one", VARIANTS.values(), ids=VARIANTS)
 def test_the_device_sees_a_variant(one: Variant) -> None:
     assert shows(one, OTHER_SEED) == one.scenarios[0]
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_no_check_fails_on_legal_variants(scenario: str) -> None:
+    assert [told for group in GROUPS for told in complaints(scenario, OTHER_SEED, [one.id for one in group])] == []
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("id", VARIANTS)
+def test_no_check_fails_on_a_variant_alone(id: str) -> None:
+    assert [told for scenario in SCENARIOS for told in complaints(scenario, OTHER_SEED, [id])] == []
 
 
 def test_every_variant_is_in_a_group_that_one_driver_can_be() -> None:
