@@ -11,7 +11,7 @@ from lab.nvme.fields import Register
 from lab.nvme.identify import Oacs, Oncs
 from lab.nvme.logs import Smart
 from lab.reference.controller import LAST, Controller
-from lab.reference.errors import CommandFailed, CommandTimedOut, DriverError, Refused
+from lab.reference.errors import CommandFailed, DriverError, Refused
 from lab.reference.identification import Identifiers
 from lab.reference.namespace import Namespace
 from lab.reference.settings import Settings
@@ -59,8 +59,6 @@ class Service:
         except CommandFailed as failure:
             done = failure.completion
             reply = Reply({"sct": done.SCT, "sc": done.SC}, {"log": str(failure)})
-        except CommandTimedOut as late:
-            reply = Reply("timeout", {"log": str(late)})
         except DriverError as error:
             reply = Reply({"words": str(error)})
         messages = [*before, *self._messages()]

@@ -128,12 +128,9 @@ class AsksTwice(Identification):
         return super().controller()
 
 
-@variant("identify/no-retries", allowed=RETRY, scenarios=("reset/retries",))
-class NoRetries(Execution):
-    """Tries no command a second time that the controller has answered."""
-
-    def should_retry(self, request: Request) -> bool:
-        return request.completion is None and super().should_retry(request)
+@variant("identify/no-retries", allowed=RETRY, scenarios=("reset/retries",), settings={"retries": 0})
+class NoRetries(Controller):
+    """Tries no command a second time."""
 
 
 @variant("identify/stubborn", allowed=RETRY, scenarios=("reset/retries",), settings={"retries": 8})
