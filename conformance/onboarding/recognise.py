@@ -13,6 +13,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from elftools.common.exceptions import ELFError
+from elftools.construct import ConstructError
+from elftools.elf.elffile import ELFFile
+from elftools.elf.segments import InterpSegment, NoteSegment
+
 from images.modules import modinfo
 from lab.errors import UsageError
 
@@ -27,9 +32,8 @@ RESET_VECTOR = 16
 JUMPS = frozenset((0xEA, 0xE9, 0xEB))
 """Opcodes of which one is among the first that a processor executes: far, near and short jump."""
 FIRMWARE_UNIT, FIRMWARE_MOST = 64 << 10, 64 << 20
-ET_REL = 1
-PT_INTERP, PT_NOTE = 3, 4
 XEN_PHYS32_ENTRY = 18
+MACHINES = {"EM_386": "i386", "EM_X86_64": "x86-64", "EM_AARCH64": "AArch64"}
 MULTIBOOT, MULTIBOOT2 = 0x1BADB002, 0xE85250D6
 
 
@@ -89,21 +93,25 @@ def _candidates(path: Path, head: bytes, tail: bytes, size: int) -> Iterator[Fou
 
 
 def _elf(path: Path, head: bytes) -> Found:
-    wide = head[4:5] == b"\x02"
-    bits = 64 if wide else 32
-    kind, machine = struct.unpack_from("<HH", head, 16)
-    if kind == ET_REL:
-        return _module(path)
-    segments = list(_segments(head, wide))
-    if any(type == PT_INTERP for type, _, _ in segments):
+    try:
+        with path.open("rb") as stream:
+            elf = ELFFile(stream)
+            if elf["e_type"] == "ET_REL":
+                return _module(path)
+            is_program = any(isinstance(segment, InterpSegment) for segment in elf.iter_segments())
+            has_pvh = any(_pvh(segment) for segment in elf.iter_segments() if isinstance(segment, NoteSegment))
+            bits, machine = elf.elfclass, elf["e_machine"]
+    except (ELFError, ConstructError, OSError, ValueError, OverflowError) as error:
+        return Found("an ELF file that is damaged or cut off", "", f"build or copy it again: {error or type(error).__name__}")
+    if is_program:
         return Found(
             f"a {bits}-bit Linux program", "",
             "a driver in user space needs an adapter of its own (docs/extending.md); reference-vfio shows one",
         )  # fmt: skip
-    if any(_pvh(head[at : at + length]) for type, at, length in segments if type == PT_NOTE):
+    if has_pvh:
         return Found(f"a {bits}-bit ELF kernel with a PVH entry", "kernel")
     if _multiboot(head, MULTIBOOT, 8192, 4):
-        if wide:
+        if bits == 64:
             return Found(
                 "a 64-bit ELF kernel with a multiboot header", "",
                 "QEMU takes 32-bit ELF only for multiboot: objcopy -O elf32-i386 IN OUT, or add a PVH note",
@@ -111,37 +119,16 @@ def _elf(path: Path, head: bytes) -> Found:
         return Found("a 32-bit ELF kernel with a multiboot header", "kernel")
     if _multiboot(head, MULTIBOOT2, 32768, 8):
         return Found(f"a {bits}-bit ELF kernel with a multiboot2 header", "", "QEMU cannot load it: make an ISO with GRUB")
-    machines = {3: "i386", 62: "x86-64", 183: "AArch64"}
     return Found(
-        f"a {bits}-bit ELF file for {machines.get(machine, f'machine {machine}')} without PVH note or multiboot header", "",
+        f"a {bits}-bit ELF file for {MACHINES.get(machine, f'machine {machine}')} without PVH note or multiboot header", "",
         "QEMU cannot start it: add a PVH note (XEN_ELFNOTE_PHYS32_ENTRY) or a multiboot header, or make a disk image",
     )  # fmt: skip
 
 
-def _segments(head: bytes, wide: bool) -> Iterator[tuple[int, int, int]]:
-    """Type, offset and length of each program header that is within ``head``."""
-    at = struct.unpack_from("<Q", head, 32)[0] if wide else struct.unpack_from("<I", head, 28)[0]
-    size, count = struct.unpack_from("<HH", head, 54 if wide else 42)
-    for number in range(count):
-        place = at + number * size
-        if place + size > len(head):
-            return
-        if wide:
-            kind, _, offset, _, _, length = struct.unpack_from("<IIQQQQ", head, place)
-        else:
-            kind, offset, _, _, length = struct.unpack_from("<IIIII", head, place)
-        yield kind, offset, length
-
-
-def _pvh(notes: bytes) -> bool:
-    """Tell whether the file has the note by which QEMU starts a kernel directly."""
-    at = 0
-    while at + 12 <= len(notes):
-        name, description, kind = struct.unpack_from("<III", notes, at)
-        if kind == XEN_PHYS32_ENTRY and notes[at + 12 : at + 12 + name].rstrip(b"\0") == b"Xen":
-            return True
-        at += 12 + (name + 3 & ~3) + (description + 3 & ~3)
-    return False
+def _pvh(notes: NoteSegment) -> bool:
+    """Return whether the segment has the note by which QEMU starts a kernel directly."""
+    kinds: list[object] = [note["n_type"] for note in notes.iter_notes() if note["n_name"] == "Xen"]
+    return XEN_PHYS32_ENTRY in kinds  # pyelftools has no name for it, and leaves the number
 
 
 def _multiboot(head: bytes, magic: int, within: int, step: int) -> bool:

@@ -291,7 +291,7 @@ class ActionStarted(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class ActionEnded(Event):
-    """The driver answered (contract.md's fields; ``data`` names a file of the evidence folder)."""
+    """A driver's answer: the fields of docs/drivers.md, "Actions and answers"; ``data`` names a file of the evidence."""
 
     number: int
     action: str

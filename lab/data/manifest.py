@@ -1,4 +1,4 @@
-"""A driver manifest: TOML that says how a driver is brought up and what it can be asked. contract.md is its meaning.
+"""A driver manifest: TOML that says how a driver is started and what it can be asked (docs/drivers.md).
 
 Every mistake is an error that names the file, the key, what was expected, and the nearest valid name.
 """
@@ -20,7 +20,7 @@ ACTIONS = (
     "mount", "rescan", "reset", "raw", "shutdown", "unload", "load-mix", "get-feature", "set-feature", "smart", "format",
     "passthrough", "file-reads",
 )  # fmt: skip
-"""What a driver can be asked (contract.md)."""
+"""What a driver can be asked: docs/drivers.md, "Actions and answers"."""
 
 STAGES = (
     "detect", "admin-queue", "identify", "io-queues", "read", "write", "multi-namespace", "reset", "multiqueue", "features",

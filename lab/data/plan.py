@@ -100,7 +100,7 @@ class Fault:
 
 @dataclass(frozen=True)
 class Action:
-    """One question to the driver: a name and arguments of contract.md, JSON values only.
+    """One request to the driver: a name and arguments of docs/drivers.md, "Actions and answers"; JSON values only.
 
     ``lba``, ``blocks`` and ``fill`` of a write stand for bytes: `lab.data.content.blocks(fill, nsid, lba, blocks, block_size)`.
     """
@@ -115,7 +115,7 @@ Status = str | Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Answer:
-    """What the driver answered to an action, in contract.md's words."""
+    """A driver's answer to an action, with the fields of docs/drivers.md, "Actions and answers"."""
 
     status: Status = "success"
     fields: Mapping[str, Any] = field(default_factory=dict)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -15,7 +15,7 @@ from lab.device.device import Json, Place
 from lab.device.images import create_images
 from lab.errors import LabError
 from lab.guest.machine import Machine
-from lab.guest.monitor import Event
+from lab.guest.monitor import names_device
 from lab.toolchain.qemu import dotted
 
 VFIO_USER = (10, 1)
@@ -128,7 +128,7 @@ class LabDevice:
         for controller in self.spec.controllers:
             machine.qmp("device_del", {"id": controller.id}, deadline)
         for controller in self.spec.controllers:
-            machine.event("DEVICE_DELETED", deadline, _about(controller.id))
+            machine.event("DEVICE_DELETED", deadline, names_device(controller.id))
 
     def arm(self, fault: str, armed: bool = True) -> None:
         """Flip the switch of a fault."""
@@ -154,7 +154,3 @@ class LabDevice:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         """End, and leave nothing behind."""
         self.server.stop()
-
-
-def _about(device: str) -> Callable[[Event], bool]:
-    return lambda event: event["data"].get("device") == device

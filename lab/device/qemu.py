@@ -17,7 +17,7 @@ from lab.device.device import Json, Place
 from lab.device.images import create_images, image, owners
 from lab.errors import LabError
 from lab.guest.machine import Machine
-from lab.guest.monitor import Event
+from lab.guest.monitor import names_device
 from lab.toolchain.qemu import dotted
 
 VERSION = "1.4"
@@ -243,7 +243,7 @@ class QemuDevice:
         for id in ids:
             machine.qmp("device_del", {"id": id}, deadline)
         for id in ids:
-            machine.event("DEVICE_DELETED", deadline, _about(id))
+            machine.event("DEVICE_DELETED", deadline, names_device(id))
 
     def _controller(self, controller: Controller, place: Place) -> Iterator[Json]:
         device: Json = {
@@ -280,10 +280,6 @@ class QemuDevice:
     def _owned(self) -> Iterator[tuple[Controller, Namespace]]:
         """Yield each namespace once."""
         return ((c, n) for owner, c, n in owners(self.spec) if owner == c.id)
-
-
-def _about(device: str) -> Callable[[Event], bool]:
-    return lambda event: event["data"].get("device") == device
 
 
 def _sharing(spec: DeviceSpec) -> tuple[Controller, ...]:

@@ -294,12 +294,12 @@ def _insert(modules: list[tuple[str, str]]) -> None:
 def unload(request: Fields) -> Fields:
     """Unload the modules."""
     for module in request["modules"]:
-        _module_call(DELETE_MODULE, module, module.encode(), os.O_NONBLOCK, patience=PROBE_SECONDS)
+        _module_call(DELETE_MODULE, module, module.encode(), os.O_NONBLOCK, timeout_seconds=PROBE_SECONDS)
     loaded.clear()
     return {}
 
 
-def _module_call(call: int, module: str, *arguments: int | bytes, patience: float = 0) -> None:
+def _module_call(call: int, module: str, *arguments: int | bytes, timeout_seconds: float = 0) -> None:
     """Make the system call of insmod and rmmod.
 
     To run these programs would double the time that a fork takes to load a driver.
@@ -307,7 +307,7 @@ def _module_call(call: int, module: str, *arguments: int | bytes, patience: floa
     For so many seconds a module that is in use is waited for, as ``modprobe -r --wait`` does: newer kernels read the partitions
     of a disk and close it again on a work queue, after its driver has been loaded.
     """
-    end = time.monotonic() + patience
+    end = time.monotonic() + timeout_seconds
     while LIBC.syscall(call, *arguments):
         number = ctypes.get_errno()
         if number != errno.EAGAIN or time.monotonic() > end:

@@ -82,13 +82,13 @@ class QemuIo:
         self._address, self._writable, self._hung = "", False, ""
         self._prompted("to start", OPEN_SECONDS, OPEN_SECONDS)
 
-    def ask(self, line: str, patience: float = SILENT_SECONDS, asleep: float = ASLEEP_SECONDS) -> bytes:
+    def ask(self, line: str, timeout_seconds: float = SILENT_SECONDS, asleep: float = ASLEEP_SECONDS) -> bytes:
         """Return its output up to the next prompt. Raises Refused for an error message, and Hung; it stays hung."""
         if self._hung:
             raise HungError(f"still hangs in {self._hung!r}")
         assert self._process.stdin
         self._process.stdin.write(line.encode() + b"\n")
-        said = self._prompted(line, patience, asleep)
+        said = self._prompted(line, timeout_seconds, asleep)
         if complaint := FAILED.search(said[: 1 << 12].decode(errors="replace")):
             raise RefusedError(complaint[0].removeprefix("qemu-io: "))
         return said
@@ -136,18 +136,18 @@ class QemuIo:
             self.ask("close")
         self.opened = ""
 
-    def _prompted(self, asked: str, patience: float, asleep: float) -> bytes:
+    def _prompted(self, asked: str, timeout_seconds: float, asleep: float) -> bytes:
         assert self._process.stdout
         said = bytearray()
         while not said.endswith(PROMPT):
-            self._wait(asked, patience, asleep)
+            self._wait(asked, timeout_seconds, asleep)
             found = os.read(self._process.stdout.fileno(), 1 << 16)
             if not found:
                 raise CrashedError(f"status {self._process.wait()} at {asked!r}: {said.decode(errors='replace')[-2000:]}")
             said += found
         return bytes(said[: -len(PROMPT)])
 
-    def _wait(self, asked: str, patience: float, asleep: float) -> None:
+    def _wait(self, asked: str, timeout_seconds: float, asleep: float) -> None:
         """Wait for output. Raises Hung."""
         assert self._process.stdout
         began = ran = time.monotonic()
@@ -156,7 +156,7 @@ class QemuIo:
             now, worked = time.monotonic(), time.clock_gettime(~self._process.pid << 3 | CPUCLOCK_SCHED)
             if worked != work:
                 work, ran = worked, now
-            if now - ran >= asleep or now - began >= patience:
+            if now - ran >= asleep or now - began >= timeout_seconds:
                 self._hung = asked
                 raise HungError(f"no word for {now - began:.1f} s, and asleep for {now - ran:.1f} s, at {asked!r}")
             if ran == now and now - began >= BUSY_SECONDS:

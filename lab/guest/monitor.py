@@ -26,6 +26,11 @@ def any_event(event: Event) -> bool:
     return True
 
 
+def names_device(device: str) -> Callable[[Event], bool]:
+    """Return a filter of events that are about a device of QEMU."""
+    return lambda event: event["data"].get("device") == device
+
+
 class Monitor:
     """Commands to one QEMU and the events it sends, over a connected socket."""
 

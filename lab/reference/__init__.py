@@ -17,7 +17,7 @@ Read it in the order in which a driver is built:
 10 features            `features`, `health`, `namespace.Namespace.trim`
 =====================  ========================================================================================
 
-`service` answers contract.md's actions, `nvmectl` is the same for people. What it leaves out: SGLs, metadata and protection
-information, fused commands, weighted arbitration, controller and host memory buffers, zoned and key value command sets,
-namespace management, several hosts, power management, and queues that are not contiguous (PC=0).
+`service` answers the lab's actions (docs/drivers.md), `nvmectl` is the same for people. What it leaves out: SGLs, metadata and
+protection information, fused commands, weighted arbitration, controller and host memory buffers, zoned and key value command
+sets, namespace management, several hosts, power management, and queues that are not contiguous (PC=0).
 """

@@ -201,7 +201,7 @@ def test_what_sleeps_in_silence_hangs_and_stays_hung(qemu_io: QemuIo) -> None:
 def test_what_works_in_silence_is_waited_for_but_not_for_ever(qemu_io: QemuIo) -> None:
     assert qemu_io.ask("aio_flush 1", asleep=1) == b""
     with pytest.raises(HungError, match="at 'aio_flush 1000'"):
-        qemu_io.ask("aio_flush 1000", patience=0.5, asleep=1000)
+        qemu_io.ask("aio_flush 1000", timeout_seconds=0.5, asleep=1000)
 
 
 def test_what_waits_busily_is_stopped_now_and_then(qemu_io: QemuIo, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -89,8 +89,14 @@ def test_what_a_file_is(tmp_path: Path, content: bytes, what: str, boots: str) -
     assert boots or found.remedy
 
 
-@pytest.mark.parametrize("content", [b"", b"hello", bytes(65536), elf(more=multiboot(0x1BADB002, 3)[:-1] + b"\0")[:64]])
-def test_what_nobody_knows_is_not_guessed(tmp_path: Path, content: bytes) -> None:
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"", b"hello", bytes(65536), elf(more=multiboot(0x1BADB002, 3)[:-1] + b"\0")[:64],
+        elf()[:4], elf()[:20], elf((4, PVH))[:100], elf((3, b"\xff\xfe")),
+    ],
+)  # fmt: skip
+def test_unknown_and_damaged_files_are_not_guessed(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "file"
     file.write_bytes(content)
     if content.startswith(b"\x7fELF"):

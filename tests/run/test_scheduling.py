@@ -88,7 +88,7 @@ def test_no_scenario_waits_behind_a_slow_one_while_a_worker_is_free(lab: Lab) ->
     assert "read/slow" not in {verdict["scenario"] for verdict in lab.results()["verdicts"]}
 
 
-def test_an_estimate_knows_patience_and_questions() -> None:
+def test_an_estimate_counts_time_outs_and_actions() -> None:
     campaign: Campaign = plan(Request(drivers=("u-boot",)))
     estimates = {job.scenario.id: costs.estimate(job.scenario) for job in campaign.jobs}
     assert max(estimates, key=lambda id: estimates[id]) in costs.WAITS
