@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 import conformance.suite.profiles.passthrough
+import conformance.suite.profiles.performance
 import conformance.suite.rules
 import conformance.suite.stages.admin_queue
 import conformance.suite.stages.detect

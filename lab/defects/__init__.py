@@ -14,6 +14,7 @@ import lab.defects.identify
 import lab.defects.io_queues
 import lab.defects.multi_namespace
 import lab.defects.multiqueue
+import lab.defects.performance
 import lab.defects.read
 import lab.defects.registers
 import lab.defects.reset
