@@ -78,7 +78,7 @@ def test_a_bisection_is_told_nothing_where_the_lab_cannot_even_begin(
     def fail(*_: object) -> None:
         raise error("there is no QEMU")
 
-    monkeypatch.setattr(running, "equip", fail)
+    monkeypatch.setattr(running, "prepare_campaign", fail)
     monkeypatch.setattr(running, "plan", lambda request: None)
     assert run_command(["run", *arguments]) == status
     assert capsys.readouterr().err.startswith("nvme-lab: there is no QEMU")
