@@ -407,7 +407,7 @@ class WrongSqid(Behaviour, name="wrong-sqid"):
 
 
 class WrongSqhd(Behaviour, name="wrong-sqhd"):
-    """The completion tells a submission queue head that cannot be."""
+    """The completion reports a submission queue head that cannot be."""
 
     ARGUMENTS: ClassVar = {"sqhd": 0xFFFF}
 
@@ -436,7 +436,7 @@ class OutOfOrder(Behaviour, name="out-of-order"):
 
 
 class NoInterrupt(Behaviour, name="no-interrupt"):
-    """The completion is posted and no interrupt tells of it."""
+    """The completion is posted and no interrupt announces it."""
 
     def end(self, _request: FetchedCommand, posting: Posting) -> list[Posting]:
         """Post silently."""
@@ -444,7 +444,7 @@ class NoInterrupt(Behaviour, name="no-interrupt"):
 
 
 class BadStatus(Behaviour, name="completion-status"):
-    """The command is executed, and its completion tells ``sct`` and ``sc`` with ``dnr`` all the same."""
+    """The command is executed, and its completion reports ``sct`` and ``sc`` with ``dnr`` all the same."""
 
     ARGUMENTS: ClassVar = {"sct": 0, "sc": Status.INTERNAL_ERROR, "dnr": 0}
 

@@ -193,7 +193,7 @@ def _store(parts: Parts, fua: int, ns: StoredNamespace, lba: int, data: bytes) -
 
 
 def _oncs(bit: str) -> Callable[[Core], bool]:
-    """Return a function that tells whether Identify's ONCS has this bit."""
+    """Return a function that says whether Identify's ONCS has this bit."""
     return lambda core: bool(getattr(core.identity.ONCS, bit))
 
 

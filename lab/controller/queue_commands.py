@@ -70,7 +70,7 @@ def delete_io_cq(parts: Parts, _request: FetchedCommand, command: DeleteIoCq) ->
 
 
 def _check_entry_size(core: Core, field: str, value: int, expected: int) -> None:
-    """Raise CommandStatusError where CC tells another size of entries; 0 was never set. Base 2.0, 3.1.3.5."""
+    """Raise CommandStatusError where CC has another size of entries; 0 was never set. Base 2.0, 3.1.3.5."""
     if value != expected:
         core.remark("entry-size", field=field, value=value)
         raise CommandStatusError(Status.INVALID_FIELD if value else Status.QUEUE_SIZE_INVALID)

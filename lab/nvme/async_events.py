@@ -73,7 +73,7 @@ class AsyncEvent(Register):
 
     AET = Bits(2, 0)  # type
     AEI = Bits(15, 8)  # information
-    LID = Bits(23, 16)  # the log page that tells more, and whose reading clears the event
+    LID = Bits(23, 16)  # the log page with more about it, whose reading clears the event
 
     @property
     def text(self) -> str:

@@ -262,7 +262,7 @@ class GetFeatures(Command, queue="admin", opcode=0x0A):
 
 
 class AsyncEventRequest(Command, queue="admin", opcode=0x0C):
-    """Asynchronous Event Request. Base 2.0, 5.2. What its completion tells is in `lab.nvme.async_events`."""
+    """Asynchronous Event Request. Base 2.0, 5.2. What its completion reports is in `lab.nvme.async_events`."""
 
 
 class NamespaceManagement(Command, queue="admin", opcode=0x0D):
