@@ -46,5 +46,8 @@ class Device(Protocol):
     def change(self, machine: Machine, action: Action, deadline: Deadline) -> None:
         """Do one of `lab.device.changes.CHANGES`; UnsupportedChangeError where the device cannot."""
 
+    def settle(self) -> None:
+        """Wait until the device has taken what QEMU has sent so far, so that its record is not behind the driver's answer."""
+
     def check(self) -> None:
         """Raise LabError if QEMU has lost the plugged device, after which no driver can be right."""

@@ -139,6 +139,11 @@ class LabDevice:
         del machine, deadline  # the model needs neither
         self.server.call(lambda modelled: change_modelled(modelled, action))
 
+    def settle(self) -> None:
+        """Wait until the server has taken every access that has arrived: two rounds of its loop, so that one is whole."""
+        for _ in range(2):
+            self.server.call(lambda _: None)
+
     def check(self) -> None:
         """Raise LabError if QEMU has lost a plugged controller, after which no driver can be right."""
         self.server.call(lambda _: None)

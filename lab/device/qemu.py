@@ -201,6 +201,9 @@ class QemuDevice:
         del armed  # part of the protocol
         raise LabError(f"QEMU's own device has no fault {fault!r}", remedy="use --device lab")
 
+    def settle(self) -> None:
+        """Do nothing: the trace carries QEMU's own times."""
+
     def check(self) -> None:
         """Do nothing: the device is in QEMU, so nothing between them can be lost."""
 

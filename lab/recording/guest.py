@@ -269,6 +269,7 @@ class GuestRecording(Recording):
         while True:
             seconds = min(self._driver.seconds(action.name), self._deadline.remaining())
             answer = self._session.perform(action, data, Deadline(seconds, self._lost_seconds))
+            self._device.settle()
             if answer.status != "success" or not is_stale_listing(action, answer):
                 return answer
             if follow.expired:
