@@ -56,6 +56,7 @@ class Controller(Core):
     """The classes of the parts. A subclass that names others is another driver."""
 
     def __init__(self, transport: Transport, settings: Settings | None = None) -> None:
+        """Make the parts of the driver; nothing is sent before `start`."""
         super().__init__(transport, settings or Settings(), self.parts.registers(transport))
         self.data = self.parts.data(self)
         self.execution = self.parts.execution(self, self.data)

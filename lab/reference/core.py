@@ -21,6 +21,7 @@ class Core:
     """The state of one controller."""
 
     def __init__(self, transport: Transport, settings: Settings, registers: Registers) -> None:
+        """Hold what the driver was given; nothing is detected yet."""
         self.transport, self.settings, self.registers = transport, settings, registers
         self.cap, self.version = CAP(), VS()
         self.identity: IdentifyController | None = None

@@ -20,6 +20,7 @@ class DataPath:
     """Makes PRP1, PRP2 and lists of pages; the rules are in `lab.nvme.prp`."""
 
     def __init__(self, core: Core) -> None:
+        """Allocate for one controller."""
         self._c = core
 
     @contextmanager

@@ -18,6 +18,7 @@ class CommandFailed(DriverError):
     """A command completed with an error status, and retrying did not help or was not allowed."""
 
     def __init__(self, command: Command, completion: Completion) -> None:
+        """Say which command failed, and its status."""
         super().__init__(f"{type(command).__name__}: {completion.text}")
         self.command, self.completion = command, completion
 

@@ -32,6 +32,7 @@ class Events:
     """The event requests of one controller, and the reactions to events."""
 
     def __init__(self, core: Core, execution: Execution, health: Health, *, rescan: Callable[[], None]) -> None:
+        """Arm no event yet; ``rescan`` finds the namespaces again."""
         self._c, self._execution, self._health, self._rescan = core, execution, health, rescan
         self._outstanding = 0
         self._received: list[AsyncEvent] = []

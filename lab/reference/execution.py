@@ -42,6 +42,7 @@ class Execution:
     """Set by the controller, because recovery runs commands too."""
 
     def __init__(self, core: Core, data: DataPath) -> None:
+        """Run commands of one controller."""
         self._c, self._data = core, data
 
     # -- one admin command ------------------------------------------------------------------------------------------

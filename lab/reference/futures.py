@@ -27,6 +27,7 @@ class AsyncDriver:
     """Reads, writes and flushes that can be awaited. Use it from one event loop."""
 
     def __init__(self, controller: Controller, entries: int | None = None) -> None:
+        """Open a ring of ``entries`` operations on a controller that was started."""
         self._controller = controller
         self._ring = IoRing(controller) if entries is None else IoRing(controller, entries)
         self._room = asyncio.Semaphore(self._ring.entries)

@@ -40,6 +40,7 @@ class Identification:
     """Reads Identify data structures. A failed Identify raises: the driver never goes on with zeros."""
 
     def __init__(self, core: Core, execution: Execution) -> None:
+        """Ask one controller."""
         self._c, self._execution = core, execution
 
     def identify(self, cns: Cns, nsid: int = 0) -> bytes:

@@ -41,6 +41,7 @@ class IoRing:
     """The rings of one caller. Use it from one thread, and close it: ``with IoRing(controller) as ring``."""
 
     def __init__(self, controller: Controller, entries: int = ENTRIES, scheduler: str | None = None) -> None:
+        """Open rings of ``entries`` operations; ``scheduler`` overrides the controller's setting."""
         controller.require("multiqueue")
         self._c, self.entries = controller, entries
         self._scheduler = SCHEDULERS[scheduler or controller.settings.scheduler](len(controller.io))

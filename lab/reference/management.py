@@ -17,6 +17,7 @@ class Management:
     """The management endpoint of one controller."""
 
     def __init__(self, core: Core, data: DataPath, execution: Execution) -> None:
+        """Ask one controller."""
         self._c, self._data, self._execution = core, data, execution
 
     def subsystem(self) -> mi.SubsystemInformation:

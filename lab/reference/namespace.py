@@ -40,6 +40,7 @@ class Namespace:
         identity: IdentifyNamespace,
         names: Identifiers,
     ) -> None:
+        """Describe an active namespace by its Identify structure and its identifiers."""
         self._c, self._data, self._execution = core, data, execution
         self.nsid, self.identity, self.names = nsid, identity, names
         self.lba_format = identity.format

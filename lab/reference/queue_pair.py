@@ -29,6 +29,7 @@ class QueuePair:
     def __init__(
         self, registers: Registers, qid: int, submission: SubmissionRing, completion: CompletionRing, vector: int | None
     ) -> None:
+        """Join two empty rings."""
         self._registers = registers
         self.qid = qid
         self.submission, self.completion = submission, completion

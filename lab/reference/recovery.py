@@ -23,6 +23,7 @@ class Recovery:
     """
 
     def __init__(self, core: Core, execution: Execution, *, stop: Callable[[], None], restart: Callable[[], None]) -> None:
+        """Recover one controller by its own steps ``stop`` and ``restart``."""
         self._c, self._execution, self._stop, self._restart = core, execution, stop, restart
         self._resetting = False
         self.resets = 0

@@ -19,6 +19,7 @@ class Registers:
     """The controller's registers and doorbells."""
 
     def __init__(self, transport: Transport) -> None:
+        """Access the registers of one function."""
         self._transport = transport
         self.dstrd = 0
         """CAP.DSTRD, once `capabilities` was called."""

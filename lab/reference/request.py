@@ -15,6 +15,7 @@ class Request:
     __slots__ = ("attempts", "command", "completion", "lost", "ok", "on_end", "started_at", "timeouts")
 
     def __init__(self, command: Command, on_end: Callable[[Request], None] | None = None) -> None:
+        """Wrap a command; ``on_end`` is called at its end."""
         self.command = command
         self.on_end = on_end
         """Called at the end of a request that has no waiting caller."""
@@ -28,6 +29,7 @@ class Request:
         """Whether it has ended with success."""
 
     def __repr__(self) -> str:
+        """Show the command and its state."""
         return f"Request({self.command}, attempt {self.attempts}, {self.completion or self.lost or 'outstanding'})"
 
     @property

@@ -20,6 +20,7 @@ class Ring:
     """``entries`` slots of ``size`` bytes in DMA memory, for either side of either kind of queue."""
 
     def __init__(self, memory: Memory, entries: int, size: int) -> None:
+        """Use memory for ``entries`` slots of ``size`` bytes."""
         self.memory, self.entries, self.size = memory, entries, size
         self.head = self.tail = 0
         self.phase = 1
@@ -79,6 +80,7 @@ class SubmissionRing(Ring):
     """A ring that the driver fills with commands."""
 
     def __init__(self, memory: Memory, entries: int) -> None:
+        """Use memory for ``entries`` commands."""
         super().__init__(memory, entries, SQE_SIZE)
 
     def fetched(self, sqhd: int) -> bool:
@@ -97,6 +99,7 @@ class CompletionRing(Ring):
     """A ring that the controller fills with completions."""
 
     def __init__(self, memory: Memory, entries: int) -> None:
+        """Use memory for ``entries`` completions."""
         super().__init__(memory, entries, CQE_SIZE)
 
     def peek(self) -> Completion | None:

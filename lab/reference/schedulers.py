@@ -25,6 +25,7 @@ class Scheduler:
     """Everything to the first queue, in the order of submission: the scheduler ``none``."""
 
     def __init__(self, queues: int) -> None:
+        """Schedule onto so many queues."""
         self._waiting: list[deque[Operation]] = [deque() for _ in range(queues)]
 
     def __len__(self) -> int:
@@ -71,6 +72,7 @@ class RoundRobin(Scheduler):
     """The queues in turn."""
 
     def __init__(self, queues: int) -> None:
+        """Start with the first queue."""
         super().__init__(queues)
         self._turns = count()
 
@@ -92,6 +94,7 @@ class Priority(Scheduler):
     """A queue for each class, and the higher class first; classes share the last queue where there are not enough."""
 
     def __init__(self, queues: int) -> None:
+        """Schedule onto so many queues."""
         super().__init__(CLASSES)
         self._queues = queues
 
@@ -115,6 +118,7 @@ class EarliestDeadline(Scheduler):
     keeps_deadlines = True
 
     def __init__(self, queues: int) -> None:
+        """Schedule onto so many queues."""
         super().__init__(queues)
         self._heap: list[tuple[float, int, Operation]] = []
         self._order = count()

@@ -48,6 +48,7 @@ class Service:
     """Performs actions. ``driver`` is the class that drives each controller that ``open`` finds."""
 
     def __init__(self, open: Open, settings: Settings | None = None, driver: type[Controller] = Controller) -> None:
+        """Control the functions that ``open`` returns, by drivers of class ``driver``."""
         self._open, self._settings, self._driver = open, settings or Settings(), driver
         self.controllers: list[Controller] = []
 

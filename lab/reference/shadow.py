@@ -22,6 +22,7 @@ class ShadowDoorbells:
     """The two buffers of one controller."""
 
     def __init__(self, transport: Transport, doorbells: Memory, indexes: Memory, dstrd: int) -> None:
+        """Use two buffers of a page each."""
         self._transport, self._dstrd = transport, dstrd
         self.doorbells, self.indexes = doorbells, indexes
 

@@ -22,6 +22,7 @@ class Histogram:
     """Latencies in nanoseconds."""
 
     def __init__(self) -> None:
+        """Count nothing yet."""
         self.buckets: Counter[int] = Counter()
         self.count = self.total = self.squares = 0
         self.least, self.most = 0, 0
@@ -93,6 +94,7 @@ class Statistics:
     """The statistics of one run. ``started_at`` and all times are of the transport's clock, in seconds."""
 
     def __init__(self, started_at: float) -> None:
+        """Start a run."""
         self.started_at = self.ended_at = started_at
         self.reads, self.writes, self.others = Direction(), Direction(), Direction()
         self.depth: list[tuple[float, int]] = []

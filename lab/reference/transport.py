@@ -27,6 +27,7 @@ class Memory:
         return self.pages[0]
 
     def __len__(self) -> int:
+        """Return the length in bytes."""
         return len(self.view)
 
     def read(self, offset: int, length: int) -> bytes:

@@ -89,6 +89,7 @@ class Vfio:
     """A function opened by VFIO; see `lab.reference.transport.Transport`. Refused if it cannot be opened."""
 
     def __init__(self, address: str) -> None:
+        """Open a function that is bound to vfio-pci, by its PCI address."""
         self.name = address
         self._events: list[int] = []
         self._mapped: dict[int, mmap.mmap] = {}
