@@ -21,15 +21,16 @@ class WideRegisters(Registers):
     """Accesses registers of eight bytes by one access of eight bytes."""
 
     def read(self, register: type[R]) -> R:
-        if register.SIZE == 8:
-            return register(local(self._transport).read64(register.OFFSET))
-        return super().read(register)
+        if register.SIZE == 8 and (value := local(self._transport).read64(register.OFFSET)) != (1 << 64) - 1:
+            return register(value)
+        return super().read(register)  # also of a controller that answers accesses of four bytes only
 
     def write(self, value: Register) -> None:
         if value.SIZE == 8:
             local(self._transport).write64(value.OFFSET, int(value))
-        else:
-            super().write(value)
+            if int(self.read(type(value))) == int(value):
+                return
+        super().write(value)
 
 
 @variant(
