@@ -17,7 +17,7 @@ from lab.errors import LabError
 
 MAGIC = b"\x7fELF"
 LIBRARY_FOLDERS = ("usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu", "usr/lib64", "lib64", "usr/lib", "lib")
-"""Where the loader of Debian looks by itself, relative to the root."""
+"""Where the loader of Debian looks by default, relative to the root."""
 _MACHINE = "EM_X86_64"
 
 

@@ -137,8 +137,8 @@ def _say(text: str) -> None:
 def _tell(figures: Sequence[Figure], toolchain: Toolchain, as_json: bool) -> None:
     where = environment(toolchain)
     if as_json:
-        told = {"figures": [figure.to_json() for figure in figures], "environment": where}
-        click.echo(json.dumps(told, indent=1, ensure_ascii=False))
+        reported = {"figures": [figure.to_json() for figure in figures], "environment": where}
+        click.echo(json.dumps(reported, indent=1, ensure_ascii=False))
     else:
         show(Group(_table(figures), "", Text(", ".join(f"{name} {value}" for name, value in where.items()), style="dim")))
 

@@ -87,12 +87,12 @@ def _summary(report: CampaignReport) -> list[str]:
         lines.append(f"[red]failed on legal variants together[/]: {complaint.variant}: {escape(_sentence(complaint.alarm))}")
     lines += [f"[red]does not show[/]: the device cannot tell {id} from the unmodified driver" for id in report.invisible]
     wrong = len(report.false_alarms) + len(report.false_passes) + len(report.errors)
-    told = []
+    reported = []
     if report.examined:
-        told.append(f"{report.caught} of {len(report.examined)} defects caught, {wrong} false verdicts")
+        reported.append(f"{report.caught} of {len(report.examined)} defects caught, {wrong} false verdicts")
     if report.variants:
-        told.append(f"{report.alarmed} of {len(report.variants)} legal variants failed")
-    return [*lines, f"[{'green' if report.good else 'red'}]{'; '.join(told)}[/]"]
+        reported.append(f"{report.alarmed} of {len(report.variants)} legal variants failed")
+    return [*lines, f"[{'green' if report.good else 'red'}]{'; '.join(reported)}[/]"]
 
 
 def _sentence(alarm: Alarm) -> str:

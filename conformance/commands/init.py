@@ -1,4 +1,4 @@
-"""``nvme-lab init``: a manifest for what somebody brings, that runs at once, and a CI job that runs it."""
+"""``nvme-lab init``: a manifest for a user's driver, that runs at once, and a CI job that runs it."""
 
 from __future__ import annotations
 

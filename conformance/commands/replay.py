@@ -63,8 +63,8 @@ def replay(evidence: Path, driver: str, out: Path | None, as_json: bool, **optio
     changed = differences(then.identity.to_json(), now.identity.to_json())
     verdicts = _pairs(former(then), results)
     if as_json:
-        told = [{"check": check, "then": one, "now": other} for check, one, other in verdicts]
-        content = {"results": str(folder), "differences": [asdict(one) for one in changed], "verdicts": told}
+        reported = [{"check": check, "then": one, "now": other} for check, one, other in verdicts]
+        content = {"results": str(folder), "differences": [asdict(one) for one in changed], "verdicts": reported}
         click.echo(json.dumps(content, indent=1, ensure_ascii=False))
     else:
         terminal.show(_compared(changed, verdicts))

@@ -91,7 +91,7 @@ def _until_loaded(scenario: Scenario) -> Scenario:
 
 
 def _check_guest(job: Job, toolchain: Toolchain) -> None:
-    """UsageError where there is nobody to talk to."""
+    """Raise UsageError where there is no shell."""
     spec = drivers.adapter(job.driver, toolchain).guest(job.scenario)
     if spec is None or "-S" in spec.extra:
         raise UsageError(

@@ -24,7 +24,7 @@ SHOWN = 20
 @click.argument("result", type=FOLDER)
 @click.option("--signers", type=click.Path(path_type=Path, exists=True, dir_okay=False), metavar="FILE",
               help="ssh's list of allowed signers: the result must be signed by one of them")  # fmt: skip
-@click.option("--signer", default="", metavar="NAME", help="the signer in that list [default: whoever it was signed by]")
+@click.option("--signer", default="", metavar="NAME", help="the signer in that list [default: any]")
 def verify_command(result: Path, signers: Path | None, signer: str) -> int:
     """Check that a result and its evidence are what was written, by digests, and who signed it.
 

@@ -72,9 +72,9 @@ def wire(evidence: Path, follow: bool, number: int | None, drawn: bool) -> None:
 
 
 def _shown(recording: Evidence, number: int | None, place: Key | None, drawn: bool) -> Iterator[Text]:
-    told = timeline(recording.scenario, recording.events())
+    reported = timeline(recording.scenario, recording.events())
     if number is not None:
-        rows = list(told)
+        rows = list(reported)
         places = sorted(_places(recording, rows, number))
         if drawn:
             yield from _ladder(with_gaps(rows, places), None)
@@ -83,9 +83,9 @@ def _shown(recording: Evidence, number: int | None, place: Key | None, drawn: bo
             yield text(rows[at])
             yield from (Text(f"{'':20}{line}", style="dim" if "not seen" in line else "") for line in dump(rows[at]))
         return
-    parts: Iterable[Row | Gap] = told
+    parts: Iterable[Row | Gap] = reported
     if place is not None:
-        found = excerpts(list(told), [place])
+        found = excerpts(list(reported), [place])
         if not found:
             raise UsageError(f"There is no such event in {recording.folder}.", remedy="name the folder to see all of it")
         parts = found[place]
@@ -173,11 +173,11 @@ def _framed(recording: Evidence, lines: Iterable[Text]) -> Iterator[Text]:
 def _follow(folder: Path) -> None:
     """Print events as they arrive, in the order of time, until the end marker is there."""
     out = console()
-    told = Timeline(Evidence(folder).scenario)
+    reported = Timeline(Evidence(folder).scenario)
     pause = threading.Event()
     for events in following(folder):
         for event in events:
-            _print(out, text(told.row(event)))
+            _print(out, text(reported.row(event)))
         pause.wait(LOOK)
 
 

@@ -57,7 +57,7 @@ def read(path: Path) -> Results:
 
 
 def _printable(value: Any) -> Any:
-    """Return JSON without control characters: whoever wrote it may not steer a terminal or a page that shows it."""
+    """Return JSON without control characters: its writer must not control a terminal or a page that shows it."""
     if isinstance(value, str):
         return printable_lines(value)
     if isinstance(value, list):

@@ -99,8 +99,8 @@ def _settle(verdict: VerdictEntry) -> None:
     outcomes = _counted(occurrence.outcome for occurrence in verdict.occurrences)
     if verdict.outcome is Outcome.FAIL and verdict.known is None and outcomes.keys() & REFUTES:
         verdict.outcome = Outcome.FLAKY
-        told = ", ".join(f"{count} {outcome}" for outcome, count in outcomes.items())
-        verdict.reason = f"it failed in {outcomes[Outcome.FAIL]} of {len(verdict.occurrences)} recordings ({told})"
+        reported = ", ".join(f"{count} {outcome}" for outcome, count in outcomes.items())
+        verdict.reason = f"it failed in {outcomes[Outcome.FAIL]} of {len(verdict.occurrences)} recordings ({reported})"
 
 
 def _occurrence(results: Results, verdict: VerdictEntry, folder: str) -> Occurrence:

@@ -148,7 +148,7 @@ def _accelerator(qemu: Qemu) -> Finding:
     if not DEVICE.exists():
         remedy = "enable virtualisation in the firmware (or for this virtual machine); in a container: --device /dev/kvm"
     elif not os.access(DEVICE, os.R_OK | os.W_OK):
-        remedy = "usermod -aG kvm USER, and log in anew"
+        remedy = "usermod -aG kvm USER, and log in again"
     else:
         remedy = "the host of this virtual machine does not nest KVM well: ask for another one"
     return Finding("KVM", "warning", f"not usable, guests run by TCG: {chosen.reason}", f"none is needed; faster: {remedy}")

@@ -1,4 +1,4 @@
-"""What can be found out about somebody's system by booting it once: where it is heard, what it says, what it does to NVMe."""
+"""What one boot of a user's system shows: its console, its output, what it does to NVMe."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Look:
 
     @property
     def last_line(self) -> str:
-        """The last words; a prompt still has its cursor behind it."""
+        """The last line of output; a prompt still has its cursor behind it."""
         return next((line for line in reversed(self.said.splitlines()) if line.strip()), "")
 
     @property
@@ -52,7 +52,7 @@ class Look:
 
     @property
     def ready(self) -> str:
-        """A pattern for the last words: a prompt as it is, anything else with any numbers in it."""
+        """A pattern for the last line: a prompt as it is, anything else with any numbers in it."""
         if self.prompts:
             return f"^{_escaped(self.last_line)}"
         return "^" + re.sub(r"\d+", r"\\d+", _escaped(self.last_line.rstrip()))

@@ -1,4 +1,4 @@
-"""What a file is that somebody brings as their driver: a kernel, a disk, a disc, a firmware, a module; and how QEMU starts it.
+"""What a user's driver file is: a kernel, a disk, a disc, a firmware, a module; and how QEMU starts it.
 
 Sources: System V gABI (ELF), Xen's public/elfnote.h (PVH entry: note 18 of "Xen"), Multiboot 0.6.96 3.1.1, Multiboot2 3.1.1,
 Linux' boot protocol (HdrS at 202h), ECMA-119 (CD001 in sector 16), the PC's master boot record, UEFI PI vol. 3 (_FVH at 40 of a

@@ -111,12 +111,12 @@ def campaign(
                 examined.append(future.result())
                 if on_done:
                     on_done(examined[-1])
-            told = _all(legal)
+            reported = _all(legal)
             reports = tuple(
-                VariantReport(one.id, seen.result(), tuple(c.alarm for c in told if c.variant == one.id))
+                VariantReport(one.id, seen.result(), tuple(c.alarm for c in reported if c.variant == one.id))
                 for one, seen in zip(chosen, shown, strict=True)
             )
-            together = tuple(complaint for complaint in told if JOIN in complaint.variant)
+            together = tuple(complaint for complaint in reported if JOIN in complaint.variant)
             return CampaignReport(tuple(examined), _all(golden), _all(lies), reports, together)
         finally:
             pool.shutdown(cancel_futures=True)  # an interrupted campaign waits for nothing that has not begun

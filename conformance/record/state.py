@@ -121,7 +121,7 @@ class State:
         return self.profile.cap if self.profile else None
 
     def transfer_bytes(self, command: Command) -> int | None:
-        """How many bytes of data a command moves; None where nobody can say."""
+        """Return how many bytes of data a command moves; None if unknown."""
         if isinstance(command, LbaCommand) and command.transfer:
             namespace = self.spec.namespace(command.NSID)
             return command.blocks * namespace.block_size if namespace else None
@@ -190,13 +190,13 @@ class State:
 
     def _rung(self, event: Doorbell) -> None:
         if not self.shadowed or (event.qid, event.completion) not in self.shadowed:
-            self._told(event)  # else it may be old: the controller has looked at the shadow meanwhile
+            self._reported_namespaces(event)  # else it may be old: the controller has looked at the shadow meanwhile
 
     def _shadow_rung(self, event: ShadowDoorbell) -> None:
         self.shadowed.add((event.qid, event.completion))
-        self._told(event)
+        self._reported_namespaces(event)
 
-    def _told(self, event: Doorbell | ShadowDoorbell) -> None:
+    def _reported_namespaces(self, event: Doorbell | ShadowDoorbell) -> None:
         if event.completion and (cq := self.cqs.get(event.qid)):
             cq.returned += (event.value - cq.head) % cq.size
             cq.head = event.value & 0xFFFF

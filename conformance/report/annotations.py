@@ -35,17 +35,17 @@ def github(results: Results) -> str:
         if verdict.outcome is not Outcome.FAIL
     ]
     if strict:
-        advice = [told for told in advice if told[0] not in {title for title, _ in strict}]
+        advice = [reported for reported in advice if reported[0] not in {title for title, _ in strict}]
     flaky = [(_title(verdict), printable_lines(f"flaky: {verdict.reason}")) for verdict in _unknown(results, Outcome.FLAKY)]
     return "".join([*_commands("error", broken + failed + strict), *_commands("warning", advice + ([] if strict else flaky))])
 
 
-def _commands(kind: str, told: list[tuple[str, str]]) -> Iterator[str]:
-    shown = told if len(told) <= SHOWN else told[: SHOWN - 1]
+def _commands(kind: str, reported: list[tuple[str, str]]) -> Iterator[str]:
+    shown = reported if len(reported) <= SHOWN else reported[: SHOWN - 1]
     for title, text in shown:
         yield f"::{kind} title={_property(title)}::{_data(text)}\n"
-    if len(shown) < len(told):
-        yield f"::{kind} title=nvme-lab::and {len(told) - len(shown)} more, which the summary and the report tell\n"
+    if len(shown) < len(reported):
+        yield f"::{kind} title=nvme-lab::and {len(reported) - len(shown)} more, which the summary and the report tell\n"
 
 
 def _title(verdict: VerdictEntry) -> str:

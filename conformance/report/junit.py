@@ -2,7 +2,7 @@
 
 GitLab takes no file above 30 MB, refuses XML of more than 250,000 objects and takes cases of one name for one; a case here is
 some five objects. So a verdict that nothing was observed is left out where the same check says something in another
-scenario: it tells nobody anything, and a third of all verdicts are such.
+scenario: it has no information, and a third of all verdicts are such.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ class Steps:
     """One changing line on a terminal, where what is done stays above it; elsewhere a line a step."""
 
     def __init__(self, console: Console, total: int | None = None, what: str = "") -> None:
-        """``total`` is how many steps there are, if that is known; ``what`` names them until the first one is told."""
+        """``total`` is how many steps there are, if that is known; ``what`` names them until the first one is reported."""
         self._console = console
         self._stack = ExitStack()
         self._total, self._done = total, 0

@@ -64,7 +64,7 @@ STAGE_NAMES = {EVERY: "(every stage)", OTHERS: "(other stages)"}
 WIDE = 140
 """Columns where there is no terminal."""
 LONGEST = 1000
-"""Characters that are shown of what somebody else said."""
+"""Characters that are shown of text from outside."""
 SHOWN = 12
 """Failed checks that are shown in full; of further ones there is a line each."""
 
@@ -193,7 +193,7 @@ def _finding(results: Results, verdict: VerdictEntry, scenarios: int, folder: Pa
 
 
 def _said(text: str, style: str = "") -> Text:
-    """Somebody else's words, without what a terminal would obey, and not screens of it."""
+    """Return text from outside without control characters, and shortened."""
     return Text(printable_lines(shortened(text, LONGEST)), style=style)
 
 

@@ -27,7 +27,7 @@ EVIDENCE, FAILED = "evidence", "failed"
 JOURNAL = "journal.jsonl"
 LOCK = ".lock"
 NEWEST_KEPT = 10
-"""Results under `RESULTS` that outlive the next run, unless it is told to keep all."""
+"""Results under `RESULTS` that outlive the next run, unless all are kept."""
 _STAMP = re.compile(r"\d{8}T\d{6}Z(-\d+)?")
 
 

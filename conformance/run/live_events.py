@@ -76,7 +76,7 @@ class Done(_Event):
 
 
 class Advanced(_Event):
-    """How far it is; ``remaining_seconds`` is None as long as nobody can say."""
+    """How far it is; ``remaining_seconds`` is None while it is unknown."""
 
     event: Literal["progress"] = "progress"
     done: int

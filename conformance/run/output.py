@@ -1,4 +1,4 @@
-"""Standard output that nobody reads any more, or that cannot be written, ends a command in order."""
+"""Standard output that is closed, or that cannot be written, ends a command in order."""
 
 from __future__ import annotations
 

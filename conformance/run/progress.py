@@ -91,7 +91,7 @@ class Tally:
 
 
 class Display(Protocol):
-    """Shows a run to somebody."""
+    """A display of a run."""
 
     def started(self, name: str) -> None:
         """Show that a scenario is being recorded."""

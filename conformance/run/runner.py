@@ -32,7 +32,7 @@ SCENARIOS_PER_WORKER = 2
 CONFIRMATION = "confirmation"
 """In the folder of results: the fresh recordings of scenarios with new failures."""
 SESSIONS = 3
-"""Sessions of pytest at most: another one goes on where workers died before they had work, or the lab made a mistake."""
+"""Sessions of pytest at most: another one continues where workers died before they had work, or the lab made a mistake."""
 EXTRA_WORKERS = 2
 """Workers beside one per processor: some scenario always waits for a driver's time-out."""
 _OURS = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_ADDOPTS": "", "PYTEST_PLUGINS": ""}

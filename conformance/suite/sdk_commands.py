@@ -176,14 +176,14 @@ def differences(expected: Command, event: Submitted) -> list[tuple[str, Any, Any
     if type(actual) is not type(expected):
         names = ["OPC", "FUSE", "NSID", *(f"CDW{number}" for number in DWORDS)]
     found = []
-    told: set[int] = set()
+    reported: set[int] = set()
     for name in names:
         dword = type(expected).FIELDS[name].start // 32
-        if dword in told or not event.is_known(name) or getattr(expected, name) == getattr(actual, name):
+        if dword in reported or not event.is_known(name) or getattr(expected, name) == getattr(actual, name):
             continue
         found.append((name, getattr(expected, name), getattr(actual, name)))
         if dword not in (0, 1):
-            told.add(dword)
+            reported.add(dword)
     return found
 
 

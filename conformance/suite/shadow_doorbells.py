@@ -67,9 +67,9 @@ class Order:
     def _forget(self) -> None:
         self._open: dict[Key, Update] = {}
         self._told: dict[Key, int] = {}  # the shadow doorbells' values
-        self._filled: dict[int, set[int]] = {}  # slots of a submission ring that were written and not told of
+        self._filled: dict[int, set[int]] = {}  # slots of a submission ring that were written without a doorbell
         self._unfenced = set[int]()  # submission rings that were written since the last barrier
-        self._buffers: tuple[int, int] | None = None  # what the controller was told of, whether it took them or not
+        self._buffers: tuple[int, int] | None = None  # what the driver announced, whether the controller took them or not
 
     def follow(self, state: State, event: Event) -> Iterator[Finding]:
         """Take an event with the state just before it; yield the updates that it ends, and what is wrong on its own."""
@@ -95,9 +95,9 @@ class Order:
             case Submitted(command=DoorbellBufferConfig() as command):
                 self._buffers = command.PRP1, command.PRP2
             case Doorbell(qid=qid, completion=completion, value=value) if state.shadow and _covers(state, qid):
-                told = self._open.get((qid, completion))
-                if told is not None and told.new == value:
-                    told.rung = True
+                reported = self._open.get((qid, completion))
+                if reported is not None and reported.new == value:
+                    reported.rung = True
                 else:
                     yield Finding(False, event, IN_ORDER, f"doorbell {value} before its shadow doorbell")
 
@@ -140,12 +140,12 @@ class Order:
             update.wrong.append(f"{update.new} is beyond the ring of {queue.size} slots")
         elif not completion:
             filled = self._filled.setdefault(qid, set())
-            told = {(update.old + step) % queue.size for step in range((update.new - update.old) % queue.size)}
-            if not told <= filled:
-                update.wrong.append(f"slots {listed(sorted(told - filled))} were not written yet")
+            reported = {(update.old + step) % queue.size for step in range((update.new - update.old) % queue.size)}
+            if not reported <= filled:
+                update.wrong.append(f"slots {listed(sorted(reported - filled))} were not written yet")
             elif qid in self._unfenced:
                 update.wrong.append("no barrier between the entries and the shadow doorbell")
-            filled -= told
+            filled -= reported
         return update
 
     def _looked(self, place: Key, event: MemoryRead) -> None:

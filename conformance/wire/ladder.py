@@ -23,7 +23,7 @@ LABEL = 92
 LANE, LANES = 12, 5
 """The distance of bars of commands that overlap, and how many stand side by side; further ones share the last."""
 PAUSE = 0.01
-"""Seconds between two events from which on the time that passed is told."""
+"""Seconds between two events from which on the elapsed time is shown."""
 
 Kind = Literal["doorbell", "command", "data", "completion", "interrupt", "register", "beside", "bad"]
 _KINDS: dict[type[Event], Kind] = {

@@ -2,7 +2,7 @@
 
 Three devices in front of one Linux guest: the programmable controller with its full record; QEMU's own device as such, which
 is the measure; and QEMU's own device recorded by its trace, as the lab does it otherwise. Each does the same jobs for about
-the same time, round after round, so that a busy machine is equally unkind to all. Every block that is written is read back and
+the same time, round after round, so that a busy machine affects all alike. Every block that is written is read back and
 verified, and the devices' own counters must tell of as many commands as fio does.
 """
 

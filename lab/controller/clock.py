@@ -1,4 +1,4 @@
-"""The device's time and its timers. In process the time can be advanced, so that nobody has to wait for it."""
+"""The device's time and its timers. In process the time can be advanced, so that no time is spent waiting."""
 
 from __future__ import annotations
 

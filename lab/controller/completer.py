@@ -92,7 +92,7 @@ class Completer:
     # -- commands that take their time ------------------------------------------------------------------------------
 
     def keep(self, request: FetchedCommand, on_abort: Callable[[], None] | None = None) -> None:
-        """Keep a command in flight until somebody completes it; call ``on_abort`` if it is aborted before."""
+        """Keep a command in flight until it is completed; call ``on_abort`` if it is aborted before."""
         request.on_abort = on_abort
         self.in_flight[request.key] = request
 

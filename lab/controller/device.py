@@ -65,7 +65,7 @@ class Device:
         return sum(controller.faults.strikes(fault) for controller in self.controllers.values())
 
     def cut_power(self, keep: float = 0.0, seed: int = 0) -> int:
-        """Lose what was written and not flushed; return how many writes that was. Every controller starts anew."""
+        """Lose what was written and not flushed; return how many writes that was. Every controller restarts."""
         return self.subsystem.cut_power(keep, seed)
 
     def attach(self, controller: str, nsid: int) -> None:

@@ -69,7 +69,7 @@ class Interrupts:
         return not self._core.config.msix and not self._core.config.msi and bool(self._unconsumed())
 
     def resignal(self) -> None:
-        """Signal anew what was masked or acknowledged and still has its reason.
+        """Signal again what was masked or acknowledged and still has its reason.
 
         PCIe Transport 1.0, 3.5.1: a message that the mask held back is sent when its bit is cleared and its status is set.
         """

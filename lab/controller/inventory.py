@@ -71,7 +71,7 @@ class Inventory:
         self.report_change(ns.nsid)
 
     def detach(self, nsid: int, *, report: bool = True) -> None:
-        """Make a namespace inactive; what is in flight to it goes on."""
+        """Make a namespace inactive; commands in flight to it continue."""
         del self._core.attached[nsid]
         if report:
             self.report_change(nsid)

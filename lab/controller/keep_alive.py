@@ -22,13 +22,13 @@ class KeepAliveTimer:
         """KATO as it is in effect: rounded up to the controller's granularity; 0 where the timer is off."""
 
     def set(self, milliseconds: int) -> None:
-        """Take KATO, and start the timer anew."""
+        """Take KATO, and restart the timer."""
         unit = self._core.identity.KAS * GRANULARITY
         self.milliseconds = -(-milliseconds // unit) * unit if unit else 0
         self.restart()
 
     def restart(self) -> None:
-        """Start the timer anew, if it is on."""
+        """Restart the timer, if it is on."""
         self._cancel()
         if self.milliseconds:
             self._timer = self._core.clock.after(self.milliseconds / 1000, self._expire)

@@ -158,7 +158,7 @@ class DeviceServer:
                 loop = _Loop(self, cleanup)
                 self._started.set()
                 loop.run()
-        except BaseException as failure:  # nobody else would ever hear of it
+        except BaseException as failure:  # it would be lost otherwise
             self._failure = failure
         finally:
             self._started.set()
@@ -229,7 +229,7 @@ class _Loop:
             self._close(fd, port, f"an error of the lab itself: {type(error).__name__}: {error}")
 
     def _fail(self, error: Exception, where: str) -> None:
-        """Keep an error of the lab itself until the server is stopped; the thread goes on."""
+        """Keep an error of the lab itself until the server is stopped; the thread keeps running."""
         _log.error("%s: an error of the lab itself", where, exc_info=error)
         self._server._failure = self._server._failure or error
 

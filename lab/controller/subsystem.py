@@ -188,7 +188,7 @@ class Subsystem:
     def cut_power(self, keep: float = 0.0, seed: int = 0) -> int:
         """Lose every write that was not flushed, or keep it with probability ``keep``; return how many were lost.
 
-        Every controller starts anew.
+        Every controller restarts.
         """
         lost = sum(ns.cut_power(keep, seed + ns.nsid) for ns in self.all_namespaces())
         for member in self.members:

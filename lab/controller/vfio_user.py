@@ -179,7 +179,7 @@ class ConnectionClosedError(Exception):
 
 @dataclass(slots=True)
 class Message:
-    """One whole message. Its descriptors are closed by `close` unless somebody takes them out of ``fds``."""
+    """One whole message. Its descriptors are closed by `close` unless they are taken out of ``fds``."""
 
     command: int
     id: int

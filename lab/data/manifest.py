@@ -89,7 +89,7 @@ class Push(_Table):
 
 
 class Reading(_Table):
-    """How fields are read from output. Every pattern is searched by itself, ``^`` and ``$`` at each line.
+    """How fields are read from output. Every pattern is searched on its own, ``^`` and ``$`` at each line.
 
     A named group is a field: a number in decimal or with 0x, where the contract does not call for text.
     """

@@ -37,7 +37,7 @@ class LowHalves(Registers):
 
 @defect("admin-queue/stopped-first:no-wait", source="EDK2 4ab4497c38, OSv issue 1362", scenarios=("admin-queue/again",))
 class NoWaitForDisabled(Controller):
-    """Does not wait for RDY=0 before it programs the admin queues anew."""
+    """Does not wait for RDY=0 before it programs the admin queues again."""
 
     def wait_ready(self, ready: int) -> None:
         if ready:

@@ -70,7 +70,7 @@ class FirstOnly(Service):
 
 @defect("detect/bar64:lower-half")
 class LowerHalf(Registers):
-    """Maps BAR0 at the lower half of its address, where nobody answers."""
+    """Maps BAR0 at the lower half of its address, where no device answers."""
 
     def read(self, register: type[R]) -> R:
         if self._transport.config_read(0x14, 4):

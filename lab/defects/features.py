@@ -146,7 +146,7 @@ class AlwaysOffsets(Health):
 
 @defect("features/critical-warning:ignored")
 class WarningIgnored(Events):
-    """Reads the log page that an event of SMART names, and tells nobody of it."""
+    """Reads the log page that an event of SMART names, and reports nothing of it."""
 
     def handle(self) -> None:
         self._c.admin.reap()

@@ -95,7 +95,7 @@ class StalePhase(CompletionRing):
 
 @defect("reset/queue-state:stale-entries", scenarios=("reset/asked",))
 class StaleEntries(CompletionRing):
-    """Begins a completion ring anew after a reset, and takes what is left in it for new."""
+    """Restarts a completion ring after a reset, and takes old entries in it for new ones."""
 
     started = False
 
@@ -212,7 +212,7 @@ class CrashesAtLeave(Controller):
     """Takes it for granted that the controller is well when the driver leaves."""
 
     def close(self) -> None:
-        assert self.failed is None, "nobody leaves a controller that has failed"
+        assert self.failed is None, "a failed controller is not left"
         super().close()
 
 

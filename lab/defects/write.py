@@ -52,7 +52,7 @@ class Residue(Namespace):
 
 @defect("write/buffer-stable:reused", scenarios=("write/backlog",))
 class Reused(Namespace):
-    """Passes all pieces of a long write through one small buffer, which it fills anew while the piece before is on its way."""
+    """Passes all pieces of a long write through one small buffer, which it refills during the transfer before."""
 
     def write_from(self, lba: int, blocks: int, memory: Memory, offset: int, *, fua: bool = False) -> None:
         with self._data.buffer(self.max_blocks * self.block_size) as small:

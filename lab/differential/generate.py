@@ -1,7 +1,7 @@
 """Commands to try: right ones, wrong ones, and those in between, drawn by a seeded generator.
 
 A `Step` is what one doorbell tells of. The generator knows the device's shape and which queues live, nothing else: what the
-right answer would be is nobody's business here.
+right answer would be does not matter here.
 """
 
 from __future__ import annotations
@@ -360,7 +360,7 @@ IO: tuple[tuple[Maker, int], ...] = (
 TOGETHER: tuple[tuple[Maker, int], ...] = (
     (Generator.read, 10), (Generator.compare, 3), (Generator.flush, 1), (Generator.unknown_io, 1)
 )  # fmt: skip
-"""What is drawn where several are submitted at once: nothing whose effect depends on the order, which is nobody's promise."""
+"""What is drawn where several are submitted at once: nothing whose effect depends on the order, which is undefined."""
 ADMIN: tuple[tuple[Maker, int], ...] = (
     (Generator.identify, 20), (Generator.identify_buffer, 6), (Generator.get_features, 16), (Generator.set_features, 14),
     (Generator.get_log_page, 14), (Generator.create_cq, 10), (Generator.create_sq, 10), (Generator.delete_sq, 6),

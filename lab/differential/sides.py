@@ -165,7 +165,7 @@ class Host:
             side.write32(register.OFFSET + 4, 0)
         side.write32(CC.OFFSET, READY)
         self._until_ready(1)
-        self._must(SetFeatures.of(FID=Fid.ASYNC_EVENT_CONFIG))  # QEMU keeps it over a reset, and tells what nobody expects
+        self._must(SetFeatures.of(FID=Fid.ASYNC_EVENT_CONFIG))  # QEMU keeps it over a reset, and sends unexpected events
         for qid in QUEUES:
             sq = RINGS + qid * RING_STEP
             self._must(CreateIoCq.of(QID=qid, QSIZE=ENTRIES - 1, PC=1, PRP1=sq + 0x2000))

@@ -29,11 +29,11 @@ class Session(Protocol):
     def perform(self, action: Action, data: bytes | None, deadline: Deadline) -> Answer:
         """Ask the driver and return its answer, ``timeout`` if it is too slow; ``data`` is what a write shall write.
 
-        Raises GuestPanicError or GuestDiedError when there is nobody left to answer.
+        Raises GuestPanicError or GuestDiedError when the guest has ended.
         """
 
     def close(self) -> None:
-        """Close what the session has opened; the guest goes on."""
+        """Close what the session has opened; the guest keeps running."""
 
 
 class Adapter(Protocol):
@@ -48,7 +48,7 @@ class Adapter(Protocol):
     actions: frozenset[str]
     """What the driver can be asked; the rest is unsupported."""
     panics: tuple[str, ...]
-    """Regular expressions for the guest's last words."""
+    """Regular expressions for the guest's panic messages."""
     files: Mapping[str, Path]
     """All that is brought into the guest for this driver, by a name that does not depend on the machine."""
 

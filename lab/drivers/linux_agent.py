@@ -50,7 +50,7 @@ POISON = b"\x5a"
 NVME_CLASS = "0x0108"
 CLASS, BLOCK, FUNCTIONS = "/sys/class/nvme", "/sys/block", "/sys/bus/pci/devices"
 NOTHING = "nls_ascii"
-"""A module that does nothing and that nobody needs."""
+"""A module that does nothing and that is not needed."""
 VOLATILE_WRITE_CACHE = 0x06
 QUEUE_DEPTH = Path("/sys/module/nvme/parameters/io_queue_depth")
 UNSETTLED = {"", "new", "connecting", "resetting", "deleting", "deleting (no IO)"}
@@ -65,13 +65,13 @@ Fields = dict[str, Any]
 
 SPARE_BYTES = 1 << 14
 spare: list[mmap.mmap] = []
-"""Buffers of at least so many bytes that nobody uses, the kernel neither: one whose command hangs does not come back here
+"""Buffers of at least so many bytes that are free, also for the kernel: one whose command hangs does not come back here
 (see DECODE)."""
 
 loaded = threading.Event()
 """The driver is loaded."""
 preloaded = threading.Event()
-"""It is loaded, and nobody has asked for that yet: there is nothing for it to find."""
+"""The driver is loaded before the lab asks for it: there is no device yet."""
 
 
 class RefusedError(Exception):
@@ -576,7 +576,7 @@ def rescan(request: Fields) -> Fields:
     """Let all controllers look for namespaces; return the list."""
     for path in controllers():
         (path / "rescan_controller").write_text("1")
-    # The kernel scans on a work queue and tells nobody when it has ended: two equal lists are the nearest sign of it.
+    # The kernel scans on a work queue and does not report its end: two equal lists are the best sign of it.
     before, now = None, list_(request)
     while now != before:
         time.sleep(5 * POLL_SECONDS)

@@ -94,7 +94,7 @@ def start_agent(guest: LinuxGuest, machine: Machine, command: str, agent: Path, 
 def ask_agent(channel: Channel, request: Mapping[str, Any], data: bytes, deadline: Deadline) -> Frame:
     """Return the agent's answer and the bytes after it.
 
-    GuestError with the agent's last words if it failed; else as `Channel.ask`.
+    GuestError with the agent's last output if it failed; else as `Channel.ask`.
     """
     answer = channel.ask(request, data, deadline=deadline)
     if "failure" in answer.head:

@@ -49,7 +49,7 @@ APPEAR_SECONDS, POLL_SECONDS = 10, 0.01
 """How long the kernel may take to make a device, or its file, and how often is looked for it."""
 LISTEN_SECONDS, BUSY_SECONDS, REST_SECONDS = 0.1, 2, 0.4
 """So often it is looked whether a qemu-io that says nothing has run. One that runs for longer waits for a register in a loop,
-and is stopped for most of the time: its clock goes on, and others need the host's processors."""
+and is stopped for most of the time: its clock runs on, and others need the host's processors."""
 ASLEEP_SECONDS, SILENT_SECONDS, OPEN_SECONDS = 3, 15, 45
 """qemu-io hangs when it says nothing for so long and did not run for a moment either, since the driver has no time-out for a
 command; and when it says nothing for so long, whatever it does. Where it opens a namespace it may do both: the driver waits up
@@ -63,7 +63,7 @@ class RefusedError(Exception):
 
 
 class CrashedError(Exception):
-    """qemu-io has ended by itself."""
+    """qemu-io has ended unexpectedly."""
 
 
 class HungError(Exception):
@@ -169,7 +169,7 @@ class InterruptsFor:
     """While it is entered, and ``needed``: takes the place of the admin queue's interrupt.
 
     QEMU's own controller sends that only where MSI-X was on before the controller was enabled, which no specification asks for,
-    and this driver turns it on just after. Whoever then waits for the first commands is woken by luck or never; so all event
+    and this driver turns it on just after. A wait for the first commands then ends by chance or never; so all event
     descriptors of the process are signalled again and again. Once an I/O queue has been created the controller sends them all.
     """
 

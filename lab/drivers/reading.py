@@ -92,7 +92,7 @@ def _elements(listing: Listing, output: str) -> list[dict[str, Any]]:
     ]
     for pattern in listing.beside:
         matches = list(re.finditer(pattern, output, re.MULTILINE))
-        if len(matches) == len(elements):  # else nobody can tell what belongs to what
+        if len(matches) == len(elements):  # else it is unknown what belongs to what
             for element, match in zip(elements, matches, strict=True):
                 element |= _groups(listing, match)
     return elements

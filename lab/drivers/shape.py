@@ -35,7 +35,7 @@ ANSWERABLE_UNASKED = frozenset({"load", "info", "ready", "identify", "list", "qu
 """Actions without arguments of their own, whose answer a guest can print before it is asked."""
 SOURCES = ("kernel", "disk", "iso")
 OF_A_PC = {"disk": "", "iso": "", "output": "serial", "input": "serial", "exit_success": None}
-"""Keys of [boot] that need devices of a PC, and what they are where nobody asks for these."""
+"""Keys of [boot] that need devices of a PC, and their values if they are not set."""
 
 
 class Mistake(NamedTuple):

@@ -42,7 +42,7 @@ class GuestSpec:
     memory_private: bool = False
     """What the guest writes to its RAM stays in QEMU: the file is only where it starts from."""
     state: Path | None = None
-    """A saved state (`Machine.save`) with which the guest goes on, instead of booting."""
+    """A saved state (`Machine.save`) from which the guest resumes, instead of booting."""
     kernel: Path | None = None
     initrd: Path | None = None
     append: str = ""

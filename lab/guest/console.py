@@ -80,7 +80,7 @@ class Console:
 
     @property
     def panic(self) -> str | None:
-        """The guest's last words, once it has spoken them."""
+        """The guest's panic message, once it was printed."""
         return self._panic
 
     def panicked(self, waiting_for: str) -> GuestPanicError:

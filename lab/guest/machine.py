@@ -162,7 +162,7 @@ class Machine:
             self._folders.add_paths_in(argument)
 
     def save(self, state: Path, deadline: Deadline) -> None:
-        """Stop the guest and save all of it but the RAM, which is in its file. `GuestSpec.state` goes on from there."""
+        """Stop the guest and save all of it but the RAM, which is in its file. `GuestSpec.state` resumes it."""
         self.qmp("stop")
         self.qmp("migrate-set-capabilities", MIGRATION)
         path = self.folder / STATE_SOCKET

@@ -83,7 +83,7 @@ class Monitor:
         )
 
     def last(self, name: str, deadline: Deadline) -> list[Event]:
-        """Return the events of that name that nobody has taken, once QEMU has hung up (or the deadline has passed)."""
+        """Return the events of that name that were not taken, once QEMU has hung up (or the deadline has passed)."""
         with self._changed:
             self._changed.wait_for(lambda: self._closed, deadline.remaining())
             return [event for event in self._events if event["event"] == name]

@@ -28,7 +28,7 @@ HOST = "guest"
 LIVENESS_POLL_SECONDS = 0.05
 """Seconds after which a wait looks whether the guest still lives."""
 ATTEMPT_SECONDS = 1.0
-"""QEMU accepts a connection at once, and forgets or drops it as long as nobody listens in the guest."""
+"""QEMU accepts a connection at once, and forgets or drops it as long as no server listens in the guest."""
 DEATH_SECONDS = 1.0
 CHUNK = 1 << 16
 LAST_CHARACTERS = 400

@@ -105,7 +105,7 @@ class Templates:
     """The templates of one QEMU under one accelerator."""
 
     def __init__(self, cache: Cache, qemu: Qemu, accelerator: str, say: Callable[[str], None]) -> None:
-        """Take what all templates have in common; ``say`` is told what is being done."""
+        """Take what all templates have in common; ``say`` receives what is being done."""
         self._cache = cache
         self.qemu = qemu
         self._accelerator = accelerator
@@ -312,7 +312,7 @@ def _damage(folder: Path) -> str:
 def _remove(folder: Path) -> None:
     """Remove a template atomically for other processes."""
     gone = folder.with_suffix(f".gone-{uuid.uuid4().hex}")
-    with suppress(FileNotFoundError):  # somebody else was faster
+    with suppress(FileNotFoundError):  # another process was faster
         folder.rename(gone)
         shutil.rmtree(gone, ignore_errors=True)
     digests.forget(folder.parent.parent, KIND, folder.name)

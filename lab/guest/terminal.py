@@ -23,7 +23,7 @@ def talk(console: Console, send: Callable[[bytes], None], alive: Callable[[], bo
     """Send every key from ``keys`` to the guest and its output to ``screen`` (file descriptors)."""
 
     def show(chunk: bytes) -> None:
-        with suppress(OSError):  # nobody looks any more; the console's record goes on
+        with suppress(OSError):  # the screen is closed; the console's record continues
             while chunk:
                 chunk = chunk[os.write(screen, chunk) :]
 

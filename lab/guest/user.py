@@ -2,7 +2,7 @@
 
 It could not walk to root's files, below a home folder that is closed to others. So QEMU inherits a descriptor of the folder
 behind the closed one, and each path in its arguments goes through there: /proc/self/fd/7/trees/… The user has no name; its
-number is from the range that nobody is given for good (systemd.exec(5), DynamicUser=). QEMUs that run at the same time have
+number is from the range of transient users (systemd.exec(5), DynamicUser=). QEMUs that run at the same time have
 different users, so that none can reach into another one or its files. All of them may read what is shared with READERS.
 """
 

@@ -79,7 +79,7 @@ class Command(Structure, size=64):
 
     @property
     def data_length(self) -> int | None:
-        """Bytes of data that move; None where only the namespace's format, or nobody, can say."""
+        """Bytes of data that move; None if that depends on the namespace's format, or is unknown."""
         return None if self.transfer else 0
 
     @property

@@ -30,7 +30,7 @@ class MountedError(PassthroughError):
 
 
 class NeedsYesError(PassthroughError):
-    """The command destroys data and nobody said yes; the message names what would be lost."""
+    """The command destroys data and was not confirmed; the message names what would be lost."""
 
     reason = "needs-yes"
 

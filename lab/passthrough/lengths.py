@@ -23,7 +23,7 @@ class Format:
 
 
 def expected(command: Command, format: Format | None) -> tuple[int, int] | None:
-    """Return how many bytes of (data, metadata) a command moves; None where only its vendor, or nobody, can say."""
+    """Return how many bytes of (data, metadata) a command moves; None if that is vendor specific or unknown."""
     if not command.transfer:
         return (0, 0)
     if isinstance(command, LbaCommand) and command.OPCODE is not None:

@@ -53,7 +53,7 @@ FIRST_SLOT = "4"
 FOLLOW_SECONDS = 5.0
 """How long a driver is asked for a list again that does not yet show a change of the device (``until``)."""
 POLL_SECONDS = 0.02
-HEALED = "run it again: what was damaged has been removed and is built anew"
+HEALED = "run it again: what was damaged has been removed and will be rebuilt"
 
 
 class GuestRecording(Recording):
@@ -175,7 +175,7 @@ class GuestRecording(Recording):
     def _running(self, spec: GuestSpec, memory: Path, trace: TraceReader | None) -> Iterator[Machine]:
         """Yield the guest forked from its template, or booted where it cannot be forked.
 
-        Its RAM is in the file ``memory``, or nowhere but in QEMU if nobody maps it.
+        Its RAM is in the file ``memory``, or in QEMU's own memory if no other process maps it.
         """
 
         def machine(spec: GuestSpec) -> Machine:
@@ -243,7 +243,7 @@ class GuestRecording(Recording):
             if self._visit:
                 self._visit(self._machine)
             self._machine.check("the end of the scenario")
-        finally:  # a driver that lost its device without a fault of its own may have said anything, its last words included
+        finally:  # a driver that lost its device without a fault of its own may have printed anything, a panic message included
             if self._plugged and self._machine.process.alive:
                 self._device.check()
 
@@ -283,7 +283,7 @@ class GuestRecording(Recording):
 
     def _change(self, action: Action) -> Answer:
         if action.name == "cut-power" and "unload" not in self._driver.actions:
-            return Answer("unsupported", {"log": "the driver could not be started anew"})
+            return Answer("unsupported", {"log": "the driver could not be restarted"})
         if action.name in CHANGES:
             try:
                 self._device.change(self._machine, action, Deadline(PLUG_SECONDS))

@@ -3,7 +3,7 @@
 What ends a recording, and how its end marker reads:
 
 - all actions asked: ``complete``, whatever the driver answered;
-- the guest's own last words once the driver was in place: ``panic``, at once, unless what the guest was made of is damaged;
+- the guest's panic message once the driver was in place: ``panic``, at once, unless what the guest was made of is damaged;
 - anything else that went wrong, QEMU's death and a panic before the driver was loaded included: ``lab-error``;
 - Ctrl-C, or the death of the lab: no end marker.
 """

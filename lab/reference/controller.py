@@ -157,7 +157,7 @@ class Controller(Core):
         try:
             self.wait_ready(1)
         except ControllerFailed:
-            self.registers.write(self.configuration().but(EN=0))  # it must not come up later by itself
+            self.registers.write(self.configuration().but(EN=0))  # it must not become ready later
             raise
         admin.live = True
 

@@ -20,7 +20,7 @@ from lab.reference.request import Request
 from lab.reference.transport import Memory
 
 NOT_AFTER_RESET = (CreateIoCq, CreateIoSq, DeleteIoCq, DeleteIoSq, Abort)
-"""Commands that mean nothing by themselves once a reset has taken the queues: the step that sent them begins anew."""
+"""Commands that are useless on their own after a reset: the step that sent them is repeated."""
 CRD_UNIT = 0.1
 """Seconds of CRDT1 to CRDT3."""
 
@@ -135,7 +135,7 @@ class Execution:
             self._c.give_up(gone)
             return
         if status.CFS or not status.RDY:
-            self.recovery.reset(f"the controller stopped by itself: {status}")
+            self.recovery.reset(f"the controller stopped on its own: {status}")
         elif late := pair.oldest(now - self._c.settings.command_seconds):
             self.recovery.handle_timeout(pair, late)
 

@@ -37,7 +37,7 @@ class Identifiers:
 
 
 class Identification:
-    """Reads Identify data structures. A failed Identify raises: the driver never goes on with zeros."""
+    """Reads Identify data structures. A failed Identify raises: the driver never continues with zeros."""
 
     def __init__(self, core: Core, execution: Execution) -> None:
         """Ask one controller."""

@@ -49,7 +49,7 @@ _TRANSIENT = re.compile(
 """What apt says of failures that may pass: of the network, a busy server, bytes that were spoilt on the way."""
 
 _UNSIGNED = re.compile(r"NO_PUBKEY|Missing key|not signed")
-"""What apt says, by gpgv or sqv, of lists that nobody whom it knows has signed."""
+"""What apt reports, by gpgv or sqv, of lists that no known key has signed."""
 
 _MACHINE = Path("/etc/apt")
 """Where the configuration of this machine's own apt is."""

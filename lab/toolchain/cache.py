@@ -68,7 +68,7 @@ class Cache:
         damaged = digests.damaged(self.root, paths)
         for entry in damaged:
             gone = entry.with_name(f"{entry.name}.gone-{uuid.uuid4().hex}")
-            with suppress(FileNotFoundError):  # somebody else was faster
+            with suppress(FileNotFoundError):  # another process was faster
                 entry.rename(gone)  # at once, as far as others can see
                 shutil.rmtree(gone, ignore_errors=True)
         return list(damaged.values())

@@ -157,7 +157,7 @@ class Closures:
     def _offers(
         self, closure: Closure, missing: Collection[Package], sources: Iterable[Source]
     ) -> list[tuple[Source, list[Package]]]:
-        """Return who serves which of the missing packages, in the order of the mirrors. MirrorError if nobody serves one."""
+        """Return who serves which of the missing packages, in the order of the mirrors. MirrorError if no mirror serves one."""
         offers: list[tuple[Source, list[Package]]] = []
         failures: list[MirrorError] = []
         remaining = set(missing)

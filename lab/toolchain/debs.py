@@ -13,7 +13,7 @@ from lab.toolchain.apt import Package, file_sha256
 from lab.toolchain.cache import disk_full
 
 _UMASK = 0o022
-"""Guests and their QEMU may run as another user than the one who has unpacked."""
+"""Guests and their QEMU may run as another user than the one that unpacked."""
 
 
 @dataclass

@@ -1,7 +1,7 @@
 """The lock file: which version of each package, by SHA-256, the lab was last tried with.
 
 Mirrors drop old versions. So the lock is what is wanted, not what must be: where the mirror no longer has it the
-closure is resolved anew with a warning, unless the user asked for ``--locked``.
+closure is resolved again with a warning, unless the user asked for ``--locked``.
 """
 
 from __future__ import annotations

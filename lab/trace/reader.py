@@ -1,7 +1,7 @@
 """The thread that drains QEMU's trace.
 
 QEMU writes its trace synchronously: while the pipe is full QEMU stands still, QMP included. So the thread does nothing but
-read, translate and write to the evidence; when the evidence cannot be written it goes on draining, and `close` tells.
+read, translate and write to the evidence; when the evidence cannot be written it keeps draining, and `close` raises the error.
 """
 
 from __future__ import annotations

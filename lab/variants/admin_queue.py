@@ -345,7 +345,7 @@ class KeepsEntries(SubmissionRing):
 
 @variant(
     "admin-queue/new-rings",
-    allowed='Base 2.0, 3.5.1 "Memory-based Controller Initialization": ASQ and ACQ are programmed anew each time',
+    allowed='Base 2.0, 3.5.1 "Memory-based Controller Initialization": ASQ and ACQ are programmed again each time',
     scenarios=("reset/asked",),
 )
 class NewRings(Controller):

@@ -43,7 +43,7 @@ class Piecemeal(Namespace):
 
 @variant(
     "read/ahead",
-    allowed='NVM 1.0, 3.2.4 "Read command": a host may read blocks that nobody asked it for',
+    allowed='NVM 1.0, 3.2.4 "Read command": a host may read blocks that its user did not ask for',
     scenarios=BASIC,
     warns=("read/extra",),
 )

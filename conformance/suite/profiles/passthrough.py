@@ -156,14 +156,14 @@ def threads_scenario(draw: Draw) -> Plan:
 @scenario("passthrough/status", "every bit of a status, and command specific dwords", command_seconds=10)
 def status_scenario(draw: Draw) -> Plan:
     lba = draw.between(1, 100) * 8
-    told = [
+    reported = [
         {"sct": 2, "sc": 0x81, "dnr": 1, "crd": 0, "dw0": draw.between(1, 0xFFFF_FFFF)},
         {"sct": 1, "sc": 0x0E, "dnr": 0, "crd": 2, "dw0": 0},
         {"sct": 7, "sc": 0xFF, "dnr": 1, "crd": 3, "dw0": 0xFFFF_FFFF},
     ]
     faults = [
         Fault(name=f"status-{number}", behaviour="status", queue="io", opcode=Read.OPCODE, lba=lba + number, arguments=one)
-        for number, one in enumerate(told)
+        for number, one in enumerate(reported)
     ]
     dwords = {"DW0": draw.between(1, 0xFFFF_FFFF), "DW1": draw.between(1, 0xFFFF_FFFF)}
     faults.append(
@@ -414,9 +414,9 @@ def completion(record: Record) -> Iterator[Finding]:
         bits = ("SC", "SCT", "CRD", "M", "DNR")
         yield Finding(answer["status"] == status, pair.completed, f"status {status:#06x}", f"{answer['status']:#06x}", bits)
         if "dw0" in answer or pair.step.admin:
-            told = answer.get("dw0")
+            dword = answer.get("dw0")
             yield Finding(
-                told == done.DW0, pair.completed, f"DW0 {done.DW0:#x}", "none" if told is None else f"{told:#x}", ("DW0",)
+                dword == done.DW0, pair.completed, f"DW0 {done.DW0:#x}", "none" if dword is None else f"{dword:#x}", ("DW0",)
             )
         if "dw1" in answer:
             yield Finding(answer["dw1"] == done.DW1, pair.completed, f"DW1 {done.DW1:#x}", f"{answer['dw1']:#x}", ("DW1",))
@@ -547,8 +547,8 @@ def _stays_away(record: Record, reason: str, *, any_namespace: bool = False) -> 
         if came is not None:
             yield Finding(False, came, shown, f"it came for namespace {came.command.NSID}", ("OPC",))
         else:
-            told = step.answer.get("status")
-            yield Finding(told is None, step.asked.ended, f"{shown}, and no completion for the caller", f"status {told}")
+            status = step.answer.get("status")
+            yield Finding(status is None, step.asked.ended, f"{shown}, and no completion for the caller", f"status {status}")
 
 
 @check(

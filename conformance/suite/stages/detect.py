@@ -168,7 +168,7 @@ def cap(record: Record) -> Iterator[Finding]:
     """Decodes what it reports of CAP exactly: MQES 0's based, TO in 500 ms, DSTRD as 4 << n, page sizes as 4096 << n."""
     profile = record.only_profile
     for asked in record.answers("info"):
-        for told in asked.all("controllers") if profile else []:
+        for reported in asked.all("controllers") if profile else []:
             assert profile is not None
             really = {
                 "max_queue_entries": profile.cap.MQES + 1,
@@ -178,8 +178,8 @@ def cap(record: Record) -> Iterator[Finding]:
                 "page_size_max": 4096 << profile.cap.MPSMAX,
             }
             for name, expected in really.items():
-                if name in told:
-                    yield Finding(told[name] == expected, asked.ended, f"{name} {expected}", told[name])
+                if name in reported:
+                    yield Finding(reported[name] == expected, asked.ended, f"{name} {expected}", reported[name])
 
 
 @check("detect/version", cite=BASE_2_0["3.1.3.2"], level=RECOMMENDED, why="practice", witnesses=["out"], needs=["info"])
@@ -187,11 +187,11 @@ def version(record: Record) -> Iterator[Finding]:
     """Reports the version that register VS holds."""
     profile = record.only_profile
     for asked in record.answers("info"):
-        for told in asked.all("controllers") if profile else []:
+        for reported in asked.all("controllers") if profile else []:
             assert profile is not None
-            if "version" in told:
+            if "version" in reported:
                 names = {profile.vs.text, f"{profile.vs.MJR}.{profile.vs.MNR}.{profile.vs.TER}"}
-                yield Finding(told["version"] in names, asked.ended, profile.vs.text, told["version"])
+                yield Finding(reported["version"] in names, asked.ended, profile.vs.text, reported["version"])
 
 
 @check(
@@ -207,5 +207,5 @@ def all_controllers(record: Record) -> Iterator[Finding]:
     """Finds every controller behind every bridge."""
     expected = sorted(controller.serial for controller in record.controllers)
     for asked in record.answers("identify"):
-        found = sorted(str(told.get("serial", "")).strip() for told in asked.all("controllers"))
+        found = sorted(str(reported.get("serial", "")).strip() for reported in asked.all("controllers"))
         yield Finding(found == expected, asked.ended, expected, found)

@@ -107,11 +107,11 @@ def smart_scenario(draw: Draw) -> Plan:
         BUSY_TIME=draw.fill(), POWER_CYCLES=draw.fill() << 65, POWER_ON_HOURS=draw.fill(), UNSAFE_SHUTDOWNS=draw.between(1, 99),
         MEDIA_ERRORS=draw.fill() << 30, ERROR_LOG_ENTRIES=draw.fill() << 60,
     )  # fmt: skip
-    told = Fault(
+    fault = Fault(
         name=HEALTH, behaviour="replace", queue="admin", opcode=GetLogPage.OPCODE, cdw10=Lid.SMART,
         arguments={"offset": 0, "hex": page.hex()},
     )  # fmt: skip
-    return Plan(draw.device(), [LOAD, do("smart")], [told])
+    return Plan(draw.device(), [LOAD, do("smart")], [fault])
 
 
 @scenario("features/no-log-offset", "an error log longer than a command may move, and no log page offset")
@@ -210,12 +210,12 @@ def _values(record: Record, fid: Fid) -> Iterator[Finding]:
                 wanted, sent = asked.arguments["value"], event.command.CDW11
                 yield Finding(sent == wanted, event, f"dword 11 {wanted:#x}", f"{sent:#x}", fields=("FID", "CDW11"))
             elif isinstance(event, Completed) and asked.action == "get-feature" and "value" in asked.answer:
-                request, told = state.answered(event), asked.answer["value"]
+                request, claim = state.answered(event), asked.answer["value"]
                 command = request.command if request else None
                 current = isinstance(command, GetFeatures) and command.FID == fid and command.SEL == Select.CURRENT
                 if current and event.completion.ok:
                     came = event.completion.DW0
-                    yield Finding(told == came, event, f"{came:#x} is told", f"{told:#x}", fields=("DW0",))
+                    yield Finding(claim == came, event, f"{came:#x} is reported", f"{claim:#x}", fields=("DW0",))
 
 
 @check("features/write-cache", cite=BASE_2_0["5.27.1.4"], level=RECOMMENDED, why="practice", witnesses=["out", "wire"],
@@ -227,8 +227,8 @@ def write_cache(record: Record) -> Iterator[Finding]:
         if asked.arguments["feature"] != Fid.VOLATILE_WRITE_CACHE or not asked.ok or asked.action == "set-feature":
             continue
         if "value" in asked.answer and any(record.commands(SetFeatures)):
-            enabled, told = _cache_enabled(record, asked), bool(asked.answer["value"])
-            yield Finding(told == enabled, asked.ended, f"write cache {_on(enabled)}", _on(told))
+            enabled, claim = _cache_enabled(record, asked), bool(asked.answer["value"])
+            yield Finding(claim == enabled, asked.ended, f"write cache {_on(enabled)}", _on(claim))
 
 
 def _cache_enabled(record: Record, until: Asked) -> bool:
@@ -354,8 +354,8 @@ def critical_warning(record: Record) -> Iterator[Finding]:
         return
     later = [asked for asked in record.asked if asked.number > warned.number]
     logs = "\n".join(str(asked.answer.get("log", "")) for asked in later)
-    told = re.search(r"(?i)critical|warning|temperature", logs)
-    yield Finding(bool(told), later[-1].ended, "a word of the critical warning", logs.strip() or "nothing")
+    mention = re.search(r"(?i)critical|warning|temperature", logs)
+    yield Finding(bool(mention), later[-1].ended, "a word of the critical warning", logs.strip() or "nothing")
 
 
 # -- maintenance ---------------------------------------------------------------------------------------------------------
@@ -386,8 +386,8 @@ def trim(record: Record) -> Iterator[Finding]:
             lba, shown = wanted[0], [found for _, found in seen]
             whole = sum(blocks for _, blocks in shown) == wanted[1] and min(lba for lba, _ in shown) == lba
             ok = whole and all(blocks for _, blocks in shown)
-            told = listed(f"{blocks} blocks from LBA {first}" for first, blocks in shown)
-            yield Finding(ok, seen[-1][0], f"{wanted[1]} blocks from LBA {lba}", told)
+            actual = listed(f"{blocks} blocks from LBA {first}" for first, blocks in shown)
+            yield Finding(ok, seen[-1][0], f"{wanted[1]} blocks from LBA {lba}", actual)
 
 
 @check("features/trim-range", cite=NVM_1_0["3.2.3"], level=RECOMMENDED, why="practice", witnesses=["wire"])
@@ -463,8 +463,10 @@ def _gated(record: Record, action: str, kind: type[Command], word: str, bit: str
     """Commands that Identify Controller offers by a bit; where it does not, a driver at work may refuse the action instead."""
     for state, event, _ in record.commands(kind):
         if state.profile is not None:
-            told = getattr(state.profile.controller, word)
-            yield Finding(bool(getattr(told, bit)), event, f"{word}.{bit} set", f"{word} {int(told):#x}", fields=("OPC",))
+            announced = getattr(state.profile.controller, word)
+            yield Finding(
+                bool(getattr(announced, bit)), event, f"{word}.{bit} set", f"{word} {int(announced):#x}", fields=("OPC",)
+            )
     profile = record.only_profile
     if profile is None or getattr(getattr(profile.controller, word), bit):
         return

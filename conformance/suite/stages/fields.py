@@ -254,9 +254,9 @@ def _offered(record: Record, offers: Mapping[type[Command], Offer]) -> Iterator[
     for state, event, command in record.commands(*offers):
         if state.profile is not None:
             word, bit = offers[type(command)]
-            told = getattr(state.profile.controller, word)
-            shown = f"{type(command).__name__}, {word} {int(told):#06x}"
-            yield Finding(bool(getattr(told, bit)), event, f"{word} offers the command", shown, fields=("OPC",))
+            reported = getattr(state.profile.controller, word)
+            shown = f"{type(command).__name__}, {word} {int(reported):#06x}"
+            yield Finding(bool(getattr(reported, bit)), event, f"{word} offers the command", shown, fields=("OPC",))
 
 
 @check("features/io-gated", cite=BASE_2_0["5.17.2.1"], level=RECOMMENDED, why="practice", witnesses=["wire"])
@@ -460,16 +460,16 @@ EVENT_LOGS = frozenset({Lid.ERROR_INFORMATION, Lid.SMART, Lid.CHANGED_NAMESPACES
 @check("features/event-cleared", cite=BASE_2_0["5.2"], level=RECOMMENDED, why="should", witnesses=["wire"])
 def event_cleared(record: Record) -> Iterator[Finding]:
     """Reads the log page that an event names, with RAE=0: until then the controller masks its kind."""
-    told: dict[tuple[str, int], Completed] = {}
+    reported: dict[tuple[str, int], Completed] = {}
     for state, event in record.walk(Completed, Submitted):
         match event:
             case Completed() if (request := state.answered(event)) and event.completion.ok:
                 lid = event.completion.DW0 >> 16 & 0xFF
                 if isinstance(request.command, c.AsyncEventRequest) and lid in EVENT_LOGS:
-                    told[state.spec.id, lid] = event
-            case Submitted(command=c.GetLogPage(LID=lid, RAE=0)) if (state.spec.id, lid) in told:
-                yield Finding(True, told.pop((state.spec.id, lid)), f"log page {lid:02X}h read", "read")
-    for (_, lid), event in told.items():
+                    reported[state.spec.id, lid] = event
+            case Submitted(command=c.GetLogPage(LID=lid, RAE=0)) if (state.spec.id, lid) in reported:
+                yield Finding(True, reported.pop((state.spec.id, lid)), f"log page {lid:02X}h read", "read")
+    for (_, lid), event in reported.items():
         if any(event.t < asked.started.t and asked.ended for asked in record.asked):
             yield Finding(False, event, f"log page {lid:02X}h read", "never read")
 

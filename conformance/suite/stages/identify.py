@@ -70,20 +70,20 @@ def _failing(cns: Cns) -> Fault:
     return Fault(name="fails", behaviour="status", queue="admin", opcode=Identify.OPCODE, cdw10=cns, arguments=internal)
 
 
-def told_of_controllers(record: Record) -> Iterator[tuple[Asked, Mapping[str, Any], Profile]]:
+def controller_claims(record: Record) -> Iterator[tuple[Asked, Mapping[str, Any], Profile]]:
     """Yield what the driver says of the only controller, beside what that controller is."""
     if (profile := record.only_profile) is not None:
         for asked in record.answers("identify"):
-            for told in asked.all("controllers"):
-                yield asked, told, profile
+            for claim in asked.all("controllers"):
+                yield asked, claim, profile
 
 
-def told_of_namespaces(record: Record) -> Iterator[tuple[Asked, Mapping[str, Any], Namespace]]:
+def namespace_claims(record: Record) -> Iterator[tuple[Asked, Mapping[str, Any], Namespace]]:
     """Yield what the driver says of each namespace, beside that namespace as it was specified; unknown ones are left out."""
     for asked in record.answers("list"):
-        for told in asked.all("namespaces"):
-            if len(record.controllers) == 1 and (namespace := record.controllers[0].namespace(told.get("nsid", 1))):
-                yield asked, told, namespace
+        for claim in asked.all("namespaces"):
+            if len(record.controllers) == 1 and (namespace := record.controllers[0].namespace(claim.get("nsid", 1))):
+                yield asked, claim, namespace
 
 
 @check("identify/prp-covers", cite=BASE_2_0["4.1.1"], level=MANDATORY, why="integrity", witnesses=["wire"])
@@ -108,12 +108,12 @@ def prp_covers(record: Record) -> Iterator[Finding]:
 )
 def strings(record: Record) -> Iterator[Finding]:
     """Reads SN, MN and FR as space-padded ASCII without a terminator."""
-    for asked, told, profile in told_of_controllers(record):
+    for asked, claim, profile in controller_claims(record):
         really = {"serial": profile.controller.SN, "model": profile.controller.MN, "firmware": profile.controller.FR}
         for name, expected in really.items():
-            if name in told:
-                ok = str(told[name]).strip(" ") == expected.strip(" ")
-                yield Finding(ok, asked.ended, f"{name} “{expected}”", f"“{told[name]}”")
+            if name in claim:
+                ok = str(claim[name]).strip(" ") == expected.strip(" ")
+                yield Finding(ok, asked.ended, f"{name} “{expected}”", f"“{claim[name]}”")
 
 
 @check("identify/nsid-zero", cite=BASE_2_0["3.3.3.1"], level=MANDATORY, why="shall", witnesses=["wire"])
@@ -135,9 +135,9 @@ def nsid_zero(record: Record) -> Iterator[Finding]:
 )
 def capacity64(record: Record) -> Iterator[Finding]:
     """Takes a namespace's capacity from all 64 bits of NSZE."""
-    for asked, told, namespace in told_of_namespaces(record):
-        if "blocks" in told:
-            yield Finding(told["blocks"] == namespace.blocks, asked.ended, f"{namespace.blocks} blocks", told["blocks"])
+    for asked, claim, namespace in namespace_claims(record):
+        if "blocks" in claim:
+            yield Finding(claim["blocks"] == namespace.blocks, asked.ended, f"{namespace.blocks} blocks", claim["blocks"])
 
 
 @check(
@@ -150,12 +150,12 @@ def capacity64(record: Record) -> Iterator[Finding]:
 )
 def lba_format(record: Record) -> Iterator[Finding]:
     """Follows FLBAS to the LBA format in use."""
-    for asked, told, namespace in told_of_namespaces(record):
+    for asked, claim, namespace in namespace_claims(record):
         profile = record.only_profile
         identified = profile.namespaces.get(namespace.nsid) if profile else None
-        if identified is not None and "block_size" in told:
+        if identified is not None and "block_size" in claim:
             expected = f"format {identified.format_index}: {identified.block_size}"
-            yield Finding(told["block_size"] == identified.block_size, asked.ended, expected, told["block_size"])
+            yield Finding(claim["block_size"] == identified.block_size, asked.ended, expected, claim["block_size"])
 
 
 @check(
@@ -169,9 +169,9 @@ def lba_format(record: Record) -> Iterator[Finding]:
 )
 def block_4096(record: Record) -> Iterator[Finding]:
     """Reports LBADS 12 as blocks of 4096 bytes."""
-    for asked, told, _ in told_of_namespaces(record):
-        if "block_size" in told:
-            yield Finding(told["block_size"] == 4096, asked.ended, 4096, told["block_size"])
+    for asked, claim, _ in namespace_claims(record):
+        if "block_size" in claim:
+            yield Finding(claim["block_size"] == 4096, asked.ended, 4096, claim["block_size"])
 
 
 @check(
@@ -230,11 +230,11 @@ BITS = {
 )
 def optional_bits(record: Record) -> Iterator[Finding]:
     """Reports the optional commands from the right bits of ONCS and OACS."""
-    for asked, told, profile in told_of_controllers(record):
+    for asked, claim, profile in controller_claims(record):
         registers = {"optional_commands": profile.controller.ONCS, "optional_admin": profile.controller.OACS}
         for field, register in registers.items():
-            claimed = told.get(field, ())
-            for name in told.get(f"{field}_shown", claimed):
+            claimed = claim.get(field, ())
+            for name in claim.get(f"{field}_shown", claimed):
                 if name in BITS[field]:
                     really = bool(BITS[field][name].bits_of(register))
                     shown = "supported" if name in claimed else "not supported"
@@ -252,10 +252,10 @@ def optional_bits(record: Record) -> Iterator[Finding]:
 )
 def format_count(record: Record) -> Iterator[Finding]:
     """Takes the number of LBA formats (NLBAF) as 0's based."""
-    for asked, told, profile in told_of_controllers(record):
-        if "lba_formats" in told and profile.namespaces:
+    for asked, claim, profile in controller_claims(record):
+        if "lba_formats" in claim and profile.namespaces:
             identified = next(iter(profile.namespaces.values()))
-            expected, shown = identified.NLBAF + 1, len(told["lba_formats"])
+            expected, shown = identified.NLBAF + 1, len(claim["lba_formats"])
             yield Finding(shown == expected, asked.ended, f"{expected} formats", shown)
 
 
@@ -264,9 +264,11 @@ def inactive(record: Record) -> Iterator[Finding]:
     """Makes no disk of an inactive namespace."""
     active = {n.nsid for controller in record.controllers for n in controller.namespaces if n.attached}
     for asked in record.answers("list"):
-        for told in asked.all("namespaces"):
-            if "nsid" in told:
-                yield Finding(told["nsid"] in active, asked.ended, f"one of namespaces {listed(sorted(active))}", told["nsid"])
+        for claim in asked.all("namespaces"):
+            if "nsid" in claim:
+                yield Finding(
+                    claim["nsid"] in active, asked.ended, f"one of namespaces {listed(sorted(active))}", claim["nsid"]
+                )
 
 
 @check("identify/cns2-by-version", cite=BASE_2_0["5.17"], level=RECOMMENDED, why="practice", witnesses=["wire"],
@@ -303,7 +305,7 @@ def failure(record: Record) -> Iterator[Finding]:
     """Reports a failed Identify, and does not go on with zeros."""
     loads = list(record.answers("load"))
     for asked in record.answers("list"):
-        made = [told for told in asked.all("namespaces") if told.get("nsid", 1) == 1]
+        made = [claim for claim in asked.all("namespaces") if claim.get("nsid", 1) == 1]
         reported = any(not load.ok for load in loads) or not made
-        shown = f"load: {loads[0].said}, namespaces listed: {listed(told.get('nsid', 1) for told in made)}"
+        shown = f"load: {loads[0].said}, namespaces listed: {listed(claim.get('nsid', 1) for claim in made)}"
         yield Finding(reported, asked.ended, "an error, or no disk", shown)

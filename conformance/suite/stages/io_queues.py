@@ -314,9 +314,9 @@ def sqe_stable(record: Record) -> Iterator[Finding]:
             if not sq.contiguous or not state.rings_all(sq.qid) or not 0 <= event.address - sq.base < sq.size * SQE_BYTES:
                 continue
             slot = (event.address - sq.base) // SQE_BYTES
-            told = (slot - sq.head) % sq.size < (sq.tail - sq.head) % sq.size
+            reported = (slot - sq.head) % sq.size < (sq.tail - sq.head) % sq.size
             shown = f"slot {slot} of SQ {sq.qid} written, head {sq.head}, tail {sq.tail}"
-            yield Finding(not told, event, "a slot that no doorbell has told of, or that was consumed", shown)
+            yield Finding(not reported, event, "a slot that no doorbell has told of, or that was consumed", shown)
 
 
 @check("io-queues/cqe-untouched", cite=INTEGRITY, level=MANDATORY, why="integrity", witnesses=["memory"],

@@ -153,18 +153,18 @@ def _identified(record: Record) -> bool:
     return any(isinstance(event.command, Identify) for event in record.all(Submitted))
 
 
-def _told(asked: Asked) -> list[int]:
+def _claimed_namespaces(asked: Asked) -> list[int]:
     """Return the namespace ids in a list."""
-    return sorted(told["nsid"] for told in asked.all("namespaces") if "nsid" in told)
+    return sorted(claim["nsid"] for claim in asked.all("namespaces") if "nsid" in claim)
 
 
 def _exactly(record: Record) -> Iterator[Finding]:
     """Judge whether each list holds the namespaces that were attached from the start, and nothing else."""
     active = sorted(n.nsid for c in record.controllers for n in c.namespaces if n.attached)
     for asked in record.answers("list"):
-        told = _told(asked)
-        if told != active or _identified(record):
-            yield Finding(told == active, asked.ended, f"namespaces {listed(active)}", told if asked.ok else asked.status)
+        claim = _claimed_namespaces(asked)
+        if claim != active or _identified(record):
+            yield Finding(claim == active, asked.ended, f"namespaces {listed(active)}", claim if asked.ok else asked.status)
 
 
 @check("multi-namespace/sparse", cite=BASE_2_0["5.17"], level=MANDATORY, why="integrity", witnesses=["out"], needs=["list"],
@@ -179,11 +179,11 @@ def sparse(record: Record) -> Iterator[Finding]:
 def block_size(record: Record) -> Iterator[Finding]:
     """Keeps the block size of each namespace apart."""
     for asked in record.answers("list"):
-        for told in asked.all("namespaces"):
-            namespace = record.controllers[0].namespace(told.get("nsid", 0))
-            if namespace and "block_size" in told and (_identified(record) or told["block_size"] != namespace.block_size):
+        for claim in asked.all("namespaces"):
+            namespace = record.controllers[0].namespace(claim.get("nsid", 0))
+            if namespace and "block_size" in claim and (_identified(record) or claim["block_size"] != namespace.block_size):
                 expected = f"namespace {namespace.nsid}: {namespace.block_size}"
-                yield Finding(told["block_size"] == namespace.block_size, asked.ended, expected, told["block_size"])
+                yield Finding(claim["block_size"] == namespace.block_size, asked.ended, expected, claim["block_size"])
     for asked, disk in replay(record):
         if asked.action == "read" and asked.ended and asked.status != "unsupported":
             yield from returned(record, asked, disk)
@@ -222,9 +222,9 @@ def one_of_many(record: Record) -> Iterator[Finding]:
 def bad_neighbour(record: Record) -> Iterator[Finding]:
     """Shows the other namespaces where one fails Identify."""
     for asked in record.answers("list"):
-        told = _told(asked)
+        claim = _claimed_namespaces(asked)
         if any(record.commands(Identify)):
-            yield Finding({1, 3} <= {*told}, asked.ended, "namespaces 1 and 3", told if asked.ok else asked.status)
+            yield Finding({1, 3} <= {*claim}, asked.ended, "namespaces 1 and 3", claim if asked.ok else asked.status)
 
 
 @check("multi-namespace/broadcast", cite=BASE_2_0["5"], level=MANDATORY, why="shall", witnesses=["wire"])
@@ -271,16 +271,18 @@ def changed(record: Record) -> Iterator[Finding]:
         return
     for asked in record.answers("list"):
         if (wanted := asked.arguments.get("until")) is not None and _identified(record):
-            yield Finding(_told(asked) == wanted, asked.ended, f"namespaces {listed(wanted)}", _told(asked))
+            yield Finding(
+                _claimed_namespaces(asked) == wanted, asked.ended, f"namespaces {listed(wanted)}", _claimed_namespaces(asked)
+            )
     unread: list[Completed] = []
     for state, event in record.walk(Completed, Submitted):
         if _tells_of_namespaces(state, event):
             assert isinstance(event, Completed)
             unread.append(event)
         elif isinstance(event, Submitted) and _reads(event.command, Lid.CHANGED_NAMESPACES):
-            yield from (Finding(True, told, "log page 04h is read", "it is", fields=("DW0",)) for told in unread)
+            yield from (Finding(True, claim, "log page 04h is read", "it is", fields=("DW0",)) for claim in unread)
             unread.clear()
-    yield from (Finding(False, told, "log page 04h is read", "it is not", fields=("DW0",)) for told in unread)
+    yield from (Finding(False, claim, "log page 04h is read", "it is not", fields=("DW0",)) for claim in unread)
 
 
 def _tells_of_namespaces(state: State, event: Event) -> bool:
@@ -318,9 +320,9 @@ def stale(record: Record) -> Iterator[Finding]:
 def shared(record: Record) -> Iterator[Finding]:
     """Shows a namespace that two controllers share once."""
     for asked in record.answers("list"):
-        told = asked.all("namespaces")
-        if len(told) != 1 or _identified(record):
-            yield Finding(len(told) == 1, asked.ended, "one disk", f"{len(told)} disks")
+        claim = asked.all("namespaces")
+        if len(claim) != 1 or _identified(record):
+            yield Finding(len(claim) == 1, asked.ended, "one disk", f"{len(claim)} disks")
 
 
 @check("multi-namespace/private", cite=BASE_2_0["5.17"], level=RECOMMENDED, why="integrity", witnesses=["out", "store"],
@@ -329,10 +331,10 @@ def private(record: Record) -> Iterator[Finding]:
     """Keeps namespaces of the same id on two controllers apart."""
     expected = sorted((c.serial, n.nsid) for c in record.controllers for n in c.namespaces)
     for asked in record.answers("list"):
-        told = sorted((str(told.get("controller")).strip(" "), told.get("nsid", 0)) for told in asked.all("namespaces"))
-        if told != expected or _identified(record):
-            wanted, shown = (listed(f"namespace {nsid} of {serial}" for serial, nsid in pairs) for pairs in (expected, told))
-            yield Finding(told == expected, asked.ended, wanted, shown)
+        claim = sorted((str(claim.get("controller")).strip(" "), claim.get("nsid", 0)) for claim in asked.all("namespaces"))
+        if claim != expected or _identified(record):
+            wanted, shown = (listed(f"namespace {nsid} of {serial}" for serial, nsid in pairs) for pairs in (expected, claim))
+            yield Finding(claim == expected, asked.ended, wanted, shown)
     for asked, disk in replay(record):
         if asked.action == "read" and asked.ended and asked.status != "unsupported":
             of = f"namespace {asked.arguments['nsid']} of {str(asked.arguments.get('serial', 'the only controller')).strip()}"

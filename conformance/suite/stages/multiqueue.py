@@ -188,8 +188,8 @@ class Load:
     def figures(self) -> str:
         """What the driver says of it."""
         said = self.asked.answer
-        told = ", ".join(f"{said.get(name, '?')} {name}" for name in ("operations", "errors", "mismatches"))
-        return f"{self.asked.said}: {told}" + (f" ({said['first_error']})" if said.get("first_error") else "")
+        reported = ", ".join(f"{said.get(name, '?')} {name}" for name in ("operations", "errors", "mismatches"))
+        return f"{self.asked.said}: {reported}" + (f" ({said['first_error']})" if said.get("first_error") else "")
 
     @property
     def whole(self) -> bool:
@@ -399,8 +399,8 @@ def reset_under_load(record: Record) -> Iterator[Finding]:
         ok = load.asked.status != "timeout" and load.ended == load.wanted
         yield Finding(ok, load.asked.ended, f"{load.wanted} operations that end", shown)
         good = load.ended - int(load.asked.answer.get("errors", 0))
-        mix, told = Mix.of(load.asked.arguments), load.asked.answer.get("regions", ())
-        read_back = sum(len(mix.region(job)) for job, digest in enumerate(told) if digest)
+        mix, reported = Mix.of(load.asked.arguments), load.asked.answer.get("regions", ())
+        read_back = sum(len(mix.region(job)) for job, digest in enumerate(reported) if digest)
         moved = (sum(blocks for _, _, blocks, *_ in load.commands) - read_back) // mix.blocks
         yield Finding(moved >= good, load.asked.ended, f"commands for {good} operations that succeed", f"for {moved}")
 

@@ -432,25 +432,25 @@ def aerl(record: Record) -> Iterator[Finding]:
 @check("reset/aer", cite=BASE_2_0["5.2"], level=RECOMMENDED, why="practice", witnesses=["wire"])
 def aer(record: Record) -> Iterator[Finding]:
     """Sends another Asynchronous Event Request when one has told of an event."""
-    told: dict[str, Completed] = {}  # events whose request was not replaced yet, by controller
+    reported: dict[str, Completed] = {}  # events whose request was not replaced yet, by controller
     for state, event in record.walk(Submitted, Completed, RegisterWrite):
         match event:
             case Submitted(command=AsyncEventRequest()):
-                if answered := told.pop(state.spec.id, None):
+                if answered := reported.pop(state.spec.id, None):
                     yield Finding(True, answered, "another request after it", "sent")
             case Completed() if (submitted := state.answered(event)) and isinstance(submitted.command, AsyncEventRequest):
                 if event.completion.ok:
-                    told[state.spec.id] = event
-            case RegisterWrite(offset=CC.OFFSET) if unanswered := told.pop(state.spec.id, None):
+                    reported[state.spec.id] = event
+            case RegisterWrite(offset=CC.OFFSET) if unanswered := reported.pop(state.spec.id, None):
                 yield from _not_replaced(record, unanswered, event.t)
-    for unanswered in told.values():
+    for unanswered in reported.values():
         yield from _not_replaced(record, unanswered, float("inf"))
 
 
-def _not_replaced(record: Record, told: Completed, until: float) -> Iterator[Finding]:
+def _not_replaced(record: Record, reported: Completed, until: float) -> Iterator[Finding]:
     """Yield a finding if the driver, asked something after the event, has sent no other request."""
-    if any(told.t < asked.started.t and asked.ended and asked.ended.t < until for asked in record.asked):
-        yield Finding(False, told, "another request after it", "none")
+    if any(reported.t < asked.started.t and asked.ended and asked.ended.t < until for asked in record.asked):
+        yield Finding(False, reported, "another request after it", "none")
 
 
 @check("reset/bad-completion", cite=BASE_2_0["3.3.3.2"], level=MANDATORY, why="integrity", witnesses=["fault"], needs=["read"],
@@ -471,23 +471,23 @@ def bad_queue(record: Record) -> Iterator[Finding]:
 def shutdown(record: Record) -> Iterator[Finding]:
     """Leaves a controller by a shutdown notification, and sends no I/O command after it."""
     for asked in record.answers("shutdown", "unload") if not record.scenario.hostile else ():
-        told: RegisterWrite | None = None
+        reported: RegisterWrite | None = None
         enabled = False
         after = 0
         for state, event in record.during(asked):
             enabled |= state.enabled
             match event:
                 case RegisterWrite(offset=CC.OFFSET, value=value) if CC(value).SHN:
-                    told = event
+                    reported = event
                 case RegisterWrite(offset=CC.OFFSET, value=value) if state.shutdown and not CC(value).EN:
                     break  # what comes then is another life
-                case Doorbell(completion=False, qid=qid) if told and qid:
+                case Doorbell(completion=False, qid=qid) if reported and qid:
                     after += 1
         if enabled and asked.ok:
-            shown = f"SHN={CC(told.value).SHN:02b}b" if told else "SHN=00b"
+            shown = f"SHN={CC(reported.value).SHN:02b}b" if reported else "SHN=00b"
             shown += f", {after} doorbells of I/O submission queues after that"
-            good = told is not None and CC(told.value).SHN in (1, 2) and not after
-            yield Finding(good, told or asked.ended, "SHN=01b or 10b, and no I/O command after it", shown)
+            good = reported is not None and CC(reported.value).SHN in (1, 2) and not after
+            yield Finding(good, reported or asked.ended, "SHN=01b or 10b, and no I/O command after it", shown)
 
 
 @check("reset/shst-wait", cite=BASE_2_0["3.6.1"], level=RECOMMENDED, why="should", witnesses=["wire"])
@@ -574,8 +574,8 @@ def bad_command(record: Record) -> Iterator[Finding]:
     for asked in record.answers("raw"):
         sent = [e for _, e in record.during(asked, Submitted) if e.command.OPC == asked.arguments["opcode"]]
         if sent:
-            told = asked.status != "timeout" and not asked.ok
-            yield Finding(told, sent[0], "an error for its sender", asked.status, fields=("OPC",))
+            reported = asked.status != "timeout" and not asked.ok
+            yield Finding(reported, sent[0], "an error for its sender", asked.status, fields=("OPC",))
     for event in record.all(Panicked):
         yield Finding(False, event, "a driver that goes on", event.text)
     for asked in record.answers("read"):

@@ -215,8 +215,8 @@ def flush(record: Record) -> Iterator[Finding]:
         done = [e for s, e in record.during(asked, Completed) if s.answered(e) in sent]
         if done:  # one that failed may have been tried again
             last = done[-1]
-            told = last.completion.ok if asked.ok else any(not event.completion.ok for event in done)
-            yield Finding(told, last, last.completion.text, f"the driver says {asked.said}", fields=("SC", "SCT"))
+            reported = last.completion.ok if asked.ok else any(not event.completion.ok for event in done)
+            yield Finding(reported, last, last.completion.text, f"the driver says {asked.said}", fields=("SC", "SCT"))
 
 
 def unflushed(record: Record, until: Asked) -> int:
