@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from conformance.record.record import Asked, Record
-from conformance.suite.check import Check, Finding, Outcome
+from conformance.suite.check import MANDATORY, Check, Finding, Outcome
 from lab.data.events import ActionEnded, Completed, Submitted
 from lab.nvme.commands import CreateIoCq, CreateIoSq
 
@@ -47,7 +47,8 @@ class Causes:
     """The causes in one record, given what each check has found."""
 
     def __init__(self, record: Record, violations: Mapping[Check, Sequence[Finding]]) -> None:
-        self._violations = violations
+        self._violations = {check: found for check, found in violations.items() if check.level == MANDATORY}
+        """Of mandatory rules only: no failure hides behind a warning."""
         self._refused = refused_creations(record)
         self._asked = {id(asked.ended): asked for asked in record.asked if asked.ended}
         self._failed_loads = [asked for asked in record.asked if asked.action == "load" and not asked.ok]

@@ -13,7 +13,7 @@ from conformance.judging.causes import Causes, consequence
 from conformance.judging.slowness import slowness
 from conformance.record.record import Record
 from conformance.suite.check import MANDATORY, Check, Finding, Outcome
-from lab.data.events import Event
+from lab.data.events import ActionEnded, Event
 from lab.data.evidence import Evidence
 from lab.data.identity import DriverIdentity
 from lab.data.manifest import part_name
@@ -149,25 +149,37 @@ class Findings:
 
 
 def _apply(check: Check, record: Record, driver: DriverIdentity) -> tuple[Outcome, str, Findings]:
-    missing = [name for name in check.needs if name not in driver.actions]
-    if missing:
-        return Outcome.UNSUPPORTED, f"the driver cannot be asked to {', '.join(missing)}", Findings()
+    """Judge a check. Where the driver cannot be asked what it needs, what the device saw is judged all the same."""
     if check.stops and check.stops not in driver.stops:
         return Outcome.UNSUPPORTED, f"the driver cannot stop after {check.stops}", Findings()
-    if check.needs and check.stage not in (*driver.stages, *driver.profiles):
-        return Outcome.UNSUPPORTED, f"the manifest does not claim {part_name(check.stage)}", Findings()
     if "memory" in check.witnesses and not record.memory_watched:
         return Outcome.UNSUPPORTED, UNWATCHED, Findings()
+    unasked = _unasked(check, driver)
+    if unasked and "wire" not in check.witnesses:
+        return Outcome.UNSUPPORTED, unasked, Findings()
     findings = Findings()
     try:
         for finding in check.find(record):
-            findings.add(finding)
+            if not unasked or not isinstance(finding.event, ActionEnded | None):
+                findings.add(finding)
     except LabError as error:
         return Outcome.ERROR, str(error), Findings()
     except Exception as error:  # damaged evidence of any kind, or a mistake in the check: it spoils this verdict only
         LOG.debug("check %s on %s", check.id, record.evidence.folder, exc_info=True)
         return Outcome.ERROR, f"the check could not judge this evidence: {type(error).__name__}: {error}", Findings()
+    if unasked and not findings.judged:
+        return Outcome.UNSUPPORTED, unasked, findings
     return *_outcome(check, findings), findings
+
+
+def _unasked(check: Check, driver: DriverIdentity) -> str:
+    """Return why a driver cannot be asked what a check needs; "" if it can."""
+    missing = [name for name in check.needs if name not in driver.actions]
+    if missing:
+        return f"the driver cannot be asked to {', '.join(missing)}"
+    if check.needs and check.stage not in (*driver.stages, *driver.profiles):
+        return f"the manifest does not claim {part_name(check.stage)}"
+    return ""
 
 
 def _outcome(check: Check, findings: Findings) -> tuple[Outcome, str]:

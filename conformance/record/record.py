@@ -32,6 +32,7 @@ from lab.data.events import (
     Plugged,
     PrpList,
     RegisterRead,
+    RegisterWrite,
     Remark,
     Reset,
     Submitted,
@@ -40,6 +41,7 @@ from lab.data.evidence import Evidence
 from lab.data.plan import Controller
 from lab.data.profile import Profile, read_profiles
 from lab.nvme.commands import Command
+from lab.nvme.registers import CAP, CC, CSTS, VS
 
 C = TypeVar("C", bound=Command)
 E = TypeVar("E", bound=Event)
@@ -51,6 +53,8 @@ Step = tuple[Kind, str, Event, Move | None]
 REMOVED = "removed"
 """The behaviour that takes a controller away: its registers read all ones."""
 ALL_ONES = 0xFFFF_FFFF
+NEVER_ALL_ONES = frozenset({CAP.OFFSET, VS.OFFSET, CC.OFFSET, CSTS.OFFSET})
+"""Registers that read all ones only where there is no controller any more."""
 
 STRETCH = 1024
 """Events of a stretch. To copy the states that it begins with costs as much as some dozens of moves."""
@@ -207,8 +211,8 @@ class Record:
         such events, nothing is.
 
         Events of several controllers that the device's record could not tell apart are left out: nothing may be judged
-        from a state that is a mixture. So are doorbells of a controller that has lost power or is gone, until its driver sees
-        it again.
+        from a state that is a mixture. So are doorbells of a controller that has lost power, until its driver looks at it, and
+        all writes to one that is gone.
         """
         return self._walk(self._stretches, self._kinds(kinds))
 
@@ -255,13 +259,15 @@ class Record:
         """Every kind of event that is walked."""
         return {kind for stretch in self._stretches for kind in stretch.kinds}
 
-    def _goes_dark(self, event: Event) -> bool:
-        """Return whether a controller loses its power, or leaves its slot, here. Its driver cannot know at once."""
+    def _goes_away(self, event: Event) -> bool:
+        """Does a controller leave its slot here, or is it seen to have left? Its driver cannot know at once."""
         match event:
-            case Reset(cause="power") | Plugged(present=False):
+            case Plugged(present=False):
                 return True
             case FaultInjected(fault=name):
                 return name in self._removals
+            case RegisterRead(offset=offset, value=value):
+                return offset in NEVER_ALL_ONES and value & ALL_ONES == ALL_ONES
         return False
 
     @cached_property
@@ -275,15 +281,19 @@ class Record:
         """The record as it is walked: decided once, for all checks."""
         only = self.controllers[0].id if len(self.controllers) == 1 else ""
         states = {spec.id: State(spec, self.profiles.get(spec.id)) for spec in self.controllers}
-        found, dark = [Stretch(_copies(states))], set[str]()
+        found, dark, gone = [Stretch(_copies(states))], set[str](), set[str]()
         for event in self.events:
             if (id := event.controller or only) not in states:
                 continue
-            if self._goes_dark(event):
+            if isinstance(event, Reset) and event.cause == "power":
                 dark.add(id)
-            elif isinstance(event, RegisterRead) and event.value & ALL_ONES != ALL_ONES:
+            elif isinstance(event, RegisterRead | RegisterWrite):
                 dark.discard(id)
-            if isinstance(event, Doorbell) and id in dark:
+            if self._goes_away(event):
+                gone.add(id)
+            elif isinstance(event, RegisterRead) and event.value & ALL_ONES != ALL_ONES:
+                gone.discard(id)
+            if isinstance(event, Doorbell | RegisterWrite) and (id in gone or (id in dark and isinstance(event, Doorbell))):
                 continue
             if len(found[-1].steps) == STRETCH:
                 found.append(Stretch(_copies(states)))

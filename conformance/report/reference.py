@@ -10,7 +10,7 @@ LEVELS = {"M": "mandatory", "R": "recommended", "O": "optional"}
 HEAD = """# Check reference
 
 Every check: what the driver must do, how binding it is and why, who testifies, where the rule stands, where it is judged,
-and which seeded defects it catches. A section marked `?` is cited from memory. *Invariants* are judged on all evidence.
+and which seeded defects it catches. *Invariants* are judged on all evidence.
 
 This file is written by `nvme-lab list checks --write docs/checks.md`.
 """

@@ -184,7 +184,7 @@ class EntryOffset(_ListDefect):
         return command
 
 
-@defect("read/mdts-split:never")
+@defect("read/mdts-split:never", scenarios=("read/mdts",))
 class NeverSplit(Namespace):
     """Sends a transfer as one command, however small MDTS is."""
 

@@ -72,7 +72,7 @@ def reserved_register(record: Record) -> Iterator[Finding]:
 @check("detect/reserved-bits", cite=BASE_2_0["3.1.3"], level=MANDATORY, why="shall", witnesses=["wire"])
 def reserved_bits(record: Record) -> Iterator[Finding]:
     """Writes the reserved bits of CC and AQA as 0, and no reserved value to CC.SHN."""
-    for event in record.all(RegisterWrite):
+    for _, event in record.walk(RegisterWrite):
         if event.size != 4 or event.offset not in (CC.OFFSET, AQA.OFFSET):
             continue
         register = CC(event.value) if event.offset == CC.OFFSET else AQA(event.value)
