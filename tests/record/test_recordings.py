@@ -54,11 +54,16 @@ def last_transfer(evidence: Evidence) -> Submitted:
     return [event for event in transfers if event.t >= began][-1]
 
 
+WARNINGS = {"u-boot-qemu-read-basic": {"admin-queue/all-command-sets"}}
+"""What drivers really leave undone that is recommended."""
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_nothing_fails_on_real_evidence(name: str, tmp_path: Path) -> None:
     found = verdicts(unpack(name, tmp_path / "evidence"))
     wrong = [verdict for verdict in found.values() if verdict.outcome in (*FAILED, Outcome.ERROR) and verdict.known is None]
-    assert not wrong
+    assert {verdict.check.id for verdict in wrong} == WARNINGS.get(name, set())
+    assert all(verdict.outcome is Outcome.WARN for verdict in wrong)
     assert sum(verdict.outcome is Outcome.PASS for verdict in found.values()) > 30
     assert found["read/exact"].outcome is found["read/nlb"].outcome is Outcome.PASS
 
