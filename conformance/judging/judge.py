@@ -87,7 +87,8 @@ def judge(evidence: Evidence, checks: Iterable[Check]) -> list[Verdict]:
     defect = _defect(evidence)
     slow = cache(lambda: slowness(evidence))  # asked only where something failed
     judged = {check: (Outcome.ERROR, defect, Findings()) if defect else _apply(check, record, driver) for check in checks}
-    causes = Causes(record, {check: found.violations for check, (_, _, found) in judged.items()}) if not defect else None
+    violations = {check: found.violations for check, (_, _, found) in judged.items() if found.violations}
+    causes = Causes(record, violations) if violations else None
     verdicts = []
     for check, (outcome, reason, findings) in judged.items():
         cause = consequence(check, findings.violations, causes, outcome) if causes else None
