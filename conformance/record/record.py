@@ -260,7 +260,7 @@ class Record:
         return {kind for stretch in self._stretches for kind in stretch.kinds}
 
     def _goes_away(self, event: Event) -> bool:
-        """Does a controller leave its slot here, or is it seen to have left? Its driver cannot know at once."""
+        """Return whether a controller leaves its slot here, or is seen to have left. Its driver cannot know at once."""
         match event:
             case Plugged(present=False):
                 return True

@@ -11,7 +11,7 @@ from conformance.judging.judge import KEPT_EXAMPLES, KEPT_VIOLATIONS, judge
 from conformance.record.record import Record
 from conformance.suite.check import CHECKS, Check, Finding, Function, Outcome
 from conformance.suite.citations import PRACTICE
-from lab.data.events import RegisterWrite, Submitted
+from lab.data.events import ActionEnded, RegisterWrite, Submitted
 from lab.errors import LabError
 from lab.nvme.commands import Read
 from tests.toy.fixtures import MakeEvidence
@@ -95,8 +95,16 @@ def test_what_the_driver_does_not_claim_is_unsupported(
     make_evidence: MakeEvidence, needs: tuple[str, ...], stages: list[str], outcome: Outcome
 ) -> None:
     evidence = make_evidence(driver={"stages": stages})
-    (verdict,) = judge(evidence, [made(yielding(Finding(True, EXACT)), needs=needs)])
+    (verdict,) = judge(evidence, [made(yielding(Finding(True, EXACT)), needs=needs, witnesses=("out",))])
     assert verdict.outcome is outcome
+
+
+def test_what_the_device_saw_is_judged_also_where_nobody_asked(make_evidence: MakeEvidence) -> None:
+    evidence = make_evidence(driver={"stages": ["detect"]})
+    answered = ActionEnded(t=1.0, number=0, action="read", answer={"status": "success"})
+    seen, said = yielding(Finding(False, EXACT)), yielding(Finding(False, answered))
+    outcomes = [judge(evidence, [made(find, needs=("write",))])[0].outcome for find in (seen, said)]
+    assert outcomes == [Outcome.FAIL, Outcome.UNSUPPORTED]
 
 
 @pytest.mark.parametrize(("stops", "outcome"), [(["detect", "identify"], Outcome.PASS), (["identify"], Outcome.UNSUPPORTED)])
