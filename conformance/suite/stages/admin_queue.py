@@ -15,7 +15,6 @@ from lab.data.events import (
     Completed,
     Doorbell,
     Event,
-    FaultInjected,
     Interrupt,
     MemoryRead,
     RegisterRead,
