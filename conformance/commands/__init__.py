@@ -61,6 +61,9 @@ class Commands(click.Group):
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
         """Find a command by its name; an unknown name is answered with the nearest."""
         name = args[0]
+        if name == "help":  # as people type it
+            args = [*args[1:2], "--help"]
+            name = args[0]
         if name not in COMMANDS and not name.startswith("-"):
             ctx.fail(f"No such command {name!r}{nearest(name, COMMANDS)}")
         return super().resolve_command(ctx, args)

@@ -28,8 +28,14 @@ _MACHINE = (
 
 def _only(what: str, metavar: str, complete: completing.Complete) -> Callable[[F], F]:
     return click.option(
-        f"--{what}", f"{what}s", multiple=True, metavar=metavar, shell_complete=complete, help=f"only this {what} (repeatable)"
-    )
+        f"--{what}", f"{what}s", multiple=True, metavar=metavar, shell_complete=complete, callback=_split,
+        help=f"only this {what} (repeatable, or with commas)",
+    )  # fmt: skip
+
+
+def _split(_context: click.Context, _option: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
+    """Split values at commas, which no name holds."""
+    return tuple(name for value in values for name in value.split(",") if name)
 
 
 _SELECTION = (
@@ -39,7 +45,7 @@ _SELECTION = (
     _only("scenario", "ID", completing.scenarios),
 )
 
-STRICT = click.option("--strict", is_flag=True, help="warnings and unobserved mandatory rules count as failed")
+STRICT = click.option("--strict", is_flag=True, help="warnings, flaky and unproven mandatory checks fail; they are listed")
 VERBOSE = click.option("-v", "--verbose", is_flag=True, help="also list what could not be judged")
 JSON = click.option("--json", "as_json", is_flag=True, help="as JSON")
 

@@ -30,7 +30,7 @@ NEWEST = Path("nvme-lab-results/latest")
 @click.option("--tx", multiple=True, metavar="SPEC", help="workers elsewhere, as pytest-xdist has it: ssh=HOST (repeatable)")
 @click.option("--shard", default="", metavar="N/M", help="only this one of M parts, which cost the same (see report)")
 @click.option("--times", type=click.Path(path_type=Path), metavar="RESULT", help="earlier results, to split and order by")
-@click.option("--seed", type=int, metavar="N", help="draws serial numbers, sizes and data [default: 0]")
+@click.option("--seed", type=click.IntRange(0), metavar="N", help="draws serial numbers, sizes and data [default: 0]")
 @click.option("--defect", default="", metavar="ID", help="seed this mistake into the reference driver (see nvme-lab defects)")
 @click.option("--variant", default="", metavar="ID", help="give the reference driver this legal peculiarity, or ID+ID…")
 @click.option(

@@ -18,6 +18,8 @@ OTHERS = "others"
 """In the summary: rules of stages that were not selected."""
 JUDGED = frozenset({Outcome.PASS, Outcome.FAIL, Outcome.FLAKY, Outcome.WARN})
 """Outcomes that tell something about the driver."""
+STRICT = "--strict: "
+"""How a reason begins that fails a run only by that option."""
 SEVERITY = tuple(Outcome)
 """The worst outcome first."""
 
@@ -56,6 +58,8 @@ class Row:
     stage: str
     counts: Mapping[Outcome, int]
     known: int
+    fails_strict: bool = False
+    """A check in it fails the run by --strict."""
 
     @property
     def word(self) -> str:
@@ -64,6 +68,8 @@ class Row:
             return "fails"
         if self.counts[Outcome.ERROR]:
             return "lab error"
+        if self.fails_strict:
+            return "fails --strict"
         if self.known:
             return "known failure"
         if self.counts[Outcome.FLAKY]:
@@ -84,7 +90,8 @@ def rows(results: Results) -> list[Row]:
             known[key] += 1
     machines = list(dict.fromkeys((v.driver, v.device) for v in results.verdicts))
     order = sorted(counts, key=lambda key: (machines.index(key[:2]), stage_index(key[2])))
-    return [Row(*key, counts[key], known[key]) for key in order]
+    strict = {(v.driver, v.device, v.stage if asked_for(results, v) else OTHERS) for v, _ in gate_failures(results)}
+    return [Row(*key, counts[key], known[key], key in strict) for key in order]
 
 
 def stage_index(stage: str) -> int:
@@ -171,11 +178,11 @@ def _gate_reason(verdict: VerdictEntry) -> str:
         case Outcome.FAIL:
             return "new failure"
         case Outcome.WARN:
-            return "--strict: a recommended rule is not met"
+            return f"{STRICT}a recommended rule is not met"
         case Outcome.FLAKY:
-            return f"--strict: flaky: {verdict.reason}"
+            return f"{STRICT}flaky: {verdict.reason}"
         case _:
-            return f"--strict: mandatory and not proven: {verdict.reason}"
+            return f"{STRICT}mandatory and not proven: {verdict.reason}"
 
 
 def unproven(results: Results) -> list[VerdictEntry]:

@@ -7,7 +7,16 @@ from collections.abc import Iterator
 
 from conformance.judging.compare import Change, compare
 from conformance.judging.models import Results, VerdictEntry
-from conformance.judging.summary import Row, evidence_of, gate_failures, lab_failures, rows, unproven, worst_with_outcome
+from conformance.judging.summary import (
+    STRICT,
+    Row,
+    evidence_of,
+    gate_failures,
+    lab_failures,
+    rows,
+    unproven,
+    worst_with_outcome,
+)
 from conformance.report.cards import word
 from conformance.report.conclusion import State, conclude
 from conformance.report.terminal import shown_columns
@@ -49,7 +58,10 @@ def _conclusions(results: Results) -> Iterator[str]:
     strict = [(verdict, reason) for verdict, reason in gate_failures(results) if verdict.outcome is not Outcome.FAIL]
     if strict:
         yield "❌ **Failed by --strict:**\n"
-        yield from (f"- {_code(verdict.check)} {_text(verdict.driver)}: {_text(reason)}" for verdict, reason in strict)
+        yield from (
+            f"- {_code(verdict.check)} {_text(verdict.driver)}: {_text(reason.removeprefix(STRICT))}"
+            for verdict, reason in strict
+        )
         yield ""
     elif not_proven := unproven(results):
         yield f"{OTHER_MARK} Mandatory and not proven: {', '.join(_code(verdict.check) for verdict in not_proven)}\n"

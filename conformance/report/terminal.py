@@ -16,6 +16,7 @@ from rich.text import Text
 from conformance.judging.models import Results, VerdictEntry
 from conformance.judging.summary import (
     OTHERS,
+    STRICT,
     Row,
     evidence_of,
     gate_failures,
@@ -34,6 +35,7 @@ from lab.data.manifest import PROFILES
 COLOURS = {
     "fails": "bold red",
     "lab error": "bold magenta",
+    "fails --strict": "bold red",
     "flaky": "yellow",
     "known failure": "yellow",
     "passes": "green",
@@ -269,7 +271,7 @@ def _gate(results: Results) -> Iterator[RenderableType]:
     strict = [(verdict, reason) for verdict, reason in gate_failures(results) if verdict.outcome is not Outcome.FAIL]
     if strict:
         yield Text(f"Failed by --strict: {_count(len(strict), 'check')}", style="bold red")
-        yield from (_said(f"  {verdict.check}  {verdict.driver}: {reason}") for verdict, reason in strict)
+        yield from (_said(f"  {verdict.check}  {verdict.driver}: {reason.removeprefix(STRICT)}") for verdict, reason in strict)
         yield ""
     elif missing := unproven(results):
         yield Text(f"Mandatory and not proven: {_count(len(missing), 'check')}", style="yellow")
