@@ -197,6 +197,7 @@ class LazyHead(QueuePair):
     "admin-queue/tail-each",
     allowed='PCIe 1.0, 3.4.1 "Command Processing", step 2: the tail doorbell is written once a command is in the queue',
     scenarios=("multiqueue/plain",),
+    warns=("multiqueue/batch",),
 )
 class TailEach(QueuePair):
     """Writes the tail doorbell for each command on its own."""

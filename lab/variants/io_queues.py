@@ -17,6 +17,8 @@ from lab.variants.admin_queue import BoundedPair
 from lab.variants.variant import variant
 
 BASIC = ("io-queues/basic",)
+SHALLOW = ("multiqueue/depth", "multiqueue/scaling", "multiqueue/batch")
+"""Checks that recommend to have many commands in flight."""
 SIZES = 'Base 2.0, 3.3.1 "Memory-based Transport Queue Model": each queue has a size of its own, up to CAP.MQES'
 
 
@@ -54,13 +56,20 @@ class _ShortOfIo(_OwnSizes):
     "io-queues/short-completion-queues",
     allowed=SIZES + "; no more commands are outstanding than it has room for",
     scenarios=BASIC,
+    warns=SHALLOW,
     also=(_ShortOfIo,),
 )
 class ShortCompletionQueues(BoundedPair):
     """Has completion queues of a quarter of the submission queues, and sends no more than they can hold."""
 
 
-@variant("io-queues/two-entries", allowed=SIZES + "; the smallest is two entries", scenarios=BASIC, settings={"depth": 2})
+@variant(
+    "io-queues/two-entries",
+    allowed=SIZES + "; the smallest is two entries",
+    scenarios=BASIC,
+    settings={"depth": 2},
+    warns=SHALLOW,
+)
 class TwoEntries(Controller):
     """Has I/O queues of two entries, so that one command is outstanding."""
 
@@ -75,7 +84,7 @@ class Largest(Controller):
     allowed='Base 2.0, 5.27.1.5 "Number of Queues": what is granted is an upper bound',
     scenarios=("multiqueue/plain",),
     settings={"io_queues": 1},
-    warns=("multiqueue/per-cpu",),
+    warns=("multiqueue/per-cpu", "multiqueue/scaling"),
 )
 class OnePair(Controller):
     """Uses one pair of I/O queues, however many processors there are."""
