@@ -271,7 +271,7 @@ def destructive_scenario(draw: Draw) -> Plan:
     return Plan(draw.device(), [LOAD, _ask(*refused), _ask(*meant)])
 
 
-@scenario("passthrough/timeout", "a command that is never answered", command_seconds=10)
+@scenario("passthrough/timeout", "a command that is never answered", hostile=True, command_seconds=10)
 def timeout_scenario(draw: Draw) -> Plan:
     lba = draw.between(1, 50) * 8
     lost = Fault(name="lost", behaviour="drop", queue="io", opcode=Read.OPCODE, lba=lba, times=1)
@@ -326,7 +326,8 @@ def command(record: Record) -> Iterator[Finding]:
 
 @check(
     "passthrough/answer", cite=PRACTICE, level=MANDATORY, why="practice", witnesses=["out"], needs=NEEDS,
-    scenarios=[*MOVING, "passthrough/lengths", "passthrough/closed", "passthrough/unprivileged", "passthrough/destructive"],
+    scenarios=[*MOVING, "passthrough/lengths", "passthrough/closed", "passthrough/unprivileged", "passthrough/destructive",
+               "passthrough/throughput"],
 )  # fmt: skip
 def answer(record: Record) -> Iterator[Finding]:
     """Answers every step, by a completion or by a refusal with its reason."""
