@@ -9,6 +9,8 @@ import pytest
 from junitparser import JUnitXml
 
 from conformance.judging.models import Cite, DriverEntry, FindingEntry, LeftOut, Results, RunEntry, VerdictEntry
+from conformance.report.annotations import github, gitlab
+from conformance.report.html import html
 from conformance.report.junit import LONGEST, junit
 from conformance.report.markdown import markdown
 from conformance.report.terminal import SHOWN, plain_summary, plain_table
@@ -146,3 +148,17 @@ def test_markdown_has_the_table_and_the_failures() -> None:
     text = markdown(result(PASS, verdict(Outcome.FAIL)))
     assert "| read | toy | qemu | 1 | 1 | 0 | 0 | 0 | 0 | 0 | **fails** |" in text
     assert "**FAIL** `read/nlb` — toy on qemu, read/basic" in text
+
+
+def test_strict_tells_its_reasons_in_every_format() -> None:
+    results = result(PASS, verdict(Outcome.INCONCLUSIVE, "read/nlb", reason="nothing observed"), strict=True)
+    text = plain_summary(results, Path("out"))
+    assert "fails --strict" in text
+    assert "Failed by --strict: 1 check\n  read/nlb  toy: mandatory and not proven: nothing observed\n" in text
+    for made in (markdown(results), github(results), gitlab(results), junit(results), html(results)):
+        assert "read/nlb" in made
+        assert "mandatory and not proven: nothing observed" in made
+    assert junit(results).count("<failure") == 1
+    without = results.model_copy(update={"strict": False})
+    assert "Mandatory and not proven: 1 check\n  toy: nothing observed: read/nlb\n" in plain_summary(without, Path("out"))
+    assert "<failure" not in junit(without)
