@@ -249,7 +249,7 @@ def one_pair(record: Record) -> Iterator[Finding]:
        needs=["reset", "unload"], scenarios=["reset/stuck-unload"])  # fmt: skip
 def leaves_failed(record: Record) -> Iterator[Finding]:
     """Can be unloaded after a reset that failed."""
-    for asked in record.answers("unload") if strikes(record) else ():
+    for asked in record.answers("unload") if strikes(record) and any(record.commands(Identify)) else ():
         yield Finding(asked.status != "timeout", asked.ended, "a driver that leaves", asked.said)
 
 
@@ -515,5 +515,5 @@ def without_common(record: Record) -> Iterator[Finding]:
 def _usable(record: Record, expected: str) -> Iterator[Finding]:
     """Judge whether the driver comes up and its reads succeed."""
     for asked in record.answers("load", "read"):
-        if asked.action == "load" or record.saw(asked, Read) or not asked.ok:
+        if record.saw(asked, Identify, Read) or not asked.ok:  # what the device did not see proves nothing
             yield Finding(asked.ok, asked.ended, expected, asked.said)
