@@ -46,7 +46,7 @@ def test_verdicts_that_depend_on_workers_are_no_figure(tmp_path: Path, monkeypat
         return {("linux", "qemu", "read/x", "read/nlb"): Outcome.PASS if workers == 1 else Outcome.FAIL}
 
     monkeypatch.setattr(benchmarks, "_recorded", recorded)
-    monkeypatch.setattr(benchmarks, "equip", lambda campaign, settings, say: campaign)
+    monkeypatch.setattr(benchmarks, "prepare_campaign", lambda campaign, settings, say: campaign)
     with pytest.raises(LabError, match="1 verdicts depend on the number of workers: linux/qemu/read/x/read/nlb"):
         benchmarks.scaling(Settings(), tmp_path, lambda text: None)
 

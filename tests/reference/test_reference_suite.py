@@ -21,13 +21,14 @@ from lab.reference.controller import Controller
 from lab.toolchain import Toolchain
 
 NOTHING = Toolchain(qemu=None, linux=None)
-SELECTION = select()
+DRIVER = find("reference")
+SELECTION = select(DRIVER.stages, profiles_named=DRIVER.profiles)
 
 
 @pytest.mark.parametrize("scenario", [template.id for template in SELECTION.scenarios])
 def test_no_check_fails(tmp_path: Path, scenario: str) -> None:
     (template,) = (one for one in SELECTION.scenarios if one.id == scenario)
-    evidence = Evidence(record(find("reference"), template.resolve(7), "lab", tmp_path / "evidence", toolchain=NOTHING))
+    evidence = Evidence(record(DRIVER, template.resolve(7), "lab", tmp_path / "evidence", toolchain=NOTHING))
     assert evidence.end is not None, evidence.end
     assert evidence.end.outcome == "complete", evidence.end
     verdicts = judge(evidence, SELECTION.checks_of(scenario))
