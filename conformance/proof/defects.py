@@ -1,15 +1,17 @@
 """Half of the proof: can the suite fail? Each seeded defect must be caught by its own check's own finding about it.
 
 Each defect goes through the scenarios where its check is judged, one after the other until the check has caught it. What a
-check takes over from a helper that many checks share (reads still arrive, say) is not its own, and does not count where the
-check finds something by itself.
+check takes over from a helper that other checks use too (reads still arrive, say) is not its own, and does not count where the
+check finds something by itself. A helper that serves one check only is a part of that check.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import cache
+from types import CodeType, FunctionType
+from typing import Any, cast
 
 from conformance.judging.judge import judge
 from conformance.proof.recording import FAILED, Alarm, alarm, golden, record, verdicts
@@ -117,11 +119,35 @@ def _normal(check: Check, scenario: str, seed: int) -> list[tuple[Finding, bool]
 
 
 def _origins(check: Check, evidence: Evidence) -> Iterator[tuple[Finding, bool]]:
-    """Yield each finding of a check, and whether the check itself makes it instead of a helper that it hands over to."""
+    """Yield each finding of a check, and whether the check makes it instead of a helper that it shares with other checks."""
     findings = check.find(Record(evidence))
     for finding in findings:
-        helper = getattr(findings, "gi_yieldfrom", None)
-        yield finding, helper is None
+        yield finding, not any(_is_shared(helper, check) for helper in _helpers(findings))
+
+
+def _helpers(findings: Any) -> Iterator[CodeType]:
+    """Yield the functions that a check hands over to at the moment, each to the next by ``yield from``."""
+    while (findings := getattr(findings, "gi_yieldfrom", None)) is not None and hasattr(findings, "gi_code"):
+        yield findings.gi_code
+
+
+def _is_shared(helper: CodeType, check: Check) -> bool:
+    """Return whether a helper is not known to serve this check alone."""
+    return _users().get(helper) != {check.id}
+
+
+@cache
+def _users() -> dict[CodeType, set[str]]:
+    """Return the checks of the suite that reach each function of their module, directly or through others."""
+    users: dict[CodeType, set[str]] = {}
+    for check in CHECKS.values():
+        reached: list[FunctionType] = [cast(FunctionType, check.find)]
+        for function in reached:
+            named = (function.__globals__.get(name) for name in function.__code__.co_names)
+            reached += [one for one in named if isinstance(one, FunctionType) and one not in reached]
+        for function in reached:
+            users.setdefault(function.__code__, set()).add(check.id)
+    return users
 
 
 def lies_believed(scenario: str, seed: int) -> list[Alarm]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
 
 from lab.defects.defect import defect
 from lab.reference.controller import Controller
@@ -23,13 +24,26 @@ class OneVendor(Controller):
         super().detect()
 
 
-@defect("every/answer:late-doorbell", scenarios=("io-queues/basic",))
-class LateDoorbell(QueuePair):
-    """Tells the controller of an I/O command only when the next one comes."""
+class _NoIoDoorbell(QueuePair):
+    """Rings for admin commands only."""
 
     def ring(self) -> None:
         if self.qid == 0:
             super().ring()
+
+
+class _NoTimeLimit(Execution):
+    """Waits for a command as long as it takes."""
+
+    def check_progress(self, pair: QueuePair, now: float) -> None:
+        pass
+
+
+@defect("every/answer:late-doorbell", scenarios=("io-queues/basic",))
+class LateDoorbell(Controller):
+    """Tells the controller of an I/O command only when the next one comes, and waits for it without a time limit."""
+
+    parts = replace(Controller.parts, queue_pair=_NoIoDoorbell, execution=_NoTimeLimit)
 
 
 @defect("every/answer:waits-for-ever", scenarios=("io-queues/basic",))

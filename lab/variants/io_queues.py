@@ -56,7 +56,7 @@ class _ShortOfIo(_OwnSizes):
     "io-queues/short-completion-queues",
     allowed=SIZES + "; no more commands are outstanding than it has room for",
     scenarios=BASIC,
-    warns=SHALLOW,
+    warns=(*SHALLOW, "performance/depth"),
     also=(_ShortOfIo,),
 )
 class ShortCompletionQueues(BoundedPair):
@@ -84,7 +84,7 @@ class Largest(Controller):
     allowed='Base 2.0, 5.27.1.5 "Number of Queues": what is granted is an upper bound',
     scenarios=("multiqueue/plain",),
     settings={"io_queues": 1},
-    warns=("multiqueue/per-cpu", "multiqueue/scaling"),
+    warns=("multiqueue/per-cpu", "multiqueue/scaling", "performance/scaling"),
 )
 class OnePair(Controller):
     """Uses one pair of I/O queues, however many processors there are."""

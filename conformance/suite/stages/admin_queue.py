@@ -22,6 +22,7 @@ from lab.data.events import (
     RegisterWrite,
     Remark,
     Reset,
+    Submitted,
 )
 from lab.data.plan import Fault
 from lab.nvme.commands import Abort, Command, CreateIoCq, CreateIoSq, Read, Write
@@ -323,13 +324,14 @@ def _lag(cq: CompletionQueue) -> int:
 
 
 def queue_ends(record: Record) -> Iterator[tuple[CompletionQueue, Event, bool]]:
-    """Every completion queue whose head doorbell tells all, when it ends: at a reset, or with the driver's last answer.
+    """Every completion queue whose head doorbell tells all, and the last event on the wire before it ends.
 
-    The last value tells whether commands wait for room in it. What is posted after that, before the machine stops, need not
-    be taken in time.
+    It ends at a reset, or with the driver's last answer. The last value tells whether commands wait for room in it. What is
+    posted after that, before the machine stops, need not be taken in time.
     """
     last: dict[int, tuple[CompletionQueue, Event, bool]] = {}
     epoch = -1
+    wire: Event | None = None
     answered = max((asked.ended.t for asked in record.asked if asked.ended), default=inf)
     for state, event in record.walk():
         if event.t > answered:
@@ -337,10 +339,12 @@ def queue_ends(record: Record) -> Iterator[tuple[CompletionQueue, Event, bool]]:
         if state.epoch != epoch:
             yield from last.values()
             last, epoch = {}, state.epoch
+        if wire is None or isinstance(event, Submitted | Completed | Doorbell):
+            wire = event
         for qid, cq in state.cqs.items():
             if state.rings_all(qid):
                 users = [sq for sq in state.sqs.values() if sq.cqid == qid]
-                last[qid] = cq, event, any((sq.tail - sq.fetched) % sq.size for sq in users)
+                last[qid] = cq, wire, any((sq.tail - sq.fetched) % sq.size for sq in users)
             else:
                 last.pop(qid, None)
     yield from last.values()
@@ -361,7 +365,7 @@ def head_doorbell(record: Record) -> Iterator[Finding]:
     for cq, last, starved in queue_ends(record):
         if cq.posted > 1 and not (unseen and cq.qid):
             shown = f"CQ {cq.qid}: {cq.posted} posted, {cq.returned} returned, {cq.size} slots"
-            stuck = starved and _lag(cq) >= cq.size - 1
+            stuck = _lag(cq) >= cq.size - (1 if starved else 0)  # or more is posted than it holds: entries are lost
             yield Finding(not stuck, last, "a completion queue that does not stay full while commands wait", shown)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from conformance.record.record import Record
+from conformance.record.record import Asked, Record
 from conformance.record.state import CompletionQueue, State
 from conformance.record.words import listed
 from conformance.suite.check import MANDATORY, RECOMMENDED, Finding, check
@@ -25,7 +25,7 @@ from lab.data.events import (
 )
 from lab.data.plan import Fault
 from lab.nvme.commands import CreateIoCq, CreateIoSq, DeleteIoCq, DeleteIoSq, Read
-from lab.nvme.registers import CSTS
+from lab.nvme.registers import CAP, CSTS
 
 CREATES = CreateIoCq | CreateIoSq
 CQ_DIRTY = "cq-not-zeroed"
@@ -376,9 +376,19 @@ def mqes_max(record: Record) -> Iterator[Finding]:
 
 
 def _reads_succeed(record: Record) -> Iterator[Finding]:
+    """Judge whether the driver comes up with queues of this size, and whether reads are completed on them."""
+    for asked in record.answers("load"):
+        if not asked.ok and _knows_queue_size(record, asked):
+            yield Finding(False, asked.ended, "a driver that loads with queues of this size", asked.said)
     for asked in record.answers("read"):
         on_io = [e for _, e in record.during(asked, Completed) if e.cqid > 0 and e.completion.ok]
         yield Finding(asked.ok and bool(on_io), asked.ended, "a read completed on an I/O queue", asked.status)
+
+
+def _knows_queue_size(record: Record, load: Asked) -> bool:
+    """Return whether a driver, while it loads, has read MQES and nothing was refused to it: a failure can rest on MQES."""
+    read = any(event.offset == CAP.OFFSET for _, event in record.during(load, RegisterRead))
+    return read and all(event.completion.ok for _, event in record.during(load, Completed))
 
 
 @check("io-queues/noop", cite=PRACTICE, level=MANDATORY, why="integrity", witnesses=["wire"], needs=["noop"])

@@ -408,8 +408,12 @@ def bus_master_off(record: Record) -> Iterator[Finding]:
 def removal(record: Record) -> Iterator[Finding]:
     """Survives surprise removal: what was on its way fails, and the driver can leave."""
     yield from comes_through(record)
-    for asked in record.answers("unload") if strikes(record) else ():
-        yield Finding(asked.ok, asked.ended, "a driver that can leave", asked.status)
+    for asked in record.asked if strikes(record) else ():
+        if asked.action == "unload" and asked.status != "unsupported":
+            died = next((event for event in record.all(Panicked) if asked.covers(event)), None)
+            if asked.ended or died:
+                said = died.text if died else asked.said
+                yield Finding(asked.ok and not died, died or asked.ended, "a driver that can leave", said)
 
 
 @check("reset/lost-interrupt", cite=PRACTICE, level=RECOMMENDED, why="practice", witnesses=["fault"], needs=["read"],
