@@ -47,7 +47,7 @@ def defects(
     nvme-lab defects
     nvme-lab defects --check read/nlb
     nvme-lab defects --variant admin-queue/lazy-head
-    nvme-lab run --driver reference --defect read/nlb:one-based
+    nvme-lab run --driver reference --defect read/nlb:one-fewer
     """
     console = terminal.console()
     wanted = choose(checks, ids) if checks or ids or not variant_ids else []

@@ -330,7 +330,9 @@ def prp_chain(record: Record) -> Iterator[Finding]:
             yield from _chained(state, event.command.PRP2, entries, seen)
     for asked, disk in reads(record):  # a chain from a page that is just full shows only in what lands in the wrong place
         if any(_fills_a_page(state, event) for state, event in record.during(asked, Submitted)):
-            yield from (found for found in returned(record, asked, disk) if not found.ok)
+            for found in returned(record, asked, disk):
+                if not found.ok:
+                    yield found
 
 
 def _chained(state: State, start: int, entries: int, seen: Sequence[PrpList]) -> Iterator[Finding]:
