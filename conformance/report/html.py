@@ -45,7 +45,7 @@ LOOKS = {State.QUALIFIES: "good", State.FAILS: "bad", State.LAB: "bad"}
 FINDINGS_TOLD = 3
 LONGEST = 2000
 """Characters that a finding shows of what a driver said."""
-NAMES = 20
+NAMES = 10
 """Scenarios that a line names of those that end alike."""
 BARS = 40
 """Scenarios in the chart, the slowest."""
