@@ -21,7 +21,7 @@ def test_the_page_has_rows() -> None:
     assert len(ROWS) >= 15
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("toolchain")
 @pytest.mark.parametrize(("what", "command"), ROWS, ids=[what for what, _ in ROWS])
 def test_the_command_of_a_capability_works(what: str, command: str, tmp_path: Path) -> None:
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "NO_COLOR": "1"}

@@ -85,6 +85,7 @@ def test_what_a_page_says_can_be_typed(page: Path, tmp_path: Path) -> None:
 
 @pytest.mark.soak
 @pytest.mark.parametrize("page", walks(long=True), ids=name)
+@pytest.mark.usefixtures("toolchain")
 def test_what_takes_minutes_can_be_typed_too(page: Path, tmp_path: Path) -> None:
     walk(page, tmp_path, long=True)
 
