@@ -2,12 +2,12 @@
 
 ::
 
-    @defect("read/nlb:one-based")
-    class OneBased(Namespace):
-        \"\"\"Sends the number of blocks, where NLB is 0's based.\"\"\"
+    @defect("read/nlb:one-fewer")
+    class OneFewer(Namespace):
+        \"\"\"Takes NLB for 0's based twice, and reads one block too few.\"\"\"
 
         def command(self, kind, lba, blocks, flags):
-            return super().command(kind, lba, blocks + 1, flags)
+            return super().command(kind, lba, max(blocks - 1, 1), flags)
 
 The id is that of the check which must catch it, a colon, and a slug; the docstring says what the driver does wrong.
 """

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from conformance.judging.judge import Verdict, judge
 from conformance.proof.recording import record
 from conformance.suite.check import Outcome
@@ -39,3 +41,34 @@ def test_what_stands_by_itself_has_no_cause(tmp_path: Path) -> None:
     found = verdicts("read/basic", "read/nlb:one-fewer", tmp_path)
     assert "read/nlb" in failed(found)
     assert found["read/nlb"].because == ""
+
+
+def test_a_check_of_the_queues_limits_explains_the_load(tmp_path: Path) -> None:
+    """What the driver cannot do with these queues shows while it loads: that is the cause, and no consequence."""
+    found = verdicts("io-queues/largest", "io-queues/mqes-max:overflow", tmp_path)
+    assert failed(found) == {"io-queues/mqes-max"}
+    assert found["every/load"].because == "io-queues/mqes-max"
+
+
+def test_a_recommendation_stands_beside_the_failed_load(tmp_path: Path) -> None:
+    found = verdicts("io-queues/smallest", "io-queues/mqes-min:sixteen", tmp_path)
+    assert failed(found) == {"every/load"}, "no failure hides behind a warning"
+    assert found["io-queues/mqes-min"].outcome is Outcome.WARN
+
+
+@pytest.mark.parametrize("scenario", ["io-queues/largest", "io-queues/smallest", "detect/basic", "write/power-cut"])
+def test_a_driver_that_never_loads_fails_at_nothing_else(scenario: str, tmp_path: Path) -> None:
+    """It never looked at the situation that the scenario's own checks are made for."""
+    assert failed(verdicts(scenario, "every/load:one-vendor", tmp_path)) == {"every/load"}
+
+
+def test_a_stuck_queue_is_seen_on_the_wire(tmp_path: Path) -> None:
+    """What nobody answered does not hide why: the driver takes no entry after the first wrap."""
+    found = verdicts("admin-queue/wraps", "admin-queue/phase:fixed", tmp_path)
+    assert {"admin-queue/phase", "every/answer"} <= failed(found)
+
+
+def test_what_nobody_answered_is_one_failure(tmp_path: Path) -> None:
+    found = verdicts("io-queues/basic", "every/answer:late-doorbell", tmp_path)
+    assert failed(found) == {"every/answer"}
+    assert found["read/exact"].because == "every/answer"
