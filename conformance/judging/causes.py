@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from conformance.record.record import Asked, Record
 from conformance.suite.check import MANDATORY, Check, Finding, Outcome
-from lab.data.events import ActionEnded, Completed, Submitted
+from lab.data.events import ActionEnded, Completed, RegisterRead, RegisterWrite, Submitted
 from lab.nvme.commands import CreateIoCq, CreateIoSq
 
 LOAD, ANSWER = "every/load", "every/answer"
@@ -49,6 +49,7 @@ class Causes:
     def __init__(self, record: Record, violations: Mapping[Check, Sequence[Finding]]) -> None:
         self._violations = {check: found for check, found in violations.items() if check.level == MANDATORY}
         """Of mandatory rules only: no failure hides behind a warning."""
+        self._record = record
         self._refused = refused_creations(record)
         self._asked = {id(asked.ended): asked for asked in record.asked if asked.ended}
         self._failed_loads = [asked for asked in record.asked if asked.action == "load" and not asked.ok]
@@ -83,9 +84,22 @@ class Causes:
             return explained or (Cause(LOAD, "the driver did not load") if self._fails(LOAD) else None)
         if check.id in GENERIC:
             return self._explained(asked)
+        if not self._judges(check, asked) and self._fails(LOAD):
+            return Cause(LOAD, "the driver did not load, and never looked at the controller")
         if not check.scenarios and asked.status == "timeout" and self._fails(ANSWER):
             return Cause(ANSWER, f"{asked.action} was not answered in time")
         return None
+
+    def _judges(self, check: Check, asked: Asked) -> bool:
+        """Return whether a failed answer can come from the situation that a check is made for.
+
+        A driver that has accessed no register while it loaded saw nothing of the controller but its configuration space.
+        """
+        return (
+            asked.action != "load"
+            or check.stage == "detect"
+            or any(asked.covers(event) for kind in (RegisterRead, RegisterWrite) for event in self._record.all(kind))
+        )
 
     def _load_before(self, asked: Asked) -> Asked | None:
         """Return the load that failed, if the last one before an action did."""
@@ -98,7 +112,7 @@ class Causes:
     def _explained(self, asked: Asked) -> Cause | None:
         """Return the rule whose breaking explains a failed answer: one made for the situation, or a refused command's."""
         for other, finding in self._violations_of_others(GENERIC):
-            if finding.event is asked.ended and other.scenarios:
+            if finding.event is asked.ended and other.scenarios and self._judges(other, asked):
                 return Cause(other.id, f"{asked.action} failed by it")
         for other, finding in self._violations_of_others(GENERIC):
             event = finding.event

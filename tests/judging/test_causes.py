@@ -56,7 +56,9 @@ def test_a_recommendation_stands_beside_the_failed_load(tmp_path: Path) -> None:
     assert found["io-queues/mqes-min"].outcome is Outcome.WARN
 
 
-@pytest.mark.parametrize("scenario", ["io-queues/largest", "io-queues/smallest", "detect/basic", "write/power-cut"])
+@pytest.mark.parametrize(
+    "scenario", ["io-queues/largest", "io-queues/smallest", "detect/command-sets", "multiqueue/few", "write/power-cut"]
+)
 def test_a_driver_that_never_loads_fails_at_nothing_else(scenario: str, tmp_path: Path) -> None:
     """It never looked at the situation that the scenario's own checks are made for."""
     assert failed(verdicts(scenario, "every/load:one-vendor", tmp_path)) == {"every/load"}

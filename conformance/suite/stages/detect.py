@@ -108,6 +108,8 @@ def css_bitmap(record: Record) -> Iterator[Finding]:
     if profile is None or profile.cap.CSS in (0, 1) or record.scenario.hostile or not record.claims("admin-queue"):
         return
     for asked in (load for load in record.answers("load") if "until" not in load.arguments):
+        if not any(True for _ in record.during(asked, RegisterRead)):
+            continue  # CAP was never read: whatever keeps the driver away, it is not CSS
         enabled = any(state.enabled for state, _ in record.during(asked))
         shown = f"CAP.CSS {profile.cap.CSS:#04x}, {'enabled' if enabled else 'never enabled'}"
         yield Finding(enabled, asked.ended, "a controller that is enabled", shown)

@@ -309,7 +309,7 @@ def stale(record: Record) -> Iterator[Finding]:
         elif asked.action == "read" and asked.ended and asked.status != "unsupported" and away:
             if nsid not in away:
                 yield from returned(record, asked, disk)
-                if not asked.ok:
+                if not asked.ok and _identified(record):
                     yield Finding(False, asked.ended, f"namespace {nsid}, which is there, can be read", asked.status)
             elif asked.ok or _identified(record):
                 yield Finding(not asked.ok and asked.status != "timeout", asked.ended, "an error, in time", asked.status)
