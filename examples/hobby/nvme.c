@@ -68,7 +68,7 @@ static int detect(struct nvme_controller *c) {
 /* -- Step 2, admin queue: Base 3.5.1 "Memory-based Controller Initialization" ---------------------------------------------- */
 #if STEPS >= 2
 
-enum { CC_EN = 1, CC_IOSQES = 6 << 16, CC_IOCQES = 4 << 20 }; /* I/O entries of 2^6 and 2^4 bytes */
+enum { CC_EN = 1, CC_CSS_ALL = 6 << 4, CC_IOSQES = 6 << 16, CC_IOCQES = 4 << 20 }; /* I/O entries of 2^6 and 2^4 bytes */
 enum { CSTS_RDY = 1, CSTS_CFS = 2 };
 
 static int wait_ready(struct nvme_controller *c, bool wanted) {
@@ -106,7 +106,8 @@ static int start(struct nvme_controller *c) {
     write32(c, ASQ + 4, (uint64_t)m->admin_sq >> 32);
     write32(c, ACQ, (uint64_t)m->admin_cq);
     write32(c, ACQ + 4, (uint64_t)m->admin_cq >> 32);
-    write32(c, CC, CC_EN | CC_IOSQES | CC_IOCQES); /* CSS 0: NVM command set, MPS 0: pages of 4 KiB, AMS 0: round robin */
+    uint32_t sets = c->cap >> 43 & 1 ? CC_CSS_ALL : 0; /* CAP.CSS bit 6: several command sets, all to be enabled */
+    write32(c, CC, CC_EN | sets | CC_IOSQES | CC_IOCQES); /* MPS 0: pages of 4 KiB, AMS 0: round robin */
 #ifdef DEFECT_READY
     return SUCCESS;
 #endif

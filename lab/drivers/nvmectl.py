@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -29,11 +29,13 @@ from lab.toolchain import prepare
 
 BLOCKS = 1 << 15
 """Blocks of the temporary disk: 16 MiB."""
+MANAGEMENT = {"OACS": Oacs.of(FORMAT=1, NAMESPACE_MANAGEMENT=1, NVME_MI=1)}
+"""What the programmable controller offers besides; QEMU's device cannot be given OACS."""
 BLOCK_SIZE = 512
 SLOT = 4
 
 
-def _spec(image: Path | None) -> DeviceSpec:
+def _spec(image: Path | None, identify: Mapping[str, int]) -> DeviceSpec:
     blocks = BLOCKS
     if image is not None:
         try:
@@ -42,8 +44,7 @@ def _spec(image: Path | None) -> DeviceSpec:
             raise UsageError(f"the image {image} cannot be used: {error.strerror}") from error
         if rest or not blocks:
             raise UsageError(f"the image {image} is not a whole number of blocks of {BLOCK_SIZE} bytes")
-    management = {"OACS": Oacs.of(FORMAT=1, NAMESPACE_MANAGEMENT=1, NVME_MI=1)}
-    controller = Controller(serial="NVMECTL", namespaces=(Namespace(blocks=blocks),), identify=management)
+    controller = Controller(serial="NVMECTL", namespaces=(Namespace(blocks=blocks),), identify=dict(identify))
     return DeviceSpec(controllers=(controller,))
 
 
@@ -60,7 +61,7 @@ def _images(image: Path | None) -> Iterator[Path]:
 def in_process(options: argparse.Namespace) -> Iterator[Open]:
     """Open the programmable controller in this process."""
     host = Host()
-    spec = _spec(options.image)
+    spec = _spec(options.image, MANAGEMENT)
     with _images(options.image) as folder, InProcess(spec, folder, memory=host.memory) as device:
         yield lambda: [InProcessTransport(host, device, function) for function in device.functions.values()]
 
@@ -80,7 +81,7 @@ def programmable_controller(settings: DriverSettings | None = None) -> Iterator[
 @contextmanager
 def over_qtest(options: argparse.Namespace) -> Iterator[Open]:
     """Open QEMU's own device in a machine whose processor never starts."""
-    spec = _spec(options.image)
+    spec = _spec(options.image, {})
     qemu = prepare(Settings(), ["qemu"], lambda line: print(line, file=sys.stderr)).qemu
     assert qemu is not None
     with _images(options.image) as folder:
