@@ -62,10 +62,10 @@ INFORMATIONAL: Mapping[str, str] = {
     "edit-impossible": "a fault of the scenario did not apply",
     "host-disk": "the lab's own disk, not the driver's doing",
     "memory-watched": "the lab tells what it records",
-    "must-never-come": "a tripwire of whoever wrote the scenario: the scenario's own check reads it",
+    "must-never-come": "a trap that the scenario sets: the scenario's own check reads it",
     "qprio-unused": "the field is ignored under round robin arbitration. Base 2.0, 5.5, figure 160",
     "shutdown-while-disabled": "a shutdown may be asked of a controller that is disabled. Base 2.0, 3.6.1",
-    "verify": "a tripwire of whoever wrote the scenario: the scenario's own check reads it",
+    "verify": "a trap that the scenario sets: the scenario's own check reads it",
     "vfio-user": "a message between QEMU and the device, not the driver's doing",
     "vfio-user-closed": "the end of the connection between QEMU and the device",
 }

@@ -308,7 +308,7 @@ def watched(draw: Draw) -> Plan:
 @check("admin-queue/sqe-stable", cite=BASE_2_0["3.3.1"], level=MANDATORY, why="integrity", witnesses=["memory"],
        scenarios=["io-queues/watched", "admin-queue/wraps"])  # fmt: skip
 def sqe_stable(record: Record) -> Iterator[Finding]:
-    """Leaves an entry that its doorbell has told of as it is until a completion tells that it was consumed (SQHD)."""
+    """Leaves an entry whose doorbell was rung as it is until a completion shows that it was consumed (SQHD)."""
     for state, event in record.walk(MemoryWrite):
         for sq in state.sqs.values():
             if not sq.contiguous or not state.rings_all(sq.qid) or not 0 <= event.address - sq.base < sq.size * SQE_BYTES:
@@ -316,7 +316,7 @@ def sqe_stable(record: Record) -> Iterator[Finding]:
             slot = (event.address - sq.base) // SQE_BYTES
             reported = (slot - sq.head) % sq.size < (sq.tail - sq.head) % sq.size
             shown = f"slot {slot} of SQ {sq.qid} written, head {sq.head}, tail {sq.tail}"
-            yield Finding(not reported, event, "a slot that no doorbell has told of, or that was consumed", shown)
+            yield Finding(not reported, event, "a slot whose doorbell was not rung, or that was consumed", shown)
 
 
 @check("io-queues/cqe-untouched", cite=INTEGRITY, level=MANDATORY, why="integrity", witnesses=["memory"],

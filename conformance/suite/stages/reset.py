@@ -435,7 +435,7 @@ def aerl(record: Record) -> Iterator[Finding]:
 
 @check("reset/aer", cite=BASE_2_0["5.2"], level=RECOMMENDED, why="practice", witnesses=["wire"])
 def aer(record: Record) -> Iterator[Finding]:
-    """Sends another Asynchronous Event Request when one has told of an event."""
+    """Sends another Asynchronous Event Request after one reported an event."""
     reported: dict[str, Completed] = {}  # events whose request was not replaced yet, by controller
     for state, event in record.walk(Submitted, Completed, RegisterWrite):
         match event:
