@@ -113,13 +113,14 @@ def _run(options: Mapping[str, Any], console: Console, events: Events | None) ->
             parts.append((turn.out, record_and_judge(turn, on, [lines, *([events] if events else [])])))
         if parts[-1][1].unfinished:
             break
+    seen = rates([part for _, part in parts])  # before the merge makes failures FLAKY
     results = parts[0][1] if times == 1 else together(parts, out)
     if times == 1 and options["confirm"] and not results.unfinished:
         _confirm(replace(campaign, out=out), results, on, console, events)
     write_reports(results, out)
     terminal.show(terminal.summary(results, shown(out), verbose=options["verbose"]))
     if times > 1:
-        _show_rates(rates([part for _, part in parts]), len(parts), console)
+        _show_rates(seen, len(parts), console)
     console.print(f"Results: {shown(out)}", style="dim")
     if results.unfinished:
         console.print(f"Go on with: nvme-lab run --resume {shown(out)}", style="dim")
