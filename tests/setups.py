@@ -52,7 +52,7 @@ class Setups:
         self._say = say
 
     def require(self, name: str) -> None:
-        """Make a set-up unless it was made. Fails the first test of the run that needs one in vain, and skips the others."""
+        """Make a set-up unless it was made. If it fails, fail the first test that needs it, skip the others."""
         if name in self.made:
             return
         with FileLock(self._folder / f"{name}.lock"):
@@ -67,7 +67,7 @@ class Setups:
 
 
 def shown(config: pytest.Config) -> Progress:
-    """Return a function that shows a line to whoever runs the tests, also out of a worker."""
+    """Return a function that shows a line on the terminal of the test run, also from a worker."""
     capture = config.pluginmanager.getplugin("capturemanager")
 
     def say(line: str) -> None:

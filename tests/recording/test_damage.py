@@ -1,4 +1,4 @@
-"""A flipped bit in what a guest is made of is the lab's failure, not the driver's, and is mended."""
+"""A flipped bit in what a guest is made of is the lab's failure, not the driver's, and is repaired."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_the_end_of_a_damaged_fork_is_not_the_drivers(toolchain: Toolchain, tmp_
     outcome, reason = ended("linux", tmp_path / "damaged", toolchain)
     assert outcome == "lab-error"
     assert "ram has other content than was built" in reason
-    assert ended("linux", tmp_path / "mended", toolchain) == ("complete", "")
+    assert ended("linux", tmp_path / "repaired", toolchain) == ("complete", "")
 
 
 def test_a_damaged_firmware_is_found_before_it_runs(toolchain: Toolchain, tmp_path: Path) -> None:
