@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -18,6 +19,11 @@ settings.register_profile("lab", deadline=None, suppress_health_check=[HealthChe
 settings.load_profile("lab")
 
 SETUPS_KEY = pytest.StashKey[Setups]()
+
+
+def pytest_configure() -> None:
+    """Let a CI's environment change nothing: by ``CI`` runs confirm what failed, which tests ask for where they want it."""
+    os.environ.pop("CI", None)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

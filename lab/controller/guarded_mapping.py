@@ -76,32 +76,35 @@ class _Guard:
         """Begin without a handler."""
         self.mappings: dict[int, GuardedMapping] = {}
         self._lock = threading.Lock()
-        self._before = _SigAction()
-        self._installed = False
+        self._before: _SigAction | None = None
         self._handler = _HANDLER(self._on_fault)
 
     def install(self) -> None:
-        """Install the handler, unless it is there."""
+        """Install the handler, unless it is there.
+
+        Each mapping asks again: faulthandler, and with it every run of pytest in this process, restores a handler from before.
+        """
         with self._lock:
-            if self._installed:
+            installed = _SigAction()
+            _libc.sigaction(int(signal.SIGBUS), None, ctypes.byref(installed))
+            if installed.handler == ctypes.cast(self._handler, ctypes.c_void_p).value:
                 return
+            self._before = self._before or installed  # the first: a later one may lead back to us
             action = _SigAction(handler=ctypes.cast(self._handler, ctypes.c_void_p), flags=_SA_SIGINFO | _SA_NODEFER)
-            if _libc.sigaction(int(signal.SIGBUS), ctypes.byref(action), ctypes.byref(self._before)):
+            if _libc.sigaction(int(signal.SIGBUS), ctypes.byref(action), None):
                 raise OSError(ctypes.get_errno(), "the guard of mapped memory cannot be installed")
-            self._installed = True
 
     def _on_fault(self, _signal: int, info: int, _context: int) -> None:
         """Put a page of zeros under a guarded address; leave any other to who handled it before."""
         at = int(ctypes.c_void_p.from_address(info + _ADDRESS_AT).value or 0)
-        for start, mapping in self.mappings.items():
+        for start, mapping in list(self.mappings.items()):  # another thread may be mapping
             if start <= at < start + mapping.size:
                 flags = _MAP_PRIVATE | _MAP_FIXED | _MAP_ANONYMOUS
                 page = _libc.mmap(at - at % _PAGE, _PAGE, _READ_WRITE, flags, -1, 0)
                 if page != _FAILED:
                     mapping.lost = True
                     return
-        _libc.sigaction(int(signal.SIGBUS), ctypes.byref(self._before), None)
-        self._installed = False
+        _libc.sigaction(int(signal.SIGBUS), ctypes.byref(self._before or _SigAction()), None)
 
 
 _guard = _Guard()

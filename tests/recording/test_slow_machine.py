@@ -55,11 +55,9 @@ def test_a_qemu_that_was_stopped_fails_nothing(toolchain: Toolchain, tmp_path: P
     class Stopped(Machine):
         def __enter__(self) -> Machine:
             machine = super().__enter__()
-            pid = machine.process.pid
-            timers.append(threading.Timer(0.3, os.kill, (pid, signal.SIGSTOP)))
-            timers.append(threading.Timer(0.3 + STOP_SECONDS, os.kill, (pid, signal.SIGCONT)))
-            for timer in timers:
-                timer.start()
+            timers.append(threading.Timer(STOP_SECONDS, os.kill, (machine.process.pid, signal.SIGCONT)))
+            os.kill(machine.process.pid, signal.SIGSTOP)
+            timers[-1].start()
             return machine
 
     monkeypatch.setattr(guest, "Machine", Stopped)
