@@ -28,24 +28,30 @@ class Archive:
     """Paths without a leading slash; folders above an entry come by themselves. An entry replaces an earlier one."""
 
     def __init__(self) -> None:
+        """Begin with no entries."""
         self._entries: dict[str, Entry] = {}
 
     def __contains__(self, path: str) -> bool:
         return _name(path) in self._entries
 
     def directory(self, path: str, mode: int = 0o755) -> None:
+        """Add a folder."""
         self._add(path, Entry(stat.S_IFDIR | mode))
 
     def file(self, path: str, content: bytes, mode: int = 0o644) -> None:
+        """Add a regular file."""
         self._add(path, Entry(stat.S_IFREG | mode, content))
 
     def link(self, path: str, target: str) -> None:
+        """Add a symbolic link; ``target`` is stored as it is."""
         self._add(path, Entry(stat.S_IFLNK | 0o777, target.encode()))
 
     def character_device(self, path: str, major: int, minor: int, mode: int = 0o600) -> None:
+        """Add a character device node; ``mode`` are its permissions."""
         self._add(path, Entry(stat.S_IFCHR | mode, device=(major, minor)))
 
     def to_bytes(self) -> bytes:
+        """Return the archive in the "newc" format, its entries in order of their paths."""
         return b"".join(self._records())
 
     def _add(self, path: str, entry: Entry) -> None:

@@ -14,6 +14,7 @@ class Modules:
     """The modules under one ``lib/modules/RELEASE`` folder. Names use underscores, as the kernel's own do."""
 
     def __init__(self, folder: Path) -> None:
+        """Take the folder ``lib/modules/RELEASE``."""
         self.folder = folder
 
     @cached_property
@@ -48,6 +49,7 @@ class Modules:
         return [d for d in map(_normal, hard + _before(content)) if d in self._files]
 
     def aliases(self, name: str) -> list[str]:
+        """Return the device patterns that a module says it is for; KeyError for an unknown module."""
         return modinfo(self.content(name), "alias")
 
     def _visit(self, name: str, ordered: list[str]) -> None:

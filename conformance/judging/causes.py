@@ -47,6 +47,7 @@ class Causes:
     """The causes in one record, given what each check has found."""
 
     def __init__(self, record: Record, violations: Mapping[Check, Sequence[Finding]]) -> None:
+        """Take a record and the findings of each check against the rule; only mandatory checks explain others."""
         self._violations = {check: found for check, found in violations.items() if check.level == MANDATORY}
         """Of mandatory rules only: no failure hides behind a warning."""
         self._record = record

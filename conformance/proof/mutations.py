@@ -53,6 +53,7 @@ class TamperedEvidence(Evidence):
     """An evidence folder whose events are others."""
 
     def __init__(self, folder: Path, events: Sequence[Event]) -> None:
+        """Read the folder, but return these events instead of its own."""
         super().__init__(folder)
         self._tampered = events
 

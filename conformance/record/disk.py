@@ -34,6 +34,7 @@ class Disk:
         return content.initial(self.seed, self.namespace, lba)
 
     def expect_range(self, lba: int, blocks: int) -> bytes | None:
+        """Return the bytes that blocks from ``lba`` on must hold; None if one of them may hold anything."""
         parts = [self.expect(lba + i) for i in range(blocks)]
         return None if any(part is None for part in parts) else b"".join(part for part in parts if part is not None)
 

@@ -17,6 +17,7 @@ class Opened:
     """Ranges of bus addresses, none of which overlap."""
 
     def __init__(self) -> None:
+        """Begin with no range open to the device."""
         self._starts: list[int] = []
         self._ends: dict[int, int] = {}
 

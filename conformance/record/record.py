@@ -105,6 +105,7 @@ class Asked:
 
     @property
     def answer(self) -> Mapping[str, Any]:
+        """The fields of the driver's answer; empty if no answer came."""
         return self.ended.answer if self.ended else {}
 
     @property
@@ -119,6 +120,7 @@ class Asked:
 
     @property
     def ok(self) -> bool:
+        """Whether the driver answered "success"."""
         return bool(self.status == "success")
 
     def covers(self, event: Event) -> bool:
@@ -146,6 +148,7 @@ class Record:
     """One evidence folder as checks read it."""
 
     def __init__(self, evidence: Evidence) -> None:
+        """Read a finished evidence folder; events are read when they are first needed."""
         self.evidence = evidence
         self.scenario = evidence.scenario
 

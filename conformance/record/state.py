@@ -118,6 +118,7 @@ class State:
 
     @property
     def cap(self) -> CAP | None:
+        """CAP as the profile of the controller has it; None where there is no profile."""
         return self.profile.cap if self.profile else None
 
     def transfer_bytes(self, command: Command) -> int | None:
@@ -133,6 +134,7 @@ class State:
 
     @property
     def enabled(self) -> bool:
+        """Whether CC.EN is 1."""
         return bool(self.cc.EN)
 
     @property

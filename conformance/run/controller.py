@@ -42,6 +42,7 @@ class ControllerPlugin(SuitePlugin):
     """In the process that the user started: hands the campaign to workers, and collects verdicts in the journal."""
 
     def __init__(self, campaign: Campaign, journal: Journal | None, kind: type[Recording] = Recording) -> None:
+        """Take the campaign to distribute; without a journal, verdicts are kept in memory only."""
         super().__init__(campaign, kind)
         self.journal = journal
         self._names = {job.name for job in campaign.jobs}
@@ -187,6 +188,7 @@ class StandalonePlugin(ControllerPlugin):
     """Under the user's own pytest: prepares when the session starts, and adds its summary to pytest's."""
 
     def __init__(self, campaign: Campaign, out: Path | None) -> None:
+        """Take the campaign; results go to ``out``, or to a new folder below the current one."""
         super().__init__(campaign, None, CheckedRecording)
         self.results: Results | None = None
         self._out = out

@@ -30,6 +30,7 @@ class Journal:
     """
 
     def __init__(self, folder: Path) -> None:
+        """Open or create the journal in a run's folder, and load what it has. LabError if it cannot be written."""
         self.path = folder / JOURNAL
         self.runs: dict[str, RunEntry] = {}
         """driver/device/scenario → its recording."""

@@ -145,6 +145,7 @@ class Events:
     """A display for programs (`conformance.run.progress.Display`)."""
 
     def __init__(self, stream: TextIO) -> None:
+        """Write one JSON object a line to a stream."""
         self._stream = stream
 
     def write(self, event: _Event) -> None:

@@ -24,6 +24,7 @@ class GuardedStream:
     """
 
     def __init__(self, stream: TextIO) -> None:
+        """Guard a stream; `failure` is what its first failed write said."""
         self._stream = stream
         self.failure: OSError | None = None
 

@@ -44,6 +44,7 @@ class Tally:
     """Counts the scenarios that are done, being recorded and left, and estimates the remaining time."""
 
     def __init__(self, campaign: Campaign) -> None:
+        """Count from the beginning of the campaign: nothing is done, and its time runs from now."""
         self._left = {job.name for job in campaign.jobs}
         self._costs = {job.name: max(campaign.costs.get(job.name, 1.0), LEAST_COST) for job in campaign.jobs}
         self._since: dict[str, float] = {}
@@ -116,6 +117,7 @@ class Progress:
     """A pytest plugin of the controlling process: follows the items, counts scenarios."""
 
     def __init__(self, campaign: Campaign, displays: Iterable[Display]) -> None:
+        """Take the campaign, and the displays that each change is passed to."""
         self._tally = Tally(campaign)
         self._displays = list(displays)
 
@@ -163,6 +165,7 @@ class Lines:
     """For people: a changing line on a terminal, where only what needs a look stays; elsewhere a line a scenario."""
 
     def __init__(self, console: Console) -> None:
+        """Print to a console; only a terminal gets the changing line."""
         self._console = console
         self._stack = ExitStack()
         self._spinner: Spinner | None = None

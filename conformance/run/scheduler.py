@@ -42,6 +42,7 @@ class WholeScenarios(LoadScopeScheduling):  # type: ignore[misc]
     assigned_work: dict[Any, dict[str, dict[str, bool]]]
 
     def __init__(self, config: Any, log: Any = None) -> None:
+        """Take pytest's configuration and xdist's log."""
         super().__init__(config, log)
         self.deaths: Counter[str] = Counter()
         """Workers that died over a scope."""

@@ -28,6 +28,7 @@ class SuitePlugin:
     """Collects the campaign and attaches verdicts to reports, in the controlling process and in workers."""
 
     def __init__(self, campaign: Campaign, kind: type[Recording]) -> None:
+        """Take the campaign, and the class that records its scenarios."""
         self.campaign, self.kind = campaign, kind
 
     @pytest.hookimpl(tryfirst=True)
@@ -68,6 +69,7 @@ class WorkerPlugin(SuitePlugin):
     """In a worker on this machine. A signal, or the controller's end, ends it in order: its guest ends first."""
 
     def __init__(self, campaign: Campaign, kind: type[Recording], controller: int) -> None:
+        """End in order on a signal, and when the process ``controller`` ends."""
         super().__init__(campaign, kind)
         self._stack = ExitStack()
         self._stack.enter_context(signals.interrupting())
@@ -82,6 +84,7 @@ class RemotePlugin(SuitePlugin):
     """In a worker on another machine: it prepares its own toolchain and returns the evidence with the verdicts."""
 
     def __init__(self, campaign: Campaign, kind: type[Recording]) -> None:
+        """Prepare the toolchain on this machine, which may take minutes, and record into a temporary folder."""
         self._stack = ExitStack()
         self._stack.enter_context(signals.interrupting())
         scratch = self._stack.enter_context(run_folder())

@@ -72,6 +72,7 @@ class Finding(NamedTuple):
 
     @property
     def exact(self) -> bool:
+        """Whether the device itself saw every field that the finding rests on; sampled fields do not count."""
         return self.event is None or self.event.is_exact(*self.fields)
 
     @property
@@ -99,10 +100,12 @@ class Check:
 
     @property
     def stage(self) -> str:
+        """The stage, which is the first part of the id."""
         return self.id.partition("/")[0]
 
     @property
     def invariant(self) -> bool:
+        """Whether it holds in every scenario."""
         return not self.scenarios
 
     @property

@@ -77,6 +77,7 @@ class Measure:
     find: Function
 
     def of(self, record: Record) -> Measurement:
+        """Return what one record gives for it; series without points are left out."""
         series = tuple(one for one in self.find(record) if one.points)
         return Measurement(self.id, self.title, self.kind, self.x, self.y, series)
 

@@ -30,6 +30,7 @@ class Draw:
     """The choices that a seed makes for one scenario."""
 
     def __init__(self, seed: int, scenario: str) -> None:
+        """Seed the choices: the same seed and scenario id draw the same."""
         self._random = random.Random(f"{seed}/{scenario}")
 
     def between(self, low: int, high: int) -> int:
@@ -72,6 +73,7 @@ class Template:
 
     @property
     def stage(self) -> str:
+        """The stage, which is the first part of the id."""
         return self.id.partition("/")[0]
 
     def resolve(self, seed: int) -> Scenario:

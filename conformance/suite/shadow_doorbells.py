@@ -43,6 +43,7 @@ class Update:
 
     @property
     def finding(self) -> Finding:
+        """Return whether the update was in order, and what was wrong with it."""
         wrong = list(self.wrong)
         if not self.rung and self.index is None:
             wrong.append("neither was the EventIdx read nor the doorbell rung")
@@ -62,6 +63,7 @@ class Order:
     """Follows one controller's events. An update is over when the driver touches its ring again, or rings for it anew."""
 
     def __init__(self) -> None:
+        """Begin before the first shadow doorbell."""
         self._forget()
 
     def _forget(self) -> None:

@@ -122,6 +122,7 @@ class Timeline:
     """Decodes events into rows and numbers commands in order; it keeps the state of each controller."""
 
     def __init__(self, scenario: Scenario) -> None:
+        """Begin before the first event, with the reset state of each of the scenario's controllers."""
         self._states = {spec.id: State(spec, None) for spec in scenario.device.controllers}
         self._only = next(iter(self._states)) if len(self._states) == 1 else ""
         self._numbers: dict[tuple[str, int, int], int] = {}  # (controller, SQID, CID) → its last submission's number

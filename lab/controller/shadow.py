@@ -3,7 +3,7 @@
 The host rings a doorbell itself only for what goes beyond the EventIdx that the controller has left for it. So woken, this
 controller looks at the shadow doorbells by itself for as long as something is in flight that ends by itself. Before it would
 look no more it moves every EventIdx up to what it knows, and looks once more: what the host wrote meanwhile, without having
-seen the new EventIdx, is seen now. The admin queues are rung as ever: no host that is known leaves their doorbells out.
+seen the new EventIdx, is seen now. The admin queues are rung as usual: no host that is known leaves their doorbells out.
 """
 
 from __future__ import annotations

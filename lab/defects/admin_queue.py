@@ -23,6 +23,7 @@ class NoBusMaster(Controller):
     """Leaves Bus Master Enable off, so that the controller cannot reach for memory."""
 
     def program_admin_queue(self, admin: QueuePair) -> None:
+        """Switch bus mastering off before the queues are programmed."""
         pci.clear_command(self.transport, pci.BUS_MASTER)
         super().program_admin_queue(admin)
 
@@ -32,6 +33,7 @@ class LowHalves(Registers):
     """Writes the lower halves of ASQ and ACQ only."""
 
     def write(self, value: Register) -> None:
+        """Write the lower four bytes of any register, however long it is."""
         self._transport.write32(value.OFFSET, int(value) & ALL_ONES)
 
 
@@ -40,6 +42,7 @@ class NoWaitForDisabled(Controller):
     """Does not wait for RDY=0 before it programs the admin queues again."""
 
     def wait_ready(self, ready: int) -> None:
+        """Wait for RDY=1 only."""
         if ready:
             super().wait_ready(ready)
 
@@ -49,6 +52,7 @@ class NeverDisabled(Controller):
     """Programs the admin queues of a controller that is still enabled."""
 
     def stop(self) -> None:
+        """Forget the I/O queues and leave CC.EN as it is."""
         self.io = []
 
 
@@ -57,6 +61,7 @@ class OneEntry(Controller):
     """Programs AQA with 0: queues of one entry."""
 
     def program_admin_queue(self, admin: QueuePair) -> None:
+        """Program the queues, and then set both sizes to 0 (0's based: one entry)."""
         super().program_admin_queue(admin)
         self.registers.write(AQA())
 
@@ -66,6 +71,7 @@ class NoAqa(Controller):
     """Never writes AQA."""
 
     def program_admin_queue(self, admin: QueuePair) -> None:
+        """Program ASQ and ACQ only."""
         self.registers.write(ASQ(admin.submission.memory.address))
         self.registers.write(ACQ(admin.completion.memory.address))
 
@@ -75,6 +81,7 @@ class OddBase(Controller):
     """Puts the admin submission queue 64 bytes into a page."""
 
     def program_admin_queue(self, admin: QueuePair) -> None:
+        """Program the queues, and then move ASQ by 64 bytes."""
         super().program_admin_queue(admin)
         self.registers.write(ASQ(admin.submission.memory.address + 64))
 
@@ -84,6 +91,7 @@ class EntrySizes(Controller):
     """Sets IOSQES to 7, for entries of 128 bytes."""
 
     def configuration(self) -> CC:
+        """Return CC with IOSQES=7."""
         return super().configuration().but(IOSQES=7)
 
 
@@ -92,6 +100,7 @@ class PageTooLarge(Controller):
     """Sets MPS one beyond what CAP.MPSMAX allows."""
 
     def configuration(self) -> CC:
+        """Return CC with MPS beyond CAP.MPSMAX."""
         return super().configuration().but(MPS=self.cap.MPSMAX + 1)
 
 
@@ -100,6 +109,7 @@ class PageSizeInCss(Controller):
     """Writes the page size into CC.CSS, and leaves MPS 0."""
 
     def configuration(self) -> CC:
+        """Return CC with the value for MPS in CSS."""
         return super().configuration().but(CSS=self.cap.MPSMIN, MPS=0)
 
 
@@ -108,6 +118,7 @@ class Arbitration(Controller):
     """Sets AMS to weighted round robin, whatever CAP.AMS says."""
 
     def configuration(self) -> CC:
+        """Return CC with AMS=1."""
         return super().configuration().but(AMS=1)
 
 
@@ -116,6 +127,7 @@ class LiveChange(Controller):
     """Changes MPS while the controller is enabled."""
 
     def enable(self) -> None:
+        """Enable the controller, and then write CC with another MPS."""
         super().enable()
         self.registers.write(self.configuration().but(MPS=1))
 
@@ -125,6 +137,7 @@ class NoWaitForReady(Controller):
     """Submits without waiting for RDY=1."""
 
     def wait_ready(self, ready: int) -> None:
+        """Wait for RDY=0 only."""
         if not ready:
             super().wait_ready(ready)
 
@@ -134,6 +147,7 @@ class Stride(Registers):
     """Takes the doorbells for twice as far apart as CAP.DSTRD says."""
 
     def ring(self, qid: int, *, completion: bool, value: int) -> None:
+        """Write to the offset that CAP.DSTRD + 1 would give."""
         self._transport.write32(doorbell_offset(qid, completion=completion, dstrd=self.dstrd + 1), value)
 
 
@@ -142,6 +156,7 @@ class UpperHalf(Registers):
     """Leaves junk in the upper half of a doorbell's value."""
 
     def ring(self, qid: int, *, completion: bool, value: int) -> None:
+        """Ring with bit 16 set."""
         super().ring(qid, completion=completion, value=value | 1 << 16)
 
 
@@ -187,6 +202,7 @@ class NeverReturns(Registers):
     """Never rings a completion queue's head doorbell."""
 
     def ring(self, qid: int, *, completion: bool, value: int) -> None:
+        """Ring for submissions only."""
         if not completion:
             super().ring(qid, completion=completion, value=value)
 
@@ -196,6 +212,7 @@ class Ahead(Registers):
     """Returns one completion slot more than it has taken."""
 
     def ring(self, qid: int, *, completion: bool, value: int) -> None:
+        """Ring completion queues with a head that is one too far."""
         super().ring(qid, completion=completion, value=value + completion)
 
 
@@ -204,6 +221,7 @@ class FixedPhase(CompletionRing):
     """Never turns the phase tag round, and takes no completion after the first wrap."""
 
     def advance(self) -> None:
+        """Move the head, and leave the expected phase tag as it is."""
         self.head = self.following(self.head)
 
 
@@ -212,6 +230,7 @@ class AlwaysZero(QueuePair):
     """Gives every command identifier 0."""
 
     def new_cid(self) -> int:
+        """Return 0."""
         return 0
 
 
@@ -220,6 +239,7 @@ class FromTheTail(QueuePair):
     """Takes the command identifier from the tail, where a command of the last round may still be out."""
 
     def new_cid(self) -> int:
+        """Return the slot number."""
         return self.submission.tail
 
 
@@ -228,6 +248,7 @@ class Junk(QueuePair):
     """Leaves what an earlier command had in dword 2."""
 
     def entry(self, request: Request, cid: int) -> bytes:
+        """Return the entry with AAh in its byte 8."""
         clean = super().entry(request, cid)
         return clean[:8] + b"\xaa" + clean[9:]
 
@@ -237,6 +258,7 @@ class Unmasks(QueuePair):
     """Unmasks its interrupt by INTMC after each round, as for INTx."""
 
     def reap(self) -> list[Request]:
+        """Take completions, and then write INTMC."""
         ended = super().reap()
         self._registers.write(INTMC(1))
         return ended
@@ -247,6 +269,7 @@ class WaitsForEver(Controller):
     """Waits for RDY without end."""
 
     def wait_ready(self, ready: int) -> None:
+        """Poll every 10 ms without a limit."""
         while self.registers.status().RDY != ready:
             self.transport.sleep(0.01)
 
@@ -257,6 +280,7 @@ class TenMilliseconds(Controller):
 
     @property
     def ready_seconds(self) -> float:
+        """Ten milliseconds."""
         return 0.01
 
 
@@ -265,11 +289,13 @@ class BlindToFatal(Controller):
     """Reports a controller as ready that never was."""
 
     def start(self, until: str = LAST) -> None:
+        """Start, and hide that it failed."""
         with suppress(ControllerFailed):
             super().start(until)
         self.stage = until
 
     def status(self) -> CSTS:
+        """Return RDY=1 without reading CSTS."""
         return CSTS.of(RDY=1)
 
 
@@ -278,6 +304,7 @@ class AtOnce(CompletionRing):
     """Reads a completion as a whole, and looks at the phase tag of its copy."""
 
     def peek(self) -> Completion | None:
+        """Return the copy of the slot if its phase tag is right; the copy was taken before the check."""
         completion = Completion(self.memory.read(self.head * self.size, self.size))
         return completion if completion.P == self.phase else None
 
@@ -287,6 +314,7 @@ class IdentifierFirst(CompletionRing):
     """Reads the command identifier, and the phase tag after it."""
 
     def peek(self) -> Completion | None:
+        """Return the completion with the identifier that was there before the phase tag was looked at."""
         cid = self.memory.read(self.head * self.size + 12, 2)
         completion = super().peek()
         return completion.but(CID=int.from_bytes(cid, "little")) if completion else None
@@ -297,5 +325,6 @@ class SevenBits(CompletionRing):
     """Keeps 7 of the 8 bits of a status code."""
 
     def peek(self) -> Completion | None:
+        """Return the completion with bit 7 of its status code cleared."""
         completion = super().peek()
         return completion.but(SC=completion.SC & 0x7F) if completion else None

@@ -19,6 +19,7 @@ class Misaligned(Registers):
     """Reads the major version as a dword from the middle of VS."""
 
     def status(self) -> CSTS:
+        """Return CSTS, after an access that straddles VS and INTMS."""
         self._transport.read32(VS.OFFSET + 2)
         return super().status()
 
@@ -28,6 +29,7 @@ class WritesStatus(Controller):
     """Writes CSTS to clear the fatal status."""
 
     def stop(self) -> None:
+        """Write CFS=1 to CSTS, and then disable the controller."""
         self.registers.write(CSTS.of(CFS=1))
         super().stop()
 
@@ -37,6 +39,7 @@ class EnablesAtOnce(Controller):
     """Resets the controller while it is still finding out what it has found."""
 
     def detect(self) -> None:
+        """Read what there is to read, and then disable the controller."""
         super().detect()
         self.stop()
         self.registers.write(self.registers.read(CC))
@@ -48,6 +51,7 @@ class QueueEntries(Controller):
 
     @property
     def max_queue_entries(self) -> int:
+        """MQES as it stands, although it is 0's based."""
         return self.cap.MQES
 
 
@@ -56,6 +60,7 @@ class VersionElsewhere(Controller):
     """Reads VS at 04h, which is the upper half of CAP."""
 
     def detect(self) -> None:
+        """Detect, and take the version from 04h."""
         super().detect()
         self.version = VS(self.transport.read32(0x04))
 
@@ -65,6 +70,7 @@ class FirstOnly(Service):
     """Ends the bus scan at the first controller."""
 
     def __init__(self, open: Open, settings: Settings | None = None, driver: type[Controller] = Controller) -> None:
+        """Open the first function only."""
         super().__init__(lambda: open()[:1], settings, driver)
 
 
@@ -73,6 +79,7 @@ class LowerHalf(Registers):
     """Maps BAR0 at the lower half of its address, where no device answers."""
 
     def read(self, register: type[R]) -> R:
+        """Return a register; ControllerGone where the upper half of BAR0's address is not 0."""
         if self._transport.config_read(0x14, 4):
             raise ControllerGone("all registers read all ones")
         return super().read(register)
@@ -83,6 +90,7 @@ class KnownVendor(Controller):
     """Binds to the vendor id that it was developed with, instead of the class code."""
 
     def detect(self) -> None:
+        """Refuse all vendor ids but QEMU's."""
         if self.transport.config_read(0, 2) != 0x1B36:
             raise Refused("not our hardware")
         super().detect()
@@ -93,6 +101,7 @@ class Wildcard(Controller):
     """Takes every function of class 0108h for an NVMe I/O controller."""
 
     def detect(self) -> None:
+        """Read CAP and VS without a look at the class code's programming interface."""
         pci.set_command(self.transport, pci.MEMORY_SPACE)
         self.cap = self.registers.capabilities()
         self.version = self.registers.read(VS)
@@ -103,6 +112,7 @@ class Compared(Controller):
     """Compares CAP.CSS with 1 instead of testing its bit 0."""
 
     def command_set(self) -> int:
+        """Refuse the controller unless CAP.CSS is exactly 1."""
         if self.cap.CSS != 1:
             raise Refused("the controller does not support the NVM command set")
         return 0
@@ -113,6 +123,7 @@ class OnePage(Registers):
     """Maps one page of doorbells, and what is written beyond it goes nowhere."""
 
     def ring(self, qid: int, *, completion: bool, value: int) -> None:
+        """Ring where the doorbell is in the first page, and do nothing elsewhere."""
         if doorbell_offset(qid, completion=completion, dstrd=self.dstrd) < DOORBELLS + 0x1000:
             super().ring(qid, completion=completion, value=value)
 
@@ -132,5 +143,6 @@ class WaitsForTheGone(Wildcard):
     parts = replace(Controller.parts, registers=_Unsuspecting)
 
     def wait_ready(self, ready: int) -> None:
+        """Poll RDY, also when the register reads all ones."""
         while self.registers.status().RDY != ready:
             pass

@@ -19,6 +19,7 @@ class OneVendor(Controller):
     """Binds to one vendor's controllers only."""
 
     def detect(self) -> None:
+        """Refuse all vendor ids but Intel's."""
         if self.transport.config_read(0, 2) != 0x8086:
             raise Refused("not our hardware")
         super().detect()
@@ -51,6 +52,7 @@ class WaitsForEver(Execution):
     """Spins until the command is completed, and looks for that on the wrong queue."""
 
     def wait(self, pair: QueuePair, flying: Collection[Request]) -> list[Request]:
+        """Reap the admin queue, whatever queue the commands are on, until they have ended."""
         while not (ended := [request for request in self._c.admin.reap() if request in flying]):
             pass
         return ended
@@ -61,4 +63,5 @@ class OddBuffer(DataPath):
     """Takes it for granted that buffers are aligned, and runs into an assertion where one is not."""
 
     def can_describe(self, offset: int) -> bool:
+        """Return True for every offset, aligned or not."""
         return True

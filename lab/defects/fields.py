@@ -30,6 +30,7 @@ class NsidInCreate(Controller):
     """Leaves the namespace id of an earlier command in Create I/O Completion Queue."""
 
     def create_cq_command(self, pair: QueuePair) -> c.CreateIoCq:
+        """Return the command with NSID=1."""
         return super().create_cq_command(pair).but(NSID=1)
 
 
@@ -38,6 +39,7 @@ class Prp2InCreate(Controller):
     """Names the page behind the ring in PRP2 of Create I/O Submission Queue."""
 
     def create_sq_command(self, pair: QueuePair) -> c.CreateIoSq:
+        """Return the command with the page after PRP1 in PRP2."""
         command = super().create_sq_command(pair)
         return command.but(PRP2=command.PRP1 + self.page_size)
 
@@ -47,6 +49,7 @@ class Prp2InIdentify(DataPath):
     """Names a second page in PRP2, whether the data reaches it or not."""
 
     def describe(self, command: Command, memory: Memory, offset: int, length: int, lists: list[Memory]) -> Command:
+        """Return the command with PRP2 never 0."""
         described = super().describe(command, memory, offset, length, lists)
         return described if described.PRP2 else described.but(PRP2=memory.pages[0])
 
@@ -56,6 +59,7 @@ class StaleMptr(DataPath):
     """Leaves the metadata pointer of an earlier command in admin commands."""
 
     def describe(self, command: Command, memory: Memory, offset: int, length: int, lists: list[Memory]) -> Command:
+        """Return the command with MPTR set."""
         return super().describe(command, memory, offset, length, lists).but(MPTR=memory.pages[0])
 
 
@@ -64,6 +68,7 @@ class AdminSgl(DataPath):
     """Sets PSDT to 01b in admin commands."""
 
     def describe(self, command: Command, memory: Memory, offset: int, length: int, lists: list[Memory]) -> Command:
+        """Return the command with PSDT=01b."""
         return super().describe(command, memory, offset, length, lists).but(PSDT=1)
 
 
@@ -72,6 +77,7 @@ class FromTheTop(QueuePair):
     """Counts command identifiers down from FFFFh."""
 
     def new_cid(self) -> int:
+        """Return identifiers from FFFFh down."""
         return 0xFFFF - super().new_cid()
 
 
@@ -80,6 +86,7 @@ class AllQueues(Controller):
     """Asks for as many queues as the field holds."""
 
     def granted_queues(self) -> int:
+        """Ask for 65536 queues of each kind, and then as usual."""
         self.execution.admin(c.SetFeatures.of(FID=Fid.NUMBER_OF_QUEUES, CDW11=0xFFFF_FFFF))
         return super().granted_queues()
 
@@ -89,6 +96,7 @@ class Scrubs(QueuePair):
     """Clears the last entry as soon as it has rung for it."""
 
     def ring(self) -> None:
+        """Ring, and then overwrite the entry in the slot before the tail."""
         super().ring()
         if self.qid and self.outstanding:
             last = (self.submission.tail - 1) % self.submission.entries
@@ -100,6 +108,7 @@ class ClearsAhead(CompletionRing):
     """Clears the first dword of the slot behind the one that it is about to take."""
 
     def advance(self) -> None:
+        """Move the head, and then clear the slot that it is at."""
         super().advance()
         self.memory.write(self.head * self.size, bytes(4))
 
@@ -109,6 +118,7 @@ class Retains(Events):
     """Goes on without reading the log page that an event names."""
 
     def act(self, event: AsyncEvent) -> None:
+        """Scan for namespaces without reading the log page, so that the event stays masked."""
         self._rescan()
 
 
@@ -117,6 +127,7 @@ class DescriptorsAnyway(Identification):
     """Asks for identification descriptors whatever the controller's version."""
 
     def identifiers(self, nsid: int, identity: IdentifyNamespace) -> Identifiers:
+        """Ask for CNS 03h first, and then as usual."""
         with suppress(CommandFailed):
             self.identify(Cns.NAMESPACE_DESCRIPTORS, nsid)
         return super().identifiers(nsid, identity)

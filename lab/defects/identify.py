@@ -18,6 +18,7 @@ class HalfPage(DataPath):
     """Identifies into a buffer that begins in the middle of a page, and names that page alone."""
 
     def describe(self, command: Command, memory: Memory, offset: int, length: int, lists: list[Memory]) -> Command:
+        """Return Identify with PRP1 2048 bytes into the page, and without PRP2."""
         described = super().describe(command, memory, offset, length, lists)
         return described.but(PRP1=described.PRP1 + 2048) if isinstance(command, Identify) else described
 
@@ -27,6 +28,7 @@ class Terminated(Identification):
     """Puts a terminator over the last character of the serial number, which has none."""
 
     def controller(self) -> IdentifyController:
+        """Return the data with byte 20 of the serial number 0."""
         identity = super().controller()
         return identity.but(SN=identity.SN[:19].ljust(19) + "\0")
 
@@ -36,6 +38,7 @@ class StaleNsid(Identification):
     """Sends NSID 1 with every Identify."""
 
     def identify(self, cns: Cns, nsid: int = 0) -> bytes:
+        """Send NSID 1 where it should be 0."""
         return super().identify(cns, nsid or 1)
 
 
@@ -45,6 +48,7 @@ class LowHalf(Namespace):
 
     @property
     def blocks(self) -> int:
+        """The lower 32 bits of NSZE."""
         return self.identity.NSZE & 0xFFFF_FFFF
 
 
@@ -54,6 +58,7 @@ class FirstFormat(Namespace):
 
     @property
     def block_size(self) -> int:
+        """The block size of LBA format 0."""
         return self.identity.formats[0].block_size
 
 
@@ -63,6 +68,7 @@ class FormatStride(Namespace):
 
     @property
     def block_size(self) -> int:
+        """The block size of the format at half the index."""
         return self.identity.formats[self.identity.format_index // 2].block_size
 
 
@@ -72,6 +78,7 @@ class Always512(Namespace):
 
     @property
     def block_size(self) -> int:
+        """512."""
         return 512
 
 
@@ -81,6 +88,7 @@ class TwiceMdts(Controller):
 
     @property
     def max_transfer(self) -> int | None:
+        """Twice the limit in bytes; None without a limit."""
         limit = super().max_transfer
         return None if limit is None else 2 * limit
 
@@ -90,6 +98,7 @@ class Shifted(Identification):
     """Reads the bits of ONCS one place too low."""
 
     def controller(self) -> IdentifyController:
+        """Return the data with ONCS shifted right by one bit."""
         identity = super().controller()
         return identity.but(ONCS=identity.ONCS >> 1)
 
@@ -99,6 +108,7 @@ class DropsTheLast(Identification):
     """Takes NLBAF for the number of formats."""
 
     def namespace(self, nsid: int) -> IdentifyNamespace | None:
+        """Return the data with one format too few."""
         found = super().namespace(nsid)
         return found.but(NLBAF=found.NLBAF - 1) if found else None
 
@@ -108,9 +118,11 @@ class AllOfNn(Identification):
     """Makes a disk of every namespace id up to NN."""
 
     def active_namespaces(self, identity: IdentifyController) -> list[int]:
+        """Return all ids up to NN."""
         return list(range(1, identity.NN + 1))
 
     def namespace(self, nsid: int) -> IdentifyNamespace:
+        """Return the data of an id, also where it is all zeros because the namespace is inactive."""
         return IdentifyNamespace(self.identify(Cns.NAMESPACE, nsid))
 
 
@@ -119,6 +131,7 @@ class AlwaysTheList(Identification):
     """Asks for the active namespace list, also a controller of 1.0, which does not know it."""
 
     def active_namespaces(self, identity: IdentifyController) -> list[int]:
+        """Return the list of CNS 02h, whatever the version."""
         return list(NamespaceList(self.identify(Cns.ACTIVE_NAMESPACES)).ids)
 
 
@@ -128,6 +141,7 @@ class MetadataUnseen(Namespace):
 
     @property
     def unsupported_reason(self) -> str:
+        """Nothing: every format is supported."""
         return ""
 
 
@@ -136,6 +150,7 @@ class GoesOnWithZeros(Identification):
     """Takes the zeroed buffer for the answer when Identify fails."""
 
     def identify(self, cns: Cns, nsid: int = 0) -> bytes:
+        """Return the data, or 4096 zeros if the command fails."""
         try:
             return super().identify(cns, nsid)
         except CommandFailed:

@@ -21,6 +21,7 @@ class NotAsked(Controller):
     """Creates as many queues as it wants, without Set Features 07h."""
 
     def granted_queues(self) -> int:
+        """Return the number that the settings want, without a command."""
         return self.settings.io_queues
 
 
@@ -29,6 +30,7 @@ class Ignored(Controller):
     """Negotiates the number of queues, and creates as many as it wants all the same."""
 
     def granted_queues(self) -> int:
+        """Ask the controller, and return the number that the settings want."""
         super().granted_queues()
         return self.settings.io_queues
 
@@ -38,6 +40,7 @@ class SubmissionFirst(Controller):
     """Creates the submission queue before the completion queue that it names."""
 
     def create_pair(self, qid: int, entries: int) -> QueuePair:
+        """Create the submission queue, then the completion queue."""
         pair = self.make_pair(qid, entries, self.vector_of(qid))
         self.execution.admin(self.create_sq_command(pair))
         self.execution.admin(self.create_cq_command(pair))
@@ -50,6 +53,7 @@ class CompletionDeletedFirst(Controller):
     """Deletes completion queues before the submission queues that use them."""
 
     def delete_io_queues(self) -> None:
+        """Delete each completion queue, then its submission queue."""
         for pair in self.io:
             self.execution.admin(DeleteIoCq.of(QID=pair.qid))
             self.execution.admin(DeleteIoSq.of(QID=pair.qid))
@@ -62,6 +66,7 @@ class FixedSize(Controller):
     """Makes rings of 256 entries, whatever MQES says."""
 
     def io_entries(self) -> int:
+        """Return 256."""
         return 256
 
 
@@ -70,6 +75,7 @@ class WrapsAtAConstant(SubmissionRing):
     """Wraps a ring at 64 entries, however long it is."""
 
     def following(self, slot: int) -> int:
+        """Return the next slot modulo 64."""
         return (slot + 1) % 64
 
 
@@ -78,6 +84,7 @@ class NotContiguous(Controller):
     """Creates completion queues with PC=0, although CAP.CQR asks for contiguous ones."""
 
     def create_cq_command(self, pair: QueuePair) -> CreateIoCq:
+        """Return the command with PC=0."""
         return super().create_cq_command(pair).but(PC=0)
 
 
@@ -86,6 +93,7 @@ class OddBase(Controller):
     """Puts submission queues 64 bytes into a page."""
 
     def create_sq_command(self, pair: QueuePair) -> CreateIoSq:
+        """Return the command with PRP1 64 bytes into the page."""
         return super().create_sq_command(pair).but(PRP1=pair.submission.memory.address + 64)
 
 
@@ -94,6 +102,7 @@ class AllTheSame(Controller):
     """Gives every completion queue the id 1."""
 
     def create_cq_command(self, pair: QueuePair) -> CreateIoCq:
+        """Return the command with QID=1."""
         return super().create_cq_command(pair).but(QID=1)
 
 
@@ -102,6 +111,7 @@ class VectorBeyond(Controller):
     """Counts vectors from 1, and names one that the controller has not."""
 
     def create_cq_command(self, pair: QueuePair) -> CreateIoCq:
+        """Return the command with the number of vectors as its vector."""
         return super().create_cq_command(pair).but(IEN=1, IV=self.transport.vectors)
 
 
@@ -123,9 +133,11 @@ class LateHandler(Controller):
     parts = replace(Controller.parts, execution=_OnlyInterrupts)
 
     def open_vectors(self) -> None:
+        """Open the admin queue's vector."""
         self.transport.open_vectors(1)
 
     def create_io_queues(self) -> None:
+        """Create the queues, send one command, and open the other vectors after it."""
         super().create_io_queues()
         self.namespaces[min(self.namespaces)].noop()
         super().open_vectors()
@@ -136,6 +148,7 @@ class NextCompletionQueue(Controller):
     """Names in Create I/O SQ the completion queue that will be created next."""
 
     def create_sq_command(self, pair: QueuePair) -> CreateIoSq:
+        """Return the command with CQID one too large."""
         return super().create_sq_command(pair).but(CQID=pair.qid + 1)
 
 
@@ -144,6 +157,7 @@ class OnePage(Controller):
     """Puts the submission queue into the page of its completion queue."""
 
     def create_sq_command(self, pair: QueuePair) -> CreateIoSq:
+        """Return the command with the completion ring's address in PRP1."""
         return super().create_sq_command(pair).but(PRP1=pair.completion.memory.address)
 
 
@@ -152,6 +166,7 @@ class AtLeastSixteen(Controller):
     """Refuses a controller whose queues have less than 16 entries."""
 
     def io_entries(self) -> int:
+        """Return the number of entries; ControllerFailed if MQES allows less than 16."""
         if self.max_queue_entries < 16:
             raise ControllerFailed("queues are too short")
         return super().io_entries()
@@ -162,6 +177,7 @@ class Overflow(Controller):
     """Keeps the number of entries in 16 bits, where 65536 is 0."""
 
     def io_entries(self) -> int:
+        """Return the number of entries; ControllerFailed if its lower 16 bits are 0."""
         entries = super().io_entries() if self.max_queue_entries & 0xFFFF else 0
         if not entries:
             raise ControllerFailed("the controller has no queue entries")
@@ -173,7 +189,7 @@ class NeverSent(Namespace):
     """Reports a command without data as done, and never sends it."""
 
     def noop(self) -> None:
-        pass
+        """Send nothing."""
 
 
 @defect("io-queues/create-fails:blind-delete", source="U-Boot 61280341e92", scenarios=("io-queues/no-queue",))
@@ -181,6 +197,7 @@ class BlindDelete(Controller):
     """Deletes both queues of a pair, also the one whose creation failed."""
 
     def create_pair(self, qid: int, entries: int) -> QueuePair:
+        """Create a pair, and delete its submission queue if either creation fails."""
         try:
             return super().create_pair(qid, entries)
         except CommandFailed:
@@ -193,6 +210,7 @@ class AdminAsItWas(CompletionRing):
     """Hands over every ring as it was, with a phase tag set in its last slot: the admin completion ring first."""
 
     def restart(self) -> None:
+        """Restart, and set the phase tag of the last slot."""
         super().restart()
         self.memory.write((self.entries - 1) * CQE_SIZE + PHASE_BYTE, b"\1")
 
@@ -202,5 +220,6 @@ class AsItWas(CompletionRing):
     """Hands over memory as it was, with a phase tag set in its last slot."""
 
     def restart(self) -> None:
+        """Restart, and set the phase tag of the last slot."""
         super().restart()
         self.memory.write((self.entries - 1) * CQE_SIZE + PHASE_BYTE, b"\1")

@@ -23,6 +23,7 @@ class Counts(Identification):
     """Takes the namespaces for those from 1 up to their number."""
 
     def active_namespaces(self, identity: IdentifyController) -> list[int]:
+        """Return the ids from 1 to the number of active namespaces."""
         return list(range(1, len(super().active_namespaces(identity)) + 1))
 
 
@@ -43,6 +44,7 @@ class OneBlockSize(Controller):
     parts = replace(Controller.parts, namespace=_SharedBlockSize)
 
     def scan(self) -> None:
+        """Scan, and give all namespaces the first one's block size."""
         super().scan()
         sizes = [namespace.block_size for namespace in self.namespaces.values()]
         for namespace in self.namespaces.values():
@@ -55,6 +57,7 @@ class AlwaysOne(Namespace):
     """Sends NSID 1 with every read and write."""
 
     def command(self, kind: type[LbaCommand], lba: int, blocks: int, flags: dict[str, int]) -> Command:
+        """Return the command with NSID 1."""
         return super().command(kind, lba, blocks, flags).but(NSID=1)
 
 
@@ -63,9 +66,11 @@ class DisksOfNn(Identification):
     """Makes a disk of every id that the controller could have."""
 
     def active_namespaces(self, identity: IdentifyController) -> list[int]:
+        """Return all ids up to NN."""
         return list(range(1, identity.NN + 1))
 
     def namespace(self, nsid: int) -> IdentifyNamespace:
+        """Return the data of an id, also where it is all zeros because the namespace is inactive."""
         return IdentifyNamespace(self.identify(Cns.NAMESPACE, nsid))
 
 
@@ -74,6 +79,7 @@ class GivesUp(Controller):
     """Ends its search for namespaces at the first one that fails Identify."""
 
     def scan(self) -> None:
+        """Scan, and drop all namespaces after the first unusable one."""
         super().scan()
         if self.unusable:
             first = min(self.unusable)
@@ -85,6 +91,7 @@ class BroadcastRead(Namespace):
     """Reads from all namespaces at once."""
 
     def command(self, kind: type[LbaCommand], lba: int, blocks: int, flags: dict[str, int]) -> Command:
+        """Return the command; a read with NSID FFFFFFFFh."""
         plain = super().command(kind, lba, blocks, flags)
         return plain.but(NSID=BROADCAST_NSID) if issubclass(kind, Read) else plain
 
@@ -94,7 +101,7 @@ class NeverReadsTheLog(Events):
     """Takes note of an event, and does nothing about it."""
 
     def act(self, event: AsyncEvent) -> None:
-        pass
+        """Do nothing."""
 
 
 @defect("multi-namespace/changed:never-looks-again")
@@ -102,6 +109,7 @@ class NeverLooksAgain(Controller):
     """Reads the log of changed namespaces, and leaves its disks as they are."""
 
     def scan(self) -> None:
+        """Scan only as long as there are no namespaces."""
         if not self.namespaces:
             super().scan()
 
@@ -124,6 +132,7 @@ class TwoDisks(Namespace):
 
     @property
     def shared(self) -> bool:
+        """False, whatever NMIC says."""
         return False
 
 
@@ -133,6 +142,7 @@ class OneDisk(Namespace):
 
     @property
     def shared(self) -> bool:
+        """True, whatever NMIC says."""
         return True
 
 
@@ -141,6 +151,7 @@ class ByNsid(Service):
     """Takes the first namespace of that id, on whatever controller."""
 
     def namespace(self, arguments: Mapping[str, Any], stage: str) -> Namespace:
+        """Return the namespace by its id alone."""
         return super().namespace({**arguments, "serial": ""}, stage)
 
 
@@ -149,4 +160,5 @@ class Sixteen(Identification):
     """Has room for sixteen namespaces."""
 
     def active_namespaces(self, identity: IdentifyController) -> list[int]:
+        """Return the first sixteen ids."""
         return super().active_namespaces(identity)[:16]

@@ -30,6 +30,7 @@ class OneEach(Controller):
     """Insists on a queue pair for each CPU."""
 
     def granted_queues(self) -> int:
+        """Return the number of queues; ControllerFailed if it is less than wanted."""
         granted = super().granted_queues()
         if granted < self.settings.io_queues:
             raise ControllerFailed(f"{self.settings.io_queues} queues are needed")
@@ -41,6 +42,7 @@ class AllToOne(Load):
     """Submits everything to the first queue."""
 
     def pair_of(self, job: int) -> QueuePair:
+        """Return the first pair for every job."""
         return super().pair_of(0)
 
 
@@ -51,6 +53,7 @@ class Turns(Load):
     turn = 0
 
     def pair_of(self, job: int) -> QueuePair:
+        """Return the next pair, whatever the job."""
         self.turn += 1
         return super().pair_of(self.turn)
 
@@ -60,6 +63,7 @@ class OneForAll(Controller):
     """Gives all I/O completion queues the same vector, although there are more."""
 
     def vector_of(self, qid: int) -> int | None:
+        """Return vector 1 for all I/O queues."""
         vector = super().vector_of(qid)
         return None if vector is None else min(vector, 1)
 
@@ -69,6 +73,7 @@ class Serial(Execution):
     """Waits for each command before it submits the next one to a queue."""
 
     def launch(self, pair: QueuePair, waiting: deque[Request], flying: set[Request], depth: int) -> None:
+        """Keep one command in flight."""
         super().launch(pair, waiting, flying, 1)
 
 
@@ -77,6 +82,7 @@ class RingsForEach(QueuePair):
     """Rings the doorbell for each command."""
 
     def submit(self, request: Request, now: float) -> None:
+        """Submit, and ring at once."""
         super().submit(request, now)
         self.ring()
 
@@ -89,6 +95,7 @@ class NoBarrier(ShadowDoorbells):
     """Reads the EventIdx without a barrier after it has written the shadow doorbell."""
 
     def must_ring(self, qid: int, *, completion: bool, value: int) -> bool:
+        """Write the shadow doorbell and compare with EventIdx, without a barrier between."""
         at = self.place(qid, completion=completion)
         old = int.from_bytes(self.doorbells.read(at, ENTRY), "little")
         self.doorbells.write(at, value.to_bytes(ENTRY, "little"))
@@ -100,6 +107,7 @@ class IndexFirst(ShadowDoorbells):
     """Reads the EventIdx before it writes the shadow doorbell."""
 
     def must_ring(self, qid: int, *, completion: bool, value: int) -> bool:
+        """Compare with the EventIdx that was read before the shadow doorbell was written."""
         at = self.place(qid, completion=completion)
         old, index = (int.from_bytes(buffer.read(at, ENTRY), "little") for buffer in (self.doorbells, self.indexes))
         self.doorbells.write(at, value.to_bytes(ENTRY, "little"))
@@ -112,6 +120,7 @@ class EntriesUnfenced(Registers):
     """Writes the shadow doorbell without a barrier after the entries that it tells of."""
 
     def ring(self, qid: int, *, completion: bool, value: int) -> None:
+        """Write the shadow doorbell, and ring if needed, without a barrier before."""
         if self.shadows is None or not self.shadows.covers(qid):
             super().ring(qid, completion=completion, value=value)
         elif self.shadows.must_ring(qid, completion=completion, value=value):
@@ -123,6 +132,7 @@ class DoorbellFirst(Registers):
     """Rings the doorbell, and writes its shadow then."""
 
     def ring(self, qid: int, *, completion: bool, value: int) -> None:
+        """Ring the doorbell always, and write the shadow after it."""
         shadows, self.shadows = self.shadows, None
         super().ring(qid, completion=completion, value=value)
         self.shadows = shadows
@@ -135,6 +145,7 @@ class Places(ShadowDoorbells):
     """Takes the places in the buffers for twice as far apart as CAP.DSTRD says."""
 
     def place(self, qid: int, *, completion: bool) -> int:
+        """Return twice the offset in bytes."""
         return 2 * super().place(qid, completion=completion)
 
 
@@ -143,6 +154,7 @@ class Swapped(Controller):
     """Tells the controller the two buffers the wrong way round."""
 
     def shadow_command(self, shadows: ShadowDoorbells) -> DoorbellBufferConfig:
+        """Return the command with PRP1 and PRP2 exchanged."""
         command = super().shadow_command(shadows)
         return command.but(PRP1=command.PRP2, PRP2=command.PRP1)
 
@@ -152,6 +164,7 @@ class NotRefused(Controller):
     """Uses shadow doorbells although Doorbell Buffer Config has failed."""
 
     def configure_shadows(self) -> None:
+        """Send the command, and use the buffers whatever the answer was."""
         super().configure_shadows()
         self.registers.shadows = self._shadows
 
@@ -161,6 +174,7 @@ class OneTooMany(Controller):
     """Clears, when Doorbell Buffer Config has failed, the shadow doorbells of one queue more than there are."""
 
     def configure_shadows(self) -> None:
+        """Send the command; if it fails, clear the entries of one queue too many."""
         super().configure_shadows()
         if self.registers.shadows is None and self._shadows is not None:
             for qid in range(1, len(self.io) + 2):
@@ -172,6 +186,7 @@ class NeverRings(ShadowDoorbells):
     """Trusts the controller to look at the shadow doorbells by itself, whatever the EventIdx says."""
 
     def must_ring(self, qid: int, *, completion: bool, value: int) -> bool:
+        """Write the shadow doorbell, and return False."""
         super().must_ring(qid, completion=completion, value=value)
         return False
 
@@ -181,6 +196,7 @@ class Drops(Execution):
     """Ends what does not fit into a full ring with an error."""
 
     def launch(self, pair: QueuePair, waiting: deque[Request], flying: set[Request], depth: int) -> None:
+        """Submit what there is room for, and end the rest as lost."""
         super().launch(pair, waiting, flying, depth)
         while waiting and pair.qid and not pair.room:
             request = waiting.popleft()
@@ -195,6 +211,7 @@ class Deadlock(Execution):
     """Waits for room in a full ring, and looks for no completion meanwhile."""
 
     def launch(self, pair: QueuePair, waiting: deque[Request], flying: set[Request], depth: int) -> None:
+        """Wait until there is room, without reaping, which alone makes room."""
         super().launch(pair, waiting, flying, depth)
         while waiting and not pair.room:
             self._c.transport.wait(pair.vector, self._c.settings.check_seconds)
@@ -227,12 +244,14 @@ class SqidIgnored(Controller):
     parts = replace(Controller.parts, queue_pair=_Sharing)
 
     def create_pair(self, qid: int, entries: int) -> QueuePair:
+        """Create a pair, and let it reap the first pair's completion ring."""
         pair = super().create_pair(qid, entries)
         if qid > 1:
             pair.completion, pair.vector = self.io[0].completion, self.io[0].vector
         return pair
 
     def create_sq_command(self, pair: QueuePair) -> CreateIoSq:
+        """Return the command with CQID=1."""
         return super().create_sq_command(pair).but(CQID=1)
 
 
@@ -241,6 +260,7 @@ class ReapsTwice(Execution):
     """Takes an interrupt for the news that a command has ended."""
 
     def wait(self, pair: QueuePair, flying: Collection[Request]) -> list[Request]:
+        """End the oldest command after an interrupt that brought no completion."""
         if pair.qid == 0 or not self._c.transport.wait(pair.vector, self._c.settings.check_seconds):
             return super().wait(pair, flying)
         ended = [request for request in pair.reap() if request in flying]
@@ -258,6 +278,7 @@ class SharedList(DataPath):
     page: Memory | None = None
 
     def describe(self, command: Command, memory: Memory, offset: int, length: int, lists: list[Memory]) -> Command:
+        """Return the command with its PRP list copied into the one shared page."""
         first = len(lists)
         described = super().describe(command, memory, offset, length, lists)
         if len(lists) == first:
@@ -283,6 +304,7 @@ class Lost(Recovery):
     """Forgets at a reset what was in flight."""
 
     def reset(self, reason: str) -> None:
+        """Drop the outstanding I/O commands, and reset."""
         for pair in self._c.io:
             pair.outstanding.clear()
         super().reset(reason)
@@ -293,6 +315,7 @@ class TakenForDone(Recovery):
     """Ends with success at a reset what was in flight."""
 
     def reset(self, reason: str) -> None:
+        """End the outstanding I/O commands with success, and reset."""
         for pair in self._c.io:
             while pair.outstanding:
                 pair.outstanding.pop(next(iter(pair.outstanding))).end(Completion.of())
@@ -304,6 +327,7 @@ class OneLock(Load):
     """Lets one job after the other have its commands in flight."""
 
     def run(self, namespace: Namespace, blocks: int, lanes: Sequence[Mapping[str, Any]], data: bytes) -> LoadResult:
+        """Run the lanes of each job on their own, and add the results up."""
         length, whole = blocks * namespace.block_size, LoadResult()
         for job in sorted({lane["job"] for lane in lanes}):
             mine = b""

@@ -24,6 +24,7 @@ class AnyQueue(Load):
     turn = 0
 
     def pair_of(self, job: int) -> QueuePair:
+        """Return a later pair at each call."""
         self.turn += 1
         return super().pair_of(job + self.turn)
 
@@ -33,6 +34,7 @@ class FourAtMost(Execution):
     """Keeps four commands in flight at most."""
 
     def launch(self, pair: QueuePair, waiting: deque[Request], in_flight: set[Request], depth: int) -> None:
+        """Limit the depth of I/O queues to four."""
         super().launch(pair, waiting, in_flight, min(depth, 4) if pair.qid else depth)
 
 
@@ -46,6 +48,7 @@ class RungTwice(QueuePair):
     """Rings the doorbell for each command, and again for the whole batch."""
 
     def submit(self, request: Request, now: float) -> None:
+        """Submit, and ring at once; the batch's doorbell follows."""
         super().submit(request, now)
         if self.qid:
             self._registers.ring(self.qid, completion=False, value=self.submission.tail)

@@ -32,6 +32,7 @@ class Lba32(Namespace):
     """Keeps the LBA in 32 bits."""
 
     def command(self, kind: type[LbaCommand], lba: int, blocks: int, flags: dict[str, int]) -> Command:
+        """Return the command with the lower 32 bits of its LBA."""
         return super().command(kind, lba & 0xFFFF_FFFF, blocks, flags)
 
 
@@ -40,6 +41,7 @@ class OffsetLost(DataPath):
     """Moves every piece of a transfer that was split to the beginning of the buffer."""
 
     def describe(self, command: Command, memory: Memory, offset: int, length: int, lists: list[Memory]) -> Command:
+        """Describe the data at offset 0 of the buffer."""
         return super().describe(command, memory, 0, length, lists)
 
 
@@ -48,6 +50,7 @@ class NextSector(Namespace):
     """Reads the sector behind the one that it was asked for."""
 
     def command(self, kind: type[LbaCommand], lba: int, blocks: int, flags: dict[str, int]) -> Command:
+        """Return the command with the LBA one too large."""
         return super().command(kind, lba + 1, blocks, flags)
 
 
@@ -56,6 +59,7 @@ class OneFewer(Namespace):
     """Takes NLB for 0's based twice, and reads one block too few."""
 
     def command(self, kind: type[LbaCommand], lba: int, blocks: int, flags: dict[str, int]) -> Command:
+        """Return the command for one block less."""
         return super().command(kind, lba, max(blocks - 1, 1), flags)
 
 
@@ -64,6 +68,7 @@ class OneBased(Namespace):
     """Sends the number of blocks, where NLB is 0's based."""
 
     def command(self, kind: type[LbaCommand], lba: int, blocks: int, flags: dict[str, int]) -> Command:
+        """Return the command for one block more."""
         return super().command(kind, lba, blocks + 1, flags)
 
 
@@ -72,6 +77,7 @@ class StaleTags(Namespace):
     """Leaves the tags of an earlier command in commands without protection information."""
 
     def command(self, kind: type[LbaCommand], lba: int, blocks: int, flags: dict[str, int]) -> Command:
+        """Return the command with a reference tag."""
         return super().command(kind, lba, blocks, {**flags, "ILBRT": lba & 0xFFFF_FFFF or 7})
 
 
@@ -80,6 +86,7 @@ class AlwaysPract(Namespace):
     """Sets PRACT in every command, whatever the format."""
 
     def command(self, kind: type[LbaCommand], lba: int, blocks: int, flags: dict[str, int]) -> Command:
+        """Return the command with PRINFO=8."""
         return super().command(kind, lba, blocks, {**flags, "PRINFO": 8})
 
 
@@ -88,6 +95,7 @@ class NextNamespace(Namespace):
     """Reads the namespace after the one that it was asked for."""
 
     def command(self, kind: type[LbaCommand], lba: int, blocks: int, flags: dict[str, int]) -> Command:
+        """Return the command with NSID one too large."""
         return super().command(kind, lba, blocks, flags).but(NSID=self.nsid + 1)
 
 
@@ -98,6 +106,7 @@ class Swallowed(Execution):
     def run(
         self, pair: QueuePair, commands: Sequence[Command], *, retry: bool = True, depth: int | None = None
     ) -> list[Completion]:
+        """Run the commands, and return success for those that failed."""
         with suppress(CommandFailed):
             return super().run(pair, commands, retry=False, depth=depth)
         return [Completion.of() for _ in commands]
@@ -108,7 +117,7 @@ class Unchecked(Namespace):
     """Asks the controller for blocks behind the last one."""
 
     def check_range(self, lba: int, blocks: int) -> None:
-        pass
+        """Let every range pass."""
 
 
 @defect("read/prp1-offset:masked")
@@ -116,6 +125,7 @@ class Masked(DataPath):
     """Clears the offset of PRP1 into its page."""
 
     def describe(self, command: Command, memory: Memory, offset: int, length: int, lists: list[Memory]) -> Command:
+        """Return the command with PRP1 rounded down to a page."""
         described = super().describe(command, memory, offset, length, lists)
         return described.but(PRP1=described.PRP1 & -memory.page_size)
 
@@ -125,6 +135,7 @@ class NoSecondPage(DataPath):
     """Leaves PRP2 0 where the data goes on in a second page."""
 
     def describe(self, command: Command, memory: Memory, offset: int, length: int, lists: list[Memory]) -> Command:
+        """Return the command with PRP2=0 where it would be a page."""
         described = super().describe(command, memory, offset, length, lists)
         return described.but(PRP2=0) if pages(described, memory, length) == LISTED else described
 
@@ -134,6 +145,7 @@ class Junk(DataPath):
     """Leaves junk in PRP2 where it is not used."""
 
     def describe(self, command: Command, memory: Memory, offset: int, length: int, lists: list[Memory]) -> Command:
+        """Return the command with PRP2 set where it would be 0."""
         described = super().describe(command, memory, offset, length, lists)
         return described if described.PRP2 else described.but(PRP2=0xDEAD_B000)
 
@@ -161,6 +173,7 @@ class FirstPageToo(_ListDefect):
     """Begins a PRP list with the page that PRP1 names already."""
 
     def spoil(self, command: Command, memory: Memory, offset: int, page: Memory, lists: list[Memory]) -> Command:
+        """Put the first page before the list's entries."""
         own = memory.pages[offset // memory.page_size]
         page.write(0, own.to_bytes(8, "little") + page.read(0, len(page) - 8))
         return command
@@ -171,6 +184,7 @@ class MisalignedList(_ListDefect):
     """Puts a PRP list at an address that is no multiple of 8."""
 
     def spoil(self, command: Command, memory: Memory, offset: int, page: Memory, lists: list[Memory]) -> Command:
+        """Move the list and PRP2 by four bytes."""
         page.write(4, page.read(0, len(page) - 4))
         return command.but(PRP2=command.PRP2 + 4)
 
@@ -180,6 +194,7 @@ class EntryOffset(_ListDefect):
     """Gives the entries of a PRP list an offset into their pages."""
 
     def spoil(self, command: Command, memory: Memory, offset: int, page: Memory, lists: list[Memory]) -> Command:
+        """Add 8 to the list's first entry."""
         page.write(0, (int.from_bytes(page.read(0, 8), "little") + 8).to_bytes(8, "little"))
         return command
 
@@ -190,6 +205,7 @@ class NeverSplit(Namespace):
 
     @property
     def max_blocks(self) -> int:
+        """65536, the most that NLB can say."""
         return 1 << 16
 
 
@@ -198,9 +214,11 @@ class AsItIs(DataPath):
     """Points PRP1 at an odd address."""
 
     def can_describe(self, offset: int) -> bool:
+        """Return True for every offset, aligned or not."""
         return True
 
     def describe(self, command: Command, memory: Memory, offset: int, length: int, lists: list[Memory]) -> Command:
+        """Return the command with the lowest two bits of the offset in PRP1."""
         described = super().describe(command, memory, offset & ~3, length, lists)
         return described.but(PRP1=described.PRP1 | offset & 3)
 
@@ -210,6 +228,7 @@ class In512s(Namespace):
     """Counts NLB in units of 512 bytes, whatever the block size is."""
 
     def command(self, kind: type[LbaCommand], lba: int, blocks: int, flags: dict[str, int]) -> Command:
+        """Return the command with its length in units of 512 bytes."""
         return super().command(kind, lba, blocks * self.block_size // 512, flags)
 
 
@@ -218,6 +237,7 @@ class PageGivenBack(DataPath):
     """Points PRP2 at a page that it has given back."""
 
     def describe(self, command: Command, memory: Memory, offset: int, length: int, lists: list[Memory]) -> Command:
+        """Return the command with a freed page in PRP2 where it would be a page."""
         described = super().describe(command, memory, offset, length, lists)
         if pages(described, memory, length) != LISTED:
             return described
@@ -231,6 +251,7 @@ class ListGivenBack(_ListDefect):
     """Gives a PRP list back as soon as the command is built."""
 
     def spoil(self, command: Command, memory: Memory, offset: int, page: Memory, lists: list[Memory]) -> Command:
+        """Free the list pages before the command is sent."""
         for listed in lists:
             self._c.transport.free(listed)
         lists.clear()
@@ -247,6 +268,7 @@ class MetadataPointer(DataPath):
     """Leaves junk in MPTR, although there is no metadata."""
 
     def describe(self, command: Command, memory: Memory, offset: int, length: int, lists: list[Memory]) -> Command:
+        """Return the command with MPTR=1000h."""
         return super().describe(command, memory, offset, length, lists).but(MPTR=0x1000)
 
 
@@ -255,6 +277,7 @@ class NeedlessChain(_ListDefect):
     """Chains another list page as soon as one is full, although nothing is left for it."""
 
     def spoil(self, command: Command, memory: Memory, offset: int, page: Memory, lists: list[Memory]) -> Command:
+        """Move the last entry of a full list page to a page of its own."""
         last = page.read(len(page) - 8, 8)
         if any(last) and len(lists) == 1:
             lists.append(self._c.transport.allocate(len(page), page.page_size))
@@ -268,6 +291,7 @@ class NeverChained(_ListDefect):
     """Fills the last slot of a full list page with a data page, and the rest of the list is never read."""
 
     def spoil(self, command: Command, memory: Memory, offset: int, page: Memory, lists: list[Memory]) -> Command:
+        """Replace the pointer to the second list page by that page's first entry."""
         if len(lists) > 1:
             page.write(len(page) - 8, lists[1].read(0, 8))
         return command
@@ -278,6 +302,7 @@ class OneSlotTooFar(_ListDefect):
     """Advances the pointer into a chained list page by one slot too much."""
 
     def spoil(self, command: Command, memory: Memory, offset: int, page: Memory, lists: list[Memory]) -> Command:
+        """Move the entries of chained pages one slot up, behind an entry of 0."""
         for chained in lists[1:]:
             chained.write(0, bytes(8) + chained.read(0, len(chained) - 8))
         return command
@@ -288,6 +313,7 @@ class AssumedContiguous(DataPath):
     """Takes the pages of a buffer for neighbours on the bus."""
 
     def describe(self, command: Command, memory: Memory, offset: int, length: int, lists: list[Memory]) -> Command:
+        """Describe the buffer as if its pages followed its first one."""
         pages = range(memory.address, memory.address + len(memory), memory.page_size)
         return super().describe(command, replace(memory, pages=tuple(pages)), offset, length, lists)
 
@@ -306,6 +332,7 @@ class FirstInFirstOut(QueuePair):
     """Takes a completion for the end of all commands that were submitted before it."""
 
     def match(self, completion: Completion) -> Request | None:
+        """Return the command, and end those with lower identifiers by the same completion."""
         request = super().match(completion)
         for cid in [cid for cid in self.outstanding if request and self.qid and cid < completion.CID]:
             self.outstanding.pop(cid).end(completion)

@@ -18,6 +18,7 @@ class CapAndVersion(Registers):
     """Reads the upper half of CAP and VS by one access."""
 
     def capabilities(self) -> CAP:
+        """Return CAP, after one access of eight bytes at 04h."""
         self._transport.read64(CAP.OFFSET + 4)  # type: ignore[attr-defined]
         return super().capabilities()
 
@@ -27,6 +28,7 @@ class OffByFour(Registers):
     """Writes CC a second time, to the reserved register behind it."""
 
     def write(self, value: Register) -> None:
+        """Write the register; CC also to the reserved offset after it."""
         super().write(value)
         if isinstance(value, CC):
             self._transport.write32(RESERVED, int(value))
@@ -37,6 +39,7 @@ class CcBitOne(Controller):
     """Sets a reserved bit of CC when it enables the controller."""
 
     def configuration(self) -> CC:
+        """Return CC with bit 1 set."""
         return CC(super().configuration() | 1 << 1)
 
 
@@ -45,6 +48,7 @@ class AlwaysNssr(Controller):
     """Resets the NVM subsystem before it starts, whether the controller knows that or not."""
 
     def enable(self) -> None:
+        """Write "NVMe" to NSSR, whatever CAP.NSSRS says, and enable the controller."""
         self.registers.write(NSSR(NSSR_MAGIC))
         super().enable()
 
@@ -54,6 +58,7 @@ class ReadsBack(Registers):
     """Reads each doorbell back to flush the write."""
 
     def ring(self, qid: int, *, completion: bool, value: int) -> None:
+        """Ring, and read the doorbell."""
         super().ring(qid, completion=completion, value=value)
         self._transport.read32(doorbell_offset(qid, completion=completion, dstrd=self.dstrd))
 
@@ -63,6 +68,7 @@ class RingsTwice(Registers):
     """Rings every doorbell twice, to be sure."""
 
     def ring(self, qid: int, *, completion: bool, value: int) -> None:
+        """Ring twice with the same value."""
         super().ring(qid, completion=completion, value=value)
         super().ring(qid, completion=completion, value=value)
 
@@ -72,6 +78,7 @@ class EnablesAtOnce(Controller):
     """Programs and enables a controller without waiting until RDY is 0."""
 
     def wait_ready(self, ready: int) -> None:
+        """Wait for RDY=1 only."""
         if ready:
             super().wait_ready(ready)
 
@@ -83,6 +90,7 @@ class Impatient(Controller):
     tried = False
 
     def wait_ready(self, ready: int) -> None:
+        """Disable and enable the controller once if RDY is not 1 at the first look, and then wait."""
         if ready and not self.tried and not self.registers.status().RDY:
             self.tried = True
             self.registers.write(self.configuration().but(EN=0))
@@ -97,6 +105,7 @@ class HalfTheTime(Controller):
 
     @property
     def ready_seconds(self) -> float:
+        """Half of CAP.TO."""
         return super().ready_seconds / 2
 
 
@@ -105,6 +114,7 @@ class NvmOnly(Controller):
     """Selects the NVM command set where all should be selected."""
 
     def configuration(self) -> CC:
+        """Return CC with CSS=000b."""
         return super().configuration().but(CSS=0)
 
 
@@ -113,6 +123,7 @@ class AlwaysCrime(Controller):
     """Asks for the ready mode that does not wait for the media, whatever CAP.CRMS says."""
 
     def configuration(self) -> CC:
+        """Return CC with CRIME=1."""
         return super().configuration().but(CRIME=1)
 
 
@@ -121,6 +132,7 @@ class LateCrime(Controller):
     """Chooses the ready mode once the controller is enabled."""
 
     def enable(self) -> None:
+        """Enable the controller, and then write CC with CRIME=1."""
         super().enable()
         self.registers.write(self.configuration().but(CRIME=1))
 
@@ -130,6 +142,7 @@ class LiveEntrySizes(Controller):
     """Changes IOSQES while there are I/O queues."""
 
     def create_io_queues(self) -> None:
+        """Create the queues, and then change IOSQES and change it back."""
         super().create_io_queues()
         self.registers.write(self.configuration().but(IOSQES=7))
         self.registers.write(self.configuration())

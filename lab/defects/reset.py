@@ -29,6 +29,7 @@ class ForEver(Execution):
     """Tries a command that failed again and again."""
 
     def should_retry(self, request: Request) -> bool:
+        """Return whether DNR is 0, however often it was tried."""
         return request.completion is not None and not request.ok and not request.completion.DNR
 
 
@@ -37,6 +38,7 @@ class DnrIgnored(Execution):
     """Tries a command again that must not be retried."""
 
     def should_retry(self, request: Request) -> bool:
+        """Return whether attempts are left, whatever DNR says."""
         return not request.ok and request.attempts <= self._c.settings.retries
 
 
@@ -45,6 +47,7 @@ class Silent(Recovery):
     """Takes a command that was not completed in time for done."""
 
     def handle_timeout(self, pair: QueuePair, request: Request) -> None:
+        """End the command with success."""
         pair.outstanding = {cid: other for cid, other in pair.outstanding.items() if other is not request}
         request.end(Completion.of())
 
@@ -54,6 +57,7 @@ class NoAbort(Recovery):
     """Reports a command that was not completed in time, and leaves it with the controller."""
 
     def handle_timeout(self, pair: QueuePair, request: Request) -> None:
+        """End the command as timed out without sending Abort."""
         pair.outstanding = {cid: other for cid, other in pair.outstanding.items() if other is not request}
         request.timeouts = self._c.settings.timeouts + 1
         request.end(lost=CommandTimedOut("not completed in time"))
@@ -64,9 +68,11 @@ class BitIgnored(Recovery):
     """Takes a command for aborted, although bit 0 of Abort's result says that it was not."""
 
     def was_aborted(self, answer: Completion) -> bool:
+        """Return True, whatever the answer says."""
         return True
 
     def abort(self, pair: QueuePair, request: Request) -> bool:
+        """Send Abort, and end the command as timed out even if it was not aborted."""
         if not super().abort(pair, request):
             pair.outstanding = {cid: other for cid, other in pair.outstanding.items() if other is not request}
             request.end(lost=CommandTimedOut("aborted"))
@@ -78,6 +84,7 @@ class AbortsASlot(QueuePair):
     """Names in Abort the place of a command in the ring, where its identifier belongs."""
 
     def cid_of(self, request: Request) -> int | None:
+        """Return a slot number that is no identifier in use; None where the command is not outstanding."""
         return None if super().cid_of(request) is None else self.submission.tail + self.submission.entries
 
 
@@ -88,6 +95,7 @@ class StalePhase(CompletionRing):
     started = False
 
     def restart(self) -> None:
+        """Restart the first time only."""
         if not self.started:
             super().restart()
         self.started = True
@@ -100,6 +108,7 @@ class StaleEntries(CompletionRing):
     started = False
 
     def restart(self) -> None:
+        """Reset head and phase, and leave the entries in memory."""
         if not self.started:
             super().restart()
         self.started, self.head, self.phase = True, 0, 1
@@ -112,6 +121,7 @@ class StaleTail(SubmissionRing):
     started = False
 
     def restart(self) -> None:
+        """Restart the first time only, and go on at the old tail."""
         if not self.started:
             super().restart()
         self.started, self.head = True, self.tail
@@ -124,6 +134,7 @@ class Twice(QueuePair):
     last: tuple[int, Request] | None = None
 
     def match(self, completion: Completion) -> Request | None:
+        """Return the last command again if the completion names it."""
         if self.qid and self.last and completion.CID == self.last[0]:
             return self.last[1]
         found = super().match(completion)
@@ -136,6 +147,7 @@ class EndsBeforeAbort(Recovery):
     """Ends a command that was not completed in time, and ends it again when the completion comes with its Abort."""
 
     def handle_timeout(self, pair: QueuePair, request: Request) -> None:
+        """End the command as timed out, and abort it then."""
         request.timeouts += 1
         request.end(lost=CommandTimedOut("not completed in time"))
         self.abort(pair, request)
@@ -146,6 +158,7 @@ class Rings(Controller):
     """Gives back a completion slot while the controller is being reset."""
 
     def stop(self) -> None:
+        """Stop the controller, and ring the admin completion queue after it."""
         super().stop()
         if self.stage:
             self.registers.ring(0, completion=True, value=0)
@@ -156,6 +169,7 @@ class FatalIgnored(Recovery):
     """Gives a controller up that has failed, where a reset would bring it back."""
 
     def reset(self, reason: str) -> None:
+        """Give the controller up."""
         self._c.give_up(ControllerFailed(reason))
 
 
@@ -164,6 +178,7 @@ class ResetsAtOnce(Controller):
     """Enables a controller again without waiting until it has stopped."""
 
     def stop(self) -> None:
+        """Clear CC.EN without waiting for RDY=0, except at the first start."""
         if not self.stage:
             super().stop()
             return
@@ -183,6 +198,7 @@ class WaitsToStop(Controller):
     """Waits for RDY as long as it takes, whatever CAP.TO says."""
 
     def wait_ready(self, ready: int) -> None:
+        """Poll every 10 ms without a limit."""
         while self.registers.status().RDY != ready:
             self.transport.sleep(0.01)
 
@@ -192,7 +208,7 @@ class WaitsForDma(Execution):
     """Waits for a command as long as it takes, however the controller is."""
 
     def check_progress(self, pair: QueuePair, now: float) -> None:
-        pass
+        """Look at nothing: no command is ever late."""
 
 
 @defect("reset/removal:spins")
@@ -200,6 +216,7 @@ class Spins(Execution):
     """Waits for a controller that does not answer any more."""
 
     def check_progress(self, pair: QueuePair, now: float) -> None:
+        """Treat a controller that is gone as one that is slow."""
         try:
             self._c.registers.status()
         except ControllerGone:
@@ -212,6 +229,7 @@ class CrashesAtLeave(Controller):
     """Takes it for granted that the controller is well when the driver leaves."""
 
     def close(self) -> None:
+        """Assert that the controller has not failed, and close."""
         assert self.failed is None, "a failed controller is not left"
         super().close()
 
@@ -221,6 +239,7 @@ class TrustsInterrupts(Execution):
     """Looks for completions only after an interrupt."""
 
     def wait(self, pair: QueuePair, flying: Collection[Request]) -> list[Request]:
+        """Reap once, and after that only when the vector has signalled."""
         ended = [request for request in pair.reap() if request in flying]
         while not ended:
             if self._c.transport.wait(pair.vector, self._c.settings.check_seconds):
@@ -233,6 +252,7 @@ class OneTooMany(Events):
     """Takes AERL for the number of events that may be outstanding, counts from 0 to it, and adds one."""
 
     def limit(self) -> int:
+        """AERL + 2, although AERL is 0's based."""
         assert self._c.identity is not None
         return self._c.identity.AERL + 2
 
@@ -242,6 +262,7 @@ class NotAgain(Events):
     """Sends no event request in the place of one that has ended."""
 
     def handle(self) -> None:
+        """Act on the events that came, and send no new request."""
         self._c.admin.reap()
         while self._received:
             self.act(self._received.pop(0))
@@ -252,6 +273,7 @@ class OutOfBounds(QueuePair):
     """Takes the command that a completion names without looking whether there is one."""
 
     def match(self, completion: Completion) -> Request | None:
+        """Return the command; KeyError if no command has that identifier."""
         return self.outstanding.pop(completion.CID)
 
 
@@ -260,6 +282,7 @@ class AnyWillDo(QueuePair):
     """Takes any completion for that of the oldest command."""
 
     def match(self, completion: Completion) -> Request | None:
+        """Return the command, or the oldest one if there is none."""
         found = super().match(completion)
         if found is None and self.qid and self.outstanding:
             return self.outstanding.pop(next(iter(self.outstanding)))
@@ -271,6 +294,7 @@ class QueueIgnored(QueuePair):
     """Looks at nothing of a completion but its command identifier and status."""
 
     def match(self, completion: Completion) -> Request | None:
+        """Return the command by its identifier without a check of SQID."""
         self.submission.fetched(completion.SQHD)
         return self.outstanding.pop(completion.CID, None)
 
@@ -280,6 +304,7 @@ class NoShutdown(Controller):
     """Leaves a controller by CC.EN=0, without a shutdown."""
 
     def shutdown(self) -> None:
+        """Disable the controller without CC.SHN."""
         if self.failed is None and self.stage not in ("", "detect"):
             self.stop()
         self.stage = ""
@@ -290,7 +315,7 @@ class NotWaited(Controller):
     """Does not wait until the shutdown is complete."""
 
     def wait_shut_down(self) -> None:
-        pass
+        """Do not wait."""
 
 
 @defect("reset/shutdown:submits-after", scenarios=("reset/shutdown",))
@@ -298,12 +323,14 @@ class SubmitsAfter(Controller):
     """Goes on with I/O commands after it has asked for the shutdown."""
 
     def wait_shut_down(self) -> None:
+        """Ring for one more entry on each I/O queue, and wait."""
         for pair in self._pairs.values():
             if pair.qid:
                 self.registers.ring(pair.qid, completion=False, value=pair.submission.following(pair.submission.tail))
         super().wait_shut_down()
 
     def delete_io_queues(self) -> None:
+        """Leave the queues as they are."""
         self.io = []
 
 
@@ -312,6 +339,7 @@ class AdminAfter(Controller):
     """Submits an admin command to a controller whose shutdown is complete."""
 
     def wait_shut_down(self) -> None:
+        """Wait, and submit an Asynchronous Event Request after it."""
         super().wait_shut_down()
         self.admin.submission.push(bytes(AsyncEventRequest.of(CID=0x77)))
         self.registers.ring(0, completion=False, value=self.admin.submission.tail)
@@ -322,6 +350,7 @@ class QueuesLeft(Controller):
     """Shuts a controller down without deleting its I/O queues."""
 
     def delete_io_queues(self) -> None:
+        """Leave the queues as they are."""
         self.io = []
 
 
@@ -330,6 +359,7 @@ class Blind(Execution):
     """Aborts a command that is late without a look at CSTS."""
 
     def check_progress(self, pair: QueuePair, now: float) -> None:
+        """Handle the oldest late command without reading CSTS."""
         if late := pair.oldest(now - self._c.settings.command_seconds):
             self.recovery.handle_timeout(pair, late)
 
@@ -339,6 +369,7 @@ class FatalTakenForDone(Recovery):
     """Takes what was on its way when a controller failed for done."""
 
     def reset(self, reason: str) -> None:
+        """End the outstanding commands with success, and reset nothing."""
         for pair in self._c.io:
             for request in list(pair.outstanding.values()):
                 request.end(Completion.of())
@@ -364,6 +395,7 @@ class BusMasterLeftOff(_FlrRecovery):
     """Forgets that a function level reset clears Bus Master Enable."""
 
     def program_admin_queue(self, admin: QueuePair) -> None:
+        """Program the queues with bus mastering off, except at the first start."""
         if self.stage:
             pci.clear_command(self.transport, pci.BUS_MASTER)
         super().program_admin_queue(admin)
@@ -376,6 +408,7 @@ class Panics(Execution):
     def run(
         self, pair: QueuePair, commands: Sequence[Command], *, retry: bool = True, depth: int | None = None
     ) -> list[Completion]:
+        """Run the commands; AssertionError if one ends with Invalid Command Opcode."""
         try:
             return super().run(pair, commands, retry=retry, depth=depth)
         except CommandFailed as failure:
@@ -388,6 +421,7 @@ class Leaks(Controller):
     """Gives nothing back when it is unloaded."""
 
     def close(self) -> None:
+        """Shut the controller down, and free nothing."""
         with suppress(DriverError):
             self.shutdown()
 
@@ -397,5 +431,6 @@ class WaitsForReady(Execution):
     """Waits for a controller that is not ready to be so again."""
 
     def check_progress(self, pair: QueuePair, now: float) -> None:
+        """Look for late commands only while RDY is 1."""
         if self._c.registers.status().RDY:
             super().check_progress(pair, now)

@@ -32,6 +32,7 @@ class Sender(Controller):
         return ()
 
     def start(self, until: str = LAST) -> None:
+        """Start as usual, and send `own` once the driver is all up; what the controller makes of it does not matter."""
         super().start(until)
         if until == LAST:
             pair = self.io[0] if self.io_queue else self.admin

@@ -31,6 +31,7 @@ class Impatient(Controller):
     """Takes a command for hung after 300 ms."""
 
     def __init__(self, transport: Transport, settings: Settings | None = None) -> None:
+        """Set a time-out of 300 ms for commands."""
         super().__init__(transport, replace(settings or Settings(), command_seconds=0.3, check_seconds=0.1))
 
 
@@ -39,6 +40,7 @@ class MissesWakeUp(Execution):
     """Goes to sleep after it has rung the doorbell, and looks for the completion when its timer fires."""
 
     def wait(self, pair: QueuePair, in_flight: Collection[Request]) -> list[Request]:
+        """Sleep 10 s before each look at an I/O queue."""
         if pair.qid:
             self._c.transport.sleep(10.0)
         return super().wait(pair, in_flight)
@@ -49,6 +51,7 @@ class Refuses(Service):
     """Has no way to read a feature, though it is claimed."""
 
     def perform(self, action: str, arguments: Mapping[str, Any], data: bytes | None = None) -> Reply:
+        """Refuse "get-feature", and perform all else."""
         if action == "get-feature":
             return Reply({"words": "not implemented"})
         return super().perform(action, arguments, data)
@@ -71,6 +74,7 @@ class BelievesLog(Controller):
     parts = replace(Controller.parts, health=_LogOrZeros)
 
     def __init__(self, transport: Transport, settings: Settings | None = None) -> None:
+        """Allow no time-out before a command is given up."""
         super().__init__(transport, replace(settings or Settings(), timeouts=0))
 
 
@@ -79,6 +83,7 @@ class WaitsForAdmin(Recovery):
     """Has a time-out for I/O commands only."""
 
     def handle_timeout(self, pair: QueuePair, request: Request) -> None:
+        """Handle time-outs of I/O commands; do nothing about admin commands."""
         if pair.qid:
             super().handle_timeout(pair, request)
 
@@ -101,6 +106,7 @@ class FreesEarly(Recovery):
     """Takes a command for done as soon as it has decided to abort it."""
 
     def handle_timeout(self, pair: QueuePair, request: Request) -> None:
+        """End the command with success before any Abort is sent."""
         cid = pair.cid_of(request)
         if cid is None:
             return
@@ -113,6 +119,7 @@ class TrustsOwner(Controller):
     """Goes on with a controller that is ready already, without a reset."""
 
     def stop(self) -> None:
+        """Do nothing where CC.EN and RDY are 1 at the first start; else stop the controller."""
         if not self._pairs and self.registers.read(CC).EN and self.registers.status().RDY:
             return
         super().stop()
@@ -123,6 +130,7 @@ class LooksForAnother(Recovery):
     """Sends a command that has timed out through another pair of I/O queues, and looks for one until there is one."""
 
     def handle_timeout(self, pair: QueuePair, request: Request) -> None:
+        """Wait for another pair of I/O queues before the time-out is handled."""
         while pair.qid and self._c.pair() is pair:
             self._c.transport.sleep(0.01)
         super().handle_timeout(pair, request)
@@ -133,6 +141,7 @@ class WaitsToLeave(Controller):
     """Waits without end for CSTS.RDY=0 when it is unloaded."""
 
     def close(self) -> None:
+        """Wait for RDY=0 of a failed controller without a limit, and close."""
         while self.failed is not None and self.registers.status().RDY:
             self.transport.sleep(0.01)
         super().close()
@@ -143,6 +152,7 @@ class FirstOnly(QueuePair):
     """Looks only at the first of the queues that share vector 0 when it is signalled."""
 
     def reap(self) -> list[Request]:
+        """Return nothing for the later queues that share vector 0."""
         return [] if self.qid > 1 and self.vector == 0 else super().reap()
 
 
@@ -164,6 +174,7 @@ class NeedsMsix(Controller):
     """Gives up a function without MSI-X."""
 
     def open_vectors(self) -> None:
+        """Open the vectors; Refused without MSI-X."""
         if not pci.msix(self.transport)[1]:
             raise Refused("no MSI-X")
         super().open_vectors()
@@ -174,6 +185,7 @@ class GivesUpBlind(Controller):
     """Takes a controller for gone whose registers read all ones once."""
 
     def __init__(self, transport: Transport, settings: Settings | None = None) -> None:
+        """Set the time for which registers may read all ones to 0 s."""
         super().__init__(transport, replace(settings or Settings(), blind_seconds=0.0))
 
 
@@ -182,6 +194,7 @@ class WaitsForShutdown(Controller):
     """Waits without end for CSTS.SHST=10b."""
 
     def wait_shut_down(self) -> None:
+        """Poll SHST every 10 ms without a limit."""
         while self.registers.status().SHST != SHST_COMPLETE:
             self.transport.sleep(0.01)
 
@@ -191,5 +204,6 @@ class NeedsCommon(Controller):
     """Asks for what all namespaces have in common, and gives up without an answer."""
 
     def identify(self) -> None:
+        """Identify namespace FFFFFFFFh first, and fail with that command."""
         self.identification.namespace(BROADCAST_NSID)
         super().identify()

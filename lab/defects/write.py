@@ -18,6 +18,7 @@ class OneTooFar(Namespace):
     """Writes to the block behind the one that it was given."""
 
     def command(self, kind: type[LbaCommand], lba: int, blocks: int, flags: dict[str, int]) -> Command:
+        """Return the command; a write with the LBA one too large."""
         return super().command(kind, lba + issubclass(kind, Write), blocks, flags)
 
 
@@ -26,6 +27,7 @@ class LastRefused(Namespace):
     """Refuses the last block, as if it were behind the end."""
 
     def check_range(self, lba: int, blocks: int) -> None:
+        """Check the range; Refused if it contains the last block."""
         super().check_range(lba, blocks)
         if lba + blocks >= self.blocks:
             raise Refused("beyond the end")
@@ -36,6 +38,7 @@ class NeverSubmitted(Namespace):
     """Reports a write as done, and never sends it."""
 
     def write_from(self, lba: int, blocks: int, memory: Memory, offset: int, *, fua: bool = False) -> None:
+        """Check the range, and send nothing."""
         self.check_range(lba, blocks)
 
 
@@ -44,6 +47,7 @@ class Residue(Namespace):
     """Fills the rest of a block that it writes in part with what its buffer held before."""
 
     def patch(self, lba: int, at: int, data: bytes) -> None:
+        """Write the blocks filled up with data of block 0."""
         blocks = -(-(at + len(data)) // self.block_size)
         held = bytearray(self.read(0, blocks))
         held[at : at + len(data)] = data
@@ -55,6 +59,7 @@ class Reused(Namespace):
     """Passes all pieces of a long write through one small buffer, which it refills during the transfer before."""
 
     def write_from(self, lba: int, blocks: int, memory: Memory, offset: int, *, fua: bool = False) -> None:
+        """Describe all pieces by one buffer, filled before the piece before has ended."""
         with self._data.buffer(self.max_blocks * self.block_size) as small:
             commands = []
             for at, count in self.split(lba, blocks):
@@ -69,6 +74,7 @@ class BeforeFlush(Namespace):
     """Reports a flush as done as soon as it is sent."""
 
     def flush(self) -> None:
+        """Submit Flush, and do not wait for its completion."""
         pair = self._c.pair()
         pair.submit(Request(Flush.of(NSID=self.nsid)), self._c.transport.now())
         pair.ring()
@@ -79,6 +85,7 @@ class FuaLost(Namespace):
     """Takes a write that must reach the medium by itself for one like any other."""
 
     def write_from(self, lba: int, blocks: int, memory: Memory, offset: int, *, fua: bool = False) -> None:
+        """Write without FUA."""
         super().write_from(lba, blocks, memory, offset)
 
 
@@ -87,7 +94,7 @@ class Dropped(Namespace):
     """Takes a flush for done, although the write cache is volatile."""
 
     def flush(self) -> None:
-        pass
+        """Send nothing."""
 
 
 @defect("write/flush-nsid:zero")
@@ -95,6 +102,7 @@ class FlushOfNothing(Namespace):
     """Sends Flush with NSID 0."""
 
     def noop(self) -> None:
+        """Send Flush with NSID 0."""
         self._run([Flush.of(NSID=0)])
 
 
@@ -103,6 +111,7 @@ class WrongBit(Namespace):
     """Sets bit 29 of dword 12 for Force Unit Access, which is bit 30."""
 
     def command(self, kind: type[LbaCommand], lba: int, blocks: int, flags: dict[str, int]) -> Command:
+        """Return the command; for FUA with bit 29 of dword 12 instead of bit 30."""
         plain = super().command(kind, lba, blocks, {})
         return plain.but(CDW12=plain.CDW12 | 1 << 29) if "FUA" in flags else plain
 
@@ -112,6 +121,7 @@ class WrongGate(Namespace):
     """Looks at bit 2 of ONCS, Dataset Management, before it sends Write Zeroes."""
 
     def zeroes(self, lba: int, blocks: int) -> None:
+        """Send Write Zeroes without a look at its own bit of ONCS."""
         self._run([self.command(WriteZeroes, at, count, {}) for at, count in self.split(lba, blocks)])
 
 
@@ -120,7 +130,7 @@ class Unchecked(Namespace):
     """Sends a write that ends behind the last block."""
 
     def check_range(self, lba: int, blocks: int) -> None:
-        pass
+        """Let every range pass."""
 
 
 @defect("write/error:swallowed")
@@ -137,5 +147,6 @@ class Overlapping(Namespace):
     """Begins each piece of a long write with the last block of the piece before it, which is still on its way."""
 
     def split(self, lba: int, blocks: int) -> Iterator[tuple[int, int]]:
+        """Yield (LBA, blocks) of the pieces; a shorter last one begins a block early."""
         for at, count in super().split(lba, blocks):
             yield (at, count) if at == lba or count == self.max_blocks else (at - 1, count + 1)

@@ -110,6 +110,7 @@ class Apt:
     """One isolated apt for one set of suites of one mirror, living in ``folder``. Not for two processes at once."""
 
     def __init__(self, folder: Path, mirror: Source, suites: Sequence[str], progress: Callable[[str], None]) -> None:
+        """Write the configuration of apt into ``folder``. LabError without apt-get or dpkg-deb."""
         if not shutil.which("apt-get") or not shutil.which("dpkg-deb"):
             raise LabError("Packages cannot be fetched: this machine has no apt-get and dpkg-deb.", remedy=INSTEAD)
         self.mirror = mirror

@@ -29,6 +29,7 @@ class Cache:
     root: Path
 
     def folder(self, *parts: str) -> Path:
+        """Return a folder below `root`, which is made if there is none."""
         folder = self.root.joinpath(*parts)
         folder.mkdir(parents=True, exist_ok=True)
         return folder

@@ -38,6 +38,7 @@ class Fetched:
 
     @property
     def versions(self) -> dict[str, dict[str, str]]:
+        """Return each package's version and SHA-256 by its name."""
         return {p.name: {"version": p.version, "sha256": p.sha256} for p in self.packages}
 
 
@@ -45,6 +46,7 @@ class Closures:
     """Fetches closures into one cache under one user's settings."""
 
     def __init__(self, settings: Settings, cache: Cache, progress: Progress, lock_file: Path = lock.LOCK_FILE) -> None:
+        """Take the settings, a cache to unpack into, and the lock file with the versions of packages."""
         self._settings = settings
         self._cache = cache
         self._progress = progress

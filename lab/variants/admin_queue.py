@@ -32,6 +32,7 @@ class TwoSteps(Registers):
     """Writes the settings of CC with EN=0, and EN=1 by a second write."""
 
     def write(self, value: Register) -> None:
+        """Write the register; CC with EN=1 first with EN=0."""
         if isinstance(value, CC) and value.EN and not value.SHN and not self.read(CC).EN:
             super().write(value.but(EN=0))
         super().write(value)
@@ -82,6 +83,7 @@ class LongCompletionQueue(_OwnSizes):
     """Has an admin completion queue of twice as many entries as the submission queue."""
 
     def completion_entries(self, entries: int) -> int:
+        """Return twice the number, 4096 at most."""
         return min(2 * entries, 4096)
 
 
@@ -90,6 +92,7 @@ class BoundedPair(QueuePair):
 
     @property
     def room(self) -> int:
+        """The number of commands whose completions have a slot."""
         return min(super().room, self.completion.entries - 1 - len(self.outstanding))
 
 
@@ -119,6 +122,7 @@ class AttributesLast(Controller):
     """Writes ACQ, then ASQ, then AQA."""
 
     def program_admin_queue(self, admin: QueuePair) -> None:
+        """Write ACQ, ASQ and AQA in this order."""
         submission, completion = admin.submission, admin.completion
         self.registers.write(ACQ(completion.memory.address))
         self.registers.write(ASQ(submission.memory.address))
@@ -132,6 +136,7 @@ class RandomCids(QueuePair):
     lot: random.Random | None = None
 
     def new_cid(self) -> int:
+        """Return a random identifier that is not outstanding."""
         self.lot = self.lot or random.Random(self.qid)
         while (cid := self.lot.randrange(CIDS)) in self.outstanding:
             pass
@@ -143,6 +148,7 @@ class ReusesCids(QueuePair):
     """Takes the lowest command identifier that is free, as a bitmap of tags does: it is used again at once."""
 
     def new_cid(self) -> int:
+        """Return the lowest identifier that is not outstanding."""
         return next(cid for cid in count() if cid not in self.outstanding)
 
 
@@ -151,6 +157,7 @@ class FallingCids(QueuePair):
     """Counts command identifiers down, so that they are not in the order of submission."""
 
     def new_cid(self) -> int:
+        """Return the next lower identifier that is not outstanding."""
         return next(cid for number in self._cids if (cid := CIDS - 1 - number % CIDS) not in self.outstanding)
 
 
@@ -159,6 +166,7 @@ class TaggedCids(QueuePair):
     """Keeps a slot in the lower bits of the command identifier and how often it was used in the upper four."""
 
     def new_cid(self) -> int:
+        """Return the next slot with its round in bits 12 to 15."""
         slots = min(self.submission.entries, 1 << 12)
         tagged = (number % slots | (number // slots & 15) << 12 for number in self._cids)
         return next(cid for cid in tagged if cid < CIDS and cid not in self.outstanding)
@@ -175,10 +183,12 @@ class LazyHead(QueuePair):
     given_back = 0
 
     def restart(self) -> None:
+        """Restart with nothing to give back."""
         super().restart()
         self.given_back = 0
 
     def give_back(self) -> None:
+        """Ring the head doorbell once half of the slots are kept."""
         if 2 * self.kept >= self.completion.entries:
             super().give_back()
             self.given_back = self.completion.head
@@ -190,6 +200,7 @@ class LazyHead(QueuePair):
 
     @property
     def room(self) -> int:
+        """The number of commands whose completions have a slot that is not kept."""
         return max(0, min(super().room, self.completion.entries - 1 - len(self.outstanding) - self.kept))
 
 
@@ -203,6 +214,7 @@ class TailEach(QueuePair):
     """Writes the tail doorbell for each command on its own."""
 
     def submit(self, request: Request, now: float) -> None:
+        """Submit, and ring at once."""
         super().submit(request, now)
         self.ring()
 
@@ -218,6 +230,7 @@ class Patient(Controller):
 
     @property
     def ready_seconds(self) -> float:
+        """Twice CAP.TO."""
         return 2 * super().ready_seconds
 
 
@@ -230,6 +243,7 @@ class SteadyLooks(Controller):
     """Looks at CSTS every 2 ms while it waits for RDY."""
 
     def poll_delays(self) -> Iterator[float]:
+        """Return 2 ms without end."""
         return repeat(0.002)
 
 
@@ -253,6 +267,7 @@ class PollsMasked(Controller):
     """Asks for interrupts (IEN=1) and leaves them masked: MSI-X by Function Mask, else by INTMS. It polls."""
 
     def open_vectors(self) -> None:
+        """Open the vectors, and mask them all."""
         super().open_vectors()
         at, there = pci.msix(self.transport)
         if there:
@@ -273,9 +288,11 @@ class Pin(Controller):
 
     @property
     def vectors(self) -> int:
+        """One vector at most."""
         return min(1, super().vectors)
 
     def open_vectors(self) -> None:
+        """Open INTx."""
         local(self.transport).open_pin()
 
 
@@ -292,9 +309,11 @@ class MultipleMsi(Controller):
 
     @property
     def vectors(self) -> int:
+        """The number of MSI messages once they are open."""
         return min(super().vectors, self.messages) if self.messages else super().vectors
 
     def open_vectors(self) -> None:
+        """Open MSI where there is MSI-X too; else as usual."""
         if not pci.msix(self.transport)[1]:
             super().open_vectors()
             return
@@ -311,9 +330,11 @@ class LargePages(Controller):
 
     @property
     def page_size(self) -> int:
+        """Twice the smallest size in bytes, where CAP.MPSMAX allows it."""
         return super().page_size << (self.cap.MPSMAX > self.cap.MPSMIN)
 
     def configuration(self) -> CC:
+        """Return CC with MPS one larger, where CAP.MPSMAX allows it."""
         cc = super().configuration()
         return cc.but(MPS=cc.MPS + (self.cap.MPSMAX > self.cap.MPSMIN))
 
@@ -328,6 +349,7 @@ class OneCommandSet(Controller):
     """Selects the NVM command set alone wherever the controller has it."""
 
     def command_set(self) -> int:
+        """Return 000b where CAP.CSS has the NVM command set."""
         selected = super().command_set()
         return CSS_NVM if self.cap.CSS & CAP_CSS_NVM else selected
 
@@ -341,6 +363,7 @@ class KeepsEntries(SubmissionRing):
     """Leaves old entries in a submission queue when it is used again after a reset."""
 
     def restart(self) -> None:
+        """Reset head and tail, and leave the entries in memory."""
         self.tail = self.head = 0
 
 
@@ -353,6 +376,7 @@ class NewRings(Controller):
     """Takes new memory for its rings after each reset."""
 
     def restart(self) -> None:
+        """Allocate all rings anew, free the old ones, and restart."""
         for pair in self._pairs.values():
             for ring in (pair.submission, pair.completion):
                 old, ring.memory = ring.memory, self.ring_memory(len(ring.memory))
@@ -369,6 +393,7 @@ class LooksAfterEach(Execution):
     """Reads CSTS before each batch of commands, to see whether the controller is still there."""
 
     def run(self, pair, commands, *, retry=True, depth=None):  # type: ignore[no-untyped-def]
+        """Read CSTS, and run the commands; a controller that is gone is given up."""
         try:
             self._c.registers.status()
         except DriverError as gone:

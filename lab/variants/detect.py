@@ -21,11 +21,13 @@ class WideRegisters(Registers):
     """Accesses registers of eight bytes by one access of eight bytes."""
 
     def read(self, register: type[R]) -> R:
+        """Return a register of eight bytes from one access, or from two if that reads all ones."""
         if register.SIZE == 8 and (value := local(self._transport).read64(register.OFFSET)) != (1 << 64) - 1:
             return register(value)
         return super().read(register)  # also of a controller that answers accesses of four bytes only
 
     def write(self, value: Register) -> None:
+        """Write a register of eight bytes by one access, and by two if it reads back otherwise."""
         if value.SIZE == 8:
             local(self._transport).write64(value.OFFSET, int(value))
             if int(self.read(type(value))) == int(value):
@@ -42,6 +44,7 @@ class HighHalfFirst(Registers):
     """Accesses the upper half of a register of eight bytes before its lower half."""
 
     def read(self, register: type[R]) -> R:
+        """Return a register of eight bytes, its upper half read first."""
         if register.SIZE == 8:
             high = self._transport.read32(register.OFFSET + 4)
             low = self._transport.read32(register.OFFSET)
@@ -50,6 +53,7 @@ class HighHalfFirst(Registers):
         return super().read(register)
 
     def write(self, value: Register) -> None:
+        """Write a register of eight bytes, its upper half first."""
         if value.SIZE == 8:
             self._transport.write32(value.OFFSET + 4, int(value) >> 32)
             self._transport.write32(value.OFFSET, int(value) & ALL_ONES)
@@ -66,6 +70,7 @@ class ReadsEverything(Controller):
     """Dumps the whole of the register area, reserved offsets too, by accesses of four bytes."""
 
     def detect(self) -> None:
+        """Detect, and read each dword from 0 to 6Ch but INTMS and INTMC."""
         super().detect()
         for offset in range(0, 0x70, 4):
             if offset not in (INTMS.OFFSET, INTMS.OFFSET + 4):  # not to be read under MSI-X
@@ -81,6 +86,7 @@ class ClearsNssro(Controller):
     """Clears NSSRO before it enables the controller, whether it is set or not."""
 
     def enable(self) -> None:
+        """Write NSSRO=1 to CSTS where CAP.NSSRS is 1, and enable the controller."""
         if self.cap.NSSRS:
             self.registers.write(CSTS.of(NSSRO=1))
         super().enable()
@@ -97,6 +103,7 @@ class RereadsCap(Controller):
 
     @property
     def ready_seconds(self) -> float:
+        """CAP.TO in seconds, read anew."""
         self.cap = self.registers.capabilities()
         return super().ready_seconds
 
@@ -110,6 +117,7 @@ class VersionFirst(Registers):
     """Reads VS and CSTS before it reads CAP."""
 
     def capabilities(self) -> CAP:
+        """Read VS and CSTS, and return CAP."""
         self.read(VS)
         self.read(CSTS)
         return super().capabilities()
@@ -124,6 +132,7 @@ class BusMasterAtOnce(Controller):
     """Switches on memory space and bus mastering by one write, before any register is read."""
 
     def detect(self) -> None:
+        """Set Memory Space and Bus Master Enable of an NVMe function, and detect."""
         if pci.class_code(self.transport) == pci.CLASS_NVME:
             pci.set_command(self.transport, pci.MEMORY_SPACE | pci.BUS_MASTER)
         super().detect()
@@ -138,6 +147,7 @@ class PinOff(Controller):
     """Disables INTx before it switches on MSI-X."""
 
     def open_vectors(self) -> None:
+        """Set Interrupt Disable where there is MSI-X, and open the vectors."""
         if pci.msix(self.transport)[1]:
             pci.set_command(self.transport, pci.INTX_DISABLE)
         super().open_vectors()
@@ -152,5 +162,6 @@ class WritesCcBack(Controller):
     """Writes CC with EN=0 also where EN is 0 already."""
 
     def stop(self) -> None:
+        """Stop the controller, and write CC with EN=0 once more."""
         super().stop()
         self.registers.write(self.registers.read(CC).but(EN=0, SHN=0))

@@ -27,6 +27,7 @@ class PassesThrough(Features):
     """Sends whatever feature the user sets, Number of Queues too, and hands the answer through."""
 
     def set(self, fid: int, value: int, *, save: bool = False, nsid: int = 0, data: bytes = b"") -> int:
+        """Set the feature; Number of Queues without the driver's own checks."""
         if fid == Fid.NUMBER_OF_QUEUES and not data and not save:
             return self._execution.admin(SetFeatures.of(FID=fid, NSID=nsid, CDW11=value)).DW0
         return super().set(fid, value, save=save, nsid=nsid, data=data)
@@ -41,6 +42,7 @@ class ReadsBeforeUse(Controller):
     """Reads the features that matter to it when it comes up."""
 
     def identify(self) -> None:
+        """Identify, and read five features."""
         super().identify()
         for fid in (
             Fid.NUMBER_OF_QUEUES,
@@ -62,6 +64,7 @@ class ReadsDefaults(Features):
     """Asks for the default and the capabilities of a feature before its current value."""
 
     def get(self, fid: int, select: Select = Select.CURRENT, *, nsid: int = 0, cdw11: int = 0) -> tuple[int, bytes]:
+        """Return the feature, its default and capabilities read before where ONCS allows it."""
         assert self._c.identity is not None
         if select == Select.CURRENT and self._c.identity.ONCS.SAVE_AND_SELECT:
             for other in (Select.DEFAULT, Select.SUPPORTED_CAPABILITIES):
@@ -79,6 +82,7 @@ class ReadsBack(Controller):
     """Sets arbitration bursts and a temperature threshold when it comes up, and reads both back."""
 
     def identify(self) -> None:
+        """Identify, and set and read two features."""
         super().identify()
         for fid, value in ((Fid.ARBITRATION, 0x3), (Fid.TEMPERATURE_THRESHOLD, 0x157)):
             with suppress(CommandFailed):
@@ -95,6 +99,7 @@ class SetsTime(Controller):
     """Tells the controller the time when it comes up."""
 
     def identify(self) -> None:
+        """Identify, and set Timestamp where ONCS has it."""
         super().identify()
         assert self.identity is not None
         if self.identity.ONCS.TIMESTAMP:
@@ -111,6 +116,7 @@ class TrimsInPieces(Namespace):
     """Trims by several ranges of one command that follow each other."""
 
     def trim(self, ranges: Sequence[tuple[int, int]]) -> None:
+        """Trim each range as two halves."""
         pieces = []
         for lba, blocks in ranges:
             half = blocks // 2
@@ -128,6 +134,7 @@ class TrimsWithHints(Namespace):
     """Tells in Dataset Management how the range will be used, before it deallocates it."""
 
     def trim(self, ranges: Sequence[tuple[int, int]]) -> None:
+        """Send the first range with IDR=1 instead of AD=1, and trim."""
         assert self._c.identity is not None
         fits = [(lba, blocks) for lba, blocks in ranges[:1] if lba + blocks <= self.blocks and blocks < 1 << 32]
         if self._c.identity.ONCS.DATASET_MANAGEMENT and not self.unsupported_reason:

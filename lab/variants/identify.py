@@ -29,6 +29,7 @@ class EachId(Identification):
     """Asks CNS 00h for every id up to NN instead of reading the list of active ones."""
 
     def active_namespaces(self, identity: IdentifyController) -> list[int]:
+        """Return all ids up to NN, or the list where NN is beyond 1024."""
         return list(range(1, identity.NN + 1)) if identity.NN <= 1024 else super().active_namespaces(identity)
 
 
@@ -42,6 +43,7 @@ class OneByOne(Identification):
     """Takes one id of each list of active namespaces and asks again from that id on."""
 
     def active_namespaces(self, identity: IdentifyController) -> list[int]:
+        """Return the active ids, each from a list that begins after the one before."""
         if self._c.version < ACTIVE_LIST_SINCE:
             return super().active_namespaces(identity)
         found = [0]
@@ -59,6 +61,7 @@ class NoDescriptors(Identification):
     """Takes the identifiers from CNS 00h only and never asks for the descriptors of CNS 03h."""
 
     def identifiers(self, nsid: int, identity: IdentifyNamespace) -> Identifiers:
+        """Return NGUID and EUI64 as Identify Namespace has them."""
         names = {"nguid": identity.NGUID, "eui64": identity.EUI64}
         return Identifiers(**{name: raw.hex() for name, raw in names.items() if any(raw)})
 
@@ -72,6 +75,7 @@ class ListFirst(Controller):
     """Reads the list of active namespaces before it asks who the controller is."""
 
     def identify(self) -> None:
+        """Read the list of active namespaces where the version has it, and identify."""
         if self.version >= ACTIVE_LIST_SINCE:
             with suppress(CommandFailed):
                 self.identification.identify(Cns.ACTIVE_NAMESPACES)
@@ -87,6 +91,7 @@ class TwoPages(Execution):
     """Reads what admin commands return into buffers that begin in the middle of a page."""
 
     def admin_in(self, command: Command, length: int) -> bytes:
+        """Return the data, read through a buffer that begins in the middle of a page."""
         offset = self._c.page_size // 2
         lists = list[Memory]()
         try:
@@ -107,6 +112,7 @@ class AsksMore(Controller):
     """Asks for Identify data that only newer controllers have, and takes no for an answer."""
 
     def identify(self) -> None:
+        """Identify, and ask for four further structures whose refusal does not matter."""
         super().identify()
         if self.version < ACTIVE_LIST_SINCE:
             return
@@ -124,6 +130,7 @@ class AsksTwice(Identification):
     """Asks who the controller is twice, as firmware and a system behind it do."""
 
     def controller(self) -> IdentifyController:
+        """Return the second answer."""
         super().controller()
         return super().controller()
 
@@ -147,6 +154,7 @@ class RetriesAtOnce(Execution):
     """Retries without the delay that the controller asks for by CRD."""
 
     def retry_delay(self, request: Request) -> float:
+        """Return 0 s."""
         return 0.0
 
 
@@ -155,6 +163,7 @@ class RetriesDnr(Execution):
     """Tries a command once more although DNR says that it will fail again."""
 
     def should_retry(self, request: Request) -> bool:
+        """Return True also after a first attempt that ended with DNR=1."""
         final = request.completion is not None and bool(request.completion.DNR)
         return super().should_retry(request) or (final and self._c.failed is None and request.attempts < 2)
 
@@ -168,6 +177,7 @@ class PollsHealth(Controller):
     """Reads the SMART log whenever it comes up, and after each scan."""
 
     def scan(self) -> None:
+        """Scan, and read the SMART log."""
         super().scan()
         with suppress(CommandFailed):
             self.health.smart()
@@ -182,6 +192,7 @@ class SmartOfNone(Health):
     """Asks for the controller's SMART log with NSID 0 instead of FFFFFFFFh."""
 
     def command(self, lid: int, length: int, offset: int, nsid: int) -> GetLogPage:
+        """Return the command; for the controller's SMART log with NSID 0."""
         return super().command(lid, length, offset, 0 if lid == Lid.SMART and nsid == BROADCAST_NSID else nsid)
 
 
@@ -194,6 +205,7 @@ class LogInParts(Health):
     """Reads log pages in parts of 64 bytes."""
 
     def log(self, lid: int, length: int, *, nsid: int = BROADCAST_NSID) -> bytes:
+        """Return the log page, read 64 bytes at a time where LPA allows offsets."""
         if not self.offsets or length <= 64:
             return super().log(lid, length, nsid=nsid)
         parts = []
@@ -213,6 +225,7 @@ class KeepsEvent(Health):
     """Reads a log page with Retain Asynchronous Event first, and a second time to clear the event."""
 
     def log(self, lid: int, length: int, *, nsid: int = BROADCAST_NSID) -> bytes:
+        """Read up to 512 bytes with RAE=1, and return the log page."""
         size = min(length, Smart.SIZE)
         kept = self.command(lid, size, 0, nsid)
         self._execution.admin_in(kept.but(RAE=1), size)
@@ -230,4 +243,5 @@ class RoundsUp(Health):
     """Asks for SMART with a length of 4096 bytes, into a buffer of that size."""
 
     def smart(self) -> Smart:
+        """Return the log from a transfer of 4096 bytes."""
         return Smart(self.log(Lid.SMART, 4096)[: Smart.SIZE])

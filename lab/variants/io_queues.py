@@ -42,6 +42,7 @@ class LongCompletionQueues(_OwnSizes):
     """Has completion queues of twice as many entries as the submission queues."""
 
     def completion_entries(self, entries: int) -> int:
+        """Return twice the number, as far as MQES allows."""
         return min(2 * entries, self.max_queue_entries)
 
 
@@ -155,6 +156,7 @@ class SharedCompletionQueue(Controller):
     """Has one I/O completion queue for all submission queues, and so more of these than of those."""
 
     def create_pair(self, qid: int, entries: int) -> QueuePair:
+        """Create a pair; from the second one on a submission queue only."""
         if not self.io:
             first = super().create_pair(qid, entries)
             assert isinstance(first, _SharingPair)
@@ -174,6 +176,7 @@ class SharedCompletionQueue(Controller):
         return pair
 
     def delete_io_queues(self) -> None:
+        """Delete all submission queues, then the one completion queue."""
         pairs, self.io = self.io, []
         for pair in pairs:
             self.execution.admin(DeleteIoSq.of(QID=pair.qid))
@@ -192,6 +195,7 @@ class SpareQueues(Controller):
     """Asks for 64 submission and 32 completion queues, and creates as many as it needs."""
 
     def granted_queues(self) -> int:
+        """Ask for 64 and 32 queues; return as many as are wanted and granted."""
         value = NumberOfQueues.of(NSQR=63, NCQR=31)
         answer = NumberOfQueues(self.execution.admin(SetFeatures.of(FID=Fid.NUMBER_OF_QUEUES, CDW11=value)).DW0)
         return min(self.settings.io_queues, answer.NSQA + 1, answer.NCQA + 1)
@@ -207,6 +211,7 @@ class AsksTwice(Controller):
     """Sets Number of Queues twice before it creates the first queue."""
 
     def granted_queues(self) -> int:
+        """Ask twice, and return the second answer."""
         with suppress(CommandFailed):
             super().granted_queues()
         return super().granted_queues()
@@ -221,6 +226,7 @@ class FallingIds(Controller):
     """Creates its queues from the highest id down."""
 
     def create_io_queues(self) -> None:
+        """Create the pairs from the highest id down; ControllerFailed if none can be created."""
         entries = self.io_entries()
         for qid in range(self.granted_queues(), 0, -1):
             try:
@@ -241,6 +247,7 @@ class CompletionQueuesFirst(Controller):
     """Creates all completion queues, then all submission queues."""
 
     def create_io_queues(self) -> None:
+        """Create all completion queues, then their submission queues."""
         entries, made = self.io_entries(), list[QueuePair]()
         try:
             for qid in range(1, self.granted_queues() + 1):
@@ -275,6 +282,7 @@ class FallingVectors(Controller):
     """Gives its queues the vectors from the highest down; two may share one."""
 
     def vector_of(self, qid: int) -> int | None:
+        """Return the number of vectors less the usual vector."""
         found = super().vector_of(qid)
         return found if not found or self.vectors < 2 else self.vectors - found
 
@@ -288,6 +296,7 @@ class PriorityUnused(Controller):
     """Gives each submission queue a priority although round robin is selected."""
 
     def create_sq_command(self, pair: QueuePair) -> CreateIoSq:
+        """Return the command with QPRIO set."""
         return super().create_sq_command(pair).but(QPRIO=pair.qid % 4)
 
 
@@ -301,6 +310,7 @@ class CreatedAnew(Controller):
     """Deletes its first queue pair as soon as it has been created, and creates it again."""
 
     def create_pair(self, qid: int, entries: int) -> QueuePair:
+        """Create a pair; the first one twice, deleted between."""
         pair = super().create_pair(qid, entries)
         if qid == 1 and not self.io:
             pair.live = False
@@ -319,6 +329,7 @@ class QuietQueues(Controller):
     """Takes interrupts of the admin queue only and polls the I/O queues."""
 
     def create_cq_command(self, pair: QueuePair) -> CreateIoCq:
+        """Return the command with IEN=0."""
         return super().create_cq_command(pair).but(IEN=0, IV=0)
 
 
@@ -331,6 +342,7 @@ class Coalescing(Controller):
     """Asks for interrupt coalescing before it creates queues."""
 
     def create_io_queues(self) -> None:
+        """Set Interrupt Coalescing, and create the queues."""
         with suppress(CommandFailed):
             self.execution.admin(SetFeatures.of(FID=Fid.INTERRUPT_COALESCING, CDW11=0x0102))
         super().create_io_queues()

@@ -20,6 +20,7 @@ class Falling(Identification):
     """Identifies the namespaces from the highest id down."""
 
     def active_namespaces(self, identity: IdentifyController) -> list[int]:
+        """Return the ids, the highest first."""
         return super().active_namespaces(identity)[::-1]
 
 
@@ -32,6 +33,7 @@ class ScansTwice(Controller):
     """Scans for namespaces twice when it comes up."""
 
     def identify(self) -> None:
+        """Identify, and scan once more."""
         super().identify()
         self.scan()
 
@@ -45,6 +47,7 @@ class AsksBeforeEach(Namespace):
     """Identifies a namespace again before each transfer, to know its size and format."""
 
     def check_range(self, lba: int, blocks: int) -> None:
+        """Identify the namespace, and check the range against the answer."""
         raw = self._execution.admin_in(Identify.of(CNS=Cns.NAMESPACE, NSID=self.nsid), SIZE)
         if any(raw):
             self.identity = IdentifyNamespace(raw)

@@ -17,6 +17,7 @@ class FirstQueue(Controller):
     """Sends everything but loads through its first I/O queue."""
 
     def pair(self) -> QueuePair:
+        """Return the first I/O queue pair."""
         if not self.io:
             raise self.failed or CommandLost("there are no I/O queues")
         return self.io[0]
@@ -29,6 +30,7 @@ class AnyQueue(Controller):
     lot: random.Random | None = None
 
     def pair(self) -> QueuePair:
+        """Return a random I/O queue pair, the same ones in each run."""
         if not self.io:
             raise self.failed or CommandLost("there are no I/O queues")
         self.lot = self.lot or random.Random(0)
@@ -58,4 +60,5 @@ class OneVector(Controller):
     """Takes the interrupts of all queues by vector 0."""
 
     def vector_of(self, qid: int) -> int | None:
+        """Return 0 for all queues; None without vectors."""
         return 0 if self.vectors else None

@@ -25,6 +25,7 @@ class OnePageACommand(Namespace):
 
     @property
     def max_blocks(self) -> int:
+        """As many blocks as a page holds."""
         return min(super().max_blocks, max(1, self._c.page_size // self.block_size))
 
 
@@ -38,6 +39,7 @@ class Piecemeal(Namespace):
 
     @property
     def max_blocks(self) -> int:
+        """Three blocks at most."""
         return min(super().max_blocks, 3)
 
 
@@ -51,6 +53,7 @@ class ReadAhead(Namespace):
     """Reads up to four blocks more than it was asked for, within the namespace."""
 
     def read(self, lba: int, blocks: int, offset: int = 0) -> bytes:
+        """Read up to four blocks more, and return what was asked for."""
         self.check_range(lba, blocks)
         more = min(4, self.blocks - lba - blocks)
         return super().read(lba, blocks + more, offset)[: blocks * self.block_size]
@@ -65,6 +68,7 @@ class ReadsTwice(Namespace):
     """Reads everything twice, into different buffers, and compares."""
 
     def read(self, lba: int, blocks: int, offset: int = 0) -> bytes:
+        """Return the blocks from two reads that agree, or else from a third one."""
         first = super().read(lba, blocks, offset)
         return first if first == super().read(lba, blocks) else super().read(lba, blocks)
 
@@ -78,6 +82,7 @@ class Bounces(DataPath):
     """Moves all data of callers through an aligned buffer of its own."""
 
     def can_describe(self, offset: int) -> bool:
+        """Return whether the offset is 0."""
         return super().can_describe(offset) and offset == 0
 
 
@@ -90,9 +95,11 @@ class StartsInside(Namespace):
     """Has buffers that begin four bytes into a page where the caller does not care."""
 
     def read(self, lba: int, blocks: int, offset: int = 0) -> bytes:
+        """Return the blocks, read to offset 4 unless the caller names another."""
         return super().read(lba, blocks, offset or 4)
 
     def write(self, lba: int, data: bytes, *, fua: bool = False, offset: int = 0) -> None:
+        """Write from offset 4 unless the caller names another."""
         super().write(lba, data, fua=fua, offset=offset or 4)
 
 
@@ -105,6 +112,7 @@ class ListInsidePage(DataPath):
     """Puts the first PRP list of a command in the second half of a page, so that lists are chained early."""
 
     def describe(self, command: Command, memory: Memory, offset: int, length: int, lists: list[Memory]) -> Command:
+        """Return the command; its first PRP list begins in the middle of a page."""
         page = memory.page_size
         inside = offset % page
         needed = max(1, -(-(inside + length) // page))
@@ -140,6 +148,7 @@ class DiscardsIntoOnePage(Namespace):
     """Reads blocks ahead into one page that all entries of the PRP list name, to warm the controller up."""
 
     def read(self, lba: int, blocks: int, offset: int = 0) -> bytes:
+        """Read the blocks into one page, and then as usual."""
         self.check_range(lba, blocks)
         if blocks * self.block_size > 2 * self._c.page_size and blocks <= self.max_blocks:
             self._discard(lba, blocks)
@@ -176,6 +185,7 @@ class UsesSgls(DataPath):
     """Describes the data of reads and writes by SGL descriptors where the controller offers them."""
 
     def describe(self, command: Command, memory: Memory, offset: int, length: int, lists: list[Memory]) -> Command:
+        """Return reads and writes with an SGL where SGLS allows it, all else with PRPs."""
         identity = self._c.identity
         if identity is None or not identity.SGLS.SUPPORT or not isinstance(command, Read | Write):
             return super().describe(command, memory, offset, length, lists)
@@ -214,6 +224,7 @@ class LimitedRetry(_Flagged):
     """Asks for limited retry in each Read and Write."""
 
     def flags(self, kind: type[LbaCommand]) -> dict[str, int]:
+        """Return LR=1 for reads and writes."""
         return {"LR": 1} if issubclass(kind, Read | Write) else {}
 
 
@@ -226,6 +237,7 @@ class Hints(_Flagged):
     """Tells by the hints of each Read and Write that the access is part of a sequential one, and may wait."""
 
     def flags(self, kind: type[LbaCommand]) -> dict[str, int]:
+        """Return DSM=43h (sequential, latency idle) for reads and writes."""
         return {"DSM": 0x43} if issubclass(kind, Read | Write) else {}
 
 
@@ -238,6 +250,7 @@ class ReadsFua(_Flagged):
     """Sets FUA in each Read."""
 
     def flags(self, kind: type[LbaCommand]) -> dict[str, int]:
+        """Return FUA=1 for reads."""
         return {"FUA": 1} if issubclass(kind, Read) else {}
 
 
@@ -251,8 +264,10 @@ class StrayTags(_Flagged):
     """Leaves the low half of the LBA in the reference tag, as drivers do that always fill it in."""
 
     def command(self, kind: type[LbaCommand], lba: int, blocks: int, flags: dict[str, int]) -> Command:
+        """Return reads and writes with tags that no format here uses."""
         made = super().command(kind, lba, blocks, flags)
         return made.but(ILBRT=lba + 1 & 0xFFFF_FFFF, LBAT=0x1234, LBATM=0xFFFF) if isinstance(made, Read | Write) else made
 
     def flags(self, kind: type[LbaCommand]) -> dict[str, int]:
+        """Return none."""
         return {}

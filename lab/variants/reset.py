@@ -33,6 +33,7 @@ class FunctionLevel(Recovery):
     """Recovers by a Function Level Reset of the PCI function instead of CC.EN=0."""
 
     def stop(self) -> None:
+        """Reset the function and restore its BARs; by CC.EN=0 where it has no PCI Express capability."""
         transport = self._c.transport
         at = next((at for kind, at in pci.capabilities(transport) if kind == pci.EXPRESS), 0)
         if not at:
@@ -58,6 +59,7 @@ class Subsystem(Recovery):
     """Recovers by an NVM Subsystem Reset where the controller has it."""
 
     def stop(self) -> None:
+        """Write "NVMe" to NSSR where CAP.NSSRS is 1, and stop the controller."""
         if self._c.cap.NSSRS:
             self._c.registers.write(NSSR(NSSR_MAGIC))
         super().stop()
@@ -93,6 +95,7 @@ class NeverAborts(Recovery):
     """Resets the controller at once where a command has been out for too long."""
 
     def abort(self, pair: QueuePair, request: Request) -> bool:
+        """Return False: a reset follows."""
         return False
 
 
@@ -105,6 +108,7 @@ class SlowToAct(Recovery):
     """Gives a command that is late the same time once more before it does anything about it."""
 
     def handle_timeout(self, pair: QueuePair, request: Request) -> None:
+        """Wait once more for the command, and handle the time-out if it has not ended then."""
         until = self._c.transport.now() + self._c.settings.command_seconds
         while not request.done and (left := until - self._c.transport.now()) > 0:
             if not pair.reap():
@@ -123,6 +127,7 @@ class DeletesQueuesFirst(Recovery):
     """Deletes its I/O queues before a reset that the user asked for."""
 
     def reset(self, reason: str) -> None:
+        """Delete the I/O queues if the user asked for the reset, and reset."""
         if "asked" in reason and isinstance(self._c, Controller):
             with contextlib.suppress(DriverError):
                 self._c.delete_io_queues()
@@ -138,6 +143,7 @@ class DisablesAfterShutdown(Controller):
     """Disables the controller once its shutdown is complete."""
 
     def wait_shut_down(self) -> None:
+        """Wait, and disable the controller."""
         super().wait_shut_down()
         self.registers.write(self.registers.read(CC).but(EN=0, SHN=0))
         self.wait_ready(0)
@@ -153,6 +159,7 @@ class KeepsQueues(Controller):
     """Shuts the controller down without deleting its I/O queues."""
 
     def delete_io_queues(self) -> None:
+        """Leave the queues to the controller."""
         for pair in self.io:
             pair.live = False
         self.io = []
@@ -168,6 +175,7 @@ class PairByPair(Controller):
     """Deletes its queues pair by pair, from the highest id down."""
 
     def delete_io_queues(self) -> None:
+        """Delete each submission queue and its completion queue, the highest id first."""
         pairs, self.io = self.io, []
         for pair in pairs[::-1]:
             for command in (DeleteIoSq, DeleteIoCq):
@@ -186,10 +194,12 @@ class Abrupt(Controller):
     """Shuts the controller down abruptly (SHN=10b)."""
 
     def delete_io_queues(self) -> None:
+        """Delete the queues, and write SHN=10b."""
         super().delete_io_queues()
         self.registers.write(self.registers.read(CC).but(SHN=SHN_ABRUPT))
 
     def shutdown(self) -> None:
+        """Shut the controller down without writing SHN=01b."""
         if self.failed is None and self.stage not in ("", "detect"):
             self.delete_io_queues()
             self.wait_shut_down()
@@ -208,6 +218,7 @@ class DisablesOnly(Controller):
     """Leaves the controller by EN=0, without a shutdown."""
 
     def shutdown(self) -> None:
+        """Delete the queues, and disable the controller."""
         if self.failed is None and self.stage not in ("", "detect"):
             self.delete_io_queues()
             self.stop()
@@ -227,6 +238,7 @@ class HeadAfterShutdown(Controller):
     head_before = 0
 
     def delete_io_queues(self) -> None:
+        """Delete the queues without ringing the admin head doorbell."""
         admin = self.admin
         self.head_before = admin.completion.head
         admin.give_back = lambda: None  # type: ignore[method-assign]
@@ -236,6 +248,7 @@ class HeadAfterShutdown(Controller):
             del admin.give_back
 
     def wait_shut_down(self) -> None:
+        """Ring the admin head doorbell if it is due, and wait."""
         if self.admin.completion.head != self.head_before:
             self.admin.give_back()
         super().wait_shut_down()

@@ -35,13 +35,17 @@ _NO_CHANGE = {"__module__", "__doc__", "__qualname__", "__firstlineno__", "__sta
 class LocalTransport(Transport, Protocol):
     """The transport in process, with what only variants use (`lab.drivers.reference_in_process`)."""
 
-    def read64(self, offset: int) -> int: ...
+    def read64(self, offset: int) -> int:
+        """Return eight bytes of BAR0 from one access of eight bytes."""
 
-    def write64(self, offset: int, value: int) -> None: ...
+    def write64(self, offset: int, value: int) -> None:
+        """Write eight bytes of BAR0 by one access of eight bytes."""
 
-    def open_pin(self) -> None: ...
+    def open_pin(self) -> None:
+        """Take interrupts by INTx."""
 
-    def open_msi(self, count: int) -> int: ...
+    def open_msi(self, count: int) -> int:
+        """Take interrupts by MSI with up to ``count`` messages; return how many there are."""
 
 
 def local(transport: Transport) -> LocalTransport:
@@ -69,6 +73,7 @@ class Variant:
 
     @property
     def stage(self) -> str:
+        """The stage, which is the first part of the id."""
         return self.id.partition("/")[0]
 
     @property

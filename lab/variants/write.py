@@ -42,6 +42,7 @@ class WriteThrough(Namespace):
     """Disables the volatile write cache, and sends no Flush."""
 
     def flush(self) -> None:
+        """Send nothing while the write cache is off; else Flush."""
         if not (isinstance(self._c, _CacheOff) and self._c.write_through):
             super().flush()
 
@@ -55,9 +56,11 @@ class FuaOnly(Namespace):
     """Writes everything with FUA, and sends no Flush."""
 
     def command(self, kind: type[LbaCommand], lba: int, blocks: int, flags: dict[str, int]) -> Command:
+        """Return the command; writes with FUA=1."""
         return super().command(kind, lba, blocks, {**flags, "FUA": 1} if issubclass(kind, Write | WriteZeroes) else flags)
 
     def flush(self) -> None:
+        """Check that the namespace has a block, and send nothing."""
         self.check_range(0, 1)
 
 
@@ -70,6 +73,7 @@ class FlushEach(Namespace):
     """Sends a Flush behind each write."""
 
     def write(self, lba: int, data: bytes, *, fua: bool = False, offset: int = 0) -> None:
+        """Write, and flush."""
         super().write(lba, data, fua=fua, offset=offset)
         self.flush()
 
@@ -84,6 +88,7 @@ class FlushWithoutCache(Namespace):
     """Sends Flush to a controller without a volatile write cache too."""
 
     def flush(self) -> None:
+        """Send Flush, whatever VWC says."""
         self.noop()
 
 
@@ -96,6 +101,7 @@ class FlushAll(Namespace):
     """Flushes all namespaces by one command where the controller says that it can."""
 
     def noop(self) -> None:
+        """Send Flush with NSID FFFFFFFFh where VWC allows it."""
         assert self._c.identity is not None
         every = self._c.identity.VWC.PRESENT and self._c.identity.VWC.FLUSH_BROADCAST == 0b11
         self._run([Flush.of(NSID=BROADCAST_NSID if every else self.nsid)])
@@ -111,6 +117,7 @@ class OneBlockACommand(Namespace):
     """Writes each block by a command of its own."""
 
     def write(self, lba: int, data: bytes, *, fua: bool = False, offset: int = 0) -> None:
+        """Write up to 64 blocks one by one, and longer data as usual."""
         size = self.block_size
         if len(data) % size or len(data) > 64 * size:
             super().write(lba, data, fua=fua, offset=offset)
@@ -129,6 +136,7 @@ class Verifies(Namespace):
     """Reads back everything that it writes, and writes once more what differs."""
 
     def write_from(self, lba: int, blocks: int, memory: Memory, offset: int, *, fua: bool = False) -> None:
+        """Write, read back, and write again if it differs."""
         super().write_from(lba, blocks, memory, offset, fua=fua)
         if self.read(lba, blocks) != memory.read(offset, blocks * self.block_size):
             super().write_from(lba, blocks, memory, offset, fua=fua)
@@ -143,6 +151,7 @@ class ZeroesByData(Namespace):
     """Zeroes blocks by Write commands whose PRP entries all name the same page of zeros."""
 
     def zeroes(self, lba: int, blocks: int) -> None:
+        """Send Write commands that take zeros from one page."""
         self.check_range(lba, blocks)
         page = self._c.page_size
         with self._data.buffer(page) as memory:
@@ -176,6 +185,7 @@ class LongZeroes(Namespace):
     """Zeroes up to 65536 blocks by one command, however small MDTS is."""
 
     def zeroes(self, lba: int, blocks: int) -> None:
+        """Send Write Zeroes for 65536 blocks at a time, where ONCS has it."""
         assert self._c.identity is not None
         if not self._c.identity.ONCS.WRITE_ZEROES:
             super().zeroes(lba, blocks)
@@ -194,5 +204,6 @@ class WritesTwice(Namespace):
     """Sends each write twice, the second time with FUA."""
 
     def write(self, lba: int, data: bytes, *, fua: bool = False, offset: int = 0) -> None:
+        """Write, and write again with FUA."""
         super().write(lba, data, fua=fua, offset=offset)
         super().write(lba, data, fua=True)

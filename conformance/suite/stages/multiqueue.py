@@ -178,10 +178,12 @@ class Load:
 
     @property
     def ended(self) -> int:
+        """The number of operations that the driver says have ended."""
         return int(self.asked.answer.get("operations", 0))
 
     @property
     def wanted(self) -> int:
+        """The number of operations that the action asks for."""
         return int(self.asked.arguments["operations"])
 
     @property
