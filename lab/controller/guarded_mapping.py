@@ -74,7 +74,7 @@ class _Guard:
 
     def __init__(self) -> None:
         """Begin without a handler."""
-        self.mappings: dict[int, GuardedMapping] = {}
+        self.mappings = weakref.WeakValueDictionary[int, GuardedMapping]()  # it must keep no guest's memory
         self._lock = threading.Lock()
         self._before: _SigAction | None = None
         self._handler = _HANDLER(self._on_fault)

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -68,3 +69,12 @@ other[mmap.PAGESIZE]
 def test_a_fault_elsewhere_ends_the_process_as_ever(between: str) -> None:
     done = subprocess.run([sys.executable, "-c", UNGUARDED.format(between=between)], capture_output=True, timeout=30)
     assert done.returncode == -signal.SIGBUS
+
+
+def test_a_mapping_ends_with_the_last_view_on_it(file: int) -> None:
+    mapping = GuardedMapping(file, PAGE)
+    view, address = mapping.view[:16], mapping.address
+    del mapping
+    assert f"{address:x}-" in Path("/proc/self/maps").read_text()
+    view.release()
+    assert f"{address:x}-" not in Path("/proc/self/maps").read_text()
