@@ -167,7 +167,7 @@ def differences(image: Path, controller: str, disk: Disk) -> Iterator[Difference
     size = disk.namespace.block_size
     known = set(disk.expected_blocks())
     with image.open("rb") as file:
-        total = os.fstat(file.fileno()).st_size // size
+        total = min(os.fstat(file.fileno()).st_size // size, disk.namespace.blocks)  # metadata lie behind
         for lba in sorted(known | set(_written_blocks(file.fileno(), size))):
             if lba >= total:
                 continue

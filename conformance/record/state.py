@@ -22,7 +22,7 @@ from lab.data.events import (
     ShadowDoorbell,
     Submitted,
 )
-from lab.data.plan import Controller
+from lab.data.plan import Controller, Namespace
 from lab.data.profile import Profile
 from lab.nvme.commands import (
     Command,
@@ -32,11 +32,23 @@ from lab.nvme.commands import (
     DeleteIoSq,
     DoorbellBufferConfig,
     LbaCommand,
+    Read,
     SetFeatures,
+    Write,
 )
 from lab.nvme.completions import Completion
 from lab.nvme.features import Fid
 from lab.nvme.registers import ACQ, AQA, ASQ, CAP, CC, CSTS
+
+PRACT, PROTECTION_BYTES = 1 << 3, 8
+"""The bit of PRINFO that lets the controller insert and strip protection information, and the bytes of that."""
+
+
+def strips_protection(namespace: Namespace, command: LbaCommand) -> bool:
+    """Return whether protection information stays in the controller: PRACT=1, and the metadata is nothing else."""
+    acts = isinstance(command, Read | Write) and bool(command.PRINFO & PRACT)
+    return acts and bool(namespace.protection) and namespace.metadata_size == PROTECTION_BYTES
+
 
 Move = Callable[["State", Any], None]
 """What an event does to its controller's state."""
@@ -125,7 +137,10 @@ class State:
         """Return how many bytes of data a command moves; None if unknown."""
         if isinstance(command, LbaCommand) and command.transfer:
             namespace = self.spec.namespace(command.NSID)
-            return command.blocks * namespace.block_size if namespace else None
+            if namespace is None:
+                return None
+            between = namespace.metadata_size if namespace.interleaved and not strips_protection(namespace, command) else 0
+            return command.blocks * (namespace.block_size + between)
         return command.data_length
 
     def rings_all(self, qid: int) -> bool:

@@ -25,6 +25,7 @@ def _sections(revision: str, titles: Mapping[str, str]) -> Mapping[str, Citation
 BASE_2_0 = _sections(
     "NVM Express Base Specification 2.0",
     {
+        "3.1.2": "Controller Types",
         "3.1.3": "Controller Properties",
         "3.1.3.1": "Offset 0h: CAP – Controller Capabilities",
         "3.1.3.2": "Offset 8h: VS – Version",
@@ -38,6 +39,7 @@ BASE_2_0 = _sections(
         "3.3.1": "Memory-based Transport Queue Model (PCIe)",
         "3.3.3.1": "Submission Queue Entry",
         "3.3.3.2": "Common Completion Queue Entry",
+        "3.3.3.2.1": "Status Field Definition",
         "3.4.2": "Fused Operation",
         "3.5.1": "Memory-based Transport Controller Initialization (PCIe)",
         "3.5.3": "Controller Ready Modes During Initialization",
@@ -85,11 +87,14 @@ NVM_1_0 = _sections(
     "NVM Command Set Specification 1.0",
     {
         "2.1.2": "Command Ordering Requirements",
+        "2.1.3": "Fused Operation",
+        "3.2.1": "Compare command",
         "3.2.2": "Copy command",
         "3.2.3": "Dataset Management command",
         "3.2.4": "Read command",
         "3.2.6": "Write command",
         "3.2.8": "Write Zeroes command",
+        "4.1.2": "Format NVM command",
         "4.1.5": "Identify Command",
         "5.2": "End-to-end Data Protection",
         "5.8.3": "Metadata Handling",

@@ -62,7 +62,7 @@ class ModelController:
         subsystem.members.append(self)
         cntlid, siblings = subsystem.number(spec.id)
         identity = identify.controller(spec, cntlid, siblings, subsystem.highest_nsid(spec.id), subsystem.capacity(spec.id))
-        registers = RegisterFile(identify.capabilities(spec), identify.version(spec), self)
+        registers = RegisterFile(identify.capabilities(spec), identify.version(spec), identify.ready_timeouts(spec), self)
         last = doorbell_offset(spec.io_queues, completion=True, dstrd=registers.cap.DSTRD) + 4
         self.bar_size = max(SMALLEST_BAR, 1 << (last - 1).bit_length())
         config = ConfigSpace(spec.pci, self.bar_size, spec.vectors, spec.prefetchable_bar, self)

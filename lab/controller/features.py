@@ -81,6 +81,8 @@ def set_features(parts: Parts, request: FetchedCommand, command: SetFeatures) ->
     length = features.data_length(command.FID, command.CDW11, setting=True)
     if length:
         values.buffers[command.FID] = transfer.receive(core, request, length)
+        if command.FID == Fid.HOST_BEHAVIOR_SUPPORT:
+            core.remark("host-behavior", acre=features.HostBehavior(values.buffers[command.FID]).ACRE)
     if feature.set is not None:
         return feature.set(parts, nsid, command)
     targets = sorted(core.attached) if nsid == BROADCAST_NSID else [nsid]

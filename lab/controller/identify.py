@@ -13,11 +13,14 @@ from lab.nvme.identify import (
     Cmic,
     Ctratt,
     Dlfeat,
+    Dpc,
+    Dps,
     EntrySize,
     Flbas,
     Fna,
     Frmw,
     IdentifyController,
+    IdentifyControllerNvm,
     IdentifyNamespace,
     LbaFormat,
     Lpa,
@@ -32,20 +35,22 @@ from lab.nvme.identify import (
     Vwc,
 )
 from lab.nvme.logs import KELVIN
-from lab.nvme.registers import CAP, VS
+from lab.nvme.registers import CAP, CRTO, VS
 
 V1_4 = VS.of(MJR=1, MNR=4)
 DEFAULT_VERSION = "1.4"
 MODEL = "NVMe Lab Programmable Controller"
 FIRMWARE = "1.0"
+_PROTECTION_LAST = 1 << 4  # of DPC: protection information is the last bytes of the metadata
 COPY_RANGES = 128
 COPY_BLOCKS = 128
 """Source ranges of one Copy, and blocks of one of them, at most."""
 WARNING_CELSIUS, CRITICAL_CELSIUS = 70, 100
 
 _NO_IO_COMMAND_SET = 1 << 7  # of CAP.CSS
+_INDEPENDENT_OF_MEDIA = 1 << 1  # of CAP.CRMS
 _CAP = {"MQES": 2047, "CQR": 1, "TO": 15, "CSS": 1, "MPSMAX": 4}
-S = TypeVar("S", IdentifyController, IdentifyNamespace, CAP)
+S = TypeVar("S", IdentifyController, IdentifyControllerNvm, IdentifyNamespace, CAP, CRTO)
 
 
 def version(spec: Spec) -> VS:
@@ -68,6 +73,19 @@ def capabilities(spec: Spec) -> CAP:
             remedy="give 0x80 alone, or leave bit 7 out (Base 2.0, 3.1.3.1)",
         )
     return cap
+
+
+def ready_timeouts(spec: Spec) -> CRTO:
+    """Return CRTO of the device: 0 before 2.0, as CAP.CRMS is. UsageError for fields that do not fit."""
+    cap = capabilities(spec)
+    media = {"CRWMT": cap.TO} if cap.CRMS else {}
+    independent = {"CRIMT": cap.TO} if cap.CRMS & _INDEPENDENT_OF_MEDIA else {}
+    return _with(CRTO.of(**media, **independent), spec.crto, f"controller {spec.id}: crto")
+
+
+def nvm_limits(spec: Spec) -> IdentifyControllerNvm:
+    """Return the NVM command set's Identify Controller (CNS 06h); UsageError for fields that do not fit."""
+    return _with(IdentifyControllerNvm(), spec.identify_nvm, f"controller {spec.id}: identify_nvm")
 
 
 def controller(spec: Spec, cntlid: int, siblings: int, namespaces: int, capacity: int) -> IdentifyController:
@@ -100,6 +118,7 @@ def namespace(spec: Spec, ns: StoredNamespace) -> IdentifyNamespace:
     plain = IdentifyNamespace.of(
         NSZE=ns.blocks, NCAP=ns.blocks, NUSE=ns.blocks, NLBAF=len(ns.formats) - 1,
         FLBAS=Flbas.of(LOW=index & 15, HIGH=index >> 4, EXTENDED=ns.extended), MC=Mc.of(EXTENDED=1, SEPARATE=1),
+        DPC=Dpc(_PROTECTION_LAST | 1 << ns.protection - 1 if ns.protection else 0), DPS=Dps.of(TYPE=ns.protection),
         NMIC=Nmic.of(SHARED=ns.spec.shared), DLFEAT=Dlfeat.of(READ=1, WRITE_ZEROES=1),
         NVMCAP=ns.blocks * ns.block_size, MSSRL=COPY_BLOCKS, MCL=COPY_BLOCKS * COPY_RANGES, MSRC=COPY_RANGES - 1,
         NGUID=ns.nguid or b"", EUI64=ns.eui64 or b"", LBAF=ns.formats,

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from lab.controller import transfer
 from lab.controller.fetched import CommandStatusError, FetchedCommand
+from lab.controller.identify import nvm_limits
 from lab.controller.parts import Parts
 from lab.controller.subsystem import Member
 from lab.nvme.commands import BROADCAST_NSID, Identify
@@ -16,7 +17,6 @@ from lab.nvme.identify import (
     CommandSets,
     ControllerList,
     Csi,
-    IdentifyControllerNvm,
     IdentifyNamespaceNvm,
     IndependentNamespace,
     IoCommandSets,
@@ -82,9 +82,9 @@ def _csi_namespace(parts: Parts, command: Identify) -> bytes:
     return IdentifyNamespaceNvm()
 
 
-def _csi_controller(_parts: Parts, command: Identify) -> bytes:
+def _csi_controller(parts: Parts, command: Identify) -> bytes:
     _check_command_set(command)
-    return IdentifyControllerNvm()
+    return nvm_limits(parts.core.spec)
 
 
 def _csi_active(parts: Parts, command: Identify) -> bytes:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 
-from lab.controller import transfer
+from lab.controller import protection, transfer
 from lab.controller.commands import CommandRow, table
 from lab.controller.core import Core
 from lab.controller.fetched import CommandStatusError, FetchedCommand
+from lab.controller.identify import nvm_limits
 from lab.controller.namespaces import StoredNamespace
 from lab.controller.parts import Parts
 from lab.nvme import commands as nvme
 from lab.nvme.commands import BROADCAST_NSID
-from lab.nvme.ranges import CopyRange, dsm_ranges
+from lab.nvme.identify import IdentifyControllerNvm
+from lab.nvme.ranges import CopyRange, DsmRange, dsm_ranges
 from lab.nvme.status import Status
 
 
@@ -24,18 +26,28 @@ def read(parts: Parts, request: FetchedCommand, command: nvme.Read) -> int:
     data = ns.read(lba, blocks)
     if not ns.metadata_size:
         transfer.send(parts.core, request, data)
+        return 0
+    metadata = _checked(ns, command, data, ns.read_metadata(lba, blocks))
+    if protection.strips(ns, command):
+        transfer.send(parts.core, request, data)
     elif ns.extended:
-        transfer.send(parts.core, request, _interleave(ns, data, ns.read_metadata(lba, blocks)))
+        transfer.send(parts.core, request, _interleave(ns, data, metadata))
     else:
         transfer.send(parts.core, request, data)
-        transfer.send_metadata(parts.core, request, ns.read_metadata(lba, blocks))
+        transfer.send_metadata(parts.core, request, metadata)
     return 0
 
 
 def write(parts: Parts, request: FetchedCommand, command: nvme.Write) -> int:
     """Execute Write."""
     ns, lba, blocks = _range(parts, request, command, writing=True)
-    data, metadata = _receive(parts.core, request, ns, blocks)
+    if protection.strips(ns, command):
+        protection.check_command(ns, command)
+        data = transfer.receive(parts.core, request, blocks * ns.block_size)
+        metadata = protection.generate(ns, command, data)
+    else:
+        data, metadata = _receive(parts.core, request, ns, blocks)
+        _checked(ns, command, data, metadata)
     parts.logs.count(ns.nsid, "written", blocks * ns.block_size)
     _store(parts, command.FUA, ns, lba, data)
     if metadata:
@@ -60,6 +72,10 @@ def compare(parts: Parts, request: FetchedCommand, command: nvme.Compare) -> int
     ns, lba, blocks = _range(parts, request, command)
     _readable(ns, lba, blocks)
     data, metadata = _receive(parts.core, request, ns, blocks)
+    if ns.protection:
+        _checked(ns, command, data, metadata)
+        _checked(ns, command, ns.read(lba, blocks), ns.read_metadata(lba, blocks))
+        metadata = b""  # which is not compared
     if data != ns.read(lba, blocks) or (metadata and metadata != ns.read_metadata(lba, blocks)):
         raise CommandStatusError(Status.COMPARE_FAILURE, dnr=True)
     return 0
@@ -80,9 +96,11 @@ def write_uncorrectable(parts: Parts, request: FetchedCommand, command: nvme.Wri
 
 
 def verify(parts: Parts, request: FetchedCommand, command: nvme.Verify) -> int:
-    """Execute Verify: there is no protection information to check, so only whether it can be read."""
+    """Execute Verify: the blocks can be read, and their protection information is what PRCHK asks for."""
     ns, lba, blocks = _range(parts, request, command, moves_data=False)
     _readable(ns, lba, blocks)
+    if ns.protection:
+        _checked(ns, command, ns.read(lba, blocks), ns.read_metadata(lba, blocks))
     return 0
 
 
@@ -97,9 +115,20 @@ def dataset_management(parts: Parts, request: FetchedCommand, command: nvme.Data
             raise CommandStatusError(Status.LBA_OUT_OF_RANGE)
     if command.AD:
         _writable(ns)
-        for one in ranges:
-            ns.deallocate(one.SLBA, one.LENGTH)
+        for lba, blocks in _processed(nvm_limits(parts.core.spec), ranges):
+            ns.deallocate(lba, blocks)
     return 0
+
+
+def _processed(limits: IdentifyControllerNvm, ranges: Iterable[DsmRange]) -> Iterator[tuple[int, int]]:
+    """Yield (LBA, blocks) of what is processed of the ranges: where there are limits, nothing beyond. 3.2.3.1."""
+    limited, left = bool(limits.DMRL and limits.DMRSL and limits.DMSL), limits.DMSL
+    for number, one in enumerate(ranges):
+        blocks = min(one.LENGTH, limits.DMRSL, left) if limited else one.LENGTH
+        left -= one.LENGTH if limited else 0
+        if limited and (number >= limits.DMRL or blocks <= 0):
+            return
+        yield one.SLBA, blocks
 
 
 def copy(parts: Parts, request: FetchedCommand, command: nvme.Copy) -> int:
@@ -112,6 +141,8 @@ def copy(parts: Parts, request: FetchedCommand, command: nvme.Copy) -> int:
         raise CommandStatusError(Status.COMMAND_SIZE_LIMIT_EXCEEDED)
     raw = transfer.receive(parts.core, request, command.ranges * CopyRange.SIZE)
     sources = [CopyRange(raw[at : at + CopyRange.SIZE]) for at in range(0, len(raw), CopyRange.SIZE)]
+    for source in sources:
+        parts.core.remark("copy-range", sqid=request.sq.qid, cid=request.cid, slba=source.SLBA, nlb=source.blocks)
     if any(source.blocks > limits.MSSRL for source in sources) or sum(source.blocks for source in sources) > limits.MCL:
         raise CommandStatusError(Status.COMMAND_SIZE_LIMIT_EXCEEDED)
     if any(source.SLBA + source.blocks > ns.blocks for source in sources):
@@ -138,7 +169,9 @@ def _range(
     core = parts.core
     ns = core.attached.get(request.nsid) or parts.inventory.active(request.nsid)
     lba, blocks = command.SLBA, command.NLB + 1
-    moved = blocks * (ns.block_size + ns.metadata_size if ns.extended else ns.block_size) if moves_data else 0
+    stripped = isinstance(command, nvme.Read | nvme.Write) and protection.strips(ns, command)
+    size = ns.block_size + (ns.metadata_size if ns.extended and not stripped else 0)
+    moved = blocks * size if moves_data else 0
     if core.max_transfer and moved > core.max_transfer:
         core.remark("mdts", sqid=request.sq.qid, cid=request.cid, bytes=moved, limit=core.max_transfer)
         raise CommandStatusError(Status.INVALID_FIELD)
@@ -159,6 +192,14 @@ def _readable(ns: StoredNamespace, lba: int, blocks: int) -> None:
 def _writable(ns: StoredNamespace) -> None:
     if ns.write_protection:
         raise CommandStatusError(Status.NAMESPACE_WRITE_PROTECTED)
+
+
+def _checked(ns: StoredNamespace, command: protection.ProtectedCommand, data: bytes, metadata: bytes) -> bytes:
+    """Return the metadata; CommandStatusError where it is protection information that is not as the command says."""
+    if ns.protection:
+        protection.check_command(ns, command)
+        protection.check(ns, command, data, metadata)
+    return metadata
 
 
 def _receive(core: Core, request: FetchedCommand, ns: StoredNamespace, blocks: int) -> tuple[bytes, bytes]:

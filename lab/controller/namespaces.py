@@ -80,7 +80,10 @@ class StoredNamespace:
         self.spec, self.nsid = spec, spec.nsid
         self.image = image
         self.block_size, self.metadata_size = spec.block_size, spec.metadata_size
-        self.extended = False  # metadata at the end of each block, else in a buffer of its own
+        self.extended = spec.interleaved and bool(spec.metadata_size)
+        """Metadata lie at the end of each block, else in a buffer of their own."""
+        self.protection = spec.protection
+        """The type of its end-to-end protection information; 0 for none."""
         self.write_protection = 0
         """Its state: 0 none, 1 protected, 2 until the power cycle, 3 for ever. Base 2.0, 5.27.1.28."""
         own = LbaFormat.of(LBADS=spec.block_size.bit_length() - 1, MS=spec.metadata_size)
@@ -93,7 +96,10 @@ class StoredNamespace:
         self._fd = -1
         try:
             self._fd = os.open(image, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            fresh = os.fstat(self._fd).st_size <= self._size
             self._make_room()
+            if fresh:
+                self._forget_metadata(0, self.blocks)
         except (OSError, OverflowError) as error:
             self.close()
             raise LabError(f"the namespace's image {image} cannot be used: {error}") from error
@@ -159,7 +165,7 @@ class StoredNamespace:
         self.cache.destage(lba * self.block_size, blocks * self.block_size)
         self.uncorrectable.remove(lba, blocks)
         self._zero(lba * self.block_size, blocks * self.block_size)
-        self._zero(self._size + lba * self.metadata_size, blocks * self.metadata_size)
+        self._forget_metadata(lba, blocks)
 
     def bad_block(self, lba: int, blocks: int) -> int | None:
         """Return the first block of the range that Write Uncorrectable has spoilt; None if there is none."""
@@ -169,7 +175,7 @@ class StoredNamespace:
         """Format: another block size perhaps, and nothing in it. OSError when the machine's disk is full."""
         chosen = self.formats[index]
         self.block_size, self.metadata_size = chosen.block_size, chosen.MS
-        self.format_index, self.extended = index, extended and bool(chosen.MS)
+        self.format_index, self.extended, self.protection = index, extended and bool(chosen.MS), 0
         self.cache.flush()
         self.uncorrectable.clear()
         self._make_room()
@@ -186,6 +192,15 @@ class StoredNamespace:
         size = self._size + self.blocks * self.metadata_size
         if os.fstat(self._fd).st_size < size:
             os.ftruncate(self._fd, size)
+
+    def _forget_metadata(self, lba: int, blocks: int) -> None:
+        """Make metadata those of blocks that were never written: zeros, or all ones if they are protection information."""
+        offset, length = self._size + lba * self.metadata_size, blocks * self.metadata_size
+        if not self.protection:
+            self._zero(offset, length)
+            return
+        for at in range(offset, offset + length, _PIECE):
+            os.pwrite(self._fd, b"\xff" * min(_PIECE, offset + length - at), at)
 
     def _zero(self, offset: int, length: int) -> None:
         if not length:

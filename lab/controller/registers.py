@@ -14,6 +14,7 @@ from lab.nvme.registers import (
     ASQ,
     CAP,
     CC,
+    CRTO,
     CSTS,
     INTMC,
     INTMS,
@@ -62,9 +63,9 @@ class RegisterOwner(Protocol):
 class RegisterFile:
     """The controller's registers by value; ``cap`` and ``vs`` are what the device was made with."""
 
-    def __init__(self, cap: CAP, vs: VS, owner: RegisterOwner) -> None:
+    def __init__(self, cap: CAP, vs: VS, crto: CRTO, owner: RegisterOwner) -> None:
         """Begin as after power-on."""
-        self.cap, self.vs = cap, vs
+        self.cap, self.vs, self.crto = cap, vs, crto
         self._owner = owner
         self.msix = False
         """MSI-X is on: the interrupt mask registers are not the host's to touch."""
@@ -128,8 +129,8 @@ class RegisterFile:
                 return int(self.acq) & 0xFFFF_FFFF
             case 0x34:
                 return int(self.acq) >> 32
-            case 0x68 if self.cap.CRMS:
-                return self.cap.TO | self.cap.TO << 16
+            case CRTO.OFFSET:
+                return int(self.crto)
         return 0
 
     # -- writing ----------------------------------------------------------------------------------------------------

@@ -25,6 +25,8 @@ class Namespace:
     blocks: int
     block_size: int = 512
     metadata_size: int = 0  # bytes of metadata per block; 0 for none
+    interleaved: bool = False  # metadata at the end of each block, else in a buffer of its own
+    protection: int = 0  # type of end-to-end protection information, 1 to 3; 0 for none
     areas: tuple[tuple[int, int], ...] = ()
     attached: bool = True
     shared: bool = False
@@ -50,6 +52,8 @@ class Controller:
     cap: Mapping[str, int] = field(default_factory=dict)  # CAP fields by name
     identify: Mapping[str, Any] = field(default_factory=dict)  # Identify Controller fields by name
     identify_namespace: Mapping[str, Any] = field(default_factory=dict)  # Identify Namespace fields, all namespaces
+    identify_nvm: Mapping[str, int] = field(default_factory=dict)  # of the NVM command set's Identify Controller (CNS 06h)
+    crto: Mapping[str, int] = field(default_factory=dict)  # CRTO fields by name
     pci: Mapping[str, int] = field(default_factory=dict)  # vendor, device, class_code, revision, subsystem_vendor, subsystem
     prefetchable_bar: bool = False  # BAR0 64-bit prefetchable, so that firmware may place it above 4 GiB
 

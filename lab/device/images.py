@@ -38,6 +38,9 @@ def create_images(spec: DeviceSpec, folder: Path, seed: int) -> None:
                 for offset, data in areas(seed, namespace):
                     file.seek(offset)
                     file.write(data)
+                if namespace.protection:  # of blocks that were never written: all ones. NVM 1.0, 5.2
+                    file.seek(namespace.blocks * namespace.block_size)
+                    file.write(b"\xff" * (namespace.blocks * namespace.metadata_size))
         except OSError as error:
             raise LabError(
                 f"The image {path} cannot be made: {error.strerror}", remedy="free some space, or use another folder"

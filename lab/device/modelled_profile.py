@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from lab.controller.controller import ModelController
 from lab.controller.device import Device as ModelledDevice
+from lab.controller.identify import nvm_limits
+from lab.controller.pci import PM
 from lab.data.profile import Profile
 
 
@@ -21,4 +23,7 @@ def _profile(controller: ModelController) -> Profile:
         namespaces={nsid: controller.identify_namespace(nsid) for nsid in controller.attached},
         pci_class=class_code >> 8,
         pci_id=(ids & 0xFFFF, ids >> 16),
+        nvm=nvm_limits(controller.spec),
+        crto=controller.registers.crto,
+        power_control=PM + 4,
     )

@@ -19,8 +19,8 @@ from lab.guest.machine import Machine
 from lab.guest.qtest import Qtest
 from lab.nvme.commands import Command, Identify
 from lab.nvme.completions import Completion
-from lab.nvme.identify import Cns, IdentifyController, IdentifyNamespace, NamespaceList
-from lab.nvme.registers import ACQ, AQA, ASQ, CAP, CC, CSTS, VS, doorbell_offset
+from lab.nvme.identify import SIZE, Cns, IdentifyController, IdentifyControllerNvm, IdentifyNamespace, NamespaceList
+from lab.nvme.registers import ACQ, AQA, ASQ, CAP, CC, CRTO, CSTS, VS, doorbell_offset
 from lab.toolchain import Qemu
 
 FIRST_SLOT = 4
@@ -31,6 +31,8 @@ ENTRIES = 64
 ASQ_AT, ACQ_AT, DATA_AT = 0x10_0000, 0x10_1000, 0x10_2000
 """From the RAM's first byte on."""
 SECONDS = 20.0
+POWER_MANAGEMENT, MOST_CAPABILITIES = 0x01, 48
+"""The capability that holds the power state, and how many capabilities a function has at most."""
 
 
 @dataclass(frozen=True)
@@ -106,13 +108,26 @@ class _Twin:
             namespaces={nsid: IdentifyNamespace(self._identify(Identify.of(NSID=nsid))) for nsid in self._active()},
             pci_class=class_code,
             pci_id=(identity & 0xFFFF, identity >> 16),
+            nvm=IdentifyControllerNvm(self._identify(Identify.of(CNS=Cns.CSI_CONTROLLER), optional=True)),
+            crto=CRTO(qtest.read32(bar + CRTO.OFFSET)),
+            power_control=self._power_control(),
         )
+
+    def _power_control(self) -> int:
+        """Return where Power Management Control/Status lies; 0 where there is none."""
+        at = self._qtest.read_config(self._bdf, 0x34) & 0xFC
+        for _ in range(MOST_CAPABILITIES):
+            capability = self._qtest.read_config(self._bdf, at) if at else POWER_MANAGEMENT
+            if capability & 0xFF == POWER_MANAGEMENT:
+                return at + 4 if at else 0
+            at = capability >> 8 & 0xFC
+        return 0
 
     def _active(self) -> tuple[int, ...]:
         return NamespaceList(self._identify(Identify.of(CNS=Cns.ACTIVE_NAMESPACES))).ids
 
-    def _identify(self, command: Command) -> bytes:
-        """Return the 4096 bytes that an Identify returns."""
+    def _identify(self, command: Command, *, optional: bool = False) -> bytes:
+        """Return the 4096 bytes that an Identify returns; zeros where it is refused and ``optional``."""
         qtest, slot = self._qtest, self._sent
         qtest.write(self._ram + ASQ_AT + slot * 64, command.but(CID=slot, PRP1=self._ram + DATA_AT))
         self._sent += 1
@@ -122,5 +137,7 @@ class _Twin:
             if deadline.expired:
                 raise GuestTimeoutError(f"Timed out after {SECONDS:g} s waiting for the completion of {command}.")
         if not completion.ok:
+            if optional:
+                return bytes(SIZE)
             raise GuestError(f"QEMU's nvme answered {command} with {completion.text}.")
         return qtest.read(self._ram + DATA_AT, 4096)

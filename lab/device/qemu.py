@@ -88,10 +88,13 @@ CONTROLLER_OBSTACLES: tuple[Obstacle[Controller], ...] = (
     lambda c, version: _field("CAP", c.cap, CAP_PROPERTIES, version),
     lambda c, version: _field("Identify Controller", c.identify, IDENTIFY_PROPERTIES, version),
     lambda c, version: _field("Identify Namespace", c.identify_namespace, {}, version),
+    lambda c, version: _field("NVM command set Identify", c.identify_nvm, {}, version),
+    lambda c, version: _field("CRTO", c.crto, {}, version),
 )
 NAMESPACE_OBSTACLES: tuple[Obstacle[Namespace], ...] = (
     lambda n, _: None if 1 <= n.nsid <= MAX_NSID else f"cannot exist: the highest NSID is {MAX_NSID}",
     lambda n, _: None if n.block_size in BLOCK_SIZES else f"cannot have blocks of {n.block_size} bytes",
+    lambda n, _: "has no protection information over blocks that the lab prepares" if n.protection else None,
     _identifiers,
 )
 
@@ -322,7 +325,7 @@ def _namespace(controller: Controller, namespace: Namespace, *, in_subsystem: bo
         "nsid": namespace.nsid,
     }
     if namespace.metadata_size:
-        device["ms"] = namespace.metadata_size
+        device |= {"ms": namespace.metadata_size, "mset": int(namespace.interleaved)}
     if namespace.uuid:
         device["uuid"] = namespace.uuid
     if namespace.eui64:

@@ -36,6 +36,7 @@ from lab.guest.qtest import Qtest
 from lab.guest.ssh import Ssh
 from lab.guest.template import SnapshotPreparer
 from lab.reference.controller import Controller
+from lab.reference.core import TIMEOUT_UNIT
 from lab.reference.service import ACTIONS, Service
 from lab.reference.settings import Settings
 from lab.toolchain import Toolchain
@@ -115,6 +116,8 @@ class LocalSession:
         """Take a service that is ready."""
         self._service, self._scenario, self._watchdog, self._cleanup = service, scenario, watchdog, cleanup
         self._hung = ""
+        self._ready_seconds = max(c.crto.get("CRWMT", 0) * TIMEOUT_UNIT for c in scenario.device.controllers)
+        """How long a controller may take to be ready by its own word: a driver that waits for it does not hang."""
 
     def plugged(self, controllers: int, deadline: Deadline) -> None:
         """Return at once: the driver reaches the device directly."""
@@ -123,7 +126,7 @@ class LocalSession:
         """Perform an action."""
         if self._hung:
             return Answer("timeout", {"log": f"the driver still hangs in {self._hung}"})
-        self._watchdog.start(deadline.remaining())
+        self._watchdog.start(deadline.remaining() + self._ready_seconds)
         try:
             arguments, payload = explicit_arguments(self._scenario, action, data)
             reply = self._service.perform(action.name, arguments, payload)

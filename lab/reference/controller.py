@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 from lab.nvme.commands import CreateIoCq, CreateIoSq, DeleteIoCq, DeleteIoSq, DoorbellBufferConfig, SetFeatures
-from lab.nvme.features import Fid, NumberOfQueues
-from lab.nvme.registers import ACQ, AQA, ASQ, CC, CSTS, VS
+from lab.nvme.features import Fid, HostBehavior, NumberOfQueues
+from lab.nvme.registers import ACQ, AQA, ASQ, CC, CRTO, CSTS, VS
 from lab.reference import pci
 from lab.reference.core import Core
 from lab.reference.errors import (
@@ -38,10 +38,12 @@ LAST = STAGES[-1]
 
 FIRST_POLL_SECONDS, LAST_POLL_SECONDS = 0.001, 0.05
 """Delay between two reads of CSTS: it doubles each time, up to the last."""
-CSS_NVM, CSS_ALL_SETS = 0b000, 0b110
-"""CC.CSS: the NVM command set; all command sets that the controller supports."""
-CAP_CSS_NVM, CAP_CSS_SETS = 1 << 0, 1 << 6
+CSS_NVM, CSS_ALL_SETS, CSS_ADMIN_ONLY = 0b000, 0b110, 0b111
+"""CC.CSS: the NVM command set; all command sets that the controller supports; only the admin command set."""
+CAP_CSS_NVM, CAP_CSS_SETS, CAP_CSS_ADMIN = 1 << 0, 1 << 6, 1 << 7
 """Bits of CAP.CSS. Base 2.0, 3.1.3.1."""
+ADMINISTRATIVE = 3
+"""CNTRLTYPE of an administrative controller."""
 AMS_WEIGHTED = 0b001
 """CC.AMS and CAP.AMS: weighted round robin with urgent priority class. Base 2.0, 3.4.4."""
 CLASSES = 4
@@ -134,10 +136,14 @@ class Controller(Core):
         pci.set_command(self.transport, pci.MEMORY_SPACE)
         self.cap = self.registers.capabilities()
         self.version = self.registers.read(VS)
+        if self.cap.CRMS:
+            self.crto = self.registers.read(CRTO)
         self.command_set()
 
     def command_set(self) -> int:
-        """Return CC.CSS: all command sets where there are several, else the NVM command set. Base 2.0, 3.5.1."""
+        """Return CC.CSS: all command sets where there are several, else the only one, or none. Base 2.0, 3.5.1."""
+        if self.cap.CSS & CAP_CSS_ADMIN:
+            return CSS_ADMIN_ONLY
         if self.cap.CSS & CAP_CSS_SETS:
             return CSS_ALL_SETS
         if self.cap.CSS & CAP_CSS_NVM:
@@ -267,9 +273,25 @@ class Controller(Core):
     # -- step 3: identify. Base 2.0, 5.17 ---------------------------------------------------------------------------
 
     def identify(self) -> None:
-        """Read Identify Controller and find the namespaces."""
+        """Read Identify Controller and the limits of the NVM command set, promise to honour CRD, and find the namespaces."""
         self.identity = self.identification.controller()
+        if not self.is_administrative:
+            self.limits = self.identification.nvm_limits()
+            self.enable_retry_delays()
         self.scan()
+
+    @property
+    def is_administrative(self) -> bool:
+        """Whether the controller has no I/O queues and no namespaces. Base 2.0, 3.1.2.2 "Administrative Controller"."""
+        return self.known_identity.CNTRLTYPE == ADMINISTRATIVE or bool(self.cap.CSS & CAP_CSS_ADMIN)
+
+    def enable_retry_delays(self) -> None:
+        """Let the controller name delays by CRD, where it has any. Base 2.0, 3.3.3.2.1 and 5.27.1.18."""
+        identity = self.known_identity
+        if identity.CRDT1 or identity.CRDT2 or identity.CRDT3:
+            with suppress(CommandFailed):
+                self.execution.admin_out(SetFeatures.of(FID=Fid.HOST_BEHAVIOR_SUPPORT), HostBehavior.of(ACRE=1))
+                self.honours_retry_delays = True
 
     def scan(self) -> None:
         """Find the namespaces again. One that fails Identify hides no other."""
@@ -286,7 +308,9 @@ class Controller(Core):
     # -- steps 4 and 9: I/O queues. Base 2.0, 5.27.1.5, 5.4 and 5.5 -------------------------------------------------
 
     def create_io_queues(self) -> None:
-        """Create as many pairs as are wanted and granted. Fewer are enough; none is a failure."""
+        """Create as many pairs as are wanted and granted. Fewer are enough; none is a failure where there is I/O."""
+        if self.is_administrative:
+            return
         entries = self.io_entries()
         for qid in range(1, self.granted_queues() + 1):
             try:

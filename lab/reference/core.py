@@ -5,8 +5,8 @@ The parts act on it and `lab.reference.controller.Controller` builds it up; it k
 
 from __future__ import annotations
 
-from lab.nvme.identify import IdentifyController
-from lab.nvme.registers import CAP, CSTS, VS
+from lab.nvme.identify import IdentifyController, IdentifyControllerNvm
+from lab.nvme.registers import CAP, CRTO, CSTS, VS
 from lab.reference.errors import CommandLost, ControllerFailed, DriverError
 from lab.reference.queue_pair import QueuePair
 from lab.reference.registers import Registers
@@ -23,8 +23,12 @@ class Core:
     def __init__(self, transport: Transport, settings: Settings, registers: Registers) -> None:
         """Hold what the driver was given; nothing is detected yet."""
         self.transport, self.settings, self.registers = transport, settings, registers
-        self.cap, self.version = CAP(), VS()
+        self.cap, self.version, self.crto = CAP(), VS(), CRTO()
         self.identity: IdentifyController | None = None
+        self.limits = IdentifyControllerNvm()
+        """The limits of the NVM command set; 0 where there is none."""
+        self.honours_retry_delays = False
+        """The controller may name delays by CRD (Host Behavior Support, ACRE)."""
         self.failed: ControllerFailed | None = None
         """Why no further command is sent to the controller."""
         self.io: list[QueuePair] = []
@@ -41,8 +45,8 @@ class Core:
 
     @property
     def ready_seconds(self) -> float:
-        """How long CSTS.RDY may take to follow CC.EN. Base 2.0, 3.1.3.1: CAP.TO."""
-        return max(self.cap.TO, 1) * TIMEOUT_UNIT
+        """How long CSTS.RDY may take to follow CC.EN. Base 2.0, 3.5.4: CAP.TO, and CRTO.CRWMT where there is one."""
+        return max(self.cap.TO, self.crto.CRWMT, 1) * TIMEOUT_UNIT
 
     @property
     def max_queue_entries(self) -> int:
@@ -53,6 +57,10 @@ class Core:
     def max_transfer(self) -> int | None:
         """Bytes that one command may move; None for no limit. Base 2.0, 5.17.2.1: MDTS counts in pages of MPSMIN."""
         return self.known_identity.max_transfer(self.cap.MPSMIN)
+
+    def limit_bytes(self, power: int) -> int | None:
+        """Return the bytes of a limit that is a power of two of pages of MPSMIN; None for no limit, which is 0."""
+        return (4096 << self.cap.MPSMIN) << power if power else None
 
     @property
     def known_identity(self) -> IdentifyController:

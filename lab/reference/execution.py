@@ -152,7 +152,7 @@ class Execution:
 
     def retry_delay(self, request: Request) -> float:
         """Return the seconds that the controller asks for by CRD."""
-        identity = self._c.identity
+        identity = self._c.identity if self._c.honours_retry_delays else None
         if identity is None or request.completion is None or not request.completion.CRD:
             return 0.0
         return (identity.CRDT1, identity.CRDT2, identity.CRDT3)[request.completion.CRD - 1] * CRD_UNIT

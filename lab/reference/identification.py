@@ -11,6 +11,7 @@ from lab.nvme.identify import (
     SIZE,
     Cns,
     IdentifyController,
+    IdentifyControllerNvm,
     IdentifyNamespace,
     NamespaceList,
     Nidt,
@@ -23,6 +24,7 @@ from lab.reference.execution import Execution
 
 ACTIVE_LIST_SINCE = VS.of(MJR=1, MNR=1)
 DESCRIPTORS_SINCE = VS.of(MJR=1, MNR=3)
+LIMITS_SINCE = VS.of(MJR=2)
 LIST_LENGTH = 1024
 """Namespace ids in one list."""
 
@@ -50,6 +52,14 @@ class Identification:
     def controller(self) -> IdentifyController:
         """Read CNS 01h. Base 2.0, 5.17.2.1."""
         return IdentifyController(self.identify(Cns.CONTROLLER))
+
+    def nvm_limits(self) -> IdentifyControllerNvm:
+        """Read CNS 06h, the limits of the NVM command set; zeros of a controller before 2.0. NVM 1.0, 4.1.5.4."""
+        if self._c.version < LIMITS_SINCE:
+            return IdentifyControllerNvm()
+        with suppress(CommandFailed):
+            return IdentifyControllerNvm(self.identify(Cns.CSI_CONTROLLER))
+        return IdentifyControllerNvm()
 
     def active_namespaces(self, identity: IdentifyController) -> list[int]:
         """Return the ids of the active namespaces, rising. Base 2.0, 5.17.2.2? (CNS 02h).

@@ -24,6 +24,13 @@ RANGE_BLOCKS = (1 << 32) - 1
 """Blocks of one range of Dataset Management: its length has 32 bits and is 1's based."""
 DSM_RANGES = 256
 """Ranges of one Dataset Management command."""
+PROTECTION_BYTES = 8
+"""Protection information of one block, with a 16-bit guard."""
+PRACT, GUARD_CHECK, REFERENCE_CHECK = 0b1000, 0b0100, 0b0001
+"""Bits of PRINFO. NVM Command Set 1.0, 2.1.5 "End-to-end Protection Information"."""
+WITHOUT_REFERENCE = 3
+"""The type of protection information whose reference tag is not checked."""
+TAGS = 0xFFFF_FFFF
 SMALLEST_BLOCK = 9
 """LBADS of 512 bytes; less means that there is no such format."""
 
@@ -59,11 +66,16 @@ class Namespace:
     @property
     def unsupported_reason(self) -> str:
         """Why this driver does no I/O on the namespace; "" if it does."""
-        if self.lba_format.MS:
+        if self.lba_format.MS and not self.is_stripped:
             return f"namespace {self.nsid} has {self.lba_format.MS} bytes of metadata a block, which this driver cannot do"
         if self.lba_format.LBADS < SMALLEST_BLOCK:
             return f"namespace {self.nsid} has a format with blocks of 2^{self.lba_format.LBADS} bytes"
         return ""
+
+    @property
+    def is_stripped(self) -> bool:
+        """Whether the metadata is protection information alone, which the controller inserts and strips (PRACT)."""
+        return bool(self.identity.DPS.TYPE) and self.lba_format.MS == PROTECTION_BYTES
 
     @property
     def shared(self) -> bool:
@@ -133,8 +145,15 @@ class Namespace:
             self.write(lba, bytes(blocks * self.block_size))
             return
         # Write Zeroes moves no data, so MDTS does not limit it. Since 2.0 a controller may have another limit (CNS 06h, WZSL),
-        # and older ones refuse more than MDTS: the driver keeps to MDTS.
-        self._run([self.command(WriteZeroes, at, count, {}) for at, count in self.split(lba, blocks)])
+        # and older ones refuse more than MDTS: the driver keeps to both.
+        pieces = [piece for at, count in self.split(lba, blocks) for piece in _cut(at, count, self.zero_blocks)]
+        self._run([self.command(WriteZeroes, at, count, {}) for at, count in pieces])
+
+    @property
+    def zero_blocks(self) -> int:
+        """The blocks that one Write Zeroes may zero: WZSL."""
+        limit = self._c.limit_bytes(self._c.limits.WZSL)
+        return NLB_LIMIT if limit is None else max(1, limit // self.block_size)
 
     # -- step 10: Dataset Management --------------------------------------------------------------------------------
 
@@ -144,10 +163,14 @@ class Namespace:
             raise Refused("the controller has no Dataset Management: bit 2 of ONCS is 0")
         for lba, blocks in ranges:
             self.check_range(lba, blocks)
-        ranges = [(at, min(RANGE_BLOCKS, lba + blocks - at)) for lba, blocks in ranges
-                  for at in range(lba, lba + blocks, RANGE_BLOCKS)]  # fmt: skip
-        for first in range(0, len(ranges), DSM_RANGES):
-            part = ranges[first : first + DSM_RANGES]
+        limits = self._c.limits
+        longest = min(RANGE_BLOCKS, limits.DMRSL or RANGE_BLOCKS, limits.DMSL or RANGE_BLOCKS)
+        ranges = [piece for lba, blocks in ranges for piece in _cut(lba, blocks, longest)]
+        most = min(DSM_RANGES, limits.DMRL or DSM_RANGES)
+        if limits.DMSL:  # no command may be about more blocks, and each range is as long as that allows
+            most = max(1, min(most, limits.DMSL // longest))
+        for first in range(0, len(ranges), most):
+            part = ranges[first : first + most]
             data = encode_ranges(DsmRange.of(SLBA=lba, LENGTH=blocks) for lba, blocks in part)
             command = DatasetManagement.of(NSID=self.nsid, NR=len(part) - 1, AD=1)
             with self._data.buffer(len(data)) as memory:
@@ -182,13 +205,26 @@ class Namespace:
         return NLB_LIMIT if limit is None else max(1, min(NLB_LIMIT, limit // self.block_size))
 
     def split(self, lba: int, blocks: int) -> Iterator[tuple[int, int]]:
-        """Yield (LBA, blocks) of each command."""
-        for at in range(lba, lba + blocks, self.max_blocks):
-            yield at, min(self.max_blocks, lba + blocks - at)
+        """Yield (LBA, blocks) of each command, none of which crosses a boundary of NOIOB."""
+        end, boundary = lba + blocks, self.identity.NOIOB
+        while lba < end:
+            count = min(self.max_blocks, end - lba, boundary - lba % boundary if boundary else NLB_LIMIT)
+            yield lba, count
+            lba += count
 
     def command(self, kind: type[LbaCommand], lba: int, blocks: int, flags: dict[str, int]) -> Command:
         """Return a command over blocks; NLB is 0's based."""
-        return kind.of(NSID=self.nsid, SLBA=lba, NLB=blocks - 1, **flags)
+        return kind.of(NSID=self.nsid, SLBA=lba, NLB=blocks - 1, **flags, **self.protection(kind, lba))
+
+    def protection(self, kind: type[LbaCommand], lba: int) -> dict[str, int]:
+        """Return the fields by which the controller inserts, checks and strips protection information. NVM 1.0, 5.2.
+
+        Write Zeroes must ask for no check.
+        """
+        if not self.is_stripped:
+            return {}
+        checks = GUARD_CHECK if self.identity.DPS.TYPE == WITHOUT_REFERENCE else GUARD_CHECK | REFERENCE_CHECK
+        return {"PRINFO": PRACT | (0 if kind is WriteZeroes else checks), "ILBRT": lba & TAGS}
 
     def _transfer(
         self, kind: type[LbaCommand], lba: int, blocks: int, memory: Memory, offset: int, flags: dict[str, int]
@@ -208,3 +244,9 @@ class Namespace:
 
     def _run(self, commands: Sequence[Command]) -> None:
         self._execution.run(self._c.pair(), commands)
+
+
+def _cut(lba: int, blocks: int, most: int) -> Iterator[tuple[int, int]]:
+    """Yield (LBA, blocks) of pieces of at most so many blocks."""
+    for at in range(lba, lba + blocks, most):
+        yield at, min(most, lba + blocks - at)

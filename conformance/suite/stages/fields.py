@@ -300,7 +300,7 @@ def zeroes_deac(record: Record) -> Iterator[Finding]:
             yield Finding(ok, event, "DEAC=0, or DLFEAT bit 3 set", shown, fields=("DEAC",))
 
 
-@check("write/copy-limits", cite=NVM_1_0["3.2.2"], level=MANDATORY, why="shall", witnesses=["wire"])
+@check("write/copy-limits", cite=NVM_1_0["3.2.2"], level=RECOMMENDED, why="practice", witnesses=["wire"])
 def copy_limits(record: Record) -> Iterator[Finding]:
     """Gives Copy no more source ranges than MSRC allows, in a format that OCFS offers."""
     for state, event, command in record.commands(c.Copy):

@@ -444,7 +444,7 @@ def prp_entries(record: Record) -> Iterator[Finding]:
             yield Finding(not bad, event, f"multiples of {state.page:#x}", ", ".join(bad) or "all aligned")
 
 
-@check("read/mdts-split", cite=BASE_2_0["5.17.2.1"], level=MANDATORY, why="shall", witnesses=["wire"])
+@check("read/mdts-split", cite=BASE_2_0["5.17.2.1"], level=RECOMMENDED, why="should", witnesses=["wire"])
 def mdts_split(record: Record) -> Iterator[Finding]:
     """Splits transfers at MDTS."""
     for state, event, length in prp_transfers(record):

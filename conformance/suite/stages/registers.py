@@ -30,7 +30,7 @@ WIDE = frozenset({BPMBL.OFFSET, CMBMSC.OFFSET, *(register.OFFSET for register in
 """Offsets of the registers that are 8 bytes wide: the only ones that one access of 8 bytes may take."""
 CRMS_BOTH = 0b11
 """CAP.CRMS of a controller with both ready modes."""
-CSS_ALL_SETS, CAP_ALL_SETS, CAP_ADMIN_ONLY = 0b110, 1 << 6, 1 << 7
+CSS_ALL_SETS, CSS_ADMIN_ONLY, CAP_ALL_SETS, CAP_ADMIN_ONLY = 0b110, 0b111, 1 << 6, 1 << 7
 NSSD = 0x64
 """NVM Subsystem Shutdown. Base 2.0, 3.1.3, figure 35."""
 
@@ -151,10 +151,12 @@ def no_disable_while_starting(record: Record) -> Iterator[Finding]:
 
 @check("admin-queue/all-command-sets", cite=BASE_2_0["3.5.1"], level=RECOMMENDED, why="should", witnesses=["wire"])
 def all_command_sets(record: Record) -> Iterator[Finding]:
-    """Selects CSS=110b, all command sets, where bit 6 of CAP.CSS says that there are several."""
+    """Selects CSS=110b, all command sets, where bit 6 of CAP.CSS says that there are several, and 111b where bit 7 says that
+    there is none."""
     for state, event, cc in enables(record):
-        if state.cap is not None and state.cap.CSS & CAP_ALL_SETS and not state.cap.CSS & CAP_ADMIN_ONLY:
-            yield Finding(cc.CSS == CSS_ALL_SETS, event, "CSS=110b", f"CSS={cc.CSS:03b}b")
+        if state.cap is not None and state.cap.CSS & (CAP_ALL_SETS | CAP_ADMIN_ONLY):
+            wanted = CSS_ADMIN_ONLY if state.cap.CSS & CAP_ADMIN_ONLY else CSS_ALL_SETS
+            yield Finding(cc.CSS == wanted, event, f"CSS={wanted:03b}b", f"CSS={cc.CSS:03b}b")
 
 
 @check("admin-queue/crime", cite=BASE_2_0["3.1.3.5"], level=MANDATORY, why="shall", witnesses=["wire"])
