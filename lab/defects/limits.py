@@ -27,6 +27,7 @@ class CrtoNeverRead(Controller):
     """Waits as long as CAP.TO can say, and looks at no CRTO."""
 
     def detect(self) -> None:
+        """Check the controller, and forget CRTO."""
         super().detect()
         self.crto = self.crto.but(CRWMT=0)
 
@@ -37,6 +38,7 @@ class CntrltypeNotLookedAt(Controller):
 
     @property
     def is_administrative(self) -> bool:
+        """Whether the controller has no I/O queues: never."""
         return False
 
 
@@ -45,6 +47,7 @@ class AlwaysNvm(Controller):
     """Selects the NVM command set of a controller that has none."""
 
     def command_set(self) -> int:
+        """Return CC.CSS of the NVM command set."""
         return 0
 
 
@@ -53,6 +56,7 @@ class BoundaryIgnored(Namespace):
     """Splits transfers at MDTS, and at no boundary."""
 
     def split(self, lba: int, blocks: int) -> Iterator[tuple[int, int]]:
+        """Yield (LBA, blocks) of each command, split at MDTS only."""
         for at in range(lba, lba + blocks, self.max_blocks):
             yield at, min(self.max_blocks, lba + blocks - at)
 
@@ -63,6 +67,7 @@ class ZeroesUnlimited(Namespace):
 
     @property
     def zero_blocks(self) -> int:
+        """The blocks that NLB counts."""
         return NLB_LIMIT
 
 
@@ -71,6 +76,7 @@ class TrimsUnlimited(Controller):
     """Trims by ranges of any length, whatever the controller processes of them."""
 
     def identify(self) -> None:
+        """Identify the controller, and forget the limits of Dataset Management."""
         super().identify()
         self.limits = self.limits.but(DMRL=0, DMRSL=0, DMSL=0)
 
@@ -80,6 +86,7 @@ class NoReferenceTag(Namespace):
     """Has the reference tag checked, and leaves ILBRT 0."""
 
     def protection(self, kind: type[LbaCommand], lba: int) -> dict[str, int]:
+        """Return the fields without ILBRT."""
         return {name: value for name, value in super().protection(kind, lba).items() if name != "ILBRT"}
 
 
@@ -88,6 +95,7 @@ class RelativeTag(Namespace):
     """Counts reference tags from 1, as SCSI's block numbers of a partition."""
 
     def protection(self, kind: type[LbaCommand], lba: int) -> dict[str, int]:
+        """Return the fields with a tag that is one too high."""
         fields = super().protection(kind, lba)
         return {**fields, "ILBRT": lba + 1 & TAGS} if fields else fields
 
@@ -97,6 +105,7 @@ class ZeroesChecked(Namespace):
     """Has protection information checked in Write Zeroes too."""
 
     def protection(self, kind: type[LbaCommand], lba: int) -> dict[str, int]:
+        """Return the fields with a check of the reference tag."""
         fields = super().protection(kind, lba)
         return {**fields, "PRINFO": fields["PRINFO"] | REFERENCE_CHECK} if fields else fields
 
@@ -106,6 +115,7 @@ class RetriesAtOnce(Execution):
     """Promises to honour the delays that CRD names, and retries at once."""
 
     def retry_delay(self, request: Request) -> float:
+        """Return no delay."""
         return 0.0
 
 

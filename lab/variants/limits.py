@@ -26,6 +26,7 @@ class CrtoEachTime(Controller):
     """Reads CRTO each time before it enables the controller."""
 
     def enable(self) -> None:
+        """Read CRTO, and enable the controller."""
         if self.cap.CRMS:
             self.crto = self.registers.read(CRTO)
         super().enable()
@@ -40,6 +41,7 @@ class HalfABoundary(Namespace):
     """Splits transfers at every half of the optimal I/O boundary too."""
 
     def split(self, lba: int, blocks: int) -> Iterator[tuple[int, int]]:
+        """Yield (LBA, blocks) of each command, split at half boundaries."""
         half = self.identity.NOIOB // 2
         for at, count in super().split(lba, blocks):
             end = at + count
@@ -59,6 +61,7 @@ class ZeroesHalves(Namespace):
 
     @property
     def zero_blocks(self) -> int:
+        """Half of what one Write Zeroes may zero."""
         return max(1, super().zero_blocks // 2) if self._c.limits.WZSL else super().zero_blocks
 
 
@@ -71,6 +74,7 @@ class TrimsBlockByBlock(Namespace):
     """Trims each block by a command of its own where Dataset Management is limited."""
 
     def trim(self, ranges: Sequence[tuple[int, int]]) -> None:
+        """Trim each block by itself where there are limits."""
         if not self._c.limits.DMRSL:
             super().trim(ranges)
             return
@@ -89,6 +93,7 @@ class GuardOnly(Namespace):
     """Has the guard checked in Read, and no reference tag, so that it leaves ILBRT 0."""
 
     def protection(self, kind: type[LbaCommand], lba: int) -> dict[str, int]:
+        """Return the fields, of Read without the reference tag."""
         fields = super().protection(kind, lba)
         return {"PRINFO": PRACT | GUARD_CHECK} if fields and kind is Read else fields
 
@@ -102,6 +107,7 @@ class WaitsTwiceAsLong(Execution):
     """Waits twice as long before a retry as the controller asks by CRD."""
 
     def retry_delay(self, request: Request) -> float:
+        """Return twice the delay."""
         return 2 * super().retry_delay(request)
 
 
@@ -114,7 +120,7 @@ class NoRetryDelays(Controller):
     """Enables no command retry delays, and retries at once."""
 
     def enable_retry_delays(self) -> None:
-        pass
+        """Do nothing."""
 
 
 @variant(
@@ -126,6 +132,7 @@ class AdministrativeLog(Controller):
     """Reads the error log of an administrative controller where others create their I/O queues."""
 
     def create_io_queues(self) -> None:
+        """Read the error log of an administrative controller; create the queues of any other."""
         super().create_io_queues()
         if self.is_administrative:
             self.health.log(Lid.ERROR_INFORMATION, 64)
