@@ -330,10 +330,16 @@ def test_a_function_of_another_class_is_left_alone(make: Make) -> None:
 
 
 def test_without_the_nvm_command_set_nothing_is_enabled(make: Make) -> None:
-    rig = make(cap={"CSS": 0x80})
+    rig = make(cap={"CSS": 0x02})
     reply = rig.ask("load")
     assert isinstance(reply.status, dict)
     assert "NVM command set" in reply.status["words"]
+
+
+def test_a_controller_without_any_command_set_is_administered(make: Make) -> None:
+    rig = make(cap={"CSS": 0x80}, identify={"CNTRLTYPE": 3})
+    controller = rig.load()
+    assert (controller.registers.read(CC).CSS, controller.io) == (0b111, [])
 
 
 def test_many_commands_are_outstanding_and_one_doorbell_tells_of_several(make: Make) -> None:
