@@ -22,6 +22,7 @@ from lab.nvme.commands import (
     WriteZeroes,
 )
 from lab.nvme.identify import Oncs
+from lab.nvme.registers import CC
 from lab.reference.controller import STAGES
 from lab.reference.settings import Settings
 
