@@ -1,4 +1,4 @@
-"""The reference driver as one file that any python3 runs: a zipapp, built in memory, byte-identical when repeated.
+"""Programs for guests, each one file that any python3 runs: a zipapp, built in memory, byte-identical when repeated.
 
 It contains each module as source and compiled for this version of Python, which then starts in a fraction of the time. Other
 versions ignore the compiled modules.
@@ -12,13 +12,15 @@ import tempfile
 import zipfile
 from collections.abc import Iterable
 from functools import cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from types import ModuleType
 
 from lab import nvme, passthrough, reference
+from lab.drivers import linux_agent
 
 MAIN = "from lab.reference.nvmectl import main\n\nraise SystemExit(main())\n"
 PASSTHROUGH = "import sys\n\nfrom lab.passthrough.program import Program, serve\n\nserve(Program(), sys.stdin, sys.stdout)\n"
+LINUX_AGENT = "import sys\n\nfrom lab.drivers.linux_agent.program import main\n\nmain(sys.argv[1])\n"
 ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)
 """The earliest time stamp of a zip archive."""
 
@@ -35,14 +37,21 @@ def passthrough_program() -> bytes:
     return zipapp((nvme, passthrough), PASSTHROUGH)
 
 
+@cache
+def linux_agent_program() -> bytes:
+    """Return `lab.drivers.linux_agent` with `lab.drivers.linux_agent.program` as the program."""
+    return zipapp((linux_agent,), LINUX_AGENT)
+
+
 def zipapp(packages: Iterable[ModuleType], main: str) -> bytes:
-    """Return packages of `lab` with ``main`` as the text of their main module."""
-    files = {"__main__.py": main.encode(), "lab/__init__.py": b""}
+    """Return packages with ``main`` as the text of their main module. Packages above them are empty."""
+    files = {"__main__.py": main.encode()}
     with tempfile.TemporaryDirectory(prefix="bundle-") as scratch:
         for package in packages:
-            folder = Path(package.__path__[0])
-            for path in sorted(folder.glob("*.py")):
-                name = f"lab/{folder.name}/{path.name}"
+            folder = PurePosixPath(package.__name__.replace(".", "/"))
+            files |= {f"{parent}/__init__.py": b"" for parent in folder.parents if parent.name}
+            for path in sorted(Path(package.__path__[0]).glob("*.py")):
+                name = f"{folder}/{path.name}"
                 files[name] = path.read_bytes()
                 files[f"{name}c"] = _compiled(path, name, Path(scratch) / "module.pyc")
     out = io.BytesIO()

@@ -11,8 +11,10 @@ from typing import Any
 from lab.data.manifest import DriverManifest
 from lab.data.plan import Action, Answer, Scenario
 from lab.deadline import Deadline
-from lab.drivers import linux_agent, passthrough
+from lab.drivers import passthrough
 from lab.drivers.base import explicit_arguments, own_file
+from lab.drivers.bundle import linux_agent_program
+from lab.drivers.linux_agent import server
 from lab.drivers.linux_guest import (
     IN_GUEST,
     KERNEL_OPTIONS,
@@ -31,7 +33,6 @@ from lab.guest.machine import Machine
 from lab.guest.template import ForkError, SnapshotPreparer
 from lab.toolchain import LinuxGuest, Toolchain
 
-AGENT = Path(linux_agent.__file__)
 SECONDS = 60.0
 """For any action: above the driver's own time-out of 30 s for a command, so that its answer to that is heard."""
 CORE = "nvme_core"
@@ -42,7 +43,7 @@ WARM_UP: tuple[Mapping[str, Any], ...] = (
     {"action": "plugged", "controllers": 0},
     *({"action": name} for name in ("ready", "identify", "list")),
 )
-_START_AGENT = f"mkdir -p {IN_GUEST} && cd {IN_GUEST} && cat > agent.py && setsid python3 agent.py {CHANNEL} < /dev/null"
+_START_AGENT = f"mkdir -p {IN_GUEST} && cd {IN_GUEST} && cat > agent.pyz && setsid python3 agent.pyz {CHANNEL} < /dev/null"
 
 
 class Linux:
@@ -52,7 +53,6 @@ class Linux:
     needs = ("linux-guest",)
     """What a manifest that names no guest gets."""
     panics: tuple[str, ...] = LINUX_PANIC
-    cache_key = code(AGENT, __file__)
     base = None
 
     def __init__(self, manifest: DriverManifest, toolchain: Toolchain) -> None:
@@ -61,13 +61,14 @@ class Linux:
             raise UsageError(f"{manifest.path}: actions: the linux adapter knows its own words; remove this table")
         self._manifest = manifest
         self._guest = linux_guest(manifest, toolchain)
+        self.cache_key = code(linux_agent_program(), __file__)
         self._modules = [_module(manifest, self._guest, name) for name in manifest.push.modules]
         pushed = {f"modules/{path.name}": path for path in self._modules}
         self.load_order = self._ordered()
         others = {destination: own_file(manifest, "push.files", name) for destination, name in manifest.push.files.items()}
         self.sdk = passthrough.Sdk(manifest) if passthrough.PROFILE in manifest.profiles else None
         self.files: Mapping[str, Path] = {**pushed, **others, **(self.sdk.files if self.sdk else {})}
-        self.actions = frozenset(linux_agent.ACTIONS) | (passthrough.ACTIONS if self.sdk else frozenset())
+        self.actions = frozenset(server.ACTIONS) | (passthrough.ACTIONS if self.sdk else frozenset())
 
     def guest(self, scenario: Scenario) -> GuestSpec:
         """Return the guest without the device; see `lab.drivers.base.Adapter`."""
@@ -85,7 +86,7 @@ class Linux:
 
     def prepare(self, machine: Machine, deadline: Deadline) -> None:
         """Start the agent (`lab.guest.template.SnapshotPreparer`)."""
-        start_agent(self._guest, machine, _START_AGENT, AGENT, deadline)
+        start_agent(self._guest, machine, _START_AGENT, linux_agent_program(), deadline)
         agent = Agent(machine)
         agent.ask({"action": "quiet"}, deadline=deadline)
         agent.warm_up(deadline)

@@ -72,9 +72,12 @@ def linux_spec(
     )
 
 
-def code(*files: str | Path) -> str:
-    """Identify code that settles a guest, this module's included (`lab.guest.template.SnapshotPreparer.cache_key`)."""
-    return sha256(b"".join(Path(file).read_bytes() for file in (*files, __file__))).hexdigest()
+def code(program: bytes, *files: str | Path) -> str:
+    """Identify a program and the code that settles a guest (`lab.guest.template.SnapshotPreparer.cache_key`).
+
+    ``files`` are modules besides this one.
+    """
+    return sha256(program + b"".join(Path(file).read_bytes() for file in (*files, __file__))).hexdigest()
 
 
 def connect(guest: LinuxGuest, machine: Machine, deadline: Deadline) -> Ssh:
@@ -82,10 +85,10 @@ def connect(guest: LinuxGuest, machine: Machine, deadline: Deadline) -> Ssh:
     return Ssh.connect(machine.ssh_port(), guest.private_key, guest.host_key, machine.check, deadline)
 
 
-def start_agent(guest: LinuxGuest, machine: Machine, command: str, agent: Path, deadline: Deadline) -> None:
-    """Run the command with the agent's program as its input. GuestError with its last output if it fails."""
+def start_agent(guest: LinuxGuest, machine: Machine, command: str, program: bytes, deadline: Deadline) -> None:
+    """Run the command with the program of the agent as its input. GuestError with its last output if it fails."""
     with connect(guest, machine, deadline) as ssh:
-        result = ssh.run(command, agent.read_bytes(), deadline=deadline)
+        result = ssh.run(command, program, deadline=deadline)
     if result.status:
         last = result.stderr.decode(errors="replace").strip()
         raise GuestError(f"The lab's agent does not start in the guest: {last}", last=last)

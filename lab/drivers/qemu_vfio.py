@@ -30,7 +30,7 @@ from lab.guest.machine import Machine
 from lab.guest.template import SnapshotPreparer
 from lab.toolchain import Toolchain
 
-AGENT = Path(qemu_vfio_agent.__file__)
+AGENT = Path(qemu_vfio_agent.__file__).read_bytes()
 SECONDS = 120.0
 """For any action: far above the time after which the agent says that the driver hangs."""
 WRITING = frozenset({"write", "flush", "zeroes", "trim"})

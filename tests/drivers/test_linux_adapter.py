@@ -1,6 +1,8 @@
 """The linux adapter before anything runs: modules, parameters, the guest; and the agent's parts that need no kernel."""
 
 import json
+import subprocess
+import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -11,8 +13,11 @@ import pytest
 
 from lab.data.manifest import DriverManifest, parse
 from lab.data.plan import Action, Controller, DeviceSpec, Namespace, Scenario
-from lab.drivers import linux_agent
+from lab.drivers.bundle import linux_agent_program
 from lab.drivers.linux import Linux, can_preload, timeout_parameters, with_parameters
+from lab.drivers.linux_agent import information, server, sysfs
+from lab.drivers.linux_agent.answers import Fields, RefusedError
+from lab.drivers.linux_agent.kernel_log import KernelLog
 from lab.drivers.linux_guest import HIGH_BARS, KERNEL_OPTIONS, ROOT_PORTS, STRICT_IOMMU
 from lab.errors import LabError, UsageError
 from lab.toolchain import LinuxGuest, Toolchain
@@ -89,14 +94,14 @@ def test_every_controller_has_a_port(tmp_path: Path, guest: LinuxGuest, controll
 
 
 def test_all_that_the_agent_can_do_for_the_driver_is_an_action(tmp_path: Path, guest: LinuxGuest) -> None:
-    assert adapter(tmp_path, guest).actions == linux_agent.ACTIONS.keys()
-    assert not adapter(tmp_path, guest).actions & linux_agent.OF_THE_LAB.keys()
+    assert adapter(tmp_path, guest).actions == server.ACTIONS.keys()
+    assert not adapter(tmp_path, guest).actions & server.OF_THE_LAB.keys()
 
 
 @pytest.mark.parametrize(
     ("failure", "status"),
     [
-        (linux_agent.RefusedError("no disk"), {"words": "no disk"}),
+        (RefusedError("no disk"), {"words": "no disk"}),
         (OSError(5, "Input/output error"), {"words": "EIO: Input/output error"}),
     ],
 )
@@ -112,14 +117,22 @@ def test_the_agents_own_failure_is_not_the_drivers_answer(monkeypatch: pytest.Mo
 
 
 def served(monkeypatch: pytest.MonkeyPatch, failure: Exception) -> tuple[dict[str, Any], bytes]:
-    def fail(request: linux_agent.Fields) -> linux_agent.Fields:
+    def fail(request: Fields) -> Fields:
         raise failure
 
-    monkeypatch.setattr(linux_agent, "ACTIONS", {"read": fail})
+    monkeypatch.setattr(server, "ACTIONS", {"read": fail})
     log = SimpleNamespace(after=lambda number: [(number + 1, "nvme0: failed")])
-    answer = linux_agent.served({"action": "read", "number": 1, "log_after": 7}, cast(linux_agent.KernelLog, log))
+    answer = server.answer_request({"action": "read", "number": 1, "log_after": 7}, cast(KernelLog, log))
     line, _, data = answer.partition(b"\n")
     return json.loads(line), data
+
+
+def test_the_agent_is_one_file_that_needs_nothing_but_python(tmp_path: Path) -> None:
+    (tmp_path / "agent.pyz").write_bytes(linux_agent_program())
+    module = "lab.drivers.linux_agent.program"
+    program = f"import sys; sys.path[:0] = ['agent.pyz']; import {module}; print(sys.modules['{module}'].__file__)"
+    ran = subprocess.run([sys.executable, "-I", "-S", "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert ran.stdout.startswith("agent.pyz/")
 
 
 def test_a_scenario_of_faults_shortens_the_time_outs_of_the_core_module() -> None:
@@ -169,26 +182,26 @@ def test_a_template_with_the_driver_belongs_to_that_build_of_it(tmp_path: Path, 
 
 
 @pytest.mark.parametrize(
-    ("sqsize", "limit", "told"), [("323", "1024", 324), ("1023", "1024", None), ("0", "1024", None), ("", "1024", None)]
+    ("sqsize", "limit", "reported"), [("323", "1024", 324), ("1023", "1024", None), ("0", "1024", None), ("", "1024", None)]
 )
-def test_of_cap_only_what_the_driver_shows_is_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sqsize: str, limit: str, told: int | None
+def test_the_length_of_queues_is_reported_only_below_the_drivers_own_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sqsize: str, limit: str, reported: int | None
 ) -> None:
     (tmp_path / "limit").write_text(limit)
     (tmp_path / "sqsize").write_text(sqsize)
-    monkeypatch.setattr(linux_agent, "QUEUE_DEPTH", tmp_path / "limit")
-    assert linux_agent._informed(tmp_path).get("max_queue_entries") == told
+    monkeypatch.setattr(information, "QUEUE_DEPTH", tmp_path / "limit")
+    assert information._registers(tmp_path).get("max_queue_entries") == reported
 
 
 def test_a_controller_that_has_no_state_yet_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     state = tmp_path / "nvme0/state"
     state.parent.mkdir()
-    monkeypatch.setattr(linux_agent, "CLASS", str(tmp_path))
-    waiting = threading.Thread(target=linux_agent.settled)
+    monkeypatch.setattr(sysfs, "CLASS", str(tmp_path))
+    waiting = threading.Thread(target=sysfs.wait_settled)
     waiting.start()
     for unsettled in ("", "new", "resetting"):
         state.write_text(unsettled)
-        waiting.join(5 * linux_agent.POLL_SECONDS)
+        waiting.join(5 * sysfs.POLL_SECONDS)
         assert waiting.is_alive(), f"a controller in state {unsettled!r} counts as settled"
     state.write_text("live")
     waiting.join(10)

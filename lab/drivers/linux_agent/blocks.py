@@ -1,0 +1,101 @@
+"""Actions on the blocks of one namespace, and commands that the driver passes through."""
+
+import ctypes
+import fcntl
+import os
+import struct
+
+from lab.drivers.linux_agent.answers import CompletedWithError, Fields, RefusedError
+from lab.drivers.linux_agent.buffers import OpenFile, new_buffer, spare, take_buffer
+from lab.drivers.linux_agent.sysfs import controllers, find_disk
+
+BLKDISCARD, BLKZEROOUT = 0x1277, 0x127F  # linux/fs.h: _IO(0x12, 119) and _IO(0x12, 127)
+ADMIN_COMMAND, IO_COMMAND = 0xC0484E41, 0xC0484E43  # linux/nvme_ioctl.h: _IOWR('N', 0x41 and 0x43, 72 bytes)
+PASSTHROUGH = struct.Struct("<BBHIIIQQII6III")
+POISON = b"\x5a"
+"""What a buffer holds before a read, so that bytes which the device did not write show."""
+
+
+def read(request: Fields) -> bytes:
+    """Return blocks, read without the page cache. RefusedError where the disk ends before."""
+    node, size = find_disk(request)
+    length, offset = request["blocks"] * size, request.get("offset", 0)
+    buffer = take_buffer(length + offset)
+    buffer[:] = POISON * len(buffer)
+    with OpenFile(node, os.O_RDONLY | os.O_DIRECT) as source, memoryview(buffer)[offset : offset + length] as view:
+        done = 0
+        while done < length:
+            count = os.preadv(source, [view[done:]], request["lba"] * size + done)
+            if count == 0:
+                raise RefusedError(f"the disk ends after {done} of {length} bytes")
+            done += count
+        found = bytes(view)
+    spare.append(buffer)
+    return found
+
+
+def write(request: Fields) -> Fields:
+    """Write blocks without the page cache; with ``fua`` by Force Unit Access."""
+    node, size = find_disk(request)
+    data, offset = request["data"], request.get("offset", 0)
+    buffer = take_buffer(len(data) + offset)
+    flags = os.RWF_DSYNC if request.get("fua") else 0  # with O_DIRECT: Force Unit Access, where the write cache is volatile
+    with OpenFile(node, os.O_WRONLY | os.O_DIRECT) as sink, memoryview(buffer)[offset : offset + len(data)] as view:
+        view[:] = data
+        done = 0
+        while done < len(data):
+            done += os.pwritev(sink, [view[done:]], request["lba"] * size + done, flags)
+    spare.append(buffer)
+    return {}
+
+
+def write_bytes(request: Fields) -> Fields:
+    """Write through the page cache, which completes blocks that are written in part, and flush."""
+    node, size = find_disk(request)
+    with OpenFile(node, os.O_RDWR) as sink:
+        done = 0
+        while done < len(request["data"]):
+            done += os.pwrite(sink, request["data"][done:], request["lba"] * size + request["at"] + done)
+        os.fsync(sink)
+    return {}
+
+
+def flush(request: Fields) -> Fields:
+    """Flush the disk's cache (fsync(2))."""
+    with OpenFile(find_disk(request)[0], os.O_WRONLY) as node:
+        os.fsync(node)
+    return {}
+
+
+def zeroes(request: Fields) -> Fields:
+    """Zero a range of blocks (BLKZEROOUT)."""
+    return _range(request, BLKZEROOUT)
+
+
+def trim(request: Fields) -> Fields:
+    """Deallocate a range of blocks (BLKDISCARD)."""
+    return _range(request, BLKDISCARD)
+
+
+def _range(request: Fields, code: int) -> Fields:
+    node, size = find_disk(request)
+    with OpenFile(node, os.O_WRONLY) as target:
+        fcntl.ioctl(target, code, struct.pack("QQ", request["lba"] * size, request["blocks"] * size))
+    return {}
+
+
+def raw_(request: Fields) -> Fields | bytes:
+    """Send one command unchanged (linux/nvme_ioctl.h, nvme_passthru_cmd): ``opcode``, ``nsid``, ``cdw10`` to ``cdw15``."""
+    admin = request.get("queue", "admin") == "admin"
+    node = f"/dev/{controllers()[0].name}" if admin else find_disk(request)[0]
+    length = request.get("length", 0)
+    buffer = new_buffer(max(length, 1))
+    address = ctypes.addressof(ctypes.c_char.from_buffer(buffer)) if length else 0
+    dwords = [request.get(f"cdw{number}", 0) for number in range(10, 16)]
+    command = bytearray(PASSTHROUGH.pack(request["opcode"], 0, 0, request.get("nsid", 0), 0, 0, 0, address, 0, length, *dwords,
+                                         0, 0))  # fmt: skip
+    with OpenFile(node, os.O_RDWR) as target:
+        status = fcntl.ioctl(target, ADMIN_COMMAND if admin else IO_COMMAND, command)
+    if status:
+        raise CompletedWithError(status)
+    return bytes(buffer[:length]) if length else {"result": PASSTHROUGH.unpack(command)[-1]}
