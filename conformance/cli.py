@@ -23,11 +23,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"nvme-lab: {hiding}", file=sys.stderr)
         raise SystemExit(LAB_FAILED)
     try:
-        from conformance.commands import DEBUG, run_command
+        from conformance.commands import run_command
         from conformance.run.output import open_standard_descriptors
 
         open_standard_descriptors()
-        status = run_command(arguments, debug=bool(os.environ.get(DEBUG)))
+        status = run_command(arguments)
     except KeyboardInterrupt:  # before the command has begun
         status = 128 + SIGINT
     except Exception as error:  # an import of ours, or of a dependency: Python would exit with 1, "a driver failed"

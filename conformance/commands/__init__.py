@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
@@ -13,11 +14,9 @@ import click
 
 from conformance.run import signals
 from conformance.run.output import guarded_stdout
+from lab import log
 from lab.errors import LabError, UsageError, nearest
 from lab.guest.folder import sweep_all
-
-DEBUG = "NVME_LAB_DEBUG"
-"""The variable that makes an error show its traceback."""
 
 COMMANDS: Mapping[str, str] = {
     "run": "run:run",
@@ -77,8 +76,22 @@ def _version(context: click.Context, _option: click.Parameter, asked: bool) -> N
         context.exit()
 
 
+def _debug(_context: click.Context, _option: click.Parameter, asked: bool) -> None:
+    if asked:
+        os.environ[log.DEBUG] = "1"
+        log.show()
+
+
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.option("--version", is_flag=True, expose_value=False, is_eager=True, callback=_version, help="the version of the lab")
+@click.option(
+    "--debug",
+    is_flag=True,
+    expose_value=False,
+    is_eager=True,
+    callback=_debug,
+    help="log what the lab does, and show tracebacks, on stderr",
+)
 def nvme_lab() -> None:
     """Test NVMe drivers against the specification.
 
@@ -93,8 +106,9 @@ def nvme_lab() -> None:
     sweep_all()
 
 
-def run_command(arguments: Sequence[str] | None = None, *, debug: bool = False) -> int:
-    """Run a command line and return its exit status. Errors are a sentence on stderr; with ``debug``, a traceback before it."""
+def run_command(arguments: Sequence[str] | None = None) -> int:
+    """Run a command line and return its exit status. Errors are a sentence on stderr, after a traceback if `log.is_debug`."""
+    log.show()
     with signals.interrupting() as received:
         try:
             with guarded_stdout():
@@ -105,25 +119,25 @@ def run_command(arguments: Sequence[str] | None = None, *, debug: bool = False) 
             error.show()
             status = UsageError.exit_status
         except LabError as error:
-            _report(str(error), debug)
+            _report(str(error))
             status = error.exit_status
         except (KeyboardInterrupt, click.Abort):
             if SIGPIPE not in received:
-                _report("interrupted", debug)
+                _report("interrupted")
             status = LabError.exit_status
         except OSError as error:
-            _report(f"{error.filename or 'the system'}: {error.strerror or error}", debug)
+            _report(f"{error.filename or 'the system'}: {error.strerror or error}")
             status = LabError.exit_status
         except Exception as error:
             what = f"a mistake in the lab itself: {type(error).__name__}: {error}"
-            _report(f"{what}\n  remedy: set {DEBUG}=1 for the traceback, and report it", debug)
+            _report(f"{what}\n  remedy: nvme-lab --debug shows the traceback; report it")
             status = LabError.exit_status
     return signals.status(received, int(status or 0))
 
 
-def _report(text: str, debug: bool) -> None:
-    """Print an error to standard error, after its traceback with ``debug``; a closed standard error is no error."""
+def _report(text: str) -> None:
+    """Print an error to standard error, after its traceback if `log.is_debug`; a closed standard error is no error."""
     with suppress(OSError):
-        if debug:
+        if log.is_debug():
             traceback.print_exc()
         print(f"nvme-lab: {text}", file=sys.stderr)

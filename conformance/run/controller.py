@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import pickle
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
@@ -31,6 +32,8 @@ from conformance.wire.decode import printable
 from lab import settings
 from lab.errors import LabError, UsageError
 from lab.guest.folder import sweep_all
+
+LOG = logging.getLogger(__name__)
 
 TRACEBACK = "internal-error.txt"
 """In the folder of results: the traceback of a mistake in the lab."""
@@ -82,6 +85,7 @@ class ControllerPlugin(SuitePlugin):
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodeready(self, node: Any) -> None:
         """Note the process of a worker on this machine."""
+        LOG.info("worker %s is ready: process %s", node.gateway.id, node.gateway._rinfo().pid)
         if node.gateway.spec.popen:
             self._workers.append(node.gateway._rinfo().pid)
 
@@ -120,6 +124,7 @@ class ControllerPlugin(SuitePlugin):
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any, error: object) -> None:
         """End the run where a worker fails before it has collected: it would fail again."""
+        LOG.info("worker %s is down: %s", node.gateway.id, error or "nothing is left for it")
         if error and not self._ready and not self.worker_start_error:
             self.worker_start_error = f"{node.gateway.spec.ssh or 'here'}: {str(error).strip().splitlines()[-1]}"
             node.config.pluginmanager.get_plugin("dsession").shouldstop = self.worker_start_error

@@ -10,6 +10,7 @@ Where the lab fails (a guest was killed, a worker died) the scenario is recorded
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -30,6 +31,8 @@ from conformance.suite.selection import CHECKS
 from lab.data.evidence import Evidence
 from lab.data.machine import TOO_SLOW
 from lab.errors import LabError, UsageError
+
+LOG = logging.getLogger(__name__)
 
 PACKAGE = Path(__file__).parents[1]
 ROOT = "conformance"
@@ -89,11 +92,14 @@ class Recording(pytest.Collector):
 
     def record(self) -> None:
         """Record the evidence."""
+        LOG.info("record %s", self.job.name)
         with self._lab_errors_as_verdicts():
             self._take(*self._record_with_retry())
 
     def _take(self, evidence: Evidence, retry_reason: str) -> None:
-        """Take this evidence for the one to judge; ``retry_reason`` tells why an earlier one does not count."""
+        """Take this evidence for the one to judge; ``retry_reason`` says why an earlier one does not count."""
+        if retry_reason:
+            LOG.info("%s was recorded again: %s", self.job.name, retry_reason)
         self.evidence = evidence
         self.run = RunEntry(
             driver=self.job.driver.name,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copyreg
+import logging
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,8 @@ from lab.device import qemu as qemu_device
 from lab.errors import LabError, UsageError
 from lab.settings import Settings
 from lab.toolchain import Qemu, Toolchain, prepare
+
+LOG = logging.getLogger(__name__)
 
 Progress = Callable[[str], None]
 
@@ -37,6 +40,7 @@ def prepare_campaign(campaign: Campaign, settings: Settings, progress: Progress)
     for manifest in campaign.drivers:
         drivers.adapter(manifest, toolchain)  # a manifest that does not suit its adapter is wrong usage: report it now
     obstacles = {job.name: obstacle(job, toolchain.qemu_for(job.driver.boot.arch)) for job in campaign.jobs}
+    LOG.info("%d scenarios, %d of them left out by their devices", len(obstacles), sum(map(bool, obstacles.values())))
     left_out = tuple(leave_out(job, reason) for job in campaign.jobs if (reason := obstacles[job.name]) is not None)
     campaign = replace(
         campaign,

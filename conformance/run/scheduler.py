@@ -6,6 +6,7 @@ for all of its checks, so that they judge the same recording; after the second d
 
 from __future__ import annotations
 
+import logging
 import shutil
 import subprocess
 from collections import Counter, OrderedDict
@@ -17,6 +18,8 @@ from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 
 from conformance.judging.models import RunEntry, VerdictEntry
 from lab.errors import LabError
+
+LOG = logging.getLogger(__name__)
 
 ATTEMPTS = 2
 WORKER_DIED = "the worker that recorded it died"
@@ -64,9 +67,11 @@ class WholeScenarios(LoadScopeScheduling):  # type: ignore[misc]
             return None
         scope, unit = next(iter(unfinished.items()))  # a worker does them in order
         self.deaths[scope] += 1
+        LOG.info("worker %s died at %s, for the %d. time", node.gateway.id, scope, self.deaths[scope])
         if self.deaths[scope] == ATTEMPTS:
             del unfinished[scope]
         requeued = {scope: dict.fromkeys(unit, False) for scope, unit in unfinished.items()}
+        LOG.info("requeue %s", ", ".join(requeued) or "nothing")
         self.workqueue = OrderedDict({**requeued, **self.workqueue})
         for other in self.assigned_work:
             self._reschedule(other)

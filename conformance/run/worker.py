@@ -17,7 +17,7 @@ from conformance.run.items import PACKAGE, ROOT, CheckItem, JudgeStep, Recording
 from conformance.run.plan import Campaign
 from conformance.run.prepare import prepare_toolchain
 from conformance.run.scheduler import ScenarioReport, pack
-from lab import settings
+from lab import log, settings
 from lab.guest.folder import run_folder
 
 Wrapper = Generator[None, Any, Any]
@@ -106,5 +106,6 @@ class RemotePlugin(SuitePlugin):
 
 def worker(carried: bytes) -> SuitePlugin:
     """Return the plugin of a worker; ``carried`` is the pickled campaign, and the controller's process id if it is here."""
+    log.show()
     campaign, kind, *parent = pickle.loads(carried)
     return WorkerPlugin(campaign, kind, *parent) if parent else RemotePlugin(campaign, kind)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Iterable, Mapping
 
 from lab.controller import behaviour
@@ -14,6 +15,8 @@ from lab.errors import UsageError
 from lab.nvme.commands import BY_OPCODE, Command, LbaCommand, decode
 from lab.nvme.fields import Register
 from lab.nvme.registers import REGISTERS
+
+LOG = logging.getLogger(__name__)
 
 SUBMISSION_BYTES = 64
 _COMMANDS: tuple[type[Command], ...] = (Command, *BY_OPCODE["admin"].values(), *BY_OPCODE["io"].values())
@@ -117,6 +120,7 @@ class Faults:
     def arm(self, name: str, armed: bool) -> None:
         """Flip the switch of a fault. One that is about the controller as a whole strikes when it is switched on."""
         found = self._find(name)
+        LOG.debug("fault %s of %s is %s", name, self._target.core.spec.id, "armed" if armed else "disarmed")
         found.armed = armed
         self._select()
         if armed and found.moment is Moment.ARMED and found.counts():
@@ -184,6 +188,7 @@ class Faults:
         found.struck += 1
         core = self._target.core
         sqid, cid = (request.sq.qid, request.cid) if request else (-1, -1)
+        LOG.debug("fault %s of %s strikes (SQ %d, CID %d)", found.fault.name, core.spec.id, sqid, cid)
         core.record.event(
             FaultInjected(t=core.clock.now(), controller=core.spec.id, fault=found.fault.name, sqid=sqid, cid=cid)
         )

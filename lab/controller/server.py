@@ -22,7 +22,7 @@ from lab.controller.vfio_user import Connection, ConnectionClosedError, Protocol
 from lab.data.plan import DeviceSpec, Fault
 from lab.errors import LabError
 
-_log = logging.getLogger(__name__)
+LOG = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -230,7 +230,7 @@ class _Loop:
 
     def _fail(self, error: Exception, where: str) -> None:
         """Keep an error of the lab itself until the server is stopped; the thread keeps running."""
-        _log.error("%s: an error of the lab itself", where, exc_info=error)
+        LOG.error("%s: an error of the lab itself", where, exc_info=error)
         self._server._failure = self._server._failure or error
 
     def _accept(self, port: Port) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import stat
@@ -13,6 +14,8 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from lab.errors import LabError
+
+LOG = logging.getLogger(__name__)
 
 LOCK = "lock"
 SHARED_MEMORY = Path("/dev/shm")
@@ -64,6 +67,7 @@ def sweep(root: Path | None = None) -> list[Path]:
     with _changes(root):
         garbage = [folder for folder in sorted(root.glob("run-*")) if _ownerless(folder)]
         for folder in garbage:
+            LOG.info("remove %s, whose process has ended", folder)
             shutil.rmtree(folder, ignore_errors=True)
     return garbage
 

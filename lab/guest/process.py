@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
+import shlex
 import signal
 import subprocess
 import threading
@@ -14,6 +16,8 @@ from lab.deadline import Deadline
 from lab.errors import GuestDiedError, LabError
 from lab.guest import user
 from lab.guest.user import capabilities
+
+LOG = logging.getLogger(__name__)
 
 LAST_LINES = 8
 
@@ -66,6 +70,7 @@ class Process:
             )
 
     def _keep(self) -> None:
+        LOG.debug("start %s", shlex.join(self._command))
         try:
             with self._output.open("wb") as output:
                 self._popen = subprocess.Popen(
@@ -81,7 +86,9 @@ class Process:
             self._failure = failure
         self._started.set()
         if self._popen:
-            self._popen.wait()
+            LOG.info("process %d: %s started", self._popen.pid, self._command[0])
+            status = self._popen.wait()
+            LOG.info("process %d %s", self._popen.pid, _describe(status))
         self._exited.set()
 
     @property
@@ -125,6 +132,7 @@ class Process:
         self._started.wait()  # it may be about to start, when a Ctrl-C has cut start() short
         self._signal(signal.SIGTERM)
         if not self.wait(Deadline(deadline.remaining() / 2)):
+            LOG.info("process %d does not end on SIGTERM: it is killed", self.pid)
             self._signal(signal.SIGKILL)
             self._exited.wait()
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import json
+import logging
 import os
 import shutil
 import subprocess
@@ -31,6 +32,8 @@ from lab.guest.machine import Machine
 from lab.toolchain import digests
 from lab.toolchain.cache import Cache, require_space
 from lab.toolchain.qemu import Qemu, dotted
+
+LOG = logging.getLogger(__name__)
 
 KIND = "templates"
 RAM, STATE, BOOT_LOG, FACTS = "ram", "state", "boot.log", "template.json"
@@ -124,6 +127,7 @@ class Templates:
             try:
                 self._build(folder, spec, preparer)
             except ForkError as reason:
+                LOG.info("guests of the template %s are booted, not forked: %s", key, reason.what)
                 _refused[key] = reason.what
                 raise
 
@@ -134,6 +138,7 @@ class Templates:
                 if _damage(folder):
                     _remove(folder)
             folder = self._cache.entry(KIND, key, build)
+        LOG.debug("fork the template %s", folder)
         os.utime(folder / FACTS)
         self._prune(folder)
         return Template(folder, _facts(folder)["born"])
@@ -225,6 +230,7 @@ class Templates:
         for template in reversed(templates(self._cache)):
             room -= template.size
             if room < 0 and template.folder != in_use:
+                LOG.info("remove the template %s: all take more than %d bytes", template.folder, LIMIT)
                 _remove(template.folder)
         for left in self._cache.folder(KIND).glob("*.*"):
             with suppress(OSError):

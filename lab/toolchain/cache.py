@@ -7,7 +7,9 @@ leaves at most a ``.partial``, which the next build of that entry removes.
 from __future__ import annotations
 
 import errno
+import logging
 import shutil
+import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -18,6 +20,8 @@ from filelock import FileLock
 
 from lab.errors import LabError
 from lab.toolchain import digests
+
+LOG = logging.getLogger(__name__)
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 
@@ -51,14 +55,18 @@ class Cache:
             partial = self.folder(kind) / f"{key}.partial"
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir()
+            LOG.info("build %s/%s", kind, key)
+            began = time.monotonic()
             try:
                 with full_disk_named(self.root):
                     build(partial)
                     digests.note(self.root, kind, key, partial)
                     partial.rename(final)
-            except BaseException:
+            except BaseException as error:
+                LOG.info("%s/%s is not built: %s", kind, key, error or type(error).__name__)
                 shutil.rmtree(partial, ignore_errors=True)
                 raise
+            LOG.info("built %s in %.1f s", final, time.monotonic() - began)
         return final
 
     def heal(self, paths: Iterable[Path]) -> list[str]:
@@ -67,7 +75,8 @@ class Cache:
         A path that is an entry's folder stands for all of its files. What is removed is built again by the next `entry`.
         """
         damaged = digests.damaged(self.root, paths)
-        for entry in damaged:
+        for entry, reason in damaged.items():
+            LOG.info("remove %s, to be built again: %s", entry, reason)
             gone = entry.with_name(f"{entry.name}.gone-{uuid.uuid4().hex}")
             with suppress(FileNotFoundError):  # another process was faster
                 entry.rename(gone)  # at once, as far as others can see

@@ -6,6 +6,7 @@ choice is remembered (``resolved/``), so that a warm cache asks no mirror.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
@@ -21,6 +22,8 @@ from lab.toolchain.apt import INSTEAD, Apt, MirrorError, Package
 from lab.toolchain.cache import Cache, full_disk_named, require_space
 from lab.toolchain.debs import Debs, control, unpack
 from lab.toolchain.mirrors import Source
+
+LOG = logging.getLogger(__name__)
 
 Progress = Callable[[str], None]
 
@@ -66,6 +69,7 @@ class Closures:
         remembered = None if self._settings.locked else lock.read(self._remembered(name), name, closure)
         for packages in (locked, remembered):
             if packages is not None and self._tree(closure, packages).is_dir():
+                LOG.debug("%s: %s", name, self._tree(closure, packages))
                 return Fetched(self._tree(closure, packages), packages)
         with self._cache.lock(f"fetch.{name}"):
             packages = self._obtain(name, closure, locked, remembered)
@@ -81,6 +85,7 @@ class Closures:
         """Choose the versions and bring their .debs into the cache."""
         for packages in (locked, remembered):
             if packages is not None and not self._debs.missing(packages):
+                LOG.info("%s: all %d packages are in the cache", name, len(packages))
                 return packages
         if self._settings.offline:
             raise LabError(
@@ -94,6 +99,7 @@ class Closures:
                 self._download(name, closure, locked)
                 return locked
             except MirrorError as error:
+                LOG.info("%s: the locked versions cannot be fetched: %s", name, error.what)
                 if self._settings.locked:
                     raise LabError(f"--locked: {error.what}", remedy=error.remedy) from error
                 reason = error.what
@@ -107,6 +113,7 @@ class Closures:
             try:
                 self._download(name, closure, packages)
             except MirrorError as error:
+                LOG.info("%s", error.what)
                 failures.append(error)
                 continue
             if packages != locked:
@@ -125,6 +132,7 @@ class Closures:
                 with self._opened(source, closure.suites) as apt:
                     dated.append((not source.dated, apt.dates(), source))
             except MirrorError as error:
+                LOG.info("%s", error.what)
                 failures.append(error)
         found = False
         for _, _, source in sorted(dated, key=lambda entry: entry[:2], reverse=True):
@@ -132,6 +140,7 @@ class Closures:
                 with self._opened(source, closure.suites) as apt:
                     packages = _kept(closure, apt.resolve(closure.packages, closure.newest))
             except MirrorError as error:
+                LOG.info("%s", error.what)
                 failures.append(error)
                 continue
             found = True
@@ -168,6 +177,7 @@ class Closures:
                 with self._opened(source, closure.suites) as apt:
                     served = apt.available(remaining)
             except MirrorError as error:
+                LOG.info("%s", error.what)
                 failures.append(error)
                 continue
             if served:

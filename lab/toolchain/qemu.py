@@ -6,6 +6,7 @@ loader; the machine's, if it has the minimum features. What it lacks is reported
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import shutil
@@ -18,6 +19,8 @@ from types import MappingProxyType
 from images.elf import Tree
 from lab.errors import LabError, UsageError
 from lab.toolchain.apt import INSTEAD, file_sha256
+
+LOG = logging.getLogger(__name__)
 
 LADDER: Mapping[str, tuple[int, ...]] = MappingProxyType(
     {
@@ -70,7 +73,9 @@ def choose(named: Path | None, fetch: Callable[[], Path], say: Callable[[str], N
     found = shutil.which(program)
     machine = installed(Path(found), "machine", arch) if found else None
     if machine is not None and machine.version >= ENOUGH:
+        LOG.info("QEMU %s of this machine: %s", dotted(machine.version), found)
         return machine
+    LOG.info("QEMU for %s is fetched; of this machine: %s", arch, dotted(machine.version) if machine else "none")
     try:
         return _fetched(fetch(), arch)
     except LabError as error:
