@@ -19,7 +19,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("lab.guest",),
     ("lab.device",),
     ("lab.drivers", "lab.differential"),
-    ("lab.recording", "lab.trials", "lab.bench"),
+    ("lab.recording", "lab.trials", "lab.bench", "lab.testing"),
     ("conformance.record",),
     ("conformance.suite", "conformance.wire"),
     ("conformance.judging",),

@@ -23,6 +23,8 @@ COMMANDS: Mapping[str, str] = {
     "init": "init:init",
     "list": "listing:list_group",
     "shell": "shell:shell",
+    "guest": "guest:guest",
+    "serve": "serve:serve",
     "replay": "replay:replay",
     "judge": "evidence:judge",
     "report": "evidence:report",

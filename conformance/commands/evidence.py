@@ -107,7 +107,9 @@ def _spoil(results: Results, folder: Path, selected: Selection, reason: str) -> 
 def _judge_into(results: Results, evidence: Evidence, selected: Selection, asked: Sequence[str]) -> None:
     """Add the verdicts of the selected checks on one folder."""
     driver, scenario = evidence.identity.driver, evidence.scenario
-    if scenario.id not in {template.id for template in selected.scenarios} or not (checks := selected.checks_of(scenario.id)):
+    free = scenario.id not in SCENARIOS  # no stage's scenario, as of lab.testing: the invariants judge it
+    chosen = free or scenario.id in {template.id for template in selected.scenarios}
+    if not chosen or not (checks := selected.checks_of(scenario.id)):
         return
     verdicts = [VerdictEntry.model_validate(verdict.to_json()) for verdict in judge_evidence(evidence, checks)]
     try:

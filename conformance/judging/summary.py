@@ -95,8 +95,12 @@ def rows(results: Results) -> list[Row]:
 
 
 def stage_index(stage: str) -> int:
-    """Return the position of a stage among the steps of building a driver; profiles follow, rules of every stage come last."""
-    return (*PARTS, OTHERS, EVERY).index(stage)
+    """Return the position of a stage among the steps of building a driver; profiles follow, rules of every stage come last.
+
+    The stage of a scenario that is none of the suite's stands with the others.
+    """
+    order = (*PARTS, OTHERS, EVERY)
+    return order.index(stage if stage in order else OTHERS)
 
 
 def asked_for(results: Results, verdict: VerdictEntry) -> bool:

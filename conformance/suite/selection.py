@@ -57,7 +57,10 @@ class Selection:
         """Return the selected checks that judge this scenario: its own, and every invariant.
 
         In a profile's recording only the rules of every stage are invariants: its commands are the user's, not the driver's.
+        A scenario that is none of the suite's, such as `lab.testing` records, is judged by the invariants.
         """
+        if scenario not in SCENARIOS:
+            return [check for check in self.checks if check.invariant]
         in_profile = SCENARIOS[scenario].stage in PROFILES
         invariants = [check for check in self.checks if check.invariant and (check.stage == EVERY or not in_profile)]
         return [check for check in self.checks if check in invariants or scenario in check.scenarios]

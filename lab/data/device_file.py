@@ -1,0 +1,119 @@
+"""A device specification in a file: TOML that says what controllers, namespaces and faults there are.
+
+::
+
+    [[controller]]
+    serial = "ABC"
+    mdts = 5
+    cap = { MQES = 7 }
+
+    [[controller.namespace]]
+    blocks = 32768
+
+    [[fault]]
+    name = "late"
+    behaviour = "delay"
+    queue = "io"
+    nth = 3
+    arguments = { ms = 500 }
+
+The keys are those of `lab.data.plan`'s `Controller`, `Namespace` and `Fault`. Every mistake is an error that names the file,
+the key, what was expected, and the nearest valid name.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, dataclass, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from lab.data.plan import Controller, DeviceSpec, Fault, Namespace
+from lab.errors import UsageError, describe_invalid, nearest
+
+T = TypeVar("T")
+
+SERIAL = "NVME-LAB"
+"""The serial number of a controller whose table has none."""
+BLOCKS = 1 << 17
+"""The blocks of a namespace whose table does not say how many: 64 MiB of 512 bytes."""
+TABLES = ("controller", "fault")
+
+
+@dataclass(frozen=True)
+class DeviceFile:
+    """What a file holds."""
+
+    device: DeviceSpec
+    faults: tuple[Fault, ...] = ()
+
+
+def default_device(blocks: int = BLOCKS) -> DeviceFile:
+    """Return the device of no file: one controller with one namespace."""
+    return DeviceFile(DeviceSpec(controllers=(Controller(serial=SERIAL, namespaces=(Namespace(blocks=blocks),)),)))
+
+
+def read_device(path: Path) -> DeviceFile:
+    """Read a device specification. UsageError for a file that is none."""
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"{path}: the device specification cannot be read: {error.strerror}") from error
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UsageError(f"{path}: not TOML: {error}", remedy="docs/testing.md shows a device specification") from error
+    return parse_device(data, path)
+
+
+def parse_device(data: Mapping[str, Any], path: Path) -> DeviceFile:
+    """Return what a file's data say; see `read_device`. ``path`` is for messages."""
+    for key in data:
+        if key not in TABLES:
+            raise UsageError(f"{path}: {key}: unknown key{nearest(key, TABLES)}")
+    tables = _tables(path, "controller", data.get("controller", ({},)))
+    controllers = [_controller(path, f"controller[{n}]", table, n) for n, table in enumerate(tables)]
+    faults = [_make(path, f"fault[{n}]", Fault, table) for n, table in enumerate(_tables(path, "fault", data.get("fault", ())))]
+    _unique(path, "the id of controllers", [one.id for one in controllers])
+    _unique(path, "the name of faults", [one.name for one in faults])
+    return DeviceFile(DeviceSpec(controllers=tuple(controllers)), tuple(faults))
+
+
+def _controller(path: Path, where: str, table: Mapping[str, Any], number: int) -> Controller:
+    rest = {"id": f"nv{number}", "serial": f"{SERIAL}-{number}" if number else SERIAL, **table}
+    listed = _tables(path, f"{where}.namespace", rest.pop("namespace", ({},)))
+    namespaces = tuple(
+        _make(path, f"{where}.namespace[{n}]", Namespace, {"nsid": n + 1, "blocks": BLOCKS, **one})
+        for n, one in enumerate(listed)
+    )
+    _unique(path, f"{where}: nsid", [one.nsid for one in namespaces])
+    return _make(path, where, Controller, {**rest, "namespaces": namespaces}, hidden=("namespaces",))
+
+
+def _make(path: Path, where: str, kind: type[T], values: Mapping[str, Any], hidden: Sequence[str] = ()) -> T:
+    """Return an object of a plain class from its values, whose types are checked."""
+    known = [one.name for one in fields(kind) if one.name not in hidden]  # type: ignore[arg-type]
+    for key in values:
+        if key not in known and key not in hidden:
+            raise UsageError(f"{path}: {where}.{key}: unknown key{nearest(key, known)}")
+    for one in fields(kind):  # type: ignore[arg-type]
+        if one.name not in values and one.default is MISSING and one.default_factory is MISSING:
+            raise UsageError(f"{path}: {where}.{one.name}: this key is required")
+    try:
+        return TypeAdapter(kind).validate_python(values)
+    except ValidationError as error:
+        raise UsageError(f"{path}: {where}.{describe_invalid(error.errors()[0])}") from error
+
+
+def _tables(path: Path, where: str, value: Any) -> Sequence[Mapping[str, Any]]:
+    if not isinstance(value, list | tuple) or not all(isinstance(one, dict) for one in value):
+        name = where.rpartition(".")[2]
+        raise UsageError(f"{path}: {where}: tables are expected, each begins with [[{name}]]")
+    return value
+
+
+def _unique(path: Path, what: str, values: Sequence[Any]) -> None:
+    for index, value in enumerate(values):
+        if value in values[:index]:
+            raise UsageError(f"{path}: {what}: {value!r} stands there twice")
