@@ -28,6 +28,7 @@ from lab.errors import LabError, UsageError
 from lab.nvme import commands as nvme
 from lab.nvme.completions import Completion
 from lab.nvme.registers import CAP, CSTS
+from tests.controller.bounds import Bounds
 
 SPEC = DeviceSpec(controllers=(Controller(serial="LAB1", namespaces=(Namespace(blocks=4096),)),))
 RAM = 1 << 20
@@ -562,9 +563,10 @@ def nonsense(chance: random.Random) -> tuple[int, bytes, int]:
 
 
 def fuzz(bench: Bench, seed: int, messages: int) -> None:
-    """So many messages; the server answers each that wants it, and is there afterwards."""
+    """So many messages; the server answers each that wants it, neither grows nor stalls, and is there afterwards."""
     chance, fd = random.Random(seed), ram()[0]
     client = bench.connect()
+    bounds = Bounds("messages of a hostile client", messages, bench.server._thread)
     for _ in range(messages):
         command, payload, flags = nonsense(chance)
         fds = (fd,) * chance.choice([0, 0, 0, 1, 1, 2])
@@ -575,6 +577,8 @@ def fuzz(bench: Bench, seed: int, messages: int) -> None:
         except (EOFError, ConnectionError):  # it was no message at all
             client.close()
             client = bench.connect()
+        bounds.step()
+    bounds.check()
     client.close()
     os.close(fd)
     assert bench.connect().read(7, 0, 2) == b"\x34\x12"
