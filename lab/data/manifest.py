@@ -5,7 +5,6 @@ Every mistake is an error that names the file, the key, what was expected, and t
 
 from __future__ import annotations
 
-import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
+from lab.data import patterns
 from lab.errors import UsageError, describe_invalid, nearest
 
 ACTIONS = (
@@ -39,10 +39,8 @@ def part_name(part: str) -> str:
 
 
 def _regular_expression(text: str) -> str:
-    try:
-        re.compile(text)
-    except (re.error, OverflowError, RecursionError) as error:
-        raise ValueError(f"not a regular expression: {error}") from error
+    if why := patterns.invalid(text):
+        raise ValueError(f"not a regular expression: {why}")
     return text
 
 

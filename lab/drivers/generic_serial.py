@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from lab.data import patterns
 from lab.data.manifest import ActionSyntax, DriverManifest
 from lab.data.plan import Action, Answer, Scenario
 from lab.deadline import Deadline
@@ -28,6 +29,8 @@ NO_SYNTAX = ActionSyntax()
 """Of an action that the manifest does not mention: only ``load`` may be asked all the same."""
 ELEMENTS = {"info": "controllers", "identify": "controllers", "list": "namespaces", "rescan": "namespaces"}
 """What an answer lists. A manifest that reads no list speaks of the only element."""
+STATUSES = ("success", "timeout", "unsupported")
+"""What a printed object may say; else its status is an object too (`lab.data.plan.Status`)."""
 POISON = b"\x5a"
 _TOOLCHAIN = re.compile(r"\{(.+)\}")
 
@@ -134,7 +137,7 @@ class SerialSession:
             output = ""
             for line in self._lines(words, action, data):
                 output += self._ask(line, deadline)
-                if words.error and re.search(words.error, output, re.MULTILINE):
+                if words.error and patterns.search(words.error, output):
                     break
         except GuestTimeoutError as late:
             return Answer("timeout", {"log": late.what})
@@ -248,6 +251,8 @@ def _of_object(output: str) -> Answer:
     if found is None:
         return Answer({"words": "it printed no JSON object"}, {"log": output.strip()})
     status, data = found.pop("status", "success"), found.pop("data", None)
+    if not isinstance(status, dict) and status not in STATUSES:
+        return Answer({"words": f"its status is none: {status!r:.80}"}, {"log": output.strip()})
     try:
         return Answer(status, found, None if data is None else bytes.fromhex(data))
     except (TypeError, ValueError):

@@ -7,7 +7,9 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from lab.data import patterns
 from lab.data.manifest import ActionSyntax, Listing, Reading
+from lab.data.patterns import Match
 from lab.data.plan import Status
 
 TEXT = frozenset({
@@ -16,6 +18,10 @@ TEXT = frozenset({
 })  # fmt: skip
 """Fields that stay text even when they look like numbers."""
 
+MOST_DIGITS = 130
+"""Of a number in an answer: more than 128 bits need in any base."""
+
+_BYTES = re.compile(r"(?:[0-9a-fA-F]{2})+")
 _NUMBER = re.compile(r"0[xX][0-9a-fA-F]+|\d+")
 _DUMPED = re.compile(r"^[ \t]*(?:0x)?[0-9a-fA-F]+:[ \t]+(.*?)(?:  |$)", re.MULTILINE)
 
@@ -24,14 +30,14 @@ def fields(reading: Reading, output: str) -> dict[str, Any]:
     """Return all fields that the output holds."""
     found: dict[str, Any] = {}
     for pattern in filter(None, (reading.pattern, *reading.patterns)):
-        if match := re.search(pattern, output, re.MULTILINE):
+        if match := patterns.search(pattern, output):
             found |= _groups(reading, match)
     for field, pattern in reading.truths.items():
-        found[field] = re.search(pattern, output, re.MULTILINE) is not None
+        found[field] = patterns.search(pattern, output) is not None
     for field, names in reading.flags.items():
-        shown = {name: match for name, pattern in names.items() if (match := re.search(pattern, output, re.MULTILINE))}
+        shown = {name: match for name, pattern in names.items() if (match := patterns.search(pattern, output))}
         if shown:  # else the driver says nothing of them, which is not a no
-            found[field] = [name for name, match in shown.items() if not match.re.groups or match[1] is not None]
+            found[field] = [name for name, match in shown.items() if not match.groups() or match[1] is not None]
             found[f"{field}_shown"] = list(shown)
     for field, listing in reading.lists.items():
         elements = _elements(listing, output)
@@ -42,14 +48,14 @@ def fields(reading: Reading, output: str) -> dict[str, Any]:
 
 def status(words: ActionSyntax, output: str) -> Status:
     """Return what the output says of success: an error that matched wins, then a success that did not."""
-    if words.error and (match := re.search(words.error, output, re.MULTILINE)):
+    if words.error and (match := patterns.search(words.error, output)):
         said = _groups(words, match)
-        if "status" in said:  # the completion's status field without the phase tag: SC in bits 7:0, SCT in 10:8
+        if isinstance(said.get("status"), int):  # without the phase tag: SC in bits 7:0, SCT in 10:8
             return {"sct": said["status"] >> 8 & 7, "sc": said["status"] & 0xFF}
-        if "sc" in said:
+        if isinstance(said.get("sc"), int) and isinstance(said.get("sct", 0), int):
             return {"sct": said.get("sct", 0), "sc": said["sc"]}
         return {"words": _line_at(output, match.start())}
-    if words.success and not re.search(words.success, output, re.MULTILINE):
+    if words.success and not patterns.search(words.success, output):
         lines = output.strip().splitlines()
         return {"words": lines[-1] if lines else "(nothing)"}
     return "success"
@@ -59,7 +65,7 @@ def printed_object(output: str) -> dict[str, Any] | None:
     """Return the JSON object that is printed, with whatever before and behind it; None if there is none."""
     try:
         found = json.loads(output[output.index("{") : output.rindex("}") + 1])
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) else None
 
@@ -67,7 +73,7 @@ def printed_object(output: str) -> dict[str, Any] | None:
 def dumped(form: str, output: str) -> bytes:
     """Return the bytes of a hex dump: u-boot's ``md`` (units of 1 to 8 bytes, little-endian) or ``xxd`` (bytes in order)."""
     little = form == "u-boot"
-    units = [bytes.fromhex(unit) for match in _DUMPED.finditer(output) for unit in match[1].split()]
+    units = [bytes.fromhex(unit) for match in _DUMPED.finditer(output) for unit in match[1].split() if _BYTES.fullmatch(unit)]
     return b"".join(unit[::-1] if little else unit for unit in units)
 
 
@@ -84,36 +90,44 @@ def without_echo(output: str, command: str) -> str:
 
 
 def _elements(listing: Listing, output: str) -> list[dict[str, Any]]:
-    starts = list(re.finditer(listing.each, output, re.MULTILINE))
+    starts = patterns.pattern(listing.each).find_all(output)
     ends = [*(start.start() for start in starts[1:]), len(output)]
     elements = [
         {**_groups(listing, start), **fields(listing, output[start.start() : end])}
         for start, end in zip(starts, ends, strict=False)
     ]
     for pattern in listing.beside:
-        matches = list(re.finditer(pattern, output, re.MULTILINE))
+        matches = patterns.pattern(pattern).find_all(output)
         if len(matches) == len(elements):  # else it is unknown what belongs to what
             for element, match in zip(elements, matches, strict=True):
                 element |= _groups(listing, match)
     return elements
 
 
-def _groups(reading: Reading, match: re.Match[str]) -> dict[str, Any]:
+def _groups(reading: Reading, match: Match) -> dict[str, Any]:
     return dict(_converted(reading, match))
 
 
-def _converted(reading: Reading, match: re.Match[str]) -> Iterator[tuple[str, Any]]:
+def _converted(reading: Reading, match: Match) -> Iterator[tuple[str, Any]]:
     for field, text in match.groupdict().items():
         if text is None:
             continue
         if field in reading.tables:
             yield field, reading.tables[field].get(text, text)
         elif field in reading.bases:
-            yield field, int(text, reading.bases[field])
+            yield field, _number(text, reading.bases[field])
         elif field not in TEXT and _NUMBER.fullmatch(text):
-            yield field, int(text, 16) if text[:2] in ("0x", "0X") else int(text)
+            yield field, _number(text, 16 if text[:2] in ("0x", "0X") else 10)
         else:
             yield field, text
+
+
+def _number(text: str, base: int) -> int | str:
+    """Return the number, or the text if it is none or has more digits than any field."""
+    try:
+        return int(text, base) if len(text) <= MOST_DIGITS else text
+    except ValueError:
+        return text
 
 
 def _line_at(output: str, position: int) -> str:

@@ -5,8 +5,10 @@ Every mistake is a UsageError that names the file, the key and the remedy, befor
 
 from __future__ import annotations
 
+import re
 import string
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from lab.data.manifest import DriverManifest
@@ -33,6 +35,8 @@ OPTIONAL: Mapping[str, Any] = {"until": "", "offset": 0, "nsid": 0, "fua": 0, "s
 """Arguments that a scenario may leave out, and what they are then."""
 ANSWERABLE_UNASKED = frozenset({"load", "info", "ready", "identify", "list", "queues"})
 """Actions without arguments of their own, whose answer a guest can print before it is asked."""
+WIDEST = 128
+"""Characters of a formatted value."""
 SOURCES = ("kernel", "disk", "iso")
 OF_A_PC = {"disk": "", "iso": "", "output": "serial", "input": "serial", "exit_success": None}
 """Keys of [boot] that need devices of a PC, and their values if they are not set."""
@@ -140,8 +144,27 @@ def _names(manifest: DriverManifest) -> Iterator[Mistake]:
 def _braces(key: str, commands: tuple[str, ...], known: frozenset[str] | set[str]) -> Iterator[Mistake]:
     for command in commands:
         try:
-            names = [name for _, name, _, _ in string.Formatter().parse(command) if name is not None]
+            fields = [field[1:] for field in string.Formatter().parse(command) if field[1] is not None]
         except ValueError as error:
             yield Mistake(key, f"{command!r}: {error} (a brace itself is written twice)")
             continue
-        yield from (Mistake(key, f"there is no {{{name}}}{nearest(name, known)}") for name in names if name not in known)
+        for name, form, conversion in fields:
+            if name not in known:
+                yield Mistake(key, f"there is no {{{name}}}{nearest(str(name), known)}")
+            elif not _formats(form or "", conversion or ""):
+                yield Mistake(
+                    key,
+                    f"{command!r}: {{{name}}} cannot be formatted so",
+                    remedy="write it like {lba:x}, {lba:#x} or {lba:8}",
+                )
+
+
+def _formats(form: str, conversion: str) -> bool:
+    """Tell whether a number or a text can be formatted so, in at most `WIDEST` characters."""
+    if any(int(digits) > WIDEST for digits in re.findall(r"[0-9]{1,9}", form)) or conversion not in ("", "r", "s", "a"):
+        return False
+    for value in (0, ""):
+        with suppress(ValueError):
+            format(str(value) if conversion else value, form)
+            return True
+    return False

@@ -13,11 +13,12 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from io import FileIO
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import pexpect
 from pexpect.spawnbase import SpawnBase
 
+from lab.data.patterns import Match, pattern
 from lab.deadline import Deadline
 from lab.errors import GuestError, GuestPanicError, GuestTimeoutError, LabError
 
@@ -30,6 +31,10 @@ LINUX_PANIC = (r"Kernel panic - not syncing[^\r\n]*\r?\n",)
 """The whole line, so that the reason is part of it."""
 CHUNK = 65536
 LAST_LINES = 12
+MOST = 64 << 20
+"""Bytes that a guest may print."""
+WINDOW = 1 << 20
+"""Characters at the end of what has come in which patterns are searched for: no search becomes slower with the output."""
 LONGEST_PANIC = 4096
 """Characters: a panic's text is found however the reads cut it, up to this length."""
 
@@ -46,7 +51,7 @@ class ConsoleMatch(NamedTuple):
 
     before: str
     """The output before the match, from the end of the previous match on."""
-    match: re.Match[str]
+    match: Match
     which: int
     """The index of the pattern that matched."""
 
@@ -71,7 +76,7 @@ class Console:
         self._panics = tuple(panics)
         self._panic: str | None = None
         self._panic_met = False
-        self._record_error: OSError | None = None
+        self._failure: LabError | None = None
         self._sink: Callable[[bytes], None] | None = None
         self._stream = _Stream()
         # The record is opened here and not in the thread, so that the caller hears when it cannot be written.
@@ -108,14 +113,14 @@ class Console:
     def expect(self, patterns: str | Sequence[str], deadline: Deadline, what: str = "") -> ConsoleMatch:
         """Wait until one of the regular expressions matches; the earliest match wins. ``what`` names them in errors.
 
-        Raises GuestPanicError or GuestDiedError at once when the guest is gone, and GuestTimeoutError after the deadline.
+        Raises GuestPanicError or GuestDiedError at once when the guest is gone, GuestTimeoutError after the deadline, and
+        SlowPatternError.
         """
         wanted = [patterns] if isinstance(patterns, str) else list(patterns)
         index = self._wait(wanted, deadline, f"the console to show {what or ' or '.join(map(repr, wanted))}")
-        before, match = self._stream.before, self._stream.match
+        before = self._stream.before
         assert isinstance(before, str)
-        assert isinstance(match, re.Match)
-        return ConsoleMatch(before, match, index)
+        return ConsoleMatch(before, cast(Match, self._stream.match), index)
 
     def rest(self, deadline: Deadline) -> str:
         """Return all output until QEMU hangs up, where that is wanted. Raises GuestPanicError and GuestTimeoutError."""
@@ -127,24 +132,23 @@ class Console:
         """Return the index of what comes first."""
         if self._panic_met:
             raise self.panicked(waiting_for)
+        expected = [one if one is pexpect.EOF else pattern(str(one), dot_all=True) for one in (*wanted, *self._panics)]
         try:
-            index = self._stream.expect([*wanted, *self._panics], timeout=deadline.remaining())
+            index = self._stream.wait_for(expected, deadline)
         except pexpect.TIMEOUT:
-            if not deadline.expired:  # it was moved on meanwhile: time was lost that does not count
-                return self._wait(wanted, deadline, waiting_for)
             last = self.last_lines()
             raise GuestTimeoutError(
                 f"Timed out after {deadline.seconds:g} s waiting for {waiting_for}; its last lines:\n{last or '(none)'}",
                 last=last,
             ) from None
         except pexpect.EOF:
-            if self._record_error:
-                raise LabError(f"Cannot record the console in {self._log}: {self._record_error.strerror}.") from None
+            if self._failure:
+                raise self._failure from None
             raise self._died(waiting_for) from None
         if index >= len(wanted):
             self._panic_met = True
             raise self.panicked(waiting_for)
-        return int(index)
+        return index
 
     def last_lines(self) -> str:
         """Return the end of the record, readable."""
@@ -166,26 +170,38 @@ class Console:
         self._connection.close()
 
     def _drain(self, log: FileIO) -> None:
-        """Read, record and forward the output, and look for a panic; the body of the thread."""
-        panic = re.compile("|".join(f"(?:{pattern})" for pattern in self._panics)) if self._panics else None
-        decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        tail = ""
-        with log:
-            while chunk := self._receive():
-                try:
-                    if log.write(chunk) < len(chunk):
-                        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-                except OSError as error:
-                    self._record_error = error
-                    break
-                if sink := self._sink:
-                    sink(chunk)
-                text = decoder.decode(chunk)
-                tail = tail[-LONGEST_PANIC:] + text
-                if panic and self._panic is None and (found := panic.search(tail)):
-                    self._panic = plain(found[0]).strip()
-                self._stream.feed(text)
+        """Read, record and forward the output until it ends or cannot be taken; the body of the thread."""
+        try:
+            with log:
+                self._take(log)
+        except LabError as failure:
+            self._failure = failure
+        except OSError as error:
+            self._failure = LabError(f"Cannot record the console in {self._log}: {error.strerror}.")
         self._stream.feed_end()
+
+    def _take(self, log: FileIO) -> None:
+        """Read, record and forward the output, and look for a panic. Raises LabError and OSError."""
+        panics = [pattern(text) for text in self._panics]
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        tail, taken = "", 0
+        while chunk := self._receive():
+            taken += len(chunk)
+            if taken > MOST:
+                raise LabError(
+                    f"The guest has printed more than {MOST >> 20} MiB on its console.", remedy="let the driver print less"
+                )
+            if log.write(chunk) < len(chunk):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            if sink := self._sink:
+                sink(chunk)
+            text = decoder.decode(chunk)
+            tail = tail[-LONGEST_PANIC:] + text
+            if self._panic is None:
+                found = [match for panic in panics if (match := panic.search(tail))]
+                if found:
+                    self._panic = plain(min(found, key=lambda match: match.start())[0]).strip()
+            self._stream.feed(text)
 
     def _receive(self) -> bytes:
         try:
@@ -195,12 +211,15 @@ class Console:
 
 
 class _Stream(TextSpawn):
-    """pexpect's matching over text that the draining thread feeds in."""
+    """pexpect's matching over text that the draining thread feeds in, under deadlines that no change of the clock moves."""
 
     def __init__(self) -> None:
-        super().__init__(encoding="utf-8")
+        super().__init__(encoding="utf-8", searchwindowsize=WINDOW)
         self.delayafterread = None
         self._fed: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._deadline = Deadline(0)
+        self._in_time: int | None = None
+        """Pieces that had come when the deadline was over and are still to be read; None before."""
 
     def feed(self, text: str) -> None:
         self._fed.put(text)
@@ -208,14 +227,27 @@ class _Stream(TextSpawn):
     def feed_end(self) -> None:
         self._fed.put(None)
 
+    def wait_for(self, patterns: Sequence[Any], deadline: Deadline) -> int:
+        """Return the index of what comes first. Raises pexpect's TIMEOUT and EOF, and SlowPatternError."""
+        self._deadline, self._in_time = deadline, None
+        return int(self.expect_list(list(patterns), timeout=None))
+
     def read_nonblocking(self, size: int = 1, timeout: float | None = None) -> str:
         """Return the next piece, of whatever length. Raises pexpect's TIMEOUT and EOF, the latter again and again."""
-        del size  # part of the protocol
-        try:
-            text = self._fed.get(timeout=timeout)
-        except queue.Empty:
-            raise pexpect.TIMEOUT("nothing came") from None
+        del size, timeout  # part of the protocol
+        text = self._next()
         if text is None:
             self.feed_end()
             raise pexpect.EOF("the other side hung up")
         return text
+
+    def _next(self) -> str | None:
+        while remaining := self._deadline.remaining():
+            with contextlib.suppress(queue.Empty):  # the deadline may have been moved on meanwhile
+                return self._fed.get(timeout=remaining)
+        if self._in_time is None:
+            self._in_time = self._fed.qsize()
+        if self._in_time == 0:
+            raise pexpect.TIMEOUT("nothing came")
+        self._in_time -= 1
+        return self._fed.get()

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import contextlib
+import itertools
 import os
 import pty
 import socket
@@ -10,8 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from lab.data import patterns
+from lab.data.patterns import SlowPatternError
 from lab.deadline import Deadline
 from lab.errors import GuestDiedError, GuestPanicError, GuestTimeoutError, LabError
+from lab.guest import console
 from lab.guest.console import Console, plain
 from lab.guest.terminal import ESCAPE, talk
 
@@ -181,3 +186,70 @@ def test_a_screen_that_is_gone_does_not_end_the_record(line: Line) -> None:
     assert line.log.read_bytes().startswith(b"nobody looks, and the record goes on")
     for descriptor in (keys, terminal, gone):
         os.close(descriptor)
+
+
+# -- hostile guests and manifests -----------------------------------------------------------------------------------
+
+
+def test_a_pattern_that_does_not_end_is_given_up(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(patterns, "SECONDS", 0.1)
+    line.says("x" * 5000)
+    with pytest.raises(SlowPatternError, match=r"manifest's pattern '\(x\+x\+\)\+y'"):
+        line.console.expect("(x+x+)+y", Deadline(60))
+
+
+def test_a_panic_s_pattern_that_does_not_end_is_told_by_the_next_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(patterns, "SECONDS", 0.1)
+    line = Line(tmp_path / "log", "(x+x+)+y")
+    line.says("x" * 5000)
+    with pytest.raises(SlowPatternError):
+        line.console.expect("never", Deadline(60))
+    line.guest.close()
+    line.console.close()
+
+
+def test_a_guest_that_never_stops_printing_is_stopped(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(console, "MOST", 1 << 20)
+
+    def print_on() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                line.says("more and more\r\n" * 1000)
+
+    printer = threading.Thread(target=print_on)
+    printer.start()
+    with pytest.raises(LabError, match="more than 1 MiB"):
+        line.console.expect("never", Deadline(60))
+    line.console.close()
+    printer.join()
+
+
+def test_a_guest_that_prints_on_does_not_put_the_deadline_off(line: Line) -> None:
+    ended = threading.Event()
+
+    def print_on() -> None:
+        with contextlib.suppress(OSError):
+            while not ended.is_set():
+                line.says("more\r\n")
+
+    printer = threading.Thread(target=print_on)
+    printer.start()
+    with pytest.raises(GuestTimeoutError):
+        line.console.expect("never", Deadline(0.1))
+    ended.set()
+    line.guest.close()
+    printer.join()
+
+
+@pytest.mark.parametrize("jump", [3600.0, -3600.0])
+def test_a_change_of_the_clock_changes_no_wait(line: Line, jump: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The clock jumps at each look at it."""
+    clock = itertools.count(time.time(), jump)
+    monkeypatch.setattr(time, "time", lambda: next(clock))
+    line.says("some")
+    began = time.monotonic()
+    with pytest.raises(GuestTimeoutError):
+        line.console.expect("thing", Deadline(0.2))
+    assert 0.2 <= time.monotonic() - began < SOON
+    line.says("thing")
+    assert line.console.expect("something", Deadline(SOON))
