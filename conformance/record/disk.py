@@ -7,14 +7,21 @@ The model answers "unknown" where nobody can say: after a write that failed or w
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeAlias
 
+from conformance.record.extents import Extents
 from conformance.record.record import Asked, Record
 from lab.data import content
 from lab.data.mix import Mix
 from lab.data.plan import Controller, Namespace
+
+UNKNOWN = None
+"""What a block holds of which nobody can say what it holds."""
+Held: TypeAlias = int | bytes | None
+"""Of a changed range: the number of its fill, the bytes of its only block or zeros, or `UNKNOWN`."""
 
 
 @dataclass
@@ -24,69 +31,81 @@ class Disk:
     seed: int
     namespace: Namespace
     cached: bool = True  # what is written may be lost until it is flushed
-    overlay: dict[int, bytes | None] = field(default_factory=dict)  # None: unknown
-    unflushed: set[int] = field(default_factory=set)
+    _changed: Extents[Held] = field(default_factory=Extents)
+    _unflushed: Extents[None] = field(default_factory=Extents)
 
     def expect(self, lba: int) -> bytes | None:
         """Return the bytes of a block; None if they are unknown."""
-        if lba in self.overlay:
-            return self.overlay[lba]
-        return content.initial(self.seed, self.namespace, lba)
+        changed, held = self._changed.find(lba)
+        if not changed:
+            return content.initial(self.seed, self.namespace, lba)
+        return content.block(held, self.namespace.nsid, lba, self.namespace.block_size) if isinstance(held, int) else held
 
     def expect_range(self, lba: int, blocks: int) -> bytes | None:
         """Return the bytes that blocks from ``lba`` on must hold; None if one of them may hold anything."""
-        parts = [self.expect(lba + i) for i in range(blocks)]
-        return None if any(part is None for part in parts) else b"".join(part for part in parts if part is not None)
+        if any(held is UNKNOWN for _, held in self._changed.within(range(lba, lba + blocks))):
+            return None
+        return b"".join(part for i in range(blocks) if (part := self.expect(lba + i)) is not None)
+
+    def was_changed(self, lba: int, blocks: int) -> bool:
+        """Return whether an action may have changed one of the blocks."""
+        return any(True for _ in self._changed.within(range(lba, lba + blocks)))
 
     def apply(self, asked: Asked) -> None:
         """Take an action that may have changed the disk."""
         if asked.action == "cut-power" and asked.ok:
-            self.overlay.update(dict.fromkeys(self.unflushed))
-            self.unflushed.clear()
+            for blocks, _ in self._unflushed:
+                self._changed.put(blocks, UNKNOWN)
+            self._unflushed.clear()
         if asked.arguments.get("nsid") != self.namespace.nsid:
             return
         if asked.action == "flush" and asked.ok:
-            self.unflushed.clear()
+            self._unflushed.clear()
         elif asked.action == "load-mix":
             self._mixed(asked)
         elif asked.action in CHANGES:
-            for block in touched(asked, self.namespace):
-                self._keep(block, self._new(asked, block) if asked.ok else None, durable=bool(asked.arguments.get("fua")))
+            blocks, durable = touched(asked, self.namespace), bool(asked.arguments.get("fua"))
+            if asked.action == "write-bytes" and asked.ok:
+                for lba in blocks:
+                    self._keep(range(lba, lba + 1), self._partly_new(asked, lba), durable=durable)
+            else:
+                self._keep(blocks, self._new(asked) if asked.ok else UNKNOWN, durable=durable)
 
-    def _new(self, asked: Asked, lba: int) -> bytes | None:
-        """Return what a block of a write, zeroes or trim that succeeded holds now."""
-        size = self.namespace.block_size
+    def _new(self, asked: Asked) -> Held:
+        """Return what each block of a write, zeroes or trim that succeeded holds now."""
         if asked.action == "trim":
-            return None
-        if asked.action == "zeroes":
-            return bytes(size)
+            return UNKNOWN
+        return bytes(self.namespace.block_size) if asked.action == "zeroes" else int(asked.arguments["fill"])
+
+    def _partly_new(self, asked: Asked, lba: int) -> Held:
+        """Return what a block holds now of which some bytes were written."""
+        if (old := self.expect(lba)) is None:
+            return UNKNOWN
+        size = self.namespace.block_size
         new = content.block(int(asked.arguments["fill"]), self.namespace.nsid, lba, size)
-        if asked.action == "write" or (old := self.expect(lba)) is None:
-            return new if asked.action == "write" else None
         begin = int(asked.arguments["lba"]) * size + int(asked.arguments["at"]) - lba * size
         first, last = max(begin, 0), min(begin + int(asked.arguments["length"]), size)
         return old[:first] + new[first:last] + old[last:]
 
-    def _keep(self, lba: int, held: bytes | None, *, durable: bool = False) -> None:
-        self.overlay[lba] = held
+    def _keep(self, blocks: range, held: Held, *, durable: bool = False) -> None:
+        self._changed.put(blocks, held)
         if durable or not self.cached:
-            self.unflushed.discard(lba)
+            self._unflushed.remove(blocks)
         else:
-            self.unflushed.add(lba)
+            self._unflushed.put(blocks, None)
 
     def _mixed(self, asked: Asked) -> None:
         """Take a mixed load: a lane that met an error may have missed any of its writes."""
         clean = asked.ok and not asked.answer.get("errors")
         for lba, fill in Mix.of(asked.arguments).final().items():
-            held = content.block(fill, self.namespace.nsid, lba, self.namespace.block_size)
-            self._keep(lba, held if clean else None)
+            self._keep(range(lba, lba + 1), fill if clean else UNKNOWN)
 
-    def expected_blocks(self) -> Iterator[int]:
-        """Every block that may differ from zero."""
-        seen = set(self.overlay)
+    def expected_ranges(self) -> Iterator[range]:
+        """Yield ranges, in no order, of every block that may differ from zero and is known."""
         for first, count in self.namespace.areas:
-            seen.update(range(first, first + count))
-        return iter(sorted(seen))
+            yield range(first, first + count)
+        zeros = bytes(self.namespace.block_size)
+        yield from (blocks for blocks, held in self._changed if held is not UNKNOWN and held != zeros)
 
 
 CHANGES = ("write", "write-bytes", "zeroes", "trim")
@@ -165,21 +184,28 @@ def final_disks(record: Record) -> dict[Key, Disk]:
 def differences(image: Path, controller: str, disk: Disk) -> Iterator[Difference]:
     """Every block of the image that is not as expected: holes are read as zeros and cost nothing."""
     size = disk.namespace.block_size
-    known = set(disk.expected_blocks())
     with image.open("rb") as file:
         total = min(os.fstat(file.fileno()).st_size // size, disk.namespace.blocks)  # metadata lie behind
-        for lba in sorted(known | set(_written_blocks(file.fileno(), size))):
-            if lba >= total:
+        for lba in _each_once((*disk.expected_ranges(), *_written_ranges(file.fileno(), size)), total):
+            expected = disk.expect(lba)
+            if expected is None:
                 continue
             file.seek(lba * size)
             actual = file.read(size)
-            expected = disk.expect(lba)
-            if expected is not None and actual != expected:
+            if actual != expected:
                 yield Difference(controller, disk.namespace.nsid, lba, expected, actual)
 
 
-def _written_blocks(descriptor: int, block_size: int) -> Iterator[int]:
-    """Return the blocks of a sparse file that are not holes."""
+def _each_once(ranges: Iterable[range], total: int) -> Iterator[int]:
+    """Yield in order the blocks below ``total`` that are in one of the ranges."""
+    begin = 0
+    for blocks in sorted(ranges, key=lambda blocks: blocks.start):
+        yield from range(max(begin, blocks.start), min(blocks.stop, total))
+        begin = max(begin, blocks.stop)
+
+
+def _written_ranges(descriptor: int, block_size: int) -> Iterator[range]:
+    """Yield the blocks of a sparse file that are not holes."""
     end = os.fstat(descriptor).st_size
     position = 0
     while position < end:
@@ -188,7 +214,7 @@ def _written_blocks(descriptor: int, block_size: int) -> Iterator[int]:
         except OSError:  # ENXIO: nothing but a hole up to the end
             return
         position = os.lseek(descriptor, first, os.SEEK_HOLE)
-        yield from range(first // block_size, -(-position // block_size))
+        yield range(first // block_size, -(-position // block_size))
 
 
 def show(data: bytes) -> str:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from conformance.record.disk import Disk, final_disks, replay
+from conformance.record.disk import Disk, differences, final_disks, replay
 from conformance.record.record import Record
 from lab.data import content
 from lab.data.events import ActionEnded, ActionStarted
@@ -51,7 +52,13 @@ Question = tuple[str, dict[str, Any]]
 
 def after(folder: Path, *asked: Question, cached: bool = True) -> Disk:
     """Return a disk of two areas after actions that all succeeded."""
-    device = Controller(serial="x", namespaces=(Namespace(blocks=64, areas=((0, 64),)),), write_cache=cached)
+    record = recorded_of(folder, Namespace(blocks=64, areas=((0, 64),)), *asked, cached=cached)
+    return final_disks(record)["nv0", 1]
+
+
+def recorded_of(folder: Path, namespace: Namespace, *asked: Question, cached: bool = True) -> Record:
+    """Return the record of actions that all succeeded."""
+    device = Controller(serial="x", namespaces=(namespace,), write_cache=cached)
     actions = tuple(Action(name, arguments) for name, arguments in asked)
     given = Scenario(id="a/b", stage="write", title="", seed=1, device=DeviceSpec(controllers=(device,)), actions=actions)
     writer = EvidenceWriter(folder, Identity(driver=DriverIdentity(name="some"), device="lab", scenario=given.to_json()))
@@ -59,7 +66,7 @@ def after(folder: Path, *asked: Question, cached: bool = True) -> Disk:
         writer.record(ActionStarted(t=number, number=number, action=action.name, arguments=action.arguments))
         writer.record(ActionEnded(t=number, number=number, action=action.name, answer={"status": "success"}))
     writer.close("complete")
-    return final_disks(Record(Evidence(folder)))["nv0", 1]
+    return Record(Evidence(folder))
 
 
 WRITE: Question = ("write", {"nsid": 1, "lba": 5, "blocks": 1, "fill": 7})
@@ -102,3 +109,43 @@ def test_a_part_of_what_nobody_knows_is_unknown(tmp_path: Path) -> None:
     disk = after(tmp_path / "e", trimmed, ("write-bytes", {"nsid": 1, "lba": 5, "at": 10, "length": 600, "fill": 7}))
     assert disk.expect(5) is None
     assert disk.expect(6) is not None
+
+
+@pytest.mark.parametrize("action", ["trim", "zeroes"])
+def test_four_billion_blocks_cost_no_more_than_one(tmp_path: Path, action: str) -> None:
+    """Row 24 of the attacks: the judge once needed 190 bytes for each trimmed block."""
+    namespace = Namespace(blocks=(1 << 32) + 8, areas=((0, 64),))
+    disk = Disk(1, namespace)
+    whole: Question = (action, {"nsid": 1, "lba": 0, "blocks": 1 << 32})
+    actions = recorded_of(tmp_path / "e", namespace, whole, WRITE, FLUSH, CUT, whole, CUT, WRITE).asked
+    tracemalloc.start()
+    for asked in actions:
+        disk.apply(asked)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 1 << 18
+    assert disk.expect(5) == content.block(7, 1, 5, 512)
+    assert disk.expect(6) is None
+    assert disk.was_changed((1 << 32) - 1, 1)
+    assert not disk.was_changed(1 << 32, 8)
+    image = tmp_path / "image"
+    with image.open("wb") as file:
+        file.truncate(namespace.blocks * 512)
+        file.seek(9 << 30)
+        file.write(b"x" * 512)
+    assert [found.lba for found in differences(image, "nv0", disk)] == [5]
+
+
+def test_differences_are_found_in_and_out_of_what_was_written(tmp_path: Path) -> None:
+    namespace = Namespace(blocks=64, areas=((0, 8),))
+    disk = Disk(1, namespace)
+    zeroes: Question = ("zeroes", {"nsid": 1, "lba": 1, "blocks": 2})
+    for asked in recorded_of(tmp_path / "e", namespace, WRITE, zeroes, ("trim", {"nsid": 1, "lba": 3, "blocks": 1})).asked:
+        disk.apply(asked)
+    image = tmp_path / "image"
+    right = [disk.expect(lba) or b"?" * 512 for lba in range(64)]
+    image.write_bytes(b"".join(right))
+    assert list(differences(image, "nv0", disk)) == []
+    wrong = {1: b"a", 3: b"b", 5: b"c", 7: b"d", 60: b"e"}
+    image.write_bytes(b"".join(wrong[lba] * 512 if lba in wrong else right[lba] for lba in range(64)))
+    assert [found.lba for found in differences(image, "nv0", disk)] == [1, 5, 7, 60]  # what 3 holds, nobody knows

@@ -150,7 +150,7 @@ def signature(record: Record) -> Iterator[Finding]:
     for asked, disk in replay(record):
         lba, blocks = int(asked.arguments.get("lba", 0)), int(asked.arguments.get("blocks", 0))
         answered = asked.action == "read" and asked.ended and asked.status != "unsupported"
-        if answered and inside(asked, disk.namespace) and any(lba + i in disk.overlay for i in range(blocks)):
+        if answered and inside(asked, disk.namespace) and disk.was_changed(lba, blocks):
             yield from returned(record, asked, disk)
 
 
@@ -197,7 +197,7 @@ def _bytes(asked: Asked, namespace: Namespace, at: int, length: int) -> bytes | 
     """Bytes of a namespace as a write wants them; None for what it is not about."""
     size, fill = namespace.block_size, int(asked.arguments["fill"])
     first, count = at // size, -(-(at + length) // size) - at // size
-    if not {first, first + count - 1} <= {*touched(asked, namespace)}:
+    if not (first in (blocks := touched(asked, namespace)) and first + count - 1 in blocks):
         return None
     return content.blocks(fill, namespace.nsid, first, count, size)[at % size : at % size + length]
 
