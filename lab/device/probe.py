@@ -6,6 +6,7 @@ device properties give the same registers and the same Identify data, so a twin 
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
 from lab.data.plan import Controller, DeviceSpec
@@ -13,6 +14,7 @@ from lab.data.profile import Profile
 from lab.deadline import Deadline
 from lab.device.qemu import QemuDevice
 from lab.errors import GuestError, GuestTimeoutError
+from lab.guest import user
 from lab.guest.arguments import GuestSpec
 from lab.guest.folder import run_folder
 from lab.guest.machine import Machine
@@ -54,9 +56,15 @@ PLATFORMS = {
 def probe(qemu: Qemu, spec: DeviceSpec) -> dict[str, Profile]:
     """Return the profile of each controller of the device that QEMU makes of ``spec``, by the controller's id."""
     platform = PLATFORMS[qemu.arch]
-    with run_folder() as folder:
-        device = QemuDevice(_empty(spec), folder, qemu.version)
+    with ExitStack() as cleanup:
+        images = cleanup.enter_context(run_folder()) / "namespaces"
+        images.mkdir()
+        device = QemuDevice(_empty(spec), images, qemu.version)
         device.create_images(seed=0)
+        user_id = None
+        if user.can_switch_user():
+            user_id = cleanup.enter_context(user.allocate())
+            cleanup.enter_context(user.group_writable(images, user_id))
         places = [{"bus": "pcie.0", "addr": f"{FIRST_SLOT + n:#x}"} for n in range(len(spec.controllers))]
         guest = GuestSpec(
             arch=qemu.arch,
@@ -66,7 +74,10 @@ def probe(qemu: Qemu, spec: DeviceSpec) -> dict[str, Profile]:
             devices=(*device.subsystems, *device.devices(places)),
             extra=("-S",),
         )
-        with Machine(qemu.command, qemu.env, guest, "tcg") as machine, Qtest(machine, platform.ecam) as qtest:
+        with (
+            Machine(qemu.command, qemu.env, guest, "tcg", accessible=[images], user_id=user_id) as machine,
+            Qtest(machine, platform.ecam) as qtest,
+        ):
             return {c.id: _Twin(qtest, n, platform.bar, guest.ram_base).profile() for n, c in enumerate(spec.controllers)}
 
 

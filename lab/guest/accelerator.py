@@ -9,13 +9,16 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
+from lab.confinement import InheritedFolders
 from lab.deadline import Deadline
+from lab.guest import user
+from lab.guest.arguments import SANDBOX
 from lab.guest.folder import run_folder
 from lab.guest.process import Process
 
@@ -72,15 +75,25 @@ def kvm_trouble(command: Sequence[str], env: Mapping[str, str]) -> str:
 
 def probe(command: Sequence[str], env: Mapping[str, str], name: str, seconds: float = PROBE_SECONDS) -> str:
     """Run the firmware under the accelerator ``name``; return what went wrong, or ""."""
-    with run_folder() as folder:
+    with ExitStack() as cleanup:
+        folder = cleanup.enter_context(run_folder())
         rom = folder / "probe.rom"
         rom.write_bytes(firmware())
         options = [
-            *("-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"),
+            *("-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", *SANDBOX),
             *("-machine", "q35", "-cpu", "max", "-m", "4", "-accel", name, "-bios", str(rom)),
             *("-device", "isa-debug-exit,iobase=0xf4,iosize=4"),
         ]
-        process = Process([*command, *options], env, folder / "stderr")
+        folders, user_id = InheritedFolders(), None
+        cleanup.callback(folders.close)
+        if user.can_switch_user():
+            user_id = cleanup.enter_context(user.allocate())
+            for argument in (*command, str(rom), *env.values()):
+                folders.add_paths_in(argument)
+        process = Process(
+            folders.translate([*command, *options]), folders.translate(dict(env)), folder / "stderr", folders.descriptors,
+            user_id=user_id,
+        )  # fmt: skip
         try:
             process.start()
             in_time = process.wait(Deadline(seconds))

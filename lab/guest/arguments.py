@@ -23,6 +23,8 @@ DEBUG_CONSOLE = 0xE9
 """The port of isa-debugcon, where Bochs had it: what is written there is shown."""
 EXIT_PORT = 0xF4
 """The port of isa-debug-exit: a value n that is written there ends QEMU with the exit status 2n + 1."""
+SANDBOX = ("-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny")
+"""What QEMU never needs is denied to it by the kernel."""
 MAX_ROOT_PORTS = 15
 """Device numbers 10h to 1Eh; q35's own ICH9 sits at 1Fh."""
 
@@ -107,7 +109,7 @@ def _options(spec: GuestSpec, endpoints: Endpoints, accelerator: str) -> Iterato
     yield "-display", "none"
     yield "-msg", "timestamp=on"
     if spec.sandbox:
-        yield "-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
+        yield SANDBOX
     yield "-accel", accelerator
     yield "-machine", _machine(spec)
     yield "-cpu", spec.cpu

@@ -12,10 +12,10 @@ import threading
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from lab.confinement import MISSING, relinquished
 from lab.deadline import Deadline
 from lab.errors import GuestDiedError, LabError
 from lab.guest import user
-from lab.guest.user import capabilities
 
 LOG = logging.getLogger(__name__)
 
@@ -25,10 +25,6 @@ LAST_LINES = 8
 # be noticed; the shell runs after the request and sees its parent ($0 is our pid), so the gap is closed before QEMU starts.
 _TIED_TO_US = ("setpriv", "--pdeathsig", "KILL", "--no-new-privs")
 _UNLESS_ORPHANED = ("--", "sh", "-c", '[ "$PPID" = "$0" ] && exec "$@"')
-# Of a root that runs the lab QEMU has none of the powers, also where it must keep the name: no other user's files, devices,
-# networks or processes.
-_POWERLESS = ("--bounding-set=-all", "--inh-caps=-all")
-CAP_SETPCAP = 8
 
 
 class Process:
@@ -66,7 +62,7 @@ class Process:
         if self._failure:
             raise LabError(
                 f"Cannot start {self._command[0]}: {self._failure}.",
-                remedy="setpriv (package util-linux) and sh must be on the PATH",
+                remedy=MISSING,
             )
 
     def _keep(self) -> None:
@@ -74,7 +70,7 @@ class Process:
         try:
             with self._output.open("wb") as output:
                 self._popen = subprocess.Popen(
-                    [*_TIED_TO_US, *self._user, *_relinquished(), *_UNLESS_ORPHANED, str(os.getpid()), *self._command],
+                    [*_TIED_TO_US, *self._user, *relinquished(), *_UNLESS_ORPHANED, str(os.getpid()), *self._command],
                     env=self._env,
                     stdin=subprocess.DEVNULL,
                     stdout=output,
@@ -141,11 +137,6 @@ class Process:
         if self._popen and self.alive:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._popen.pid, number)
-
-
-def _relinquished() -> tuple[str, ...]:
-    """Return setpriv's options that drop all capabilities; none for a process that may not drop any."""
-    return _POWERLESS if capabilities() >> CAP_SETPCAP & 1 else ()
 
 
 def _describe(status: int | None) -> str:

@@ -10,13 +10,13 @@ import logging
 import os
 import re
 import shutil
-import subprocess
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
 from images.elf import Tree
+from lab import confinement
 from lab.errors import LabError, UsageError
 from lab.toolchain.apt import INSTEAD, file_sha256
 
@@ -36,6 +36,8 @@ FLOOR = (7, 2)
 """Below this nothing has been tried."""
 ENOUGH = (10, 1)
 """From here on no other QEMU is fetched."""
+
+VERSION_SECONDS = 60.0
 
 # Firmware and option ROMs lie in the folders of other packages than qemu-system-x86's own.
 _DATA_FOLDERS = ("usr/share/qemu", "usr/share/seabios", "usr/lib/ipxe/qemu")
@@ -137,12 +139,11 @@ def _fetched(root: Path, arch: str) -> Qemu:
 
 
 def _ask_version(command: tuple[str, ...], env: Mapping[str, str]) -> tuple[int, ...]:
+    """Ask a QEMU, which is not trusted more than it is with a guest."""
     try:
-        done = subprocess.run(
-            [*command, "--version"], env={**os.environ, **env}, capture_output=True, text=True, timeout=60, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise LabError(f"{command[-1]} does not start: {error}.", remedy=INSTEAD) from error
+        done = confinement.run([*command, "--version"], env, VERSION_SECONDS)
+    except LabError as error:
+        raise LabError(f"{command[-1]} does not start: {error.what}", remedy=error.remedy or INSTEAD) from error
     match = re.search(r"^QEMU emulator version (\d+(?:\.\d+)+)", done.stdout)
     if match is None:
         said = (done.stderr or done.stdout).strip().partition("\n")[0]

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
 import pytest
 
+from lab import confinement
 from lab.errors import LabError, UsageError
 from lab.toolchain import qemu
 
@@ -22,7 +24,8 @@ def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return the only folder on the PATH where a QEMU may be."""
     folder = tmp_path / "bin"
     folder.mkdir()
-    (folder / "sh").symlink_to(shutil.which("sh") or "/bin/sh")
+    for name in ("sh", "setpriv"):
+        (folder / name).symlink_to(shutil.which(name) or f"/bin/{name}")
     monkeypatch.setenv("PATH", str(folder))
     return folder
 
@@ -78,4 +81,35 @@ def test_a_named_qemu_that_is_no_program(tmp_path: Path, path: Path) -> None:
 def test_a_program_that_is_no_qemu(path: Path) -> None:
     program = fake_qemu(path, "")
     with pytest.raises(LabError, match="does not tell QEMU's version"):
+        qemu.choose(program, must_not_fetch, print)
+
+
+def test_a_qemu_is_asked_without_powers_and_as_no_user_of_this_machine(path: Path, tmp_path: Path) -> None:
+    """Also below a folder that is closed to others."""
+    closed = tmp_path / "closed"
+    program = fake_qemu(closed, "11.1.3")
+    closed.chmod(0o700)
+    assert qemu.choose(program, must_not_fetch, print).version == (11, 1, 3)
+    program.write_text('#!/bin/sh\nwhile read -r line; do echo "$line"; done < /proc/self/status\n')
+    said = confinement.run([str(program)], {}, seconds=60).stdout
+    status = dict(line.split(":", 1) for line in said.splitlines())
+    for powers in ("CapInh", "CapPrm", "CapEff", "CapAmb"):
+        assert int(status[powers], 16) == 0, powers
+    assert status["NoNewPrivs"].strip() == "1"
+    assert set(map(int, status["Uid"].split())) == {confinement.LAST if confinement.can_switch_user() else os.getuid()}
+
+
+def test_without_setpriv_the_remedy_is_named(path: Path) -> None:
+    program = fake_qemu(path, "11.1.3")
+    (path / "setpriv").unlink()
+    with pytest.raises(LabError, match="setpriv") as error:
+        qemu.choose(program, must_not_fetch, print)
+    assert "util-linux" in error.value.remedy
+
+
+def test_a_program_that_does_not_end_is_given_up(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = fake_qemu(path, "11.1.3")
+    program.write_text("#!/bin/sh\nwhile :; do :; done\n")
+    monkeypatch.setattr(qemu, "VERSION_SECONDS", 0.2)
+    with pytest.raises(LabError, match=r"has not ended after 0\.2 s"):
         qemu.choose(program, must_not_fetch, print)
