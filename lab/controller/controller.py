@@ -16,6 +16,7 @@ from lab.controller.executor import Executor
 from lab.controller.faults import Faults
 from lab.controller.feature_values import FeatureValues
 from lab.controller.fetched import FetchedCommand, Strike
+from lab.controller.host_memory import LentMemory
 from lab.controller.interrupts import Interrupts, Signal
 from lab.controller.inventory import Inventory
 from lab.controller.keep_alive import KeepAliveTimer
@@ -85,6 +86,7 @@ class ModelController:
             shadows=ShadowDoorbells(core, self.completer, self.doorbells),
             inventory=self.inventory,
             keep_alive=KeepAliveTimer(core, self.logs),
+            lent_memory=LentMemory(core),
             effects=CommandsSupported.of(ACS=_effects(admin.COMMANDS, core), IOCS=_effects(io.COMMANDS, core)),
         )
         self.faults = Faults(self, faults)
@@ -304,6 +306,7 @@ class ModelController:
         """Complete the shutdown: what is in the write cache has reached the medium."""
         for ns in self.core.attached.values():
             ns.cache.flush()
+        self.parts.lent_memory.release()
         self.core.registers.csts = self.core.registers.csts.but(SHST=SHST_COMPLETE)
         self.was_shut_down = True
 
@@ -336,6 +339,7 @@ class ModelController:
         self._timers.clear()
         self.core.running = False
         parts = self.parts
+        parts.lent_memory.forget()
         for part in (parts.completer, parts.shadows, parts.events, parts.features, parts.interrupts, parts.keep_alive):
             part.forget()
         self.core.queues.clear()

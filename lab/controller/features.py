@@ -199,6 +199,20 @@ def _vector(core: Core, cdw11: int) -> int:
     return vector
 
 
+def _set_host_memory(parts: Parts, _nsid: int, command: SetFeatures) -> int:
+    parts.lent_memory.set(command)
+    enabled = parts.lent_memory.enabled
+    parts.features.values[Fid.HOST_MEMORY_BUFFER, 0] = int(enabled)
+    parts.features.buffers[Fid.HOST_MEMORY_BUFFER] = (
+        features.HostMemoryBufferAttributes.of(
+            HSIZE=command.CDW12, HMDLAL=command.CDW13 & ~0xF, HMDLAU=command.CDW14, HMDLEC=command.CDW15
+        )
+        if enabled
+        else b""
+    )
+    return 0
+
+
 def _set_keep_alive(parts: Parts, _nsid: int, command: SetFeatures) -> int:
     parts.keep_alive.set(command.CDW11)
     return 0
@@ -230,10 +244,13 @@ FEATURES: dict[int, Feature] = {
     Fid.INTERRUPT_VECTOR_CONFIG: Feature(set=_set_vector, select_get=_vector),
     Fid.WRITE_ATOMICITY: Feature(),
     Fid.ASYNC_EVENT_CONFIG: Feature(set=_set_async_events),
+    Fid.HOST_MEMORY_BUFFER: Feature(set=_set_host_memory, supported=lambda core: bool(core.identity.HMPRE)),
     Fid.TIMESTAMP: Feature(set=_set_timestamp),
     Fid.KEEP_ALIVE_TIMER: Feature(set=_set_keep_alive, supported=lambda core: bool(core.identity.KAS)),
     Fid.HOST_BEHAVIOR_SUPPORT: Feature(),
     Fid.HOST_IDENTIFIER: Feature(),
+    Fid.RESERVATION_NOTIFICATION_MASK: Feature(of_namespace=True, supported=lambda core: bool(core.identity.ONCS.RESERVATIONS)),
+    Fid.RESERVATION_PERSISTENCE: Feature(of_namespace=True, supported=lambda core: bool(core.identity.ONCS.RESERVATIONS)),
     Fid.NAMESPACE_WRITE_PROTECTION: Feature(
         of_namespace=True, set=_set_protection, supported=lambda core: bool(core.identity.NWPC.WRITE_PROTECT)
     ),

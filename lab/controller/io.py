@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 
-from lab.controller import protection, transfer
+from lab.controller import protection, reservations, transfer
 from lab.controller.commands import CommandRow, table
 from lab.controller.core import Core
 from lab.controller.fetched import CommandStatusError, FetchedCommand
@@ -248,5 +248,9 @@ COMMANDS = table(
     CommandRow(nvme.DatasetManagement, dataset_management, supported=_oncs("DATASET_MANAGEMENT"), LBCC=1),
     CommandRow(nvme.Verify, verify, supported=_oncs("VERIFY")),
     CommandRow(nvme.Copy, copy, supported=_oncs("COPY"), LBCC=1),
+    CommandRow(nvme.ReservationRegister, reservations.register, supported=_oncs("RESERVATIONS")),
+    CommandRow(nvme.ReservationAcquire, reservations.acquire, supported=_oncs("RESERVATIONS")),
+    CommandRow(nvme.ReservationRelease, reservations.release, supported=_oncs("RESERVATIONS")),
+    CommandRow(nvme.ReservationReport, reservations.report, supported=_oncs("RESERVATIONS")),
 )
 """Opcode to command."""

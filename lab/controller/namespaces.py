@@ -82,6 +82,10 @@ class StoredNamespace:
         self.block_size, self.metadata_size = spec.block_size, spec.metadata_size
         self.extended = spec.interleaved and bool(spec.metadata_size)
         """Metadata lie at the end of each block, else in a buffer of their own."""
+        self.registrants: dict[bytes, int] = {}
+        """The reservation key of each host that has registered one."""
+        self.holder: tuple[bytes, int] | None = None
+        """The host that has reserved it, and the type of the reservation."""
         self.protection = spec.protection
         """The type of its end-to-end protection information; 0 for none."""
         self.write_protection = 0

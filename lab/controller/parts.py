@@ -8,6 +8,7 @@ from lab.controller.completer import Completer
 from lab.controller.core import Core
 from lab.controller.events import AsyncEvents
 from lab.controller.feature_values import FeatureValues
+from lab.controller.host_memory import LentMemory
 from lab.controller.interrupts import Interrupts
 from lab.controller.inventory import Inventory
 from lab.controller.keep_alive import KeepAliveTimer
@@ -28,5 +29,6 @@ class Parts:
     shadows: ShadowDoorbells
     inventory: Inventory
     keep_alive: KeepAliveTimer
+    lent_memory: LentMemory
     effects: bytes
     """Log page 05h, Commands Supported and Effects."""

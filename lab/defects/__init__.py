@@ -12,6 +12,7 @@ import lab.defects.features
 import lab.defects.fields
 import lab.defects.identify
 import lab.defects.io_queues
+import lab.defects.lending
 import lab.defects.limits
 import lab.defects.multi_namespace
 import lab.defects.multiqueue

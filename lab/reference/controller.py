@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 from lab.nvme.commands import CreateIoCq, CreateIoSq, DeleteIoCq, DeleteIoSq, DoorbellBufferConfig, SetFeatures
-from lab.nvme.features import Fid, HostBehavior, NumberOfQueues
+from lab.nvme.features import Fid, HostBehavior, HostMemoryBuffer, HostMemoryDescriptor, NumberOfQueues
 from lab.nvme.registers import ACQ, AQA, ASQ, CC, CRTO, CSTS, VS
 from lab.reference import pci
 from lab.reference.core import Core
@@ -42,6 +42,8 @@ CSS_NVM, CSS_ALL_SETS, CSS_ADMIN_ONLY = 0b000, 0b110, 0b111
 """CC.CSS: the NVM command set; all command sets that the controller supports; only the admin command set."""
 CAP_CSS_NVM, CAP_CSS_SETS, CAP_CSS_ADMIN = 1 << 0, 1 << 6, 1 << 7
 """Bits of CAP.CSS. Base 2.0, 3.1.3.1."""
+HMB_UNIT, MOST_LENT = 4096, 256
+"""Bytes of one unit of HMPRE, and units that are lent at most."""
 ADMINISTRATIVE = 3
 """CNTRLTYPE of an administrative controller."""
 AMS_WEIGHTED = 0b001
@@ -78,6 +80,8 @@ class Controller(Core):
         self.notes: dict[str, str] = {}
         """Settings that were reduced to what the controller grants, by name."""
         self._shadows: ShadowDoorbells | None = None
+        self._lent: tuple[Memory, Memory] | None = None
+        """The host memory buffer and its list, while the controller has them."""
 
     # -- the steps --------------------------------------------------------------------------------------------------
 
@@ -278,6 +282,7 @@ class Controller(Core):
         if not self.is_administrative:
             self.limits = self.identification.nvm_limits()
             self.enable_retry_delays()
+            self.lend_memory()
         self.scan()
 
     @property
@@ -292,6 +297,34 @@ class Controller(Core):
             with suppress(CommandFailed):
                 self.execution.admin_out(SetFeatures.of(FID=Fid.HOST_BEHAVIOR_SUPPORT), HostBehavior.of(ACRE=1))
                 self.honours_retry_delays = True
+
+    def lend_memory(self) -> None:
+        """Lend the memory that the controller would like (HMPRE); it works without it too. Base 2.0, 5.27.1.10 and 8.9."""
+        units = min(self.known_identity.HMPRE, MOST_LENT)
+        if units:
+            pages = -(-units * HMB_UNIT // self.page_size)
+            if self._lent is None:
+                self._lent = self.ring_memory(pages * self.page_size), self.ring_memory(self.page_size)
+                memory, listed = self._lent
+                listed.write(0, HostMemoryDescriptor.of(BADD=memory.address, BSIZE=pages))
+            with suppress(CommandFailed):
+                self.execution.admin(self.lending(self._lent[1], pages))
+
+    def lending(self, listed: Memory, pages: int) -> SetFeatures:
+        """Return Set Features that lends so many pages, of whatever content (MR=0)."""
+        low, high = listed.address & 0xFFFF_FFFF, listed.address >> 32
+        return SetFeatures.of(
+            FID=Fid.HOST_MEMORY_BUFFER, CDW11=HostMemoryBuffer.of(EHM=1), CDW12=pages, CDW13=low, CDW14=high, CDW15=1
+        )
+
+    def take_memory_back(self) -> None:
+        """Have the controller release what it was lent; only then it may be written. Base 2.0, 8.9."""
+        if self._lent is not None:
+            with suppress(CommandFailed):
+                self.execution.admin(SetFeatures.of(FID=Fid.HOST_MEMORY_BUFFER))
+                for memory in self._lent:
+                    self.data.release(memory)
+                self._lent = None
 
     def scan(self) -> None:
         """Find the namespaces again. One that fails Identify hides no other."""
@@ -388,6 +421,7 @@ class Controller(Core):
     def shutdown(self) -> None:
         """Delete the I/O queues, set CC.SHN=01b, wait for CSTS.SHST=10b. The driver sends nothing after that."""
         if self.failed is None and self.stage not in ("", "detect"):
+            self.take_memory_back()
             self.delete_io_queues()
             self.registers.write(self.registers.read(CC).but(SHN=SHN_NORMAL))
             self.wait_shut_down()

@@ -9,6 +9,7 @@ import lab.variants.detect
 import lab.variants.features
 import lab.variants.identify
 import lab.variants.io_queues
+import lab.variants.lending
 import lab.variants.limits
 import lab.variants.multi_namespace
 import lab.variants.multiqueue

@@ -1,0 +1,242 @@
+"""Rules about what a host leaves with a controller, and takes back: memory, lists of queues, keys, power. Base 2.0."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from conformance.record.record import Record
+from conformance.record.state import State
+from conformance.record.words import listed
+from conformance.suite.check import MANDATORY, RECOMMENDED, Finding, check
+from conformance.suite.citations import BASE_2_0
+from conformance.suite.scenario import LOAD, Draw, Plan, do, scenario
+from lab.data.events import Completed, ConfigWrite, DmaMap, Event, MemoryWrite, RegisterWrite, Remark, Reset, Submitted
+from lab.nvme import commands as c
+from lab.nvme.features import Fid, HostIdentifier, HostMemoryBuffer
+from lab.nvme.identify import Oncs
+from lab.nvme.registers import CC
+
+LENT, TOUCHED, RETURNED = "hmb-enabled", "hmb-touched", "hmb-returned"
+"""Remarks of the controller: it was lent memory, found it changed by somebody else, was told that the host returns it."""
+KEY = "reservation-key"
+"""Its remark on the key of a command about reservations."""
+ENTRY = 8
+"""Bytes of a PRP list entry."""
+SQE_BYTES, CQE_BYTES = 64, 16
+D3HOT = 0b11
+"""The power state of a function that sleeps, in Power Management Control/Status."""
+CREATES = c.CreateIoCq | c.CreateIoSq
+
+
+@scenario("features/host-memory", "a controller that would like to use host memory", watch_memory=True)
+def host_memory(draw: Draw) -> Plan:
+    lba = draw.between(1, 900)
+    moved = [do("write", nsid=1, lba=lba, blocks=8, fill=draw.fill()), do("read", nsid=1, lba=lba, blocks=8)]
+    return Plan(
+        draw.device(identify={"HMPRE": 32, "HMMIN": 8}), [LOAD, *moved, do("reset"), *moved, do("unload"), LOAD, *moved]
+    )
+
+
+@scenario("io-queues/scattered", "a controller that takes queues in pages that do not follow each other", watch_memory=True)
+def scattered(draw: Draw) -> Plan:
+    lba = draw.between(1, 900)
+    return Plan(draw.device(cap={"CQR": 0}), [LOAD, do("read", nsid=1, lba=lba, blocks=8), do("unload")])
+
+
+@scenario("features/host-id", "a controller that takes host identifiers of 64 bits only")
+def host_id_scenario(draw: Draw) -> Plan:
+    return Plan(draw.device(identify={"CTRATT": 0}), [LOAD, do("read", nsid=1, lba=draw.between(1, 900), blocks=8)])
+
+
+@scenario("multi-namespace/reservations", "a namespace that can be reserved")
+def reservations(draw: Draw) -> Plan:
+    oncs = Oncs.of(DATASET_MANAGEMENT=1, WRITE_ZEROES=1, RESERVATIONS=1)
+    device = draw.device(identify={"ONCS": int(oncs)}, identify_namespace={"RESCAP": 0xFF})
+    return Plan(device, [LOAD, do("read", nsid=1, lba=draw.between(1, 900), blocks=8)])
+
+
+# -- host memory ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Loan:
+    """The memory that a controller has, from the remark that it has taken it."""
+
+    event: Event
+    regions: list[range]
+    touched: bool = False
+
+    def covers(self, address: int, length: int) -> bool:
+        """Return whether an access reaches any of it."""
+        return any(address < region.stop and region.start < address + length for region in self.regions)
+
+
+def _takes_back(state: State, event: Completed) -> bool:
+    """Return whether a completion ends a loan: Set Features with EHM=0."""
+    sent = state.answered(event)
+    if sent is None or not isinstance(sent.command, c.SetFeatures) or not event.completion.ok:
+        return False
+    return sent.command.FID == Fid.HOST_MEMORY_BUFFER and not HostMemoryBuffer(sent.command.CDW11).EHM
+
+
+@check("features/hmb-untouched", cite=BASE_2_0["5.27.1.10"], level=MANDATORY, why="shall", witnesses=["wire", "memory"])
+def hmb_untouched(record: Record) -> Iterator[Finding]:
+    """Writes neither to the memory that it has lent the controller nor to the list of it, until it has taken it back."""
+    loans: dict[str, Loan] = {}
+    expected = "lent memory left alone"
+    for state, event in record.walk(Remark, MemoryWrite, Completed, Reset):
+        loan = loans.get(state.spec.id)
+        match event:
+            case Remark(name=name, detail=detail) if name == LENT:
+                regions = [range(int(at), int(at) + int(length)) for at, length in detail["regions"]]
+                loans[state.spec.id] = Loan(event, regions)
+            case Remark(name=name, detail=detail) if name == TOUCHED:
+                yield Finding(False, event, expected, f"{detail.get('what', 'it')} was changed")
+                if loan is not None:
+                    loan.touched = True
+            case MemoryWrite() if loan is not None and loan.covers(event.address, event.length):
+                loan.touched = True
+                yield Finding(False, event, expected, f"{event.length} bytes written at {event.address:#x}")
+            case Completed() if loan is not None and _takes_back(state, event):
+                yield Finding(not loan.touched, event, expected, "taken back" if not loan.touched else "written before")
+                del loans[state.spec.id]
+            case Reset() if loan is not None and event.cause != "shutdown":
+                yield Finding(not loan.touched, event, expected, "left alone until a reset" if not loan.touched else "written")
+                del loans[state.spec.id]
+
+
+@check("features/hmb-return", cite=BASE_2_0["5.27.1.10"], level=MANDATORY, why="shall", witnesses=["wire"])
+def hmb_return(record: Record) -> Iterator[Finding]:
+    """Says that it returns memory (MR) only of the same memory, by the same list, with what the controller has left in it."""
+    for _, event in record.walk(Remark):
+        if event.name == RETURNED:
+            differs = list(event.detail.get("differs", ()))
+            shown = f"other: {listed(differs)}" if differs else "all as it was"
+            yield Finding(not differs, event, "the same memory and list, unchanged, where MR=1", shown)
+
+
+@check("features/hmb-released", cite=BASE_2_0["8.9"], level=RECOMMENDED, why="should", witnesses=["wire"])
+def hmb_released(record: Record) -> Iterator[Finding]:
+    """Takes lent memory back before it shuts the controller down."""
+    lent: set[str] = set()
+    for state, event in record.walk(Remark, Completed, Reset, RegisterWrite):
+        match event:
+            case Remark(name=name) if name == LENT:
+                lent.add(state.spec.id)
+            case Completed() if _takes_back(state, event):
+                yield Finding(True, event, "EHM=0 before CC.SHN", "memory taken back")
+                lent.discard(state.spec.id)
+            case Reset():
+                lent.discard(state.spec.id)
+            case RegisterWrite(offset=CC.OFFSET, value=value) if CC(value).SHN and state.enabled and state.spec.id in lent:
+                yield Finding(False, event, "EHM=0 before CC.SHN", "the controller still has the memory")
+                lent.discard(state.spec.id)
+
+
+# -- queues that are not contiguous ---------------------------------------------------------------------------------------
+
+
+@dataclass
+class ListOfQueue:
+    """Where the PRP list of a live queue lies, and what it holds, by the address of each entry."""
+
+    name: str
+    entries: dict[int, int] = field(default_factory=dict)
+    broken: bool = False
+
+    def changed(self, event: MemoryWrite) -> bool:
+        """Return whether a write changes an entry; writing the same once more changes nothing."""
+        for address, entry in self.entries.items():
+            if event.address < address + ENTRY and address < event.address + event.length:
+                at = address - event.address
+                new = event.raw[at : at + ENTRY] if event.raw and at >= 0 else b""
+                if len(new) < ENTRY or int.from_bytes(new, "little") != entry:
+                    return True
+        return False
+
+    def closed(self, event: DmaMap) -> bool:
+        """Return whether the memory of the list is taken from the controller."""
+        return any(event.address <= address < event.address + event.length for address in self.entries)
+
+
+Queue = tuple[str, bool, int]
+"""A controller's id, whether it is a completion queue, and the queue's id."""
+
+
+@check("io-queues/pc0-list", cite=BASE_2_0["5.4"], level=MANDATORY, why="shall", witnesses=["wire", "memory"])
+def pc0_list(record: Record) -> Iterator[Finding]:
+    """Keeps the PRP list of a queue that is not contiguous, where it is and as it is, until the queue is deleted."""
+    kept: dict[Queue, ListOfQueue] = {}
+    expected = "the list as it was when the queue was created"
+    for state, event in record.walk(Completed, MemoryWrite, DmaMap, Reset):
+        own = {queue: one for queue, one in kept.items() if queue[0] == state.spec.id}
+        match event:
+            case Completed() if (sent := state.answered(event)) is not None and event.completion.ok:
+                queue = state.spec.id, isinstance(sent.command, c.CreateIoCq | c.DeleteIoCq), getattr(sent.command, "QID", 0)
+                if isinstance(sent.command, CREATES) and not sent.command.PC and (made := _list_of(record, state, sent)):
+                    kept[queue] = made
+                elif isinstance(sent.command, c.DeleteIoCq | c.DeleteIoSq) and (one := kept.pop(queue, None)) is not None:
+                    yield Finding(not one.broken, event, expected, f"{one.name} deleted")
+            case MemoryWrite():
+                for one in own.values():
+                    if one.changed(event):
+                        one.broken = True
+                        yield Finding(False, event, expected, f"{event.length} bytes written at {event.address:#x}: {one.name}")
+            case DmaMap(mapped=False) if state.enabled and not state.shut_complete:
+                for one in own.values():
+                    if one.closed(event):
+                        one.broken = True
+                        yield Finding(False, event, expected, f"memory of the list of {one.name} closed to the device")
+            case Reset() if event.cause != "shutdown":
+                for queue, one in own.items():
+                    yield Finding(not one.broken, event, expected, f"{one.name} ended by a reset")
+                    del kept[queue]
+
+
+def _list_of(record: Record, state: State, sent: Submitted) -> ListOfQueue | None:
+    """Return the list that the controller has read for a new queue; None if the record does not have it."""
+    command = sent.command
+    assert isinstance(command, CREATES)
+    size = CQE_BYTES if isinstance(command, c.CreateIoCq) else SQE_BYTES
+    left = -(-command.entries * size // state.page)
+    made = ListOfQueue(f"{'CQ' if isinstance(command, c.CreateIoCq) else 'SQ'} {command.QID}")
+    for page in record.prp_lists(sent):
+        for number, entry in enumerate(page.entries[:left]):
+            made.entries[page.address + number * ENTRY] = entry
+        left -= len(page.entries)
+    return made if made.entries else None
+
+
+# -- identity, keys, power ------------------------------------------------------------------------------------------------
+
+
+@check("features/host-id", cite=BASE_2_0["5.27.1.25"], level=RECOMMENDED, why="practice", witnesses=["wire"])
+def host_id(record: Record) -> Iterator[Finding]:
+    """Sets a host identifier of 128 bits only where CTRATT says that the controller takes it."""
+    for state, event, command in record.commands(c.SetFeatures):
+        if command.FID == Fid.HOST_IDENTIFIER and state.profile is not None:
+            long, offered = HostIdentifier(command.CDW11).EXHID, state.profile.controller.CTRATT.HOST_ID_128
+            shown = f"EXHID {long}, CTRATT bit 0 {offered}"
+            yield Finding(not long or bool(offered), event, "EXHID 0, or CTRATT bit 0 set", shown, fields=("FID", "CDW11"))
+
+
+@check("multi-namespace/resv-keys", cite=BASE_2_0["8.19"], level=MANDATORY, why="shall", witnesses=["wire"])
+def resv_keys(record: Record) -> Iterator[Finding]:
+    """Registers a key with a namespace before it reserves it, and names that key."""
+    for _, event in record.walk(Remark):
+        if event.name == KEY and event.detail.get("acquires"):
+            registered, matches = bool(event.detail.get("registered")), bool(event.detail.get("matches"))
+            shown = "no key registered" if not registered else "the key that was registered" if matches else "another key"
+            yield Finding(registered and matches, event, "the key that was registered before", shown)
+
+
+@check("reset/d3", cite=BASE_2_0["3.6.1"], level=RECOMMENDED, why="should", witnesses=["wire"])
+def d3(record: Record) -> Iterator[Finding]:
+    """Shuts an enabled controller down, and sees that through, before it puts the function into D3."""
+    for state, event in record.walk(ConfigWrite):
+        at = state.profile.power_control if state.profile else 0
+        if at and event.offset == at and event.value & D3HOT == D3HOT:
+            ok = not state.enabled or state.shut_complete
+            shown = "shut down" if state.shut_complete else "EN=0" if not state.enabled else "enabled, and SHST=10b not seen"
+            yield Finding(ok, event, "CSTS.SHST=10b before D3", shown)
