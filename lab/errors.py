@@ -57,6 +57,10 @@ class GuestTimeoutError(GuestError):
     """The deadline passed; the message says what was waited for and what came last."""
 
 
+class GuestNotReadyError(GuestError):
+    """The guest did not show that it is ready, and nothing says that its driver is to blame."""
+
+
 class QmpError(LabError):
     """QEMU refused a QMP command; ``error_class`` is QMP's own (``GenericError``, ``DeviceNotFound``, …)."""
 

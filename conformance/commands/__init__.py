@@ -20,6 +20,7 @@ from lab.guest.folder import sweep_all
 
 COMMANDS: Mapping[str, str] = {
     "run": "run:run",
+    "observe": "observe:observe",
     "init": "init:init",
     "list": "listing:list_group",
     "shell": "shell:shell",
@@ -103,6 +104,7 @@ def nvme_lab() -> None:
     nvme-lab run                          the Linux driver, all stages
     nvme-lab run --driver my-os.toml      your driver, by its manifest
     nvme-lab run --stage read             one stage alone
+    nvme-lab observe build/kernel.elf     your system as it is, without a manifest
     nvme-lab init build/kernel.elf        a manifest for your driver
     """
     sweep_all()

@@ -57,7 +57,7 @@ def init(file: Path, output: Path | None, name: str, ci: str | None, boot: bool,
         raise UsageError(f"The lab cannot start {file}, which is {found.what}.", remedy=found.remedy)
     if found.remedy:
         console.print(f"But {found.remedy}.", soft_wrap=True)
-    name = name or _name(file)
+    name = name or written_name(file)
     output = output or Path(f"{name}.toml")
     written = {output: "", **({CI[ci]: ""} if ci else {})}
     for path in written:
@@ -86,7 +86,7 @@ def init(file: Path, output: Path | None, name: str, ci: str | None, boot: bool,
     console.print(f"Now: nvme-lab run --driver {_as_driver(output)}")
 
 
-def _name(file: Path) -> str:
+def written_name(file: Path) -> str:
     """Return a driver's name made of a file's."""
     stem = file.name.partition(".")[0] if file.suffix else file.name
     return re.sub(r"[^a-z0-9.+-]+", "-", stem.lower()).strip("-.+") or "my-driver"

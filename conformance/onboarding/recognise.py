@@ -21,8 +21,10 @@ from elftools.elf.segments import InterpSegment, NoteSegment
 from images.modules import modinfo
 from lab.errors import UsageError
 
-Boots = Literal["kernel", "disk", "iso", "firmware", "module", ""]
-"""The key of a manifest's [boot] that takes it; module: [push]; "": nothing here starts it."""
+Boots = Literal["kernel", "disk", "iso", "floppy", "firmware", "module", "program", ""]
+"""The key of a manifest's [boot] that takes it; module: [push]; program: [program]; "": nothing here starts it."""
+FLOPPY_SIZES = frozenset(kib << 10 for kib in (160, 180, 320, 360, 720, 1200, 1440, 2880))
+"""Bytes of whole floppy disks, as PCs have them."""
 
 HEAD = 1 << 20
 """Bytes that are looked at, besides the last ones."""
@@ -33,7 +35,8 @@ JUMPS = frozenset((0xEA, 0xE9, 0xEB))
 """Opcodes of which one is among the first that a processor executes: far, near and short jump."""
 FIRMWARE_UNIT, FIRMWARE_MOST = 64 << 10, 64 << 20
 XEN_PHYS32_ENTRY = 18
-MACHINES = {"EM_386": "i386", "EM_X86_64": "x86-64", "EM_AARCH64": "AArch64"}
+MACHINES = {"EM_386": "i386", "EM_X86_64": "x86-64", "EM_AARCH64": "AArch64", "EM_RISCV": "RISC-V", "EM_ARM": "Arm"}
+PC_MACHINES = frozenset({"EM_386", "EM_X86_64"})
 MULTIBOOT, MULTIBOOT2 = 0x1BADB002, 0xE85250D6
 
 
@@ -88,6 +91,8 @@ def _candidates(path: Path, head: bytes, tail: bytes, size: int) -> Iterator[Fou
     if _multiboot(head, MULTIBOOT, 8192, 4):
         yield Found("a multiboot kernel (not ELF)", "kernel")
     if head[510:512] == b"\x55\xaa":
+        if size in FLOPPY_SIZES:
+            yield Found(f"a floppy disk image with a boot sector ({size >> 10} KiB)", "floppy")
         table = "GPT" if head[512:520] == b"EFI PART" else "master boot record"
         yield Found(f"a disk image with a boot sector ({table})", "disk")
 
@@ -107,6 +112,12 @@ def _elf(path: Path, head: bytes) -> Found:
         return Found(
             f"a {bits}-bit Linux program", "",
             "a driver in user space needs an adapter of its own (docs/extending.md); reference-vfio shows one",
+        )  # fmt: skip
+    if machine not in PC_MACHINES:
+        shown = MACHINES.get(machine, str(machine).removeprefix("EM_"))
+        return Found(
+            f"a {bits}-bit ELF file for {shown}", "",
+            "the guests are PCs: build it for x86; for arm64, a firmware that boots it (boot.arch, docs/drivers.md)",
         )  # fmt: skip
     if has_pvh:
         return Found(f"a {bits}-bit ELF kernel with a PVH entry", "kernel")

@@ -37,6 +37,8 @@ class Disk:
     def expect(self, lba: int) -> bytes | None:
         """Return the bytes of a block; None if they are unknown."""
         changed, held = self._changed.find(lba)
+        if not changed and self.namespace.contents:
+            return UNKNOWN
         if not changed:
             return content.initial(self.seed, self.namespace, lba)
         return content.block(held, self.namespace.nsid, lba, self.namespace.block_size) if isinstance(held, int) else held
@@ -45,6 +47,9 @@ class Disk:
         """Return the bytes that blocks from ``lba`` on must hold; None if one of them may hold anything."""
         if any(held is UNKNOWN for _, held in self._changed.within(range(lba, lba + blocks))):
             return None
+        if self.namespace.contents:
+            parts = [self.expect(lba + i) for i in range(blocks)]
+            return None if UNKNOWN in parts else b"".join(part for part in parts if part is not None)
         return b"".join(part for i in range(blocks) if (part := self.expect(lba + i)) is not None)
 
     def was_changed(self, lba: int, blocks: int) -> bool:

@@ -27,6 +27,7 @@ from lab.data.machine import MachineReport
 from lab.data.plan import Scenario
 from lab.data.seal import ANSWER_BYTES, DAMAGED, DOCUMENT_BYTES, Seal, check_seal, open_inside, seal
 from lab.data.stream import Tail, read_stream
+from lab.data.takeover import after_firmware
 from lab.errors import LabError
 from lab.files import write_atomically
 
@@ -74,6 +75,11 @@ class EvidenceWriter:
             self._unknown += type(event).__name__ == "Unknown"
             if isinstance(event, _FLUSH_AT_ONCE):
                 self._events.flush()
+
+    def flush(self) -> None:
+        """Write all events so far to the file, for those who follow the recording."""
+        with self._lock, _Writing(self.folder):
+            self._events.flush()
 
     def keep_answer(self, number: int, data: bytes) -> str:
         """Store the bytes of action ``number``'s answer; return their name inside the folder."""
@@ -160,7 +166,8 @@ class Evidence:
         for path in records:
             open_inside(self.folder, f"device/{path.name}").close()
         streams = [read_stream(path, complete=complete) for path in records]
-        yield from heapq.merge(self._lines(), *streams, key=lambda event: event.t)
+        merged = heapq.merge(self._lines(), *streams, key=lambda event: event.t)
+        yield from after_firmware(merged) if self.identity.driver.boots_from_nvme else merged
 
     def _lines(self) -> list[Event]:
         """Return the events of events.jsonl."""
@@ -196,22 +203,33 @@ class Evidence:
         return path
 
 
-def following(folder: Path) -> Iterator[list[Event]]:
-    """Yield the events of a recording in progress.
+class Follower:
+    """The events of a recording in progress."""
 
-    Each list holds what has come since the last, in the order of time, until the end marker.
+    def __init__(self, folder: Path) -> None:
+        """Begin with nothing read."""
+        self._folder = folder
+        self._lines = _Lines(folder / "events.jsonl")
+        self._records: dict[Path, Tail] = {}
+
+    def new(self, *, ended: bool = False) -> list[Event]:
+        """Return the events since the last call, in the order of time; all that are left once the recording has ``ended``."""
+        for path in (self._folder / "device").glob("*.rec"):
+            self._records.setdefault(path, Tail(path))
+        found = [*self._lines.new(), *(event for tail in self._records.values() for event in tail.new(ended=ended))]
+        return sorted(found, key=lambda event: event.t)
+
+
+def following(folder: Path) -> Iterator[list[Event]]:
+    """Yield the events of a recording in progress, until the end marker.
 
     Each list holds the events since the last one, in order of time.
     """
-    lines = _Lines(folder / "events.jsonl")
-    records: dict[Path, Tail] = {}
+    follower = Follower(folder)
     ended = False
     while not ended:
         ended = (folder / "end.json").is_file()  # looked at before the events, so that none is missed
-        for path in (folder / "device").glob("*.rec"):
-            records.setdefault(path, Tail(path))
-        found = [*lines.new(), *(event for tail in records.values() for event in tail.new(ended=ended))]
-        yield sorted(found, key=lambda event: event.t)
+        yield follower.new(ended=ended)
 
 
 class _Lines:

@@ -59,6 +59,8 @@ class Boot(_Table):
     append: str = ""  # the kernel's command line
     disk: str = ""  # a raw image of a hard disk; what the guest writes to it is forgotten
     iso: str = ""  # an image of an optical disc
+    floppy: str = ""  # a raw image of a floppy disk; what the guest writes to it is forgotten
+    nvme: bool = False  # it boots from its first NVMe disk (disk.contents): the firmware's use of it is left out of the record
     firmware: str = ""  # given to QEMU as -bios
     firmware_driver: bool = False  # the firmware's driver is the one under test; else it is kept from the NVMe devices
     arch: Literal["x86_64", "aarch64"] = "x86_64"
@@ -67,15 +69,33 @@ class Boot(_Table):
     memory: Annotated[str, Field(pattern=r"^\d+[MG]$")] = "256M"
     cpus: Annotated[int, Field(ge=1, le=64)] = 1
     options: tuple[str, ...] = ()  # further QEMU options, as they are
-    output: Literal["serial", "debug-console", "exit-code"] = "serial"  # where its words are heard
+    screen: bool = False  # it has a VGA screen: kept as a picture and as text where the guest is not ready in time
+    output: Literal["serial", "serial2", "debug-console", "exit-code"] = "serial"  # where its words are heard
     input: Literal["serial", "keyboard", "none"] = "serial"  # where it is typed at; keyboard: QMP's send-key
     exit_success: Annotated[int, Field(ge=1, le=127)] | None = None  # what it writes to port F4h (isa-debug-exit) at the end
     nvme_address: str = ""  # PCI address of a device that is there at start, where the default hides it from the driver
     ready: Pattern = ""  # what the console says when the driver can be asked; without input: when it has done its work
+    ready_screen: Pattern = ""  # or: what its screen shows in text when it is ready
+    quiet: Annotated[float, Field(gt=0)] | None = None  # or: ready when no register was accessed for so many seconds
+    after: Annotated[float, Field(gt=0)] | None = None  # or: ready after so many seconds
+    # seconds without an access after `ready`, for drivers that work on behind it; 0.5 where nothing is typed
+    settle: Annotated[float, Field(ge=0)] | None = None
+    enter: str = "\n"  # what ends a line that is typed
+    pace: Annotated[float, Field(ge=0)] = 0.0  # milliseconds between two characters that are typed on the serial line
     interrupt: Pattern = ""  # what the console says when a key must be sent to get there
     interrupt_key: str = "\n"
     dead: Pattern = ""  # what the console says when the guest has died
     seconds: Annotated[float, Field(gt=0)] = 60.0  # how long until `ready`, or its end
+
+
+class Disk(_Table):
+    """What the first namespace of every controller holds, for systems that mount it or boot from it.
+
+    ``contents`` is a raw image, relative to the manifest; what is written to it is forgotten. Blocks behind it are zero.
+    """
+
+    contents: str = ""
+    size: Annotated[str, Field(pattern=r"^\d+[MG]$")] = "1G"  # at least so large, or as large as the contents
 
 
 class Push(_Table):
@@ -147,6 +167,7 @@ class Limits(_Table):
     """What the driver cannot do that scenarios and checks must respect."""
 
     unit: Annotated[int, Field(ge=0)] = 0  # bytes: it reads whole ones of them, like a cache its pages; 0: single blocks
+    round: bool = False  # the lab asks for whole units and takes of them what a scenario wants
     address: int = 0  # where in guest memory its buffers may lie
     # seconds: the shortest of its time-outs; a verdict does not count where the machine stood still for half of it
     shortest_timeout: Annotated[float, Field(gt=0)] = 1.0
@@ -167,6 +188,7 @@ class DriverManifest(_Table):
     summary: str = ""
     needs: tuple[str, ...] = ()  # what of the toolchain it stands on: linux-guest, u-boot …
     boot: Boot = Boot()
+    disk: Disk = Disk()
     push: Push = Push()
     actions: Mapping[str, ActionSyntax] = Field(default_factory=dict)
     variables: Mapping[str, str] = Field(default_factory=dict)  # further names for {braces} in commands
@@ -224,7 +246,7 @@ def _one_of(path: Path, key: str, name: str, valid: Iterable[str]) -> None:
 def _keys_at(where: Sequence[str]) -> list[str]:
     """Return the keys that are valid in the table which ``where`` leads to."""
     tables: Mapping[str, type[_Table]] = {
-        "boot": Boot, "push": Push, "actions": ActionSyntax, "known": Known, "limits": Limits, "lists": Listing,
+        "boot": Boot, "push": Push, "actions": ActionSyntax, "known": Known, "limits": Limits, "lists": Listing, "disk": Disk,
         "passthrough": Passthrough,
     }  # fmt: skip
     model = next((tables[name] for name in reversed(where) if name in tables), DriverManifest)

@@ -33,6 +33,7 @@ class Namespace:
     uuid: str = ""
     eui64: int = 0
     nguid: str = ""
+    contents: str = ""  # a raw image that it holds from its first block on, instead of a pattern; nothing is known of its bytes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,7 +140,7 @@ class Scenario:
     faults: tuple[Fault, ...] = ()
     guest: Mapping[str, Any] = field(default_factory=dict)
     """What the guest must be: cpus, memory (MiB), iommu, command_seconds; watch_memory: record what a driver in this process
-    does in its DMA memory; in_process: only for drivers in this process."""
+    does in its DMA memory; stale_memory: memory that is not zero at the start; in_process: only for drivers in this process."""
     hostile: bool = False  # the device is odd or faulty: a driver may refuse it, and actions may fail in good order
 
     def to_json(self) -> dict[str, Any]:

@@ -7,20 +7,24 @@ console and its input on a keyboard.
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from lab.data import patterns
 from lab.data.manifest import ActionSyntax, DriverManifest
+from lab.data.patterns import search
 from lab.data.plan import Action, Answer, Scenario
 from lab.deadline import Deadline
-from lab.drivers import reading, shape
+from lab.drivers import arithmetic, reading, shape
 from lab.drivers.base import mebibytes, own_file, target
-from lab.errors import GuestTimeoutError, LabError, UsageError
-from lab.guest import keyboard
+from lab.errors import GuestNotReadyError, GuestTimeoutError, LabError, UsageError
+from lab.guest import keyboard, screen
 from lab.guest.arguments import GuestSpec
 from lab.guest.console import plain
+from lab.guest.idle import IdleWatch
 from lab.guest.machine import Machine
 from lab.guest.memory import Ram
 from lab.toolchain import Toolchain
@@ -32,6 +36,18 @@ ELEMENTS = {"info": "controllers", "identify": "controllers", "list": "namespace
 STATUSES = ("success", "timeout", "unsupported")
 """What a printed object may say; else its status is an object too (`lab.data.plan.Status`)."""
 POISON = b"\x5a"
+NEVER = "(?!)"
+"""A pattern that matches nothing."""
+SCREEN_PICTURE, SCREEN_TEXT = "screen.png", "screen.txt"
+"""In the evidence, where a guest with a screen was not ready in time."""
+POLL_SECONDS = 0.1
+SETTLE_SECONDS = 0.5
+FINISHED_SECONDS = 2.0
+"""A driver that has waited for nothing for so long has finished what it began."""
+IDLE_SECONDS = 6.0
+"""A guest that prints nothing and uses no processor for so long waits for something that does not come."""
+KEY_SECONDS, KEY_ATTEMPTS = 3.0, 3
+"""Until the echo of a key is missed, and how often it is pressed."""
 _TOOLCHAIN = re.compile(r"\{(.+)\}")
 
 
@@ -46,7 +62,7 @@ class GenericSerial:
         shape.check(manifest)
         self.actions = frozenset({"load", *manifest.actions})  # to come up is not a matter of words
         self.panics: tuple[str, ...] = (f"(?m-s:{boot.dead})",) if boot.dead else ()
-        named = {key: getattr(boot, key) for key in ("kernel", "initrd", "disk", "iso", "firmware")}
+        named = {key: getattr(boot, key) for key in ("kernel", "initrd", "disk", "iso", "floppy", "firmware")}
         self.files: Mapping[str, Path] = {
             key: _file(manifest, toolchain, f"boot.{key}", name) for key, name in named.items() if name
         }
@@ -66,9 +82,12 @@ class GenericSerial:
             append=boot.append,
             disk=self.files.get("disk"),
             iso=self.files.get("iso"),
+            floppy=self.files.get("floppy"),
             bios=self.files.get("firmware"),
-            strict_boot=bool(boot.kernel or boot.disk or boot.iso) and not boot.firmware_driver,
-            console="debug-console" if boot.output == "debug-console" else "serial",
+            strict_boot=any(getattr(boot, key) for key in shape.SOURCES) and not boot.firmware_driver,
+            console="serial" if boot.output == "exit-code" else boot.output,
+            heard=shape.heard(self._manifest),
+            screen=boot.screen,
             debug_exit=boot.exit_success is not None,
             paused=shape.boots_at_load(self._manifest),
             extra=boot.options,
@@ -96,10 +115,11 @@ class SerialSession:
         self._console = machine.console
         self._manifest = manifest
         self._scenario = scenario
-        self._ready = f"(?m-s:{manifest.boot.ready})"
+        self._ready = f"(?m-s:{manifest.boot.ready or NEVER})"
         self._memory: Ram | None = None  # mapped once it is needed
         self._said: str | None = None  # what the guest said while it came up; None before it has
         self._busy = ""  # what has not come back to the prompt
+        self._echoes = False  # a line that was typed came back once
 
     def plugged(self, controllers: int, deadline: Deadline) -> None:
         """Do nothing: its devices are present at start."""
@@ -113,12 +133,82 @@ class SerialSession:
             self._machine.process.wait(deadline)
             self._machine.check("its exit code")
         else:
-            self._said = self._until_ready(deadline)
+            try:
+                self._said = self._until_ready(deadline)
+            except GuestTimeoutError as late:
+                self._not_ready(late)
+            self._settle(deadline)
         self._busy = ""
+
+    def _not_ready(self, late: GuestTimeoutError) -> NoReturn:
+        """Keep the screen, and raise the error for a guest that was not ready in time.
+
+        Only a driver that has begun and not finished is late: one that has nothing to wait for may have done all its work, and
+        one that has accessed no register may not have been reached. Then the manifest is in doubt, and not the driver.
+        """
+        folder = self._machine.console.log.parent
+        shown = screen.take_if_possible(self._machine, folder / SCREEN_PICTURE)
+        if shown:
+            (folder / SCREEN_TEXT).write_text(shown + "\n", encoding="utf-8")
+        what = late.what + (f"\nIts screen shows:\n{shown}" if shown else "")
+        activity = self._machine.activity
+        if activity is None or not shape.boots_at_load(self._manifest):
+            raise GuestTimeoutError(what, last=late.last) from late
+        remedy = "nvme-lab observe shows what it does; correct boot.ready, or give boot.quiet or boot.after instead"
+        if not activity.accesses:
+            raise GuestNotReadyError(f"{what}\nIts driver has accessed no register.", last=late.last, remedy=remedy) from late
+        if not activity.unanswered and (activity.quiet_seconds or 0.0) >= FINISHED_SECONDS:
+            why = f"Its driver is not waiting for the device, and has accessed nothing for {activity.quiet_seconds:.0f} s."
+            raise GuestNotReadyError(f"{what}\n{why}", last=late.last, remedy=remedy) from late
+        raise GuestTimeoutError(what, last=late.last) from late
+
+    def _settle(self, deadline: Deadline) -> None:
+        """Wait until the driver has left the device alone for `boot.settle` seconds; it may work on behind `boot.ready`."""
+        boot, activity = self._manifest.boot, self._machine.activity
+        settle = boot.settle if boot.settle is not None else SETTLE_SECONDS if boot.input == "none" and not boot.quiet else 0.0
+        began = time.monotonic()
+        while settle and activity is not None and not deadline.expired:
+            waited = time.monotonic() - began
+            if min(waited, activity.quiet_seconds or waited) >= settle:
+                break
+            self._listen(POLL_SECONDS)
+
+    def _listen(self, seconds: float) -> None:
+        """Let time pass. Raises GuestPanicError or GuestDiedError when the guest is gone."""
+        with suppress(GuestTimeoutError):
+            self._console.expect(NEVER, Deadline(seconds))
+
+    def _until_signs(self, deadline: Deadline) -> str:
+        """Wait for the first of the signs that the manifest names; return the guest's output until then."""
+        boot, began = self._manifest.boot, time.monotonic()
+        activity = self._machine.activity
+        idle = IdleWatch(self._machine)
+        while True:
+            try:
+                return plain(self._console.expect(self._ready, Deadline(POLL_SECONDS)).before)
+            except GuestTimeoutError:
+                pass
+            quiet = activity.quiet_seconds if activity is not None and boot.quiet else None
+            if (
+                (boot.after is not None and time.monotonic() - began >= boot.after)
+                or (boot.quiet is not None and quiet is not None and quiet >= boot.quiet)
+                or (boot.ready_screen and search(boot.ready_screen, screen.text_of(self._machine)))
+            ):
+                return plain(self._console.text())
+            is_idle = boot.quiet is not None and quiet is None and not boot.after and idle.seconds >= IDLE_SECONDS
+            if deadline.expired or is_idle:
+                signs = [f"boot.{key}" for key in shape.SIGNS if getattr(boot, key)]
+                last = self._console.last_lines()
+                after = f"{time.monotonic() - began:.0f} s, of which the guest was idle for the last {idle.seconds:.0f}"
+                what = f"Timed out after {after if is_idle else f'{deadline.seconds:g} s'}"
+                what += f" waiting for the guest to be ready ({', '.join(signs)})"
+                raise GuestTimeoutError(f"{what}; its last lines:\n{last or '(none)'}", last=last)
 
     def _until_ready(self, deadline: Deadline) -> str:
         """Wait until the guest is ready; return its output until then."""
         boot, said = self._manifest.boot, ""
+        if boot.ready_screen or boot.quiet or boot.after:
+            return self._until_signs(deadline)
         what = "that it is ready (boot.ready)"
         if boot.interrupt:
             seen = self._console.expect([self._ready, f"(?m-s:{boot.interrupt})"], deadline, what)
@@ -185,13 +275,13 @@ class SerialSession:
             return _of_object(output)
         values = self._values(action)
         if words.memory and action.name == "read":
-            return Answer(data=self._mapped().read(values["address"], values["bytes"]))
+            return Answer(data=_wanted(values, self._mapped().read(values["address"], values["bytes"])))
         if words.hexdump:
             data = reading.dumped(words.hexdump, output)
             expected = values.get("bytes", len(data))
             if len(data) != expected:
                 return Answer({"words": f"the hex dump has {len(data)} of {expected} bytes"}, {"log": output.strip()})
-            return Answer(data=data)
+            return Answer(data=_wanted(values, data))
         log = {"log": output.strip()} if action.name == "load" else {}
         fields = reading.fields(words, output)
         if (listed := ELEMENTS.get(action.name)) and fields and not words.lists:
@@ -205,7 +295,7 @@ class SerialSession:
         elif words.fill and data is not None:
             yield from filled(words, values["address"], data)
         for command in words.commands:
-            yield command.format(**values)
+            yield arithmetic.fill(command, values)
 
     def _values(self, action: Action) -> dict[str, Any]:
         """Return the values of the placeholders in braces."""
@@ -213,6 +303,8 @@ class SerialSession:
         values["address"] = self._manifest.limits.address + values["offset"]
         if found := target(self._scenario, action):
             values |= {"index": found.index, "block_size": found.namespace.block_size}
+            if action.name == "read" and self._manifest.limits.round:
+                values |= _whole_units(values, self._manifest.limits.unit)
             if "blocks" in values:
                 values["bytes"] = values["blocks"] * found.namespace.block_size
         return values
@@ -225,17 +317,54 @@ class SerialSession:
         self._type(line, deadline)
         seen = self._console.expect(self._ready, deadline, f"the prompt after {line[:80]!r}")
         self._busy = ""
-        return reading.without_echo(plain(seen.before), line)
+        said = plain(seen.before)
+        output = reading.without_echo(said, line)
+        self._check_echo(line, said, came_back=output != said)
+        return output
+
+    def _check_echo(self, line: str, said: str, *, came_back: bool) -> None:
+        """Raise LabError where the guest shows that a part of the line did not arrive: it was asked something else then."""
+        if came_back or not self._echoes or self._manifest.boot.input != "serial":
+            self._echoes = self._echoes or came_back
+            return
+        first = next((text.strip() for text in said.splitlines() if text.strip()), "")
+        if reading.lost_part(first, line):
+            raise LabError(
+                f"{line[:80]!r} was typed, and the guest shows {first[:80]!r}: a key did not arrive",
+                remedy="give boot.pace, the milliseconds between two characters",
+            )
 
     def _type(self, line: str, deadline: Deadline) -> None:
         """Type a line and Enter. On a keyboard each key waits for the echo of the one before."""
-        if self._manifest.boot.input == "serial":
-            self._send(line + "\n")
+        boot = self._manifest.boot
+        if boot.input == "serial":
+            for text in line + boot.enter if boot.pace else [line + boot.enter]:
+                self._send(text)
+                if boot.pace:
+                    self._listen_for_pace()
             return
         for character in line:
+            self._press(character, deadline)
+        self._send(boot.enter)
+
+    def _listen_for_pace(self) -> None:
+        time.sleep(self._manifest.boot.pace / 1000)
+
+    def _press(self, character: str, deadline: Deadline) -> None:
+        """Press a key until its character is shown. LabError if it never is: the guest must not be asked something else."""
+        for _ in range(KEY_ATTEMPTS):
             self._send(character)
-            self._console.expect(re.escape(character), deadline, f"the echo of {character!r}, typed on the keyboard")
-        self._send("\n")
+            wait = Deadline(min(KEY_SECONDS, deadline.remaining()))
+            try:
+                self._console.expect(re.escape(character), wait, f"the echo of {character!r}, typed on the keyboard")
+                return
+            except GuestTimeoutError:
+                if deadline.expired:
+                    raise
+        raise LabError(
+            f"the key {character!r} was pressed {KEY_ATTEMPTS} times, and the guest shows no such character",
+            remedy='give boot.output, where it echoes, or boot.input = "serial"',
+        )
 
     def _send(self, text: str) -> None:
         if self._manifest.boot.input == "serial":
@@ -243,6 +372,22 @@ class SerialSession:
             return
         for character in text:
             keyboard.press(self._machine, character)
+
+
+def _whole_units(values: Mapping[str, Any], unit: int) -> dict[str, int]:
+    """Return the blocks of whole units that hold the ones wanted, and which bytes of them those are."""
+    size = values["block_size"]
+    per_unit = max(unit // size, 1)
+    first = values["lba"] // per_unit * per_unit
+    end = -(-(values["lba"] + values["blocks"]) // per_unit) * per_unit
+    return {
+        "lba": first, "blocks": end - first, "skip": (values["lba"] - first) * size, "wanted": values["blocks"] * size
+    }  # fmt: skip
+
+
+def _wanted(values: Mapping[str, Any], data: bytes | None) -> bytes | None:
+    """Return the bytes that were asked for out of whole units."""
+    return data[values["skip"] :][: values["wanted"]] if data is not None and "wanted" in values else data
 
 
 def _of_object(output: str) -> Answer:

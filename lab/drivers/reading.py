@@ -89,6 +89,12 @@ def without_echo(output: str, command: str) -> str:
     return output[position:].lstrip(" ").removeprefix("\n")
 
 
+def lost_part(shown: str, typed: str) -> bool:
+    """Return whether a line that the guest shows is what was typed with some characters missing, and most of them there."""
+    left = iter(typed)
+    return len(typed) / 2 < len(shown) < len(typed) and all(character in left for character in shown)
+
+
 def _elements(listing: Listing, output: str) -> list[dict[str, Any]]:
     starts = patterns.pattern(listing.each).find_all(output)
     ends = [*(start.start() for start in starts[1:]), len(output)]

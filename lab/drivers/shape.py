@@ -12,7 +12,9 @@ from contextlib import suppress
 from typing import Any, NamedTuple
 
 from lab.data.manifest import DriverManifest
+from lab.drivers.arithmetic import names_in
 from lab.errors import UsageError, nearest
+from lab.guest.arguments import OUTPUTS
 from lab.guest.keyboard import KEYS
 
 ALWAYS = frozenset({"address"})
@@ -37,8 +39,10 @@ ANSWERABLE_UNASKED = frozenset({"load", "info", "ready", "identify", "list", "qu
 """Actions without arguments of their own, whose answer a guest can print before it is asked."""
 WIDEST = 128
 """Characters of a formatted value."""
-SOURCES = ("kernel", "disk", "iso")
-OF_A_PC = {"disk": "", "iso": "", "output": "serial", "input": "serial", "exit_success": None}
+SOURCES = ("kernel", "disk", "iso", "floppy")
+SIGNS = ("ready", "ready_screen", "quiet", "after")
+"""Keys of [boot] of which any one says when the guest is ready."""
+OF_A_PC = {"disk": "", "iso": "", "floppy": "", "screen": False, "output": "serial", "input": "serial", "exit_success": None}
 """Keys of [boot] that need devices of a PC, and their values if they are not set."""
 
 
@@ -56,6 +60,14 @@ def boots_at_load(manifest: DriverManifest) -> bool:
     return words is None or not words.commands
 
 
+def heard(manifest: DriverManifest) -> tuple[str, ...]:
+    """Return the outputs that are recorded beside the one that the manifest names: all that a PC has."""
+    boot = manifest.boot
+    if boot.arch != "x86_64" or boot.firmware_driver:
+        return ()
+    return tuple(output for output in OUTPUTS if output != ("serial" if boot.output == "exit-code" else boot.output))
+
+
 def check(manifest: DriverManifest) -> None:
     """Raise UsageError for the first mistake."""
     for mistake in (*_heard_and_typed_at(manifest), *_names(manifest), *_booted(manifest), *_asked(manifest)):
@@ -65,12 +77,16 @@ def check(manifest: DriverManifest) -> None:
 def _heard_and_typed_at(manifest: DriverManifest) -> Iterator[Mistake]:
     boot = manifest.boot
     silent, deaf = boot.output == "exit-code", boot.input == "none"
+    has_sign = any(getattr(boot, key) for key in SIGNS)
+    if boot.ready_screen and not boot.screen:
+        yield Mistake("boot.ready_screen", "the guest has no screen", "give boot.screen = true")
     if not boot.ready and not deaf and not silent:
         yield Mistake("boot.ready", "this key is required, it is how the lab knows the prompt")
-    if not boot.ready and boot.exit_success is None and not silent:
+    if not has_sign and boot.exit_success is None and not silent:
         yield Mistake(
             "boot.ready", "nothing says when the guest has done its work",
-            "give the pattern of its last words here, or the code that it ends with as boot.exit_success",
+            "give the pattern of its last words here, or boot.ready_screen, boot.quiet (seconds without an access), "
+            "boot.after (seconds), or the code that it ends with as boot.exit_success",
         )  # fmt: skip
     if silent and boot.exit_success is None:
         yield Mistake(
@@ -96,8 +112,14 @@ def _booted(manifest: DriverManifest) -> Iterator[Mistake]:
     named = [key for key in SOURCES if getattr(boot, key)]
     if len(named) > 1:
         yield Mistake(f"boot.{named[1]}", f"the guest cannot be booted from {' and '.join(named)} at once", "keep one of them")
-    if not named and not boot.firmware:
-        yield Mistake("boot", "nothing says what is booted", f"give {', '.join(SOURCES)} or firmware")
+    if not named and not boot.firmware and not boot.nvme:
+        yield Mistake("boot", "nothing says what is booted", f"give {', '.join(SOURCES)}, firmware or nvme")
+    if boot.nvme and named:
+        yield Mistake(
+            "boot.nvme", f"the guest cannot be booted from {named[0]} and from its NVMe disk at once", "keep one of them"
+        )
+    if boot.nvme and not manifest.disk.contents:
+        yield Mistake("disk.contents", "this key is required where the guest boots from its NVMe disk", "name its image")
     for key in ("initrd", "append"):
         if getattr(boot, key) and not boot.kernel:
             yield Mistake(f"boot.{key}", "only a kernel takes it", "give boot.kernel, or remove this key")
@@ -145,13 +167,15 @@ def _braces(key: str, commands: tuple[str, ...], known: frozenset[str] | set[str
     for command in commands:
         try:
             fields = [field[1:] for field in string.Formatter().parse(command) if field[1] is not None]
+            names = [names_in(f"{{{name}}}") for name, _, _ in fields]
+            unknown = [word for found in names for word in found if word not in known]
         except ValueError as error:
             yield Mistake(key, f"{command!r}: {error} (a brace itself is written twice)")
             continue
-        for name, form, conversion in fields:
-            if name not in known:
-                yield Mistake(key, f"there is no {{{name}}}{nearest(str(name), known)}")
-            elif not _formats(form or "", conversion or ""):
+        for word in unknown:
+            yield Mistake(key, f"there is no {{{word}}}{nearest(word, known)}")
+        for name, form, conversion in fields if not unknown else ():
+            if not _formats(form or "", conversion or ""):
                 yield Mistake(
                     key,
                     f"{command!r}: {{{name}}} cannot be formatted so",

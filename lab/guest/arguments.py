@@ -25,6 +25,8 @@ EXIT_PORT = 0xF4
 """The port of isa-debug-exit: a value n that is written there ends QEMU with the exit status 2n + 1."""
 SANDBOX = ("-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny")
 """What QEMU never needs is denied to it by the kernel."""
+OUTPUTS = ("serial", "serial2", "debug-console")
+"""Where a PC's system may print, beside its screen: COM1, COM2, and port E9h."""
 MAX_ROOT_PORTS = 15
 """Device numbers 10h to 1Eh; q35's own ICH9 sits at 1Fh."""
 
@@ -41,6 +43,8 @@ class GuestSpec:
     """RAM in MiB."""
     memory_file: Path | None = None
     """The file that holds the RAM, shared with all that map it (vfio-user, GuestMemory); QEMU creates it."""
+    memory_fill: bytes = b""
+    """What the RAM in `memory_file` holds at the start, again and again; else zeros."""
     memory_private: bool = False
     """What the guest writes to its RAM stays in QEMU: the file is only where it starts from."""
     state: Path | None = None
@@ -52,11 +56,17 @@ class GuestSpec:
     """A raw image of the hard disk that is booted from; what is written to it is forgotten."""
     iso: Path | None = None
     """An ISO image of the optical disc that is booted from."""
+    floppy: Path | None = None
+    """A raw image of the floppy disk that is booted from; what is written to it is forgotten."""
     bios: Path | None = None
     strict_boot: bool = False
     """Firmware leaves alone what it is not to boot from; else SeaBIOS looks for a system on NVMe disks, and so uses them."""
-    console: Literal["serial", "debug-console"] = "serial"
+    console: Literal["serial", "serial2", "debug-console"] = "serial"
     """What `Machine.console` is connected to."""
+    heard: tuple[str, ...] = ()
+    """Further outputs (`OUTPUTS`) that are recorded, each in a file of its own (`Machine.outputs`)."""
+    screen: bool = False
+    """A standard VGA card, whose picture and text QMP can read (`lab.guest.screen`)."""
     debug_exit: bool = False
     """The guest may end QEMU with an exit code (`EXIT_PORT`, `Machine.exit_code`)."""
     paused: bool = False
@@ -95,6 +105,12 @@ class Endpoints:
     console: int
     trace: int | None = None
     channel: int | None = None
+    heard: tuple[int, ...] = ()
+    """One for each of `GuestSpec.heard`, opened for writing."""
+
+    def inherited(self) -> list[int]:
+        """Return all descriptors that QEMU must inherit."""
+        return [fd for fd in (self.qmp, self.console, self.trace, self.channel, *self.heard) if fd is not None]
 
 
 def arguments(spec: GuestSpec, endpoints: Endpoints, accelerator: str) -> list[str]:
@@ -121,8 +137,9 @@ def _options(spec: GuestSpec, endpoints: Endpoints, accelerator: str) -> Iterato
     yield "-chardev", f"socket,id=qmp,fd={endpoints.qmp}"
     yield "-qmp", "chardev:qmp"
     yield "-chardev", f"socket,id=console,fd={endpoints.console}"
-    if spec.console == "serial":
-        yield "-serial", "chardev:console"
+    yield from _outputs(spec, endpoints)
+    if spec.screen:
+        yield "-vga", "std"
     if spec.channel:
         yield "-chardev", f"socket,id=channel,fd={endpoints.channel}"
     yield from _boot(spec)
@@ -140,6 +157,19 @@ def _options(spec: GuestSpec, endpoints: Endpoints, accelerator: str) -> Iterato
     yield spec.extra
 
 
+def _outputs(spec: GuestSpec, endpoints: Endpoints) -> Iterator[tuple[str, ...]]:
+    """Yield the outputs that are recorded, and what is connected to the serial ports, COM1 first."""
+    connected: dict[str, str] = {spec.console: "console"}
+    for number, (output, fd) in enumerate(zip(spec.heard, endpoints.heard, strict=True)):
+        yield "-add-fd", f"fd={fd},set={number}"
+        yield "-chardev", f"file,id={output},path=/dev/fdset/{number}"
+        connected[output] = output
+    ports = [connected.get("serial"), connected.get("serial2")]
+    for port in ports if ports[1] else ports[:1]:
+        if port or ports[1]:
+            yield "-serial", f"chardev:{port}" if port else "null"
+
+
 def _machine(spec: GuestSpec) -> str:
     irqchip = ",kernel-irqchip=split" if spec.iommu else ""  # interrupt remapping needs the I/O APIC in user space
     memory = ",memory-backend=ram" if spec.memory_file else ""
@@ -155,6 +185,10 @@ def _boot(spec: GuestSpec) -> Iterator[tuple[str, ...]]:
     if spec.iso:
         file = {"driver": "file", "filename": str(spec.iso)}
         yield "-blockdev", _json({"driver": "raw", "node-name": "boot", "read-only": True, "file": file})
+    if spec.floppy:
+        escaped = str(spec.floppy).replace(",", ",,")
+        yield "-drive", f"if=floppy,format=raw,snapshot=on,file={escaped}"
+        yield "-global", "isa-fdc.bootindexA=0"
     if spec.bios:
         yield "-bios", str(spec.bios)
     if spec.kernel:
@@ -172,8 +206,9 @@ def _devices(spec: GuestSpec) -> Iterator[Json]:
     """
     if spec.iommu:
         yield {"driver": "intel-iommu", "intremap": "on", "caching-mode": True}
-    if spec.console == "debug-console":
-        yield {"driver": "isa-debugcon", "iobase": DEBUG_CONSOLE, "chardev": "console"}
+    if "debug-console" in (spec.console, *spec.heard):
+        chardev = "console" if spec.console == "debug-console" else "debug-console"
+        yield {"driver": "isa-debugcon", "iobase": DEBUG_CONSOLE, "chardev": chardev}
     if spec.debug_exit:
         yield {"driver": "isa-debug-exit", "iobase": EXIT_PORT, "iosize": 4}
     if spec.disk:

@@ -150,6 +150,15 @@ class Console:
             raise self.panicked(waiting_for)
         return index
 
+    @property
+    def log(self) -> Path:
+        """The file in which all output is recorded."""
+        return self._log
+
+    def text(self) -> str:
+        """Return all output so far."""
+        return self._log.read_bytes().decode(errors="replace")
+
     def last_lines(self) -> str:
         """Return the end of the record, readable."""
         with self._log.open("rb") as log:

@@ -8,15 +8,14 @@ import socket
 import stat
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import astuple
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 from lab.deadline import Deadline
 from lab.errors import GuestError, GuestPanicError, LabError
 from lab.guest import user
-from lab.guest.arguments import Endpoints, GuestSpec, arguments
+from lab.guest.arguments import MIB, Endpoints, GuestSpec, arguments
 from lab.guest.console import LINUX_PANIC, Console
 from lab.guest.folder import run_folder
 from lab.guest.memory import ForkMemory, GuestMemory, Ram
@@ -43,6 +42,22 @@ was spent on faults of small ones."""
 _SSH_FORWARD = re.compile(r"TCP\[HOST_FORWARD\]\s+\d+\s+127\.0\.0\.1\s+(\d+)\s+\S+\s+22\s")
 
 
+class Activity(Protocol):
+    """What a device has seen of its driver."""
+
+    @property
+    def accesses(self) -> int:
+        """Registers and doorbells that the driver has accessed so far."""
+
+    @property
+    def quiet_seconds(self) -> float | None:
+        """Seconds since the last access; None before the first one."""
+
+    @property
+    def unanswered(self) -> bool:
+        """Whether the driver still waits for something: a command, a completion that it has not taken, CSTS.RDY."""
+
+
 class Machine:
     """A guest that runs inside a ``with`` block and leaves nothing behind it: no process, no thread, no folder.
 
@@ -53,6 +68,10 @@ class Machine:
     """Private to this guest, for sockets and other short-lived files."""
     process: Process
     console: Console
+    outputs: Mapping[str, Path]
+    """The files in which further outputs are recorded (`GuestSpec.heard`), beside the console's."""
+    activity: Activity | None = None
+    """What the device has seen of the driver so far; the recording sets it."""
     channel: socket.socket | None
     """Our end of the virtio-serial port, where the specification asks for one (`lab.guest.channel`)."""
 
@@ -112,31 +131,40 @@ class Machine:
         for end in (qmp, console, channel):
             defer.callback(end.close)
         self.channel = channel if self.spec.channel else None
+        if self.spec.memory_file and self.spec.memory_fill:
+            fill_memory(self.spec.memory_file, self.spec.memory * MIB, self.spec.memory_fill)
+        beside = self._console_log.parent if self._console_log else self.folder
+        self.outputs = {output: beside / f"{output}.log" for output in self.spec.heard}
         with their_qmp, their_console, their_channel:  # only QEMU may hold its ends, or we would not hear it hang up
             self.console = Console(console, self._console_log or self.folder / "console.log", self.died, self._panics)
             defer.callback(self.console.close)
             self._monitor = Monitor(qmp, self.died)
             defer.callback(self._monitor.close)
-            endpoints = Endpoints(
-                their_qmp.fileno(), their_console.fileno(), self._trace, their_channel.fileno() if self.spec.channel else None
-            )
-            inherited = [fd for fd in astuple(endpoints) if fd is not None]
-            command = [*self._command, *arguments(self.spec, endpoints, self._accelerator)]
-            env = {**ALLOCATOR, **self._env}
-            if self._accessible is not None:
-                if self._user_id is None:
-                    self._user_id = defer.enter_context(user.allocate())
-                self._hand_over(command, self._accessible)
-                command, env = self._folders.translate(command), self._folders.translate(env)
-            inherited += self._folders.descriptors
-            self.process = Process(
-                command, env, self.folder / "stderr", inherited, user_id=None if self._accessible is None else self._user_id
-            )
-            defer.callback(self._end)
-            self.process.start()
+            their_channel_fd = their_channel.fileno() if self.spec.channel else None
+            with ExitStack() as opened:  # QEMU gets copies of its own
+                heard = tuple(opened.enter_context(path.open("wb")).fileno() for path in self.outputs.values())
+                endpoints = Endpoints(their_qmp.fileno(), their_console.fileno(), self._trace, their_channel_fd, heard)
+                self._run(endpoints)
         self._monitor.connect(Deadline(START_SECONDS))
         if self.spec.state:
             self._restore(self.spec.state)
+
+    def _run(self, endpoints: Endpoints) -> None:
+        """Start QEMU as its own user, if it can have one."""
+        defer, inherited = self._cleanup, endpoints.inherited()
+        command = [*self._command, *arguments(self.spec, endpoints, self._accelerator)]
+        env = {**ALLOCATOR, **self._env}
+        if self._accessible is not None:
+            if self._user_id is None:
+                self._user_id = defer.enter_context(user.allocate())
+            self._hand_over(command, self._accessible)
+            command, env = self._folders.translate(command), self._folders.translate(env)
+        inherited += self._folders.descriptors
+        self.process = Process(
+            command, env, self.folder / "stderr", inherited, user_id=None if self._accessible is None else self._user_id
+        )
+        defer.callback(self._end)
+        self.process.start()
 
     def _hand_over(self, command: Sequence[str], accessible: Sequence[Path]) -> None:
         """Give QEMU's own user access to the files that it opens."""
@@ -147,7 +175,7 @@ class Machine:
         if self._trace is not None:
             os.fchown(self._trace, own, own)  # it opens the pipe once more, by its name
         spec = self.spec
-        files = [file for file in (spec.kernel, spec.initrd, spec.disk, spec.iso, spec.bios) if file]
+        files = [file for file in (spec.kernel, spec.initrd, spec.disk, spec.iso, spec.floppy, spec.bios) if file]
         for file in files:
             if not file.stat().st_mode & stat.S_IROTH:
                 user.share(file, user.READERS, writable=False)
@@ -274,3 +302,11 @@ class Machine:
         except LabError:
             pass  # it has died, or does not listen: the signals below are for that
         self.process.end(deadline)
+
+
+def fill_memory(file: Path, size: int, pattern: bytes) -> None:
+    """Make a file of ``size`` bytes that holds a pattern, whose length divides `CHUNK`, again and again."""
+    chunk = pattern * (CHUNK // len(pattern))
+    with file.open("wb") as memory:
+        for _ in range(size // len(chunk)):
+            memory.write(chunk)

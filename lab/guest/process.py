@@ -98,6 +98,14 @@ class Process:
         """Tell whether it runs."""
         return not self._exited.is_set()
 
+    def processor_seconds(self) -> float:
+        """Return the processor time that it has used so far, all its threads together (proc(5), /proc/pid/stat); 0 if gone."""
+        try:
+            fields = Path(f"/proc/{self.pid}/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()
+            return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        except (OSError, ValueError, IndexError):
+            return 0.0
+
     @property
     def status(self) -> int | None:
         """Exit status, or minus the signal that ended it; None while it runs."""

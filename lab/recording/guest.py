@@ -30,6 +30,7 @@ from lab.guest.folder import SHARED_MEMORY, run_folder, shared_root
 from lab.guest.machine import Machine
 from lab.guest.template import Forkable, ForkError, Template, Templates
 from lab.guest.witness import MachineWitness
+from lab.recording.activity import WireActivity
 from lab.recording.recording import Recording
 from lab.toolchain import Qemu, Toolchain
 from lab.toolchain.cache import Cache
@@ -53,6 +54,8 @@ FIRST_SLOT = "4"
 FOLLOW_SECONDS = 5.0
 """How long a driver is asked for a list again that does not yet show a change of the device (``until``)."""
 POLL_SECONDS = 0.02
+STALE_BYTES = bytes(14) + b"\1\0"
+"""What memory holds in a scenario with ``stale_memory``: completions of command 0 with phase tag 1. Base 2.0, 3.3.3.2."""
 HEALED = "run it again: what was damaged has been removed and will be rebuilt"
 
 
@@ -133,6 +136,7 @@ class GuestRecording(Recording):
         self._device = enter(open_device(self._kind, self._scenario, self._qemu, self._evidence.folder, scratch))
         enter(self._shared(scratch))
         self._machine = enter(self._guest(spec, scratch / "memory"))
+        self._machine.activity = WireActivity(self._evidence)
         self._witness = enter(MachineWitness(self._machine.process.pid, self._stall_bound()))
         self._session: Session = self._driver.open(self._machine, self._scenario, self._deadline)
         self._cleanup.callback(self._session.close)
@@ -202,7 +206,8 @@ class GuestRecording(Recording):
                         break
                     except ForkError as reason:
                         self._note(str(reason))
-            yield started or running.enter_context(machine(replace(spec, memory_file=memory)))
+            fill = STALE_BYTES if self._scenario.guest.get("stale_memory") else b""
+            yield started or running.enter_context(machine(replace(spec, memory_file=memory, memory_fill=fill)))
 
     def _note(self, text: str) -> None:
         """Write what the lab itself did into the evidence."""

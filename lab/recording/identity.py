@@ -33,6 +33,7 @@ def identify(
             profiles=manifest.profiles,
             stops=manifest.stops,
             unit=manifest.limits.unit,
+            boots_from_nvme=manifest.boot.nvme,
             known=manifest.known,
         ),
         device=device,

@@ -21,6 +21,7 @@ from lab.drivers import adapter
 from lab.errors import GuestPanicError, LabError
 from lab.guest.machine import Machine
 from lab.recording import guest
+from lab.recording.contents import with_contents
 from lab.recording.identity import identify, in_guest
 from lab.recording.in_process import InProcessAdapter, InProcessRecording
 from lab.recording.recording import Recording
@@ -49,6 +50,7 @@ def record(
     are done.
     """
     driver = adapter(manifest, toolchain)
+    scenario = with_contents(manifest, scenario)
     identity = identify(manifest, driver, scenario, device, toolchain, shell=shell)
     recording: Recording
     if isinstance(driver, InProcessAdapter):

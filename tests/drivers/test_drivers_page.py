@@ -21,7 +21,7 @@ from lab.toolchain import Toolchain
 
 PAGE = (Path(__file__).parents[2] / "docs/drivers.md").read_text(encoding="utf-8")
 EXAMPLES = re.findall(r"^```toml\n(.*?)^```$", PAGE, re.M | re.S)
-TABLES = ("DriverManifest", "Boot", "ActionSyntax", "Listing", "Push", "Passthrough", "Limits", "Known")
+TABLES = ("DriverManifest", "Boot", "ActionSyntax", "Listing", "Disk", "Push", "Passthrough", "Limits", "Known")
 
 
 def rows(mark: str) -> list[list[str]]:
@@ -37,7 +37,7 @@ def code(cell: str) -> list[str]:
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda text: tomllib.loads(text)["name"])
 def test_every_manifest_on_the_page_can_be_used(example: str, tmp_path: Path) -> None:
     manifest = parse(tomllib.loads(example), tmp_path / "my.toml", adapters())
-    for name in (getattr(manifest.boot, key) for key in ("kernel", "disk", "iso", "firmware")):
+    for name in (getattr(manifest.boot, key) for key in ("kernel", "disk", "iso", "floppy", "firmware")):
         if name:
             (tmp_path / name).parent.mkdir(exist_ok=True)
             (tmp_path / name).touch()
@@ -50,7 +50,7 @@ def test_every_manifest_on_the_page_can_be_used(example: str, tmp_path: Path) ->
 
 def test_there_is_an_example_of_each_way_to_speak_and_to_listen() -> None:
     boots = [parse(tomllib.loads(example), Path("my.toml"), adapters()).boot for example in EXAMPLES]
-    assert {boot.output for boot in boots} == {"serial", "debug-console", "exit-code"}
+    assert {boot.output for boot in boots} == {"serial", "serial2", "debug-console", "exit-code"}
     assert {boot.input for boot in boots} == {"serial", "keyboard", "none"}
     assert {key for boot in boots for key in shape.SOURCES if getattr(boot, key)} == set(shape.SOURCES)
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -12,11 +13,11 @@ from lab.data.patterns import search
 from lab.data.plan import Action, Answer, Controller, DeviceSpec, Namespace, Scenario
 from lab.deadline import Deadline
 from lab.drivers.base import Session
-from lab.drivers.generic_serial import GenericSerial, filled
-from lab.errors import GuestPanicError, GuestTimeoutError, LabError
+from lab.drivers.generic_serial import NEVER, GenericSerial, filled
+from lab.errors import GuestNotReadyError, GuestPanicError, GuestTimeoutError, LabError
 from lab.guest.arguments import MIB, GuestSpec
 from lab.guest.console import ConsoleMatch
-from lab.guest.machine import Machine
+from lab.guest.machine import Activity, Machine
 from lab.guest.memory import GuestMemory
 from lab.toolchain import Toolchain
 
@@ -36,6 +37,7 @@ class Script:
     outputs: list[str | None]
     typed: list[str] = field(default_factory=list)
     pending: list[str] = field(default_factory=list)
+    log: Path = Path("console.log")
 
     def send(self, text: str) -> None:
         self.typed.append(text.rstrip("\n"))
@@ -43,8 +45,14 @@ class Script:
         if output is not None:
             self.pending.append(f"{text.rstrip()}\r\n{output}\r\n")
 
+    def text(self) -> str:
+        return ""
+
+    def last_lines(self) -> str:
+        return ""
+
     def expect(self, patterns: str | Sequence[str], deadline: Deadline, what: str = "") -> ConsoleMatch:
-        if not self.pending:
+        if not self.pending or patterns == NEVER:
             raise GuestTimeoutError(f"waited for {what}")
         match = search("", "")
         assert match
@@ -55,6 +63,7 @@ class Script:
 class FakeMachine:
     console: Script
     spec: GuestSpec = field(default_factory=GuestSpec)
+    activity: Activity | None = None
 
     def memory(self) -> GuestMemory:
         assert self.spec.memory_file
@@ -211,6 +220,9 @@ class FakeGuest:
     console: Script
     spec: GuestSpec
     exit_code: int | None = None
+    activity: Activity | None = None
+    outputs: dict[str, Path] = field(default_factory=dict)
+    process: Any = field(default_factory=lambda: SimpleNamespace(processor_seconds=lambda: 0.0))
     asked: list[tuple[str, Any]] = field(default_factory=list)
 
     def qmp(self, command: str, arguments: Any = None) -> None:
@@ -259,10 +271,123 @@ def test_keys_wait_for_their_echo() -> None:
     assert [arguments["keys"][0]["data"] for _, arguments in guest.asked] == ["a", "b", "ret"]
 
 
-def test_a_key_without_an_echo_is_a_time_out() -> None:
+def test_a_key_that_does_not_arrive_is_pressed_again_and_then_no_fault_of_the_driver() -> None:
     session, guest = opened({"output": "debug-console", "input": "keyboard"}, {"load": {"command": "ab"}})
     guest.qmp = lambda *given: guest.asked.append(given[1])  # type: ignore[method-assign]
-    late = session.perform(Action("load"), None, Deadline(5))
-    assert late.status == "timeout"
-    assert "the echo of 'a'" in late.fields["log"]
-    assert len(guest.asked) == 1
+    with pytest.raises(LabError, match="'a' was pressed 3 times"):
+        session.perform(Action("load"), None, Deadline(5))
+    assert len(guest.asked) == 3
+
+
+NVME_LOAD = {"load": {"command": "nvme load"}}
+
+
+@dataclass
+class Wire:
+    """What the device has seen."""
+
+    accesses: int = 0
+    quiet_seconds: float | None = None
+    unanswered: bool = False
+
+
+@pytest.mark.parametrize(
+    ("wire", "outcome"),
+    [
+        (Wire(), "accessed no register"),
+        (Wire(9, 5.0), "not waiting for the device"),
+        (Wire(9, 5.0, unanswered=True), "timeout"),
+        (Wire(9, 0.1), "timeout"),
+    ],
+)
+def test_only_a_driver_that_has_begun_and_not_finished_is_late(wire: Wire, outcome: str) -> None:
+    """Obstacle 3 and the false failures of every/load where only ``ready`` was not seen."""
+    session, guest = opened({"input": "none"}, {})
+    guest.qmp = lambda *given: None  # type: ignore[method-assign]
+    guest.activity = wire
+    if outcome == "timeout":
+        assert session.perform(Action("load"), None, Deadline(5)).status == "timeout"
+    else:
+        with pytest.raises(GuestNotReadyError, match=outcome):
+            session.perform(Action("load"), None, Deadline(5))
+
+
+def test_the_recording_ends_when_the_wire_is_quiet() -> None:
+    """Obstacle 3: drivers work on behind their last words."""
+    session, guest = opened({"input": "none", "settle": 0.05}, {})
+    guest.activity = Settling()
+    assert session.perform(Action("load"), None, Deadline(5)).status == "success"
+    assert guest.activity.looks > 3
+
+
+class Settling:
+    """A driver that still works at the first looks."""
+
+    accesses, unanswered = 1, False
+
+    def __init__(self) -> None:
+        self.looks = 0
+
+    @property
+    def quiet_seconds(self) -> float:
+        self.looks += 1
+        return 0.001 if self.looks <= 3 else 1.0
+
+
+def test_a_system_without_output_is_ready_when_it_is_quiet_or_after_a_while() -> None:
+    """Obstacle 2."""
+    for sign in ({"quiet": 0.01}, {"after": 0.01}):
+        session, guest = opened({"input": "none", "ready": "", **sign}, {})
+        guest.activity = Wire(3, 1.0)
+        guest.console.pending.clear()
+        guest.qmp = lambda *given: None  # type: ignore[method-assign]
+        assert session.perform(Action("load"), None, Deadline(5)).status == "success"
+
+
+def test_enter_and_pace() -> None:
+    """Obstacle 6."""
+    manifest = parse(
+        {"name": "x", "adapter": "x", "boot": {**BOOT, "enter": "\r", "pace": 0.01}, "actions": {"load": {"command": "l"}}},
+        Path("x.toml"), ["x"],
+    )  # fmt: skip
+    script = Script(["", ""])
+    script.pending.append("")
+    session = GenericSerial(manifest, TOOLCHAIN).open(cast(Machine, FakeMachine(script)), SCENARIO, Deadline(5))
+    assert session.perform(Action("load"), None, Deadline(5)).status == "success"
+    assert script.typed == ["l", "\r"]
+
+
+def test_a_line_of_which_a_part_did_not_arrive_is_no_fault_of_the_driver() -> None:
+    """Obstacle 6: after an echo was seen, one with characters missing is a lost key."""
+    script = Script(["", "fine"])
+    manifest = parse({"name": "x", "adapter": "x", "boot": BOOT, "actions": NVME_LOAD}, Path("x.toml"), ["x"])
+    script.pending.append("")
+    session = GenericSerial(manifest, TOOLCHAIN).open(cast(Machine, FakeMachine(script)), SCENARIO, Deadline(5))
+    script.outputs = ["fine", None]
+    assert session.perform(Action("load"), None, Deadline(5)).status == "success"
+    script.pending.append("nvm load\r\nunknown command\r\n")
+    with pytest.raises(LabError, match="a key did not arrive"):
+        session.perform(Action("load"), None, Deadline(5))
+
+
+def test_words_can_calculate() -> None:
+    """Obstacle 10."""
+    asked = Action("read", {"nsid": 4, "lba": 16, "blocks": 2})
+    _, typed = ask({"read": {"command": "r {lba * block_size // 512:#x} {(blocks + 1) << 1}"}}, "", action=asked)
+    assert typed == ["r 0x80 6"]
+
+
+def test_whole_units_are_asked_for_and_cut() -> None:
+    """Obstacle 10: ``limits.round``."""
+    data = bytes(range(256)) * 16
+    script = Script(["", "0: " + " ".join(f"{byte:02x}" for byte in data)])
+    manifest = parse(
+        {"name": "x", "adapter": "x", "boot": BOOT, "limits": {"unit": 4096, "round": True},
+         "actions": {"read": {"command": "r {lba} {blocks}", "hexdump": "xxd"}}}, Path("x.toml"), ["x"],
+    )  # fmt: skip
+    script.pending.append("")
+    session = GenericSerial(manifest, TOOLCHAIN).open(cast(Machine, FakeMachine(script)), SCENARIO, Deadline(5))
+    script.outputs.pop(0)
+    answer = session.perform(Action("read", {"nsid": 2, "lba": 9, "blocks": 2}), None, Deadline(5))
+    assert script.typed == ["r 8 8"]
+    assert answer.data == data[512:1536]

@@ -41,7 +41,7 @@ def test_every_boot_shape_is_taken(boot: dict[str, Any], actions: dict[str, Any]
     ("boot", "actions", "message"),
     [
         ({"disk": "d"}, INFO, r"boot\.disk: the guest cannot be booted from kernel and disk at once\n.*keep one of them"),
-        ({"kernel": ""}, INFO, r"boot: nothing says what is booted\n.*give kernel, disk, iso or firmware"),
+        ({"kernel": ""}, INFO, r"boot: nothing says what is booted\n.*give kernel, disk, iso, floppy, firmware or nvme"),
         ({"kernel": "", "disk": "d", "append": "x"}, INFO, r"boot\.append: only a kernel takes it\n.*give boot\.kernel"),
         ({"ready": ""}, INFO, r"boot\.ready: this key is required, it is how the lab knows the prompt"),
         ({"ready": "", "input": "none"}, {}, r"boot\.ready: nothing says when the guest has done its work\n.*exit_success"),

@@ -1,0 +1,185 @@
+"""``nvme-lab observe``: a true report about a system that boots, without a manifest."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+
+from conformance.commands.init import MEMORY, render, written_name
+from conformance.commands.options import settings
+from conformance.onboarding import observe_report
+from conformance.onboarding.observation import Boot, Observer, Target
+from conformance.onboarding.recognise import Found, recognise
+from conformance.onboarding.rungs import PLAIN, RUNGS
+from conformance.report import terminal
+from conformance.run.folders import default_folder, prepare_folder, shown
+from lab.errors import LabError, UsageError, nearest
+from lab.toolchain import prepare
+
+FILE = click.Path(path_type=Path, dir_okay=False)
+KINDS = ("kernel", "disk", "iso", "floppy", "firmware")
+NOT_REACHED = 2
+
+
+def _kind_options(function: Any) -> Any:
+    for kind in reversed(KINDS):
+        function = click.option(f"--{kind}", type=FILE, metavar="FILE", help=f"boot this as a {kind}, whatever it looks like")(
+            function
+        )
+    return function
+
+
+@click.command()
+@click.argument("image", required=False, type=FILE)
+@_kind_options
+@click.option("--nvme-disk", type=FILE, metavar="FILE", help="raw image on the NVMe disk; booted where IMAGE is not given")
+@click.option("--initrd", type=FILE, metavar="FILE", help="for a kernel")
+@click.option("--append", metavar="WORDS", help="the kernel's command line")
+@click.option("--machine", type=click.Choice(["q35", "pc"]), help="[default: q35, then pc]")
+@click.option("--cpu", metavar="MODEL", help="QEMU's processor model [default: max, then qemu64]")
+@click.option("--memory", metavar="SIZE", help="as 128M or 1G [default: 256M, then 1G]")
+@click.option("--cpus", type=click.IntRange(1, 64), default=1, show_default=True, help="processors")
+@click.option("--qemu-option", "extra", multiple=True, metavar="WORD", help="further word for QEMU (repeatable)")
+@click.option("--keys", type=FILE, metavar="FILE", help="lines that are typed once it is quiet, on keyboard and COM1")
+@click.option("--rung", "rungs", multiple=True, metavar="NAME", help="only these devices, beside the plain one (repeatable)")
+@click.option(
+    "--out", type=click.Path(path_type=Path, file_okay=False), metavar="DIR", help="new folder for report and evidence"
+)
+@click.option("--write-manifest", type=FILE, metavar="FILE", help="write a manifest that goes on from here")
+@click.option("--json", "as_json", is_flag=True, help="the report as JSON")
+@click.option("--qemu", type=click.Path(path_type=Path), metavar="FILE", help="QEMU to use instead of looking for one")
+@click.option("--offline", is_flag=True, default=None, help="only what the cache holds")
+def observe(
+    image: Path | None, nvme_disk: Path | None, rungs: tuple[str, ...], out: Path | None, write_manifest: Path | None,
+    as_json: bool, keys: Path | None, **options: Any,
+) -> int:  # fmt: skip
+    """Boot IMAGE before a ladder of NVMe devices, ask nothing, and judge what its driver does on the wire.
+
+    IMAGE is an ELF kernel (PVH, multiboot), a bzImage, a disk, ISO or floppy image, or a firmware. No manifest is needed.
+    The first answer comes after one boot.
+
+    \b
+    nvme-lab observe build/kernel.elf
+    nvme-lab observe my-os.iso --nvme-disk fat32.img
+    nvme-lab observe --nvme-disk my-os.img
+
+    Exit status: 1 if a mandatory rule was broken, 2 if the driver was not reached.
+    """
+    console = terminal.console() if not as_json else Console(stderr=True)
+    target, name, what = _target(image, nvme_disk, keys, options)
+    chosen = [rung for rung in RUNGS if rung.name != PLAIN and (not rungs or rung.name in rungs)]
+    for wanted in rungs:
+        if wanted not in {rung.name for rung in RUNGS}:
+            raise UsageError(f"there is no rung {wanted!r}{nearest(wanted, [rung.name for rung in RUNGS])}")
+    if write_manifest and write_manifest.exists():
+        raise UsageError(f"{write_manifest} exists already, and is not overwritten.", remedy="name another file")
+    console.print(f"{what}.", soft_wrap=True, markup=False)
+    chosen_tools = settings({"qemu": options["qemu"], "offline": options["offline"]})
+    toolchain = prepare(chosen_tools, {"qemu"}, lambda text: _say(console, text))
+    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+    folder = prepare_folder(out or default_folder(Path.cwd()).with_name(f"observe-{stamp}"))
+    observer = Observer(name, target, folder, toolchain, lambda text: _say(console, text))
+    plain = observer.plain()
+    boots = [plain]
+    observe_report.show_plain(console, plain, observer.machine)
+    if plain.reached:
+        for rung in chosen:
+            _say(console, f"{rung.name}: {rung.title}")
+            boots.append(observer.beside(plain, rung))
+            observe_report.show_rung(console, plain, boots[-1])
+    report = observe_report.Report(name, what, dict(observer.machine), tuple(boots))
+    data = observe_report.to_json(report, folder)
+    (folder / "observe.json").write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+    page = folder / "observe.html"
+    page.write_text(observe_report.html(report, folder), encoding="utf-8")
+    if write_manifest:
+        _write_manifest(write_manifest, name, what, target, observer, plain)
+    if as_json:
+        click.echo(json.dumps(data, indent=1))
+    else:
+        observe_report.show(console, report)
+        console.print(f"Report: {shown(page)}", soft_wrap=True)
+        if write_manifest:
+            console.print(f"Wrote {write_manifest}. Now: nvme-lab run --driver {write_manifest}", soft_wrap=True)
+    return _status(report, plain)
+
+
+def _say(console: Console, text: str) -> None:
+    console.print(text, style="dim", markup=False, soft_wrap=True)
+
+
+def _status(report: observe_report.Report, plain: Boot) -> int:
+    if plain.how == "lab-error":
+        raise LabError(plain.reason)
+    if not plain.reached:
+        return NOT_REACHED
+    return int(any(group.is_mandatory for group in report.groups))
+
+
+def _target(image: Path | None, nvme_disk: Path | None, keys: Path | None, options: dict[str, Any]) -> tuple[Target, str, str]:
+    """Return what is booted, its name, and in words what it is."""
+    forced = [(kind, options[kind]) for kind in KINDS if options[kind]]
+    if sum(kind != "firmware" for kind, _ in forced) + (image is not None) > 1:
+        raise UsageError("One system is booted at a time.", remedy="name one image; --firmware may stand beside a disk")
+    boot: dict[str, Any] = {"cpus": options["cpus"], "options": list(options["extra"])}
+    named: list[str] = []
+    for kind, path in forced:
+        boot[kind] = _readable(path)
+        named.append(f"{path}, as a {kind}")
+    if image is not None:
+        found = recognise(image)
+        if not found.boots or found.boots == "module":
+            raise UsageError(f"{image} is {found.what}: it cannot be booted.", remedy=found.remedy or f"nvme-lab init {image}")
+        boot[found.boots] = _readable(image)
+        named.append(f"{image}: {found.what}")
+        _suit(boot, found)
+    if nvme_disk is not None:
+        _readable(nvme_disk)
+        if not any(boot.get(kind) for kind in KINDS if kind != "firmware"):
+            boot["nvme"] = True
+            named.append(f"{nvme_disk}, booted from the NVMe disk")
+    if not named:
+        raise UsageError("Nothing says what is booted.", remedy="name an image, or --nvme-disk FILE to boot from the NVMe disk")
+    if boot.get("firmware") and not any(boot.get(kind) for kind in (*KINDS[:4], "nvme")):
+        boot["firmware_driver"] = True  # there is no other system: the firmware's driver is the one that is seen
+    if options["initrd"]:
+        boot["initrd"] = _readable(options["initrd"])
+    if options["append"] is not None:
+        boot["append"] = options["append"]
+    main = image or (forced[0][1] if forced else nvme_disk)
+    assert main is not None
+    disk = nvme_disk.absolute() if nvme_disk else None
+    text = keys.read_text(encoding="utf-8") if keys and keys.is_file() else ""
+    if keys and not text:
+        raise UsageError(f"{keys} holds no keys.", remedy="write the lines to be typed into it")
+    target = Target(boot, Path.cwd(), disk, text, options["machine"], options["cpu"], options["memory"])
+    return target, written_name(main), "; ".join(named)
+
+
+def _suit(boot: dict[str, Any], found: Found) -> None:
+    """Set what a kind of system needs to be heard."""
+    if "bzImage" in found.what:
+        boot["append"] = "console=ttyS0 panic=-1"
+
+
+def _readable(path: Path) -> str:
+    if not path.is_file():
+        raise UsageError(f"there is no file {path}", remedy="build it, or correct the path")
+    return str(path.absolute())
+
+
+def _write_manifest(path: Path, name: str, what: str, target: Target, observer: Observer, plain: Boot) -> None:
+    text = render(
+        "observed.toml.j2", name=name, what=what, boot=target.boot, machine=observer.machine, disk=target.disk,
+        stages=list(plain.seen.steps) or ["detect"], memory=MEMORY,
+    )  # fmt: skip
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        raise UsageError(f"{path} cannot be written: {error.strerror}.", remedy="name another file") from error

@@ -1,0 +1,353 @@
+"""``nvme-lab observe``: boot a system before one device after the other, ask nothing, and judge the wire."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from conformance.judging.judge import Verdict, judge
+from conformance.onboarding.rungs import PLAIN, RUNGS, Rung
+from conformance.onboarding.steps_seen import Seen, seen
+from conformance.suite.check import EVERY, Check, Outcome
+from conformance.suite.selection import CHECKS
+from lab import drivers
+from lab.data import manifest as manifests
+from lab.data.evidence import Evidence
+from lab.data.manifest import PROFILES, STAGES, DriverManifest
+from lab.deadline import Deadline
+from lab.errors import GuestError
+from lab.guest import keyboard, screen
+from lab.guest.console import plain
+from lab.guest.machine import Machine
+from lab.recording.record import record
+from lab.toolchain import Toolchain
+
+SEED = 7
+QUIET_SECONDS = 1.5
+"""Without an access to the device for so long, a driver has done what it does by itself."""
+CONFIRM_QUIET_SECONDS = 4.5
+"""The same where a driver got less far than before: a slow machine may pause between two of its steps."""
+FIRST_SECONDS, REACH_SECONDS = 30.0, 15.0
+"""For the plain boot; for each further attempt to reach the driver at all."""
+LEAST_SECONDS, TIMES = 8.0, 3.0
+"""A later boot gets this many times what the plain one took, and at least so long."""
+STIMULUS_SECONDS = 5.0
+KEY_SECONDS = 0.02
+KEYS_AFTER_SECONDS = 15.0
+"""Where keys are typed the system need not reach its device before: it has so long to come to its prompt."""
+OUTPUTS = ("console.log", "serial.log", "serial2.log", "debug-console.log")
+NAMES: Mapping[str, str] = {
+    "console.log": "COM1",
+    "serial.log": "COM1",
+    "serial2.log": "COM2",
+    "debug-console.log": "port E9h",
+}
+TAIL_LINES = 12
+CRASH = re.compile(
+    r"kernel panic|\bpanic\b|unhandled exception|general protection fault|page fault|double fault|triple fault|stack trace|"
+    r"backtrace|\boops\b|guru meditation|assertion failed|\bBUG:|fatal (error|exception)|PANIC",
+    re.IGNORECASE,
+)
+"""What systems print when they crash."""
+FIRMWARE_LINE = re.compile(r"SeaBIOS |iPXE|Booting from |Machine UUID|Press .* for boot menu")
+ENDED = "ended"
+
+
+@dataclass(frozen=True)
+class Target:
+    """What is booted, and how; what is None was not chosen and may be varied."""
+
+    boot: Mapping[str, Any]  # keys of [boot]
+    folder: Path  # of relative paths
+    disk: Path | None = None  # what the first namespace holds
+    keys: str = ""
+    machine: str | None = None
+    cpu: str | None = None
+    memory: str | None = None
+
+    def variants(self) -> Iterator[dict[str, Any]]:
+        """Yield machines on which its driver may be reached, the usual one first."""
+        usual = {"machine": self.machine or "q35", "cpu": self.cpu or "max", "memory": self.memory or "256M"}
+        tried = [usual]
+        if self.cpu is None:
+            tried.append({**usual, "cpu": "qemu64"})
+        if self.memory is None:
+            tried.append({**tried[-1], "memory": "1G"})
+        if self.machine is None and self.boot.get("machine") is None:
+            tried.append({**tried[-1], "machine": "pc"})
+        yield from tried
+
+
+@dataclass
+class Boot:
+    """What one boot came to."""
+
+    rung: Rung
+    evidence: Path
+    seen: Seen
+    seconds: float
+    how: str  # quiet, busy, ended, not-reached, lab-error
+    reason: str = ""
+    said: Mapping[str, str] = field(default_factory=dict)  # output → what was printed there
+    screen: str = ""
+    verdicts: tuple[Verdict, ...] = ()
+
+    @property
+    def reached(self) -> bool:
+        """Tell whether the driver has accessed the device."""
+        return self.seen.accesses > 0
+
+    @property
+    def crash(self) -> str:
+        """The line in which the system says that it has crashed; "" if it does not."""
+        texts = (*self.said.values(), self.screen)
+        return next((line.strip() for text in texts for line in text.splitlines() if CRASH.search(line)), "")
+
+    @property
+    def own_screen(self) -> str:
+        """What the screen shows beside the lines of a PC's firmware."""
+        return "\n".join(line for line in self.screen.splitlines() if line.strip() and not FIRMWARE_LINE.match(line))
+
+    def tail(self) -> Iterator[tuple[str, str]]:
+        """Yield each output that was used and the last lines there."""
+        for name, text in (*self.said.items(), ("screen", self.screen)):
+            if lines := [line for line in text.splitlines() if line.strip()]:
+                yield name, "\n".join(lines[-TAIL_LINES:])
+
+    @property
+    def picture(self) -> Path | None:
+        """The picture of the screen, if one was taken."""
+        path = self.evidence / "screen.png"
+        return path if path.is_file() else None
+
+
+def checks_of(rung: Rung) -> list[Check]:
+    """Return what a rung is judged by: the invariants of the wire, and its own. Nothing that rests on an answer."""
+    invariants = [
+        check
+        for check in CHECKS.values()
+        if check.invariant and "wire" in check.witnesses and check.stage not in (EVERY, *PROFILES)
+    ]
+    return invariants + [CHECKS[name] for name in rung.checks]
+
+
+def manifest_of(
+    name: str, target: Target, machine: Mapping[str, Any], seconds: float, quiet: float = QUIET_SECONDS
+) -> DriverManifest:
+    """Return the manifest that a rung is recorded with: nothing is asked, and quiet on the wire is the end of the boot."""
+    typed = {"after": KEYS_AFTER_SECONDS} if target.keys else {}
+    boot = {"screen": True, **typed, **target.boot, **machine, "input": "none", "quiet": quiet, "seconds": seconds}
+    data = {"name": name, "adapter": "generic-serial", "stages": [], "boot": boot}
+    if target.disk:
+        data["disk"] = {"contents": str(target.disk)}
+    return manifests.parse(data, target.folder / f"{name}.toml", drivers.adapters())
+
+
+class Observer:
+    """Boots a system on the rungs of the ladder, the plain one first."""
+
+    def __init__(self, name: str, target: Target, out: Path, toolchain: Toolchain, say: Callable[[str], None]) -> None:
+        """Boot nothing yet. ``out`` is where the evidence goes."""
+        self.name, self.target, self.out = name, target, out
+        self.machine: Mapping[str, Any] = {}
+        self._toolchain, self._say = toolchain, say
+        self._seconds = FIRST_SECONDS
+
+    def plain(self) -> Boot:
+        """Boot before the plain device, on further machines until a register is accessed; return the best boot."""
+        best: Boot | None = None
+        for number, machine in enumerate(self.target.variants()):
+            self.machine = machine
+            shown = ", ".join(f"{value}" for value in machine.values())
+            self._say(f"plain: booting it ({shown})")
+            self._seconds = FIRST_SECONDS if number == 0 else REACH_SECONDS
+            boot = self.boot(_rung(PLAIN), suffix=f"-{number}" if number else "")
+            if best is None or boot.reached or (len("".join(boot.said.values())) > len("".join(best.said.values()))):
+                best = boot
+            if boot.reached or boot.how == "lab-error":
+                break
+        assert best is not None
+        if best.reached:
+            self._seconds = max(LEAST_SECONDS, best.seconds * TIMES)
+        return best
+
+    def beside(self, plain: Boot, rung: Rung) -> Boot:
+        """Boot on a rung; once more, and with more patience, where the driver gets less far than before the plain device."""
+        boot = self.boot(rung)
+        if compared(plain, boot).is_worse:
+            self._say(f"{rung.name}: once more, for it got less far")
+            boot = self.boot(rung, suffix="-again", quiet=CONFIRM_QUIET_SECONDS)
+        return boot
+
+    def boot(self, rung: Rung, *, suffix: str = "", quiet: float = QUIET_SECONDS) -> Boot:
+        """Boot once and judge what was seen."""
+        folder = self.out / "evidence" / (rung.name + suffix)
+        driver = manifest_of(self.name, self.target, self.machine, self._seconds + quiet, quiet)
+        shown: list[str] = []
+        began = time.monotonic()
+
+        def visit(guest: Machine) -> None:
+            with suppress(GuestError):  # what it ended by stands in the record
+                self._stimulate(guest, rung)
+            shown.append(screen.take_if_possible(guest, folder / "screen.png"))
+
+        record(driver, rung.scenario(SEED), rung.kind, folder, toolchain=self._toolchain, visit=visit)
+        return _boot(rung, Evidence(folder), shown[0] if shown else "", time.monotonic() - began)
+
+    def _stimulate(self, guest: Machine, rung: Rung) -> None:
+        if self.target.keys:
+            _type(guest, self.target.keys)
+            _until_quiet(guest, self._seconds)
+        if rung.stimulus == "reset":
+            guest.qmp("set-action", {"reboot": "reset"})
+            guest.qmp("system_reset")
+            _until_quiet(guest, self._seconds)
+        elif rung.stimulus == "power-button":
+            guest.qmp("system_powerdown")
+            _until_quiet(guest, STIMULUS_SECONDS)
+
+
+def _rung(name: str) -> Rung:
+    return next(rung for rung in RUNGS if rung.name == name)
+
+
+def _type(guest: Machine, keys: str) -> None:
+    """Type on the keyboard and on the first serial port, as a person would who does not know which one is heard."""
+    for line in keys.splitlines():
+        for character in line + "\n":
+            with suppress(KeyError):
+                keyboard.press(guest, character)
+            _listen(guest, KEY_SECONDS)
+        guest.console.send(line + "\n")
+        _until_quiet(guest, STIMULUS_SECONDS)
+
+
+def _listen(guest: Machine, seconds: float) -> None:
+    with suppress(GuestError):
+        guest.console.expect("(?!)", Deadline(seconds))
+
+
+def _until_quiet(guest: Machine, seconds: float) -> None:
+    """Wait until the device has been left alone for a while, and QEMU lives."""
+    began, deadline = time.monotonic(), Deadline(seconds)
+    while guest.process.alive and not deadline.expired:
+        _listen(guest, QUIET_SECONDS / 10)
+        waited = time.monotonic() - began
+        quiet = guest.activity.quiet_seconds if guest.activity else None
+        if waited >= QUIET_SECONDS and (quiet is None or quiet >= QUIET_SECONDS):
+            return
+
+
+def _boot(rung: Rung, evidence: Evidence, shown: str, seconds: float) -> Boot:
+    found = seen(evidence.events())
+    end = evidence.end
+    assert end is not None
+    reason = end.reason
+    if end.outcome == "lab-error" and not found.accesses and "accessed no register" in reason:
+        how = "not-reached"
+    elif end.outcome == "panic":
+        how = ENDED
+    elif end.outcome == "lab-error":
+        how = "lab-error"
+    else:
+        how = "busy" if _timed_out(evidence) else "quiet"
+    if rung.stimulus == "power-button" and how == ENDED:
+        how, reason = "quiet", "it switched the machine off"
+    said = {NAMES[name]: text for name in OUTPUTS if (text := _text(evidence.folder / name)).strip()}
+    if not shown and (evidence.folder / "screen.txt").is_file():
+        shown = (evidence.folder / "screen.txt").read_text(encoding="utf-8")
+    elif shown:
+        (evidence.folder / "screen.txt").write_text(shown + "\n", encoding="utf-8")
+    verdicts = tuple(judge(evidence, checks_of(rung))) if how != "lab-error" and found.accesses else ()
+    return Boot(rung, evidence.folder, found, seconds, how, reason, said, shown, verdicts)
+
+
+def _timed_out(evidence: Evidence) -> bool:
+    return any(getattr(event, "answer", {}).get("status") == "timeout" for event in evidence.events())
+
+
+def _text(path: Path) -> str:
+    try:
+        return plain(path.read_bytes().decode(errors="replace"))
+    except OSError:
+        return ""
+
+
+# -- what it comes to -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Group:
+    """One broken rule: where it was seen, one example, and the rules whose violations only follow from it."""
+
+    verdict: Verdict  # of the plainest boot in which it was seen
+    boots: tuple[str, ...]
+    follows: tuple[str, ...] = ()
+
+    @property
+    def is_mandatory(self) -> bool:
+        """Tell whether a rule was broken that drivers must keep."""
+        return self.verdict.outcome is Outcome.FAIL
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A boot beside the plain one."""
+
+    boot: Boot
+    sentence: str
+    is_worse: bool  # on a healthy device it got less far than on the plain one
+
+
+def groups(boots: Iterable[Boot]) -> list[Group]:
+    """Return the broken rules, mandatory ones first; what follows from another one is folded into it."""
+    boots = list(boots)
+    found: dict[str, list[tuple[str, Verdict]]] = {}
+    follows: dict[str, dict[str, None]] = {}
+    for boot in boots:
+        for verdict in boot.verdicts:
+            if verdict.outcome in (Outcome.FAIL, Outcome.WARN):
+                found.setdefault(verdict.check.id, []).append((boot.rung.name, verdict))
+            elif verdict.because:
+                follows.setdefault(verdict.because, {})[verdict.check.id] = None
+    made = [
+        Group(seen[0][1], tuple(name for name, _ in seen), tuple(id for id in follows.get(check, ()) if id not in found))
+        for check, seen in found.items()
+    ]
+    return sorted(made, key=lambda group: (not group.is_mandatory, -len(group.boots)))
+
+
+def compared(plain_boot: Boot, boot: Boot) -> Comparison:
+    """Say what the driver did on a rung, beside what it did on the plain device."""
+    rung, now = boot.rung, boot.seen
+    before, after = plain_boot.seen.furthest, now.furthest
+    if boot.how == "lab-error":
+        return Comparison(boot, f"not judged: {boot.reason.splitlines()[0]}", is_worse=False)
+    missing = [step for step in STAGES if step in plain_boot.seen.steps and step not in now.steps]
+    sentence = f"as far as on the plain device ({before})" if before else ""
+    if not boot.reached:
+        sentence = "no register was accessed"
+    elif missing:
+        sentence = f"reached {after}, and not {', '.join(missing)}"
+    if boot.how == ENDED:
+        sentence += f"; the machine ended: {boot.reason.splitlines()[0]}"
+    elif boot.crash and not plain_boot.crash:
+        sentence += f"; it printed: {boot.crash}"
+    if now.waiting and not plain_boot.seen.waiting:
+        sentence += f"; it still waits for {now.waiting}"
+    elif boot.how == "busy" and plain_boot.how != "busy":
+        sentence += "; it was still busy at the end"
+    elif missing and now.failed:
+        sentence += f"; {now.failed[-1]}"
+    elif missing and now.last:
+        sentence += f"; the last thing that it began: {now.last}"
+    if boot.reason and rung.stimulus and boot.how == "quiet":
+        sentence += f"; {boot.reason}"
+    ended = boot.how == ENDED and plain_boot.how != ENDED
+    crashed = bool(boot.crash and not plain_boot.crash)
+    return Comparison(boot, sentence, is_worse=not rung.hostile and not rung.stimulus and bool(missing or ended or crashed))

@@ -1,0 +1,255 @@
+"""The report of ``nvme-lab observe`` in three parts: what the driver did, what it broke, and what was never exercised."""
+
+from __future__ import annotations
+
+import base64
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from conformance.judging.judge import Verdict, place
+from conformance.onboarding.observation import Boot, Comparison, Group, compared, groups
+from conformance.onboarding.rungs import RUNGS
+from conformance.onboarding.steps_seen import HOW_TO
+from conformance.suite.check import Finding, Outcome
+from conformance.wire.decode import Row, printable_lines, timeline
+from conformance.wire.excerpts import excerpts, key
+from lab.data.evidence import Evidence
+from lab.data.manifest import STAGES
+from lab.errors import LabError
+
+FORMAT = 1
+EXCERPT_ROWS = 14
+
+
+@dataclass(frozen=True)
+class Report:
+    """All boots of one system; the first is the plain one."""
+
+    name: str
+    what: str
+    machine: Mapping[str, Any]
+    boots: tuple[Boot, ...]
+
+    @property
+    def plain(self) -> Boot:
+        """The boot before the plain device."""
+        return self.boots[0]
+
+    @cached_property
+    def groups(self) -> list[Group]:
+        """The broken rules."""
+        return groups(self.boots)
+
+    @cached_property
+    def comparisons(self) -> list[Comparison]:
+        """The other boots beside the plain one."""
+        return [compared(self.plain, boot) for boot in self.boots[1:]]
+
+    @property
+    def passed(self) -> int:
+        """Rules that were met wherever they could be judged."""
+        met = {v.check.id for boot in self.boots for v in boot.verdicts if v.outcome is Outcome.PASS}
+        return len(met - {group.verdict.check.id for group in self.groups})
+
+    @property
+    def unexercised(self) -> list[str]:
+        """The steps that no boot has shown."""
+        return [stage for stage in STAGES if not any(stage in boot.seen.steps for boot in self.boots)]
+
+    @property
+    def headline(self) -> str:
+        """The report in a sentence."""
+        plain = self.plain
+        if plain.how == "lab-error":
+            return f"{self.name} could not be observed: {plain.reason.splitlines()[0]}"
+        if not plain.reached:
+            return f"Not reached: {self.name} accessed no register of the NVMe device. Nothing is said of its driver."
+        broken = sum(group.is_mandatory for group in self.groups)
+        worse = [comparison.boot.rung.name for comparison in self.comparisons if comparison.is_worse]
+        parts = [f"{self.name} got as far as {plain.seen.furthest}"]
+        rules = "rule is" if broken == 1 else "rules are"
+        parts.append(f"{broken} mandatory {rules} broken" if broken else "no mandatory rule is broken")
+        parts.append(f"{self.passed} rules are met")
+        if worse:
+            parts.append(f"it gets less far on {', '.join(worse)}")
+        return "; ".join(parts) + "."
+
+
+def advice(boot: Boot) -> Iterator[str]:
+    """Yield what to try where the driver was not reached."""
+    if boot.how == "ended":
+        yield f"The machine ended: {boot.reason.splitlines()[0]}. Is the image complete, and made for this machine?"
+    if boot.crash:
+        yield f"It says that it has crashed: {boot.crash}"
+    if not boot.said and not boot.own_screen:
+        yield "It said nothing on COM1, COM2 or port E9h, and its screen shows no text; look at the picture of the screen."
+        yield "Does the processor reach it at all? Try --machine pc, --cpu qemu64, --memory 1G, or boot its disk or ISO image."
+    else:
+        yield "It spoke, but its driver did not come to the device: must a command start it? --keys FILE types lines."
+    yield "Has it a driver for PCI class 010802h that is loaded while it boots? A root port or --qemu-option may be needed."
+
+
+# -- terminal -------------------------------------------------------------------------------------------------------
+
+
+def show_plain(console: Console, boot: Boot, machine: Mapping[str, Any]) -> None:
+    """Print the first answer."""
+    shown = ", ".join(str(value) for value in machine.values())
+    if not boot.reached:
+        return
+    steps = ", ".join(stage for stage in STAGES if stage in boot.seen.steps)
+    console.print(f"Reached ({shown}): {steps}", style="bold", soft_wrap=True)
+    failed = [v.check.id for v in boot.verdicts if v.outcome is Outcome.FAIL]
+    if failed:
+        console.print(f"Broken so far: {', '.join(failed)}", style="red", soft_wrap=True)
+
+
+def show_rung(console: Console, plain: Boot, boot: Boot) -> None:
+    """Print what one more boot came to."""
+    comparison = compared(plain, boot)
+    console.print(f"  {comparison.sentence}", style="yellow" if comparison.is_worse else "", markup=False, soft_wrap=True)
+
+
+def show(console: Console, report: Report) -> None:
+    """Print the report."""
+    console.print()
+    console.print(printable_lines(report.headline), style="bold", markup=False, soft_wrap=True)
+    if not report.plain.reached:
+        for text in advice(report.plain):
+            console.print(f"- {text}", markup=False, soft_wrap=True)
+        for name, tail in report.plain.tail():
+            console.print(f"\nThe last lines on {name}:", style="dim")
+            console.print(printable_lines(tail), markup=False, soft_wrap=True)
+        if report.plain.picture:
+            console.print(f"\nIts screen: {report.plain.picture}", markup=False, soft_wrap=True)
+        return
+    console.print("\n1. What the driver did", style="bold")
+    console.print(_steps_table(report.plain))
+    console.print(_boots_table(report))
+    console.print("2. What it broke", style="bold")
+    for group in report.groups:
+        _show_group(console, group)
+    if not report.groups:
+        console.print("Nothing that the wire shows.")
+    console.print("\n3. What was never exercised", style="bold")
+    for stage in report.unexercised:
+        console.print(f"- {stage}: {HOW_TO[stage]}", markup=False, soft_wrap=True)
+    if not report.unexercised:
+        console.print("Each of the ten steps was seen.")
+    console.print(
+        "What a driver answers, and whether data arrive, is not judged here: that needs a manifest (--write-manifest)."
+    )
+
+
+def _steps_table(boot: Boot) -> Table:
+    table = Table(box=None, show_header=False, padding=(0, 2))
+    for number, stage in enumerate(STAGES, 1):
+        seen = boot.seen.steps.get(stage)
+        table.add_row(str(number), stage, Text(", ".join(seen) if seen else "not seen", style="" if seen else "dim"))
+    for failed in dict.fromkeys(boot.seen.failed):
+        table.add_row("", "", Text(f"failed: {failed}", style="yellow"))
+    if boot.seen.waiting:
+        table.add_row("", "", Text(f"still waits for {boot.seen.waiting}", style="yellow"))
+    return table
+
+
+def _boots_table(report: Report) -> Table:
+    table = Table(box=None, show_header=False, padding=(0, 2))
+    for comparison in report.comparisons:
+        style = "yellow" if comparison.is_worse else ""
+        table.add_row(comparison.boot.rung.name, Text(printable_lines(comparison.sentence), style=style))
+    return table
+
+
+def _show_group(console: Console, group: Group) -> None:
+    verdict = group.verdict
+    mark = Text(str(verdict.outcome), style="bold red" if group.is_mandatory else "yellow")
+    console.print(mark, Text(f"{verdict.check.id}: {verdict.check.statement}"), soft_wrap=True)
+    finding = violation(verdict)
+    if finding is not None:
+        console.print(Text(f"  expected {finding.expected}; actual {printable_lines(str(finding.actual))}"), soft_wrap=True)
+    where = ", ".join(group.boots)
+    console.print(Text(f"  {verdict.check.cite}; seen on: {where}", style="dim"), soft_wrap=True)
+    if group.follows:
+        console.print(Text(f"  from it follow: {', '.join(group.follows)}", style="dim"), soft_wrap=True)
+    console.print(Text(f"  nvme-lab wire {os.path.relpath(verdict.evidence)}", style="dim"), soft_wrap=True)
+
+
+def violation(verdict: Verdict) -> Finding | None:
+    """Return the first violation of a verdict."""
+    return next((finding for finding in verdict.findings if not finding.ok), None)
+
+
+# -- JSON and HTML --------------------------------------------------------------------------------------------------
+
+
+def to_json(report: Report, folder: Path) -> dict[str, Any]:
+    """Return the report as data; paths are relative to ``folder``."""
+    return {
+        "format": FORMAT,
+        "name": report.name,
+        "what": report.what,
+        "machine": dict(report.machine),
+        "outcome": report.plain.how if report.plain.reached or report.plain.how == "lab-error" else "not-reached",
+        "headline": report.headline,
+        "met": report.passed,
+        "steps": report.plain.seen.steps,
+        "boots": [
+            {
+                "rung": boot.rung.name, "title": boot.rung.title, "hostile": boot.rung.hostile, "how": boot.how,
+                "reason": boot.reason, "steps": boot.seen.steps, "waiting": boot.seen.waiting, "failed": boot.seen.failed,
+                "crash": boot.crash, "seconds": round(boot.seconds, 1), "evidence": os.path.relpath(boot.evidence, folder),
+                "verdicts": {v.check.id: str(v.outcome) for v in boot.verdicts},
+            }
+            for boot in report.boots
+        ],
+        "comparisons": [
+            {"rung": c.boot.rung.name, "sentence": c.sentence, "worse": c.is_worse} for c in report.comparisons
+        ],
+        "broken": [
+            {**group.verdict.to_json(), "boots": list(group.boots), "follows": list(group.follows)} for group in report.groups
+        ],
+        "unexercised": {stage: HOW_TO[stage] for stage in report.unexercised},
+    }  # fmt: skip
+
+
+def html(report: Report, folder: Path) -> str:
+    """Return the report as one page that needs no network. All that the system printed is escaped."""
+    environment = Environment(loader=PackageLoader("conformance.onboarding"), autoescape=True, undefined=StrictUndefined)
+    pictures = {
+        boot.rung.name: "data:image/png;base64," + base64.b64encode(boot.picture.read_bytes()).decode()
+        for boot in report.boots[:1]
+        if boot.picture
+    }
+    return environment.get_template("observe.html.j2").render(
+        report=report, stages=STAGES, how_to=HOW_TO, pictures=pictures, advice=list(advice(report.plain)),
+        violation=violation, printable=printable_lines, rows=_rows(report), place=place, total=len(RUNGS),
+        relative=lambda path: os.path.relpath(path, folder),
+    )  # fmt: skip
+
+
+def _rows(report: Report) -> dict[str, list[tuple[Row | None, bool]]]:
+    """Return, by check, the wire around its first violation; None is a gap, and the flag marks the event itself."""
+    found: dict[str, list[tuple[Row | None, bool]]] = {}
+    for group in report.groups:
+        finding = violation(group.verdict)
+        if finding is None or finding.event is None:
+            continue
+        wanted = key(finding.event)
+        try:
+            evidence = Evidence(group.verdict.evidence)
+            shown = excerpts(list(timeline(evidence.scenario, evidence.events())), {wanted}).get(wanted, ())
+        except (LabError, OSError):
+            continue
+        rows = [(row if isinstance(row, Row) else None) for row in shown][:EXCERPT_ROWS]
+        found[group.verdict.check.id] = [(row, row is not None and key(row.event) == wanted) for row in rows]
+    return found
