@@ -78,6 +78,7 @@ BASE_2_0 = _sections(
         "7.1": "Flush command",
         "8.7": "Directives",
         "8.9": "Host Memory Buffer",
+        "8.10": "Host Operation with Asymmetric Namespace Access Reporting",
         "8.19": "Reservations",
         "8.21": "Sanitize Operations",
         "9.1": "Command and Queue Error Handling",

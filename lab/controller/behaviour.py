@@ -197,6 +197,23 @@ class Delay(Behaviour, name="delay"):
             raise CommandStatusError(Status.ABORT_LIMIT_EXCEEDED)
 
 
+class Paused(Delay, name="paused"):
+    """The controller pauses for ``ms`` (CSTS.PP) before it executes the command. Base 2.0, 3.1.3.6."""
+
+    ARGUMENTS: ClassVar = {"ms": 1000}
+
+    def begin(self, request: FetchedCommand) -> bool:
+        """Set CSTS.PP until the command is due."""
+        core = self.target.core
+        core.registers.csts = core.registers.csts.but(PP=1)
+        core.clock.after(self.seconds, self._go_on)
+        return super().begin(request)
+
+    def _go_on(self) -> None:
+        registers = self.target.core.registers
+        registers.csts = registers.csts.but(PP=0)
+
+
 class LateAbort(Delay, name="late-abort"):
     """Abort commands are executed only ``ms`` later, so that a host can have more of them outstanding than ACL allows."""
 

@@ -14,7 +14,8 @@ from lab.nvme.status import Status
 def get_log_page(parts: Parts, request: FetchedCommand, command: GetLogPage) -> int:
     """Execute Get Log Page; beyond a page's end there are zeros."""
     core = parts.core
-    if command.LID not in PAGES and command.LID != Lid.COMMANDS_SUPPORTED:
+    known = command.LID in PAGES and (command.LID != Lid.ANA or core.identity.CMIC.ANA)
+    if not known and command.LID != Lid.COMMANDS_SUPPORTED:
         raise CommandStatusError(Status.LOG_PAGE_INVALID)
     of_namespace = command.LID == Lid.SMART and request.nsid not in (0, BROADCAST_NSID)
     if of_namespace:

@@ -12,6 +12,9 @@ from lab.nvme.commands import BROADCAST_NSID, LbaCommand, decode
 from lab.nvme.features import Fid
 from lab.nvme.logs import (
     KELVIN,
+    Ana,
+    AnaGroup,
+    AnaState,
     ChangedNamespaces,
     CriticalWarning,
     ErrorInformation,
@@ -117,6 +120,12 @@ class Logs:
         """Return Firmware Slot Information."""
         return FirmwareSlots.of(ACTIVE=1, FRS1=self._core.identity.FR)
 
+    def access_states(self) -> bytes:
+        """Return Asymmetric Namespace Access: one group, all of whose namespaces are optimized."""
+        nsids = sorted(self._core.attached)
+        group = AnaGroup.of(GRPID=1, NNSIDS=len(nsids), STATE=AnaState.OPTIMIZED)
+        return Ana.of(GROUPS=1) + group + b"".join(nsid.to_bytes(4, "little") for nsid in nsids)
+
     def take_changed_namespaces(self) -> bytes:
         """Return the Changed Namespace List, and forget it: it is cleared by being read."""
         changed = sorted(self.changed_namespaces)
@@ -129,5 +138,6 @@ PAGES: dict[int, Callable[[Logs], bytes]] = {
     Lid.SMART: Logs.smart,
     Lid.FIRMWARE_SLOT: Logs.firmware,
     Lid.CHANGED_NAMESPACES: Logs.take_changed_namespaces,
+    Lid.ANA: Logs.access_states,
 }
 """The log pages that the controller keeps; Commands Supported and Effects is made of the tables of commands."""

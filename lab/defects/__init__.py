@@ -21,6 +21,7 @@ import lab.defects.read
 import lab.defects.registers
 import lab.defects.reset
 import lab.defects.situations
+import lab.defects.waiting
 import lab.defects.write  # noqa: F401  (importing a stage declares its defects)
 from lab import extensions
 from lab.defects.defect import DEFECTS, LIAR, Defect, find

@@ -179,7 +179,7 @@ class ReferenceInProcess(ReferenceAdapter):
 
 def _twin(device: InProcess) -> InProcess:
     """Return a device with the same images, without faults and record: the liar gets its answers from it."""
-    images = next(iter(device.device.subsystem.all_namespaces())).image.parent
+    images = next((ns.image.parent for ns in device.device.subsystem.all_namespaces()), Path())  # of none, nothing is opened
     return InProcess(device.device.spec, images, memory=LocalMemory(device.memory.size, strict=True))
 
 

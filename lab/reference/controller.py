@@ -92,7 +92,7 @@ class Controller(Core):
             "detect": self.detect,
             "admin-queue": self.enable,
             "identify": self.identify,
-            "io-queues": self.create_io_queues,
+            "io-queues": self.prepare_io,
             "reset": self.events.arm,
             "multiqueue": self.configure_shadows,
         }
@@ -340,10 +340,13 @@ class Controller(Core):
 
     # -- steps 4 and 9: I/O queues. Base 2.0, 5.27.1.5, 5.4 and 5.5 -------------------------------------------------
 
+    def prepare_io(self) -> None:
+        """Create I/O queues, unless the controller has none."""
+        if not self.is_administrative:
+            self.create_io_queues()
+
     def create_io_queues(self) -> None:
-        """Create as many pairs as are wanted and granted. Fewer are enough; none is a failure where there is I/O."""
-        if self.is_administrative:
-            return
+        """Create as many pairs as are wanted and granted. Fewer are enough; none is a failure."""
         entries = self.io_entries()
         for qid in range(1, self.granted_queues() + 1):
             try:

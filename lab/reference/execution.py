@@ -12,6 +12,7 @@ from typing import Protocol
 
 from lab.nvme.commands import Abort, Command, CreateIoCq, CreateIoSq, DeleteIoCq, DeleteIoSq
 from lab.nvme.completions import Completion
+from lab.nvme.status import Status
 from lab.reference.core import Core
 from lab.reference.data import DataPath
 from lab.reference.errors import CommandLost, ControllerGone
@@ -21,6 +22,8 @@ from lab.reference.transport import Memory
 
 NOT_AFTER_RESET = (CreateIoCq, CreateIoSq, DeleteIoCq, DeleteIoSq, Abort)
 """Commands that are useless on their own after a reset: the step that sent them is repeated."""
+ANA_STATUSES = (Status.ANA_PERSISTENT_LOSS, Status.ANA_INACCESSIBLE, Status.ANA_TRANSITION)
+"""Statuses of a namespace that the controller does not serve for the time being."""
 CRD_UNIT = 0.1
 """Seconds of CRDT1 to CRDT3."""
 
@@ -136,6 +139,8 @@ class Execution:
             return
         if status.CFS or not status.RDY:
             self.recovery.reset(f"the controller stopped on its own: {status}")
+        elif status.PP and now - pair.oldest_start() < self._c.settings.pause_seconds:
+            return  # it has paused, and will go on. Base 2.0, 3.1.3.6
         elif late := pair.oldest(now - self._c.settings.command_seconds):
             self.recovery.handle_timeout(pair, late)
 
@@ -151,8 +156,17 @@ class Execution:
         return not request.completion.DNR
 
     def retry_delay(self, request: Request) -> float:
-        """Return the seconds that the controller asks for by CRD."""
+        """Return the seconds that the controller asks for by CRD, or that a transition needs."""
+        if delay := self.transition_delay(request):
+            return delay
         identity = self._c.identity if self._c.honours_retry_delays else None
         if identity is None or request.completion is None or not request.completion.CRD:
             return 0.0
         return (identity.CRDT1, identity.CRDT2, identity.CRDT3)[request.completion.CRD - 1] * CRD_UNIT
+
+    def transition_delay(self, request: Request) -> float:
+        """Return a part of ANATT where the namespace is between two states of access. Base 2.0, 8.10."""
+        identity = self._c.identity
+        if identity is None or request.completion is None or request.completion.status not in ANA_STATUSES:
+            return 0.0
+        return identity.ANATT / max(1, self._c.settings.retries)

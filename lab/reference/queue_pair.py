@@ -111,6 +111,10 @@ class QueuePair:
         for request in self._take_all():
             request.end(lost=reason)
 
+    def oldest_start(self) -> float:
+        """Return when the command that has been outstanding for the longest time was started; 0 if there is none."""
+        return min((r.started_at for r in self.outstanding.values() if r.on_end is None), default=0.0)
+
     def oldest(self, before: float) -> Request | None:
         """Return a command with a waiting caller that was started before that moment."""
         return next((r for r in self.outstanding.values() if r.on_end is None and r.started_at <= before), None)

@@ -50,6 +50,7 @@ class Settings:
     check_seconds: float = 0.5  # without a completion, until ring and CSTS are checked: an interrupt may be lost
     shutdown_seconds: float = 10.0  # at least; RTD3E may ask for more
     blind_seconds: float = 0.5  # how long registers may read all ones while a controller is reset, before it counts as gone
+    pause_seconds: float = 30.0  # how long a controller may pause (CSTS.PP) before it counts as hung
     retries: int = 3  # of a command that failed and may be retried
     timeouts: int = 1  # how often a command may hang before its caller gets the error
 

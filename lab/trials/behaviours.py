@@ -90,6 +90,7 @@ TRIALS: tuple[Trial, ...] = (
 NOT_PROVOKED: Mapping[str, str] = {
     "slow-shutdown": "Linux shuts a controller down when the machine halts, after which nothing can be asked",
     "late-abort": "strikes Abort, which Linux sends only after a lost command",
+    "paused": "Linux looks at CSTS.PP only after an event that announces the activation of firmware",
     "log-delayed": "Linux reads its log pages once, before the fault can be armed",
     "queue-count-zero": "strikes Get Features, and Linux sends Set Features only",
     "unchanged-doorbell": "Linux writes no doorbell twice with the same value",

@@ -137,7 +137,7 @@ class TrimsWithHints(Namespace):
         """Send the first range with IDR=1 instead of AD=1, and trim."""
         assert self._c.identity is not None
         fits = [(lba, blocks) for lba, blocks in ranges[:1] if lba + blocks <= self.blocks and blocks < 1 << 32]
-        if self._c.identity.ONCS.DATASET_MANAGEMENT and not self.unsupported_reason:
+        if self._c.identity.ONCS.DATASET_MANAGEMENT and not self.unsupported_reason and not self._c.limits.DMRL:
             for lba, blocks in fits:
                 data = encode_ranges([DsmRange.of(SLBA=lba, LENGTH=blocks)])
                 with self._data.buffer(len(data)) as memory:

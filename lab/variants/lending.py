@@ -86,7 +86,7 @@ class Reserves(Controller):
     def create_io_queues(self) -> None:
         """Create the queues, and reserve the namespaces."""
         super().create_io_queues()
-        if self.is_administrative or not self.known_identity.ONCS.RESERVATIONS:
+        if not self.known_identity.ONCS.RESERVATIONS:
             return
         with suppress(DriverError):
             long = bool(self.known_identity.CTRATT.HOST_ID_128)

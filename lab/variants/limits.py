@@ -131,8 +131,8 @@ class NoRetryDelays(Controller):
 class AdministrativeLog(Controller):
     """Reads the error log of an administrative controller where others create their I/O queues."""
 
-    def create_io_queues(self) -> None:
+    def prepare_io(self) -> None:
         """Read the error log of an administrative controller; create the queues of any other."""
-        super().create_io_queues()
+        super().prepare_io()
         if self.is_administrative:
             self.health.log(Lid.ERROR_INFORMATION, 64)

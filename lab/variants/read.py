@@ -150,7 +150,7 @@ class DiscardsIntoOnePage(Namespace):
     def read(self, lba: int, blocks: int, offset: int = 0) -> bytes:
         """Read the blocks into one page, and then as usual."""
         self.check_range(lba, blocks)
-        if blocks * self.block_size > 2 * self._c.page_size and blocks <= self.max_blocks:
+        if blocks * self.block_size > 2 * self._c.page_size and len([*self.split(lba, blocks)]) == 1:
             self._discard(lba, blocks)
         return super().read(lba, blocks, offset)
 
@@ -266,7 +266,8 @@ class StrayTags(_Flagged):
     def command(self, kind: type[LbaCommand], lba: int, blocks: int, flags: dict[str, int]) -> Command:
         """Return reads and writes with tags that no format here uses."""
         made = super().command(kind, lba, blocks, flags)
-        return made.but(ILBRT=lba + 1 & 0xFFFF_FFFF, LBAT=0x1234, LBATM=0xFFFF) if isinstance(made, Read | Write) else made
+        ignored = isinstance(made, Read | Write) and not self.is_stripped
+        return made.but(ILBRT=lba + 1 & 0xFFFF_FFFF, LBAT=0x1234, LBATM=0xFFFF) if ignored else made
 
     def flags(self, kind: type[LbaCommand]) -> dict[str, int]:
         """Return none."""

@@ -191,7 +191,7 @@ class LongZeroes(Namespace):
             super().zeroes(lba, blocks)
             return
         self.check_range(lba, blocks)
-        step = 1 << 16
+        step = self.zero_blocks
         self._run([self.command(WriteZeroes, at, min(step, lba + blocks - at), {}) for at in range(lba, lba + blocks, step)])
 
 

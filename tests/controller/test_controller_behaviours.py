@@ -43,6 +43,15 @@ def test_late_ready_takes_most_of_cap_to(make_host: MakeHost) -> None:
     assert host.csts.RDY
 
 
+def test_a_pause_shows_in_csts_until_it_is_over(make_host: MakeHost) -> None:
+    host = make_host(fault("paused", {"ms": 1000}, queue="io", opcode=READ)).up()
+    host.submit(nvme.Read.of(NSID=1, PRP1=host.pages()), 1)
+    assert (host.csts.PP, host.completions(1)) == (1, [])
+    while host.device.wait(2.0):
+        pass
+    assert (host.csts.PP, len(host.completions(1))) == (0, 1)
+
+
 def test_log_pages_are_delayed_and_nothing_else(make_host: MakeHost) -> None:
     host = make_host(fault("log-delayed", {"ms": 1000})).up()
     host.submit(nvme.GetLogPage.reading(2, 512).but(PRP1=host.pages()))

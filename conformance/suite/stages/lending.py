@@ -24,6 +24,7 @@ KEY = "reservation-key"
 ENTRY = 8
 """Bytes of a PRP list entry."""
 SQE_BYTES, CQE_BYTES = 64, 16
+SHN_NORMAL = 0b01
 D3HOT = 0b11
 """The power state of a function that sleeps, in Power Management Control/Status."""
 CREATES = c.CreateIoCq | c.CreateIoSq
@@ -118,7 +119,7 @@ def hmb_return(record: Record) -> Iterator[Finding]:
 
 @check("features/hmb-released", cite=BASE_2_0["8.9"], level=RECOMMENDED, why="should", witnesses=["wire"])
 def hmb_released(record: Record) -> Iterator[Finding]:
-    """Takes lent memory back before it shuts the controller down."""
+    """Takes lent memory back before it shuts the controller down by a normal shutdown."""
     lent: set[str] = set()
     for state, event in record.walk(Remark, Completed, Reset, RegisterWrite):
         match event:
@@ -129,7 +130,9 @@ def hmb_released(record: Record) -> Iterator[Finding]:
                 lent.discard(state.spec.id)
             case Reset():
                 lent.discard(state.spec.id)
-            case RegisterWrite(offset=CC.OFFSET, value=value) if CC(value).SHN and state.enabled and state.spec.id in lent:
+            case RegisterWrite(offset=CC.OFFSET, value=value) if (
+                CC(value).SHN == SHN_NORMAL and state.enabled and state.spec.id in lent
+            ):
                 yield Finding(False, event, "EHM=0 before CC.SHN", "the controller still has the memory")
                 lent.discard(state.spec.id)
 
@@ -240,3 +243,16 @@ def d3(record: Record) -> Iterator[Finding]:
             ok = not state.enabled or state.shut_complete
             shown = "shut down" if state.shut_complete else "EN=0" if not state.enabled else "enabled, and SHST=10b not seen"
             yield Finding(ok, event, "CSTS.SHST=10b before D3", shown)
+
+
+# -- shadow doorbells -----------------------------------------------------------------------------------------------------
+
+
+@check("multiqueue/shadow-buffers", cite=BASE_2_0["5.8"], level=MANDATORY, why="shall", witnesses=["wire"])
+def shadow_buffers(record: Record) -> Iterator[Finding]:
+    """Gives Doorbell Buffer Config two separate memory pages, each aligned to the memory page size."""
+    for state, event, command in record.commands(c.DoorbellBufferConfig):
+        one, two = command.PRP1, command.PRP2
+        ok = not one % state.page and not two % state.page and one != two
+        expected = f"two pages at multiples of {state.page:#x}"
+        yield Finding(ok, event, expected, f"PRP1 {one:#x}, PRP2 {two:#x}", fields=("PRP1", "PRP2"))
