@@ -37,7 +37,7 @@ _PATH = re.compile(r"(?<![\w./-])/[^\s\"',:;=]+")
 
 @cache
 def can_switch_user() -> bool:
-    """Tell whether this process may hand QEMU to another user."""
+    """Return whether this process may hand QEMU to another user."""
     held = capabilities()
     return all(held >> number & 1 for number in NEEDED.values()) and all(map(_mapped, ("uid_map", "gid_map")))
 
@@ -87,7 +87,7 @@ def run(command: Sequence[str], env: Mapping[str, str], seconds: float) -> subpr
 
 
 def _mapped(table: str) -> bool:
-    """Tell whether the numbers exist in this user namespace (user_namespaces(7))."""
+    """Return whether the numbers exist in this user namespace (user_namespaces(7))."""
     rows = (tuple(map(int, line.split())) for line in Path("/proc/self", table).read_text().splitlines())
     return any(first <= FIRST and READERS < first + count for first, _, count in rows)
 

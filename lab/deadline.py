@@ -13,7 +13,7 @@ class Deadline:
     """A moment ``seconds`` from now on the monotonic clock, moved on by time that does not count."""
 
     def __init__(self, seconds: float, lost: Callable[[], float] | None = None) -> None:
-        """``lost`` tells how many seconds, ever growing, were lost so far to others than those who are waited for."""
+        """``lost`` returns the seconds, in all, in which what is waited for did not get the processor."""
         self.seconds = seconds
         self._lost = lost or (lambda: 0.0)
         self._lost_before = self._lost()
@@ -26,5 +26,5 @@ class Deadline:
 
     @property
     def expired(self) -> bool:
-        """Tell whether no time is left."""
+        """Return whether no time is left."""
         return self.remaining() == 0.0

@@ -34,7 +34,7 @@ def points(*groups: str) -> Iterator[EntryPoint]:
 def load(group: str, name: str, what: str, fits: Callable[[Any], bool]) -> Any:
     """Return what stands behind a name, which must fit and is ``what`` in words.
 
-    LabError that tells the package where it cannot be imported or is something else, or where two have that name.
+    LabError that names the package where it cannot be imported or is something else, or where two have that name.
     """
     found = list(entry_points(group=group, name=name))
     if len(found) > 1:

@@ -44,7 +44,7 @@ SETUPS: Mapping[str, Callable[[Progress], Any]] = {
 
 
 class Setups:
-    """The set-ups of one process of a run; ``folder`` is shared by all processes of the run and by nobody else."""
+    """The set-ups of one process of a run; ``folder`` is shared by all processes of the run and by no other."""
 
     def __init__(self, folder: Path, say: Progress) -> None:
         self.made: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""A set-up that fails is one failure, and a machine without the tools of the tests is told at once."""
+"""A set-up that fails is one failure; missing tools of the tests are reported at once."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ def _lines(found: Comparison, old: Results, new: Results, folder: Path) -> Itera
         for change in shown:
             yield from _change(change, folder)
         if changes[len(shown) :]:
-            yield Text(f"  and {len(changes) - len(shown)} more (--json tells all)", style="dim")
+            yield Text(f"  and {len(changes) - len(shown)} more (--json lists all)", style="dim")
     if found.slower:
         yield Text("\nSlower", style="bold yellow")
     for slow in found.slower:

@@ -85,7 +85,7 @@ def _summary(report: CampaignReport) -> list[str]:
         lines += [f"[red]failed on a legal variant[/]: {one.variant}: {escape(_sentence(alarm))}" for alarm in one.alarms]
     for complaint in report.together:
         lines.append(f"[red]failed on legal variants together[/]: {complaint.variant}: {escape(_sentence(complaint.alarm))}")
-    lines += [f"[red]does not show[/]: the device cannot tell {id} from the unmodified driver" for id in report.invisible]
+    lines += [f"[red]does not show[/]: {id} makes no difference that the device sees" for id in report.invisible]
     wrong = len(report.false_alarms) + len(report.false_passes) + len(report.errors)
     reported = []
     if report.examined:

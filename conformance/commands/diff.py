@@ -25,10 +25,10 @@ from lab.data.evidence import Evidence
 CONTEXT = 3
 """Steps that are shown around a difference."""
 SHOWN = 40
-"""Steps of a difference that are shown; --json tells all."""
+"""Steps of a difference that are shown; --json lists all."""
 DIFFERENT = 1
 KINDS: dict[str, type[Event]] = {"anything": Event, "commands": Submitted, "answers": ActionEnded}
-"""What a conclusion tells the first difference of."""
+"""What a conclusion shows the first difference of."""
 
 
 @click.command()

@@ -38,7 +38,7 @@ COMPARING: Mapping[str, Callable[[Results, Path | None], str]] = {
     "html": lambda results, baseline: html(results, _material(results, baseline)),
     "markdown": lambda results, baseline: markdown(results, read(baseline) if baseline else None),
 }
-"""The formats that can tell the difference from a baseline."""
+"""The formats that can show the difference from a baseline."""
 
 
 def _material(results: Results, baseline: Path | None) -> Material:
@@ -94,7 +94,7 @@ def _folders(roots: Sequence[Path]) -> list[Path]:
 
 
 def _spoil(results: Results, folder: Path, selected: Selection, reason: str) -> None:
-    """Add ERROR verdicts for a recording that cannot be read; its place in the results tells what it was."""
+    """Add ERROR verdicts for a recording that cannot be read; its place in the results says what it was."""
     driver, device, stage, name = ("unknown", "unknown", *folder.parts)[-4:]
     scenario = f"{stage}/{name}"
     checks = selected.checks_of(scenario) if scenario in SCENARIOS else list(selected.checks)
@@ -118,7 +118,7 @@ def _judge_into(results: Results, evidence: Evidence, selected: Selection, asked
         seconds, figures = 0.0, []
     key = driver.name, evidence.identity.device, scenario.id
     if key in {run.key for run in results.runs}:
-        raise UsageError(f"{evidence.folder} is a second recording of {'/'.join(key)}.", remedy="judge each result by itself")
+        raise UsageError(f"{evidence.folder} is a second recording of {'/'.join(key)}.", remedy="judge each result alone")
     known = [KnownEntry.model_validate(entry.model_dump()) for entry in driver.known]
     claims = DriverEntry(stages=list(driver.stages), profiles=list(driver.profiles), known=known)
     entry = results.drivers.setdefault(driver.name, claims)
@@ -146,7 +146,7 @@ def _judge_into(results: Results, evidence: Evidence, selected: Selection, asked
     "--baseline",
     type=click.Path(path_type=Path),
     metavar="RESULT",
-    help=f"tell the difference from it ({', '.join(COMPARING)})",
+    help=f"show the difference from it ({', '.join(COMPARING)})",
 )
 @VERBOSE
 def report(results: Sequence[Path], form: str, output: Path | None, baseline: Path | None, verbose: bool) -> int:

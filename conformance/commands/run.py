@@ -40,7 +40,7 @@ NEWEST = Path("nvme-lab-results/latest")
 )  # fmt: skip
 @click.option(
     "--repeat", type=click.IntRange(1, 1000), default=1, metavar="N",
-    help="record all of it N times, and tell how often each check failed",
+    help="record all of it N times, and count how often each check failed",
 )  # fmt: skip
 @click.option(
     "--resume", type=click.Path(path_type=Path, file_okay=False), metavar="DIR",

@@ -4,7 +4,7 @@ Three things make a violation a consequence:
 
 - it rests on a queue (`Finding.rests_on`) that an earlier violation kept from being created;
 - it is a failed answer after a load that failed, until the driver is loaded again;
-- it is a failed answer by itself ("timed out", "did not load") where a rule that was made for this situation, or a command that
+- it is itself a failed answer ("timed out", "did not load") where a rule that was made for this situation, or a command that
   the controller refused for breaking a rule, explains it.
 
 A verdict all of whose violations are consequences is INCONCLUSIVE, "because …": nothing is known of its own rule.
@@ -57,7 +57,7 @@ class Causes:
         self._loads = [asked for asked in record.asked if asked.action == "load"]
 
     def of(self, check: Check, finding: Finding) -> Cause | None:
-        """Return what a violation follows from; None if it stands by itself."""
+        """Return what a violation follows from; None if it stands alone."""
         return self._missing_queue(check, finding) or self._answer(check, finding)
 
     def _others(self, check: Check) -> Iterator[tuple[Check, Finding]]:

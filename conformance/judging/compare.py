@@ -1,7 +1,7 @@
 """Two results, and what has changed between them: pure, verdict by verdict, grouped by check for people.
 
 A *regression* is a verdict that is worse than it was and that the manifest does not know. What was judged once and is no
-longer is *lost*: it is neither better nor worse, but nobody may take silence for success.
+longer is *lost*: it is neither better nor worse, and it is not a success.
 """
 
 from __future__ import annotations

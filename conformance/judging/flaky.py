@@ -39,7 +39,7 @@ class Rate:
 
     @property
     def is_steady(self) -> bool:
-        """Tell whether all runs ended alike."""
+        """Return whether all runs ended alike."""
         return len(self.outcomes) == 1
 
 

@@ -165,5 +165,5 @@ class Results(_Model):
 
     @property
     def is_complete(self) -> bool:
-        """Tell whether every claim was judged: not a selection, a shard, or a run that ended early."""
+        """Return whether every claim was judged: not a selection, a shard, or a run that ended early."""
         return not (self.narrowed or self.unfinished or self.missing_shards)

@@ -17,7 +17,7 @@ UNTESTABLE = 125
 OTHERS = "others"
 """In the summary: rules of stages that were not selected."""
 JUDGED = frozenset({Outcome.PASS, Outcome.FAIL, Outcome.FLAKY, Outcome.WARN})
-"""Outcomes that tell something about the driver."""
+"""Outcomes that say something about the driver."""
 STRICT = "--strict: "
 """How a reason begins that fails a run only by that option."""
 SEVERITY = tuple(Outcome)
@@ -104,7 +104,7 @@ def stage_index(stage: str) -> int:
 
 
 def asked_for(results: Results, verdict: VerdictEntry) -> bool:
-    """Tell whether the verdict belongs to a selected stage or to all stages."""
+    """Return whether the verdict belongs to a selected stage or to all stages."""
     return verdict.stage == EVERY or verdict.stage in results.drivers[verdict.driver].asked
 
 
@@ -137,7 +137,7 @@ def stale(results: Results) -> list[tuple[str, str, KnownEntry]]:
 def disqualified(results: Results, driver: str) -> list[VerdictEntry]:
     """Return the mandatory checks of the selected stages that did not pass; a driver without any qualifies.
 
-    Checks that need a look into the driver's own memory do not count where nobody can look.
+    Checks that need a look into the driver's own memory do not count where that cannot be done.
     """
     return [
         verdict
@@ -197,7 +197,7 @@ def unproven(results: Results) -> list[VerdictEntry]:
 
 
 def fails(results: Results, verdict: VerdictEntry) -> bool:
-    """Tell whether this verdict, as the worst of its check, fails the run."""
+    """Return whether this verdict, as the worst of its check, fails the run."""
     if verdict.outcome is Outcome.FAIL:
         return verdict.known is None
     unclear = verdict.outcome is Outcome.INCONCLUSIVE and verdict.level == MANDATORY and asked_for(results, verdict)

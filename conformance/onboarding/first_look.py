@@ -25,7 +25,7 @@ from lab.toolchain import Toolchain
 Output = Literal["serial", "debug-console"]
 OUTPUTS: tuple[Output, ...] = ("serial", "debug-console")
 NEVER = "(?!)"
-"""A pattern that matches nothing, so that all is heard until the time is over."""
+"""A pattern that matches nothing, so that all output is read until the time is over."""
 SCENARIO = "read/basic"
 PROMPT_ENDS = tuple(">#$%:]")
 STEPS = ("detect", "admin-queue", "identify", "io-queues", "read")
@@ -33,7 +33,7 @@ STEPS = ("detect", "admin-queue", "identify", "io-queues", "read")
 
 @dataclass(frozen=True)
 class Look:
-    """What was heard and seen."""
+    """What the guest printed, and what the device saw."""
 
     output: Output
     said: str
@@ -47,7 +47,7 @@ class Look:
 
     @property
     def prompts(self) -> bool:
-        """Tell whether the guest waits for input."""
+        """Return whether the guest waits for input."""
         return bool(self.said) and not self.said.endswith("\n") and self.last_line.rstrip().endswith(PROMPT_ENDS)
 
     @property

@@ -99,7 +99,7 @@ class Boot:
 
     @property
     def reached(self) -> bool:
-        """Tell whether the driver has accessed the device."""
+        """Return whether the driver has accessed the device."""
         return self.seen.accesses > 0
 
     @property
@@ -291,7 +291,7 @@ class Group:
 
     @property
     def is_mandatory(self) -> bool:
-        """Tell whether a rule was broken that drivers must keep."""
+        """Return whether a rule was broken that drivers must keep."""
         return self.verdict.outcome is Outcome.FAIL
 
 

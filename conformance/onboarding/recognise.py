@@ -143,7 +143,7 @@ def _pvh(notes: NoteSegment) -> bool:
 
 
 def _multiboot(head: bytes, magic: int, within: int, step: int) -> bool:
-    """Tell whether there is a header with a correct checksum."""
+    """Return whether there is a header with a correct checksum."""
     words = 3 if magic == MULTIBOOT else 4
     for at in range(0, min(within, len(head)) - 4 * words + 1, step):
         found = struct.unpack_from(f"<{words}I", head, at)

@@ -1,8 +1,8 @@
 """The proof of both halves, over several processes: every defect is caught, and no legal driver is failed.
 
 The unmodified driver and each combination of legal variants go through every scenario: whatever fails there is a false alarm.
-So does the liar, who says what is right and does nothing: no check of what the device or the disk saw may pass on it. All of
-it happens in process, on the programmable controller, with every check judging.
+So does the liar, a driver that answers correctly and does nothing: no check of what the device or the disk saw may pass it.
+All of it happens in process, on the programmable controller, with every check judging.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from multiprocessing import get_context
 from typing import Any, TypeVar
 
-from conformance.proof.defects import Examined, examine, false_alarms, lies_believed, scenarios_of
+from conformance.proof.defects import Examined, examine, false_alarms, false_passes, scenarios_of
 from conformance.proof.recording import Alarm
 from conformance.proof.variants import Complaint, VariantReport, complaints, shows, unknown_names
 from conformance.suite.selection import SCENARIOS
@@ -62,7 +62,7 @@ class CampaignReport:
 
     @property
     def invisible(self) -> tuple[str, ...]:
-        """Variants that the device cannot tell from the unmodified driver where they should show: they prove nothing."""
+        """Variants whose recordings do not differ from the unmodified driver's where they should: they prove nothing."""
         return tuple(one.variant for one in self.variants if not one.shows)
 
     def to_json(self) -> dict[str, Any]:
@@ -72,7 +72,7 @@ class CampaignReport:
             "caught": self.caught,
             "total": len(self.examined),
             "false_alarms": [vars(alarm) for alarm in self.false_alarms],
-            "believed": [vars(alarm) for alarm in self.false_passes],
+            "false_passes": [vars(alarm) for alarm in self.false_passes],
             "errors": [vars(alarm) for alarm in self.errors],
             "variants": [one.to_json() for one in self.variants],
             "variants_alarmed": self.alarmed,
@@ -102,7 +102,7 @@ def campaign(
     with ProcessPoolExecutor(jobs or len(os.sched_getaffinity(0)), mp_context=get_context("spawn")) as pool:
         try:
             golden = [pool.submit(false_alarms, scenario, seed) for scenario in scenarios]
-            lies = [pool.submit(lies_believed, scenario, seed) for scenario in scenarios]
+            passes = [pool.submit(false_passes, scenario, seed) for scenario in scenarios]
             seeded = [pool.submit(examine, id, seed) for id in ids]
             shown = [pool.submit(_shows, one.id, seed) for one in chosen]
             legal = [pool.submit(complaints, s, seed, [one.id for one in group]) for group in sets for s in SCENARIOS]
@@ -117,7 +117,7 @@ def campaign(
                 for one, seen in zip(chosen, shown, strict=True)
             )
             together = tuple(complaint for complaint in reported if JOIN in complaint.variant)
-            return CampaignReport(tuple(examined), _all(golden), _all(lies), reports, together)
+            return CampaignReport(tuple(examined), _all(golden), _all(passes), reports, together)
         finally:
             pool.shutdown(cancel_futures=True)  # an interrupted campaign waits for nothing that has not begun
 

@@ -2,7 +2,7 @@
 
 Each defect goes through the scenarios where its check is judged, one after the other until the check has caught it. What a
 check takes over from a helper that other checks use too (reads still arrive, say) is not its own, and does not count where the
-check finds something by itself. A helper that serves one check only is a part of that check.
+check finds something. A helper that serves one check only is a part of that check.
 """
 
 from __future__ import annotations
@@ -150,7 +150,7 @@ def _users() -> dict[CodeType, set[str]]:
     return users
 
 
-def lies_believed(scenario: str, seed: int) -> list[Alarm]:
+def false_passes(scenario: str, seed: int) -> list[Alarm]:
     """Return what passes in a scenario although the device saw nothing, by checks that do not go by the answers alone."""
     found = [verdict for verdict in verdicts(scenario, seed, LIAR) if verdict.check.witnesses != ("out",)]
     return [alarm(verdict) for verdict in found if verdict.outcome in (Outcome.PASS, Outcome.ERROR)]

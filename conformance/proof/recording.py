@@ -29,7 +29,7 @@ none of it away."""
 
 @dataclass(frozen=True)
 class Alarm:
-    """A verdict that should not be: a failure of a legal driver, a lie believed, or what the lab could not judge."""
+    """A verdict that should not be: a failure of a legal driver, a false pass, or what the lab could not judge."""
 
     scenario: str
     check: str

@@ -33,7 +33,7 @@ from lab.variants import JOIN, VARIANTS, Variant
 DRIVERS_DOING = (RegisterRead, RegisterWrite, Doorbell, ConfigWrite, Submitted, DmaMap, MemoryRead, MemoryWrite, Barrier)
 """Events that the driver causes."""
 CLEARLY_SECONDS = 0.8
-"""A difference in the time of the device's clock, which runs on by itself, that no busy machine makes."""
+"""A difference in the time of the device's clock, which runs on, that no busy machine makes."""
 
 
 @dataclass(frozen=True)

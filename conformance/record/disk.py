@@ -1,6 +1,6 @@
 """What every block must hold, from the scenario's initial content and what the driver acknowledged since.
 
-The model answers "unknown" where nobody can say: after a write that failed or was never answered, the old or the new bytes
+The model answers "unknown" where it cannot know: after a write that failed or was never answered, the old or the new bytes
 (or a mixture) may be there; the same is true of what was not flushed when power was cut.
 """
 
@@ -125,7 +125,7 @@ def touched(asked: Asked, namespace: Namespace) -> range:
 
 
 Key = tuple[str, int]
-"""(controller's id, NSID): what tells a namespace from all others. A shared one is its first controller's."""
+"""(controller's id, NSID): what distinguishes a namespace from all others. A shared one is its first controller's."""
 
 
 def replay(record: Record) -> Iterator[tuple[Asked, Disk]]:

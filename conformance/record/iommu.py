@@ -1,4 +1,4 @@
-"""What of the host's memory is open to a device, as the IOMMU's events tell, and what of it a command in flight needs."""
+"""What of the host's memory is open to a device, as the IOMMU's events show, and what of it a command in flight needs."""
 
 from __future__ import annotations
 

@@ -213,7 +213,7 @@ class Record:
         A check names the classes that it looks at: what changes nothing for it is not even walked over, and where there are no
         such events, nothing is.
 
-        Events of several controllers that the device's record could not tell apart are left out: nothing may be judged
+        Events of several controllers that the device's record could not distinguish are left out: nothing may be judged
         from a state that is a mixture. So are doorbells of a controller that has lost power, until its driver looks at it, and
         all writes to one that is gone.
         """

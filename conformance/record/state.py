@@ -62,7 +62,7 @@ NOT_RESETS = ("cc-en", "shutdown")
 class SubmissionQueue:
     """A live submission queue.
 
-    ``tail`` is the last doorbell's value; ``head`` what the last completion told (SQHD), or what the controller had fetched
+    ``tail`` is the last doorbell's value; ``head`` what the last completion said (SQHD), or what the controller had fetched
     where SQHD itself was not seen.
     """
 
@@ -76,7 +76,7 @@ class SubmissionQueue:
     fetched: int = 0  # commands taken since it was created
 
     def consume(self, head: int) -> None:
-        """Move the head on to what a completion tells; a completion that another one has overtaken moves nothing back."""
+        """Move the head on to what a completion says; a completion that another one has overtaken moves nothing back."""
         if head < self.size and (head - self.head) % self.size <= (self.tail - self.head) % self.size:
             self.head = head
 
@@ -126,7 +126,7 @@ class State:
     shut_complete: bool = False
     """The host has read SHST=10b since it asked for the shutdown: it may switch the power off, and take its memory back."""
     shadowed: set[tuple[int, bool]] = field(default_factory=set)
-    """(queue id, completion) of the queues whose shadow doorbells the record tells."""
+    """(queue id, completion) of the queues whose shadow doorbells are in the record."""
 
     @property
     def cap(self) -> CAP | None:

@@ -45,7 +45,7 @@ def _commands(kind: str, reported: list[tuple[str, str]]) -> Iterator[str]:
     for title, text in shown:
         yield f"::{kind} title={_property(title)}::{_data(text)}\n"
     if len(shown) < len(reported):
-        yield f"::{kind} title=nvme-lab::and {len(reported) - len(shown)} more, which the summary and the report tell\n"
+        yield f"::{kind} title=nvme-lab::and {len(reported) - len(shown)} more, which the summary and the report list\n"
 
 
 def _title(verdict: VerdictEntry) -> str:

@@ -17,7 +17,7 @@ MISSING = {
     Outcome.INCONCLUSIVE: "could not be observed",
     Outcome.UNSUPPORTED: "it cannot be asked",
 }
-"""Why a mandatory check did not pass, in the order of telling."""
+"""Why a mandatory check did not pass, in the order of the report."""
 PARTIAL = "not fully conformant"
 
 

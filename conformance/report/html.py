@@ -42,7 +42,7 @@ from lab.data.manifest import PROFILES
 LEVELS = {"M": "mandatory", "R": "recommended", "O": "optional"}
 LOOKS = {State.QUALIFIES: "good", State.FAILS: "bad", State.LAB: "bad"}
 """How a state is coloured; others are open."""
-FINDINGS_TOLD = 3
+FINDINGS_SHOWN = 3
 LONGEST = 2000
 """Characters that a finding shows of what a driver said."""
 NAMES = 10
@@ -101,7 +101,7 @@ def html(results: Results, material: Material | None = None) -> str:
         key=key,
         speaker=speaker,
         evidence=lambda verdict: paths.get(verdict.key[:3], ""),
-        findings_told=FINDINGS_TOLD,
+        findings_shown=FINDINGS_SHOWN,
         names=NAMES,
         errors=lab_failures(results),
         strict=[(verdict, reason) for verdict, reason in gate_failures(results) if verdict.outcome is not Outcome.FAIL],
@@ -176,7 +176,7 @@ def _left_out(results: Results) -> dict[str, list[str]]:
 
 
 def _silent(results: Results) -> dict[str, dict[str, list[tuple[str, str, str]]]]:
-    """Driver → reason → (check, level, statement) of rules about which no device told anything."""
+    """Driver → reason → (check, level, statement) of rules about which no device showed anything."""
     found: dict[str, dict[str, list[tuple[str, str, str]]]] = {}
     for verdict, _ in worst_with_outcome(results, Outcome.UNSUPPORTED, Outcome.INCONCLUSIVE):
         reasons = found.setdefault(verdict.driver, {})

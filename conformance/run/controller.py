@@ -111,7 +111,7 @@ class ControllerPlugin(SuitePlugin):
         if scenario_report is None or self.journal is None:
             return
         if scenario_report.run and scenario_report.name not in self._names:
-            raise LabError(f"A worker reported a scenario that nobody asked for: {printable(scenario_report.name)}")
+            raise LabError(f"A worker reported a scenario that is not in the campaign: {printable(scenario_report.name)}")
         if scenario_report.run:
             if (archive := vars(report).pop("nvme_evidence", None)) is not None:
                 folder = evidence_folder(self.campaign.out, scenario_report.name)
@@ -169,7 +169,7 @@ class ControllerPlugin(SuitePlugin):
 
 
 def finish(campaign: Campaign, journal: Journal, reason: str, expected: int | None = None) -> Results:
-    """Write the results of the journal, in the order of the campaign; partial ones tell the ``reason``.
+    """Write the results of the journal, in the order of the campaign; partial ones name the ``reason``.
 
     ``expected`` is the number of verdicts of a run that nothing interrupts; None: every check of the campaign.
     """

@@ -88,7 +88,7 @@ def lock_folder(folder: Path) -> None:
 
 
 def _in_use(folder: Path) -> bool:
-    """Tell whether a run writes to the folder."""
+    """Return whether a run writes to the folder."""
     try:
         with (folder / LOCK).open("rb") as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)

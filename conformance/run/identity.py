@@ -1,4 +1,4 @@
-"""What a result tells about its run: the lab's version, the toolchain, the host, the drivers' claims."""
+"""What a result says about its run: the lab's version, the toolchain, the host, the drivers' claims."""
 
 from __future__ import annotations
 

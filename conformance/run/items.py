@@ -1,7 +1,7 @@
 """The suite as pytest items: a collector is a scenario on a driver and device, recorded once and judged by all its checks.
 
 Under the user's own pytest its items are the checks (`CheckItem`): the first one that is set up records and judges the
-scenario. ``nvme-lab run`` shows nobody items, and an item costs more than most checks do: there a scenario has only two,
+scenario. ``nvme-lab run`` shows no items, and an item costs more than most checks do: there a scenario has only two,
 `RecordStep` and `JudgeStep`. With xdist the scenario is the unit that a worker gets. Verdicts travel on the items' reports
 (`conformance.run.scheduler.ScenarioReport`) to the controlling process, which alone writes the results.
 

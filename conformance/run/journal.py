@@ -56,7 +56,7 @@ class Journal:
         self._append(json.dumps({"dropped": name}))
 
     def is_complete(self, job: Job, folder: Path) -> bool:
-        """Tell whether a scenario needs no recording: every check was judged without error, and the evidence is there."""
+        """Return whether a scenario needs no recording: every check was judged without error, and the evidence is there."""
         judged, run = self.verdicts.get(job.name, {}), self.runs.get(job.name)
         return (
             run is not None

@@ -179,7 +179,7 @@ class Events:
         self.write(Lost(name=name))
 
     def changed(self, tally: Tally) -> None:
-        """Write nothing: the other events tell it."""
+        """Write nothing: the other events say it."""
 
     def stopping(self) -> None:
         """Write `Stopping`."""

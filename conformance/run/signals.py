@@ -44,7 +44,7 @@ def interrupting() -> Iterator[list[int]]:
 
 
 def interrupted() -> bool:
-    """Tell whether a signal has reached the innermost `interrupting`."""
+    """Return whether a signal has reached the innermost `interrupting`."""
     return bool(_received)
 
 

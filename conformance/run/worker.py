@@ -93,7 +93,7 @@ class RemotePlugin(SuitePlugin):
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: Any) -> None:
-        """Attach the evidence to the report that tells of the recording."""
+        """Attach the evidence to the report of the recording."""
         scenario_report: ScenarioReport | None = getattr(report, "nvme", None)
         if scenario_report and scenario_report.run and (folder := self.campaign.out / scenario_report.run.evidence).exists():
             report.nvme_evidence = pack(folder)

@@ -63,11 +63,11 @@ JUDGED: Mapping[str, str] = {
 INFORMATIONAL: Mapping[str, str] = {
     "access-while-asleep": "the bus answers such an access with all ones; what a driver makes of that is judged by its answers",
     "access-without-memory-space": "firmware and the kernel's bus layer do it while they assign addresses",
-    "controller-fatal-status": "the device tells of its own state; the driver's answer to it is judged in the reset stage",
+    "controller-fatal-status": "the device reports its own state; the driver's answer to it is judged in the reset stage",
     "cq-memory": "the device could not look at the memory, which proves nothing of its content",
     "edit-impossible": "a fault of the scenario did not apply",
     "host-disk": "the lab's own disk, not the driver's doing",
-    "memory-watched": "the lab tells what it records",
+    "memory-watched": "the lab says what it records",
     "must-never-come": "a trap that the scenario sets: the scenario's own check reads it",
     "qprio-unused": "the field is ignored under round robin arbitration. Base 2.0, 5.5, figure 160",
     "shutdown-while-disabled": "a shutdown may be asked of a controller that is disabled. Base 2.0, 3.6.1",

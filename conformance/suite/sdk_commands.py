@@ -32,7 +32,7 @@ class Step:
 
     @property
     def admin(self) -> bool:
-        """Tell whether it is for the admin queue."""
+        """Return whether it is for the admin queue."""
         return bool(self.about.get("queue") == "admin")
 
     @property

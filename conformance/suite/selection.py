@@ -105,4 +105,4 @@ def _of_stage(stage: str) -> list[str]:
 def _known(what: str, names: Iterable[str], valid: Collection[str]) -> None:
     for name in names:
         if name not in valid:
-            raise UsageError(f"there is no {what} {name!r}{nearest(name, valid)}", remedy=f"nvme-lab list {what}s tells all")
+            raise UsageError(f"there is no {what} {name!r}{nearest(name, valid)}", remedy=f"nvme-lab list {what}s shows all")

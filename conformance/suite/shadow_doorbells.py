@@ -1,4 +1,4 @@
-"""In which order a driver rings by shadow doorbells, as its accesses to its own memory tell. Base 2.0, B.5.1.
+"""In which order a driver rings by shadow doorbells, as its accesses to its own memory show. Base 2.0, B.5.1.
 
 For each new tail: the entries, a barrier, the shadow doorbell, a barrier, the EventIdx; and then the doorbell itself if the
 tail goes beyond that EventIdx. Without the first barrier the controller may fetch what is not there yet; without the second

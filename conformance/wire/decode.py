@@ -1,7 +1,7 @@
 """Events in, timeline out: what host and device said to each other, decoded, a row an event.
 
 Names and fields come from the tables of `lab.nvme`. Nothing is judged here, and what was not seen is not shown: a field
-that was sampled from memory after the fact carries ``~``, one of a rebuilt entry that nobody saw is left out. Whatever a
+that was sampled from memory after the fact carries ``~``, one of a rebuilt entry that was not seen is left out. Whatever a
 driver or a guest said is shown without control characters.
 """
 

@@ -496,7 +496,7 @@ class Fatal(_Whole, name="fatal"):
 
 
 class ReadyDrops(_Whole, name="ready-drops"):
-    """CSTS.RDY goes to 0 by itself and nothing is executed until the controller is reset."""
+    """CSTS.RDY goes to 0 without a cause and nothing is executed until the controller is reset."""
 
     def apply(self) -> None:
         """Drop CSTS.RDY."""

@@ -76,12 +76,12 @@ class Device:
             raise UsageError(f"controller {controller} has no inactive namespace {nsid}")
         found.attach(ns)
 
-    def detach(self, controller: str, nsid: int, *, tell: bool = True) -> None:
-        """Make a namespace inactive on a controller; its host gets no event where ``tell`` is false."""
+    def detach(self, controller: str, nsid: int, *, report: bool = True) -> None:
+        """Make a namespace inactive on a controller; its host gets no event where ``report`` is false."""
         found = self._find(controller)
         if nsid not in found.attached:
             raise UsageError(f"controller {controller} has no active namespace {nsid}")
-        found.detach(nsid, report=tell)
+        found.detach(nsid, report=report)
 
     def warn(self, controller: str, critical_warning: int) -> None:
         """Set SMART's critical warning bits, and raise the event for those that the host has asked for."""

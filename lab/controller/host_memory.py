@@ -1,6 +1,6 @@
 """The memory that a host lends to the controller. Base 2.0, 5.27.1.10 "Host Memory Buffer", 8.9.
 
-The controller writes a pattern into it and looks later whether all of it is still there: nobody else may write it.
+The controller writes a pattern into it and looks later whether all of it is still there: nothing else may write it.
 """
 
 from __future__ import annotations

@@ -40,12 +40,12 @@ class Event:
         Event.KINDS[cls.__name__] = cls
 
     def is_exact(self, *fields: str) -> bool:
-        """Tell whether the device itself saw these fields; all of the event, if none is named."""
+        """Return whether the device itself saw these fields; all of the event, if none is named."""
         del fields  # part of the protocol
         return not getattr(self, "sampled", False)
 
     def is_known(self, *fields: str) -> bool:
-        """Tell whether anything saw these fields; all of the event, if none is named."""
+        """Return whether anything saw these fields; all of the event, if none is named."""
         return not getattr(self, "rebuilt", False) or self.is_exact(*fields)
 
 
@@ -110,11 +110,11 @@ class Submitted(Event):
 
     @cached_property
     def key(self) -> tuple[int, int]:
-        """(SQID, CID): what tells it from the other commands in flight."""
+        """(SQID, CID): what distinguishes it from the other commands in flight."""
         return self.sqid, self.command.CID
 
     def is_exact(self, *fields: str) -> bool:
-        """Tell whether the device itself saw these fields."""
+        """Return whether the device itself saw these fields."""
         return self.exact is None or (bool(fields) and all(name in self.exact for name in fields))
 
 
@@ -143,7 +143,7 @@ class Completed(Event):
         return self.completion.SQHD if self.is_exact("SQHD") else None
 
     def is_exact(self, *fields: str) -> bool:
-        """Tell whether the device itself saw these fields."""
+        """Return whether the device itself saw these fields."""
         return self.exact is None or (bool(fields) and all(name in self.exact for name in fields))
 
 
@@ -162,7 +162,7 @@ class PrpList(Event):
 class Dma(Event):
     """The controller moved ``length`` bytes at ``address`` of host memory for command ``cid`` of ``sqid``.
 
-    ``to_host`` tells the direction; ``digest`` is `lab.data.stream.digest` of the bytes, "" if not taken.
+    ``to_host`` is the direction; ``digest`` is `lab.data.stream.digest` of the bytes, "" if not taken.
     """
 
     sqid: int

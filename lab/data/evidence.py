@@ -89,7 +89,7 @@ class EvidenceWriter:
         return name
 
     def close(self, outcome: Outcome, reason: str = "", machine: MachineReport | None = None) -> None:
-        """Flush everything and set the end marker; ``machine`` tells how promptly the guest was run."""
+        """Flush everything and set the end marker; ``machine`` says how promptly the guest was run."""
         with self._lock, _Writing(self.folder):
             self._events.close()
             end = {

@@ -1,4 +1,4 @@
-"""The identity of a recording: all that tells it from another one. It stands in the evidence as identity.json.
+"""The identity of a recording: all that distinguishes it from another one. It stands in the evidence as identity.json.
 
 Only ``format``, ``device``, ``scenario`` and the driver's name are required, so that evidence of another lab, which may say
 less, can still be judged by what holds for every driver.

@@ -70,7 +70,7 @@ class Boot(_Table):
     cpus: Annotated[int, Field(ge=1, le=64)] = 1
     options: tuple[str, ...] = ()  # further QEMU options, as they are
     screen: bool = False  # it has a VGA screen: kept as a picture and as text where the guest is not ready in time
-    output: Literal["serial", "serial2", "debug-console", "exit-code"] = "serial"  # where its words are heard
+    output: Literal["serial", "serial2", "debug-console", "exit-code"] = "serial"  # where its output comes from
     input: Literal["serial", "keyboard", "none"] = "serial"  # where it is typed at; keyboard: QMP's send-key
     exit_success: Annotated[int, Field(ge=1, le=127)] | None = None  # what it writes to port F4h (isa-debug-exit) at the end
     nvme_address: str = ""  # PCI address of a device that is there at start, where the default hides it from the driver

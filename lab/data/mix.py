@@ -2,7 +2,7 @@
 
 ``jobs`` × ``depth`` lanes run at the same time. Each has one command outstanding and its own slots on the medium, so that what
 a slot must hold is known at each step, however the lanes overtake each other. The lanes of one job lie side by side: a block
-tells whose it is.
+shows whose it is.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ class Profile:
     pci_class: int = 0x010802
     pci_id: tuple[int, int] = (0, 0)  # vendor, device
     nvm: IdentifyControllerNvm = field(default_factory=IdentifyControllerNvm)
-    """The limits of the NVM command set (CNS 06h); 0 where there is none, or the controller does not tell."""
+    """The limits of the NVM command set (CNS 06h); 0 where there is none, or the controller does not say."""
     crto: CRTO = field(default_factory=CRTO)
     power_control: int = 0
     """Where Power Management Control/Status lies in configuration space; 0 where that is not known."""

@@ -89,7 +89,7 @@ _DMA, _INTERRUPT, _MAP = _SHAPES[Dma], _SHAPES[Interrupt], _SHAPES[DmaMap]
 class StreamWriter:
     """Writes one controller's record; one thread at a time. LabError when the file cannot be written.
 
-    The methods take the fields of the event that they are named after; ``clock`` tells the time.
+    The methods take the fields of the event that they are named after; ``clock`` returns the time in seconds.
     """
 
     def __init__(self, path: Path, clock: Any = time.time) -> None:

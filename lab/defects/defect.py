@@ -30,7 +30,7 @@ PRACTICE = "known mistake"
 
 LIAR = "liar"
 """No single mistake: a driver that answers every question rightly, writes what it is given behind the device's back, and never
-sends the device a command. Nothing that the device must have seen may be believed of it."""
+sends the device a command. Nothing that the device must have seen may be trusted from it."""
 
 Part = TypeVar("Part", bound=type)
 

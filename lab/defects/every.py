@@ -42,7 +42,7 @@ class _NoTimeLimit(Execution):
 
 @defect("every/answer:late-doorbell", scenarios=("io-queues/basic",))
 class LateDoorbell(Controller):
-    """Tells the controller of an I/O command only when the next one comes, and waits for it without a time limit."""
+    """Rings for an I/O command only when the next one comes, and waits for it without a time limit."""
 
     parts = replace(Controller.parts, queue_pair=_NoIoDoorbell, execution=_NoTimeLimit)
 

@@ -117,7 +117,7 @@ class IndexFirst(ShadowDoorbells):
 
 @defect("multiqueue/shadow-barrier:entries-unfenced")
 class EntriesUnfenced(Registers):
-    """Writes the shadow doorbell without a barrier after the entries that it tells of."""
+    """Writes the shadow doorbell without a barrier after the entries that it announces."""
 
     def ring(self, qid: int, *, completion: bool, value: int) -> None:
         """Write the shadow doorbell, and ring if needed, without a barrier before."""
@@ -151,7 +151,7 @@ class Places(ShadowDoorbells):
 
 @defect("multiqueue/shadow-barrier:swapped")
 class Swapped(Controller):
-    """Tells the controller the two buffers the wrong way round."""
+    """Gives the controller the two buffers the wrong way round."""
 
     def shadow_command(self, shadows: ShadowDoorbells) -> DoorbellBufferConfig:
         """Return the command with PRP1 and PRP2 exchanged."""
@@ -183,7 +183,7 @@ class OneTooMany(Controller):
 
 @defect("multiqueue/shadow-doorbells:never-rings", scenarios=(SHADOW,))
 class NeverRings(ShadowDoorbells):
-    """Trusts the controller to look at the shadow doorbells by itself, whatever the EventIdx says."""
+    """Trusts the controller to look at the shadow doorbells without a doorbell, whatever the EventIdx says."""
 
     def must_ring(self, qid: int, *, completion: bool, value: int) -> bool:
         """Write the shadow doorbell, and return False."""
@@ -239,7 +239,7 @@ class _Sharing(QueuePair):
 
 @defect("multiqueue/shared-cq:sqid-ignored")
 class SqidIgnored(Controller):
-    """Lets all submission queues share a completion queue, and tells their completions apart by CID alone."""
+    """Lets all submission queues share a completion queue, and distinguishes their completions by CID alone."""
 
     parts = replace(Controller.parts, queue_pair=_Sharing)
 

@@ -82,7 +82,7 @@ class BeforeFlush(Namespace):
 
 @defect("write/durable:fua-lost")
 class FuaLost(Namespace):
-    """Takes a write that must reach the medium by itself for one like any other."""
+    """Sends a write with Force Unit Access without it."""
 
     def write_from(self, lba: int, blocks: int, memory: Memory, offset: int, *, fua: bool = False) -> None:
         """Write without FUA."""

@@ -32,6 +32,6 @@ def change_modelled(device: ModelledDevice, action: Action) -> None:
         case "attach":
             device.attach(controller, action.arguments["nsid"])
         case "detach":
-            device.detach(controller, action.arguments["nsid"], tell=not action.arguments.get("quiet"))
+            device.detach(controller, action.arguments["nsid"], report=not action.arguments.get("quiet"))
         case "warn":
             device.warn(controller, action.arguments["warning"])

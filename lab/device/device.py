@@ -19,7 +19,7 @@ class Device(Protocol):
 
     spec: DeviceSpec
     traced: bool
-    """QEMU's trace tells what the device does; otherwise the device keeps a record of its own."""
+    """QEMU's trace shows what the device does; otherwise the device keeps a record of its own."""
     maps_memory: bool
     """The device itself maps the guest's memory, which must be a shared file then (`GuestSpec.memory_file`)."""
 

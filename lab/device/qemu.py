@@ -220,7 +220,7 @@ class QemuDevice:
             first = ".".join(map(str, LIVE_NAMESPACES))
             raise UnsupportedChangeError(f"QEMU adds and removes namespaces live from {first} on")
         if action.arguments.get("quiet"):
-            raise UnsupportedChangeError("QEMU's own device tells of every namespace that goes")
+            raise UnsupportedChangeError("QEMU's own device sends an event for every namespace that goes")
         controller = action.arguments.get("controller", self.spec.controllers[0].id)
         match action.name:
             case "attach":
@@ -231,12 +231,12 @@ class QemuDevice:
                 self.warn(machine, controller, action.arguments["warning"])
 
     def attach(self, machine: Machine, controller: str, nsid: int) -> None:
-        """Add a namespace that was detached; the controller tells its host. QEMU from LIVE_NAMESPACES on."""
+        """Add a namespace that was detached; the controller sends its host an event. QEMU from LIVE_NAMESPACES on."""
         places: list[Place] = [{}] * len(self.spec.controllers)
         machine.qmp("device_add", next(d for d in self.devices(places) if d["id"] == _namespace_id(controller, nsid)))
 
     def detach(self, machine: Machine, controller: str, nsid: int, deadline: Deadline) -> None:
-        """Remove a namespace and keep its image; the controller tells its host. QEMU from LIVE_NAMESPACES on."""
+        """Remove a namespace and keep its image; the controller sends its host an event. QEMU from LIVE_NAMESPACES on."""
         self._remove(machine, [_namespace_id(controller, nsid)], deadline)
 
     def warn(self, machine: Machine, controller: str, critical_warning: int) -> None:

@@ -380,7 +380,7 @@ DIFFERENCES: tuple[Difference, ...] = (
     Difference(
         "memory-that-is-not",
         "data that lies where there is no memory: Data Transfer Error; to QEMU it reads as something and takes everything",
-        "QEMU's bus does not tell its devices",
+        "QEMU's bus does not inform its devices",
         "both",
         "Base 2.0, 3.3.3.2.1.1, status 4h",
         lambda found: (
@@ -392,7 +392,7 @@ DIFFERENCES: tuple[Difference, ...] = (
     ),
     Difference(
         "identify-limits",
-        "Identify Controller and Namespace of the NVM command set: QEMU tells limits (VSL, DMRL …) and formats of its own",
+        "Identify Controller and Namespace of the NVM command set: QEMU has limits (VSL, DMRL …) and formats of its own",
         "each announces its own",
         "both",
         "NVM Command Set 1.0, 4.1.5.2?",

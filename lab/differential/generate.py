@@ -1,6 +1,6 @@
 """Commands to try: right ones, wrong ones, and those in between, drawn by a seeded generator.
 
-A `Step` is what one doorbell tells of. The generator knows the device's shape and which queues live, nothing else: what the
+A `Step` is what one doorbell announces. The generator knows the device's shape and which queues live, nothing else: what the
 right answer would be does not matter here.
 """
 

@@ -1,6 +1,6 @@
 """EDK2's NVMe driver behind the prompt of programs/edk2.c: `generic-serial`, and what a firmware's guest can do besides.
 
-Its guest is booted once and then forked, because firmware takes seconds to come up; so its disks are plugged. Nobody in the
+Its guest is booted once and then forked, because firmware takes seconds to come up; so its disks are plugged. No program in the
 firmware watches the slots, so the prompt enables its hot plug before the driver sees anything.
 """
 

@@ -34,7 +34,7 @@ from lab.guest.template import ForkError, SnapshotPreparer
 from lab.toolchain import LinuxGuest, Toolchain
 
 SECONDS = 60.0
-"""For any action: above the driver's own time-out of 30 s for a command, so that its answer to that is heard."""
+"""For any action: above the driver's own time-out of 30 s for a command, so that its answer to that is received."""
 CORE = "nvme_core"
 """The module that knows time-outs, as the kernel writes its name."""
 TIMEOUTS = ("io_timeout", "admin_timeout")
@@ -152,7 +152,7 @@ class PreloadedDriver:
 
 
 def can_preload(scenario: Scenario) -> bool:
-    """Tell whether this scenario only loads the driver once, before all else, for one controller.
+    """Return whether this scenario only loads the driver once, before all else, for one controller.
 
     For that the device can be plugged into a guest that has the driver: it sees the same. What is about detection or loading
     sees the driver loaded, and so do several controllers, which loading would probe side by side.

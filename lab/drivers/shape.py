@@ -1,4 +1,4 @@
-"""What `generic-serial` can make of a manifest: how its guest is booted, heard and typed at, and what contradicts itself there.
+"""What `generic-serial` can make of a manifest: how its guest is booted, read and typed at, and what contradicts itself there.
 
 Every mistake is a UsageError that names the file, the key and the remedy, before anything starts.
 """
@@ -184,7 +184,7 @@ def _braces(key: str, commands: tuple[str, ...], known: frozenset[str] | set[str
 
 
 def _formats(form: str, conversion: str) -> bool:
-    """Tell whether a number or a text can be formatted so, in at most `WIDEST` characters."""
+    """Return whether a number or a text can be formatted so, in at most `WIDEST` characters."""
     if any(int(digits) > WIDEST for digits in re.findall(r"[0-9]{1,9}", form)) or conversion not in ("", "r", "s", "a"):
         return False
     for value in (0, ""):

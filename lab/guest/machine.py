@@ -30,7 +30,7 @@ REAP_SECONDS = 2.0
 
 MIGRATION = {"capabilities": [
     {"capability": "x-ignore-shared", "state": True},  # leaves out the RAM, which is in a file
-    {"capability": "events", "state": True},  # tells the progress by the event MIGRATION
+    {"capability": "events", "state": True},  # reports the progress by the event MIGRATION
 ]}  # fmt: skip
 STATE_SOCKET = "state.sock"
 CHUNK = 1 << 18

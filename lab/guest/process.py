@@ -95,7 +95,7 @@ class Process:
 
     @property
     def alive(self) -> bool:
-        """Tell whether it runs."""
+        """Return whether it runs."""
         return not self._exited.is_set()
 
     def processor_seconds(self) -> float:

@@ -85,7 +85,7 @@ class Template:
 
     folder: Path
     born: str
-    """Tells it from another one that was built later in the same place."""
+    """Distinguishes it from another one that was built later in the same place."""
 
     @property
     def boot_log(self) -> Path:

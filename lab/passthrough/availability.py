@@ -41,12 +41,12 @@ class Availability:
 
     @property
     def commands(self) -> bool:
-        """Tell whether the node takes commands."""
+        """Return whether the node takes commands."""
         return self.reason in HARDWARE or self.reason is Reason.EMULATED
 
     @property
     def hardware(self) -> bool:
-        """Tell whether commands reach a real controller: this is nvme.passthrough."""
+        """Return whether commands reach a real controller: this is nvme.passthrough."""
         return self.reason in HARDWARE
 
 
@@ -95,12 +95,12 @@ def _reached(node: Node, host: Host) -> Availability:
 
 
 def kernel_release(host: Host) -> tuple[int, int]:
-    """Return the kernel's version, such as (6, 1); (0, 0) where it does not tell."""
+    """Return the kernel's version, such as (6, 1); (0, 0) where it does not say."""
     numbers = host.text("/proc/sys/kernel/osrelease").split(".")[:2]
     return (int(numbers[0]), int(numbers[1])) if len(numbers) == 2 and all(map(str.isdigit, numbers)) else (0, 0)
 
 
 def has_capability(host: Host, number: int) -> bool:
-    """Tell whether this process has a capability (proc_pid_status(5), CapEff)."""
+    """Return whether this process has a capability (proc_pid_status(5), CapEff)."""
     status = dict(line.split(":\t", 1) for line in host.text("/proc/self/status").splitlines() if ":\t" in line)
     return bool(int(status.get("CapEff", "0"), 16) >> number & 1)

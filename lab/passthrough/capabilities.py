@@ -1,6 +1,6 @@
 """A registry of capabilities: each name has a rule that derives it, with its limits, from what the machine shows.
 
-``nvme.passthrough`` is the root: commands reach hardware. The others tell what of it is there, on an emulated device too.
+``nvme.passthrough`` is the root: commands reach hardware. The others say what of it is there, on an emulated device too.
 """
 
 from __future__ import annotations

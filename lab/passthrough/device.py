@@ -64,7 +64,7 @@ class Device:
             raise
 
     def _identified(self) -> Format | None:
-        """Return the format of the opened namespace (NVM Command Set 1.0, 4.1.5.1); None where the controller does not tell."""
+        """Return the format of the opened namespace (NVM Command Set 1.0, 4.1.5.1); None where the controller does not say."""
         answer = interfaces.call(self._descriptor, Interface.ADMIN64, commands.identify(0, self.nsid))
         if not answer.completion.ok:
             return None
@@ -132,7 +132,7 @@ class Device:
 
     @property
     def closed(self) -> bool:
-        """Tell whether the device was closed."""
+        """Return whether the device was closed."""
         return self._descriptor < 0
 
     def close(self) -> None:

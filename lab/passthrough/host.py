@@ -25,7 +25,7 @@ class Mount:
 
 
 class Host:
-    """One machine, as far as files tell it."""
+    """One machine, as far as files show it."""
 
     def __init__(self, root: Path = Path("/")) -> None:
         """Look below ``root`` only."""
@@ -39,7 +39,7 @@ class Host:
             return ""
 
     def exists(self, path: str) -> bool:
-        """Tell whether there is such a file."""
+        """Return whether there is such a file."""
         return (self._root / path.lstrip("/")).exists()
 
     def names(self, folder: str) -> list[str]:
@@ -50,7 +50,7 @@ class Host:
             return []
 
     def may_open(self, path: str) -> bool:
-        """Tell whether this user may open the node for reading and writing."""
+        """Return whether this user may open the node for reading and writing."""
         return os.access(self._root / path.lstrip("/"), os.R_OK | os.W_OK)
 
     # -- the machine ----------------------------------------------------------------------------------------------------
@@ -59,7 +59,7 @@ class Host:
     def hypervisor(self) -> str:
         """The hypervisor's name, from the computer's vendor; "" on bare metal.
 
-        The processor tells whether there is one (CPUID's hypervisor bit, /proc/cpuinfo), the firmware's tables which.
+        The processor says whether there is one (CPUID's hypervisor bit, /proc/cpuinfo), the firmware's tables say which.
         """
         flags = next((line for line in self.text("/proc/cpuinfo").splitlines() if line.startswith("flags")), "")
         if "hypervisor" not in flags.split():

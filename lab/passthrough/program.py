@@ -78,7 +78,7 @@ class Program:
             return {"answers": list(threads.map(self.answer, step["steps"]))}
 
     def available(self, step: Step) -> Json:
-        """Tell whether ``device`` takes commands, and why."""
+        """Return whether ``device`` takes commands, and why."""
         found = availability(step["device"])
         return {"commands": found.commands, "hardware": found.hardware, "reason": str(found.reason), "words": found.sentence}
 

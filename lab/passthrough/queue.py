@@ -52,7 +52,7 @@ class Queue:
 
     @property
     def by_uring(self) -> bool:
-        """Tell whether commands go through an io_uring."""
+        """Return whether commands go through an io_uring."""
         return isinstance(self._engine, UringEngine)
 
     def submit(self, request: Request, *, yes: bool = False) -> Future[Answer]:

@@ -40,7 +40,7 @@ class Request:
 
     @property
     def to_controller(self) -> bool:
-        """Tell whether data moves to the controller."""
+        """Return whether data moves to the controller."""
         return bool(self.command.transfer & Transfer.TO_CONTROLLER)
 
     @property
@@ -54,7 +54,7 @@ class Request:
 class Answer:
     """What came back. Of ``completion`` the operating system keeps SQHD, SQID, CID and the phase tag: they read 0.
 
-    ``dw0_known`` and ``dw1_known`` tell whether the interface carries these dwords at all; if not they read 0.
+    ``dw0_known`` and ``dw1_known`` say whether the interface carries these dwords at all; if not they read 0.
     """
 
     completion: Completion
@@ -81,7 +81,7 @@ class CommandFailedError(PassthroughError):
     reason = "status"
 
     def __init__(self, answer: Answer) -> None:
-        """Tell the status of the answer."""
+        """Return the status of the answer."""
         done = answer.completion
         retry = ", do not retry" if done.DNR else ""
         super().__init__(f"the controller answered {done.text} (SCT {done.SCT:X}h, SC {done.SC:02X}h{retry})")

@@ -327,7 +327,7 @@ class GuestRecording(Recording):
         return bool(getattr(self._session, "loaded", False))
 
     def _begins_unplugged(self) -> bool:
-        """Tell whether the scenario plugs the device itself."""
+        """Return whether the scenario plugs the device itself."""
         return next((a.name for a in self._scenario.actions if a.name in ("plug", "unplug")), "") == "plug"
 
 

@@ -1,4 +1,4 @@
-"""What tells one recording from another: the driver, the device, the scenario, the versions, the machine."""
+"""What distinguishes one recording from another: the driver, the device, the scenario, the versions, the machine."""
 
 from __future__ import annotations
 

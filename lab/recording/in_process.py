@@ -1,6 +1,6 @@
 """Recording a driver that needs no guest: device, driver and lab are one process, and no time is spent waiting.
 
-All times are those of the device's clock, which moves on by itself wherever the driver waits.
+All times are those of the device's clock, which moves on wherever the driver waits.
 """
 
 from __future__ import annotations

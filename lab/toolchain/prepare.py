@@ -43,7 +43,7 @@ class LinuxGuest:
     append: str
     """The kernel command line."""
     release: str
-    """What ``uname -r`` says; empty where the kernel does not tell."""
+    """What ``uname -r`` says; empty where the kernel does not say."""
     modules: tuple[Path, ...]
     """nvme-core.ko and nvme.ko in load order; empty for a kernel that is not ours."""
     private_key: Path

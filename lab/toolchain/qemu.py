@@ -147,7 +147,7 @@ def _ask_version(command: tuple[str, ...], env: Mapping[str, str]) -> tuple[int,
     match = re.search(r"^QEMU emulator version (\d+(?:\.\d+)+)", done.stdout)
     if match is None:
         said = (done.stderr or done.stdout).strip().partition("\n")[0]
-        raise LabError(f"{' '.join(command)} --version does not tell QEMU's version: {said!r}", remedy=INSTEAD)
+        raise LabError(f"{' '.join(command)} --version does not say QEMU's version: {said!r}", remedy=INSTEAD)
     return tuple(int(part) for part in match[1].split("."))
 
 

@@ -1,4 +1,4 @@
-"""The command that the device is at: what the trace tells of it line by line, gathered into its events."""
+"""The command that the device is at: what the trace says of it line by line, gathered into its events."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Processing:
 
     @cached_property
     def rebuilt(self) -> bool:
-        """Tell whether there are no bytes from memory."""
+        """Return whether there are no bytes from memory."""
         return self.sample is None or bool(self.contradictions)
 
     @cached_property

@@ -1,7 +1,7 @@
 """PRP lists as QEMU's trace shows them: the entries one by one, as each is mapped, but not the list pages' addresses.
 
 Only the first list's address (PRP2) is in the trace. Where a page ends in a pointer to the next one, that pointer is sampled
-and believed only if the page behind it begins with the entries that the trace shows next.
+and trusted only if the page behind it begins with the entries that the trace shows next.
 """
 
 from __future__ import annotations

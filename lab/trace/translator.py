@@ -89,7 +89,7 @@ class Translator:
 
     @staticmethod
     def is_elsewhere(raw: bytes) -> bool:
-        """Tell whether the line is an access to another region, by the name at its end.
+        """Return whether the line is an access to another region, by the name at its end.
 
         Firmware that polls its serial port is traced ten times as often as the device is, so most lines are rejected
         before they are parsed.

@@ -111,7 +111,7 @@ class Shown:
     provoked: str  # success, or an errno's name
     seconds: float
     right: bool | None  # whether the bytes were those of the medium; None where none were read
-    state: str  # of the controller afterwards, as sysfs tells it; "gone" without one
+    state: str  # of the controller afterwards, as sysfs shows it; "gone" without one
     afterwards: str  # another read: success, an errno's name, or "no disk"
     log: tuple[str, ...]
     remarks: tuple[str, ...]  # what the device remarked on

@@ -96,7 +96,7 @@ class ReadsBack(Controller):
     scenarios=BASIC,
 )
 class SetsTime(Controller):
-    """Tells the controller the time when it comes up."""
+    """Sets the controller's time when it comes up."""
 
     def identify(self) -> None:
         """Identify, and set Timestamp where ONCS has it."""
@@ -131,7 +131,7 @@ class TrimsInPieces(Namespace):
     excludes=("features/trims-in-pieces",),
 )
 class TrimsWithHints(Namespace):
-    """Tells in Dataset Management how the range will be used, before it deallocates it."""
+    """Says in Dataset Management how the range will be used, before it deallocates it."""
 
     def trim(self, ranges: Sequence[tuple[int, int]]) -> None:
         """Send the first range with IDR=1 instead of AD=1, and trim."""

@@ -74,7 +74,7 @@ class TrimsBlockByBlock(Namespace):
     """Trims each block by a command of its own where Dataset Management is limited."""
 
     def trim(self, ranges: Sequence[tuple[int, int]]) -> None:
-        """Trim each block by itself where there are limits."""
+        """Trim each block alone where there are limits."""
         if not self._c.limits.DMRSL:
             super().trim(ranges)
             return

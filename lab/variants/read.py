@@ -234,7 +234,7 @@ class LimitedRetry(_Flagged):
     scenarios=BASIC,
 )
 class Hints(_Flagged):
-    """Tells by the hints of each Read and Write that the access is part of a sequential one, and may wait."""
+    """Says by the hints of each Read and Write that the access is part of a sequential one, and may wait."""
 
     def flags(self, kind: type[LbaCommand]) -> dict[str, int]:
         """Return DSM=43h (sequential, latency idle) for reads and writes."""

@@ -6,7 +6,7 @@
     class LazyHead(QueuePair):
         \"\"\"Give completion slots back only once half of the ring was consumed.\"\"\"
 
-The id is a stage, a slash and a slug; the docstring tells what the driver does unlike the unmodified one. A variant must come
+The id is a stage, a slash and a slug; the docstring says what the driver does unlike the unmodified one. A variant must come
 through every scenario without a FAIL, and without a WARN but of the checks in ``warns``: those whose recommendation it leaves
 undone.
 """

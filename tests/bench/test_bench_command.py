@@ -89,10 +89,10 @@ def test_wrong_usage(words: list[str], capsys: pytest.CaptureFixture[str]) -> No
 
 
 def test_the_environment_names_what_figures_depend_on(toolchain: Toolchain) -> None:
-    told = environment(toolchain)
+    measured = environment(toolchain)
     assert toolchain.qemu
-    assert told["qemu"] == ".".join(map(str, toolchain.qemu.version))
-    assert told["accelerator"] in ("kvm", "tcg,thread=multi")
-    assert told["cpus"] >= 1
+    assert measured["qemu"] == ".".join(map(str, toolchain.qemu.version))
+    assert measured["accelerator"] in ("kvm", "tcg,thread=multi")
+    assert measured["cpus"] >= 1
     assert toolchain.linux
-    assert told["guest"] == toolchain.linux.release
+    assert measured["guest"] == toolchain.linux.release

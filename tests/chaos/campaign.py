@@ -101,7 +101,7 @@ def leaks(runtime: Path, mark: str) -> list[str]:
 
 
 def same(outcome: Outcome, calm: Outcome) -> bool:
-    """Tell whether a verdict may come instead of a calm run's."""
+    """Return whether a verdict may come instead of a calm run's."""
     return outcome == calm or outcome in NOT_THE_DRIVERS or {outcome, calm} == UNBLAMED
 
 

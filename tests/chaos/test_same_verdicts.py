@@ -33,7 +33,7 @@ def verdicts(found: Results) -> Verdicts:
 
 
 def shuffled(found: Results, folder: Path) -> Path:
-    """Results by whose times the scenarios begin in an order that nobody has chosen."""
+    """Results by whose times the scenarios begin in an arbitrary order."""
     draw = random.Random(5)
     runs = [run.model_copy(update={"seconds": draw.uniform(1, 9)}) for run in found.runs]
     folder.mkdir()
@@ -50,7 +50,9 @@ def ways(folder: Path, *arguments: str) -> None:
     expected = verdicts(first)
     assert len(expected) > 100
     for name, found in others.items():
-        differing = {key: (expected.get(key), told) for key, told in verdicts(found).items() if expected.get(key) != told}
+        differing = {
+            key: (expected.get(key), outcome) for key, outcome in verdicts(found).items() if expected.get(key) != outcome
+        }
         assert not differing, name
         assert verdicts(found).keys() == expected.keys(), name
 

@@ -56,7 +56,7 @@ def test_a_guest_is_talked_to_and_recorded(toolchain: Toolchain, tmp_path: Path)
 @pytest.mark.parametrize(
     ("scenario", "before"), [("read/basic", []), ("detect/basic", ["load"]), ("detect/all-ones", ["fault"])]
 )
-def test_who_sits_at_a_guest_finds_the_driver_loaded_all_the_way(scenario: str, before: list[str]) -> None:
+def test_a_shell_starts_with_the_driver_loaded(scenario: str, before: list[str]) -> None:
     actions = _until_loaded(SCENARIOS[scenario].resolve(0)).actions
     assert [action.name for action in actions] == [*before, "load"]
     assert "until" not in actions[-1].arguments

@@ -1,4 +1,4 @@
-"""What Identify announces is what the controller does: told other limits, it keeps to those."""
+"""What Identify announces is what the controller does, also with other limits than its own."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ if TYPE_CHECKING:
     [((4, 4), 0), ((5,), Status.COMMAND_SIZE_LIMIT_EXCEEDED), ((4, 4, 1), Status.COMMAND_SIZE_LIMIT_EXCEEDED),
      ((1, 1, 1, 1), Status.COMMAND_SIZE_LIMIT_EXCEEDED)],
 )  # fmt: skip
-def test_the_limits_of_copy_are_those_that_identify_tells(make_host: MakeHost, sizes: tuple[int, ...], status: int) -> None:
+def test_the_limits_of_copy_are_those_of_identify(make_host: MakeHost, sizes: tuple[int, ...], status: int) -> None:
     host = make_host(identify_namespace={"MSSRL": 4, "MCL": 8, "MSRC": 2}).up()
     page = host.pages()
     host.poke(page, b"".join(CopyRange.of(SLBA=0, NLB=size - 1) for size in sizes))
     assert host.do(nvme.Copy.of(NSID=1, SDLBA=64, NR=len(sizes) - 1, PRP1=page), 1).status == status
 
 
-def test_the_formats_are_those_that_identify_tells(make_host: MakeHost) -> None:
-    told = (LbaFormat.of(LBADS=10), LbaFormat.of(LBADS=9))
-    host = make_host(identify_namespace={"LBAF": told}).up()
+def test_the_formats_are_those_of_identify(make_host: MakeHost) -> None:
+    formats = (LbaFormat.of(LBADS=10), LbaFormat.of(LBADS=9))
+    host = make_host(identify_namespace={"LBAF": formats}).up()
     ns = IdentifyNamespace(host.data(nvme.Identify.of(NSID=1)))
-    assert (ns.NLBAF, ns.FLBAS.LOW, ns.LBAF[:2]) == (1, 1, told)
+    assert (ns.NLBAF, ns.FLBAS.LOW, ns.LBAF[:2]) == (1, 1, formats)
     host.admin(nvme.FormatNvm.of(NSID=1, LBAFL=0))
     assert IdentifyNamespace(host.data(nvme.Identify.of(NSID=1))).NSZE == 2048, "blocks of 1024 bytes"
     assert host.do(nvme.FormatNvm.of(NSID=1, LBAFL=2)).status == Status.FORMAT_INVALID

@@ -262,11 +262,11 @@ def test_namespaces_change_and_the_host_hears_of_it(make_host: MakeHost) -> None
     host.device.device.attach("nv0", 2)
     host.device.device.detach("nv0", 2)
     host.submit(nvme.AsyncEventRequest.of())
-    assert host.completions() == [], "it did not ask to be told"
+    assert host.completions() == [], "it did not ask for the event"
     host.admin(nvme.SetFeatures.of(FID=Fid.ASYNC_EVENT_CONFIG, CDW11=1 << 8))
     host.device.device.attach("nv0", 2)
-    (told,) = host.completions()
-    event = AsyncEvent(told.DW0)
+    (reported,) = host.completions()
+    event = AsyncEvent(reported.DW0)
     assert (event.AET, event.AEI, event.LID) == (EventType.NOTICE, NoticeEvent.NAMESPACE_ATTRIBUTE_CHANGED, 4)
     host.submit(nvme.AsyncEventRequest.of())
     host.device.device.detach("nv0", 2)
@@ -275,7 +275,7 @@ def test_namespaces_change_and_the_host_hears_of_it(make_host: MakeHost) -> None
     assert host.completions() == []
     buffer = host.pages()
     host.submit(nvme.GetLogPage.reading(Lid.CHANGED_NAMESPACES, 4096).but(PRP1=buffer))
-    assert [bool(c.DW0) for c in host.completions()] == [True, False], "and told after it"
+    assert [bool(c.DW0) for c in host.completions()] == [True, False], "and reported after it"
 
 
 def test_a_critical_warning(host: Host) -> None:
@@ -284,8 +284,8 @@ def test_a_critical_warning(host: Host) -> None:
     host.device.device.warn("nv0", 0b01)
     assert host.completions() == [], "not asked for"
     host.device.device.warn("nv0", 0b11)
-    (told,) = host.completions()
-    assert (AsyncEvent(told.DW0).AET, AsyncEvent(told.DW0).AEI) == (EventType.SMART, SmartEvent.TEMPERATURE)
+    (reported,) = host.completions()
+    assert (AsyncEvent(reported.DW0).AET, AsyncEvent(reported.DW0).AEI) == (EventType.SMART, SmartEvent.TEMPERATURE)
     assert Smart(log(host, Lid.SMART)).CRITICAL_WARNING == 0b11
 
 

@@ -377,12 +377,12 @@ def test_a_function_in_d3hot_neither_answers_nor_reaches_memory(host: Host) -> N
     assert any(isinstance(event, ConfigWrite) and event.offset == 0x44 for event in events)
 
 
-def test_flush_of_all_namespaces_is_told_from_version_1_4_on(make_host: MakeHost) -> None:
-    told = {}
+def test_flush_of_all_namespaces_is_announced_from_version_1_4_on(make_host: MakeHost) -> None:
+    announced = {}
     for version, cache in (("1.3", True), ("1.4", True), ("1.4", False), ("2.0", True)):
         host = make_host(version=version, write_cache=cache).up()
-        told[version, cache] = controller_of(host).VWC.FLUSH_BROADCAST
-    assert told == {("1.3", True): 0, ("1.4", True): 3, ("1.4", False): 3, ("2.0", True): 3}
+        announced[version, cache] = controller_of(host).VWC.FLUSH_BROADCAST
+    assert announced == {("1.3", True): 0, ("1.4", True): 3, ("1.4", False): 3, ("2.0", True): 3}
 
 
 def test_many_commands_of_one_doorbell_are_executed_in_batches(make_host: MakeHost) -> None:

@@ -93,12 +93,12 @@ def test_arbitration_is_round_robin(host: Host) -> None:
         (lambda host: host.function.write(0x1006, 4, 1), "doorbell-undefined"),
     ],
 )
-def test_wrong_doorbells_are_remarked_and_told(host: Host, ring: object, rule: str) -> None:
+def test_wrong_doorbells_are_remarked_and_reported_by_an_event(host: Host, ring: object, rule: str) -> None:
     host.submit(nvme.AsyncEventRequest.of(CID=99))
     ring(host)  # type: ignore[operator]
-    (told,) = host.completions()
-    event = AsyncEvent(told.DW0)
-    assert told.CID == 99
+    (reported,) = host.completions()
+    event = AsyncEvent(reported.DW0)
+    assert reported.CID == 99
     assert event.AET == EventType.ERROR
     expected = ErrorEvent.INVALID_DOORBELL_VALUE if rule == "doorbell-value" else ErrorEvent.INVALID_DOORBELL_REGISTER
     assert event.AEI == expected

@@ -20,7 +20,7 @@ LATE = Fault(name="late", behaviour="delay", queue="io", arguments={"ms": 10})
 
 
 class Shadows:
-    """The host's two buffers, told to the controller."""
+    """The host's two buffers, configured in the controller."""
 
     def __init__(self, host: Host, *, dstrd: int = 0) -> None:
         self.host, self.dstrd = host, dstrd
@@ -73,7 +73,7 @@ def test_buffers_are_whole_pages(slow: Host, prp1: int, prp2: int) -> None:
 def test_an_idle_controller_asks_for_the_next_doorbell_and_goes_by_the_shadow(slow: Host) -> None:
     shadows = Shadows(slow)
     shadows.submit()
-    assert not slow.device.wait(1), "nobody has rung"
+    assert not slow.device.wait(1), "no doorbell was written"
     slow.ring(1, completion=False, value=9)  # whatever the doorbell says
     slow.device.wait(1)
     assert len(slow.completions(1, ring=False)) == 1
@@ -213,9 +213,9 @@ def test_memory_that_cannot_be_reached_is_fatal(make_host: MakeHost) -> None:
     assert shadows.doorbells
 
 
-def test_what_it_asks_for_is_told_when_it_changes(slow: Host) -> None:
+def test_the_event_index_is_recorded_when_it_changes(slow: Host) -> None:
     shadows = Shadows(slow)
     shadows.submit(ring=True)
     slow.device.wait(1)
-    told = [(e.qid, e.completion, e.value) for e in slow.events() if isinstance(e, EventIndex)]
-    assert told == [(1, False, 0), (1, True, 0), (1, False, 1)]
+    recorded = [(e.qid, e.completion, e.value) for e in slow.events() if isinstance(e, EventIndex)]
+    assert recorded == [(1, False, 0), (1, True, 0), (1, False, 1)]

@@ -129,7 +129,7 @@ def test_seabios_boots_from_it(toolchain: Toolchain) -> None:
 
 SCRIPT = b"""@echo -off
 fs0:
-echo written by EDK2 > told.txt
+echo written by EDK2 > note.txt
 echo NVME-LAB: started from %cwd%
 type startup.nsh
 reset -s
@@ -144,5 +144,5 @@ def test_edk2_boots_from_it(toolchain: Toolchain) -> None:
         assert machine.process.status == 0
         assert len(disk) // BLOCK in read_blocks(folder), "the block that holds the script"
         stored = image(folder, "nv0", 1).read_bytes()
-    assert b"TOLD    TXT" in stored
+    assert b"NOTE    TXT" in stored
     assert "written by EDK2".encode("utf-16-le") in stored, "it writes, too"

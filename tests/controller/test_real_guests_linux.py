@@ -82,12 +82,12 @@ def test_probe_partitions_and_verified_io(toolchain: Toolchain) -> None:
         assert re.search(r"nvme nvme0: \d/0/0 default/read/poll queues", log)
         assert "nvme0n1: p1" in log
         assert linux.shell("cat /sys/block/nvme0n1/size /sys/block/nvme0n1/nvme0n1p1/start").split() == [str(BLOCKS), "64"]
-        told = linux.python(VERIFY, DISK, 7, 200)
-        assert told["blocks"] > 1000
-        assert told["wrong"] == 0
+        reported = linux.python(VERIFY, DISK, 7, 200)
+        assert reported["blocks"] > 1000
+        assert reported["wrong"] == 0
         assert [line for line in linux.log() if "error" in line.lower()] == []
         stored = image(folder, "nv0", 1).read_bytes()
-    for block, version in told["last"].items():
+    for block, version in reported["last"].items():
         expected = hashlib.shake_128(f"{block}.{version}".encode()).digest(512)
         assert stored[int(block) * 512 : int(block) * 512 + 512] == expected, "the disk holds it too"
 
@@ -178,11 +178,11 @@ def test_nvme_cli_reads_it_clean(toolchain: Toolchain) -> None:
             return json.loads(result.stdout)
 
         ctrl, mine = nvme("id-ctrl /dev/nvme0"), model.identity
-        told = {name: value for name, value in ctrl.items() if isinstance(value, int)}
+        reported = {name: value for name, value in ctrl.items() if isinstance(value, int)}
         held = {name.lower(): int(value) for name, value in mine.fields().items() if isinstance(value, int)}
-        common = told.keys() & held.keys()
+        common = reported.keys() & held.keys()
         assert len(common) > 40
-        assert {name: told[name] for name in common} == {name: held[name] for name in common}
+        assert {name: reported[name] for name in common} == {name: held[name] for name in common}
         assert (ctrl["sn"].strip(), ctrl["mn"].strip(), ctrl["fr"].strip()) == (mine.SN, mine.MN, mine.FR)
         ns, its = nvme(f"id-ns {DISK}"), model.identify_namespace(1)
         assert (ns["nsze"], ns["ncap"], ns["nlbaf"], ns["flbas"]) == (its.NSZE, its.NCAP, its.NLBAF, its.FLBAS)

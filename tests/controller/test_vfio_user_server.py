@@ -218,7 +218,7 @@ def test_a_command_from_doorbell_to_interrupt(bench: Bench) -> None:
     with pytest.raises(BlockingIOError):
         os.eventfd_read(interrupt)
     client.ask(Command.DEVICE_SET_IRQS, IrqSet.of(ARGSZ=20, EVENTFD=1, TRIGGER=1, INDEX=2, START=0, COUNT=1), (interrupt,))
-    assert os.eventfd_read(interrupt) == 1, "what was signalled meanwhile is heard later"
+    assert os.eventfd_read(interrupt) == 1, "what was signalled meanwhile is delivered later"
     assert bench.remarks() == ["interrupt-unheard", "interrupt-late"]
 
 
@@ -413,7 +413,7 @@ def test_a_message_in_pieces(bench: Bench) -> None:
     assert client.receive()[0] == 7
 
 
-def test_half_a_message_holds_nobody_up(bench: Bench) -> None:
+def test_half_a_message_does_not_block_other_clients(bench: Bench) -> None:
     client = bench.connect()
     client.socket.sendall(HEADER.pack(7, Command.REGION_READ, 32, 0, 0)[:9])
     assert bench.server.call(lambda device: list(device.controllers)) == ["nv0"]
@@ -518,7 +518,7 @@ def test_after_the_end_nothing_is_left(bench: Bench) -> None:
         bench.server.call(lambda _: None)
 
 
-def test_a_defect_of_the_device_is_told_and_not_swallowed(bench: Bench) -> None:
+def test_an_error_of_the_device_is_reported_and_not_swallowed(bench: Bench) -> None:
     client = bench.connect()
 
     def spoil(device: Any) -> None:

@@ -1,4 +1,4 @@
-"""The mixed load as data: what its lanes do, and what a driver is told of it."""
+"""The mixed load as data: what its lanes do, and what a driver gets of it."""
 
 from __future__ import annotations
 
@@ -47,10 +47,10 @@ def test_another_seed_is_another_load() -> None:
     assert MIX.lanes() != Mix.of({**vars(MIX), "seed": 8}).lanes()
 
 
-def test_a_driver_is_told_bytes_to_write_and_checksums_to_expect() -> None:
-    told, data = spelled_out(MIX, NAMESPACE)
+def test_a_driver_gets_bytes_to_write_and_checksums_to_expect() -> None:
+    request, data = spelled_out(MIX, NAMESPACE)
     length, at = MIX.blocks * NAMESPACE.block_size, 0
-    for lane, plan in zip(told["lanes"], MIX.lanes(), strict=True):
+    for lane, plan in zip(request["lanes"], MIX.lanes(), strict=True):
         for (lba, crc), step in zip(lane["steps"], plan.steps, strict=True):
             held = content.blocks(step.fill, 1, step.lba, MIX.blocks, NAMESPACE.block_size)
             assert lba == step.lba
@@ -61,7 +61,7 @@ def test_a_driver_is_told_bytes_to_write_and_checksums_to_expect() -> None:
             else:
                 assert crc == zlib.crc32(held)
     assert at == len(data)
-    assert told["regions"] == [[100, 48], [148, 48]]
+    assert request["regions"] == [[100, 48], [148, 48]]
 
 
 @pytest.mark.parametrize("missing", ["seed", "jobs"])

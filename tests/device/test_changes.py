@@ -60,7 +60,7 @@ def test_a_power_cut_takes_what_was_not_flushed(tmp_path: Path) -> None:
         assert (namespace.read(3, 1), namespace.read(4, 1)) == (b"\x77" * 512, bytes(512))
 
 
-def test_nobody_need_be_told(tmp_path: Path) -> None:
+def test_a_quiet_change_sends_no_event(tmp_path: Path) -> None:
     with InProcess(SPEC, tmp_path) as process:
         change_modelled(process.device, Action("detach", {"nsid": 2, "quiet": True}))
         controller = process.function.controller
@@ -116,6 +116,6 @@ def test_a_driver_follows(toolchain: Toolchain, tmp_path: Path, driver: str, dev
     assert (evidence.end.outcome, evidence.end.reason) == ("complete", "")
     answers = [event.answer for event in evidence.events() if isinstance(event, ActionEnded)]
     assert [answer["status"] for answer in answers] == ["success"] * len(actions)
-    lists = [sorted(told["nsid"] for told in answer["namespaces"]) for answer in answers if "namespaces" in answer]
+    lists = [sorted(listed["nsid"] for listed in answer["namespaces"]) for answer in answers if "namespaces" in answer]
     assert lists == [[1, 2], [1], [1, 2]]
     assert answers[-1].get("alarm", answers[-1].get("critical_warning"))

@@ -79,8 +79,8 @@ def test_refused_copies(
     toolchain: Toolchain, sizes: tuple[int, ...], fields: dict[str, int], ours: int, theirs: int | None
 ) -> None:
     """One by one, since QEMU 11.1.3 can abort at a refused Copy: it accounts for a request that it has not begun."""
-    source, told = fields.get("SLBA", 0), {name: value for name, value in fields.items() if name != "SLBA"}
-    command = Copy.of(NSID=1, NR=len(sizes) - 1, PRP1=DATA, CID=1, **told)
+    source, others = fields.get("SLBA", 0), {name: value for name, value in fields.items() if name != "SLBA"}
+    command = Copy.of(NSID=1, NR=len(sizes) - 1, PRP1=DATA, CID=1, **others)
     with both(toolchain) as opened:
         for host, expected in ((opened.model, ours), (opened.qemu, ours if theirs is None else theirs)):
             host.start()
@@ -104,7 +104,7 @@ def refuse(ns: object, lba: int, blocks: int) -> None:
         raise CommandStatusError(Status.READ_ERROR)
 
 
-def test_every_difference_is_told_once_and_in_full() -> None:
+def test_every_difference_is_listed_once_and_in_full() -> None:
     assert len(LISTED) == len(DIFFERENCES)
     for difference in DIFFERENCES:
         assert difference.what

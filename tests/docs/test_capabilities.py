@@ -32,12 +32,12 @@ def test_the_command_of_a_capability_works(what: str, command: str, tmp_path: Pa
     assert ran.returncode == 0, f"{what}: $ {command}\n{ran.stdout[-3000:]}{ran.stderr[-3000:]}"
 
 
-def test_a_device_that_is_not_there_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_device_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["/dev/nvme97n3", "--windows"]) == 0
-    told = capsys.readouterr().out
-    assert "nvme97n3: namespace of controller 97" in told
-    assert "nvme.passthrough: no, there is no device /dev/nvme97n3" in told
-    assert "ioctl 0x2dd3c0" in told
+    output = capsys.readouterr().out
+    assert "nvme97n3: namespace of controller 97" in output
+    assert "nvme.passthrough: no, there is no device /dev/nvme97n3" in output
+    assert "ioctl 0x2dd3c0" in output
 
 
 def test_a_path_that_is_no_nvme_device_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:

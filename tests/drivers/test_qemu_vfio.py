@@ -99,7 +99,7 @@ def test_a_namespace_is_opened_for_reading_where_writing_is_refused(qemu_io: Qem
     assert not qemu_io.opened
 
 
-def test_it_is_opened_once_where_nobody_writes_and_where_reading_would_be_refused_too(qemu_io: QemuIo) -> None:
+def test_it_is_opened_once_where_nothing_is_written_and_where_reading_would_be_refused_too(qemu_io: QemuIo) -> None:
     qemu_io.open("0000:01:00.0", 1, writable=False)
     assert qemu_io.opened
     assert not qemu_io.refusal
@@ -140,7 +140,7 @@ def test_what_qemu_io_says_is_understood(qemu_io: QemuIo, monkeypatch: pytest.Mo
 
 
 def test_a_sleeper_is_woken_in_place_of_a_lost_interrupt() -> None:
-    """On a real process, which waits for an event that nobody else sends."""
+    """On a real process, which waits for an event that nothing else sends."""
     waits = "import os; fd = os.eventfd(0); print('waiting', flush=True); os.eventfd_read(fd); print('woken')"
     with subprocess.Popen([sys.executable, "-c", waits], stdout=subprocess.PIPE) as sleeper:
         assert sleeper.stdout is not None

@@ -134,7 +134,7 @@ def test_end_of_qemu_ends_the_wait(line: Line) -> None:
         line.console.expect("login:", Deadline(60))
 
 
-def test_send_to_nobody(line: Line) -> None:
+def test_sending_to_a_closed_console_fails(line: Line) -> None:
     line.guest.close()
     with pytest.raises(GuestDiedError, match="to take 'x'"):
         line.console.send("x")
@@ -175,7 +175,7 @@ def test_a_screen_that_is_gone_does_not_end_the_record(line: Line) -> None:
     sitting = threading.Thread(target=talk, args=(line.console, line.console.send, alive, terminal, gone))
     sitting.start()
     assert seated.wait(SOON)
-    line.says("nobody looks, ")
+    line.says("not read, ")
     assert line.console.expect("looks, ", Deadline(SOON))
     line.says("and the record goes on\r\n")
     assert line.console.expect("goes on", Deadline(SOON))
@@ -183,7 +183,7 @@ def test_a_screen_that_is_gone_does_not_end_the_record(line: Line) -> None:
     assert line.guest.recv(100) == b"ls\r"
     sitting.join(SOON)
     assert not sitting.is_alive()
-    assert line.log.read_bytes().startswith(b"nobody looks, and the record goes on")
+    assert line.log.read_bytes().startswith(b"not read, and the record goes on")
     for descriptor in (keys, terminal, gone):
         os.close(descriptor)
 

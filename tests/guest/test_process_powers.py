@@ -110,13 +110,13 @@ def test_paths_go_through_the_folders(tmp_path: Path) -> None:
     folders.add(image)
     folders.add_paths_in("/usr/bin/env /dev/fd/0 --path=/none/at/all")
     (descriptor,) = folders.descriptors
-    told = {"file": {"name": f"{image}"}, "paths": [f"a={home}/lab:{home}/lab/images,b", 7, None], "else": f"/x{home}/lab/y"}
-    through = folders.translate(told)
+    request = {"file": {"name": f"{image}"}, "paths": [f"a={home}/lab:{home}/lab/images,b", 7, None], "else": f"/x{home}/lab/y"}
+    through = folders.translate(request)
     assert Path(through["file"]["name"]).read_bytes() == b"bytes"
     door = f"/proc/self/fd/{descriptor}"
     assert through["file"]["name"] == f"{door}/images/one.img"
     assert through["paths"] == [f"a={door}:{door}/images,b", 7, None]
-    assert through["else"] == told["else"]
+    assert through["else"] == request["else"]
     assert folders.translate(f"{home}/label") == f"{home}/label"
     assert folders.translate(json.dumps({"path": f"{image}"})) == f'{{"path": "{door}/images/one.img"}}'
     folders.close()

@@ -93,7 +93,7 @@ def test_another_host_key_is_refused(guest: Machine, ssh: Ssh, toolchain: Toolch
         connect(guest, toolchain.linux, other)
 
 
-def test_nobody_listens(toolchain: Toolchain) -> None:
+def test_a_port_without_a_server_is_reported(toolchain: Toolchain) -> None:
     assert toolchain.linux
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]

@@ -114,8 +114,8 @@ def test_the_clock_is_set_and_questions_are_answered(fork: Fork, linux: Linux) -
     with fork() as machine:
         session = linux.open(machine, NOTHING, Deadline(SECONDS))
         before = time.time()
-        told = int(shell(machine, "date +%s"))
-        assert before - 2 <= told <= time.time() + 2
+        guest_time = int(shell(machine, "date +%s"))
+        assert before - 2 <= guest_time <= time.time() + 2
         answer = session.agent.ask({"action": "plugged", "controllers": 0}, deadline=Deadline(SECONDS))
         assert answer.head["status"] == "success"
 
@@ -152,7 +152,7 @@ def test_a_late_answer_is_not_the_next_ones(fork: Fork) -> None:
     with fork() as machine:
         session = LinuxSession(Agent(machine), NOTHING, [])
         with pytest.raises(GuestTimeoutError, match="'plugged'"):
-            session.agent.ask({"action": "plugged", "controllers": 1}, deadline=Deadline(0.3))  # nobody plugs it
+            session.agent.ask({"action": "plugged", "controllers": 1}, deadline=Deadline(0.3))  # nothing is plugged
         data = os.urandom(1 << 20)
         session.agent.ask({"action": "put", "path": "/root/data", "mode": 0o600}, data, deadline=Deadline(SECONDS))
         assert shell(machine, "wc -c < /root/data") == str(1 << 20)

@@ -12,7 +12,7 @@ DESCRIPTORS = 16  # where they begin; what is before is the system's own
 CATALOG, ROOT, PATHS, PATHS_BIG_ENDIAN, IMAGE = range(DESCRIPTORS + 3, DESCRIPTORS + 8)
 NO_EMULATION = 0
 ADDED = b"\0" * 7
-"""A date that nobody has set."""
+"""A date that was not set."""
 
 
 def bootable(image: bytes, label: str = "HOBBY") -> bytes:

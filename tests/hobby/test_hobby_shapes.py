@@ -1,4 +1,4 @@
-"""The hobby kernel in every boot shape: what is booted, where it is heard, and how it is asked."""
+"""The hobby kernel in every boot shape: what is booted, where its output comes from, and how it is asked."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_booted_from(build: Build, recorded: Recorded, tmp_path: Path, source: s
     assert (build() / "disk.img").read_bytes() == before
 
 
-def test_heard_on_the_debug_console_and_typed_at_on_the_keyboard(build: Build, recorded: Recorded) -> None:
+def test_output_by_debug_console_and_input_by_keyboard(build: Build, recorded: Recorded) -> None:
     kernel = build(flags="-DDEBUG_CONSOLE -DKEYBOARD") / "kernel.elf"
     driver = manifest({"kernel": str(kernel), "output": "debug-console", "input": "keyboard"})
     words = {**driver.actions, "read": driver.actions["read"].model_validate(HEXDUMP)}
@@ -90,7 +90,7 @@ def unasked(kernel: Path, **boot: Any) -> DriverManifest:
 
 
 @pytest.mark.parametrize("boot", [{"exit_success": 0x10, "ready": None}, {"ready": "^done: "}], ids=["exit", "last-words"])
-def test_a_driver_that_asks_nobody_is_read_from_what_it_prints(build: Build, recorded: Recorded, boot: dict[str, Any]) -> None:
+def test_a_driver_without_prompt_is_read_from_what_it_prints(build: Build, recorded: Recorded, boot: dict[str, Any]) -> None:
     evidence = recorded(unasked(build(flags="-DONE_SHOT") / "kernel.elf", **boot), UNASKED, "qemu")
     *said, again = answers(evidence)
     assert [answer["status"] for answer in said] == ["success"] * 6

@@ -97,7 +97,7 @@ def test_busybox_reads_the_archive_too(toolchain: Toolchain, roots: list[Path], 
     assert set(listed) == set(parse_cpio(archive))
 
 
-def test_versions_and_firmware_are_told(toolchain: Toolchain) -> None:
+def test_versions_and_firmware_are_listed(toolchain: Toolchain) -> None:
     assert toolchain.firmware["u-boot"].stat().st_size >= 1 << 20
     kernel = [name for name in toolchain.versions if name.startswith("linux-kernel/linux-image-6")]
     assert len(kernel) == 1

@@ -65,12 +65,12 @@ def test_a_driver_that_never_loads_fails_at_nothing_else(scenario: str, tmp_path
 
 
 def test_a_stuck_queue_is_seen_on_the_wire(tmp_path: Path) -> None:
-    """What nobody answered does not hide why: the driver takes no entry after the first wrap."""
+    """An unanswered action does not hide the cause: the driver takes no entry after the first wrap."""
     found = verdicts("admin-queue/wraps", "admin-queue/phase:fixed", tmp_path)
     assert {"admin-queue/phase", "every/answer"} <= failed(found)
 
 
-def test_what_nobody_answered_is_one_failure(tmp_path: Path) -> None:
+def test_an_unanswered_action_is_one_failure(tmp_path: Path) -> None:
     found = verdicts("io-queues/basic", "every/answer:late-doorbell", tmp_path)
     assert failed(found) == {"every/answer"}
     assert found["read/exact"].because == "every/answer"

@@ -63,7 +63,7 @@ def test_what_is_the_same_is_no_change(both: list[VerdictEntry]) -> None:
     assert kinds(changed(both, both)) == set()
 
 
-def test_scenarios_of_a_check_are_told_together_and_apart_from_those_that_failed_before() -> None:
+def test_scenarios_of_a_check_are_listed_together_and_apart_from_those_that_failed_before() -> None:
     scenarios = ("read/basic", "read/sizes", "read/mdts")
     old = [verdict(PASS, scenario=name) for name in scenarios[:2]] + [verdict(FAIL, scenario=scenarios[2])]
     (change,) = changed(old, [verdict(FAIL, scenario=name) for name in scenarios]).regressions
@@ -103,7 +103,7 @@ def test_a_regression_is_explained(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("new", "status"), [(FAIL, 1), (PASS, 0), (SILENT, 0)])
-def test_the_exit_status_tells_a_regression(new: Outcome, status: int, tmp_path: Path) -> None:
+def test_the_exit_status_shows_a_regression(new: Outcome, status: int, tmp_path: Path) -> None:
     run(tmp_path, result(*one(PASS)), result(*one(new)))
     assert run_command(["compare", str(tmp_path / "old"), str(tmp_path / "new" / "results.json")]) == status
 

@@ -22,7 +22,7 @@ REBUILT = replace(SAMPLED, rebuilt=True)
 
 
 def made(find: Function, **fields: object) -> Check:
-    """Return a check that nobody registered."""
+    """Return a check that is not registered."""
     check = Check("read/made", PRACTICE, "M", "shall", ("wire",), (), (), find)
     return replace(check, **fields)  # type: ignore[arg-type]
 
@@ -59,7 +59,7 @@ def test_what_findings_amount_to(
     assert verdict.judged == len(findings)
 
 
-def test_what_nobody_saw_proves_nothing(make_evidence: MakeEvidence) -> None:
+def test_what_was_not_seen_proves_nothing(make_evidence: MakeEvidence) -> None:
     unseen = (Finding(True, REBUILT, fields=("NLB",)), Finding(False, REBUILT))
     (verdict,) = judge(make_evidence(), [made(yielding(*unseen))])
     assert (verdict.outcome, verdict.judged) == (Outcome.INCONCLUSIVE, 0)
@@ -99,7 +99,7 @@ def test_what_the_driver_does_not_claim_is_unsupported(
     assert verdict.outcome is outcome
 
 
-def test_what_the_device_saw_is_judged_also_where_nobody_asked(make_evidence: MakeEvidence) -> None:
+def test_what_the_device_saw_is_judged_also_without_an_action(make_evidence: MakeEvidence) -> None:
     evidence = make_evidence(driver={"stages": ["detect"]})
     answered = ActionEnded(t=1.0, number=0, action="read", answer={"status": "success"})
     seen, said = yielding(Finding(False, EXACT)), yielding(Finding(False, answered))

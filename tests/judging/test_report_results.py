@@ -64,7 +64,7 @@ def test_exit_status(verdicts: list[models.VerdictEntry], more: dict[str, Any], 
     assert summary.exit_status(result(*verdicts, **more)) == status
 
 
-def test_bisect_cannot_test_what_the_lab_or_nobody_judged() -> None:
+def test_bisect_skips_errors_of_the_lab_and_missing_verdicts() -> None:
     assert summary.exit_status(result(verdict(Outcome.ERROR)), bisect=True) == 125
     assert summary.exit_status(result(), bisect=True) == 125
     assert summary.exit_status(result(verdict(Outcome.FAIL)), bisect=True) == 1

@@ -192,7 +192,7 @@ def result(folder: Path, tmp_path: Path) -> Path:
     return root
 
 
-def test_a_result_that_nobody_touched_is_verified(result: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unchanged_result_is_verified(result: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_command(["verify", str(result)]) == 0
     assert "is what was written: 1 recording." in capsys.readouterr().out
     done = subprocess.run(["sha256sum", "-c", "SHA256SUMS"], cwd=result, capture_output=True, text=True, check=False)
@@ -215,7 +215,7 @@ def test_a_change_anywhere_is_named(result: Path, capsys: pytest.CaptureFixture[
     assert says in capsys.readouterr().out
 
 
-def test_a_signature_tells_who_signed(result: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_signature_names_its_signer(result: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("mine", "other"):
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", tmp_path / name], check=True, timeout=60)
     public = (tmp_path / "mine.pub").read_text()

@@ -83,7 +83,7 @@ def test_a_doorbell_that_announced_nothing_does_not_make_the_next_command_slow()
     assert device_latency([idle, *command(1, 7, rung=50.0, done=50.1)]) == pytest.approx(0.1)
 
 
-def test_an_end_marker_tells_the_machine(make_evidence: MakeEvidence, tmp_path: Path) -> None:
+def test_an_end_marker_holds_the_machine_report(make_evidence: MakeEvidence, tmp_path: Path) -> None:
     end = with_machine(make_evidence(ANSWERED)).end
     assert end is not None
     assert end.machine is not None

@@ -1,4 +1,4 @@
-"""PRP and SGL: what the builder makes the walk finds again, and each broken rule is told."""
+"""PRP and SGL: the walk finds what the builder makes, and reports each broken rule."""
 
 from __future__ import annotations
 

@@ -61,10 +61,10 @@ def test_every_field_of_a_command_is_where_the_kernel_looks_for_it(kind: type[ct
     dwords = {f"CDW{number}": 0x1111_1111 * number & 0xFFFF_FFFF for number in (2, 3, *range(10, 16))}
     request = Request(Command.of(OPC=0xC5, NSID=7, FUSE=1, **dwords), "admin", bytes(24), metadata=bytes(8), timeout_ms=99)
     made = kind.from_buffer_copy(structures.whole(kind, request, 0x1000, 0x2000))
-    told = {name: getattr(made, name) for name, *_ in kind._fields_}
+    fields = {name: getattr(made, name) for name, *_ in kind._fields_}
     meant = {name.lower(): value for name, value in dwords.items()}
     meant |= {"opcode": 0xC5, "flags": 1, "nsid": 7, "addr": 0x1000, "metadata": 0x2000, "data_len": 24, "metadata_len": 8}
-    assert {name: value for name, value in told.items() if value} == {**meant, "timeout_ms": 99}
+    assert {name: value for name, value in fields.items() if value} == {**meant, "timeout_ms": 99}
 
 
 def test_a_read_for_the_oldest_ioctl_is_spread_over_named_fields() -> None:
@@ -101,7 +101,7 @@ def test_what_destroys_data_needs_a_yes_and_the_error_names_the_loss(request_: R
 
 
 @pytest.mark.parametrize("request_", [Request(Command(bytes(one.command)), one.queue) for one, _ in DESTRUCTIVE.values()])
-def test_only_the_bytes_of_a_command_tell_what_it_destroys(request_: Request) -> None:
+def test_what_a_command_destroys_follows_from_its_bytes_alone(request_: Request) -> None:
     with pytest.raises(NeedsYesError):
         consent.require_yes(request_, "/dev/nvme0", yes=False)
 
@@ -131,7 +131,7 @@ FITTING = {
     "identify": (commands.identify(), None),
     "log page": (commands.get_log_page(2, 512), None),
     "vendor": (commands.vendor("io", 0x82, length=77), Format(512)),
-    "a format that nobody knows": (commands.read(1, 0, 4, 512), None),
+    "an unknown format": (commands.read(1, 0, 4, 512), None),
 }
 
 

@@ -16,7 +16,7 @@ from lab.passthrough.paths import parse
         ("nvme1n1p2", "partition", 1, 1, "nvme1n1"),
     ],
 )
-def test_a_name_tells_controller_and_namespace(
+def test_a_name_gives_controller_and_namespace(
     path: str, kind: str, controller: int, head: int | None, block_name: str
 ) -> None:
     node = parse(path)

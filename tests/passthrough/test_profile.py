@@ -28,7 +28,7 @@ OTHER_SEED = 11
 """Not that of a run: what is caught must not hang on one draw."""
 CAUGHT_IN = {
     "passthrough/command:last-dwords-lost": "passthrough/commands",
-    "passthrough/answer:nothing-told": "passthrough/lengths",
+    "passthrough/answer:nothing-returned": "passthrough/lengths",
     "passthrough/zeros-based:one-more": "passthrough/threads",
     "passthrough/once:sent-twice": "passthrough/namespaces",
     "passthrough/completion:status-code-only": "passthrough/status",
@@ -39,8 +39,8 @@ CAUGHT_IN = {
     "passthrough/metadata:left-out": "passthrough/metadata",
     "passthrough/namespace:always-the-first": "passthrough/namespaces",
     "passthrough/length:unchecked": "passthrough/lengths",
-    "passthrough/privilege:told-done": "passthrough/unprivileged",
-    "passthrough/timeout:told-done": "passthrough/timeout",
+    "passthrough/privilege:reports-success": "passthrough/unprivileged",
+    "passthrough/timeout:reports-success": "passthrough/timeout",
     "passthrough/closed:number-kept": "passthrough/closed",
     "passthrough/mounted:not-looked": "passthrough/mounted",
     "passthrough/consent:never-asked": "passthrough/destructive",

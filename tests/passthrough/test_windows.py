@@ -32,19 +32,23 @@ LBA_OUT_OF_RANGE = struct.pack("<IIIHH", 7, 9, 0, 0, (1 << 14 | 0x80) << 1)
 def test_a_read_asks_for_its_bytes_behind_the_completion() -> None:
     request = commands.read(1, 5, 2, 512)
     buffer = windows.marshal(request)
-    told = head(buffer)
+    header = head(buffer)
     assert buffer[80:144] == request.command
-    assert (told["Version"], told["Length"], told["ProtocolType"], told["CommandLength"]) == (1, 84, 3, 64)
-    assert (told["DataFromDeviceTransferLength"], told["DataFromDeviceBufferOffset"]) == (1024, 160)
-    assert (told["DataToDeviceTransferLength"], told["DataToDeviceBufferOffset"]) == (0, 0)
-    assert (told["ErrorInfoOffset"], told["ErrorInfoLength"], told["CommandSpecific"], told["Flags"]) == (144, 16, 2, 0)
+    assert (header["Version"], header["Length"], header["ProtocolType"], header["CommandLength"]) == (1, 84, 3, 64)
+    assert (header["DataFromDeviceTransferLength"], header["DataFromDeviceBufferOffset"]) == (1024, 160)
+    assert (header["DataToDeviceTransferLength"], header["DataToDeviceBufferOffset"]) == (0, 0)
+    assert (header["ErrorInfoOffset"], header["ErrorInfoLength"], header["CommandSpecific"], header["Flags"]) == (144, 16, 2, 0)
     assert len(buffer) == 160 + 1024
 
 
 def test_a_write_carries_its_bytes() -> None:
     buffer = windows.marshal(commands.write(1, 5, b"ab" * 256, 512))
-    told = head(buffer)
-    assert (told["DataToDeviceTransferLength"], told["DataToDeviceBufferOffset"], told["DataFromDeviceTransferLength"]) == (
+    header = head(buffer)
+    assert (
+        header["DataToDeviceTransferLength"],
+        header["DataToDeviceBufferOffset"],
+        header["DataFromDeviceTransferLength"],
+    ) == (
         512,
         160,
         0,
@@ -53,8 +57,8 @@ def test_a_write_carries_its_bytes() -> None:
 
 
 def test_an_admin_command_is_for_the_adapter() -> None:
-    told = head(windows.marshal(commands.identify()))
-    assert (told["Flags"], told["CommandSpecific"]) == (0x8000_0000, 1)
+    header = head(windows.marshal(commands.identify()))
+    assert (header["Flags"], header["CommandSpecific"]) == (0x8000_0000, 1)
 
 
 @pytest.mark.parametrize(("timeout_ms", "seconds"), [(0, 10), (1, 1), (1000, 1), (1001, 2), (600_000, 600)])

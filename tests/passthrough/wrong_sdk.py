@@ -41,14 +41,14 @@ def nothing(*_: Any, **__: Any) -> None:
 class _Rewriting(Program):
     """Changes the answer to each command."""
 
-    def change(self, told: Json) -> Json:
-        return told
+    def change(self, result: Json) -> Json:
+        return result
 
     def _send(self, step: Step, request: Request) -> Json:
         return self.change(super()._send(step, request))
 
     def _queued(self, *arguments: Any) -> list[Json]:
-        return [self.change(told) for told in super()._queued(*arguments)]
+        return [self.change(result) for result in super()._queued(*arguments)]
 
 
 # -- mistakes -----------------------------------------------------------------------------------------------------------
@@ -63,9 +63,9 @@ class LastDwordsLost(Program):
         return replace(request, command=Command(request.command[:52] + bytes(12)))
 
 
-@named("passthrough/answer:nothing-told", MISTAKES)
+@named("passthrough/answer:nothing-returned", MISTAKES)
 class NothingTold(Program):
-    """It sends the command and tells nothing of it."""
+    """Sends the command and returns nothing."""
 
     def answer(self, step: Step) -> Json:
         super().answer(step)
@@ -95,32 +95,32 @@ class SentTwice(Program):
 class StatusCodeOnly(_Rewriting):
     """The caller gets SC and SCT alone."""
 
-    def change(self, told: Json) -> Json:
-        return {**told, "status": told["status"] & 0x7FF}
+    def change(self, result: Json) -> Json:
+        return {**result, "status": result["status"] & 0x7FF}
 
 
 @named("passthrough/completion:no-dword-0", MISTAKES)
 class NoDword0(_Rewriting):
     """The caller gets no command specific dword."""
 
-    def change(self, told: Json) -> Json:
-        return {name: value for name, value in told.items() if name != "dw0"}
+    def change(self, result: Json) -> Json:
+        return {name: value for name, value in result.items() if name != "dw0"}
 
 
 @named("passthrough/completion:dword-1-lost", MISTAKES)
 class Dword1Lost(_Rewriting):
     """The caller gets zeros for dword 1."""
 
-    def change(self, told: Json) -> Json:
-        return {**told, "dw1": 0} if "dw1" in told else told
+    def change(self, result: Json) -> Json:
+        return {**result, "dw1": 0} if "dw1" in result else result
 
 
 @named("passthrough/data:last-byte", MISTAKES)
 class LastByte(_Rewriting):
     """The last byte of what was read is lost."""
 
-    def change(self, told: Json) -> Json:
-        return {**told, "data": told["data"][:-2] + "00"} if told.get("data") else told
+    def change(self, result: Json) -> Json:
+        return {**result, "data": result["data"][:-2] + "00"} if result.get("data") else result
 
 
 @named("passthrough/data:one-buffer-for-all", MISTAKES)
@@ -144,8 +144,8 @@ class OneBufferForAll(Program):
 class MetadataLeftOut(_Rewriting):
     """Metadata of what was read are zeros."""
 
-    def change(self, told: Json) -> Json:
-        return {**told, "metadata": "00" * (len(told.get("metadata", "")) // 2)} if "metadata" in told else told
+    def change(self, result: Json) -> Json:
+        return {**result, "metadata": "00" * (len(result.get("metadata", "")) // 2)} if "metadata" in result else result
 
 
 @named("passthrough/namespace:always-the-first", MISTAKES)
@@ -169,14 +169,14 @@ class LengthUnchecked(Program):
         lengths.check = nothing
 
 
-@named("passthrough/privilege:told-done", MISTAKES)
-@named("passthrough/timeout:told-done", MISTAKES)
+@named("passthrough/privilege:reports-success", MISTAKES)
+@named("passthrough/timeout:reports-success", MISTAKES)
 class ToldDone(Program):
-    """Whatever fails is told to be done."""
+    """Reports success for whatever fails."""
 
     def answer(self, step: Step) -> Json:
-        told = super().answer(step)
-        return {"status": 0, "dw0": 0, "data": "", "metadata": ""} if "error" in told or told.get("status") else told
+        result = super().answer(step)
+        return {"status": 0, "dw0": 0, "data": "", "metadata": ""} if "error" in result or result.get("status") else result
 
 
 class _NumberKept(Device):
@@ -202,7 +202,7 @@ class NumberKept(Program):
 
 @named("passthrough/mounted:not-looked", MISTAKES)
 class NotLooked(Program):
-    """Nobody looks whether a namespace is mounted."""
+    """Does not look whether a namespace is mounted."""
 
     def device(self, path: str) -> Device:
         return Device(path, mounted_too=True)
@@ -222,8 +222,8 @@ class JustNo(Program):
     """All refusals are alike."""
 
     def answer(self, step: Step) -> Json:
-        told = super().answer(step)
-        return {"error": "refused", "words": "no"} if "error" in told else told
+        result = super().answer(step)
+        return {"error": "refused", "words": "no"} if "error" in result else result
 
 
 @named("passthrough/availability:always", MISTAKES)
@@ -243,8 +243,8 @@ class SentAgain(Program):
     def _send(self, step: Step, request: Request) -> Json:
         signal.signal(signal.SIGUSR1, self._note)
         self.interrupted = False
-        told = super()._send(step, request)
-        return super()._send(step, request) if self.interrupted else told
+        result = super()._send(step, request)
+        return super()._send(step, request) if self.interrupted else result
 
     def _note(self, *_: object) -> None:
         self.interrupted = True

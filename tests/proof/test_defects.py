@@ -1,4 +1,4 @@
-"""The suite can fail: every check catches a seeded mistake, believes no liar, and leaves the driver without a mistake alone."""
+"""The suite can fail: every check catches a seeded mistake. It passes no driver that only answers, and fails no correct one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 from conformance.commands import run_command
 from conformance.judging.judge import judge
 from conformance.proof.campaign import CampaignReport, campaign
-from conformance.proof.defects import Examined, catches, choose, examine, false_alarms, lies_believed, scenarios_of
+from conformance.proof.defects import Examined, catches, choose, examine, false_alarms, false_passes, scenarios_of
 from conformance.proof.recording import Alarm, record
 from conformance.record.record import Record
 from conformance.suite.check import Finding, Outcome
@@ -62,8 +62,8 @@ def test_without_a_defect_nothing_fails(scenario: str) -> None:
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
-def test_nothing_is_believed_of_a_liar(scenario: str) -> None:
-    assert lies_believed(scenario, OTHER_SEED) == []
+def test_a_driver_that_only_answers_passes_nothing(scenario: str) -> None:
+    assert false_passes(scenario, OTHER_SEED) == []
 
 
 def test_a_liar_answers_everything_rightly(tmp_path: Path) -> None:
@@ -135,11 +135,11 @@ def test_a_campaign_of_several_processes_says_what_one_says() -> None:
 
 def test_the_command_prints_it_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert run_command(["defects", "--defect", "write/fua:bit-29", "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    (one,) = told["defects"]
+    document = json.loads(capsys.readouterr().out)
+    (one,) = document["defects"]
     assert (one["id"], one["check"], one["caught"]) == ("write/fua:bit-29", "write/fua", True)
     assert one["also"] == ["read/pract-unused"], "bit 29 is PRACT"
-    assert (told["caught"], told["total"], told["false_alarms"]) == (1, 1, [])
+    assert (document["caught"], document["total"], document["false_alarms"]) == (1, 1, [])
 
 
 def test_the_command_prints_it_for_people(capsys: pytest.CaptureFixture[str]) -> None:
@@ -158,7 +158,7 @@ def test_the_command_prints_it_for_people(capsys: pytest.CaptureFixture[str]) ->
         (["run", "--driver", "linux", "--defect", "read/nlb:one-fewer"], "no defect can be seeded into the driver 'linux'"),
     ],
 )
-def test_wrong_usage_is_told(arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_wrong_usage_is_reported(arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_command(arguments) == 4
     assert says in capsys.readouterr().err
 
@@ -208,7 +208,7 @@ def test_a_defect_of_an_unknown_check_is_reported_as_missed(monkeypatch: pytest.
     assert found.to_json()["problem"] == found.problem
 
 
-def test_a_defect_of_any_check_tells_which_checks_fail(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_defect_of_any_check_lists_which_checks_fail(monkeypatch: pytest.MonkeyPatch) -> None:
     known = DEFECTS["detect/cap:mqes"]
     monkeypatch.setitem(DEFECTS, "any:mqes", replace(known, id="any:mqes", scenarios=("detect/basic",)))
     found = examine("any:mqes", OTHER_SEED)
@@ -237,10 +237,10 @@ def test_what_a_check_shares_with_others_is_no_finding_of_its_own(tmp_path: Path
         yield from shared(record)
 
     def own(record: Record) -> Iterator[Finding]:
-        """Fails by itself, and not on the unmodified driver."""
+        """Fails, and not on the unmodified driver."""
         yield Finding(not seeded(record), None, "its own matter", "not well")
 
     evidence = record("detect/basic", OTHER_SEED, tmp_path / "evidence", "detect/cap:mqes")
     base = CHECKS["detect/cap"]
-    told = [catches(replace(base, find=find), evidence, OTHER_SEED) for find in (both, only_shared, own, always)]
-    assert told == [False, True, True, False]
+    document = [catches(replace(base, find=find), evidence, OTHER_SEED) for find in (both, only_shared, own, always)]
+    assert document == [False, True, True, False]

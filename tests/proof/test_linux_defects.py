@@ -48,8 +48,8 @@ class LinuxDefect:
 
 
 def _defects() -> list[LinuxDefect]:
-    told = tomllib.loads(Path(__file__).with_name("linux_defects.toml").read_text(encoding="utf-8"))
-    return [LinuxDefect(check, **{**one, "devices": tuple(one["devices"])}) for check, some in told.items() for one in some]
+    listed = tomllib.loads(Path(__file__).with_name("linux_defects.toml").read_text(encoding="utf-8"))
+    return [LinuxDefect(check, **{**one, "devices": tuple(one["devices"])}) for check, some in listed.items() for one in some]
 
 
 DEFECTS = _defects()

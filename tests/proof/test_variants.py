@@ -43,13 +43,13 @@ def test_the_device_sees_a_variant(one: Variant) -> None:
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_no_check_fails_on_legal_variants(scenario: str) -> None:
-    assert [told for group in GROUPS for told in complaints(scenario, OTHER_SEED, [one.id for one in group])] == []
+    assert [complaint for group in GROUPS for complaint in complaints(scenario, OTHER_SEED, [one.id for one in group])] == []
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize("id", VARIANTS)
 def test_no_check_fails_on_a_variant_alone(id: str) -> None:
-    assert [told for scenario in SCENARIOS for told in complaints(scenario, OTHER_SEED, [id])] == []
+    assert [complaint for scenario in SCENARIOS for complaint in complaints(scenario, OTHER_SEED, [id])] == []
 
 
 def test_every_variant_is_in_a_group_that_one_driver_can_be() -> None:
@@ -99,7 +99,7 @@ def test_a_false_alarm_or_a_variant_that_does_not_show_is_not_good() -> None:
 
 def test_the_command_prints_variants_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert run_command(["defects", "--variant", "read/hints", "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    (one,) = told["variants"]
-    assert (one["id"], one["shows"], one["false_alarms"], told["defects"]) == ("read/hints", "read/basic", [], [])
-    assert (told["variants_alarmed"], told["variants_total"]) == (0, 1)
+    complaint = json.loads(capsys.readouterr().out)
+    (one,) = complaint["variants"]
+    assert (one["id"], one["shows"], one["false_alarms"], complaint["defects"]) == ("read/hints", "read/basic", [], [])
+    assert (complaint["variants_alarmed"], complaint["variants_total"]) == (0, 1)

@@ -104,7 +104,7 @@ def test_a_part_of_a_block_leaves_the_rest(tmp_path: Path) -> None:
     assert disk.expect(7) == content.initial(1, disk.namespace, 7)
 
 
-def test_a_part_of_what_nobody_knows_is_unknown(tmp_path: Path) -> None:
+def test_a_part_of_unknown_data_is_unknown(tmp_path: Path) -> None:
     trimmed: Question = ("trim", {"nsid": 1, "lba": 5, "blocks": 1})
     disk = after(tmp_path / "e", trimmed, ("write-bytes", {"nsid": 1, "lba": 5, "at": 10, "length": 600, "fill": 7}))
     assert disk.expect(5) is None

@@ -120,7 +120,7 @@ def test_doorbells_move_tails_and_return_slots_around_the_ring(make_evidence: Ma
     assert (state.sqs[0].tail, state.cqs[0].head, state.cqs[0].returned) == (2, 3, 19)
 
 
-def test_shadow_doorbells_make_io_rings_untold(make_evidence: MakeEvidence) -> None:
+def test_shadow_doorbells_hide_the_tails_of_io_rings(make_evidence: MakeEvidence) -> None:
     script = Script()
     script.enable()
     script.command(DoorbellBufferConfig.of(PRP1=0x1000, PRP2=0x2000))
@@ -217,7 +217,7 @@ def test_a_controller_has_been_ready_once_that_was_read_after_its_enable(make_ev
     assert not last_state(make_evidence, script).been_ready
 
 
-def test_a_driver_that_was_not_told_of_a_power_cut_rings_for_nothing_until_it_looks(make_evidence: MakeEvidence) -> None:
+def test_a_driver_without_notice_of_a_power_cut_rings_without_effect_until_it_looks(make_evidence: MakeEvidence) -> None:
     script = Script()
     script.enable()
     script.ring(1, completion=False)

@@ -126,7 +126,7 @@ def test_without_its_end_marker_it_proves_nothing(name: str, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_completion_that_never_came_is_seen(name: str, tmp_path: Path) -> None:
-    """The driver gives back a slot of the completion queue that nobody filled."""
+    """The driver gives back a slot of the completion queue that was never filled."""
     evidence = unpack(name, tmp_path / "evidence")
     before, target = verdicts(evidence), last_transfer(evidence)
 
@@ -141,7 +141,7 @@ def test_a_completion_that_never_came_is_seen(name: str, tmp_path: Path) -> None
 
 @pytest.mark.parametrize("name", NAMES)
 def test_an_answer_that_never_came_is_seen(name: str, tmp_path: Path) -> None:
-    """What nobody answered is one failure, and judged by no other check."""
+    """An unanswered action is one failure, and judged by no other check."""
     evidence = unpack(name, tmp_path / "evidence")
     before = verdicts(evidence)
 

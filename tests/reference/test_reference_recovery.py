@@ -86,7 +86,7 @@ def test_a_hung_command_is_aborted_and_tried_once_more(make: Make) -> None:
     assert (abort.SQID, abort.ABORT_CID) == (dropped.sqid, dropped.command.CID)
 
 
-def test_a_command_that_always_hangs_is_told_as_a_failure(make: Make) -> None:
+def test_a_command_that_always_hangs_is_reported_as_a_failure(make: Make) -> None:
     rig = make(fault("drop", opcode=READ, queue="io", lba=3))
     rig.load()
     assert "not completed in time" in read(rig).status["words"]
@@ -127,7 +127,7 @@ def test_a_controller_that_stops_is_reset_and_no_doorbell_rung_meanwhile(make: M
 
 
 @pytest.mark.parametrize("behaviour", ["never-ready", "fatal-at-enable"])
-def test_a_controller_that_does_not_come_up_is_told_within_cap_to(make: Make, behaviour: str) -> None:
+def test_a_controller_that_does_not_come_up_is_reported_within_cap_to(make: Make, behaviour: str) -> None:
     rig = make(fault(behaviour), cap={"TO": 4})
     began = rig.device.device.clock.now()
     reply = rig.ask("load")
@@ -182,7 +182,7 @@ BAD_COMPLETIONS = ["wrong-phase", "wrong-cid", "wrong-sqid", "wrong-sqhd"]
 
 
 @pytest.mark.parametrize("behaviour", BAD_COMPLETIONS)
-def test_a_completion_that_cannot_be_is_not_believed(make: Make, behaviour: str) -> None:
+def test_an_impossible_completion_is_ignored(make: Make, behaviour: str) -> None:
     rig = make(fault(behaviour, opcode=READ, queue="io", times=1))
     controller = rig.load()
     assert read(rig).data == bytes(8 * 512)
@@ -238,7 +238,7 @@ def test_without_any_io_queue_it_says_so(make: Make) -> None:
     assert "no I/O queue can be created" in reply.status["words"]
 
 
-def test_a_failed_identify_is_told_and_nobody_goes_on_with_zeros(make: Make) -> None:
+def test_a_failed_identify_is_reported_and_its_zeros_are_not_used(make: Make) -> None:
     rig = make(fault("status", queue="admin", opcode=0x06, cdw10=1, sc=6, dnr=1))
     assert rig.ask("load").status == {"sct": 0, "sc": 6}
     assert rig.ask("identify").status != "success"
@@ -334,7 +334,7 @@ def test_a_reset_in_the_middle_of_creating_queues_starts_that_step_again(make: M
     assert creating[first + 1] is SetFeatures, creating
 
 
-def test_queues_that_are_never_created_are_told(make: Make) -> None:
+def test_queues_that_are_never_created_are_reported(make: Make) -> None:
     rig = make(fault("drop", opcode=CreateIoCq.OPCODE, queue="admin"))
     reply = rig.ask("load")
     assert reply.status != "success"

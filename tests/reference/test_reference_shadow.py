@@ -57,8 +57,8 @@ def test_the_specifications_example_agrees_for_rings_of_any_size(entries: int, d
 def load(rig: Rig) -> None:
     """Write and read on two queues, four at a time on each."""
     mix = Mix(nsid=1, lba=8, blocks=8, jobs=2, depth=4, operations=160, seed=1)
-    told, data = spelled_out(mix, rig.device.device.spec.controllers[0].namespaces[0])
-    done = rig.ask("load-mix", data, nsid=1, blocks=mix.blocks, **told).fields
+    reported, data = spelled_out(mix, rig.device.device.spec.controllers[0].namespaces[0])
+    done = rig.ask("load-mix", data, nsid=1, blocks=mix.blocks, **reported).fields
     assert (done["operations"], done["errors"], done["mismatches"]) == (160, 0, 0)
 
 
@@ -71,9 +71,9 @@ def test_with_them_data_arrives_through_wraps_and_a_reset(make: Make) -> None:
     events = rig.events()
     assert len([e for e in events if isinstance(e, Submitted) and isinstance(e.command, DoorbellBufferConfig)]) == 2
     assert not [e for e in events if isinstance(e, Remark)]
-    told = [e for e in events if isinstance(e, ShadowDoorbell)]
+    reported = [e for e in events if isinstance(e, ShadowDoorbell)]
     rung = [e for e in events if isinstance(e, Doorbell) and e.qid > 0]
-    assert 0 < 2 * len(rung) < len(told), "most need no doorbell"
+    assert 0 < 2 * len(rung) < len(reported), "most need no doorbell"
 
 
 def test_without_them_nothing_is_asked_for(make: Make) -> None:
@@ -156,7 +156,7 @@ def test_an_interrupt_before_its_handler_is_lost_and_remarked(tmp_path: Path) ->
     assert (lost.name, lost.detail) == ("interrupt-unheard", {"how": "msix", "vector": 1})
 
 
-def test_who_polls_misses_no_interrupt(make: Make) -> None:
+def test_a_polling_driver_misses_no_completion(make: Make) -> None:
     """A polling driver has no handlers, and nothing is remarked of the INTx that it has switched off."""
     rig = make(settings=Settings(io_queues=1, polling=True))
     rig.load()

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 BLOCKS = 1 << 15
-"""Of the namespace that a rig has unless it is told otherwise."""
+"""Of the namespace that a rig has by default."""
 POLLING = Settings(io_queues=2, polling=True)
 
 
@@ -214,7 +214,7 @@ def test_inactive_namespaces_are_not_found_with_or_without_the_list(make: Make) 
     assert {e.command.CNS for e in rig.events() if isinstance(e, Submitted) and isinstance(e.command, Identify)} == {0, 1}
 
 
-def test_names_of_namespaces_are_told(make: Make) -> None:
+def test_names_of_namespaces_are_reported(make: Make) -> None:
     name = "6ba7b810-9dad-11d1-80b4-00c04fd430c8"
     rig = make(namespaces=(Namespace(blocks=64, uuid=name, eui64=0x1122334455667788),))
     rig.load()
@@ -343,7 +343,7 @@ def test_a_controller_without_any_command_set_is_administered(make: Make) -> Non
     assert (controller.registers.read(CC).CSS, controller.io) == (0b111, [])
 
 
-def test_many_commands_are_outstanding_and_one_doorbell_tells_of_several(make: Make) -> None:
+def test_many_commands_are_outstanding_and_one_doorbell_announces_several(make: Make) -> None:
     rig = make(mdts=1)
     rig.load()
     assert rig.ask("read", nsid=1, lba=0, blocks=16 * 40).status == "success"

@@ -101,7 +101,7 @@ def recorded(driver: DriverManifest, device: DeviceKind, folder: Path, toolchain
 
 
 def shadowed(evidence: Evidence) -> int:
-    """How often a controller was told of shadow doorbells."""
+    """How often a controller got a command for shadow doorbells."""
     return sum(isinstance(e, Submitted) and isinstance(e.command, DoorbellBufferConfig) for e in evidence.events())
 
 

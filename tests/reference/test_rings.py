@@ -24,7 +24,7 @@ def memory(length: int) -> Memory:
 
 
 class Bells(Registers):
-    """Doorbells that nobody hears."""
+    """Doorbells without effect."""
 
     def __init__(self) -> None:
         self.rung: list[tuple[int, bool, int]] = []
@@ -105,7 +105,7 @@ def test_every_command_ends_once_in_any_order_over_any_number_of_wraps(
     assert not rings.unexpected
 
 
-def test_one_doorbell_tells_of_several_commands_and_none_of_nothing() -> None:
+def test_one_doorbell_announces_several_commands_and_no_doorbell_announces_none() -> None:
     rings, bells = pair(8)
     for _ in range(5):
         rings.submit(Request(Flush.of()), 0.0)

@@ -166,7 +166,7 @@ class Tab:
         ]
 
     def roles(self) -> list[tuple[str, str]]:
-        """(role, name) of all that a screen reader is told."""
+        """(role, name) of all that a screen reader gets."""
         nodes = self.call("Accessibility.getFullAXTree")["nodes"]
         return [(n["role"]["value"], n.get("name", {}).get("value", "")) for n in nodes if not n.get("ignored")]
 

@@ -150,7 +150,7 @@ def test_markdown_has_the_table_and_the_failures() -> None:
     assert "**FAIL** `read/nlb` — toy on qemu, read/basic" in text
 
 
-def test_strict_tells_its_reasons_in_every_format() -> None:
+def test_strict_lists_its_reasons_in_every_format() -> None:
     results = result(PASS, verdict(Outcome.INCONCLUSIVE, "read/nlb", reason="nothing observed"), strict=True)
     text = plain_summary(results, Path("out"))
     assert "fails --strict" in text

@@ -168,7 +168,7 @@ def test_every_text_stands_out(browser: Browser, scheme: str, tmp_path: Path) ->
 @pytest.mark.parametrize("width", [360, 800, 1600])
 def test_it_fits_any_window(browser: Browser, width: int, tmp_path: Path) -> None:
     tab = show(browser, tmp_path, full(tmp_path), width=width)
-    assert tab.run("document.documentElement.scrollWidth") <= width  # what is wide scrolls by itself
+    assert tab.run("document.documentElement.scrollWidth") <= width  # wide content scrolls in its own box
 
 
 def test_a_screen_reader_finds_its_way(browser: Browser, tmp_path: Path) -> None:
@@ -210,7 +210,7 @@ def test_the_keyboard_suffices(browser: Browser, tmp_path: Path) -> None:
 
 def test_printed_it_leaves_out_what_cannot_be_pressed_and_shows_what_was_closed(browser: Browser, tmp_path: Path) -> None:
     tab = show(browser, tmp_path, full(tmp_path))
-    shut = "[...document.querySelectorAll('tr:not(.passed) details.told')].filter((part) => !part.open).length"
+    shut = "[...document.querySelectorAll('tr:not(.passed) details.details')].filter((part) => !part.open).length"
     assert tab.run(shut) > 0
     tab.run("addEventListener('beforeprint', () => { window.shutWhilePrinting = " + shut + "; })")
     pdf = base64.b64decode(tab.call("Page.printToPDF", printBackground=True)["data"])

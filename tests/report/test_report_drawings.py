@@ -80,7 +80,7 @@ def test_a_ladder_has_an_arrow_for_every_event_downwards(name: str, tmp_path: Pa
     assert bar.top < here.y < bar.bottom
 
 
-def test_a_ladder_tells_gaps_pauses_and_failures(make_evidence: MakeEvidence) -> None:
+def test_a_ladder_shows_gaps_pauses_and_failures(make_evidence: MakeEvidence) -> None:
     events = [write(0), write(1, t=0.5), *read_of(8, 1, ok=False)]
     rows = rows_of(make_evidence, events)
     made = ladder([*rows[:2], Gap(3), rows[-1]], None)
@@ -105,9 +105,9 @@ def test_labels_fit_and_commands_that_overlap_stand_side_by_side(make_evidence: 
 
 def test_a_ladder_in_a_terminal(make_evidence: MakeEvidence) -> None:
     rows = rows_of(make_evidence, read_of(8, 1))
-    (_, head), *told = text([rows[0], Gap(1), rows[2]], 90)
-    lines = [line for _, line in told]
-    assert [row for row, _ in told] == [rows[0], None, rows[2]]
+    (_, head), *lines_of_rows = text([rows[0], Gap(1), rows[2]], 90)
+    lines = [line for _, line in lines_of_rows]
+    assert [row for row, _ in lines_of_rows] == [rows[0], None, rows[2]]
     assert head.split() == ["host", "device"]
     assert lines[0].rstrip(" #1").endswith("▶│")
     assert "Read SQ 1" in lines[0]

@@ -102,7 +102,7 @@ def test_junit_of_a_full_matrix_is_within_gitlabs_limits() -> None:
 def test_junit_leaves_out_only_what_says_nothing() -> None:
     silent = [verdict(Outcome.INCONCLUSIVE, scenario=f"read/{n}", reason="nothing observed") for n in range(3)]
     names = [case.attrib["classname"] for case in ET.fromstring(junit(result(*silent))).iter("testcase")]
-    assert names == ["toy.qemu.read/0"]  # nothing was said anywhere: that is told once
+    assert names == ["toy.qemu.read/0"]  # nothing was said anywhere: that is shown once
     spoken = verdict(Outcome.FAIL, scenario="read/3")
     names = [case.attrib["classname"] for case in ET.fromstring(junit(result(*silent, spoken))).iter("testcase")]
     assert names == ["toy.qemu.read/3"]
@@ -124,7 +124,7 @@ def commands(text: str) -> list[tuple[str, str, str]]:
     return found
 
 
-def test_github_is_told_of_each_failed_check_once() -> None:
+def test_github_gets_each_failed_check_once() -> None:
     results = result(PASS, verdict(Outcome.FAIL), verdict(Outcome.FAIL, scenario="read/more"), verdict(Outcome.WARN, "read/w"))
     (error, warning) = commands(github(results))
     assert error[:2] == ("error", "read/nlb: toy on qemu")
@@ -140,9 +140,9 @@ def test_what_a_driver_said_is_no_command_of_githubs(example: Results) -> None:
 
 
 def test_github_drops_none_without_a_word() -> None:
-    told = commands(github(result(*(verdict(Outcome.FAIL, f"read/{n}") for n in range(30)))))
-    assert len(told) == SHOWN
-    assert told[-1][2].startswith(f"and {30 - SHOWN + 1} more")
+    shown = commands(github(result(*(verdict(Outcome.FAIL, f"read/{n}") for n in range(30)))))
+    assert len(shown) == SHOWN
+    assert shown[-1][2].startswith(f"and {30 - SHOWN + 1} more")
     assert len(commands(github(result(*(verdict(Outcome.FAIL, f"read/{n}") for n in range(SHOWN)))))) == SHOWN
 
 
@@ -192,7 +192,7 @@ def test_markdown_that_would_be_too_large_is_cut_and_says_so() -> None:
     assert int(cut[1]) + text.count("**FAIL**") == 2000
 
 
-def test_markdown_tells_the_difference_from_a_baseline() -> None:
+def test_markdown_shows_the_difference_from_a_baseline() -> None:
     before = result(verdict(Outcome.PASS), *(verdict(Outcome.PASS, f"read/{n}") for n in range(CHANGES + 5)))
     now = result(verdict(Outcome.FAIL), *(verdict(Outcome.FAIL, f"read/{n}") for n in range(CHANGES + 5)))
     text = markdown(now, before)

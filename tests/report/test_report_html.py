@@ -95,7 +95,7 @@ def test_a_selection_does_not_qualify() -> None:
     assert "toy: selection passed" in text
 
 
-def test_reasons_are_told() -> None:
+def test_reasons_are_shown() -> None:
     silent = verdict(Outcome.UNSUPPORTED, "read/sizes", reason="cannot be asked to read").model_copy(update={"findings": []})
     left = LeftOut(driver="toy", device="lab", scenario="read/past-end", reason="no faults there")
     results = result(PASS, verdict(Outcome.FAIL, known="the vendor knows"), silent, left_out=[left], unfinished="interrupted")
@@ -161,7 +161,7 @@ def test_a_failure_shows_what_the_device_saw(make_evidence: MakeEvidence) -> Non
     assert "20.000000" in made.text
     drawings = [svg for svg in made.all("svg") if "ladder diagram" in str(svg["aria-label"])]
     assert len(drawings) == 1
-    lost = page(results, evidence.folder)  # the evidence is somewhere else: told without it
+    lost = page(results, evidence.folder)  # the evidence is somewhere else: shown without it
     assert "write CC" not in lost.text
     assert "events.jsonl:21" in lost.text
 
@@ -185,7 +185,7 @@ def test_what_passes_has_an_example() -> None:
     assert "evidence/r/events.jsonl:7" in text
 
 
-def test_changes_since_a_baseline_are_told() -> None:
+def test_changes_since_a_baseline_are_shown() -> None:
     better = verdict(Outcome.FAIL, "read/exact")
     before = result(better, verdict(Outcome.PASS), verdict(Outcome.PASS, "read/lost"))
     text = page(result(PASS, verdict(Outcome.FAIL)), before=before).text
@@ -195,14 +195,14 @@ def test_changes_since_a_baseline_are_told() -> None:
     assert "Changes" not in page(result(PASS)).text
 
 
-def test_several_drivers_are_told_at_a_glance() -> None:
+def test_several_drivers_are_shown_side_by_side() -> None:
     results = result(PASS, verdict(Outcome.FAIL).model_copy(update={"driver": "other"}))
     results.drivers["other"] = results.drivers["toy"]
     assert "1 of 2 drivers qualify" in page(results).text
     assert "not compared" in page(results, before=result(PASS)).text  # the baseline knows nothing of the other
 
 
-def test_what_the_lab_has_and_the_result_has_not_is_told() -> None:
+def test_requirements_without_a_verdict_are_listed() -> None:
     text = page(result(PASS, verdict(Outcome.INCONCLUSIVE, "read/sizes", reason="nothing observed"))).text
     assert "toy: 1 requirement without a verdict: nothing observed" in text
     assert f"toy: {len(CHECKS.keys() - {'read/exact', 'read/sizes'})} requirements of this lab are not in this result" in text
@@ -283,7 +283,7 @@ def test_the_files_of_a_driver_are_named_with_their_hashes(make_evidence: MakeEv
     assert hashes_of(results, evidence.folder) == {}  # the evidence is somewhere else
 
 
-def test_merged_results_tell_each_environment() -> None:
+def test_merged_results_list_each_environment() -> None:
     results = result(PASS)
     parts = [{"version": "0", "started": f"on day {n}", "qemu": {"version": f"11.{n}"}, "versions": {}} for n in (1, 2)]
     results.lab["merged"] = parts

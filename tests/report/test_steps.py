@@ -44,7 +44,7 @@ def test_counted_steps_are_numbered() -> None:
     assert out.getvalue().splitlines() == ["[ 1/10] caught one", "[ 2/10] caught two"]
 
 
-def test_rounds_tell_how_long_they_will_take() -> None:
+def test_rounds_show_the_remaining_time() -> None:
     said: list[str] = []
     assert list(numbered_rounds(3, "reading", said.append)) == [0, 1, 2]
     assert said[0] == "reading: round 1 of 3"
@@ -59,6 +59,6 @@ def test_a_download_is_watched_as_it_grows(tmp_path: Path, monkeypatch: pytest.M
             (tmp_path / "a.deb").write_bytes(bytes(size))
             until = time.monotonic() + 30
             while size not in sizes:
-                assert time.monotonic() < until, f"{size} was never told; last: {sizes[-1:]}"
+                assert time.monotonic() < until, f"{size} was never shown; last: {sizes[-1:]}"
                 time.sleep(0.01)
     assert sizes == sorted(sizes)

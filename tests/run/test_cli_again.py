@@ -117,23 +117,23 @@ def test_a_dry_run_says_what_would_be_done_and_does_nothing(lab: Lab) -> None:
     assert ended == {"event": "end", "status": 0, "results": None, "unfinished": "", "error": ""}
 
 
-def test_events_tell_a_run_from_the_plan_to_the_exit_status(lab: Lab) -> None:
+def test_events_describe_a_run_from_the_plan_to_the_exit_status(lab: Lab) -> None:
     done = lab.run("--json", "--jobs", "2")
     assert done.returncode == 1, done.stderr
-    told = lines(done.stdout)
+    stream = lines(done.stdout)
     assert "toy does not qualify" in done.stderr
-    counts = Counter(line["event"] for line in told)
+    counts = Counter(line["event"] for line in stream)
     assert counts == {"plan": 1, "started": 5, "verdict": 17, "finished": 5, "progress": 5, "end": 1}
-    assert told[0]["event"] == "plan"
-    assert sum(len(scenario["checks"]) for scenario in told[0]["scenarios"]) == 17
-    assert told[-1] == {"event": "end", "status": 1, "results": told[0]["results"], "unfinished": "", "error": ""}
-    progress = [line for line in told if line["event"] == "progress"]
+    assert stream[0]["event"] == "plan"
+    assert sum(len(scenario["checks"]) for scenario in stream[0]["scenarios"]) == 17
+    assert stream[-1] == {"event": "end", "status": 1, "results": stream[0]["results"], "unfinished": "", "error": ""}
+    progress = [line for line in stream if line["event"] == "progress"]
     assert [line["done"] for line in progress] == [1, 2, 3, 4, 5]
     assert progress[-1]["remaining_seconds"] == 0
-    basic = next(line for line in told if line["event"] == "finished" and line["name"] == "toy/qemu/read/basic")
+    basic = next(line for line in stream if line["event"] == "finished" and line["name"] == "toy/qemu/read/basic")
     assert basic["counts"] == {"pass": 3, "fail": 1, "known": 1, "warn": 1, "inconclusive": 1, "unsupported": 1}
     written = lab.results()["verdicts"]
-    assert sorted(map(str, written)) == sorted(str(line["verdict"]) for line in told if line["event"] == "verdict")
+    assert sorted(map(str, written)) == sorted(str(line["verdict"]) for line in stream if line["event"] == "verdict")
 
 
 def test_events_end_with_the_error_or_the_signal(lab: Lab) -> None:
@@ -147,10 +147,10 @@ def test_events_end_with_the_error_or_the_signal(lab: Lab) -> None:
     lab.wait_for("slow", process)
     process.send_signal(signal.SIGTERM)
     out, err = process.communicate(timeout=60)
-    told = lines(out)
-    assert (process.returncode, told[-1]["status"]) == (143, 143), err
-    assert "stopping" in {line["event"] for line in told}
-    assert "interrupted" in told[-1]["unfinished"]
+    stream = lines(out)
+    assert (process.returncode, stream[-1]["status"]) == (143, 143), err
+    assert "stopping" in {line["event"] for line in stream}
+    assert "interrupted" in stream[-1]["unfinished"]
 
 
 def test_the_published_schema_of_events_is_the_models() -> None:
@@ -187,9 +187,9 @@ def test_a_replay_says_what_is_not_the_same_any_more(lab: Lab) -> None:
     process = lab.start("replay", str(folder.resolve()), "--driver", "toy.toml", "--json")
     out, err = process.communicate(timeout=60)
     assert process.returncode == 0, out + err
-    told = json.loads(out)
-    assert {"what": "versions.kernel.version", "then": "5.10", "now": "–"} in told["differences"]
-    assert {"check": "write/pass", "then": "ERROR", "now": "PASS"} in told["verdicts"]
+    stream = json.loads(out)
+    assert {"what": "versions.kernel.version", "then": "5.10", "now": "–"} in stream["differences"]
+    assert {"check": "write/pass", "then": "ERROR", "now": "PASS"} in stream["verdicts"]
 
 
 def test_what_cannot_be_replayed_is_wrong_usage(make_evidence: MakeEvidence, capsys: pytest.CaptureFixture[str]) -> None:

@@ -68,7 +68,7 @@ def test_exit_status_of_run(lab: Lab, arguments: tuple[str, ...], env: dict[str,
     ("error", "arguments", "status"),
     [(LabError, (), 2), (LabError, ("--bisect",), 125), (UsageError, ("--bisect",), 4)],
 )
-def test_a_bisection_is_told_nothing_where_the_lab_cannot_even_begin(
+def test_a_bisection_skips_where_the_lab_cannot_start(
     error: type[LabError],
     arguments: tuple[str, ...],
     status: int,

@@ -1,4 +1,4 @@
-"""Attacks on a run: closed and full outputs, kills, hang-ups, two runs in one folder; nothing is lost, nobody is blamed."""
+"""Attacks on a run: closed and full outputs, kills, hang-ups, two runs in one folder; nothing is lost, no driver is blamed."""
 
 from __future__ import annotations
 
@@ -244,7 +244,7 @@ def test_ci_confirms_new_failures_by_default(lab: Lab, ci: str, recordings: int)
     assert recorded(lab) == ["write/basic"] * recordings
 
 
-def test_repetitions_tell_how_often_each_check_failed(lab: Lab) -> None:
+def test_repetitions_count_how_often_each_check_failed(lab: Lab) -> None:
     done = lab.run("--repeat", "3", "--stage", "write", "--jobs", "1", TOY_FLAKY="1")
     assert "rate  write/pass  toy on qemu: failed 1 of 3 (1 FAIL, 2 PASS)" in done.stdout
     (verdict,) = [v for v in lab.results()["verdicts"] if v["check"] == "write/pass"]

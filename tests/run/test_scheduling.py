@@ -81,9 +81,9 @@ def test_no_scenario_waits_behind_a_slow_one_while_a_worker_is_free(lab: Lab) ->
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
-    # The other worker was given its last scenario when it had recorded the one before, and told of those before that.
-    told = [json.loads(line) for line in out.splitlines()]
-    assert sum(line["event"] == "finished" for line in told) >= 2
+    # The other worker was given its last scenario when it had recorded the one before, and the ones before that are reported.
+    events = [json.loads(line) for line in out.splitlines()]
+    assert sum(line["event"] == "finished" for line in events) >= 2
     assert lab.results()["unfinished"].startswith("interrupted: ")
     assert "read/slow" not in {verdict["scenario"] for verdict in lab.results()["verdicts"]}
 

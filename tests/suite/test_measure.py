@@ -89,9 +89,9 @@ def test_figures_stand_in_the_results_and_survive_a_merge(
     tmp_path: Path, scaling: Evidence, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run_command(["judge", str(scaling.folder), "--check", "multiqueue/scaling", "--json"]) == 0
-    told: dict[str, Any] = json.loads(capsys.readouterr().out)
-    jsonschema.validate(told, schema())
-    (tmp_path / "results.json").write_text(json.dumps(told))
+    document: dict[str, Any] = json.loads(capsys.readouterr().out)
+    jsonschema.validate(document, schema())
+    (tmp_path / "results.json").write_text(json.dumps(document))
     part = read(tmp_path)
     assert part.runs[0].measurements == measurements(scaling) != []
     assert merge([(tmp_path, part)], tmp_path).runs[0].measurements == measurements(scaling)

@@ -70,7 +70,7 @@ def test_a_named_profile_is_all_that_is_asked() -> None:
     assert planned(profiles=(PROFILE,), stages=("detect",)) == {PROFILE, "detect"}
 
 
-def test_results_tell_which_profiles_are_claimed() -> None:
+def test_results_list_which_profiles_are_claimed() -> None:
     results = new_results(plan(Request(profiles=(PROFILE,))))
     assert results.drivers["linux"].profiles == [PROFILE]
     assert results.drivers["linux"].asked == [PROFILE]
@@ -81,7 +81,7 @@ def test_a_manifest_names_profiles_that_there_are(tmp_path: Path) -> None:
         parse({"name": "x", "adapter": "linux", "profiles": ["passthrogh"]}, tmp_path / "x.toml", ["linux"])
 
 
-def test_profiles_are_listed_with_those_who_claim_them(capsys: pytest.CaptureFixture[str]) -> None:
+def test_profiles_are_listed_with_the_drivers_that_claim_them(capsys: pytest.CaptureFixture[str]) -> None:
     assert run_command(["list", "profiles", "--json"]) == 0
     listed = {row["profile"]: row for row in json.loads(capsys.readouterr().out)}
     assert set(listed) == {*profiles()}

@@ -21,7 +21,7 @@ from conformance.suite.stages.reset import deeds, proven, struck
         ("reset/lost-interrupt", "no abort, no reset"),
     ],
 )
-def test_the_record_tells_what_the_driver_did(tmp_path: Path, scenario: str, did: str) -> None:
+def test_the_record_shows_what_the_driver_did(tmp_path: Path, scenario: str, did: str) -> None:
     seen = Record(record(scenario, 5, tmp_path / "evidence"))
     first, second = struck(seen)
     assert (deeds(seen, first), deeds(seen, second)) == (did, "no abort, no reset")
@@ -37,7 +37,7 @@ def test_a_success_that_the_device_knows_nothing_of_is_not_proven(tmp_path: Path
     assert proven(seen, second)
 
 
-def test_a_completion_with_an_impossible_head_proves_nothing_to_who_looks_at_it(tmp_path: Path) -> None:
+def test_a_completion_with_an_impossible_head_proves_nothing(tmp_path: Path) -> None:
     seen = Record(record("reset/unknown-head", 5, tmp_path / "evidence", "reset/bad-queue:ignored"))
     first = struck(seen)[0]
     assert proven(seen, first)

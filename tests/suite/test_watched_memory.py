@@ -49,13 +49,13 @@ def test_in_order_every_update_is_looked_at(tmp_path: Path) -> None:
         ("swapped", "of the EventIdxs"),
     ],
 )
-def test_what_is_out_of_order_is_told(tmp_path: Path, defect: str, says: str) -> None:
+def test_what_is_out_of_order_is_reported(tmp_path: Path, defect: str, says: str) -> None:
     found = verdict(BARRIER.id, SHADOW, tmp_path, f"{BARRIER.id}:{defect}")
     assert found.outcome is Outcome.WARN
     assert any(says in finding.actual for finding in found.findings if not finding.ok)
 
 
-def test_a_place_of_no_queue_is_told_also_where_the_buffers_were_refused(tmp_path: Path) -> None:
+def test_a_place_of_no_queue_is_reported_also_where_the_buffers_were_refused(tmp_path: Path) -> None:
     refused = "multiqueue/shadow-refused"
     assert verdict(BARRIER.id, refused, tmp_path / "right").outcome is Outcome.INCONCLUSIVE
     found = verdict(BARRIER.id, refused, tmp_path / "wrong", f"{BARRIER.id}:one-too-many")
@@ -67,7 +67,7 @@ def test_a_doorbell_that_the_index_asks_for_must_be_rung(tmp_path: Path) -> None
     assert any("although that goes beyond EventIdx 0" in finding.actual for finding in found.findings if not finding.ok)
 
 
-def test_a_doorbell_too_many_harms_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_doorbell_too_many_is_no_violation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     must_ring = ShadowDoorbells.must_ring
 
     def always(self: ShadowDoorbells, qid: int, *, completion: bool, value: int) -> bool:
@@ -78,7 +78,7 @@ def test_a_doorbell_too_many_harms_nobody(tmp_path: Path, monkeypatch: pytest.Mo
     assert verdict(BARRIER.id, SHADOW, tmp_path).outcome is Outcome.PASS
 
 
-def test_a_tail_before_its_entries_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tail_before_its_entries_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     must_ring = ShadowDoorbells.must_ring
 
     def ahead(self: ShadowDoorbells, qid: int, *, completion: bool, value: int) -> bool:
@@ -150,10 +150,10 @@ def test_a_look_before_the_completion_came_does_not_count(tmp_path: Path, monkey
     assert verdict(PHASE.id, WRAPS, tmp_path).outcome is Outcome.FAIL
 
 
-# -- where nobody can look ------------------------------------------------------------------------------------------
+# -- where memory cannot be read ------------------------------------------------------------------------------------
 
 
-def test_unwatched_it_cannot_be_judged_and_is_held_against_nobody(tmp_path: Path) -> None:
+def test_unwatched_memory_cannot_be_judged_and_fails_no_driver(tmp_path: Path) -> None:
     evidence = record("read/basic", 5, tmp_path / "evidence")
     assert not Record(evidence).memory_watched
     (found,) = judge(evidence, [PHASE])
@@ -172,10 +172,10 @@ def test_only_the_scenarios_that_need_it_are_watched(tmp_path: Path) -> None:
         assert Record(record(scenario, 5, tmp_path / scenario)).memory_watched
 
 
-# -- interrupts that nobody hears -----------------------------------------------------------------------------------
+# -- interrupts without a handler -----------------------------------------------------------------------------------
 
 
-def test_a_late_handler_is_told_with_its_vector(tmp_path: Path) -> None:
+def test_a_late_handler_is_reported_with_its_vector(tmp_path: Path) -> None:
     found = verdict("io-queues/heard", "io-queues/basic", tmp_path, "io-queues/heard:late-handler")
     assert found.outcome is Outcome.WARN
     assert [f.actual for f in found.findings if not f.ok] == ["vector 2 not heard, its queue never looked at"]

@@ -1,4 +1,4 @@
-"""A small signed Debian archive, built by the tests and served on loopback, which can be told to misbehave."""
+"""A small signed Debian archive, built by the tests and served on loopback, which can be made to misbehave."""
 
 from __future__ import annotations
 

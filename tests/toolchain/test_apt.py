@@ -13,7 +13,7 @@ def make(folder: Path) -> Apt:
     return Apt(folder, Source(f"file://{folder}/no-mirror", (), ("main",), "/keys/some.gpg"), ["one", "two"], print)
 
 
-def test_a_machine_without_apt_is_told_what_to_name_instead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_remedy_without_apt_is_an_own_qemu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(LabError, match="no apt-get") as caught:
         make(tmp_path)

@@ -80,7 +80,7 @@ def mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeMirror:
 
 
 class Lab:
-    """One cache and one lock file; ``said`` is what the user was told."""
+    """One cache and one lock file; ``said`` is what the user saw."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -184,7 +184,7 @@ def test_dropped_packages_are_neither_fetched_nor_unpacked(mirror: FakeMirror, l
     assert not (fetched.root / "usr/unwanted-doc").exists()
 
 
-def test_the_next_mirror_is_tried_and_the_first_failure_told(
+def test_the_next_mirror_is_tried_and_the_first_failure_reported(
     mirror: FakeMirror, lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sources = [mirrors.Source(f"http://{name}.example", (), ()) for name in ("dead1", "alive")]

@@ -176,7 +176,7 @@ def test_a_mirror_that_does_not_answer_is_followed_by_the_next(lab: Lab) -> None
     assert alive.downloads()
 
 
-def test_the_first_failure_is_told_where_no_mirror_answers(lab: Lab) -> None:
+def test_the_first_failure_is_reported_where_no_mirror_answers(lab: Lab) -> None:
     first, second = lab.mirror("first"), lab.mirror("second")
     first.misbehave("*", "404")
     second.misbehave("*", "404")

@@ -17,7 +17,7 @@ def test_each_architecture_has_its_own(toolchain: Toolchain) -> None:
     assert toolchain.versions["qemu-aarch64"]["sha256"] == arm.sha256
 
 
-def test_what_nobody_wanted_is_not_there() -> None:
+def test_unrequested_packages_are_not_there() -> None:
     assert Toolchain(None, None).qemu_for("aarch64") is None
 
 

@@ -66,7 +66,7 @@ def test_an_older_one_serves_if_nothing_can_be_fetched_and_what_it_lacks_is_said
 
 
 @pytest.mark.parametrize("version", ["6.2.0", None])
-def test_below_the_floor_the_reason_of_the_failed_fetch_is_told(path: Path, version: str | None) -> None:
+def test_below_the_floor_the_reason_of_the_failed_fetch_is_reported(path: Path, version: str | None) -> None:
     if version:
         fake_qemu(path, version)
     with pytest.raises(LabError, match="cannot be fetched"):
@@ -80,7 +80,7 @@ def test_a_named_qemu_that_is_no_program(tmp_path: Path, path: Path) -> None:
 
 def test_a_program_that_is_no_qemu(path: Path) -> None:
     program = fake_qemu(path, "")
-    with pytest.raises(LabError, match="does not tell QEMU's version"):
+    with pytest.raises(LabError, match="does not say QEMU's version"):
         qemu.choose(program, must_not_fetch, print)
 
 

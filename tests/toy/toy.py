@@ -117,7 +117,7 @@ def record(manifest: DriverManifest, scenario: Scenario, device: str, folder: Pa
     if scenario.id == "read/slow" and os.environ.get("TOY_SLOW"):
         note("slow")
         try:
-            assert not threading.Event().wait(60), "nobody interrupts the toy"
+            assert not threading.Event().wait(60), "the toy was not interrupted"
         finally:
             note("ended in order")
     writer.close("complete")

@@ -126,7 +126,7 @@ class Host:
                 if slots := self.do("inl", ACPI_HOTPLUG + 4):
                     self.do("outl", ACPI_HOTPLUG + 8, slots)
                     return
-            assert not deadline.expired, "nobody asked for a device back"
+            assert not deadline.expired, "no device was asked for"
 
     def write(self, offset: int, value: int) -> None:
         self.do("writel", BAR + offset, int(value))
@@ -374,7 +374,7 @@ def test_a_chained_prp_list_is_sampled_and_a_refused_entry_is_shown(qemu: Qemu, 
     assert {e.cid for e in events if isinstance(e, Dma) and e.sqid == 1} == {1}
 
 
-def test_a_slot_that_was_reused_at_once_is_not_believed(qemu: Qemu, tmp_path: Path) -> None:
+def test_a_slot_that_was_reused_at_once_is_not_trusted(qemu: Qemu, tmp_path: Path) -> None:
     class Stale:
         """Memory in which every command has been overwritten by the time it is read."""
 

@@ -66,7 +66,7 @@ def test_a_trace_that_does_not_end_is_a_timeout_with_its_last_line(tmp_path: Pat
     ],
     ids=["lab-error", "full-disk", "bug"],
 )
-def test_whatever_fails_the_pipe_is_drained_and_close_tells(
+def test_after_any_failure_the_pipe_is_drained_and_close_reports_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: Exception, says: str
 ) -> None:
     def refuse(self: EvidenceWriter, event: Event) -> None:

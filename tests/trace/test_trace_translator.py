@@ -167,7 +167,7 @@ def test_a_completion_names_its_queue_only_where_the_trace_leaves_no_doubt() -> 
     assert [(c.QID, c.CQID, c.QSIZE, c.PC, c.QPRIO, c.PRP1) for c in made][:1] == [(1, 1, 3, 1, 2, 0x9000)]
 
 
-def test_several_controllers_cannot_be_told_apart_and_nothing_is_sampled() -> None:
+def test_several_controllers_cannot_be_distinguished_and_nothing_is_sampled() -> None:
     class Everything:
         def read(self, address: int, length: int) -> bytes | None:
             raise AssertionError("sampled")
@@ -221,5 +221,5 @@ def test_a_chain_that_memory_does_not_confirm_is_not_made_up() -> None:
         (b"2026-11-20T14:01:25Z pci_nvme_rw_cb cid 135 blk ''", False),
     ],
 )
-def test_lines_about_other_regions_are_told_by_their_end(line: bytes, elsewhere: bool) -> None:
+def test_lines_about_other_regions_are_recognised_by_their_end(line: bytes, elsewhere: bool) -> None:
     assert Translator.is_elsewhere(line) == elsewhere

@@ -151,11 +151,11 @@ def test_two_drivers_side_by_side(tmp_path: Path) -> None:
     assert "steps the same" in shown
     assert "commands: first at 'ask load'" in shown
     assert run_command(["diff", str(one), str(other)]) == 1
-    told = json.loads(run(one, other, "--json").output)
-    assert told["first"]["commands"]["question"] == "ask load"
-    assert told["first"].keys() == {"anything", "commands", "answers"}
-    assert told["same"] > 0
-    assert {"t", "command", "line", "step"} == set(told["differences"][-1]["right"][-1])
+    document = json.loads(run(one, other, "--json").output)
+    assert document["first"]["commands"]["question"] == "ask load"
+    assert document["first"].keys() == {"anything", "commands", "answers"}
+    assert document["same"] > 0
+    assert {"t", "command", "line", "step"} == set(document["differences"][-1]["right"][-1])
 
 
 def test_a_long_difference_is_cut_and_says_so(make_evidence: MakeEvidence) -> None:

@@ -40,12 +40,12 @@ NAMES = sorted(path.name.removesuffix(".tar.xz") for path in RECORDINGS.glob("*.
 IDENTIFY = Identify.of(CID=7, PRP1=0x1000, CNS=1)
 
 
-def told(evidence: Evidence) -> list[Row]:
+def timeline_rows(evidence: Evidence) -> list[Row]:
     return list(timeline(evidence.scenario, evidence.events()))
 
 
 def one(make_evidence: MakeEvidence, event: Event) -> Row:
-    return told(make_evidence([event]))[0]
+    return timeline_rows(make_evidence([event]))[0]
 
 
 def wire(*arguments: str | Path) -> Result:
@@ -54,7 +54,7 @@ def wire(*arguments: str | Path) -> Result:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_command_of_a_real_driver_is_numbered_and_ended(name: str, tmp_path: Path) -> None:
-    rows = told(unpack(name, tmp_path / "evidence"))
+    rows = timeline_rows(unpack(name, tmp_path / "evidence"))
     submitted = [row for row in rows if isinstance(row.event, Submitted)]
     assert [row.command for row in submitted] == list(range(1, len(submitted) + 1))
     assert [row.t for row in rows] == sorted(row.t for row in rows)
@@ -68,7 +68,7 @@ def test_every_command_of_a_real_driver_is_numbered_and_ended(name: str, tmp_pat
 
 @pytest.mark.parametrize("name", NAMES)
 def test_one_command_whole(name: str, tmp_path: Path) -> None:
-    rows = told(unpack(name, tmp_path / "evidence"))
+    rows = timeline_rows(unpack(name, tmp_path / "evidence"))
     read = [row for row in rows if isinstance(row.event, Submitted) and isinstance(row.event.command, Read)][-1]
     assert read.command is not None
     assert isinstance(read.event, Submitted)
@@ -121,7 +121,7 @@ def test_a_completion_names_what_it_ends_and_how(make_evidence: MakeEvidence) ->
         Completed(t=1.00005, controller="nv0", cqid=0, raw=bytes(bad)),
         Completed(t=1.1, controller="nv0", cqid=0, raw=bytes(bad)),
     ]
-    _, ended, again = told(make_evidence(events))
+    _, ended, again = timeline_rows(make_evidence(events))
     assert ended.command == 1
     assert ended.detail.startswith("Identify: Invalid Field in Command (SCT 0h, SC 02h)")
     assert ended.detail.endswith("after 50 µs")
@@ -137,7 +137,7 @@ def test_nothing_that_a_terminal_obeys_gets_through(make_evidence: MakeEvidence)
         ActionEnded(t=2, number=0, action=nasty, answer={"status": {"words": nasty}}),
         Remark(t=3, name=nasty, detail={"a": nasty}),
     ]
-    for row in told(make_evidence(events)):
+    for row in timeline_rows(make_evidence(events)):
         assert (row.name + row.detail).isprintable()
     assert printable("\x1b[2J") == "\\x1b[2J"
     shown = wire(make_evidence(events).folder).output
@@ -179,7 +179,7 @@ def test_the_command_prints_a_plain_line_an_event(tmp_path: Path) -> None:
 
 def test_wrong_usage_says_what_to_do(tmp_path: Path) -> None:
     evidence = unpack("reference-lab-write-basic", tmp_path / "evidence")
-    last = max(row.command or 0 for row in told(evidence))
+    last = max(row.command or 0 for row in timeline_rows(evidence))
     result = wire(evidence.folder, "--command", "99999")
     assert isinstance(result.exception, UsageError)
     assert f"numbered 1 to {last}" in str(result.exception)
@@ -249,7 +249,7 @@ def test_a_line_that_is_not_whole_waits_for_its_rest(make_evidence: MakeEvidence
 @pytest.mark.parametrize("name", NAMES)
 def test_a_place_that_a_failure_names_is_shown_amid_its_neighbours(name: str, tmp_path: Path) -> None:
     evidence = unpack(name, tmp_path / "evidence")
-    rows = told(evidence)
+    rows = timeline_rows(evidence)
     read = [row for row in rows if isinstance(row.event, Submitted) and isinstance(row.event.command, Read)][-1]
     lines = wire(evidence.folder / place(read.event)).output.splitlines()
     (here,) = [line for line in lines if line.endswith("◂")]

@@ -383,7 +383,7 @@ def signal(record: Record) -> Iterator[Finding]:
 
 
 def _changes(step: Step) -> bool:
-    """Tell whether a command may change something: what only reads may be sent as often as an SDK likes."""
+    """Return whether a command may change something: what only reads may be sent as often as an SDK likes."""
     harmless = isinstance(step.command, nvme.Compare | nvme.Flush | nvme.Verify)
     return step.command.transfer is not nvme.Transfer.TO_HOST and not harmless
 
@@ -645,7 +645,7 @@ def availability(record: Record) -> Iterator[Finding]:
     scenarios=["passthrough/timeout"],
 )  # fmt: skip
 def timeout(record: Record) -> Iterator[Finding]:
-    """Never tells of success where the device did not complete the command successfully."""
+    """Never reports success where the device did not complete the command successfully."""
     for asked in sdk_actions(record):
         for step in sdk_steps(asked):
             sent = list(arrived(record, step))

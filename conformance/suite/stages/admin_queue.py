@@ -307,7 +307,7 @@ def doorbell(record: Record) -> Iterator[Finding]:
 
 @check("admin-queue/never-full", cite=BASE_2_0["3.3.1"], level=MANDATORY, why="shall", witnesses=["wire"])
 def never_full(record: Record) -> Iterator[Finding]:
-    """Never fills all N slots of a submission queue: one stays empty, or full could not be told from empty."""
+    """Never fills all N slots of a submission queue: one stays empty, or full could not be distinguished from empty."""
     for state, event in record.walk(Doorbell):
         match event:
             case Doorbell(completion=False, qid=qid) if (sq := state.sqs.get(qid)) and state.rings_all(qid):
@@ -324,9 +324,9 @@ def _lag(cq: CompletionQueue) -> int:
 
 
 def queue_ends(record: Record) -> Iterator[tuple[CompletionQueue, Event, bool]]:
-    """Every completion queue whose head doorbell tells all, and the last event on the wire before it ends.
+    """Every completion queue whose head doorbell says all, and the last event on the wire before it ends.
 
-    It ends at a reset, or with the driver's last answer. The last value tells whether commands wait for room in it. What is
+    It ends at a reset, or with the driver's last answer. The last value shows whether commands wait for room in it. What is
     posted after that, before the machine stops, need not be taken in time.
     """
     last: dict[int, tuple[CompletionQueue, Event, bool]] = {}

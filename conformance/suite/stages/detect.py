@@ -31,7 +31,7 @@ def two_controllers(draw: Draw) -> Plan:
     return Plan(DeviceSpec(controllers=one.controllers + two.controllers), [LOAD, do("info"), do("identify")])
 
 
-@scenario("detect/odd-id", "a vendor and device id that nobody has heard of")
+@scenario("detect/odd-id", "an unknown vendor and device id")
 def odd_id(draw: Draw) -> Plan:
     pci = {"vendor": 0x1D00 + draw.between(0, 0xFF), "device": draw.between(0x100, 0xFFF)}
     return Plan(draw.device(pci=pci), [LOAD, do("ready"), do("identify")])
@@ -84,7 +84,7 @@ def other_class(record: Record) -> Iterator[Finding]:
     for asked in record.answers("load"):
         written = [event for _, event in record.during(asked, RegisterWrite, Doorbell)]
         wrong = [event for event in written if classes.get(event.controller) != NVME_CLASS]
-        if written:  # a driver that touches nothing at all tells nothing
+        if written:  # a driver that touches nothing at all shows nothing
             shown = f"{len(wrong)} registers written" if wrong else "untouched"
             yield Finding(not wrong, wrong[0] if wrong else asked.ended, "an untouched function", shown)
 

@@ -136,7 +136,7 @@ def trim_past_end(draw: Draw) -> Plan:
     return Plan(draw.device(namespace), [LOAD, *trims, _reads(1, end - 16, 16)])
 
 
-@scenario("features/trim-keeps", "a controller that keeps what was trimmed, and tells nothing of such blocks (DLFEAT 0)")
+@scenario("features/trim-keeps", "a controller that keeps what was trimmed, and reports nothing about such blocks (DLFEAT 0)")
 def trim_keeps(draw: Draw) -> Plan:
     lba = 8 * draw.between(2, 100)
     keeps = Fault(name="keeps", behaviour="status", queue="io", opcode=DatasetManagement.OPCODE, arguments=SUCCESS)
@@ -188,7 +188,7 @@ def buffer(record: Record) -> Iterator[Finding]:
 
 @check("features/queues-early", cite=BASE_2_0["5.27.1.5"], level=MANDATORY, why="shall", witnesses=["wire"])
 def queues_early(record: Record) -> Iterator[Finding]:
-    """Never sets Number of Queues by itself while there are I/O queues; what its user passes through is the user's."""
+    """Never sets Number of Queues of its own accord while there are I/O queues; what its user passes through is the user's."""
     asked = [a for a in record.asked if a.action in PASSED_THROUGH and a.arguments.get("feature") == Fid.NUMBER_OF_QUEUES]
     for state, event, command in record.commands(SetFeatures):
         if command.FID == Fid.NUMBER_OF_QUEUES and not any(a.covers(event) for a in asked):
@@ -309,7 +309,7 @@ FIGURES = {
 
 @check("features/smart", cite=BASE_2_0["5.16.1.3"], level=RECOMMENDED, why="integrity", witnesses=["out", "wire"])
 def smart(record: Record) -> Iterator[Finding]:
-    """Reads no more than the SMART log page, and tells its figures rightly: counters of 128 bits, degrees Celsius."""
+    """Reads no more than the SMART log page, and reports its figures correctly: counters of 128 bits, degrees Celsius."""
     for _, event, command in record.commands(GetLogPage):
         if command.LID == Lid.SMART:
             end = command.offset + command.data_length
@@ -348,7 +348,7 @@ def log_offset(record: Record) -> Iterator[Finding]:
 @check("features/critical-warning", cite=BASE_2_0["5.2"], level=OPTIONAL, why="practice", witnesses=["fault", "out"],
        scenarios=["features/warning"])  # fmt: skip
 def critical_warning(record: Record) -> Iterator[Finding]:
-    """Tells its user of a SMART critical warning, without being asked."""
+    """Reports a SMART critical warning to its user without being asked."""
     warned = next((asked for asked in record.asked if asked.action == "warn" and asked.ok), None)
     if warned is None or not any(record.commands(GetLogPage, SetFeatures)):
         return
@@ -362,7 +362,7 @@ def critical_warning(record: Record) -> Iterator[Finding]:
 
 
 def _range(event: Event) -> tuple[int, int] | None:
-    """(LBA, blocks) of a range of Dataset Management, as both devices tell it."""
+    """(LBA, blocks) of a range of Dataset Management, as both devices report it."""
     if isinstance(event, Remark) and event.name in ("dsm-range", "pci_nvme_dsm_deallocate"):
         return int(event.detail["slba"]), int(event.detail["nlb"])
     return None

@@ -99,7 +99,7 @@ def acl(record: Record) -> Iterator[Finding]:
 
 @check("admin-queue/opcode", cite=BASE_2_0["5"], level=RECOMMENDED, why="practice", witnesses=["wire"])
 def opcode(record: Record) -> Iterator[Finding]:
-    """Sends no command by itself that the controller does not know at all."""
+    """Sends no command of its own that the controller does not know at all."""
     own = [asked for asked in record.asked if asked.action in PASSED_THROUGH]
     struck = {id(record.owner(event)) for event in record.all(FaultInjected)}
     for state, event in record.walk(Completed):

@@ -35,7 +35,7 @@ UNHEARD = "interrupt-unheard"
 LATE = "interrupt-late"
 """Its remark that the host has taken what was pending until then: PCI Express loses no message of a masked vector."""
 ADMIN_VECTOR = 0
-"""Signals for the admin queue since before there were I/O queues, so it tells nothing of theirs."""
+"""Signals for the admin queue since before there were I/O queues, so it says nothing about theirs."""
 
 
 def creations(record: Record) -> Iterator[tuple[State, Submitted, CREATES]]:
@@ -175,13 +175,13 @@ def vector(record: Record) -> Iterator[Finding]:
 
 
 HEARD_SECONDS = 0.2
-"""How long a completion whose interrupt nobody has taken may wait for a driver that looks by itself."""
+"""How long a completion whose interrupt was not taken may wait for a driver that polls."""
 
 
 @check("io-queues/heard", cite=INTEGRITY, level=RECOMMENDED, why="practice", witnesses=["wire"])
 def heard(record: Record) -> Iterator[Finding]:
-    """Listens to a completion queue's vector before its first completion, or looks at the queue by itself soon: a request whose
-    completion nobody takes hangs."""
+    """Handles a completion queue's vector before its first completion, or polls the queue soon: a request whose completion is
+    not taken hangs."""
     expected = f"a handler for the queue's first interrupt, or a look at the queue within {HEARD_SECONDS:g} s"
     waiting = set[tuple[str, int]]()  # controllers and vectors of queues that have not signalled yet
     fired: tuple[str, Interrupt] | None = None

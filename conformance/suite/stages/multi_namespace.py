@@ -121,7 +121,7 @@ def gone(draw: Draw) -> Plan:
     return Plan(draw.device(*held), [LOAD, *asked])
 
 
-@scenario("multi-namespace/gone-untold", "the same, and the driver was not told", hostile=True)
+@scenario("multi-namespace/gone-untold", "the same, and the driver gets no event", hostile=True)
 def gone_untold(draw: Draw) -> Plan:
     held = draw.namespace(1), draw.namespace(2)
     asked = [_read(2, 3, 4), do("detach", nsid=2, quiet=True), _read(2, 3, 4), _read(1, 3, 4), do("list")]
@@ -149,7 +149,7 @@ def private_scenario(draw: Draw) -> Plan:
 
 
 def _identified(record: Record) -> bool:
-    """Did any controller see an Identify? What a driver tells without one proves nothing."""
+    """Did any controller see an Identify? What a driver reports without one proves nothing."""
     return any(isinstance(event.command, Identify) for event in record.all(Submitted))
 
 

@@ -1,6 +1,6 @@
 """Stage 9, multiqueue: many commands on many queues.
 
-What overlaps tells more than what takes how long, so the record is judged, not the clock. Base 2.0, 3.3.1, 5.4 and 5.27.1.5.
+What overlaps shows more than what takes how long, so the record is judged, not the clock. Base 2.0, 3.3.1, 5.4 and 5.27.1.5.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def scaling_scenario(draw: Draw) -> Plan:
 @scenario("multiqueue/shadow", "shadow doorbells, and commands that take long enough for some of them to do without doorbells",
           cpus=CPUS, watch_memory=True)  # fmt: skip
 def shadow(draw: Draw) -> Plan:
-    """Commands of different latencies: while some are in flight, the controller looks for new ones by itself."""
+    """Commands of different latencies: while some are in flight, the controller looks for new ones without a doorbell."""
     unlike = [
         Fault(name=f"slow-{kind.__name__}", behaviour="delay", queue="io", opcode=kind.OPCODE, arguments={"ms": ms})
         for kind, ms in ((Read, 2), (Write, 5))
@@ -285,7 +285,7 @@ def depth(record: Record) -> Iterator[Finding]:
 @check("multiqueue/batch", cite=PRACTICE, level=OPTIONAL, why="practice", witnesses=["wire"], needs=["read"],
        scenarios=["multiqueue/split"])  # fmt: skip
 def batch(record: Record) -> Iterator[Finding]:
-    """Tells of several commands by one doorbell when it has them."""
+    """Announces several commands by one doorbell when it has them."""
     for asked in record.answers("read"):
         rung, sent = Counter[int](), Counter[int]()
         for _, event in record.during(asked, Doorbell, Submitted):
@@ -342,7 +342,7 @@ def back_pressure(record: Record) -> Iterator[Finding]:
 @check("multiqueue/shared-cq", cite=BASE_2_0["3.3.3.2"], level=OPTIONAL, why="practice", witnesses=["out", "wire"],
        needs=["load-mix"], scenarios=["multiqueue/plain", "multiqueue/latency", "multiqueue/long"])  # fmt: skip
 def shared_cq(record: Record) -> Iterator[Finding]:
-    """Tells submission queues that share a completion queue apart."""
+    """Distinguishes submission queues that share a completion queue."""
     shared = any(len({sq.cqid for sq in state.sqs.values()}) < len(state.sqs) for state, _ in record.walk())
     for load in loads(record) if shared else ():
         acted = deeds(record, load.asked)

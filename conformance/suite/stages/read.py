@@ -407,7 +407,7 @@ def scattered(record: Record) -> Iterator[Finding]:
 @check("read/media-error", cite=NVM_1_0["3.2.4"], level=MANDATORY, why="integrity", witnesses=["fault"], needs=["read"],
        scenarios=["read/media-error"])  # fmt: skip
 def media_error(record: Record) -> Iterator[Finding]:
-    """Tells its caller of a media error, or any other end that is no success, and returns the blocks beside it."""
+    """Reports a media error, or any other end that is no success, to its caller, and returns the blocks beside it."""
     bad = {fault.lba for fault in record.scenario.faults}
     for asked, disk in reads(record):
         lba, blocks = int(asked.arguments["lba"]), int(asked.arguments["blocks"])

@@ -29,14 +29,14 @@ from lab.nvme.commands import Abort, AsyncEventRequest, CreateIoCq, CreateIoSq, 
 from lab.nvme.registers import CC, CSTS
 
 PATIENCE = 2
-"""Seconds that a driver may wait for a command before it does something, where it can be told so."""
+"""Seconds that a driver may wait for a command before it does something, where that can be set."""
 BLOCKS = 8
-"""Of each read: they lie so far apart that one block tells them from each other."""
+"""Of each read: they lie so far apart that one block distinguishes them."""
 RELOADS, OFTEN = 12, 50
 """How often a driver goes and comes again in a guest, where each time takes a quarter of a second under emulation, and in this
 process. A leak of one a time shows at the second."""
 RETRIES = 64
-"""Attempts that nobody needs for one command."""
+"""More attempts than one command needs."""
 LATE = {"ms": 20}
 """So late that a driver has begun to wait."""
 BAD_ADMIN, BAD_IO = 0x48, 0x38
@@ -63,11 +63,11 @@ STRIKES = {
     "fatal": ("the controller sets CSTS.CFS at a Read", "fatal"),
     "ready-drops": ("CSTS.RDY goes to 0 at a Read", "ready-drops"),
     "dma-stops": ("the function loses Bus Master Enable at a Read", "bus-master-off"),
-    "lost-interrupt": ("a Read completes, and no interrupt tells of it", "no-interrupt"),
+    "lost-interrupt": ("a Read completes, and no interrupt is sent", "no-interrupt"),
     "unknown-command": ("a completion names a command that is not in flight", "wrong-cid"),
     "unknown-queue": ("a completion names a submission queue that is not there", "wrong-sqid"),
-    "unknown-head": ("a completion tells a submission queue head beyond the ring", "wrong-sqhd"),
-    "unseen": ("a completion carries the phase tag of the round before, so that nobody can see it", "wrong-phase"),
+    "unknown-head": ("a completion has a submission queue head beyond the ring", "wrong-sqhd"),
+    "unseen": ("a completion carries the phase tag of the round before, so that it cannot be seen", "wrong-phase"),
     "twice": ("a completion is posted twice", "duplicate"),
 }
 """Scenarios that differ in nothing but the behaviour which strikes a Read: slug to title and behaviour."""
@@ -132,7 +132,7 @@ def shutdown_scenario(draw: Draw) -> Plan:
 
 @scenario("reset/slow-unload", "the controller needs more than a second to shut down", command_seconds=PATIENCE)
 def slow_unload(draw: Draw) -> Plan:
-    """RTD3E tells how long: a driver that goes by it, or by SHST, loses nothing."""
+    """RTD3E says how long: a driver that goes by it, or by SHST, loses nothing."""
     lba, reads = _reads(draw)
     write = do("write", nsid=1, lba=lba, blocks=BLOCKS, fill=draw.fill())
     slow = Fault(name="slow", behaviour="slow-shutdown", arguments={"ms": draw.between(1200, 1600)})
@@ -244,7 +244,7 @@ def comes_through(record: Record, *, head: bool = False) -> Iterator[Finding]:
 @check("reset/retries", cite=BASE_2_0["9.1"], level=RECOMMENDED, why="practice", witnesses=["wire", "fault"], needs=["read"],
        scenarios=["reset/retries"])  # fmt: skip
 def retries(record: Record) -> Iterator[Finding]:
-    """Tries a command that failed a bounded number of times, and not again where DNR tells that it would fail."""
+    """Tries a command that failed a bounded number of times, and not again where DNR says that it would fail."""
     for asked in struck(record):
         failed = [e for e in _failures(record, asked) if e.completion.DNR] or _failures(record, asked)
         if failed:
@@ -574,7 +574,7 @@ def bme_after_flr(record: Record) -> Iterator[Finding]:
 @check("reset/bad-command", cite=BASE_2_0["3.3.3.2"], level=MANDATORY, why="safety", witnesses=["wire", "fault"], needs=["raw"],
        scenarios=["reset/bad-command"])  # fmt: skip
 def bad_command(record: Record) -> Iterator[Finding]:
-    """Hands an invalid opcode's status through to whoever sent it, and goes on."""
+    """Returns the status of an invalid opcode to the sender of the command, and goes on."""
     for asked in record.answers("raw"):
         sent = [e for _, e in record.during(asked, Submitted) if e.command.OPC == asked.arguments["opcode"]]
         if sent:
@@ -615,5 +615,5 @@ def reload(record: Record) -> Iterator[Finding]:
 @check("reset/spurious-ready", cite=BASE_2_0["3.1.3.6"], level=RECOMMENDED, why="practice", witnesses=["fault"],
        needs=["read"], scenarios=["reset/ready-drops"])  # fmt: skip
 def spurious_ready(record: Record) -> Iterator[Finding]:
-    """Copes with a controller whose RDY drops by itself."""
+    """Copes with a controller whose RDY drops without a cause."""
     yield from comes_through(record)

@@ -33,7 +33,7 @@ from lab.nvme.registers import CC
 BLOCKS = 8
 """Of each small transfer."""
 PATIENCE = 2
-"""Seconds that a driver may wait for a command before it does something, where it can be told so."""
+"""Seconds that a driver may wait for a command before it does something, where that can be set."""
 DELAY_MS = 800
 """How long a healthy controller takes for an admin command where it is slow: far less than any time-out that drivers have."""
 SILENT_SECONDS = 8.0
@@ -42,7 +42,7 @@ most, where an interrupt is lost, and a busy machine adds seconds to that."""
 LATE_SECONDS = 0.5
 """A command that is in flight for longer without a fault is the lab's own delay."""
 EVENT_REQUESTS = 64
-"""Asynchronous Event Requests that nobody needs while they are refused."""
+"""Asynchronous Event Requests that are too many while they are refused."""
 NEEDED: Mapping[str, type[Command]] = {"smart": GetLogPage}
 """Admin commands without which an action cannot have succeeded."""
 NAMESPACE_NOT_READY = 0x82
@@ -125,7 +125,7 @@ def never_completed(record: Record) -> Iterator[Finding]:
                 lost = next((e for e in record.all(Submitted) if e.key == (hit.sqid, hit.cid) and e.t <= hit.t), None)
                 kind = type(lost.command) if lost else Command
                 if NEEDED.get(asked.action) is not kind:
-                    if asked.action == "load":  # a driver may go on without it, or behind the load; its reads tell
+                    if asked.action == "load":  # a driver may go on without it, or behind the load; its reads show it
                         yield Finding(asked.status != "timeout", asked.ended, "an answer in time", asked.said)
                     continue
                 again = any(
@@ -268,7 +268,7 @@ def shares_vector(record: Record) -> Iterator[Finding]:
 
 @check("every/no-recovery", cite=PRACTICE, level=RECOMMENDED, why="practice", witnesses=["wire"])
 def no_recovery(record: Record) -> Iterator[Finding]:
-    """Aborts nothing and resets nothing where the controller is healthy and nobody asked for it."""
+    """Aborts nothing and resets nothing where the controller is healthy and no user asked for it."""
     if record.scenario.hostile:
         return
     slow_by_intention = bool(strikes(record))

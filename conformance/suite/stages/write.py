@@ -76,7 +76,7 @@ def fresh(draw: Draw) -> Plan:
     return Plan(draw.device(), [LOAD, _write(draw, lba, 4), do("flush", nsid=1), do("unload"), LOAD, _read(lba, 4)])
 
 
-@scenario("write/power-cut", "power is cut behind a slow flush and a write that must reach the medium by itself")
+@scenario("write/power-cut", "power is cut behind a slow flush and a write with Force Unit Access")
 def power_cut(draw: Draw) -> Plan:
     lba = draw.between(1, 500)
     slow = Fault(name="slow", behaviour="delay", queue="io", opcode=Flush.OPCODE, arguments={"ms": 20})
@@ -84,7 +84,7 @@ def power_cut(draw: Draw) -> Plan:
     return Plan(draw.device(), [LOAD, *kept, do("cut-power"), do("unload"), LOAD, _read(lba, 8), _read(lba + 20, 8)], [slow])
 
 
-@scenario("write/fua", "a write that must reach the medium by itself")
+@scenario("write/fua", "a write with Force Unit Access")
 def fua_scenario(draw: Draw) -> Plan:
     lba = draw.between(1, 900)
     return Plan(draw.device(), [LOAD, _write(draw, lba, 8, fua=True), _read(lba, 8)])
@@ -204,7 +204,7 @@ def _bytes(asked: Asked, namespace: Namespace, at: int, length: int) -> bytes | 
 
 @check("write/flush", cite=BASE_2_0["7.1"], level=MANDATORY, why="integrity", witnesses=["wire"], needs=["flush"])
 def flush(record: Record) -> Iterator[Finding]:
-    """Sends Flush when asked to sync and written data may lie in a volatile write cache; tells what came of it."""
+    """Sends Flush when asked to sync and written data may lie in a volatile write cache; reports the outcome."""
     for asked in record.answers("flush"):
         if not record.controllers[0].write_cache:
             continue
@@ -296,7 +296,7 @@ def in_range(record: Record) -> Iterator[Finding]:
 @check("write/error", cite=NVM_1_0["3.2.6"], level=MANDATORY, why="integrity", witnesses=["fault"], needs=["write"],
        scenarios=["write/error"])  # fmt: skip
 def error(record: Record) -> Iterator[Finding]:
-    """Tells its caller of a write or a flush that failed."""
+    """Reports a write or a flush that failed to its caller."""
     struck = {id(record.owner(event)) for event in record.all(FaultInjected)}
     for asked in record.answers("write", "flush"):
         failed = [e for _, e in record.during(asked, Submitted) if id(e) in struck]

@@ -1,4 +1,4 @@
-"""An adapter, a driver, a behaviour of the device, and a check with its scenario, none of which NVMe Lab knows by itself."""
+"""An adapter, a driver, a behaviour of the device, and a check with its scenario, none of which is part of NVMe Lab."""
 
 from pathlib import Path
 
