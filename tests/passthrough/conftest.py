@@ -48,7 +48,7 @@ AS_WINDOWS = (
     "-D_WIN32", "-D_WIN64", "-D__MINGW32__", "-D__MINGW64__", "-DWIN32_LEAN_AND_MEAN", "-D__int64=long long",
     "-D__declspec(x)=__attribute__((x))", "-D__cdecl=", "-D__stdcall=", "-fms-extensions", "-fshort-wchar",
 )  # fmt: skip
-"""What a compiler for Windows defines without headers. ``DWORD`` has four bytes all the same: mingw-w64's headers see to that."""
+"""What a Windows compiler defines without headers. ``DWORD`` has four bytes all the same: mingw-w64's headers see to that."""
 
 
 @pytest.fixture(scope="session")
