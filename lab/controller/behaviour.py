@@ -336,7 +336,7 @@ class DmaRefusal(Behaviour, name="dma-refused"):
 
 
 class MustNeverCome(Behaviour, name="must-never-come"):
-    """The command is a failure by itself: it is recorded as a strike and refused at once."""
+    """The command is itself a failure: it is recorded as a strike and refused at once."""
 
     def begin(self, request: FetchedCommand) -> bool:
         """Remark on the command and fail it."""

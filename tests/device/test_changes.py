@@ -72,7 +72,7 @@ def test_a_quiet_change_sends_no_event(tmp_path: Path) -> None:
     ("version", "action", "says"),
     [
         ((7, 2, 22), Action("detach", {"nsid": 2}), "from 11.1 on"),
-        ((11, 1, 3), Action("detach", {"nsid": 2, "quiet": True}), "tells of every namespace"),
+        ((11, 1, 3), Action("detach", {"nsid": 2, "quiet": True}), "sends an event for every namespace"),
         ((11, 1, 3), Action("cut-power"), "loses nothing"),
     ],
 )

@@ -82,7 +82,7 @@ class Host:
     """A driver of a page: registers by qtest, rings in the guest's memory. Not the product's; it may do wrong on purpose."""
 
     def __init__(self, qtest: socket.socket, memory: Path, seen: Callable[[], str]) -> None:
-        """``seen`` tells the last line that the reader has dealt with."""
+        """``seen`` is the last line that the reader has dealt with."""
         self._qtest = qtest.makefile("rwb")
         with memory.open("r+b") as file:
             self.ram = mmap.mmap(file.fileno(), MEMORY << 20)
