@@ -117,7 +117,7 @@ class Reading(_Table):
     bases: Mapping[str, Literal[2, 8, 10, 16]] = Field(default_factory=dict)  # field: base of numbers printed bare
     tables: Mapping[str, Mapping[str, str]] = Field(default_factory=dict)  # field: word in the output → word of the contract
     truths: Mapping[str, Pattern] = Field(default_factory=dict)  # field: true if the pattern is found, else false
-    # field: name → pattern that, found, puts it into the list; `FIELD_shown` then tells all the names that are looked for
+    # field: name → pattern that, found, puts it into the list; `FIELD_shown` then lists all the names that are looked for
     flags: Mapping[str, Mapping[str, Pattern]] = Field(default_factory=dict)
     lists: Mapping[str, Listing] = Field(default_factory=dict)  # field: how its elements are read
 

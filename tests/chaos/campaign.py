@@ -147,14 +147,14 @@ class Campaign:
             lines = (folder / STRIKES_FILE).read_text().splitlines() if (folder / STRIKES_FILE).exists() else []
             one = Round(seed, sample, round(time.monotonic() - began, 1), leaks=leaks(Path(runtime), mark))
             expected = {key: outcome for id in sample for key, outcome in self.calm[id].items()}
-            told = {"/".join(verdict.key): verdict.outcome for verdict in found.verdicts}
+            outcomes = {"/".join(verdict.key): verdict.outcome for verdict in found.verdicts}
             one.wrong = [
-                f"{key}: {told.get(key, 'nothing')} instead of {expected.get(key, 'nothing')}"
-                for key in sorted(expected.keys() | told.keys())
-                if key not in told or key not in expected or not same(told[key], Outcome(expected[key]))
+                f"{key}: {outcomes.get(key, 'nothing')} instead of {expected.get(key, 'nothing')}"
+                for key in sorted(expected.keys() | outcomes.keys())
+                if key not in outcomes or key not in expected or not same(outcomes[key], Outcome(expected[key]))
             ]
             one.strikes = hits(lines)
-            one.verdicts = dict(Counter(told.values()))
+            one.verdicts = dict(Counter(outcomes.values()))
             if one.wrong or one.leaks:
                 shutil.copytree(folder, self.out / f"round-{seed}", symlinks=True)
         self._flip_back(lines)
@@ -165,8 +165,8 @@ class Campaign:
 
     def _keep_calm(self, scenarios: Sequence[str], found: Results) -> None:
         for id in scenarios:
-            told = [verdict for verdict in found.verdicts if verdict.scenario == id]
-            self.calm[id] = {"/".join(verdict.key): verdict.outcome for verdict in told}
+            verdicts = [verdict for verdict in found.verdicts if verdict.scenario == id]
+            self.calm[id] = {"/".join(verdict.key): verdict.outcome for verdict in verdicts}
         (self.out / CALM_FILE).write_text(json.dumps(self.calm, indent=1))
 
     def _flip_back(self, lines: Sequence[str]) -> None:

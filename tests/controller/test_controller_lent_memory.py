@@ -61,8 +61,8 @@ def test_returned_memory_is_compared(host: Host, touch: bool, differs: list[str]
     if touch:
         host.poke(memory, b"mine")
     host.admin(command.but(CDW11=3))
-    told = next(event for event in host.events() if getattr(event, "name", "") == "hmb-returned")
-    assert getattr(told, "detail", {})["differs"] == differs
+    returned = next(event for event in host.events() if getattr(event, "name", "") == "hmb-returned")
+    assert getattr(returned, "detail", {})["differs"] == differs
 
 
 @pytest.mark.parametrize("fields", [{"CDW12": 0}, {"CDW15": 0}])

@@ -18,7 +18,7 @@ from lab.nvme.identify import Oncs
 from lab.nvme.registers import CC
 
 LENT, TOUCHED, RETURNED = "hmb-enabled", "hmb-touched", "hmb-returned"
-"""Remarks of the controller: it was lent memory, found it changed by somebody else, was told that the host returns it."""
+"""Remarks of the controller: it was lent memory, found it changed by another, was informed that the host returns it."""
 KEY = "reservation-key"
 """Its remark on the key of a command about reservations."""
 ENTRY = 8
