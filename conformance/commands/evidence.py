@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from conformance.commands.options import JSON, STRICT, VERBOSE, selection
+from conformance.commands.run import DEVICES
 from conformance.judging.files import merge, read
 from conformance.judging.judge import Verdict
 from conformance.judging.judge import judge as judge_evidence
@@ -25,6 +26,7 @@ from conformance.suite.check import Outcome
 from conformance.suite.measure import measurements
 from conformance.suite.selection import SCENARIOS, Selection, select
 from lab.data.evidence import Evidence, evidence_folders
+from lab.data.manifest import PARTS
 from lab.errors import LabError, UsageError
 from lab.version import lab_version
 
@@ -63,9 +65,13 @@ def judge(evidence: Sequence[Path], as_json: bool, verbose: bool, strict: bool, 
     selected = select(named["stages"], named["checks"], named["scenarios"], named["profiles"])
     narrowed = bool(named["checks"] or named["scenarios"])
     results = Results(lab={"version": lab_version()}, strict=strict, narrowed=narrowed)
+    foreign: dict[str, None] = {}
     for folder in _folders(evidence):
         try:
-            _judge_into(results, Evidence(folder), selected, asked=[*named["stages"], *named["profiles"]])
+            read = Evidence(folder)
+            if not_judged := _not_judged(read):
+                foreign[not_judged] = None
+            _judge_into(results, read, selected, asked=[*named["stages"], *named["profiles"]])
         except UsageError:
             raise
         except LabError as error:
@@ -76,7 +82,21 @@ def judge(evidence: Sequence[Path], as_json: bool, verbose: bool, strict: bool, 
         click.echo(FORMATS["json"](results))
     else:
         terminal.show(terminal.summary(results, Path(), verbose=verbose))
+        for sentence in foreign:
+            click.echo(sentence)
     return exit_status(results)
+
+
+def _not_judged(evidence: Evidence) -> str:
+    """Return a sentence about what cannot be judged of evidence that another lab recorded; "" where all can."""
+    missing = []
+    if evidence.scenario.id not in SCENARIOS:
+        missing.append("the scenario is none of the suite's: judged by the invariants, not by the checks of single scenarios")
+    if evidence.identity.device not in DEVICES:
+        missing.append(f"of the device {evidence.identity.device!r} nothing is assumed, and its remarks are not judged")
+    if not evidence.identity.driver.actions:
+        missing.append("the driver's actions are not named: what rests on its answers is not judged")
+    return f"{evidence.name}: {'; '.join(missing)}." if missing else ""
 
 
 def _folders(roots: Sequence[Path]) -> list[Path]:
@@ -122,7 +142,7 @@ def _judge_into(results: Results, evidence: Evidence, selected: Selection, asked
     known = [KnownEntry.model_validate(entry.model_dump()) for entry in driver.known]
     claims = DriverEntry(stages=list(driver.stages), profiles=list(driver.profiles), known=known)
     entry = results.drivers.setdefault(driver.name, claims)
-    stages = asked or [scenario.stage]
+    stages = asked or [stage for stage in [scenario.stage] if not free or stage in PARTS]
     entry.asked = sorted({*entry.asked, *stages}, key=stage_index)
     results.verdicts += verdicts
     results.runs.append(

@@ -16,7 +16,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -24,7 +24,8 @@ from typing import Any, Literal
 from lab.data.events import ActionEnded, ActionStarted, Event, FaultInjected, Panicked, Plugged, from_json, to_json
 from lab.data.identity import Identity, parse_identity
 from lab.data.machine import MachineReport
-from lab.data.plan import Scenario
+from lab.data.plan import Controller, DeviceSpec, Namespace, Scenario
+from lab.data.profile import read_profiles
 from lab.data.seal import ANSWER_BYTES, DAMAGED, DOCUMENT_BYTES, Seal, check_seal, open_inside, seal
 from lab.data.stream import Tail, read_stream
 from lab.data.takeover import after_firmware
@@ -126,9 +127,31 @@ class Evidence:
     def scenario(self) -> Scenario:
         """Return the scenario; LabError if it cannot be read."""
         try:
-            return Scenario.from_json(self.identity.scenario)
+            found = Scenario.from_json(self.identity.scenario)
+            return found if found.device.controllers else replace(found, device=self._device_of_profiles())
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise LabError(f"{self.folder}/identity.json: the scenario cannot be read: {error}") from error
+
+    def _device_of_profiles(self) -> DeviceSpec:
+        """Return the device of a scenario that names none, from what its controllers have told of themselves (device.json)."""
+        profiles = read_profiles(self.folder)
+        if not profiles:
+            raise LabError(
+                f"{self.folder}/identity.json: neither the scenario nor device.json says which controllers were there",
+                remedy="write device.json (lab.data.profile), or the scenario's device",
+            )
+        return DeviceSpec(
+            controllers=tuple(
+                Controller(
+                    id=id, serial=profile.controller.SN,
+                    namespaces=tuple(
+                        Namespace(nsid=nsid, blocks=found.NSZE, block_size=found.block_size)
+                        for nsid, found in profile.namespaces.items()
+                    ),
+                )
+                for id, profile in profiles.items()
+            )
+        )  # fmt: skip
 
     @cached_property
     def end(self) -> End | None:

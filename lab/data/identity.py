@@ -1,7 +1,7 @@
 """The identity of a recording: all that distinguishes it from another one. It stands in the evidence as identity.json.
 
-Only ``format``, ``device``, ``scenario`` and the driver's name are required, so that evidence of another lab, which may say
-less, can still be judged by what holds for every driver.
+Only ``format`` and the driver's name are required, so that evidence of another lab, which may say less, can still be judged by
+what holds for every driver.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from lab.data.manifest import Known
-from lab.data.plan import DeviceKind
 from lab.errors import LabError, nearest
 
 FORMAT = 1
@@ -78,8 +77,9 @@ class Identity(_Part):
     started: float = 0.0
     """Seconds since the epoch."""
     driver: DriverIdentity
-    device: DeviceKind
-    scenario: Mapping[str, Any]
+    device: str = "unknown"
+    """What recorded it: `lab.data.plan.DeviceKind`, or the name of another one's own, of which nothing is assumed."""
+    scenario: Mapping[str, Any] = Field(default_factory=dict)
     """Resolved; `lab.data.plan.Scenario.from_json` reads it."""
     seed: int | None = None
     versions: Mapping[str, Any] = Field(default_factory=dict)

@@ -127,6 +127,13 @@ class Answer:
     data: bytes | None = None
 
 
+UNKNOWN_SCENARIO: Mapping[str, Any] = {
+    "id": "unknown/unknown", "stage": "unknown", "title": "", "seed": 0, "device": {"controllers": ()}, "actions": (),
+    "faults": (),
+}  # fmt: skip
+"""What the evidence of another lab may leave out."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Scenario:
     """A device, faults in it, and what the driver is asked, in order."""
@@ -149,13 +156,17 @@ class Scenario:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Scenario:
-        """Return the scenario from what `to_json` returned, after a trip through JSON; KeyError or TypeError if it is none."""
+        """Return the scenario from what `to_json` returned, after a trip through JSON; KeyError or TypeError if it is none.
+
+        What another lab left out is as in a scenario of which nothing is known: no actions, no faults, no device.
+        """
+        data = {**UNKNOWN_SCENARIO, **data}
         controllers = tuple(
             Controller(
                 **{
                     **c,
                     "namespaces": tuple(
-                        Namespace(**{**n, "areas": tuple((a, b) for a, b in n["areas"])}) for n in c["namespaces"]
+                        Namespace(**{**n, "areas": tuple((a, b) for a, b in n.get("areas", ()))}) for n in c["namespaces"]
                     ),
                 }
             )
