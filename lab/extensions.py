@@ -9,11 +9,16 @@ nvme_lab.checks       any name = module that declares checks and scenarios when 
 
 from __future__ import annotations
 
+import importlib.util
+import sys
 from collections.abc import Callable, Iterator
+from hashlib import sha256
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
-from lab.errors import LabError
+from lab.errors import LabError, UsageError
 
 ADAPTERS, DRIVERS = "nvme_lab.adapters", "nvme_lab.drivers"
 BEHAVIOURS, CHECKS, DEFECTS = "nvme_lab.behaviours", "nvme_lab.checks", "nvme_lab.defects"
@@ -52,6 +57,27 @@ def imported(point: EntryPoint) -> Any:
         return point.load()
     except Exception as error:  # anything can go wrong in another package's import, and the user must hear in which
         raise broken(point, f"cannot be imported: {error!r}") from error
+
+
+def import_file(path: Path, where: str) -> ModuleType:
+    """Import a Python file, once in this process however often it is named. ``where`` is the place that names it.
+
+    UsageError that names file, place and reason where it cannot be imported.
+    """
+    name = f"nvme_lab_file_{sha256(str(path.resolve()).encode()).hexdigest()[:16]}"
+    if name in sys.modules:
+        return sys.modules[name]
+    found = importlib.util.spec_from_file_location(name, path)
+    if found is None or found.loader is None or not path.is_file():
+        raise UsageError(f"{where}: there is no Python file {path}", remedy="write it, or correct the path")
+    module = importlib.util.module_from_spec(found)
+    sys.modules[name] = module
+    try:
+        found.loader.exec_module(module)
+    except Exception as error:  # anything can go wrong in another one's file, and the user must hear in which
+        del sys.modules[name]
+        raise UsageError(f"{where}: {path} cannot be imported: {error!r}", remedy="correct that file") from error
+    return module
 
 
 def broken(point: EntryPoint, why: str) -> LabError:

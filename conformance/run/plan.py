@@ -96,11 +96,11 @@ def plan(request: Request) -> Campaign:
     """Resolve a request. UsageError for a name that does not exist."""
     if request.shard:
         parse_shard(request.shard)
-    selection = select(request.stages, request.checks, request.scenarios, request.profiles)
     names = tuple(dict.fromkeys(request.drivers)) or (default_driver(request),)
     manifests = tuple(
         _with_absolute_path(seed_variant(seed_defect(drivers.find(name), request.defect), request.variant)) for name in names
     )
+    selection = select(request.stages, request.checks, request.scenarios, request.profiles)
     _check_manifests(manifests)
     devices = [device for device in DEVICES if device in (request.devices or DEVICES)]
     for device in request.devices:

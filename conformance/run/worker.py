@@ -17,7 +17,7 @@ from conformance.run.items import PACKAGE, ROOT, CheckItem, JudgeStep, Recording
 from conformance.run.plan import Campaign
 from conformance.run.prepare import prepare_toolchain
 from conformance.run.scheduler import ScenarioReport, pack
-from lab import log, settings
+from lab import drivers, log, settings
 from lab.guest.folder import run_folder
 
 Wrapper = Generator[None, Any, Any]
@@ -30,6 +30,8 @@ class SuitePlugin:
     def __init__(self, campaign: Campaign, kind: type[Recording]) -> None:
         """Take the campaign, and the class that records its scenarios."""
         self.campaign, self.kind = campaign, kind
+        for manifest in campaign.drivers:  # a worker has only unpickled them
+            drivers.import_python(manifest)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_collect_directory(self, path: Path, parent: pytest.Collector) -> pytest.Collector | None:

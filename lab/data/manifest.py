@@ -173,6 +173,16 @@ class Limits(_Table):
     shortest_timeout: Annotated[float, Field(gt=0)] = 1.0
 
 
+class Python(_Table):
+    """A Python file beside the manifest, which brings what a package could bring by entry points (docs/packages.md).
+
+    It is imported when the driver is used; importing it declares its checks, scenarios, behaviours, defects and variants.
+    """
+
+    file: str = ""
+    adapter: str = "Adapter"  # the name in the file of the adapter's factory, for `adapter = "python"`
+
+
 class Passthrough(_Table):
     """The program of a passthrough SDK for the profile of that name; without one the lab's own library is asked."""
 
@@ -195,6 +205,7 @@ class DriverManifest(_Table):
     stages: tuple[str, ...] = STAGES[:6]  # what it claims
     profiles: tuple[str, ...] = ()  # what it claims beyond the stages
     passthrough: Passthrough = Passthrough()
+    python: Python = Python()
     stops: tuple[str, ...] = ()  # stages after which it can stop
     limits: Limits = Limits()
     known: tuple[Known, ...] = ()
@@ -247,7 +258,7 @@ def _keys_at(where: Sequence[str]) -> list[str]:
     """Return the keys that are valid in the table which ``where`` leads to."""
     tables: Mapping[str, type[_Table]] = {
         "boot": Boot, "push": Push, "actions": ActionSyntax, "known": Known, "limits": Limits, "lists": Listing, "disk": Disk,
-        "passthrough": Passthrough,
+        "passthrough": Passthrough, "python": Python,
     }  # fmt: skip
     model = next((tables[name] for name in reversed(where) if name in tables), DriverManifest)
     return [name for name in model.model_fields if name != "path"]

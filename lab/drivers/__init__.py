@@ -1,6 +1,19 @@
 """Drivers under test: manifests say what they are, adapters translate between the contract's words and theirs."""
 
 from lab.drivers.base import Adapter, Session
-from lab.drivers.registry import SEEDABLE, adapter, adapters, devices, find, in_qemu, names, shipped, wants
+from lab.drivers.registry import SEEDABLE, adapter, adapters, devices, find, import_python, in_qemu, names, shipped, wants
 
-__all__ = ["SEEDABLE", "Adapter", "Session", "adapter", "adapters", "devices", "find", "in_qemu", "names", "shipped", "wants"]
+__all__ = [
+    "SEEDABLE",
+    "Adapter",
+    "Session",
+    "adapter",
+    "adapters",
+    "devices",
+    "find",
+    "import_python",
+    "in_qemu",
+    "names",
+    "shipped",
+    "wants",
+]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import TypeAlias
 
 from lab import extensions
@@ -26,13 +27,15 @@ Factory: TypeAlias = Callable[[DriverManifest, Toolchain], Adapter]
 _SHIPPED: Mapping[str, Factory] = {
     "linux": Linux, "generic-serial": GenericSerial, "edk2": Edk2, "qemu-vfio": QemuVfio, **REFERENCE,
 }  # fmt: skip
+PYTHON = "python"
+"""The adapter that is in the manifest's own Python file."""
 SEEDABLE = frozenset({"reference-in-process", "reference-qtest"})
 """Adapters whose driver takes a mistake (`lab.defects`)."""
 
 
 def adapters() -> Mapping[str, Factory | None]:
     """Return the adapters by name; None stands for one of another package, which is imported only when it is used."""
-    return {**dict.fromkeys(extensions.names(extensions.ADAPTERS)), **_SHIPPED}
+    return {**dict.fromkeys(extensions.names(extensions.ADAPTERS)), PYTHON: None, **_SHIPPED}
 
 
 def adapter(manifest: DriverManifest, toolchain: Toolchain) -> Adapter:
@@ -40,7 +43,28 @@ def adapter(manifest: DriverManifest, toolchain: Toolchain) -> Adapter:
     return _factory(manifest)(manifest, toolchain)
 
 
+def import_python(manifest: DriverManifest) -> ModuleType | None:
+    """Import the Python file that the manifest names, with all that it declares; None if it names none. UsageError."""
+    if not manifest.python.file:
+        return None
+    return extensions.import_file(manifest.folder / manifest.python.file, f"{manifest.path}: python.file")
+
+
+def _of_file(manifest: DriverManifest) -> Factory:
+    """Return the factory that the manifest's own Python file brings."""
+    module, name = import_python(manifest), manifest.python.adapter
+    if module is None:
+        raise UsageError(f'{manifest.path}: python.file: this key is required with adapter = "python"')
+    found: Factory | None = getattr(module, name, None)
+    if not callable(found):
+        names = [key for key, value in vars(module).items() if isinstance(value, type) and value.__module__ == module.__name__]
+        raise UsageError(f"{manifest.path}: python.adapter: {module.__file__} has no {name!r}{nearest(name, names)}")
+    return found
+
+
 def _factory(manifest: DriverManifest) -> Factory:
+    if manifest.adapter == PYTHON:
+        return _of_file(manifest)
     factory: Factory = _SHIPPED.get(manifest.adapter) or extensions.load(
         extensions.ADAPTERS, manifest.adapter, "an adapter's factory", callable
     )
@@ -62,10 +86,16 @@ def find(name: str) -> DriverManifest:
     known = names()
     if name in known:
         path = shipped().get(name) or extensions.load(extensions.DRIVERS, name, "a manifest's path", _is_path)
-        return load(Path(path), adapters())
+        return _with_python(load(Path(path), adapters()))
     if "/" in name or name.endswith(".toml"):
-        return load(Path(name), adapters())
+        return _with_python(load(Path(name), adapters()))
     raise UsageError(f"there is no driver {name!r}{nearest(name, known)}", remedy="name one of these, or a manifest's path")
+
+
+def _with_python(manifest: DriverManifest) -> DriverManifest:
+    """Import what the manifest's own file declares before anything of it is named."""
+    import_python(manifest)
+    return manifest
 
 
 def _is_path(found: object) -> bool:

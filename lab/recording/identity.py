@@ -20,13 +20,16 @@ def identify(
     manifest: DriverManifest, driver: Adapter, scenario: Scenario, device: DeviceKind, toolchain: Toolchain, *, shell: bool
 ) -> Identity:
     """Return the identity of a recording; `in_guest` adds the machine that it runs in, where there is one."""
+    files = dict(driver.files)
+    if manifest.python.file:
+        files["python.file"] = manifest.folder / manifest.python.file
     return Identity(
         driver=DriverIdentity(
             name=manifest.name,
             adapter=manifest.adapter,
             path=str(manifest.path),
             manifest=sha256(manifest.model_dump_json(exclude={"path"}).encode()).hexdigest(),
-            files={name: sha256(path.read_bytes()).hexdigest() for name, path in sorted(driver.files.items())},
+            files={name: sha256(path.read_bytes()).hexdigest() for name, path in sorted(files.items())},
             variables=dict(manifest.variables),
             actions=tuple(sorted(driver.actions)),
             stages=manifest.stages,
