@@ -19,6 +19,7 @@ from lab.data.events import ActionEnded, Submitted
 from lab.data.evidence import Evidence
 from lab.nvme.commands import Read
 from lab.toolchain import Toolchain
+from tests.files import python_program
 
 COMMAND = [sys.executable, "-m", "conformance.cli"]
 LEAVE = "\x1d"
@@ -97,9 +98,7 @@ def test_names_are_completed(line: str, offers: set[str]) -> None:
 def test_bash_completes_by_the_script(tmp_path: Path) -> None:
     bash = shutil.which("bash")
     assert bash, "the tests run on Debian, where bash is essential"
-    program = tmp_path / "nvme-lab"
-    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m conformance.cli "$@"\n')
-    program.chmod(0o755)
+    python_program(tmp_path / "nvme-lab", "-m", "conformance.cli")
     script = 'eval "$(nvme-lab completion bash)"; COMP_WORDS=(nvme-lab run --check read/prp-c); COMP_CWORD=3; ' \
              '_nvme_lab_completion nvme-lab; echo "${COMPREPLY[@]}"'  # fmt: skip
     environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHONPATH": os.pathsep.join(sys.path)}

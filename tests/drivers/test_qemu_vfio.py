@@ -22,8 +22,9 @@ from lab.drivers.qemu_vfio_agent import CrashedError, HungError, InterruptsFor, 
 from lab.errors import GuestPanicError, GuestTimeoutError, LabError
 from lab.guest.channel import Channel, Frame
 from lab.toolchain import LinuxGuest, Toolchain
+from tests.files import python_program
 
-FAKE = """#!{python}
+FAKE = """
 import sys, time
 opened = 0
 while True:
@@ -61,8 +62,7 @@ MANIFEST: dict[str, Any] = {"name": "x", "adapter": "qemu-vfio", "needs": ["qemu
 
 @pytest.fixture
 def qemu_io(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[QemuIo]:
-    (tmp_path / "qemu-io").write_text(FAKE.format(python=sys.executable))
-    (tmp_path / "qemu-io").chmod(0o755)
+    python_program(tmp_path / "qemu-io", "-c", FAKE)
     for name in ("vendor", "device"):
         (tmp_path / "devices/0000:01:00.0").mkdir(parents=True, exist_ok=True)
         (tmp_path / "devices/0000:01:00.0" / name).write_text("0x1234\n")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import tarfile
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +23,7 @@ from lab.settings import Settings
 from lab.toolchain import Toolchain
 from lab.toolchain.cache import Cache
 from lab.toolchain.closures import Closures
+from tests.files import extract
 
 pytestmark = [pytest.mark.soak, pytest.mark.xdist_group("linux-defects")]
 
@@ -91,9 +91,7 @@ def tree(toolchain: Toolchain, tmp_path_factory: pytest.TempPathFactory) -> Tree
     assert flavour.is_dir(), f"the mirror has no headers of the guest's kernel {toolchain.linux.release} any more"
     (archive,) = (source / "usr/src").glob("linux-source-*.tar.xz")
     folder = tmp_path_factory.mktemp("linux")
-    with tarfile.open(archive) as tar:
-        wanted = (member for member in tar if f"/{HOST}/" in member.name)
-        tar.extractall(folder, wanted, filter="data")
+    extract(archive, folder, (f"/{HOST}/",))
     (found,) = folder.glob(f"*/{HOST}")
     return Tree(found, flavour.with_name(flavour.name.replace("-amd64", "-common")), flavour)
 

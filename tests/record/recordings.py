@@ -17,6 +17,7 @@ from pathlib import Path
 from conformance.record.disk import Disk, differences
 from lab.data.evidence import Evidence
 from lab.device.images import create_images, image
+from tests.files import extract
 
 RECORDINGS = Path(__file__).parents[1] / "recordings"
 CHANGED = "changed.json"
@@ -41,8 +42,7 @@ def pack(folder: Path) -> Path:
 
 def unpack(name: str, folder: Path) -> Evidence:
     """Return the evidence of an archive, its images as the driver left them, in a new folder."""
-    with tarfile.open(RECORDINGS / f"{name}.tar.xz") as tar:
-        tar.extractall(folder, filter="data")
+    extract(RECORDINGS / f"{name}.tar.xz", folder)
     scenario = Evidence(folder).scenario
     (folder / "namespaces").mkdir()
     create_images(scenario.device, folder / "namespaces", scenario.seed)
