@@ -29,15 +29,27 @@ def pytest_configure() -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark whatever needs a guest or a download."""
     for item in items:
-        if not SETUPS.keys().isdisjoint(getattr(item, "fixturenames", ())):
+        if _needed(item):
             item.add_marker("slow")
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Make the set-ups of all selected tests before the first of them runs; the processes of a run share the work."""
+    if session.config.option.collectonly:
+        return
+    for name in sorted({name for item in session.items for name in _needed(item)}):
+        _setups(session.config).make(name)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Make the set-ups that the test needs, with all processes of the run."""
-    for name in SETUPS.keys() & set(getattr(item, "fixturenames", ())):
+    """Say why, once, where a set-up of the test cannot be made."""
+    for name in _needed(item):
         _setups(item.config).require(name)
+
+
+def _needed(item: pytest.Item) -> set[str]:
+    return SETUPS.keys() & set(getattr(item, "fixturenames", ()))
 
 
 def _setups(config: pytest.Config) -> Setups:

@@ -1,7 +1,7 @@
-"""What tests need to have downloaded: each set-up is made once per run, before the first test that needs it, and fails once.
+"""What tests need to have downloaded: each set-up is made once per run, before the first test, and fails once.
 
-The workers of a run wait for the one that makes it. If it cannot be made, one test says why, and the others that need it are
-skipped.
+The workers of a run wait for the one that makes it: no test begins before all have collected, and collecting ends with the
+set-ups. If one cannot be made, one test says why, and the others that need it are skipped.
 """
 
 from __future__ import annotations
@@ -51,19 +51,31 @@ class Setups:
         self._folder = folder
         self._say = say
 
-    def require(self, name: str) -> None:
-        """Make a set-up unless it was made. If it fails, fail the first test that needs it, skip the others."""
-        if name in self.made:
-            return
+    def make(self, name: str) -> None:
+        """Make a set-up, unless a process of this run has found that it cannot be made."""
         with FileLock(self._folder / f"{name}.lock"):
-            failed = self._folder / f"{name}.failed"
-            if failed.exists():
-                pytest.skip(f"{name} could not be set up: the test {failed.read_text()} says why")
+            failed = self._failed(name)
+            if name in self.made or failed.exists():
+                return
             try:
                 self.made[name] = SETUPS[name](self._say)
             except LabError as error:
-                failed.write_text(os.environ.get("PYTEST_CURRENT_TEST", "before it").partition(" ")[0])
-                pytest.fail(f"{name} cannot be set up, so no test that needs it runs. {error}", pytrace=False)
+                failed.write_text(str(error))
+
+    def require(self, name: str) -> None:
+        """Fail the first test of the run that needs a set-up which cannot be made; skip the others."""
+        if name in self.made:
+            return
+        first = self._folder / f"{name}.first"
+        try:
+            with first.open("x") as file:
+                file.write(os.environ.get("PYTEST_CURRENT_TEST", "").partition(" ")[0])
+        except FileExistsError:
+            pytest.skip(f"{name} could not be set up: the test {first.read_text()} says why")
+        pytest.fail(f"{name} cannot be set up, so no test that needs it runs. {self._failed(name).read_text()}", pytrace=False)
+
+    def _failed(self, name: str) -> Path:
+        return self._folder / f"{name}.failed"
 
 
 def shown(config: pytest.Config) -> Progress:
