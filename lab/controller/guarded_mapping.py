@@ -60,7 +60,7 @@ class GuardedMapping:
         view = memoryview(memory).cast("B")
         self.view = view if self.writable else view.toreadonly()
         """The file's bytes; the mapping ends with the last view on it."""
-        _guard.mappings[self.address] = self
+        _guard.mappings[self.address] = size, weakref.ref(self)
         weakref.finalize(memory, _unmap, self.address, size)
 
 
@@ -74,7 +74,8 @@ class _Guard:
 
     def __init__(self) -> None:
         """Begin without a handler."""
-        self.mappings = weakref.WeakValueDictionary[int, GuardedMapping]()  # it must keep no guest's memory
+        self.mappings: dict[int, tuple[int, weakref.ref[GuardedMapping]]] = {}
+        """By address: the size in bytes, and who maps it. Weak: memory must go with its last view."""
         self._lock = threading.Lock()
         self._before: _SigAction | None = None
         self._handler = _HANDLER(self._on_fault)
@@ -97,12 +98,13 @@ class _Guard:
     def _on_fault(self, _signal: int, info: int, _context: int) -> None:
         """Put a page of zeros under a guarded address; leave any other to who handled it before."""
         at = int(ctypes.c_void_p.from_address(info + _ADDRESS_AT).value or 0)
-        for start, mapping in list(self.mappings.items()):  # another thread may be mapping
-            if start <= at < start + mapping.size:
+        for start, (size, owner) in list(self.mappings.items()):  # another thread may be mapping
+            if start <= at < start + size:
                 flags = _MAP_PRIVATE | _MAP_FIXED | _MAP_ANONYMOUS
                 page = _libc.mmap(at - at % _PAGE, _PAGE, _READ_WRITE, flags, -1, 0)
                 if page != _FAILED:
-                    mapping.lost = True
+                    if mapping := owner():
+                        mapping.lost = True
                     return
         _libc.sigaction(int(signal.SIGBUS), ctypes.byref(self._before or _SigAction()), None)
 
