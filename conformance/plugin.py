@@ -26,6 +26,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "out": {"type": Path, "metavar": "DIR", "help": "folder for results and evidence"},
     "shard": {"metavar": "N/M", "help": "only this one of M parts of equal cost (see nvme-lab report)"},
     "times": {"type": Path, "metavar": "RESULT", "help": "earlier results, by whose seconds scenarios are split and ordered"},
+    "coverage": {"action": "store_true", "default": None, "help": "which code of the driver each scenario executes"},
     "strict": {"action": "store_true", "default": None, "help": "warnings and mandatory checks without proof fail"},
 }
 

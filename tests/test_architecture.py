@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("lab.errors", "lab.files", "lab.log", "lab.version", "lab.deadline", "lab.confinement", "lab.nvme"),
     ("images", "lab.extensions", "lab.settings", "lab.data", "lab.reference", "lab.passthrough"),
-    ("lab.controller", "lab.trace", "lab.defects", "lab.variants", "lab.toolchain"),
+    ("lab.controller", "lab.coverage", "lab.trace", "lab.defects", "lab.variants", "lab.toolchain"),
     ("lab.guest",),
     ("lab.device",),
     ("lab.drivers", "lab.differential"),

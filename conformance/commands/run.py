@@ -51,6 +51,7 @@ NEWEST = Path("nvme-lab-results/latest")
     show_default="on where CI=true",
     help="record a scenario with a new failure once more: a failure that does not come back is FLAKY",
 )  # fmt: skip
+@click.option("--coverage", is_flag=True, help="which code of the driver each scenario executes (see nvme-lab coverage)")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), metavar="DIR", help="folder for the results")
 @STRICT
 @click.option("--keep", is_flag=True, help="remove no older results (otherwise the ten newest stay)")

@@ -185,7 +185,7 @@ def _check_resume() -> None:
     """Raise UsageError for options that a resumed run cannot change."""
     context = click.get_current_context()
     fixed = ("drivers", "devices", "stages", "checks", "scenarios", "shard", "times", "seed", "defect", "variant",
-             "last_failed", "repeat")  # fmt: skip
+             "last_failed", "repeat", "coverage")  # fmt: skip
     for name in (*fixed, "out", "strict", "dry_run"):
         if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
             option = next(p.opts[0] for p in context.command.params if p.name == name)
@@ -207,6 +207,7 @@ def _request(options: Mapping[str, Any]) -> Request | None:
         variant=options["variant"],
         shard=options["shard"],
         times=options["times"],
+        coverage=options["coverage"],
     )
     if options["last_failed"] is None:
         return request

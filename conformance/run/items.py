@@ -156,7 +156,13 @@ class Recording(pytest.Collector):
         job = self.job
         folder = evidence_folder(self.campaign.out, job.name)
         lab.recording.record.record(
-            job.driver, job.scenario, job.device, folder, toolchain=self.campaign.toolchain, alone=alone
+            job.driver,
+            job.scenario,
+            job.device,
+            folder,
+            toolchain=self.campaign.toolchain,
+            alone=alone,
+            coverage=self.campaign.request.coverage,
         )
         return Evidence(folder)
 

@@ -46,6 +46,7 @@ class Request:
     variant: str = ""  # legal variants of the reference driver, joined by "+"
     shard: str = ""  # "2/5": only this part of the scenarios; "" is all of them
     times: Path | None = None  # earlier results, by whose seconds scenarios are ordered and split
+    coverage: bool = False  # which code of the driver each scenario executes
     only: tuple[str, ...] = ()  # driver/device/scenario; none: all
 
 

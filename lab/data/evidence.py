@@ -3,6 +3,7 @@
 identity.json   first: driver, device, scenario (resolved), seed, versions; a folder with it is attributable
 events.jsonl    an event a line, as it came; order of time, not of lines (several threads write)
 device/         CONTROLLER.rec: what the programmable controller saw, a record of `lab.data.stream` for each
+coverage.json   what of the driver was executed, where that was asked for (`lab.data.coverage`)
 answers/        the bytes that the driver returned
 namespaces/     the backing images as the scenario left them: CONTROLLER-NSID.img, raw
 console.log  qemu.log  trace.log   what guest and QEMU said, where there was one

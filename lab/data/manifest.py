@@ -190,6 +190,15 @@ class Passthrough(_Table):
     arguments: tuple[str, ...] = ()
 
 
+class Coverage(_Table):
+    """What ``run --coverage`` covers, where it is not what the adapter knows: the modules, or the kernel that is booted."""
+
+    objects: tuple[str, ...] = ()  # ELF files with symbols, relative to the manifest
+    addresses: Annotated[str, Field(pattern=r"^(0x[0-9a-f]+(\+|-|\.\.)0x[0-9a-f]+)?$")] = (
+        ""  # where the guest runs them, for QEMU's -dfilter
+    )
+
+
 class DriverManifest(_Table):
     """A driver under test."""
 
@@ -206,6 +215,7 @@ class DriverManifest(_Table):
     profiles: tuple[str, ...] = ()  # what it claims beyond the stages
     passthrough: Passthrough = Passthrough()
     python: Python = Python()
+    coverage: Coverage = Coverage()
     stops: tuple[str, ...] = ()  # stages after which it can stop
     limits: Limits = Limits()
     known: tuple[Known, ...] = ()
@@ -258,7 +268,7 @@ def _keys_at(where: Sequence[str]) -> list[str]:
     """Return the keys that are valid in the table which ``where`` leads to."""
     tables: Mapping[str, type[_Table]] = {
         "boot": Boot, "push": Push, "actions": ActionSyntax, "known": Known, "limits": Limits, "lists": Listing, "disk": Disk,
-        "passthrough": Passthrough, "python": Python,
+        "passthrough": Passthrough, "python": Python, "coverage": Coverage,
     }  # fmt: skip
     model = next((tables[name] for name in reversed(where) if name in tables), DriverManifest)
     return [name for name in model.model_fields if name != "path"]

@@ -87,6 +87,8 @@ class GuestSpec:
     """Present at start, for guests that cannot hot-plug; both in QMP's own words, backends before devices."""
     trace: tuple[str, ...] = ()
     """Trace event names or patterns (``pci_nvme_*``) that are enabled from the start."""
+    translated: str = ""
+    """Addresses (``0x1000+0x200``, ``0x1000..0x11ff``) whose code is logged when it is first run, to where the trace goes."""
     sandbox: bool = True
     """Deny QEMU what it never needs: new privileges, children, obsolete system calls."""
     extra: tuple[str, ...] = ()
@@ -150,6 +152,8 @@ def _options(spec: GuestSpec, endpoints: Endpoints, accelerator: str) -> Iterato
     if spec.state:
         yield "-incoming", "defer"
     yield from (("-trace", f"enable={pattern}") for pattern in spec.trace)
+    if spec.translated:
+        yield "-d", "in_asm", "-dfilter", spec.translated
     if endpoints.trace is not None:
         yield "-D", f"/dev/fd/{endpoints.trace}"
     if spec.paused:

@@ -12,6 +12,7 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
+from lab.coverage.log import LogReader
 from lab.data.evidence import EvidenceWriter
 from lab.data.machine import MachineReport
 from lab.data.manifest import DriverManifest
@@ -31,6 +32,7 @@ from lab.guest.machine import Machine
 from lab.guest.template import Forkable, ForkError, Template, Templates
 from lab.guest.witness import MachineWitness
 from lab.recording.activity import WireActivity
+from lab.recording.coverage import GuestCoverage
 from lab.recording.recording import Recording
 from lab.toolchain import Qemu, Toolchain
 from lab.toolchain.cache import Cache
@@ -76,8 +78,12 @@ class GuestRecording(Recording):
         cache: Cache | None,
         templates: Cache | None,
         visit: Callable[[Machine], None] | None = None,
+        coverage: GuestCoverage | None = None,
     ) -> None:
-        """Start nothing yet. ``templates`` is where templates are kept (in ``cache``); None boots every guest."""
+        """Start nothing yet. ``templates`` is where templates are kept (in ``cache``); None boots every guest.
+
+        ``coverage`` collects which code of the driver is executed.
+        """
         super().__init__(driver, manifest, scenario, evidence)
         self.driver_in_place = not driver.hotplug  # a firmware's driver is there from the start
         self._kind: DeviceKind = kind
@@ -87,6 +93,7 @@ class GuestRecording(Recording):
         self._cache_root = cache
         self._started_from: GuestSpec | None = None
         self._visit = visit
+        self._coverage = coverage
         self._plugged = False
         self._follows = True  # changes of the device, as far as is known
         self._witness: MachineWitness | None = None
@@ -159,10 +166,14 @@ class GuestRecording(Recording):
         """Yield the running guest. At the end its trace, if its device is traced, is read before QEMU quits."""
         with ExitStack() as cleanup:
             trace = cleanup.enter_context(self._trace()) if self._device.traced else None
+            log: TraceReader | LogReader | None = trace
+            if log is None and self._covered:
+                log = cleanup.enter_context(LogReader(self._covered.executed))
             try:
-                with self._running(spec, memory, trace) as machine:
+                with self._running(spec, memory, log) as machine:
+                    if log:
+                        log.started()
                     if trace:
-                        trace.started()
                         trace.translator.memory = cleanup.enter_context(machine.memory())
                     try:
                         yield machine
@@ -176,7 +187,7 @@ class GuestRecording(Recording):
                     trace.close(Deadline(DRAIN_SECONDS))  # before the memory that it reads is closed
 
     @contextmanager
-    def _running(self, spec: GuestSpec, memory: Path, trace: TraceReader | None) -> Iterator[Machine]:
+    def _running(self, spec: GuestSpec, memory: Path, log: TraceReader | LogReader | None) -> Iterator[Machine]:
         """Yield the guest forked from its template, or booted where it cannot be forked.
 
         Its RAM is in the file ``memory``, or in QEMU's own memory if no other process maps it.
@@ -187,7 +198,7 @@ class GuestRecording(Recording):
             return Machine(
                 self._qemu.command, self._qemu.env, self._with_device(spec), self._accelerator.name,
                 console_log=self._evidence.folder / "console.log", panics=self._driver.panics,
-                trace=trace.write_end if trace else None,
+                trace=log.write_end if log else None,
                 accessible=(self._evidence.folder / "namespaces", memory.parent),
                 user_id=self._user_id,
             )  # fmt: skip
@@ -222,11 +233,18 @@ class GuestRecording(Recording):
             )
         declarations = _declarations(self._qemu.trace_events)
         translator = Translator([controller.id for controller in self._scenario.device.controllers])
-        return TraceReader(declarations, translator, self._evidence)
+        return TraceReader(declarations, translator, self._evidence, self._covered.executed.take if self._covered else None)
+
+    @property
+    def _covered(self) -> GuestCoverage | None:
+        """Return the coverage, if anything of this driver can be covered."""
+        return self._coverage if self._coverage and self._coverage.addresses else None
 
     def _with_device(self, spec: GuestSpec) -> GuestSpec:
-        """Add the device that is there at start, or what of it cannot be plugged later."""
+        """Add the device that is there at start, or what of it cannot be plugged later; and the log of what is executed."""
         device = self._device
+        if self._covered:
+            spec = replace(spec, translated=self._covered.addresses)
         if self._driver.hotplug:
             return replace(spec, devices=(*spec.devices, *device.subsystems))  # traced from its plug on: that spares the boot
         first = int(self._manifest.boot.nvme_address or FIRST_SLOT, 16)

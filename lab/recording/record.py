@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from lab.data.coverage import RecordingCoverage, write_coverage
 from lab.data.events import Panicked
 from lab.data.evidence import EvidenceWriter, Outcome
 from lab.data.manifest import DriverManifest
@@ -22,6 +23,7 @@ from lab.errors import GuestPanicError, LabError
 from lab.guest.machine import Machine
 from lab.recording import guest
 from lab.recording.contents import with_contents
+from lab.recording.coverage import NO_MACHINE_CODE, GuestCoverage
 from lab.recording.identity import identify, in_guest
 from lab.recording.in_process import InProcessAdapter, InProcessRecording
 from lab.recording.recording import Recording
@@ -39,6 +41,7 @@ def record(
     shell: bool = False,
     alone: bool = False,
     visit: Callable[[Machine], None] | None = None,
+    coverage: bool = False,
 ) -> Path:
     """Record one scenario on one driver and device into a new evidence folder, and return the folder.
 
@@ -46,6 +49,7 @@ def record(
     anything is written, and LabError where the evidence itself cannot be written.
 
     ``alone`` waits until no other recording of this user runs on this machine, and keeps others from starting meanwhile.
+    ``coverage`` writes down which code of the driver was executed.
     ``shell`` marks the evidence of a guest that a person sat at. ``visit`` is called with the running guest when all actions
     are done.
     """
@@ -53,6 +57,7 @@ def record(
     scenario = with_contents(manifest, scenario)
     identity = identify(manifest, driver, scenario, device, toolchain, shell=shell)
     recording: Recording
+    covering: GuestCoverage | None = None
     if isinstance(driver, InProcessAdapter):
         evidence = EvidenceWriter(folder, identity)
         recording = InProcessRecording(driver, manifest, scenario, evidence, device)
@@ -61,9 +66,20 @@ def record(
         if qemu is None:
             raise LabError(f"no QEMU for {manifest.boot.arch} was prepared", remedy="prepare what lab.drivers.wants names")
         chosen = guest.choose_accelerator(qemu, toolchain.cache)
+        covering = GuestCoverage(manifest, driver, chosen) if coverage else None
         evidence = EvidenceWriter(folder, in_guest(identity, qemu, chosen))
         recording = guest.GuestRecording(
-            driver, manifest, scenario, evidence, device, qemu, chosen, toolchain.cache, guest.template_cache(toolchain), visit
+            driver,
+            manifest,
+            scenario,
+            evidence,
+            device,
+            qemu,
+            chosen,
+            toolchain.cache,
+            guest.template_cache(toolchain),
+            visit,
+            covering,
         )
     outcome: Outcome = "complete"
     reason = ""
@@ -81,5 +97,9 @@ def record(
     if (outcome != "complete" or recording.timed_out) and (damage := recording.damage()):
         what = f"the cache was damaged: {'; '.join(damage)}"
         outcome, reason = "lab-error", f"{what} (what came of it: {reason or 'a time-out'})"
+    if covering:
+        covering.write(folder)
+    elif coverage:
+        write_coverage(folder, RecordingCoverage(reason=NO_MACHINE_CODE))
     evidence.close(outcome, reason, recording.machine_report)
     return folder

@@ -12,7 +12,7 @@ import os
 import select
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import BinaryIO
 
@@ -36,8 +36,14 @@ class TraceReader:
     ``write_end`` is the file descriptor for QEMU (`Machine`'s ``trace``); `started` closes our copy of it.
     """
 
-    def __init__(self, declarations: Declarations, translator: Translator, evidence: EvidenceWriter) -> None:
-        """Open the pipe and start to read it."""
+    def __init__(
+        self,
+        declarations: Declarations,
+        translator: Translator,
+        evidence: EvidenceWriter,
+        aside: Callable[[bytes], bool] | None = None,
+    ) -> None:
+        """Open the pipe and start to read it. ``aside`` takes a line of another log, if it is one."""
         self.translator = translator
         self.lines = 0
         self.foreign = 0
@@ -46,6 +52,7 @@ class TraceReader:
         """The last line whose events are in the evidence."""
         self._declarations = declarations
         self._evidence = evidence
+        self._aside = aside
         self._failure: LabError | None = None
         self._t = time.time()
         self._log: BinaryIO = (evidence.folder / "trace.log").open("wb", buffering=1 << 18)
@@ -127,6 +134,8 @@ class TraceReader:
             self._log.close()
 
     def _take(self, raw: bytes) -> None:
+        if self._aside is not None and self._aside(raw):
+            return
         if self.translator.is_elsewhere(raw):
             self.foreign += 1
             return

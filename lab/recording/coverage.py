@@ -1,0 +1,36 @@
+"""What one recording with ``run --coverage`` collects: QEMU's log while the guest runs, coverage.json at the end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lab.coverage.log import ExecutedCode
+from lab.coverage.places import cover
+from lab.data.coverage import RecordingCoverage, write_coverage
+from lab.data.manifest import DriverManifest
+from lab.drivers.base import Adapter
+from lab.drivers.coverage_targets import Targets, targets
+from lab.guest.accelerator import TCG, Accelerator
+
+NO_MACHINE_CODE = "the driver is Python in the lab's own process: there is no machine code of it"
+
+
+class GuestCoverage:
+    """The coverage of one guest; ``addresses`` is "" where nothing can be covered."""
+
+    def __init__(self, manifest: DriverManifest, driver: Adapter, chosen: Accelerator) -> None:
+        """Find the driver's objects. UsageError for those of a manifest that cannot be used."""
+        self._targets = (
+            targets(manifest, driver)
+            if chosen.name.startswith(TCG)
+            else Targets(
+                reason=f"under {chosen.name} the processor runs the guest's code, and QEMU sees none of it: UNSUPPORTED"
+            )
+        )
+        self.addresses = self._targets.addresses
+        self.executed = ExecutedCode()
+
+    def write(self, folder: Path) -> None:
+        """Write coverage.json into the evidence."""
+        objects = tuple(cover(one, self.executed.code) for one in self._targets.objects)
+        write_coverage(folder, RecordingCoverage(objects, self._targets.reason))
