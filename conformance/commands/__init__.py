@@ -30,6 +30,7 @@ COMMANDS: Mapping[str, str] = {
     "judge": "evidence:judge",
     "report": "evidence:report",
     "compare": "compare:compare",
+    "coverage": "coverage:coverage",
     "verify": "verify:verify_command",
     "sign": "verify:sign_command",
     "wire": "wire:wire",

@@ -70,6 +70,10 @@ def _lines(found: Comparison, old: Results, new: Results, folder: Path) -> Itera
     for slow in found.slower:
         where = f"{slow.driver}/{slow.device}/{slow.scenario}"
         yield Text(f"  {where}  {slow.old:.1f} s → {slow.new:.1f} s ({slow.new / max(slow.old, 0.001):.1f} times)")
+    for entry in found.unreached:
+        yield Text(f"\nCoverage lost: {entry.driver} on {entry.device}, {entry.object}", style="bold yellow")
+        more = f" and {len(entry.functions) - SHOWN} more" if entry.functions[SHOWN:] else ""
+        yield Text(f"  no longer entered: {printable(', '.join(entry.functions[:SHOWN]))}{more}")
     yield Text("")
     for name, result in (("OLD", old), ("NEW", new)):
         if result.unfinished or result.missing_shards:

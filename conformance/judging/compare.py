@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
 
+from conformance.judging.coverage import lost_functions
 from conformance.judging.models import Results, VerdictEntry
 from conformance.judging.summary import evidence_of, stage_index
 from conformance.suite.check import Outcome
@@ -66,6 +67,16 @@ class Slower:
 
 
 @dataclass(frozen=True)
+class Unreached:
+    """Functions of an object that were entered before and no longer are; see docs/coverage-of-drivers.md."""
+
+    driver: str
+    device: str
+    object: str
+    functions: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Comparison:
     """What changed. ``compared`` counts the verdicts that both results hold and that say something in both."""
 
@@ -76,6 +87,7 @@ class Comparison:
     new: list[Change] = field(default_factory=list)  # judged now, and not before
     lost: list[Change] = field(default_factory=list)  # judged before, and not now
     slower: list[Slower] = field(default_factory=list)
+    unreached: list[Unreached] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
         """Return the comparison as `nvme-lab compare --json` prints it."""
@@ -94,6 +106,7 @@ def compare(old: Results, new: Results) -> Comparison:
     return Comparison(
         compared=sum(pair.was in WORSE and pair.now in WORSE for pair in pairs),
         slower=list(_slower(old, new)),
+        unreached=[Unreached(*key, tuple(names)) for key, names in lost_functions(old.coverage, new.coverage).items()],
         **{kind: list(_changes(new, members)) for kind, members in found.items()},
     )
 

@@ -10,9 +10,21 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from conformance.judging.models import FILE, SCHEMA, DriverEntry, LeftOut, Results, RunEntry, ShardEntry, VerdictEntry
+from conformance.judging.coverage import coverage_entries
+from conformance.judging.models import (
+    FILE,
+    SCHEMA,
+    CoverageEntry,
+    DriverEntry,
+    LeftOut,
+    Results,
+    RunEntry,
+    ShardEntry,
+    VerdictEntry,
+)
 from conformance.judging.summary import severity, stage_index
 from conformance.wire.decode import printable_lines
+from lab.data.coverage import FILE as COVERAGE
 from lab.errors import LabError, UsageError, describe_invalid
 from lab.files import write_atomically
 
@@ -103,6 +115,7 @@ def merge(parts: Sequence[tuple[Path, Results]], folder: Path) -> Results:
         for name, driver in part.drivers.items():
             drivers[name] = _joined(drivers[name], driver) if name in drivers else driver
     results = [part for _, part in parts]
+    covered = any(part.coverage for part in results)
     lab = results[0].lab if len(results) == 1 else {**results[0].lab, "merged": [part.lab for part in results]}
     return Results(
         lab=lab,
@@ -114,7 +127,14 @@ def merge(parts: Sequence[tuple[Path, Results]], folder: Path) -> Results:
         runs=list(runs.values()),
         left_out=[entry for key, entry in left_out.items() if key not in runs],
         verdicts=list(verdicts.values()),
+        coverage=_coverage(list(runs.values()), results, folder) if covered else [],
     )
+
+
+def _coverage(runs: Sequence[RunEntry], parts: Sequence[Results], folder: Path) -> list[CoverageEntry]:
+    """Return the coverage of all recordings together; that of a single result where its recordings are not at hand."""
+    there = any((folder / run.evidence / COVERAGE).is_file() for run in runs)
+    return coverage_entries(runs, folder) if there else [entry for part in parts[:1] for entry in part.coverage]
 
 
 def _shards(parts: Sequence[tuple[Path, Results]]) -> list[ShardEntry]:

@@ -139,6 +139,59 @@ class ShardEntry(_Model):
     split: str
 
 
+class CoveredFunction(_Model):
+    """One function of an object: its instructions, those that were executed, and the number of scenarios that entered it."""
+
+    name: str
+    offset: int
+    instructions: int
+    executed: int
+    scenarios: int
+
+
+class CoveredScenario(_Model):
+    """How many instructions of an object a scenario executed, and how many of them no other scenario did."""
+
+    scenario: str
+    executed: int
+    alone: int
+
+
+class CoverageEntry(_Model):
+    """What was executed of one object of a driver on a device (``all``: on any); ``reason`` says why nothing is known."""
+
+    driver: str
+    device: str
+    object: str = ""
+    sha256: str = ""
+    reason: str = ""
+    instructions: int = 0
+    executed: int = 0
+    functions: list[CoveredFunction] = []
+    scenarios: list[CoveredScenario] = []
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """Return (driver, device, object)."""
+        return self.driver, self.device, self.object
+
+    @property
+    def entered(self) -> int:
+        """Return the number of functions of which anything was executed."""
+        return sum(function.executed > 0 for function in self.functions)
+
+    @property
+    def never_entered(self) -> list[CoveredFunction]:
+        """Return the functions of which nothing was executed, the largest first."""
+        return sorted((one for one in self.functions if not one.executed), key=lambda one: -one.instructions)
+
+    @property
+    def by_coverage(self) -> list[CoveredFunction]:
+        """Return the functions, those that were never entered first, and then those with the smallest share."""
+        entered = sorted((one for one in self.functions if one.executed), key=lambda one: one.executed / one.instructions)
+        return [*self.never_entered, *entered]
+
+
 class Results(_Model):
     """The result of a run."""
 
@@ -152,6 +205,7 @@ class Results(_Model):
     runs: list[RunEntry] = []
     left_out: list[LeftOut] = []
     verdicts: list[VerdictEntry] = []
+    coverage: list[CoverageEntry] = []  # of the drivers' code, where the run recorded it
 
     def run_of(self, verdict: VerdictEntry) -> RunEntry | None:
         """Return the recording that a verdict judges."""

@@ -31,6 +31,7 @@ from conformance.judging.summary import (
 from conformance.report import charts
 from conformance.report.cards import ORDER, cards, word
 from conformance.report.conclusion import Conclusion, State, conclude
+from conformance.report.coverage import percent
 from conformance.report.witness import Witness, speaker
 from conformance.suite.check import Outcome
 from conformance.suite.selection import CHECKS
@@ -47,6 +48,8 @@ LONGEST = 2000
 """Characters that a finding shows of what a driver said."""
 NAMES = 10
 """Scenarios that a line names of those that end alike."""
+NEVER_TOLD = 400
+"""Functions that a table of coverage shows."""
 BARS = 40
 """Scenarios in the chart, the slowest."""
 
@@ -113,6 +116,9 @@ def html(results: Results, material: Material | None = None) -> str:
         silent=_silent(results),
         unselected=_unselected(results),
         measured=[(run, drawn) for run in results.runs if (drawn := _charts(run))],
+        covered=results.coverage,
+        percent=percent,
+        never_told=NEVER_TOLD,
         bars=list(_bars(slowest[:BARS])),
         more_bars=len(slowest[BARS:]),
         seconds=sum(run.seconds for run in results.runs),

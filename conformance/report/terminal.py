@@ -28,6 +28,7 @@ from conformance.judging.summary import (
     worst_with_outcome,
 )
 from conformance.report.conclusion import State, conclude
+from conformance.report.coverage import sentence
 from conformance.suite.check import EVERY, Outcome
 from conformance.wire.decode import printable_lines, shortened
 from lab.data.manifest import PROFILES
@@ -84,6 +85,8 @@ def summary(results: Results, folder: Path, *, verbose: bool = False) -> Rendera
     parts: list[RenderableType] = ["", table(results, console().width)]
     parts += _findings(results, folder)
     parts += _remarks(results, verbose)
+    if results.coverage:
+        parts += ["", *(_said(f"coverage  {sentence(entry)}", "dim") for entry in results.coverage)]
     parts += ["", *_conclusion(results)]
     return Group(*parts)
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from conformance.judging.coverage import coverage_entries
 from conformance.judging.files import write
 from conformance.judging.models import FILE, Results, VerdictEntry
 from conformance.report.terminal import plain_table
@@ -178,6 +179,7 @@ def finish(campaign: Campaign, journal: Journal, reason: str, expected: int | No
         judged = journal.verdicts.get(job.name, {})
         results.verdicts += [judged[check] for check in job.checks if check in judged]
         results.runs += [journal.runs[job.name]] if job.name in journal.runs else []
+    results.coverage = coverage_entries(results.runs, campaign.out) if campaign.request.coverage else []
     expected = sum(len(job.checks) for job in campaign.jobs) if expected is None else expected
     if missing := expected - len(results.verdicts):
         results.unfinished = f"{reason}: {missing} of {expected} verdicts are missing"

@@ -21,7 +21,19 @@ from lab.toolchain import Toolchain
 
 PAGE = (Path(__file__).parents[2] / "docs/drivers.md").read_text(encoding="utf-8")
 EXAMPLES = re.findall(r"^```toml\n(.*?)^```$", PAGE, re.M | re.S)
-TABLES = ("DriverManifest", "Boot", "ActionSyntax", "Listing", "Disk", "Push", "Passthrough", "Python", "Limits", "Known")
+TABLES = (
+    "DriverManifest",
+    "Boot",
+    "ActionSyntax",
+    "Listing",
+    "Disk",
+    "Push",
+    "Passthrough",
+    "Coverage",
+    "Python",
+    "Limits",
+    "Known",
+)
 
 
 def rows(mark: str) -> list[list[str]]:
