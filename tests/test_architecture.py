@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from collections.abc import Iterator
 from functools import cache
@@ -83,6 +84,31 @@ def reachable(start: str, arrows: set[tuple[str, str]]) -> set[str]:
 
 def test_every_room_has_a_layer() -> None:
     assert {name for edge in edges() for name in edge} <= LEVEL.keys()
+
+
+def test_every_import_names_a_module_that_exists() -> None:
+    for package in (*PACKAGES, "tests"):
+        for path in (ROOT / package).rglob("*.py"):
+            for name in imports(path):
+                place = ROOT.joinpath(*name.split("."))
+                ours = name.split(".")[0] in PACKAGES and name not in PACKAGES
+                assert not ours or place.is_dir() or place.with_suffix(".py").is_file(), (
+                    f"{path.relative_to(ROOT)} imports {name}"
+                )
+
+
+def test_the_architecture_page_describes_every_folder_and_no_other() -> None:
+    _, _, page = (ROOT / "docs/architecture.md").read_text(encoding="utf-8").partition("## Rooms of the lab")
+    rows = [line.split("|")[1] for line in page.splitlines() if line.startswith("| `")]
+    described = {name.replace("/", ".") for row in rows for name in re.findall(r"`([\w/]+)`", row)}
+    assert described == {name for name in LEVEL if ROOT.joinpath(*name.split(".")).is_dir()}
+
+
+def test_the_architecture_page_names_the_rooms_that_only_import_below_them() -> None:
+    page = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    flow = [line for line in page.splitlines() if re.match(r"\| \d\. ", line)]
+    named = {name.replace("/", ".") for line in flow for name in re.findall(r"`([\w/]+)`", line)}
+    assert named <= LEVEL.keys()
 
 
 @pytest.mark.parametrize("name", LEVEL)

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Protocol
 
 from lab.bench.figures import Figure, Say, no_progress, numbered_rounds
-from lab.bench.fio import Done, Fio, FioInGuest, Job
+from lab.bench.fio import Done, Fio, FioInGuest, Job, install
 from lab.data.evidence import EvidenceWriter
 from lab.data.identity import DriverIdentity, Identity
 from lab.data.plan import Action, Controller, DeviceSpec, Namespace, Scenario
@@ -193,11 +193,18 @@ class _Traced(_Own):
             self._machine.qmp("trace-event-set-state", {"name": pattern, "enable": on})
 
 
+class _Fio(Protocol):
+    """What runs a job in the guest (`lab.bench.fio.FioInGuest`)."""
+
+    def run(self, job: Job, disk: str, blocks: int, deadline: Deadline) -> Done:
+        """Run the job on the first ``blocks`` blocks of a disk."""
+
+
 class _Bencher:
     """Measures one job on one device."""
 
-    def __init__(self, machine: Machine, fio: FioInGuest, disks: Mapping[str, str]) -> None:
-        self._machine, self._fio, self._disks = machine, fio, disks
+    def __init__(self, qemu_pid: int, fio: _Fio, disks: Mapping[str, str]) -> None:
+        self._qemu_pid, self._fio, self._disks = qemu_pid, fio, disks
 
     def measure(self, device: _Device, job: Job, blocks: int) -> _Measured:
         """Run fio and measure it. LabError if the device has carried out less than fio reports."""
@@ -212,7 +219,7 @@ class _Bencher:
 
     def _cpu(self) -> tuple[float, float]:
         """Return the CPU seconds of QEMU (proc_pid_stat(5), utime and stime) and of this process so far."""
-        fields = Path(f"/proc/{self._machine.process.pid}/stat").read_text().rpartition(")")[2].split()
+        fields = Path(f"/proc/{self._qemu_pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK"), time.process_time()
 
 
@@ -246,7 +253,8 @@ def _guest(
         ssh = enter(connect(guest, machine, deadline))
         devices = _Lab(lab), _Own(machine), traced
         disks = _disks(ssh, [device.serial for device in devices], deadline)
-        yield devices, _Bencher(machine, FioInGuest(fio, session, ssh, deadline), disks)
+        install(fio, session, deadline)
+        yield devices, _Bencher(machine.process.pid, FioInGuest(ssh), disks)
 
 
 @contextmanager

@@ -6,14 +6,14 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from images import recipe
 from images.elf import Tree
 from lab.deadline import Deadline
 from lab.drivers.linux import LinuxSession
 from lab.errors import GuestError
-from lab.guest.ssh import Ssh
+from lab.guest.ssh import Result
 from lab.settings import Settings
 from lab.toolchain.cache import Cache
 from lab.toolchain.closures import Closures, Progress
@@ -68,14 +68,25 @@ class Done:
         return self.reads + self.writes
 
 
-class FioInGuest:
-    """fio in one guest."""
+class Shell(Protocol):
+    """What runs commands in the guest (`lab.guest.ssh.Ssh`)."""
 
-    def __init__(self, fio: Fio, session: LinuxSession, ssh: Ssh, deadline: Deadline) -> None:
-        """Copy it into the guest (84 MB) by the session's channel: one second; SSH would take seven."""
-        self._ssh = ssh
-        for name, file in fio.files.items():
-            session.agent.put(file, f"{IN_GUEST}/{name}", 0o755, deadline)
+    def run(self, command: str, input: bytes = b"", *, deadline: Deadline) -> Result:
+        """Run a command with ``input`` on its standard input; return its status and output."""
+
+
+def install(fio: Fio, session: LinuxSession, deadline: Deadline) -> None:
+    """Copy fio into the guest (84 MB) by the session's channel: one second; SSH would take seven."""
+    for name, file in fio.files.items():
+        session.agent.put(file, f"{IN_GUEST}/{name}", 0o755, deadline)
+
+
+class FioInGuest:
+    """fio in a guest where it was installed (`install`)."""
+
+    def __init__(self, shell: Shell) -> None:
+        """Run fio by a shell in the guest."""
+        self._shell = shell
 
     def run(self, job: Job, disk: str, blocks: int, deadline: Deadline) -> Done:
         """Run the job on the first ``blocks`` blocks of a disk. GuestError if fio fails, finds wrong data or does less."""
@@ -88,7 +99,7 @@ class FioInGuest:
             options |= {"verify": "crc32c", "verify_fatal": 1}
         words = " ".join(f"--{name}={value}" for name, value in options.items())
         command = f"cd {IN_GUEST} && ./{LOADER} --library-path . ./{PROGRAM} {words}"
-        result = self._ssh.run(command, deadline=deadline)
+        result = self._shell.run(command, deadline=deadline)
         if result.status:
             last = (result.stderr or result.stdout).decode(errors="replace").strip()[-400:]
             raise GuestError(f"fio failed in the guest ({job.name} on {disk}): {last}", last=last)

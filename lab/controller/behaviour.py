@@ -14,10 +14,10 @@ from typing import Any, ClassVar, Protocol
 from lab import extensions
 from lab.controller.completer import Completer
 from lab.controller.core import Core
+from lab.controller.dma import DmaRefusedError
 from lab.controller.doorbells import Doorbells
 from lab.controller.fetched import DNR, CommandStatusError, FetchedCommand, Strike
 from lab.controller.interrupts import Interrupts
-from lab.controller.memory import DmaRefusedError
 from lab.controller.pci import BUS_MASTER, COMMAND
 from lab.controller.queues import CQE_SIZE, SQE_SIZE, CompletionQueue, Posting, QueueMemory, SubmissionQueue
 from lab.data.plan import Fault

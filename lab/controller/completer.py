@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 from lab.controller.clock import Timer
 from lab.controller.core import Core
+from lab.controller.dma import DmaRefusedError
 from lab.controller.fetched import MORE, FetchedCommand
 from lab.controller.interrupts import Interrupts
 from lab.controller.logs import Logs
-from lab.controller.memory import DmaRefusedError
 from lab.controller.queues import CompletionQueue, Posting
 from lab.nvme.status import Status
 

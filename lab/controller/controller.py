@@ -6,12 +6,13 @@ from collections.abc import Iterable
 from typing import Any
 
 from lab.controller import admin, identify, io
+from lab.controller.async_events import AsyncEvents
 from lab.controller.clock import Clock, Timer
 from lab.controller.commands import Table
 from lab.controller.completer import Completer
 from lab.controller.core import Core
+from lab.controller.dma import HostMemory
 from lab.controller.doorbells import Doorbells
-from lab.controller.events import AsyncEvents
 from lab.controller.executor import Executor
 from lab.controller.faults import Faults
 from lab.controller.feature_values import FeatureValues
@@ -21,14 +22,13 @@ from lab.controller.interrupts import Interrupts, Signal
 from lab.controller.inventory import Inventory
 from lab.controller.keep_alive import KeepAliveTimer
 from lab.controller.logs import Logs
-from lab.controller.memory import HostMemory
 from lab.controller.namespaces import StoredNamespace
 from lab.controller.parts import Parts
 from lab.controller.pci import ConfigSpace
 from lab.controller.queues import CQE_SIZE, SQE_SIZE, CompletionQueue, QueueMemory, Queues, SubmissionQueue
 from lab.controller.record import Recorder
 from lab.controller.registers import SHST_COMPLETE, SHST_PROCESSING, RegisterFile
-from lab.controller.shadow import ShadowDoorbells
+from lab.controller.shadow_doorbells import ShadowDoorbells
 from lab.controller.subsystem import Subsystem
 from lab.data.events import ConfigWrite, Reset
 from lab.data.plan import Controller as Spec

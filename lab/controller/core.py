@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from lab.controller.clock import Clock
-from lab.controller.memory import DmaRefusedError, HostMemory
+from lab.controller.dma import DmaRefusedError, HostMemory
 from lab.controller.namespaces import StoredNamespace
 from lab.controller.pci import ConfigSpace
 from lab.controller.queues import CQE_SIZE, QueueMemory, Queues

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from lab.controller.clock import Clock
 from lab.controller.controller import ModelController
+from lab.controller.dma import HostMemory
 from lab.controller.interrupts import Signal
-from lab.controller.memory import HostMemory
 from lab.controller.record import Recorder, Unrecorded
 from lab.controller.subsystem import Subsystem
 from lab.data.plan import DeviceSpec, Fault

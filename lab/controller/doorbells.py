@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from lab.controller.async_events import AsyncEvents
 from lab.controller.completer import Completer
 from lab.controller.core import Core
-from lab.controller.events import AsyncEvents
 from lab.controller.queues import CompletionQueue, SubmissionQueue
 from lab.nvme.async_events import ErrorEvent
 

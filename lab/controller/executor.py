@@ -6,10 +6,10 @@ Base 2.0, 3.3.1 "Memory-based Transport Queue Model"; doorbells: PCIe Transport 
 from __future__ import annotations
 
 from lab.controller import admin, io
+from lab.controller.dma import DmaRefusedError
 from lab.controller.doorbells import Doorbells
 from lab.controller.faults import Faults
 from lab.controller.fetched import DNR, CommandPendingError, CommandStatusError, FetchedCommand, Strike
-from lab.controller.memory import DmaRefusedError
 from lab.controller.parts import Parts
 from lab.controller.queues import SQE_SIZE, SubmissionQueue
 from lab.nvme.commands import Compare, Write

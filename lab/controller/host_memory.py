@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from hashlib import blake2b
 
 from lab.controller.core import Core
+from lab.controller.dma import DmaRefusedError
 from lab.controller.fetched import CommandStatusError
-from lab.controller.memory import DmaRefusedError
 from lab.nvme.commands import SetFeatures
 from lab.nvme.features import HostMemoryBuffer, HostMemoryDescriptor
 from lab.nvme.status import Status

@@ -13,7 +13,7 @@ from types import TracebackType
 
 from lab.controller.controller import ModelController
 from lab.controller.device import Device
-from lab.controller.memory import LocalMemory
+from lab.controller.dma import LocalMemory
 from lab.data.plan import DeviceSpec, Fault
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from lab.controller import identify
+from lab.controller.async_events import AsyncEvents
 from lab.controller.core import Core
-from lab.controller.events import AsyncEvents
 from lab.controller.fetched import CommandStatusError
 from lab.controller.interrupts import Interrupts
 from lab.controller.logs import Logs

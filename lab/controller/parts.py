@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from lab.controller.async_events import AsyncEvents
 from lab.controller.completer import Completer
 from lab.controller.core import Core
-from lab.controller.events import AsyncEvents
 from lab.controller.feature_values import FeatureValues
 from lab.controller.host_memory import LentMemory
 from lab.controller.interrupts import Interrupts
 from lab.controller.inventory import Inventory
 from lab.controller.keep_alive import KeepAliveTimer
 from lab.controller.logs import Logs
-from lab.controller.shadow import ShadowDoorbells
+from lab.controller.shadow_doorbells import ShadowDoorbells
 
 
 @dataclass(frozen=True)

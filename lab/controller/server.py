@@ -16,7 +16,7 @@ from typing import TypeVar
 
 from lab.controller.controller import ModelController
 from lab.controller.device import Device
-from lab.controller.memory import HostMemory
+from lab.controller.dma import HostMemory
 from lab.controller.session import Session
 from lab.controller.vfio_user import Connection, ConnectionClosedError, ProtocolError
 from lab.data.plan import DeviceSpec, Fault

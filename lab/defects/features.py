@@ -11,10 +11,10 @@ from lab.nvme.commands import Command, DatasetManagement, FormatNvm, GetLogPage,
 from lab.nvme.features import AsyncEventConfig, Fid
 from lab.nvme.identify import Oncs
 from lab.nvme.logs import Lid, Smart
+from lab.reference.async_events import Events
 from lab.reference.controller import Controller
 from lab.reference.data import DataPath
 from lab.reference.errors import CommandFailed, ControllerFailed
-from lab.reference.events import Events
 from lab.reference.features import Features
 from lab.reference.health import Health
 from lab.reference.namespace import Namespace

@@ -12,10 +12,10 @@ from lab.nvme.commands import Command
 from lab.nvme.features import Fid
 from lab.nvme.identify import Cns, IdentifyNamespace
 from lab.nvme.logs import Lid
+from lab.reference.async_events import Events
 from lab.reference.controller import LAST, Controller
 from lab.reference.data import DataPath
 from lab.reference.errors import CommandFailed, DriverError
-from lab.reference.events import Events
 from lab.reference.identification import Identification, Identifiers
 from lab.reference.queue_pair import QueuePair
 from lab.reference.request import Request

@@ -10,9 +10,9 @@ from lab.defects.defect import defect
 from lab.nvme.async_events import AsyncEvent
 from lab.nvme.commands import BROADCAST_NSID, Command, LbaCommand, Read
 from lab.nvme.identify import Cns, IdentifyController, IdentifyNamespace
+from lab.reference.async_events import Events
 from lab.reference.controller import Controller
 from lab.reference.errors import CommandFailed
-from lab.reference.events import Events
 from lab.reference.identification import Identification
 from lab.reference.namespace import Namespace
 from lab.reference.service import Service

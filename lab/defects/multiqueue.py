@@ -21,7 +21,7 @@ from lab.reference.queue_pair import QueuePair
 from lab.reference.recovery import Recovery
 from lab.reference.registers import Registers
 from lab.reference.request import Request
-from lab.reference.shadow import ENTRY, ShadowDoorbells, passes
+from lab.reference.shadow_doorbells import ENTRY, ShadowDoorbells, passes
 from lab.reference.transport import Memory
 
 

@@ -11,9 +11,9 @@ from lab.nvme.completions import Completion
 from lab.nvme.registers import CC
 from lab.nvme.status import Status
 from lab.reference import pci
+from lab.reference.async_events import Events
 from lab.reference.controller import Controller
 from lab.reference.errors import CommandFailed, CommandTimedOut, ControllerFailed, ControllerGone, DriverError
-from lab.reference.events import Events
 from lab.reference.execution import Execution
 from lab.reference.queue_pair import QueuePair
 from lab.reference.recovery import Recovery

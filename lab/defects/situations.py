@@ -12,9 +12,9 @@ from lab.nvme.completions import Completion
 from lab.nvme.logs import Smart
 from lab.nvme.registers import CC
 from lab.reference import pci
+from lab.reference.async_events import Events
 from lab.reference.controller import SHST_COMPLETE, Controller
 from lab.reference.errors import CommandFailed, CommandTimedOut, Refused
-from lab.reference.events import Events
 from lab.reference.execution import Execution
 from lab.reference.health import Health
 from lab.reference.namespace import Namespace

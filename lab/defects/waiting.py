@@ -9,7 +9,7 @@ from lab.reference.controller import Controller
 from lab.reference.execution import Execution
 from lab.reference.registers import Registers
 from lab.reference.request import Request
-from lab.reference.shadow import ShadowDoorbells
+from lab.reference.shadow_doorbells import ShadowDoorbells
 
 
 @defect("reset/pp:not-looked-at", scenarios=("reset/paused",))

@@ -7,9 +7,9 @@ from typing import Protocol, TypeAlias
 
 from lab.data.plan import Action, DeviceSpec
 from lab.deadline import Deadline
+from lab.guest.arguments import Json
 from lab.guest.machine import Machine
 
-Json: TypeAlias = dict[str, object]
 Place: TypeAlias = Mapping[str, str]
 """Where a controller goes: ``{"bus": "rp0"}``, or ``{"bus": "pcie.0", "addr": "5"}``."""
 

@@ -11,9 +11,10 @@ from lab.controller.server import DeviceServer
 from lab.data.plan import Action, DeviceSpec, Fault
 from lab.deadline import Deadline
 from lab.device.changes import change_modelled
-from lab.device.device import Json, Place
+from lab.device.device import Place
 from lab.device.images import create_images
 from lab.errors import LabError
+from lab.guest.arguments import Json
 from lab.guest.machine import Machine
 from lab.guest.monitor import names_device
 from lab.toolchain.qemu import dotted

@@ -13,9 +13,10 @@ from typing import TypeVar
 from lab.data.plan import Action, Controller, DeviceSpec, Namespace
 from lab.deadline import Deadline
 from lab.device.changes import UnsupportedChangeError
-from lab.device.device import Json, Place
+from lab.device.device import Place
 from lab.device.images import create_images, image, owners
 from lab.errors import LabError
+from lab.guest.arguments import Json
 from lab.guest.machine import Machine
 from lab.guest.monitor import names_device
 from lab.toolchain.qemu import dotted
@@ -252,7 +253,7 @@ class QemuDevice:
             machine.event("DEVICE_DELETED", deadline, names_device(id))
 
     def _controller(self, controller: Controller, place: Place) -> Iterator[Json]:
-        device: Json = {
+        device: dict[str, object] = {
             "driver": "nvme",
             "id": controller.id,
             **place,
@@ -268,7 +269,7 @@ class QemuDevice:
         subsystem = self._subsystem(controller)
         if subsystem is None and _is_simple(controller):
             (namespace,) = controller.namespaces
-            yield device | _backend(controller, namespace)
+            yield {**device, **_backend(controller, namespace)}
             return
         yield device if subsystem is None else device | {"subsys": subsystem}
         for namespace in controller.namespaces:
@@ -317,7 +318,7 @@ def _backend(controller: Controller, namespace: Namespace) -> Json:
 
 
 def _namespace(controller: Controller, namespace: Namespace, *, in_subsystem: bool) -> Json:
-    device: Json = {
+    device: dict[str, object] = {
         "driver": "nvme-ns",
         "id": _namespace_id(controller.id, namespace.nsid),
         "bus": controller.id,

@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
+from lab.controller.dma import LocalMemory
 from lab.controller.in_process import InProcess
-from lab.controller.memory import LocalMemory
 from lab.data.plan import Controller, DeviceSpec
 from lab.data.profile import Profile
 from lab.deadline import Deadline

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from lab import defects, variants
+from lab.controller.dma import LocalMemory
 from lab.controller.in_process import InProcess
-from lab.controller.memory import LocalMemory
 from lab.data.manifest import DriverManifest
 from lab.data.plan import Action, Answer, DeviceKind, Scenario
 from lab.deadline import Deadline

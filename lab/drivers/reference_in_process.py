@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from lab.controller.dma import LocalMemory
 from lab.controller.in_process import Function, InProcess
-from lab.controller.memory import LocalMemory
 from lab.data.events import MEMORY_WATCHED, Barrier, MemoryRead, MemoryWrite
 from lab.drivers.watchdog import Watchdog
 from lab.reference import pci

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 Json: TypeAlias = Mapping[str, object]
+"""An object of QMP, or of an option of QEMU that takes JSON."""
 
 MIB = 1 << 20
 FIRST_ROOT_PORT = 0x10

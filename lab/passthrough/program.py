@@ -23,7 +23,7 @@ from lab.passthrough.queue import Queue
 from lab.passthrough.request import Answer, Request
 
 Step = Mapping[str, Any]
-Json = dict[str, Any]
+Reply = dict[str, Any]
 
 
 class Program:
@@ -32,12 +32,12 @@ class Program:
     def __init__(self) -> None:
         """Begin with nothing open."""
         self._handles: dict[str, Device] = {}
-        self._steps: Mapping[str, Callable[[Step], Json]] = {
+        self._steps: Mapping[str, Callable[[Step], Reply]] = {
             "open": self.open, "close": self.close, "command": self.command, "read": self.read, "write": self.write,
             "together": self.together, "available": self.available, "reads": self.reads,
         }  # fmt: skip
 
-    def answer(self, step: Step) -> Json:
+    def answer(self, step: Step) -> Reply:
         """Return the answer to a step; a refusal is one too."""
         try:
             return self._steps[step["do"]](step)
@@ -48,41 +48,41 @@ class Program:
 
     # -- steps ----------------------------------------------------------------------------------------------------------
 
-    def open(self, step: Step) -> Json:
+    def open(self, step: Step) -> Reply:
         """Open ``device`` and keep it under the name ``handle``."""
         self._handles[step["handle"]] = self.device(step["device"])
         return {}
 
-    def close(self, step: Step) -> Json:
+    def close(self, step: Step) -> Reply:
         """Close a handle, and keep it: further steps may name it all the same."""
         self._handles[step["handle"]].close()
         return {}
 
-    def command(self, step: Step) -> Json:
+    def command(self, step: Step) -> Reply:
         """Send one command as it is: ``fields`` are opcode, nsid, cdw2, cdw3, cdw10 to cdw15."""
         return self._send(step, self.raw(step))
 
-    def read(self, step: Step) -> Json:
+    def read(self, step: Step) -> Reply:
         """Read ``blocks`` blocks of ``block_size`` bytes from ``lba``."""
         return self._send(step, self.request(step))
 
-    def write(self, step: Step) -> Json:
+    def write(self, step: Step) -> Reply:
         """Write ``data`` from ``lba``."""
         return self._send(step, self.request(step))
 
-    def together(self, step: Step) -> Json:
+    def together(self, step: Step) -> Reply:
         """Do many steps at once: each in a thread of ``threads``, or all of them outstanding on a queue of ``depth``."""
         if "depth" in step:
             return {"answers": self._queued(step["device"], step["steps"], step["depth"])}
         with ThreadPoolExecutor(step["threads"]) as threads:
             return {"answers": list(threads.map(self.answer, step["steps"]))}
 
-    def available(self, step: Step) -> Json:
+    def available(self, step: Step) -> Reply:
         """Return whether ``device`` takes commands, and why."""
         found = availability(step["device"])
         return {"commands": found.commands, "hardware": found.hardware, "reason": str(found.reason), "words": found.sentence}
 
-    def reads(self, step: Step) -> Json:
+    def reads(self, step: Step) -> Reply:
         """Read ``count`` times ``blocks`` blocks in order, ``depth`` outstanding, and keep nothing."""
         with self.device(step["device"]) as device:
             requests = [
@@ -120,21 +120,21 @@ class Program:
             bytes.fromhex(step.get("metadata", "")), step.get("metadata_length", 0), step.get("timeout_ms", 0),
         )  # fmt: skip
 
-    def _send(self, step: Step, request: Request) -> Json:
+    def _send(self, step: Step, request: Request) -> Reply:
         interface = Interface(step["interface"]) if "interface" in step else None
         if "handle" in step:
             return to_json(self._handles[step["handle"]].submit(request, yes=step.get("yes", False), interface=interface))
         with self.device(step["device"]) as device:
             return to_json(device.submit(request, yes=step.get("yes", False), interface=interface))
 
-    def _queued(self, path: str, steps: Iterable[Step], depth: int) -> list[Json]:
+    def _queued(self, path: str, steps: Iterable[Step], depth: int) -> list[Reply]:
         """Return the answers to steps whose commands were outstanding together."""
         with self.device(path) as device, Queue(device, depth) as queue:
             requests = [self.request(step) for step in steps]
             return [to_json(promise.result()) for promise in [queue.submit(request) for request in requests]]
 
 
-def to_json(answer: Answer) -> Json:
+def to_json(answer: Answer) -> Reply:
     """Return an answer as JSON has it. A dword that the interface does not carry is left out."""
     dwords = {"dw0": answer.completion.DW0} if answer.dw0_known else {}
     dwords |= {"dw1": answer.completion.DW1} if answer.dw1_known else {}

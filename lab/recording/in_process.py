@@ -10,8 +10,8 @@ from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
 from lab.controller.device import Device
+from lab.controller.dma import LocalMemory
 from lab.controller.in_process import InProcess
-from lab.controller.memory import LocalMemory
 from lab.data.evidence import EvidenceWriter
 from lab.data.manifest import DriverManifest
 from lab.data.plan import Action, Answer, DeviceKind, Scenario

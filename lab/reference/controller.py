@@ -27,7 +27,7 @@ from lab.reference.parts import Parts
 from lab.reference.queue_pair import QueuePair
 from lab.reference.ring import CQE_SIZE, SQE_SIZE
 from lab.reference.settings import Settings
-from lab.reference.shadow import ShadowDoorbells
+from lab.reference.shadow_doorbells import ShadowDoorbells
 from lab.reference.transport import Memory, Transport
 
 STAGES = (

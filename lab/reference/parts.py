@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from lab.reference.async_events import Events
 from lab.reference.data import DataPath
-from lab.reference.events import Events
 from lab.reference.execution import Execution
 from lab.reference.features import Features
 from lab.reference.health import Health
@@ -17,7 +17,7 @@ from lab.reference.queue_pair import QueuePair
 from lab.reference.recovery import Recovery
 from lab.reference.registers import Registers
 from lab.reference.ring import CompletionRing, SubmissionRing
-from lab.reference.shadow import ShadowDoorbells
+from lab.reference.shadow_doorbells import ShadowDoorbells
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import TypeVar
 from lab.nvme.fields import Register
 from lab.nvme.registers import CAP, CSTS, doorbell_offset
 from lab.reference.errors import ControllerGone
-from lab.reference.shadow import ShadowDoorbells
+from lab.reference.shadow_doorbells import ShadowDoorbells
 from lab.reference.transport import Transport
 
 ALL_ONES = 0xFFFF_FFFF

@@ -16,8 +16,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from lab.controller.dma import LocalMemory
 from lab.controller.in_process import InProcess
-from lab.controller.memory import LocalMemory
 from lab.controller.server import DeviceServer
 from lab.data.events import ActionEnded, ActionStarted, Plugged
 from lab.data.evidence import EvidenceWriter

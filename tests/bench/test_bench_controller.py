@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
@@ -64,8 +64,7 @@ class Shell:
 
 
 def run(shell: Shell, job: Job) -> Done:
-    nothing = Fio({}, {})
-    return FioInGuest(nothing, cast(Any, None), cast(Any, shell), Deadline(1)).run(job, "/dev/nvme0n1", 8, Deadline(1))
+    return FioInGuest(shell).run(job, "/dev/nvme0n1", 8, Deadline(1))
 
 
 def test_what_fio_is_asked() -> None:
@@ -104,10 +103,15 @@ class Idle:
         return nullcontext()
 
 
+class ReadsOnly:
+    """An fio that reports one read for each block."""
+
+    def run(self, job: Job, disk: str, blocks: int, deadline: Deadline) -> Done:
+        return Done(blocks, 0, 1.0)
+
+
 def test_a_device_that_saw_nothing_is_no_figure() -> None:
-    fake = SimpleNamespace(run=lambda job, disk, blocks, deadline: Done(blocks, 0, 1.0))
-    machine = SimpleNamespace(process=SimpleNamespace(pid="self"))
-    bencher = controller._Bencher(cast(Any, machine), cast(Any, fake), {"idle": "/dev/nvme0n1"})
+    bencher = controller._Bencher(os.getpid(), ReadsOnly(), {"idle": "/dev/nvme0n1"})
     with pytest.raises(LabError, match=r"fio counts 3 reads and 0 writes on idle, which saw \(0, 0\)"):
         bencher.measure(Idle(), JOBS[1], 3)
 

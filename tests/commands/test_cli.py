@@ -18,13 +18,15 @@ from conformance import cli
 from conformance.commands import COMMANDS, run_command
 from conformance.judging.files import schema, write
 from conformance.judging.models import FILE, Cite, DriverEntry, Results, VerdictEntry
+from conformance.onboarding import doctor
 from conformance.onboarding.doctor import Finding, examine
 from conformance.run import folders
 from conformance.suite.check import Outcome
 from conformance.suite.selection import CHECKS, SCENARIOS
 from lab.data.events import ActionStarted
-from lab.errors import UsageError
+from lab.errors import LabError, UsageError
 from lab.settings import Settings
+from lab.toolchain import mirrors
 from tests.toy.fixtures import MakeEvidence
 
 
@@ -110,11 +112,11 @@ def found_by_doctor(chosen: Settings) -> dict[str, Finding]:
 
 
 def test_doctor_names_what_would_stop_guests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("conformance.onboarding.doctor.default_root", lambda: Path("/tmp") / ("deep" * 20))
-    monkeypatch.setattr("conformance.onboarding.doctor.TOOLS", (("no-such-tool", "no-package", "it is needed"),))
-    monkeypatch.setattr("conformance.onboarding.doctor.NEEDED_TOOLS", {"no-such-tool"})
-    monkeypatch.setattr("lab.toolchain.mirrors.candidates", list)
-    monkeypatch.setattr("conformance.onboarding.doctor.RESULT_BYTES", 1 << 60)
+    monkeypatch.setattr(doctor, "default_root", lambda: Path("/tmp") / ("deep" * 20))
+    monkeypatch.setattr(doctor, "TOOLS", (("no-such-tool", "no-package", "it is needed"),))
+    monkeypatch.setattr(doctor, "NEEDED_TOOLS", {"no-such-tool"})
+    monkeypatch.setattr(mirrors, "candidates", list)
+    monkeypatch.setattr(doctor, "RESULT_BYTES", 1 << 60)
     found = found_by_doctor(Settings(cache=tmp_path, qemu=tmp_path / "none"))
     for name, state, remedy in (
         ("QEMU", "error", "--qemu"), ("no-such-tool", "error", "install no-package"), ("Debian mirror", "warning", "--mirror"),
@@ -229,7 +231,6 @@ def _unsealed(damage: Callable[[Path], object]) -> Callable[[Path], object]:
 @pytest.mark.parametrize(
     ("damage", "says"),
     [
-        (_without("identity.json"), "There is no evidence in"),
         (_without("events.jsonl"), "events.jsonl is missing: the evidence is not whole"),
         (_holding("identity.json", "{"), "identity.json cannot be read"),
         (_holding("identity.json", '{"format": 99}'), "format 99, this lab reads 1"),
@@ -249,9 +250,16 @@ def test_broken_evidence_is_named_with_file_and_line(
     folder = make_evidence([ActionStarted(t=1.0, number=0, action="load", arguments={})]).folder
     damage(folder)
     status, out, err = lab(capsys, command, str(folder))
-    assert status in (2, 4)
+    assert status == LabError.exit_status
     assert says in " ".join((out + err).split())
     assert "a mistake in the lab itself" not in err
+
+
+@pytest.mark.parametrize("command", ["judge", "wire"])
+def test_a_folder_without_evidence_is_wrong_usage(tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str) -> None:
+    status, _, err = lab(capsys, command, str(tmp_path))
+    assert status == UsageError.exit_status
+    assert "There is no evidence in" in err
 
 
 @pytest.mark.parametrize("name", ["lab", "images"])

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from lab.controller.dma import LocalMemory
 from lab.controller.in_process import Function, InProcess
-from lab.controller.memory import LocalMemory
 from lab.data.events import Event, FaultInjected, Remark
 from lab.data.plan import Controller, DeviceSpec, Fault, Namespace
 from lab.data.stream import read_stream

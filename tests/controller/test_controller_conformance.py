@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -65,7 +66,7 @@ def test_a_namespace_for_which_the_machine_has_no_disk(host: Host, monkeypatch: 
 
     command = create(host, 100)
     with monkeypatch.context() as patch:
-        patch.setattr("os.ftruncate", full)
+        patch.setattr(os, "ftruncate", full)
         assert host.do(command).status == Status.NAMESPACE_INSUFFICIENT_CAPACITY
     assert host.admin(command).DW0 == 2
     assert host.remarks() == ["host-disk"]

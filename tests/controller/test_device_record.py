@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from lab.controller.memory import DmaRefusedError, HostMemory, LocalMemory
+from lab.controller.dma import DmaRefusedError, HostMemory, LocalMemory
 from lab.data.events import (
     Completed,
     ConfigWrite,

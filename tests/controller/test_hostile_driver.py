@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from lab.controller.dma import LocalMemory
 from lab.controller.in_process import InProcess
-from lab.controller.memory import LocalMemory
 from lab.data.plan import Controller, DeviceSpec, Namespace
 from lab.nvme import commands as nvme
 from lab.nvme.commands import BY_OPCODE

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from lab.controller import io
 from lab.controller.fetched import CommandStatusError
 from lab.data.plan import Controller, DeviceSpec, Namespace
 from lab.differential.compare import Result, compare
@@ -92,7 +93,7 @@ def test_refused_copies(
 
 def test_a_controller_that_answers_wrongly_is_found(toolchain: Toolchain, monkeypatch: pytest.MonkeyPatch) -> None:
     """The comparison can fail."""
-    monkeypatch.setattr("lab.controller.io._readable", refuse)
+    monkeypatch.setattr(io, "_readable", refuse)
     with both(toolchain) as opened:
         result = compare(opened, SEED, lambda r: r.steps >= 200)
     assert {found.kind for found in result.unlisted} == {"status"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -61,7 +62,7 @@ class Kernel:
 @pytest.fixture
 def kernel(monkeypatch: pytest.MonkeyPatch) -> Kernel:
     made = Kernel()
-    monkeypatch.setattr("fcntl.ioctl", made.ioctl)
+    monkeypatch.setattr(fcntl, "ioctl", made.ioctl)
     return made
 
 

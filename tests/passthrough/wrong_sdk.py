@@ -16,7 +16,7 @@ from lab.nvme.commands import Command
 from lab.passthrough import buffers, commands, consent, interfaces, lengths, program, structures
 from lab.passthrough.device import Device
 from lab.passthrough.interfaces import Interface
-from lab.passthrough.program import Json, Program, Step
+from lab.passthrough.program import Program, Reply, Step
 from lab.passthrough.request import Answer, Request
 
 Changed = type[Program]
@@ -41,13 +41,13 @@ def nothing(*_: Any, **__: Any) -> None:
 class _Rewriting(Program):
     """Changes the answer to each command."""
 
-    def change(self, result: Json) -> Json:
+    def change(self, result: Reply) -> Reply:
         return result
 
-    def _send(self, step: Step, request: Request) -> Json:
+    def _send(self, step: Step, request: Request) -> Reply:
         return self.change(super()._send(step, request))
 
-    def _queued(self, *arguments: Any) -> list[Json]:
+    def _queued(self, *arguments: Any) -> list[Reply]:
         return [self.change(result) for result in super()._queued(*arguments)]
 
 
@@ -67,7 +67,7 @@ class LastDwordsLost(Program):
 class NothingTold(Program):
     """Sends the command and returns nothing."""
 
-    def answer(self, step: Step) -> Json:
+    def answer(self, step: Step) -> Reply:
         super().answer(step)
         return {}
 
@@ -86,7 +86,7 @@ class OneMore(Program):
 class SentTwice(Program):
     """Each command goes out twice."""
 
-    def _send(self, step: Step, request: Request) -> Json:
+    def _send(self, step: Step, request: Request) -> Reply:
         super()._send(step, request)
         return super()._send(step, request)
 
@@ -95,7 +95,7 @@ class SentTwice(Program):
 class StatusCodeOnly(_Rewriting):
     """The caller gets SC and SCT alone."""
 
-    def change(self, result: Json) -> Json:
+    def change(self, result: Reply) -> Reply:
         return {**result, "status": result["status"] & 0x7FF}
 
 
@@ -103,7 +103,7 @@ class StatusCodeOnly(_Rewriting):
 class NoDword0(_Rewriting):
     """The caller gets no command specific dword."""
 
-    def change(self, result: Json) -> Json:
+    def change(self, result: Reply) -> Reply:
         return {name: value for name, value in result.items() if name != "dw0"}
 
 
@@ -111,7 +111,7 @@ class NoDword0(_Rewriting):
 class Dword1Lost(_Rewriting):
     """The caller gets zeros for dword 1."""
 
-    def change(self, result: Json) -> Json:
+    def change(self, result: Reply) -> Reply:
         return {**result, "dw1": 0} if "dw1" in result else result
 
 
@@ -119,7 +119,7 @@ class Dword1Lost(_Rewriting):
 class LastByte(_Rewriting):
     """The last byte of what was read is lost."""
 
-    def change(self, result: Json) -> Json:
+    def change(self, result: Reply) -> Reply:
         return {**result, "data": result["data"][:-2] + "00"} if result.get("data") else result
 
 
@@ -144,7 +144,7 @@ class OneBufferForAll(Program):
 class MetadataLeftOut(_Rewriting):
     """Metadata of what was read are zeros."""
 
-    def change(self, result: Json) -> Json:
+    def change(self, result: Reply) -> Reply:
         return {**result, "metadata": "00" * (len(result.get("metadata", "")) // 2)} if "metadata" in result else result
 
 
@@ -155,7 +155,7 @@ class AlwaysTheFirst(Program):
     def device(self, path: str) -> Device:
         return super().device(path.replace("n2", "n1"))
 
-    def _send(self, step: Step, request: Request) -> Json:
+    def _send(self, step: Step, request: Request) -> Reply:
         first = request.command.but(NSID=1) if request.queue == "io" else request.command
         return super()._send(step, replace(request, command=first))
 
@@ -174,7 +174,7 @@ class LengthUnchecked(Program):
 class ToldDone(Program):
     """Reports success for whatever fails."""
 
-    def answer(self, step: Step) -> Json:
+    def answer(self, step: Step) -> Reply:
         result = super().answer(step)
         return {"status": 0, "dw0": 0, "data": "", "metadata": ""} if "error" in result or result.get("status") else result
 
@@ -221,7 +221,7 @@ class NeverAsked(Program):
 class JustNo(Program):
     """All refusals are alike."""
 
-    def answer(self, step: Step) -> Json:
+    def answer(self, step: Step) -> Reply:
         result = super().answer(step)
         return {"error": "refused", "words": "no"} if "error" in result else result
 
@@ -230,7 +230,7 @@ class JustNo(Program):
 class Always(Program):
     """Every device is available."""
 
-    def available(self, step: Step) -> Json:
+    def available(self, step: Step) -> Reply:
         return {**super().available(step), "commands": True}
 
 
@@ -240,7 +240,7 @@ class SentAgain(Program):
 
     interrupted = False
 
-    def _send(self, step: Step, request: Request) -> Json:
+    def _send(self, step: Step, request: Request) -> Reply:
         signal.signal(signal.SIGUSR1, self._note)
         self.interrupted = False
         result = super()._send(step, request)
@@ -257,7 +257,7 @@ class SentAgain(Program):
 class OneBlockACommand(Program):
     """A read or write of many blocks becomes many commands: how an SDK cuts them is its own affair."""
 
-    def read(self, step: Step) -> Json:
+    def read(self, step: Step) -> Reply:
         parts = [super(OneBlockACommand, self).read({**step, "lba": lba, "blocks": 1}) for lba in self._blocks(step)]
         return {**parts[-1], "data": "".join(part["data"] for part in parts)}
 
@@ -286,7 +286,7 @@ class CharacterDevices(Program):
 class IdentifiesFirst(Program):
     """Before each command it identifies the controller."""
 
-    def _send(self, step: Step, request: Request) -> Json:
+    def _send(self, step: Step, request: Request) -> Reply:
         if "handle" not in step:
             with self.device(step["device"]) as opened:
                 opened.submit(commands.identify())
@@ -297,7 +297,7 @@ class IdentifiesFirst(Program):
 class OneByOne(Program):
     """What may be done together is done one after the other."""
 
-    def together(self, step: Step) -> Json:
+    def together(self, step: Step) -> Reply:
         return {"answers": [self.answer({"device": step["device"], **part}) for part in step["steps"]]}
 
 
@@ -323,7 +323,7 @@ class UnalignedBuffers(Program):
 class IgnoresSignals(Program):
     """Signals never interrupt it."""
 
-    def answer(self, step: Step) -> Json:
+    def answer(self, step: Step) -> Reply:
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)
         return super().answer(step)
 
@@ -332,7 +332,7 @@ class IgnoresSignals(Program):
 class RefusesMore(Program):
     """Every command that could destroy anything is refused, even with a yes."""
 
-    def _send(self, step: Step, request: Request) -> Json:
+    def _send(self, step: Step, request: Request) -> Reply:
         return super()._send({**step, "yes": False}, request)
 
 

@@ -7,6 +7,7 @@ from copy import deepcopy
 
 import pytest
 
+from conformance.record import record as record_module
 from conformance.record.record import Record
 from conformance.record.state import State
 from lab.data.events import (
@@ -184,7 +185,7 @@ def test_a_walk_of_some_kinds_sees_what_a_walk_of_all_sees(
     make_evidence: MakeEvidence, monkeypatch: pytest.MonkeyPatch, length: int
 ) -> None:
     """However the record is cut, and whatever is skipped."""
-    monkeypatch.setattr("conformance.record.record.STRETCH", length)
+    monkeypatch.setattr(record_module, "STRETCH", length)
     record = busy(make_evidence)
     state, seen = State(record.controllers[0], None), []
     for event in record.events:  # the fold as such

@@ -27,7 +27,7 @@ from lab.data.stream import read_stream
 from lab.drivers.reference_in_process import FEW, Host, InProcessTransport
 from lab.nvme.commands import DoorbellBufferConfig
 from lab.reference.settings import Settings
-from lab.reference.shadow import INDEXES, passes
+from lab.reference.shadow_doorbells import INDEXES, passes
 
 if TYPE_CHECKING:
     from tests.reference.conftest import Make, Rig

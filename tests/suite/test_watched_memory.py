@@ -18,7 +18,7 @@ from lab.data.events import Remark
 from lab.data.evidence import Evidence
 from lab.nvme.completions import Completion
 from lab.reference.ring import CompletionRing
-from lab.reference.shadow import ShadowDoorbells
+from lab.reference.shadow_doorbells import ShadowDoorbells
 
 BARRIER, PHASE = CHECKS["multiqueue/shadow-barrier"], CHECKS["admin-queue/phase-before-body"]
 SHADOW, WRAPS = "multiqueue/shadow", "admin-queue/wraps"

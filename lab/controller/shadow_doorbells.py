@@ -12,8 +12,8 @@ from collections.abc import Iterator
 
 from lab.controller.completer import Completer
 from lab.controller.core import Core
+from lab.controller.dma import DmaRefusedError
 from lab.controller.doorbells import Doorbells
-from lab.controller.memory import DmaRefusedError
 from lab.controller.queues import CompletionQueue, SubmissionQueue
 from lab.data.events import EventIndex, ShadowDoorbell
 from lab.nvme.registers import shadow_offset
