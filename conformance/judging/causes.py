@@ -20,8 +20,8 @@ from conformance.suite.check import MANDATORY, Check, Finding, Outcome
 from lab.data.events import ActionEnded, Completed, RegisterRead, RegisterWrite, Submitted
 from lab.nvme.commands import CreateIoCq, CreateIoSq
 
-LOAD, ANSWER = "every/load", "every/answer"
-GENERIC = (LOAD, ANSWER)
+LOAD, ANSWER, UNUSUAL = "every/load", "every/answer", "every/unusual-device"
+GENERIC = (LOAD, ANSWER, UNUSUAL)
 """Checks of answers as such: whatever explains an answer explains their violations."""
 
 
@@ -49,7 +49,8 @@ class Causes:
     def __init__(self, record: Record, violations: Mapping[Check, Sequence[Finding]]) -> None:
         """Take a record and the findings of each check against the rule; only mandatory checks explain others."""
         self._violations = {check: found for check, found in violations.items() if check.level == MANDATORY}
-        """Of mandatory rules only: no failure hides behind a warning."""
+        """Of mandatory rules only: no failure hides behind a warning, but that the driver has refused the device."""
+        self._unsupported = {id(one.event) for check, found in violations.items() if check.id == UNUSUAL for one in found}
         self._record = record
         self._refused = refused_creations(record)
         self._asked = {id(asked.ended): asked for asked in record.asked if asked.ended}
@@ -81,8 +82,11 @@ class Causes:
         if asked is None or asked.ok:
             return None
         if (failed := self._load_before(asked)) is not None and check.id != LOAD:
-            explained = self._explained(failed)
-            return explained or (Cause(LOAD, "the driver did not load") if self._fails(LOAD) else None)
+            if explained := self._explained(failed):
+                return explained
+            if id(failed.ended) in self._unsupported:
+                return Cause(UNUSUAL, "the driver has refused the device")
+            return Cause(LOAD, "the driver did not load") if self._fails(LOAD) else None
         if check.id in GENERIC:
             return self._explained(asked)
         if not self._judges(check, asked) and self._fails(LOAD):

@@ -14,7 +14,7 @@ from types import CodeType, FunctionType
 from typing import Any, cast
 
 from conformance.judging.judge import judge
-from conformance.proof.recording import FAILED, Alarm, alarm, golden, record, verdicts
+from conformance.proof.recording import FAILED, Alarm, alarm, golden, record, unworded, verdicts
 from conformance.record.record import Record
 from conformance.suite.check import Check, Finding, Outcome
 from conformance.suite.selection import CHECKS, select
@@ -86,7 +86,7 @@ def examine(id: str, seed: int) -> Examined:
             evidence = record(scenario, seed, folder / "evidence", id)
             found = judge(evidence, select().checks_of(scenario))
             failed |= {verdict.check.id for verdict in found if verdict.outcome in FAILED}
-            errors += [alarm(verdict) for verdict in found if verdict.outcome is Outcome.ERROR]
+            errors += [alarm(verdict) for verdict in found if verdict.outcome is Outcome.ERROR] + unworded(found)
             if defect.check == UNNAMED and failed:
                 return Examined(id, scenario, tuple(sorted(failed)), tuple(errors))
             if defect.check in failed:
@@ -158,4 +158,5 @@ def false_passes(scenario: str, seed: int) -> list[Alarm]:
 
 def false_alarms(scenario: str, seed: int) -> list[Alarm]:
     """Return what fails in a scenario although the driver makes no mistake."""
-    return [alarm(verdict) for verdict in golden(scenario, seed) if verdict.outcome in (*FAILED, Outcome.ERROR)]
+    found = golden(scenario, seed)
+    return [alarm(verdict) for verdict in found if verdict.outcome in (*FAILED, Outcome.ERROR)] + unworded(found)

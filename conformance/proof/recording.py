@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -12,6 +12,7 @@ from types import FrameType
 
 import lab.recording.record
 from conformance.judging.judge import Verdict, judge
+from conformance.record.words import PYTHON
 from conformance.suite.check import Outcome
 from conformance.suite.selection import SCENARIOS, select
 from lab import drivers
@@ -66,6 +67,16 @@ def alarm(verdict: Verdict) -> Alarm:
     broken = next((finding for finding in verdict.findings if not finding.ok), None)
     finding = f"expected {broken.expected}, actual {broken.actual}" if broken else verdict.reason
     return Alarm(verdict.scenario, verdict.check.id, str(verdict.outcome), finding)
+
+
+def unworded(found: Iterable[Verdict]) -> list[Alarm]:
+    """Return the verdicts whose findings or reasons show values as Python prints them."""
+    return [
+        Alarm(verdict.scenario, verdict.check.id, "Python", text)
+        for verdict in found
+        for text in (verdict.reason, *(str(side) for one in verdict.findings for side in (one.expected, one.actual)))
+        if PYTHON.search(text)
+    ]
 
 
 @contextmanager

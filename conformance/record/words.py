@@ -10,8 +10,11 @@ from lab.nvme.status import Status
 
 NOTHING = "nothing"
 NONE_OF_THEM = "none"
-PYTHON = re.compile(r"\b(None|True|False)\b|[{}\[\]]|\b(frozenset|dict|set|tuple|deque|Counter|range)\(|<[a-zA-Z_.]+ object")
-"""What no finding may hold."""
+PYTHON = re.compile(
+    r"\b(None|True|False)\b|[{}\[\]]|\b(frozenset|dict|set|tuple|deque|Counter|range)\(|<[a-zA-Z_.]+ object"
+    r"|\bb['\"]|<[A-Z]\w*\.\w+: |\b(Outcome|Psdt|Cns|Fid|Lid|Status|Select|Transfer|PrpProblem)\.[A-Z]"
+)
+"""What no finding may hold: constants, displays, calls, objects, bytes and members of enumerations, as Python prints them."""
 
 
 def words(value: Any) -> str:

@@ -338,8 +338,8 @@ def write(request: Fields) -> Fields:
 
 
 def flush(request: Fields) -> Fields:
-    """Flush the namespace."""
-    program(request).ask("flush")
+    """Flush the namespace, and tell what came of it: ``flush`` keeps that to itself, ``reopen`` flushes first and does not."""
+    program(request).ask("reopen")
     return {}
 
 

@@ -7,12 +7,14 @@ of the specification that allows it; `nvme-lab defects` runs them all, and ``nvm
 import lab.variants.admin_queue
 import lab.variants.detect
 import lab.variants.features
+import lab.variants.habits
 import lab.variants.identify
 import lab.variants.io_queues
 import lab.variants.lending
 import lab.variants.limits
 import lab.variants.multi_namespace
 import lab.variants.multiqueue
+import lab.variants.pointers
 import lab.variants.read
 import lab.variants.reset
 import lab.variants.waiting

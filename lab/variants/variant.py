@@ -70,6 +70,8 @@ class Variant:
     """Checks that may WARN."""
     excludes: frozenset[str] = field(default_factory=frozenset)
     """Variants that cannot be combined with it although they change other things."""
+    alone: bool = False
+    """It is combined with none: it keeps others from being seen."""
 
     @property
     def stage(self) -> str:
@@ -85,7 +87,7 @@ class Variant:
     def combines_with(self, other: Variant) -> bool:
         """Return whether one driver can have both."""
         excluded = other.id in self.excludes or self.id in other.excludes
-        return not excluded and not self.changes & other.changes
+        return not (excluded or self.alone or other.alone) and not self.changes & other.changes
 
 
 @dataclass(frozen=True)
@@ -108,6 +110,7 @@ def variant(
     scenarios: Iterable[str],
     warns: Iterable[str] = (),
     excludes: Iterable[str] = (),
+    alone: bool = False,
     also: Iterable[type] = (),
     settings: Mapping[str, Any] | None = None,
 ) -> Callable[[Part], Part]:
@@ -126,7 +129,15 @@ def variant(
             raise ValueError(f"variant {id}: the driver has no setting {sorted(unknown)[0]}")
         summary = inspect.cleandoc(changed.__doc__).replace("\n", " ")
         VARIANTS[id] = Variant(
-            id, summary, allowed, (changed, *also), dict(settings or {}), tuple(scenarios), tuple(warns), frozenset(excludes)
+            id,
+            summary,
+            allowed,
+            (changed, *also),
+            dict(settings or {}),
+            tuple(scenarios),
+            tuple(warns),
+            frozenset(excludes),
+            alone,
         )
         return changed
 

@@ -209,10 +209,10 @@ def ready_bound(record: Record) -> Iterator[Finding]:
     why="integrity",
     witnesses=["fault"],
     needs=["read"],
-    scenarios=["admin-queue/high-status"],
+    scenarios=["admin-queue/high-status", "admin-queue/type-only"],
 )
 def match_completion(record: Record) -> Iterator[Finding]:
-    """Keeps the whole status of a completion: one of 80h is an error, although its low 7 bits are 0."""
+    """Keeps the whole status of a completion, its type too: one of 80h, whose low 7 bits are 0, is an error."""
     for asked in record.answers("read"):
         yield Finding(not asked.ok, asked.ended, "an error", asked.status)
 

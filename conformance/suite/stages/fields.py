@@ -11,6 +11,7 @@ from conformance.record.words import listed
 from conformance.suite.check import MANDATORY, RECOMMENDED, Finding, check
 from conformance.suite.citations import BASE_2_0, NVM_1_0
 from conformance.suite.stages.features import PASSED_THROUGH
+from conformance.suite.stages.read import unread
 from lab.data.events import Completed, FaultInjected, Remark, Submitted
 from lab.nvme import commands as c
 from lab.nvme.commands import BROADCAST_NSID, Command, Psdt
@@ -217,15 +218,9 @@ def active_namespace(record: Record) -> Iterator[Finding]:
 def failed_data(record: Record) -> Iterator[Finding]:
     """Reports no read as a success while the device has failed each command for one of its blocks."""
     for asked in record.answers("read"):
-        wanted = {*range(int(asked.arguments["lba"]), int(asked.arguments["lba"]) + int(asked.arguments["blocks"]))}
-        failed, done = set[int](), set[int]()
-        for state, event in record.during(asked, Completed):
-            submitted = state.answered(event)
-            if submitted is not None and isinstance(submitted.command, c.Read):
-                lbas = {*range(submitted.command.SLBA, submitted.command.SLBA + submitted.command.blocks)}
-                (done if event.completion.ok else failed).update(lbas & wanted)
-        lost = sorted(failed - done)
-        if failed:
+        answers = [state.answered(event) for state, event in record.during(asked, Completed) if not event.completion.ok]
+        if any(sent is not None and isinstance(sent.command, c.Read) for sent in answers):
+            lost = sorted(unread(record, asked))
             shown = f"{asked.said}; never read without an error: {listed(lost[:8])}"
             yield Finding(not (asked.ok and lost), asked.ended, "an error, or every block read by another command", shown)
 

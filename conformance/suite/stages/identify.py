@@ -131,7 +131,6 @@ def nsid_zero(record: Record) -> Iterator[Finding]:
     why="integrity",
     witnesses=["out"],
     needs=["list"],
-    scenarios=["identify/capacity"],
 )
 def capacity64(record: Record) -> Iterator[Finding]:
     """Takes a namespace's capacity from all 64 bits of NSZE."""

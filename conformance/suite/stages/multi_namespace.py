@@ -311,7 +311,7 @@ def stale(record: Record) -> Iterator[Finding]:
                 yield from returned(record, asked, disk)
                 if not asked.ok and _identified(record):
                     yield Finding(False, asked.ended, f"namespace {nsid}, which is there, can be read", asked.status)
-            elif asked.ok or _identified(record):
+            elif record.saw(asked, Read) or (not asked.ok and _identified(record)):  # else it was from a cache
                 yield Finding(not asked.ok and asked.status != "timeout", asked.ended, "an error, in time", asked.status)
 
 

@@ -9,8 +9,10 @@ from conformance.record.disk import Disk, replay, show
 from conformance.record.iommu import Opened, needed
 from conformance.record.record import Asked, Record
 from conformance.record.state import State
+from conformance.record.words import listed
 from conformance.suite.check import MANDATORY, RECOMMENDED, Finding, check
 from conformance.suite.citations import BASE_2_0, INTEGRITY, NVM_1_0, PCIE_1_0
+from conformance.suite.refusals import may_refuse
 from conformance.suite.scenario import LOAD, Draw, Plan, do, scenario
 from lab.data.events import Completed, Dma, DmaMap, PrpList, RegisterRead, RegisterWrite, Remark, Submitted
 from lab.data.plan import Action, Fault, Namespace
@@ -146,6 +148,12 @@ def reads(record: Record) -> Iterator[tuple[Asked, Disk]]:
             yield asked, disk
 
 
+def refused(record: Record, asked: Asked, disk: Disk) -> bool:
+    """Return whether the driver has refused, before it sent anything, blocks that it may refuse."""
+    told = asked.status not in ("timeout", None) and not record.saw(asked, Read, Write)
+    return told and bool(may_refuse(disk.namespace, asked.arguments))
+
+
 def returned(record: Record, asked: Asked, disk: Disk) -> Iterator[Finding]:
     """Did the driver return what the disk held? Before a hostile device it may fail instead.
 
@@ -153,10 +161,10 @@ def returned(record: Record, asked: Asked, disk: Disk) -> Iterator[Finding]:
     """
     lba, blocks, size = int(asked.arguments["lba"]), int(asked.arguments["blocks"]), disk.namespace.block_size
     expected = disk.expect_range(lba, blocks)
-    if record.scenario.hostile and not asked.ok:
+    if not asked.ok and (record.scenario.hostile or refused(record, asked, disk)):
         return
     if not asked.ok or asked.data is None:
-        yield Finding(False, asked.ended, f"{blocks} blocks from LBA {lba}", f"status {asked.said}")
+        yield Finding(False, asked.ended, f"{blocks} blocks from LBA {lba}", asked.said)
     elif expected is not None:
         places = range(0, len(expected), size) if asked.data[: len(expected)] != expected else ()
         wrong = next((at for at in places if asked.data[at : at + size] != expected[at : at + size]), None)
@@ -195,6 +203,8 @@ def mbr(record: Record) -> Iterator[Finding]:
     """Returns the MBR with its signature 55 AA at byte 510 of block 0."""
     for asked, disk in reads(record):
         if asked.arguments["lba"] == 0 and (expected := disk.expect(0)) and expected[510:512] == b"\x55\xaa":
+            if not asked.ok and refused(record, asked, disk):
+                continue
             found = (asked.data or b"")[510:512]
             if found != b"\x55\xaa" or record.saw(asked, Read):
                 yield Finding(found == b"\x55\xaa", asked.ended, "55aa at byte 510", found.hex() or "nothing")
@@ -404,34 +414,53 @@ def scattered(record: Record) -> Iterator[Finding]:
                 yield found
 
 
-@check("read/media-error", cite=NVM_1_0["3.2.4"], level=MANDATORY, why="integrity", witnesses=["fault"], needs=["read"],
-       scenarios=["read/media-error"])  # fmt: skip
+@check("read/media-error", cite=NVM_1_0["3.2.4"], level=MANDATORY, why="integrity", witnesses=["wire", "out"], needs=["read"])
 def media_error(record: Record) -> Iterator[Finding]:
-    """Reports a media error, or any other end that is no success, to its caller, and returns the blocks beside it."""
-    bad = {fault.lba for fault in record.scenario.faults}
+    """Reports a media error, or any other end of a Read that is no success, to its caller, and returns the blocks beside it."""
+    seen = False
     for asked, disk in reads(record):
-        lba, blocks = int(asked.arguments["lba"]), int(asked.arguments["blocks"])
-        if bad & set(range(lba, lba + blocks)):
-            yield Finding(not asked.ok, asked.ended, "an error", asked.status)
-        elif asked.ok:
+        if not (failed := unread(record, asked)):
+            if seen and asked.ok:
+                yield from returned(record, asked, disk)
+            continue
+        seen = True
+        where = f"LBA {listed(sorted(failed)[:8])}"
+        yield Finding(not asked.ok, asked.ended, f"an error, as each Read of {where} has failed", asked.said)
+
+
+def unread(record: Record, asked: Asked) -> set[int]:
+    """Return the blocks that an action wants and that no Read of it has read without an error, though one tried."""
+    first, nsid = int(asked.arguments["lba"]), asked.arguments["nsid"]
+    wanted = range(first, first + int(asked.arguments["blocks"]))
+    failed, done = set[int](), set[int]()
+    for state, event in record.during(asked, Completed):
+        sent = state.answered(event)
+        if sent is not None and isinstance(sent.command, Read) and sent.command.NSID == nsid:
+            lbas = range(max(sent.command.SLBA, wanted.start), min(sent.command.SLBA + sent.command.blocks, wanted.stop))
+            (done if event.completion.ok else failed).update(lbas)
+    return failed - done
+
+
+@check("read/out-of-order", cite=PCIE_1_0["3.4"], level=MANDATORY, why="shall", witnesses=["wire", "store"], needs=["read"])
+def out_of_order(record: Record) -> Iterator[Finding]:
+    """Takes completions in any order."""
+    for asked, disk in reads(record):
+        if _overtaken(record, asked):
             yield from returned(record, asked, disk)
 
 
-@check("read/out-of-order", cite=PCIE_1_0["3.4"], level=MANDATORY, why="shall", witnesses=["fault", "store"], needs=["read"],
-       scenarios=["read/out-of-order"])  # fmt: skip
-def out_of_order(record: Record) -> Iterator[Finding]:
-    """Takes completions in any order."""
-    order: list[Submitted] = []
-    overtaken = False
-    for state, event in record.walk(Submitted, Completed):
+def _overtaken(record: Record, asked: Asked) -> bool:
+    """Return whether a Read of this action was completed before one that was submitted before it on its queue."""
+    order: dict[int, list[Submitted]] = {}
+    for state, event in record.during(asked, Submitted, Completed):
         match event:
             case Submitted(command=Read()):
-                order.append(event)
-            case Completed() if (submitted := state.answered(event)) is not None and submitted in order:
-                overtaken |= order[0] is not submitted
-                order.remove(submitted)
-    for asked, disk in reads(record) if overtaken else ():
-        yield from returned(record, asked, disk)
+                order.setdefault(event.sqid, []).append(event)
+            case Completed() if (sent := state.answered(event)) is not None and (waiting := order.get(sent.sqid)):
+                if waiting[0] is not sent and any(one is sent for one in waiting):
+                    return True
+                order[sent.sqid] = [one for one in waiting if one is not sent]
+    return False
 
 
 @check("read/prp-entries", cite=BASE_2_0["4.1.1"], level=MANDATORY, why="shall", witnesses=["wire"])

@@ -327,8 +327,9 @@ def queue_state(record: Record) -> Iterator[Finding]:
         if not asked.ok or _reset_steps(record, asked):
             yield Finding(asked.ok, asked.ended, "a controller that is back", asked.status)
     for asked in record.answers("read"):
-        if any(reset.started.t < asked.started.t for reset in resets):
-            yield Finding(asked.ok and proven(record, asked), asked.ended, "a read that completes", asked.status)
+        sent = record.saw(asked, Read)  # else it was from a cache, which tells nothing of the controller
+        if any(reset.started.t < asked.started.t for reset in resets) and (sent or not asked.ok):
+            yield Finding(asked.ok and proven(record, asked), asked.ended, "a read that completes", asked.said)
 
 
 @check("reset/once", cite=PRACTICE, level=MANDATORY, why="integrity", witnesses=["fault"], needs=["read"],
@@ -583,7 +584,8 @@ def bad_command(record: Record) -> Iterator[Finding]:
     for event in record.all(Panicked):
         yield Finding(False, event, "a driver that goes on", event.text)
     for asked in record.answers("read"):
-        yield Finding(asked.ok and proven(record, asked), asked.ended, "reads go on", asked.status)
+        if record.saw(asked, Read) or not asked.ok:
+            yield Finding(asked.ok and proven(record, asked), asked.ended, "reads that go on", asked.said)
 
 
 @check("reset/reload", cite=PRACTICE, level=RECOMMENDED, why="practice", witnesses=["wire"], needs=["unload"],

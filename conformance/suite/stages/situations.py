@@ -39,6 +39,9 @@ DELAY_MS = 800
 SILENT_SECONDS = 8.0
 """How long a driver may do nothing during an action while no command is in flight: the reference driver needs half a second at
 most, where an interrupt is lost, and a busy machine adds seconds to that."""
+NOTICE_SECONDS, ENOUGH_SILENCES = 0.3, 4
+"""Within what time a driver notices most completions, and how many there must be to tell. The reference driver needs less than
+a millisecond, and half a second only where an interrupt was lost."""
 LATE_SECONDS = 0.5
 """A command that is in flight for longer without a fault is the lab's own delay."""
 EVENT_REQUESTS = 64
@@ -199,7 +202,8 @@ def takes_over(record: Record) -> Iterator[Finding]:
         elif configured is None or not configured.SHN:
             yield Finding(reset, event, "a reset before the controller is used", "reset" if reset else "no reset")
             break
-    for asked in record.answers("load", "read") if found else ():
+    loaded = any(asked.ok for asked in record.answers("load"))  # a driver may refuse a controller that somebody else uses
+    for asked in record.answers("load", "read") if found and loaded else ():
         yield Finding(asked.ok, asked.ended, "a controller that can be used", asked.said)
 
 
@@ -301,6 +305,7 @@ def prompt(record: Record) -> Iterator[Finding]:
     """Goes on soon after a command has completed on a healthy controller."""
     if record.scenario.hostile:
         return
+    silences = list[tuple[float, Event]]()  # after a completion, until the driver does something
     for asked in record.asked:
         if asked.action not in ("read", "write", "flush", "trim", "zeroes", "noop", "smart", "get-feature", "set-feature"):
             continue
@@ -308,12 +313,19 @@ def prompt(record: Record) -> Iterator[Finding]:
         previous: Event | None = None
         for state, event in record.during(asked, Submitted, Completed, Doorbell, RegisterRead, RegisterWrite):
             idle = not [one for one in state.in_flight.values() if not isinstance(one.command, AsyncEventRequest)]
-            if previous is not None and idle and not isinstance(event, Completed) and event.t - previous.t > longest:
-                longest, after = event.t - previous.t, event
+            if previous is not None and idle and not isinstance(event, Completed):
+                if isinstance(previous, Completed):
+                    silences.append((event.t - previous.t, event))
+                if event.t - previous.t > longest:
+                    longest, after = event.t - previous.t, event
             previous = event
         if previous is not None:
             yield Finding(longest <= SILENT_SECONDS, after or asked.ended, f"less than {SILENT_SECONDS:g} s without work",
                           f"{longest:.1f} s")  # fmt: skip
+    if len(silences) >= ENOUGH_SILENCES:
+        usual, event = sorted(silences, key=lambda silence: silence[0])[len(silences) // 2]
+        expected = f"a look at most completions within {NOTICE_SECONDS:g} s"
+        yield Finding(usual <= NOTICE_SECONDS, event, expected, f"half of them waited for {usual:.2f} s or longer")
 
 
 CLAIMED = (

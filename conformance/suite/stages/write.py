@@ -10,7 +10,7 @@ from conformance.record.words import listed
 from conformance.suite.check import MANDATORY, OPTIONAL, RECOMMENDED, Finding, check
 from conformance.suite.citations import BASE_2_0, INTEGRITY, NVM_1_0
 from conformance.suite.scenario import LOAD, Draw, Plan, do, scenario
-from conformance.suite.stages.read import inside, returned
+from conformance.suite.stages.read import inside, refused, returned
 from lab.data import content
 from lab.data.events import Completed, Dma, FaultInjected, RegisterWrite, Submitted
 from lab.data.plan import Action, Fault, Namespace
@@ -140,8 +140,9 @@ def exact(record: Record) -> Iterator[Finding]:
     for asked, disk in replay(record):
         if asked.action != "write" or not asked.ended or asked.status == "unsupported" or record.scenario.hostile:
             continue
-        if inside(asked, disk.namespace) and (not asked.ok or record.saw(asked, Write)):
-            yield Finding(asked.ok, asked.ended, "success", asked.status)
+        shown = record.saw(asked, Write) if asked.ok else not refused(record, asked, disk)
+        if inside(asked, disk.namespace) and shown:
+            yield Finding(asked.ok, asked.ended, "success", asked.said)
 
 
 @check("write/signature", cite=NVM_1_0["3.2.6"], level=MANDATORY, why="integrity", witnesses=["store"], needs=["write", "read"])
@@ -208,7 +209,9 @@ def flush(record: Record) -> Iterator[Finding]:
     for asked in record.answers("flush"):
         if not record.controllers[0].write_cache:
             continue
-        sent = [e for _, e in record.during(asked, Submitted) if isinstance(e.command, Flush) and e.sqid]
+        meant = asked.arguments["nsid"], BROADCAST_NSID
+        sent = [e for _, e in record.during(asked, Submitted)
+                if isinstance(e.command, Flush) and e.sqid and e.command.NSID in meant]  # fmt: skip
         if sent or (asked.ok and (dirty := unflushed(record, asked))):
             shown = f"{len(sent)} sent" if sent else f"none, and {dirty} writes may be lost"
             yield Finding(bool(sent), sent[0] if sent else asked.ended, "a Flush command", shown, fields=("OPC",))
@@ -294,7 +297,7 @@ def in_range(record: Record) -> Iterator[Finding]:
 
 
 @check("write/error", cite=NVM_1_0["3.2.6"], level=MANDATORY, why="integrity", witnesses=["fault"], needs=["write"],
-       scenarios=["write/error"])  # fmt: skip
+       scenarios=["write/error", "write/error-split"])  # fmt: skip
 def error(record: Record) -> Iterator[Finding]:
     """Reports a write or a flush that failed to its caller."""
     struck = {id(record.owner(event)) for event in record.all(FaultInjected)}

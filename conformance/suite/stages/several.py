@@ -1,0 +1,228 @@
+"""Situations of several things at once: several commands of one request, several namespaces, several controllers.
+
+What a driver keeps once where it needs it once for each shows only here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from uuid import UUID
+
+from conformance.record.iommu import Opened
+from conformance.record.record import Record
+from conformance.record.state import State
+from conformance.suite.check import MANDATORY, RECOMMENDED, Finding, check
+from conformance.suite.citations import BASE_2_0, INTEGRITY, NVM_1_0
+from conformance.suite.scenario import LOAD, Draw, Plan, do, scenario
+from conformance.suite.stages.identify import namespace_claims
+from conformance.suite.stages.read import bad_block
+from lab.data.events import Completed, DmaMap, Doorbell, RegisterWrite, Submitted
+from lab.data.plan import Action, DeviceSpec, Fault, Namespace
+from lab.nvme.commands import BROADCAST_NSID, CreateIoCq, CreateIoSq, DeleteIoCq, DeleteIoSq, GetLogPage, Read, Write
+from lab.nvme.logs import Lid
+from lab.nvme.registers import CC
+
+BLOCKS = 64
+"""Of a request that MDTS splits into four commands."""
+FAR = 1 << 32
+"""The first LBA that 32 bits cannot name."""
+
+
+def _read(lba: int, blocks: int, nsid: int = 1, **more: str) -> Action:
+    return do("read", nsid=nsid, lba=lba, blocks=blocks, **more)
+
+
+def _write(draw: Draw, lba: int, blocks: int, nsid: int = 1, **more: str) -> Action:
+    return do("write", nsid=nsid, lba=lba, blocks=blocks, fill=draw.fill(), **more)
+
+
+# -- several commands of one request --------------------------------------------------------------------------------
+
+
+@scenario(
+    "read/media-error-split", "one block of a long read cannot be read; the commands for the others are slower", hostile=True
+)
+def media_error_split(draw: Draw) -> Plan:
+    lba = draw.between(100, 900)
+    bad = bad_block(lba + draw.between(1, 15))
+    slow = Fault(name="slow", behaviour="delay", queue="io", opcode=Read.OPCODE, lba=lba + BLOCKS - 1, arguments={"ms": 20})
+    return Plan(draw.device(mdts=1), [LOAD, _read(lba, BLOCKS), _read(lba + BLOCKS, BLOCKS)], [bad, slow])
+
+
+@scenario(
+    "write/error-split", "one block of a long write cannot be written; the commands for the others are slower", hostile=True
+)
+def write_error_split(draw: Draw) -> Plan:
+    lba = draw.between(100, 900)
+    failing = {"sct": 2, "sc": 0x80, "dnr": 1}
+    bad = Fault(name="bad", behaviour="status", queue="io", opcode=Write.OPCODE, lba=lba + 3, arguments=failing)
+    slow = Fault(name="slow", behaviour="delay", queue="io", opcode=Write.OPCODE, lba=lba + BLOCKS - 1, arguments={"ms": 20})
+    return Plan(draw.device(mdts=1), [LOAD, _write(draw, lba, BLOCKS), _write(draw, lba + BLOCKS, BLOCKS)], [bad, slow])
+
+
+@scenario(
+    "admin-queue/type-only", "a Read ends with a status whose type alone tells of the error: SCT 3h, SC 00h", hostile=True
+)
+def type_only(draw: Draw) -> Plan:
+    lba = draw.between(100, 900)
+    path = {"sct": 3, "sc": 0, "dnr": 1}
+    wrong = Fault(name="path", behaviour="status", queue="io", opcode=Read.OPCODE, lba=lba, arguments=path)
+    return Plan(draw.device(), [LOAD, _read(lba, 1)], [wrong])
+
+
+@scenario("write/reread", "blocks are read, written and read again, by the very same requests")
+def reread(draw: Draw) -> Plan:
+    lba = draw.between(8, 900)
+    changes = [_write(draw, lba, 8), do("zeroes", nsid=1, lba=lba + 2, blocks=2), _write(draw, lba + 4, 1)]
+    return Plan(draw.device(), [LOAD, _read(lba, 8), *(a for change in changes for a in (change, _read(lba, 8)))])
+
+
+# -- blocks that 32 bits cannot name --------------------------------------------------------------------------------
+
+
+@scenario(
+    "write/high-lba", "blocks beyond 2^32 are written, zeroed and trimmed, and those that 32 bits would make of them stay"
+)
+def high_lba(draw: Draw) -> Plan:
+    lba = draw.between(8, 200)
+    blocks = FAR + draw.between(1 << 20, 1 << 24)
+    namespace = draw.namespace(blocks=blocks, areas=((0, 512), (FAR, 512)))
+    far = FAR + lba
+    asked = [
+        _write(draw, far, 4), _read(far - 1, 6), do("zeroes", nsid=1, lba=far + 8, blocks=4), _read(far + 7, 6),
+        do("trim", nsid=1, lba=far + 16, blocks=8), _read(lba - 1, 32),
+    ]  # fmt: skip
+    return Plan(draw.device(namespace), [LOAD, *asked])
+
+
+# -- several namespaces ---------------------------------------------------------------------------------------------
+
+
+@scenario("multi-namespace/flush", "two namespaces are written to, and each is flushed")
+def flush_of_each(draw: Draw) -> Plan:
+    held = draw.namespace(1), draw.namespace(2)
+    asked = [a for nsid in (2, 1) for a in (_write(draw, draw.between(8, 900), 8, nsid), do("flush", nsid=nsid))]
+    return Plan(draw.device(*held), [LOAD, *asked])
+
+
+@scenario("multi-namespace/trim", "blocks of the second of two namespaces are zeroed and trimmed")
+def trim_of_one(draw: Draw) -> Plan:
+    lba = draw.between(8, 900)
+    asked = [do("zeroes", nsid=2, lba=lba, blocks=8), do("trim", nsid=2, lba=lba + 16, blocks=8)]
+    return Plan(draw.device(draw.namespace(1), draw.namespace(2)), [LOAD, *asked, _read(lba - 4, 40), _read(lba - 4, 12, 2)])
+
+
+@scenario("identify/names", "a namespace with a UUID, an NGUID and an EUI64")
+def names_scenario(draw: Draw) -> Plan:
+    uuid = str(UUID(int=draw.fill() << 80 | draw.fill() << 16 | 1))
+    nguid = f"{draw.fill() << 80 | draw.fill() << 16 | 2:032x}"
+    return Plan(draw.device(draw.namespace(1, uuid=uuid, nguid=nguid, eui64=draw.fill() << 8 | 3)), [LOAD, do("list")])
+
+
+@check("identify/names", cite=NVM_1_0["4.1.5"], level=RECOMMENDED, why="practice", witnesses=["out"], needs=["list"])
+def names(record: Record) -> Iterator[Finding]:
+    """Tells the identifiers of a namespace as they are, first byte first."""
+    for asked, claim, namespace in namespace_claims(record):
+        for field, expected in _names(record, namespace).items():
+            if claim.get(field):
+                said = "".join(character for character in str(claim[field]).lower() if character in "0123456789abcdef")
+                yield Finding(said == expected, asked.ended, f"{field} {expected}", claim[field])
+
+
+def _names(record: Record, namespace: Namespace) -> dict[str, str]:
+    """Return the identifiers that a namespace really has, in hexadecimal digits only."""
+    identified = record.only_profile.namespaces.get(namespace.nsid) if record.only_profile else None
+    found = {"uuid": namespace.uuid.replace("-", "").lower()}
+    if identified is not None:
+        found |= {"nguid": identified.NGUID.hex(), "eui64": identified.EUI64.hex()}
+    return {field: digits for field, digits in found.items() if digits.strip("0")}
+
+
+# -- several controllers --------------------------------------------------------------------------------------------
+
+
+@scenario("detect/two-kinds", "two controllers that differ in all that a driver has to read: stride, MDTS, block size")
+def two_kinds(draw: Draw) -> Plan:
+    one = draw.device(draw.namespace(1), id="nv0", mdts=5, cap={"DSTRD": 0})
+    two = draw.device(draw.namespace(1, block_size=4096), id="nv1", mdts=1, cap={"DSTRD": 2, "MQES": draw.between(20, 60)})
+    lba = draw.between(8, 100)
+    asked = [a for id in ("nv0", "nv1") for a in (_write(draw, lba, 24, controller=id), _read(lba - 1, 26, controller=id))]
+    return Plan(DeviceSpec(controllers=one.controllers + two.controllers), [LOAD, do("list"), *asked])
+
+
+# -- queues ---------------------------------------------------------------------------------------------------------
+
+ENTRY_BYTES = {CreateIoSq: 64, CreateIoCq: 16}
+
+
+@check("io-queues/owned-memory", cite=INTEGRITY, level=MANDATORY, why="safety", witnesses=["wire"])
+def owned_queues(record: Record) -> Iterator[Finding]:
+    """Gives each queue memory that is open to the device, all of it: as many entries as it has told the controller."""
+    opened: dict[str, Opened] = {}  # where an IOMMU tells what is open: by the controller
+    for state, event in record.walk(DmaMap, RegisterWrite, Completed):
+        own = opened.get(state.spec.id)
+        match event:
+            case DmaMap():
+                opened.setdefault(state.spec.id, Opened()).follow(event)
+            case RegisterWrite(offset=CC.OFFSET, value=value) if own and CC(value).EN and not state.enabled:
+                yield _owned(own, event, "the admin submission queue", int(state.asq), (state.aqa.ASQS + 1) * 64)
+                yield _owned(own, event, "the admin completion queue", int(state.acq), (state.aqa.ACQS + 1) * 16)
+            case Completed() if own and event.completion.ok and (sent := state.answered(event)) is not None:
+                command = sent.command
+                if isinstance(command, CreateIoSq | CreateIoCq) and command.PC:
+                    name = f"{'SQ' if isinstance(command, CreateIoSq) else 'CQ'} {command.QID}"
+                    yield _owned(own, sent, name, command.PRP1, command.entries * ENTRY_BYTES[type(command)])
+
+
+def _owned(own: Opened, event: RegisterWrite | Submitted, name: str, address: int, length: int) -> Finding:
+    ok = own.cover(address, length)
+    shown = f"{length} bytes at {address:#x}, {'open' if ok else 'not all of them open'}"
+    return Finding(ok, event, f"memory that is open to the device for all of {name}", shown, fields=("PRP1", "QSIZE"))
+
+
+@check("io-queues/awaited", cite=BASE_2_0["5.6"], level=RECOMMENDED, why="practice", witnesses=["wire"])
+def awaited(record: Record) -> Iterator[Finding]:
+    """Sees a completion queue created before it submits the creation of a submission queue on it, and all of its submission
+    queues deleted before it submits the deletion of it: a controller may take submitted commands in any order."""
+    answered: dict[tuple[str, type, int], float] = {}  # controller, command and queue: when it was completed last
+    told: dict[str, list[float]] = {}  # by controller: when the doorbell told of each command of the admin queue
+    for state, event in record.walk(Doorbell, Submitted, Completed, RegisterWrite):
+        here = state.spec.id
+        match event:
+            case RegisterWrite(offset=CC.OFFSET) if not state.enabled:
+                told[here] = []
+                answered = {key: t for key, t in answered.items() if key[0] != here}
+            case Doorbell(completion=False, qid=0, value=value) if (sq := state.sqs.get(0)) is not None:
+                told.setdefault(here, []).extend([event.t] * ((value - sq.tail) % sq.size))
+            case Submitted(sqid=0, command=CreateIoSq(CQID=qid)):
+                yield from _after(state, event, told, answered.get((here, CreateIoCq, qid)), f"CQ {qid} created")
+            case Submitted(sqid=0, command=DeleteIoCq(QID=qid)):
+                deleted = [t for (at, kind, _), t in answered.items() if at == here and kind is DeleteIoSq]
+                yield from _after(state, event, told, max(deleted, default=None), f"the submission queues of CQ {qid} deleted")
+            case Completed() if event.completion.ok and (sent := state.answered(event)) is not None:
+                if isinstance(sent.command, CreateIoCq | DeleteIoSq):
+                    answered[here, type(sent.command), sent.command.QID] = event.t
+
+
+def _after(state: State, event: Submitted, told: dict[str, list[float]], done: float | None, what: str) -> Iterator[Finding]:
+    """Judge whether a command was told of by a doorbell after another one had been completed."""
+    sq, doorbells = state.sqs.get(0), told.get(state.spec.id, [])
+    if sq is None or done is None or sq.fetched >= len(doorbells):
+        return
+    ok = doorbells[sq.fetched] >= done
+    yield Finding(ok, event, f"{what} before the doorbell", "so" if ok else "submitted together with it", fields=("OPC", "QID"))
+
+
+# -- logs -----------------------------------------------------------------------------------------------------------
+
+
+@check("features/smart-scope", cite=BASE_2_0["5.16.1.3"], level=RECOMMENDED, why="practice", witnesses=["wire"])
+def smart_scope(record: Record) -> Iterator[Finding]:
+    """Asks for the SMART log of one namespace only where LPA says that there is one for each."""
+    for state, event, command in record.commands(GetLogPage):
+        if command.LID == Lid.SMART and state.profile is not None:
+            each = bool(state.profile.controller.LPA.SMART_PER_NAMESPACE)
+            ok = each or command.NSID in (0, BROADCAST_NSID)
+            yield Finding(
+                ok, event, "NSID 0 or FFFFFFFFh, as LPA bit 0 is 0", f"NSID {command.NSID:#x}", fields=("NSID", "LID")
+            )
