@@ -135,7 +135,9 @@ class AsksTwice(Identification):
         return super().controller()
 
 
-@variant("identify/no-retries", allowed=RETRY, scenarios=("reset/retries",), settings={"retries": 0})
+@variant(
+    "identify/no-retries", allowed=RETRY, scenarios=("reset/retries",), warns=("multi-namespace/ana",), settings={"retries": 0}
+)
 class NoRetries(Controller):
     """Tries no command a second time."""
 
@@ -149,6 +151,7 @@ class Stubborn(Controller):
     "identify/retries-at-once",
     allowed='Base 2.0, 3.3.3.2.1 "Status Field Definition", CRD: the host should wait, so that it need not',
     scenarios=("reset/retry-delay",),
+    warns=("reset/crd", "multi-namespace/ana"),
 )
 class RetriesAtOnce(Execution):
     """Retries without the delay that the controller asks for by CRD."""

@@ -264,6 +264,8 @@ def crd(record: Record) -> Iterator[Finding]:
                     waiting[where, *_repeated(sent)] = event, delay
             case Submitted() if (before := waiting.pop((where, *_repeated(event)), None)) is not None:
                 completed, delay = before
+                if any(asked.covers(completed) and not asked.covers(event) for asked in record.asked):
+                    continue  # asked for anew, and no retry
                 waited = event.t - completed.t
                 shown = f"retried after {waited:.2f} s"
                 yield Finding(waited >= delay * ENOUGH, event, f"{delay:g} s before the retry", shown, fields=("OPC",))

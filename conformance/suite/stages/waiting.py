@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from conformance.record.record import Record
 from conformance.suite.check import RECOMMENDED, Finding, check
 from conformance.suite.citations import BASE_2_0
 from conformance.suite.scenario import LOAD, Draw, Plan, do, scenario
 from conformance.suite.stages.reset import strikes
-from lab.data.events import Completed, RegisterWrite, Submitted
+from lab.data.events import Completed, Doorbell, RegisterWrite, Submitted
 from lab.data.plan import Fault
 from lab.nvme import commands as c
 from lab.nvme.identify import Anacap, Cmic
@@ -75,12 +75,13 @@ def pp(record: Record) -> Iterator[Finding]:
                     break
 
 
-@dataclass(frozen=True)
+@dataclass
 class Unusable:
     """A namespace that a controller does not serve for the time being, and since when."""
 
     event: Completed
     seconds: float
+    rung: set[int] = field(default_factory=set)  # submission queues for which the host has rung since then
 
     @property
     def least(self) -> float:
@@ -94,7 +95,7 @@ def ana(record: Record) -> Iterator[Finding]:
     given the transition time."""
     waiting: dict[tuple[str, int], Unusable] = {}
     expected = "the ANA log page read, or a part of ANATT waited for"
-    for state, event in record.walk(Completed, Submitted):
+    for state, event in record.walk(Completed, Submitted, Doorbell):
         match event:
             case Completed() if event.completion.status in ANA_STATUSES and (sent := state.answered(event)) is not None:
                 if state.profile is not None and state.profile.controller.CMIC.ANA:
@@ -104,7 +105,11 @@ def ana(record: Record) -> Iterator[Finding]:
                 for key in [key for key in waiting if key[0] == state.spec.id]:
                     yield Finding(True, event, expected, "log page read")
                     del waiting[key]
-            case Submitted() if event.sqid and (one := waiting.pop((state.spec.id, event.command.NSID), None)) is not None:
+            case Doorbell(completion=False):
+                for key in [key for key in waiting if key[0] == state.spec.id]:
+                    waiting[key].rung.add(event.qid)
+            case Submitted() if (one := waiting.get((state.spec.id, event.command.NSID))) and event.sqid in one.rung - {0}:
+                del waiting[state.spec.id, event.command.NSID]
                 waited = event.t - one.event.t
                 shown = f"the next command after {waited:.3f} s"
                 yield Finding(waited >= one.least, event, expected, shown, fields=("NSID",))
