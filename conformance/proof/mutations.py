@@ -15,7 +15,17 @@ from typing import Any
 
 from conformance.judging.judge import Verdict, judge
 from conformance.suite.selection import CHECKS
-from lab.data.events import Completed, ConfigWrite, Doorbell, Event, RegisterRead, RegisterWrite, Remark, Submitted
+from lab.data.events import (
+    Completed,
+    ConfigWrite,
+    Doorbell,
+    Event,
+    MemoryWrite,
+    RegisterRead,
+    RegisterWrite,
+    Remark,
+    Submitted,
+)
 from lab.data.evidence import Evidence
 from lab.nvme.commands import (
     Command,
@@ -24,11 +34,13 @@ from lab.nvme.commands import (
     DatasetManagement,
     DeleteIoCq,
     DeleteIoSq,
+    DoorbellBufferConfig,
     Flush,
     Identify,
     Read,
     SetFeatures,
     Write,
+    WriteZeroes,
 )
 from lab.nvme.features import Fid
 from lab.nvme.fields import Register
@@ -147,6 +159,17 @@ def _insert(make: Callable[[random.Random, Event], Event], anchor: Callable[[Eve
     return apply
 
 
+def _lends(event: Event) -> bool:
+    return isinstance(event, Remark) and event.name == "hmb-enabled"
+
+
+def _lent_page(draw: random.Random, event: Event) -> int:
+    """Return the address of some page that a remark says to be lent."""
+    assert isinstance(event, Remark)
+    address, length = draw.choice(event.detail["regions"])
+    return int(address) + 8 * draw.randrange(int(length) // 8)
+
+
 def _is(kind: type[Command], test: Callable[[Any], bool] = lambda command: True) -> Callable[[Event], bool]:
     return lambda event: isinstance(event, Submitted) and isinstance(event.command, kind) and test(event.command)
 
@@ -207,7 +230,7 @@ def _two_pages(command: Read) -> bool:
     return 4096 < command.PRP1 % 4096 + command.blocks * 512 <= 8192
 
 
-READS, SIZES, WRITES = "read/basic", "read/sizes", "write/basic"
+READS, SIZES, WRITES, PROTECTED = "read/basic", "read/sizes", "write/basic", "read/protected"
 BRING_UP, QUEUES, LEAVING, RESET = "admin-queue/basic", "io-queues/basic", "reset/shutdown", "reset/asked"
 
 MUTATIONS: tuple[Mutation, ...] = (
@@ -249,6 +272,25 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation("65536 submission queues", "io-queues/nsqr-max", QUEUES,
              _command(SetFeatures, lambda d, c: {"CDW11": c.CDW11 | 0xFFFF}, lambda c: c.FID == Fid.NUMBER_OF_QUEUES)),
     Mutation("SGL that is not offered", "read/sgl-gate", READS, _command(Read, lambda d, c: {"PSDT": 1})),
+    # limits, protection information, lent memory
+    Mutation("reference tag of a Read", "read/pi-type1", PROTECTED,
+             _command(Read, lambda d, c: {"ILBRT": c.ILBRT ^ 1 << d.randrange(32)})),
+    Mutation("reference tag of a Write", "read/pi-type1", PROTECTED,
+             _command(Write, lambda d, c: {"ILBRT": c.ILBRT ^ 1 << d.randrange(32)})),
+    Mutation("check of protection information in Write Zeroes", "write/zeroes-prchk", PROTECTED,
+             _command(WriteZeroes, lambda d, c: {"PRINFO": c.PRINFO | 1 << d.randrange(3)})),
+    Mutation("read over a boundary", "read/noiob", "read/boundary", _command(Read, lambda d, c: {"NLB": d.randrange(32, 64)})),
+    Mutation("zeroes beyond the limit", "write/size-limits", "write/limits",
+             _command(WriteZeroes, lambda d, c: {"NLB": d.randrange(16, 1 << 16)})),
+    Mutation("shadow doorbells misaligned", "multiqueue/shadow-buffers", "multiqueue/shadow",
+             _command(DoorbellBufferConfig, lambda d, c: {"PRP1": c.PRP1 | 1 << d.randrange(2, 12)})),
+    Mutation("EventIdxs misaligned", "multiqueue/shadow-buffers", "multiqueue/shadow",
+             _command(DoorbellBufferConfig, lambda d, c: {"PRP2": c.PRP2 | 1 << d.randrange(2, 12)})),
+    Mutation("write to lent memory", "features/hmb-untouched", "features/host-memory",
+             _insert(lambda d, e: MemoryWrite(t=e.t, controller=e.controller, length=8, address=_lent_page(d, e)), _lends)),
+    Mutation("lent memory never taken back", "features/hmb-released", "features/host-memory",
+             _without_all(lambda e: isinstance(e, Submitted) and isinstance(e.command, SetFeatures)
+                          and e.command.FID == Fid.HOST_MEMORY_BUFFER and not e.command.CDW11)),
     # bringing the controller up
     Mutation("bus mastering never enabled", "admin-queue/bus-master", QUEUES,
              _every(lambda e: isinstance(e, ConfigWrite) and e.offset == 4, lambda e: replace(e, value=e.value & ~4))),
