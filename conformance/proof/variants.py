@@ -23,6 +23,7 @@ from lab.data.events import (
     Event,
     MemoryRead,
     MemoryWrite,
+    MsixWrite,
     RegisterRead,
     RegisterWrite,
     Submitted,
@@ -30,7 +31,8 @@ from lab.data.events import (
 from lab.guest.folder import SHARED_MEMORY, run_folder, shared_root
 from lab.variants import JOIN, VARIANTS, Variant
 
-DRIVERS_DOING = (RegisterRead, RegisterWrite, Doorbell, ConfigWrite, Submitted, DmaMap, MemoryRead, MemoryWrite, Barrier)
+DRIVERS_DOING = (RegisterRead, RegisterWrite, Doorbell, ConfigWrite, Submitted, DmaMap, MemoryRead, MemoryWrite, Barrier,
+                 MsixWrite)  # fmt: skip
 """Events that the driver causes."""
 CLEARLY_SECONDS = 0.8
 """A difference in the time of the device's clock, which runs on, that no busy machine makes."""

@@ -23,6 +23,7 @@ import conformance.suite.stages.registers
 import conformance.suite.stages.reset
 import conformance.suite.stages.several
 import conformance.suite.stages.situations
+import conformance.suite.stages.vectors
 import conformance.suite.stages.waiting
 import conformance.suite.stages.write  # noqa: F401  (importing a stage declares its scenarios and checks)
 from conformance.suite.check import CHECKS, EVERY, Check

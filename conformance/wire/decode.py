@@ -29,6 +29,7 @@ from lab.data.events import (
     Interrupt,
     MemoryRead,
     MemoryWrite,
+    MsixWrite,
     Panicked,
     Plugged,
     PrpList,
@@ -231,11 +232,21 @@ def _written(event: RegisterWrite) -> tuple[str, str]:
     return f"write {name}", detail
 
 
+MSIX_ENTRY = 16
+MSIX_WORDS = {0: "address", 4: "address, upper half", 8: "data", 12: "control"}
+"""Bytes of an entry of the MSI-X table, and what its dwords are."""
+
+
 def _configured(event: ConfigWrite) -> tuple[str, str]:
     detail = f"{event.value:#x}"
     if event.offset == 0x04:
         detail += "  " + ", ".join(name for bit, name in PCI_COMMAND.items() if event.value >> bit & 1)
     return f"write PCI {PCI_HEADER.get(event.offset, f'{event.offset:02X}h')}", detail.rstrip()
+
+
+def _vector_written(event: MsixWrite) -> tuple[str, str]:
+    vector, at = divmod(event.offset, MSIX_ENTRY)
+    return f"write MSI-X vector {vector} {MSIX_WORDS.get(at, f'byte {at}')}", f"{event.value:#x}"
 
 
 def _rung(event: Doorbell) -> tuple[str, str]:
@@ -325,6 +336,7 @@ def _moving(event: Dma) -> Direction:
 
 _TELLERS: Mapping[type[Event], tuple[Callable[[Any], Direction], Callable[[Any], tuple[str, str]]]] = {
     ConfigWrite: (_always(TO_DEVICE), _configured),
+    MsixWrite: (_always(TO_DEVICE), _vector_written),
     RegisterRead: (_always(TO_HOST), _read),
     RegisterWrite: (_always(TO_DEVICE), _written),
     Doorbell: (_always(TO_DEVICE), _rung),

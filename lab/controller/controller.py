@@ -24,13 +24,13 @@ from lab.controller.keep_alive import KeepAliveTimer
 from lab.controller.logs import Logs
 from lab.controller.namespaces import StoredNamespace
 from lab.controller.parts import Parts
-from lab.controller.pci import ConfigSpace
+from lab.controller.pci import MSIX_ENTRY, ConfigSpace
 from lab.controller.queues import CQE_SIZE, SQE_SIZE, CompletionQueue, QueueMemory, Queues, SubmissionQueue
 from lab.controller.record import Recorder
 from lab.controller.registers import SHST_COMPLETE, SHST_PROCESSING, RegisterFile
 from lab.controller.shadow_doorbells import ShadowDoorbells
 from lab.controller.subsystem import Subsystem
-from lab.data.events import ConfigWrite, Reset
+from lab.data.events import ConfigWrite, MsixWrite, Reset
 from lab.data.plan import Controller as Spec
 from lab.data.plan import Fault
 from lab.errors import UsageError
@@ -211,6 +211,12 @@ class ModelController:
             core.config.write(offset, data)
             core.registers.msix = core.config.msix
             self._note_plain()
+
+    def table_write(self, offset: int, size: int, value: int) -> None:
+        """Record a write of the MSI-X table, which whoever delivers the interrupts keeps."""
+        if offset < self.spec.vectors * MSIX_ENTRY:
+            event = MsixWrite(t=self.core.clock.now(), controller=self.spec.id, offset=offset, size=size, value=value)
+            self.core.record.event(event)
 
     def reset(self, cause: str) -> None:
         """Reset from outside: flr, bus, power or unplug. Everything is as after power-on."""

@@ -40,6 +40,10 @@ class Function:
         """
         self.controller.write(offset, size, value)
 
+    def table_write(self, offset: int, size: int, value: int) -> None:
+        """Write ``size`` bytes of the MSI-X table."""
+        self.controller.table_write(offset, size, value)
+
     def config_read(self, offset: int, size: int) -> int:
         """Read ``size`` bytes of the configuration space."""
         return int.from_bytes(self.controller.config_read(offset, size), "little")

@@ -264,6 +264,7 @@ class Session:
             self._c.config_write(offset, data)
         else:
             self._table[offset : offset + count] = data
+            self._c.table_write(offset, count, int.from_bytes(data, "little"))
 
     def _check(self, offset: int, region: int, count: int) -> None:
         """Raise MessageRefusedError for an access that no host can make."""

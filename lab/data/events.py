@@ -62,6 +62,18 @@ class ConfigWrite(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class MsixWrite(Event):
+    """The host wrote ``size`` bytes of the MSI-X table at ``offset``: 16 bytes an entry (address, data, vector control).
+
+    Behind QEMU, which answers for the table, no device sees such writes.
+    """
+
+    offset: int
+    size: int
+    value: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class RegisterRead(Event):
     """The host read ``size`` bytes of BAR0 at ``offset``."""
 

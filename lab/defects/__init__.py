@@ -22,6 +22,7 @@ import lab.defects.registers
 import lab.defects.reset
 import lab.defects.several
 import lab.defects.situations
+import lab.defects.vectors
 import lab.defects.waiting
 import lab.defects.write  # noqa: F401  (importing a stage declares its defects)
 from lab import extensions

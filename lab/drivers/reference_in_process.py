@@ -27,6 +27,8 @@ BAR = 0x40_0000_0000
 """The value of such a BAR0; register accesses do not use it."""
 FEW = 16
 """Accesses of up to so many bytes are recorded with their content; longer ones with their address only."""
+MESSAGES, MASKED = 0xFEE0_0000, 1
+"""Where x86 takes messages of interrupts, and vector control of a vector that is masked."""
 ACCESS_SECONDS = 1e-6
 """The duration of a register read, so that time passes for a driver that does nothing else."""
 
@@ -191,10 +193,19 @@ class InProcessTransport:
         """Enable MSI-X with handlers for vectors 0 to count - 1."""
         self._handlers = range(count)
         if self._msix:
+            for vector in range(count):
+                self.write_vector(vector, MASKED)
+                for at, value in enumerate((MESSAGES + vector * 4, 0, vector)):
+                    self._function.table_write(vector * pci.MSIX_ENTRY + at * 4, 4, value)
+                self.write_vector(vector, 0)
             control = self.config_read(self._msix + 2, 2)
             self.config_write(self._msix + 2, 2, control & ~pci.MSIX_MASK_ALL | pci.MSIX_ENABLE)
         else:
             pci.clear_command(self, pci.INTX_DISABLE)
+
+    def write_vector(self, vector: int, value: int, word: int = pci.MSIX_CONTROL) -> None:
+        """Write one dword of a vector's entry in the MSI-X table: its control, unless ``word`` says otherwise."""
+        self._function.table_write(vector * pci.MSIX_ENTRY + word, 4, value)
 
     def open_pin(self) -> None:
         """Switch on INTx, though the function may have MSI-X; its interrupts come as vector 0."""

@@ -14,6 +14,8 @@ MSI, EXPRESS, MSIX = 0x05, 0x10, 0x11
 """Identifiers of capabilities."""
 MSI_ENABLE = 1 << 0
 MSIX_ENABLE, MSIX_MASK_ALL = 1 << 15, 1 << 14
+MSIX_ENTRY, MSIX_DATA, MSIX_CONTROL = 16, 8, 12
+"""Bytes of an entry of the MSI-X table, and where in it data and vector control are. PCI Local Bus 3.0, 6.8.2."""
 
 
 def class_code(transport: Transport) -> int:

@@ -17,6 +17,7 @@ import lab.variants.multiqueue
 import lab.variants.pointers
 import lab.variants.read
 import lab.variants.reset
+import lab.variants.vectors
 import lab.variants.waiting
 import lab.variants.write  # noqa: F401  (importing a stage declares its variants)
 from lab.variants.variant import JOIN, VARIANTS, Combination, Variant, combine, find, groups

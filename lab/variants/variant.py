@@ -41,6 +41,9 @@ class LocalTransport(Transport, Protocol):
     def write64(self, offset: int, value: int) -> None:
         """Write eight bytes of BAR0 by one access of eight bytes."""
 
+    def write_vector(self, vector: int, value: int, word: int = ...) -> None:
+        """Write a dword of an entry of the MSI-X table: vector control, unless ``word`` says otherwise."""
+
     def open_pin(self) -> None:
         """Take interrupts by INTx."""
 
