@@ -10,6 +10,7 @@ import click
 
 from conformance.commands.options import JSON, STRICT, VERBOSE, selection
 from conformance.commands.run import DEVICES
+from conformance.judging.coverage import coverage_entries
 from conformance.judging.files import merge, read
 from conformance.judging.judge import Verdict
 from conformance.judging.judge import judge as judge_evidence
@@ -78,6 +79,7 @@ def judge(evidence: Sequence[Path], as_json: bool, verbose: bool, strict: bool, 
             _spoil(results, folder, selected, str(error))
     if not results.verdicts:
         raise UsageError("None of the selected checks judges this evidence.", remedy="select other checks, or none")
+    results.coverage = coverage_entries(results.runs, Path())
     if as_json:
         click.echo(FORMATS["json"](results))
     else:

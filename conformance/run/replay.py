@@ -12,6 +12,7 @@ from conformance.judging.judge import Verdict, judge
 from conformance.run.plan import Campaign, Job, Request, seed_defect, seed_variant
 from conformance.suite.selection import select
 from lab import drivers
+from lab.data.coverage import FILE as COVERAGE
 from lab.data.evidence import Evidence
 from lab.data.manifest import DriverManifest
 from lab.errors import UsageError
@@ -42,7 +43,8 @@ def plan_again(evidence: Evidence, driver: str = "") -> Campaign:
         raise UsageError(f"the driver {manifest.name!r} cannot be put in front of the device {device!r} any more")
     checks = select(scenarios=[scenario.id]).checks_of(scenario.id)
     job = Job(manifest, device, scenario, tuple(check.id for check in checks))
-    request = Request(drivers=(str(manifest.path),), devices=(device,), scenarios=(scenario.id,))
+    covered = (evidence.folder / COVERAGE).is_file()
+    request = Request(drivers=(str(manifest.path),), devices=(device,), scenarios=(scenario.id,), coverage=covered)
     return Campaign(request, (manifest,), (job,), replays=evidence.folder)
 
 
