@@ -129,7 +129,7 @@ class InheritedFolders:
         return value
 
     def close(self) -> None:
-        """Close our copies."""
+        """Close this process's descriptors; the child keeps its own."""
         for descriptor in self._open.values():
             os.close(descriptor)
 

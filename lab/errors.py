@@ -26,7 +26,7 @@ class LabError(Exception):
         self.remedy = remedy
 
     def __str__(self) -> str:
-        """Return it as text."""
+        """Return what happened and, in a second line, the remedy."""
         return f"{self.what}\n  remedy: {self.remedy}" if self.remedy else self.what
 
 

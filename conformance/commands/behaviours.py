@@ -121,7 +121,7 @@ A doorbell that submits more than {batch} commands has the first {batch} execute
 
 
 def markdown(shown: Sequence[Shown], toolchain: Toolchain) -> str:
-    """Return the document."""
+    """Return docs/behaviours.md for the trials of a kernel."""
     release = toolchain.linux.release if toolchain.linux else ""
     head = _HEAD.format(release=release, timeout=lab_behaviours.TIMEOUT, batch=BATCH)
     return head + "".join(f"| {' | '.join(_row(one))} |\n" for one in shown) + _NOT_SHOWN + "".join(_not_shown())

@@ -13,7 +13,7 @@ class Extents(Generic[T]):
     """Disjoint ranges of blocks in order, each with a value; what is put later replaces what was there."""
 
     def __init__(self) -> None:
-        """Begin empty."""
+        """Begin with no extent."""
         self._starts: list[int] = []
         self._ends: list[int] = []  # exclusive
         self._values: list[T] = []

@@ -68,7 +68,7 @@ class Material:
 
 
 def html(results: Results, material: Material | None = None) -> str:
-    """Return the page."""
+    """Return the report as one HTML file without external parts."""
     material = material or Material()
     comparison = compare(material.before, results) if material.before else None
     made = cards(results, material.witness)

@@ -48,13 +48,13 @@ class Rule:
 
 
 def rules() -> tuple[Rule, ...]:
-    """Read the table."""
+    """Return the rules of the host that coverage.toml lists."""
     table = tomllib.loads(DATA.read_text(encoding="utf-8"))["rule"]
     return tuple(Rule(**{**row, "checks": tuple(row.get("checks", ()))}) for row in table)
 
 
 def page() -> str:
-    """Return the page."""
+    """Return docs/coverage-of-the-specification.md."""
     text, named = [HEAD], set[str]()
     for document, title in DOCUMENTS.items():
         text.append(f"\n## {title}\n\n| section | rule of the host | judged by |\n|---|---|---|\n")

@@ -64,7 +64,7 @@ class Done:
 
     @property
     def count(self) -> int:
-        """Reads and writes."""
+        """The number of reads and writes."""
         return self.reads + self.writes
 
 

@@ -231,7 +231,7 @@ class Hold(Behaviour, name="hold"):
     """Commands wait until they are released, one by one in their order, or all when the fault is disarmed."""
 
     def __init__(self, target: Target, fault: Fault) -> None:
-        """Begin with nothing held."""
+        """Hold no command yet."""
         super().__init__(target, fault)
         self._held: list[FetchedCommand] = []
 
@@ -256,7 +256,7 @@ class Hold(Behaviour, name="hold"):
         return released
 
     def disarmed(self) -> None:
-        """Release everything."""
+        """Release all commands that are held."""
         self.release(len(self._held))
 
 
@@ -266,7 +266,7 @@ class StatusInstead(Behaviour, name="status"):
     ARGUMENTS: ClassVar = {"sct": 0, "sc": Status.INTERNAL_ERROR, "dnr": 0, "crd": 0, "dw0": 0}
 
     def begin(self, _request: FetchedCommand) -> bool:
-        """Fail the command."""
+        """Complete the command with the status of the arguments, without executing it."""
         a = self.arguments
         raise CommandStatusError(a["sct"] << 8 | a["sc"] | a["crd"] << 11, dnr=bool(a["dnr"]), dw0=a["dw0"])
 
@@ -278,7 +278,7 @@ class AsyncEventsRefused(Behaviour, name="aer-refused"):
     ARGUMENTS: ClassVar = {"dnr": 1}
 
     def begin(self, _request: FetchedCommand) -> bool:
-        """Fail the request."""
+        """Complete the event request with Asynchronous Event Request Limit Exceeded."""
         raise CommandStatusError(Status.ASYNC_EVENT_LIMIT_EXCEEDED, dnr=bool(self.arguments["dnr"]))
 
 
@@ -331,7 +331,7 @@ class DmaRefusal(Behaviour, name="dma-refused"):
     """The host's memory refuses the command's data: it ends with Data Transfer Error."""
 
     def access(self, address: int, length: int) -> None:
-        """Refuse the access."""
+        """Raise DmaRefusedError for the access to host memory."""
         raise DmaRefusedError(address, length, "refused by a fault")
 
 
@@ -380,7 +380,7 @@ class EditCompletion(Behaviour, name="edit-completion"):
             raise UsageError(f"fault {self.fault.name!r}: {error}") from error
 
     def end(self, _request: FetchedCommand, posting: Posting) -> list[Posting]:
-        """Set the fields."""
+        """Set the completion's fields to those of the arguments."""
         return [posting._replace(edits={**(posting.edits or {}), **self.arguments["fields"]})]
 
 
@@ -419,7 +419,7 @@ class WrongSqid(Behaviour, name="wrong-sqid"):
     ARGUMENTS: ClassVar = {"sqid": 0xFFFF}
 
     def end(self, _request: FetchedCommand, posting: Posting) -> list[Posting]:
-        """Change the queue."""
+        """Set SQID to that of the arguments."""
         return [posting._replace(sqid=self.arguments["sqid"])]
 
 
@@ -429,7 +429,7 @@ class WrongSqhd(Behaviour, name="wrong-sqhd"):
     ARGUMENTS: ClassVar = {"sqhd": 0xFFFF}
 
     def end(self, _request: FetchedCommand, posting: Posting) -> list[Posting]:
-        """Change the head."""
+        """Set SQHD to that of the arguments."""
         return [posting._replace(sqhd=self.arguments["sqhd"])]
 
 
@@ -507,7 +507,7 @@ class BusMasterOff(_Whole, name="bus-master-off"):
     """Bus Master Enable goes to 0 without the host's doing: no DMA, until the host sets it again."""
 
     def apply(self) -> None:
-        """Clear the bit."""
+        """Clear Bus Master Enable in the Command register."""
         config = self.target.core.config
         command = config.read(COMMAND, 2)
         config.write(COMMAND, bytes([command[0] & ~BUS_MASTER, command[1]]))
@@ -526,7 +526,7 @@ class Removed(_Whole, name="removed"):
         self.target.remove(config_space=self.arguments["config"])
 
     def disarmed(self) -> None:
-        """Bring it back."""
+        """Bring the device back, as after power-on."""
         self.target.restore()
 
 
@@ -568,11 +568,11 @@ class MsixReserved(Behaviour, name="msix-reserved"):
     moment = Moment.ARMED
 
     def apply(self) -> None:
-        """Set the bits."""
+        """Set the reserved bits of Message Control."""
         self.target.core.config.msix_reserved_set = True
 
     def disarmed(self) -> None:
-        """Clear them."""
+        """Clear the reserved bits of Message Control."""
         self.target.core.config.msix_reserved_set = False
 
 
@@ -692,7 +692,7 @@ class RegisterValue(Behaviour, name="register-value"):
     ARGUMENTS: ClassVar[dict[str, Any]] = {"value": 0xFFFF_FFFF, "mask": 0xFFFF_FFFF_FFFF_FFFF}
 
     def register_value(self, _offset: int, size: int, value: int, _writing: bool) -> int | None:
-        """Change the value."""
+        """Return the value with the bits of ``mask`` replaced."""
         mask = int(self.arguments["mask"]) & (1 << 8 * size) - 1
         return value & ~mask | int(self.arguments["value"]) & mask
 
@@ -709,7 +709,7 @@ class DwordOnly(Behaviour, name="dword-only"):
         return size == 8
 
     def register_value(self, _offset: int, _size: int, _value: int, _writing: bool) -> int | None:
-        """Return nothing."""
+        """Return None, which is no value: the read returns all ones."""
         return None
 
 

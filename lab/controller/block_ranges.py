@@ -9,7 +9,7 @@ class BlockRanges:
     """Blocks by number; ranges that touch are merged."""
 
     def __init__(self) -> None:
-        """Begin empty."""
+        """Begin with no block."""
         self._starts: list[int] = []
         self._ends: list[int] = []  # exclusive
 

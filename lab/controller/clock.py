@@ -17,7 +17,7 @@ class Timer:
         self._action: Callable[[], None] | None = action
 
     def cancel(self) -> None:
-        """Forget the call."""
+        """Make sure that the call is not made; nothing happens if it was."""
         self._action = None
 
     def fire(self) -> None:

@@ -114,12 +114,12 @@ class ModelController:
 
     @property
     def registers(self) -> RegisterFile:
-        """Its registers."""
+        """The registers behind BAR0."""
         return self.core.registers
 
     @property
     def config(self) -> ConfigSpace:
-        """Its configuration space."""
+        """The PCI configuration space."""
         return self.core.config
 
     @property
@@ -129,12 +129,12 @@ class ModelController:
 
     @property
     def record(self) -> Recorder:
-        """Where its record goes."""
+        """The record that all accesses are written to."""
         return self.core.record
 
     @property
     def queues(self) -> Queues:
-        """Its queues."""
+        """The submission and completion queues, the admin queues included."""
         return self.core.queues
 
     @property

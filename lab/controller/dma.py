@@ -14,7 +14,7 @@ class DmaRefusedError(Exception):
     """The device may not reach ``length`` bytes at ``address``: not mapped, or mapped for reading only."""
 
     def __init__(self, address: int, length: int, why: str = "not mapped") -> None:
-        """Say where, and why."""
+        """Name the range in bytes, and the reason."""
         super().__init__(f"{length} bytes at {address:#x}: {why}")
         self.address, self.length, self.why = address, length, why
 
@@ -38,7 +38,7 @@ class HostMemory:
     """What the device may reach by DMA. An access may span adjacent ranges; DmaRefusedError names the address otherwise."""
 
     def __init__(self) -> None:
-        """Begin with nothing open."""
+        """Begin with no range mapped."""
         self._starts: list[int] = []
         self._ranges: dict[int, Range] = {}
         self._last = NOWHERE  # where the last access hit

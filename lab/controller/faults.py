@@ -54,7 +54,7 @@ class ArmedFault:
 
     @property
     def moment(self) -> Moment:
-        """What it strikes."""
+        """When the fault is considered: at a command, an access, a change of CC, or at once."""
         if self._span is not None:
             return Moment.ACCESS
         if self.behaviour.moment is Moment.COMMAND and self.behaviour.applies_when_armed and self.names_nothing:

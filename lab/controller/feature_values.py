@@ -16,7 +16,7 @@ class FeatureValues:
     """One controller's. Nothing is saved: a reset brings the defaults back."""
 
     def __init__(self, core: Core) -> None:
-        """Begin with the defaults."""
+        """Begin with the values after a reset."""
         self._core = core
         self.forget()
 

@@ -73,7 +73,7 @@ class _Guard:
     """The process's handler of SIGBUS, once there is a mapping to guard."""
 
     def __init__(self) -> None:
-        """Begin without a handler."""
+        """Begin with no mapping, and the process's own signal handler."""
         self.mappings: dict[int, tuple[int, weakref.ref[GuardedMapping]]] = {}
         """By address: the size in bytes, and who maps it. Weak: memory must go with its last view."""
         self._lock = threading.Lock()

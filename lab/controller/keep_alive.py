@@ -15,7 +15,7 @@ class KeepAliveTimer:
     """One controller's. It runs while KATO is not 0; a Keep Alive command restarts it, and its end is fatal."""
 
     def __init__(self, core: Core, logs: Logs) -> None:
-        """Begin without a timer."""
+        """Begin with no timer running; `set` starts it."""
         self._core, self._logs = core, logs
         self._timer: Timer | None = None
         self.milliseconds = 0

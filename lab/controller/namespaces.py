@@ -30,7 +30,7 @@ class WriteCache:
     """What was on the medium before each write that was not flushed: (offset, bytes), the oldest first."""
 
     def __init__(self) -> None:
-        """Begin with nothing held."""
+        """Begin with an empty cache."""
         self._before: deque[tuple[int, bytes]] = deque()
         self._held = 0
 

@@ -114,7 +114,7 @@ class Queues:
     """All queues of one controller, by id, and whose turn it is: round robin over the submission queues."""
 
     def __init__(self) -> None:
-        """Begin without queues."""
+        """Begin with no queue, as after a reset."""
         self.submission: dict[int, SubmissionQueue] = {}
         self.completion: dict[int, CompletionQueue] = {}
         self._turns: deque[SubmissionQueue] = deque()

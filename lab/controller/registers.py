@@ -64,7 +64,7 @@ class RegisterFile:
     """The controller's registers by value; ``cap`` and ``vs`` are what the device was made with."""
 
     def __init__(self, cap: CAP, vs: VS, crto: CRTO, owner: RegisterOwner) -> None:
-        """Begin as after power-on."""
+        """Begin with the values after power-on; ``owner`` acts on what is written."""
         self.cap, self.vs, self.crto = cap, vs, crto
         self._owner = owner
         self.msix = False

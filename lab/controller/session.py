@@ -49,7 +49,7 @@ class Session:
     """Takes messages until the connection ends. What a client does wrong is remarked and answered with an errno."""
 
     def __init__(self, controller: ModelController, connection: Connection) -> None:
-        """Serve one client."""
+        """Serve one client of a controller on a connected socket."""
         self._c, self.connection = controller, connection
         self._eventfds: dict[tuple[int, int], int] = {}
         self._undelivered_irqs: set[tuple[int, int]] = set()  # signalled while the host had masked them, or not set up

@@ -28,7 +28,7 @@ class Member(Protocol):
 
     @property
     def spec(self) -> Spec:
-        """What the controller is."""
+        """The description of the controller that was configured."""
 
     @property
     def identity(self) -> IdentifyController:

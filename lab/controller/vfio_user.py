@@ -188,7 +188,7 @@ class Message:
     fds: list[int]
 
     def close(self) -> None:
-        """Close its descriptors."""
+        """Close the file descriptors that came with the message."""
         _close(self.fds)
 
 

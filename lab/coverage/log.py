@@ -77,7 +77,7 @@ class LogReader:
             self.write_end = -1
 
     def __enter__(self) -> LogReader:
-        """Begin."""
+        """Return the reader."""
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:

@@ -231,7 +231,7 @@ class Follower:
     """The events of a recording in progress."""
 
     def __init__(self, folder: Path) -> None:
-        """Begin with nothing read."""
+        """Follow a folder from its first event on."""
         self._folder = folder
         self._lines = _Lines(folder / "events.jsonl")
         self._records: dict[Path, Tail] = {}

@@ -10,7 +10,7 @@ TOO_SLOW = "this machine was too slow"
 
 @dataclass(frozen=True)
 class MachineReport:
-    """All in seconds."""
+    """How promptly the machine ran the guest and the lab; all in seconds."""
 
     bound: float
     """The longest stall that cannot have made the driver give up: half of its shortest time-out."""

@@ -200,7 +200,7 @@ class Coverage(_Table):
 
 
 class DriverManifest(_Table):
-    """A driver under test."""
+    """A driver under test: how its guest starts, what it claims, and what it can be asked."""
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.+-]*$")]
     adapter: str

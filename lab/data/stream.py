@@ -225,7 +225,7 @@ class Tail:
     """A record that is under way. What its writer may be packing at this moment is left for the next look."""
 
     def __init__(self, path: Path) -> None:
-        """Begin with nothing read."""
+        """Read a record from its first event on, also while it is written."""
         self._path = path
         self._at, self._number = len(MAGIC), 0  # what has been given
         self._seen = 0  # where the record ended at the last look

@@ -153,10 +153,10 @@ class LabDevice:
             raise LabError(f"QEMU has lost its connection to controller {', '.join(lost)}")
 
     def __enter__(self) -> LabDevice:
-        """Begin."""
+        """Start the server, and return the device."""
         self.server.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
-        """End, and leave nothing behind."""
+        """Stop the server."""
         self.server.stop()

@@ -25,7 +25,7 @@ PATTERN = Random(0).randbytes((1 + DATA_PAGES) * PAGE)
 
 @dataclass
 class Result:
-    """What a comparison found."""
+    """The counts of a comparison, and the differences that it found."""
 
     steps: int = 0
     commands: Counter[str] = field(default_factory=Counter)

@@ -29,7 +29,7 @@ class Found:
         return self.kind in ("status", "missing", "image")
 
     def __str__(self) -> str:
-        """Return it as text."""
+        """Return both sides' values and the command, in one line."""
         ours, theirs = (self._text(value) for value in (self.model, self.qemu))
         return f"{self.kind}: model {ours}, QEMU {theirs}; {self.command} on queue {self.step.qid}"
 

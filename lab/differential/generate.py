@@ -39,12 +39,12 @@ class Step:
     memory: tuple[tuple[int, bytes], ...] = ()
 
     def __str__(self) -> str:
-        """Return it as text."""
+        """Return the queue and its commands, in one line."""
         return f"queue {self.qid}: {'; '.join(map(str, self.commands))}"
 
 
 class Generator:
-    """Steps for one device."""
+    """Draws steps for one controller from a seed."""
 
     def __init__(self, controller: Controller, seed: int) -> None:
         """Draw steps for this controller from the seed."""

@@ -142,10 +142,10 @@ class Ring:
 
 
 class Host:
-    """Drives one side."""
+    """A minimal driver of one side: rings, doorbells, completions."""
 
     def __init__(self, side: Side) -> None:
-        """Bring up nothing yet."""
+        """Take a side whose controller is not started yet."""
         self.side = side
         self.rings: dict[int, Ring] = {}
         side.config_write(pci.COMMAND, 2, pci.MEMORY_SPACE | pci.BUS_MASTER)

@@ -49,7 +49,7 @@ class Sdk:
     """The program of one manifest."""
 
     def __init__(self, manifest: DriverManifest) -> None:
-        """Take the manifest."""
+        """Find the program of the manifest; UsageError if there is none."""
         self._named = manifest.passthrough.program
         self.arguments = manifest.passthrough.arguments
         self.files: Mapping[str, Path] = (

@@ -179,7 +179,7 @@ class InterruptsFor:
         self._thread = threading.Thread(target=self._signal) if needed else None
 
     def __enter__(self) -> None:
-        """Begin to watch."""
+        """Start signalling the event descriptors where the device needs it."""
         if self._thread:
             self._thread.start()
 

@@ -123,7 +123,7 @@ class LocalSession:
         """Return at once: the driver reaches the device directly."""
 
     def perform(self, action: Action, data: bytes | None, deadline: Deadline) -> Answer:
-        """Perform an action."""
+        """Return the driver's answer; "timeout" once it has hung (`lab.drivers.base.Session`)."""
         if self._hung:
             return Answer("timeout", {"log": f"the driver still hangs in {self._hung}"})
         self._watchdog.start(deadline.remaining() + self._ready_seconds)
@@ -157,7 +157,7 @@ class ReferenceInProcess(ReferenceAdapter):
         """Return None: no guest is needed."""
 
     def open(self, machine: Machine, scenario: Scenario, deadline: Deadline) -> LocalSession:
-        """Start a session."""
+        """Refuse any guest with a LabError: this driver runs in process."""
         del machine, scenario, deadline  # part of the protocol
         raise LabError(f"{self._manifest.path}: this driver runs in no machine", remedy="use --device lab")
 
@@ -201,7 +201,7 @@ class ReferenceQtest(ReferenceAdapter):
         return GuestSpec(memory=QTEST_MEMORY, extra=("-S",))
 
     def open(self, machine: Machine, scenario: Scenario, deadline: Deadline) -> LocalSession:
-        """Start a session."""
+        """Start the driver in this process, on the guest's memory (`lab.drivers.base.Adapter`)."""
         del deadline  # part of the protocol
         if machine.spec.memory_file is None:
             raise LabError("the qtest transport needs the machine's RAM in a file")
@@ -236,7 +236,7 @@ class ReferenceVfio(ReferenceAdapter):
         return [self._serving(scenario)]
 
     def open(self, machine: Machine, scenario: Scenario, deadline: Deadline) -> GuestSession:
-        """Start a session."""
+        """Wait until the driver in the guest answers (`lab.drivers.base.Adapter`)."""
         deadline = Deadline(min(self._manifest.boot.seconds, deadline.remaining()))
         if machine.spec.state is None:  # a booted guest; a forked one was prepared before its snapshot
             self._serving(scenario).prepare(machine, deadline)
@@ -268,7 +268,7 @@ class _Serving:
         self.cache_key = sha256(start.encode() + bundle()).hexdigest()
 
     def prepare(self, machine: Machine, deadline: Deadline) -> None:
-        """Prepare a guest for its snapshot."""
+        """Start the driver in the guest, and wait until it answers (`lab.guest.template.SnapshotPreparer`)."""
         with self._reference.connect(machine, deadline) as ssh:
             _run(ssh, self._start, deadline, bundle())
             _request(ssh, 0, "ready", {}, b"", deadline)  # any answer shows that it serves
@@ -299,7 +299,7 @@ class GuestSession:
                 raise GuestTimeoutError(f"Timed out after {deadline.seconds:g} s waiting for {wanted}.")
 
     def perform(self, action: Action, data: bytes | None, deadline: Deadline) -> Answer:
-        """Perform an action."""
+        """Return the driver's answer from the guest (`lab.drivers.base.Session`)."""
         self._number += 1
         arguments, payload = explicit_arguments(self._scenario, action, data)
         try:

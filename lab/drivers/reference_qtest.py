@@ -35,7 +35,7 @@ class Ram:
     """The RAM of a machine whose processor never runs."""
 
     def __init__(self, file: Path, size: int) -> None:
-        """Map the file."""
+        """Map the guest's RAM from its file; ``size`` is in bytes."""
         with file.open("r+b") as opened:
             self.view = memoryview(mmap.mmap(opened.fileno(), size))
         self.space = AddressSpace(FIRST_FREE, size)

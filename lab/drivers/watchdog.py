@@ -16,7 +16,7 @@ class Watchdog:
     """Looked at by a transport at each of the driver's steps; ``now`` is the clock by which the driver waits."""
 
     def __init__(self, now: Callable[[], float]) -> None:
-        """Bound nothing yet."""
+        """Begin with no limit; ``now`` returns the time in seconds."""
         self._now = now
         self._until = float("inf")
         self._reads = 0

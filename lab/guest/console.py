@@ -47,7 +47,7 @@ def plain(text: str) -> str:
 
 
 class ConsoleMatch(NamedTuple):
-    """What an expectation found."""
+    """The match of a pattern in the console's output, and what came before it."""
 
     before: str
     """The output before the match, from the end of the previous match on."""

@@ -112,7 +112,7 @@ class Machine:
         self._cleanup = ExitStack()
 
     def __enter__(self) -> Machine:
-        """Begin."""
+        """Start QEMU and return the machine; it is ended again if that fails."""
         try:
             self._start()
         except BaseException:
@@ -121,7 +121,7 @@ class Machine:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
-        """End, and leave nothing behind."""
+        """End QEMU and its threads, and remove the run folder."""
         self._cleanup.close()
 
     def _start(self) -> None:

@@ -25,20 +25,20 @@ class Ram(Protocol):
         """Put the bytes at a guest-physical address; LabError."""
 
     def close(self) -> None:
-        """Close it."""
+        """Give the mapping or descriptor up."""
 
     def __enter__(self) -> Self:
-        """Begin."""
+        """Return the memory."""
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
-        """End, and leave nothing behind."""
+        """Close the memory."""
 
 
 class GuestMemory:
     """A view of ``memory`` MiB of RAM, from address ``base`` on, in the file that `GuestSpec.memory_file` names."""
 
     def __init__(self, path: Path, memory: int, base: int = 0) -> None:
-        """Map the file."""
+        """Map the file that holds the RAM; ``memory`` is in MiB."""
         _require_one_range(memory)
         self._base = base
         with path.open("r+b") as file:
@@ -59,15 +59,15 @@ class GuestMemory:
         self._ram[start : start + len(data)] = data
 
     def close(self) -> None:
-        """Close it."""
+        """Unmap the file."""
         self._ram.close()
 
     def __enter__(self) -> Self:
-        """Begin."""
+        """Return the memory."""
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
-        """End, and leave nothing behind."""
+        """Unmap the file."""
         self.close()
 
 
@@ -109,15 +109,15 @@ class ForkMemory:
             raise LabError(f"The memory of QEMU cannot be written: {error.strerror}.") from error
 
     def close(self) -> None:
-        """Close it."""
+        """Close QEMU's memory."""
         os.close(self._ram)
 
     def __enter__(self) -> Self:
-        """Begin."""
+        """Return the memory."""
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
-        """End, and leave nothing behind."""
+        """Close QEMU's memory."""
         self.close()
 
 

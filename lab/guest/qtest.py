@@ -37,11 +37,11 @@ class Qtest:
             self._cleanup = cleanup.pop_all()
 
     def __enter__(self) -> Qtest:
-        """Begin."""
+        """Return the connection."""
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
-        """End, and leave nothing behind."""
+        """Close the connection."""
         self._cleanup.close()
 
     def command(self, text: str) -> str:
@@ -76,11 +76,11 @@ class Qtest:
         self.command(f"writeq {address:#x} {value:#x}")
 
     def read(self, address: int, length: int) -> bytes:
-        """Read memory."""
+        """Return ``length`` bytes of guest-physical memory."""
         return bytes.fromhex(self.command(f"read {address:#x} {length:#x}")[2:])
 
     def write(self, address: int, data: bytes) -> None:
-        """Write memory."""
+        """Write bytes to guest-physical memory."""
         self.command(f"write {address:#x} {len(data):#x} 0x{data.hex()}")
 
     def read_config(self, bdf: int, offset: int) -> int:

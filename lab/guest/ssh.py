@@ -43,7 +43,7 @@ logging.getLogger("paramiko").addHandler(logging.NullHandler())  # its failures 
 
 @dataclass(frozen=True)
 class Result:
-    """What a command answered."""
+    """The exit status and the output of a command in the guest."""
 
     status: int
     """Exit status; -1 when a signal ended the command."""
@@ -129,11 +129,11 @@ class Ssh:
         self._client.close()
 
     def __enter__(self) -> Ssh:
-        """Begin."""
+        """Return the connection."""
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
-        """End, and leave nothing behind."""
+        """Close the connection."""
         self.close()
 
     def _lost(self, waiting_for: str) -> GuestError:

@@ -47,7 +47,7 @@ class MachineWitness:
         self._thread = threading.Thread(target=self._watch, name="machine witness", daemon=True)
 
     def __enter__(self) -> MachineWitness:
-        """Begin to watch."""
+        """Take a first sample, and start the thread that takes the others."""
         self._sample(0.0)
         self._thread.start()
         return self

@@ -95,7 +95,7 @@ class UInt(_Number):
     """An unsigned little-endian number of ``size`` bytes at byte ``offset``."""
 
     def __init__(self, offset: int, size: int, *, shared: bool = False) -> None:
-        """Lie where the class says."""
+        """Place the number: ``offset`` and ``size`` in bytes."""
         super().__init__(offset * 8, size * 8, shared=shared)
 
 
@@ -135,7 +135,7 @@ class Bits(_Number):
     """Bits ``high``:``low`` as the specification writes them, of a register, or from a ``dword`` or byte ``at``."""
 
     def __init__(self, high: int, low: int | None = None, *, dword: int = 0, at: int = 0, shared: bool = False) -> None:
-        """Lie where the class says."""
+        """Place the bits; a single bit where ``low`` is left out."""
         low = high if low is None else low
         super().__init__((dword * 4 + at) * 8 + low, high - low + 1, shared=shared)
 
@@ -144,7 +144,7 @@ class Raw(Field[bytes]):
     """``size`` uninterpreted bytes."""
 
     def __init__(self, offset: int, size: int, *, shared: bool = False) -> None:
-        """Lie where the class says."""
+        """Place the bytes: ``offset`` and ``size`` in bytes."""
         super().__init__(offset * 8, size * 8, shared=shared)
 
     def decode(self, bits: int) -> bytes:
@@ -162,7 +162,7 @@ class Ascii(Field[str]):
     """Text padded with spaces, without a terminator (Base 2.0, 1.4 "Conventions")."""
 
     def __init__(self, offset: int, size: int) -> None:
-        """Lie where the class says."""
+        """Place the text: ``offset`` and ``size`` in bytes."""
         super().__init__(offset * 8, size * 8)
 
     def decode(self, bits: int) -> str:
@@ -181,7 +181,7 @@ class Utf8(Field[str]):
     """Text that ends at the first zero byte or with the field: NVMe Qualified Names."""
 
     def __init__(self, offset: int, size: int) -> None:
-        """Lie where the class says."""
+        """Place the text: ``offset`` and ``size`` in bytes."""
         super().__init__(offset * 8, size * 8)
 
     def decode(self, bits: int) -> str:
@@ -334,7 +334,7 @@ class Nested(Field[D]):
     """A `Register` or `Structure` inside a structure: its bits keep their names, ``ctrl.ONCS.WRITE_ZEROES``."""
 
     def __init__(self, offset: int, kind: type[D], *, shared: bool = False) -> None:
-        """Lie where the class says."""
+        """Place a ``kind`` at byte ``offset``."""
         super().__init__(offset * 8, kind.SIZE * 8, shared=shared)
         self.kind = kind
 
@@ -356,7 +356,7 @@ class Array(Field[tuple[D, ...]]):
     """``count`` elements of one kind (`Register` or `Structure`) in a row."""
 
     def __init__(self, offset: int, count: int, kind: type[D]) -> None:
-        """Lie where the class says."""
+        """Place ``count`` of a ``kind`` from byte ``offset`` on."""
         super().__init__(offset * 8, count * kind.SIZE * 8)
         self.kind, self.count = kind, count
 
@@ -380,7 +380,7 @@ class Numbers(Field[tuple[int, ...]]):
     """``count`` unsigned numbers of ``size`` bytes in a row."""
 
     def __init__(self, offset: int, count: int, size: int) -> None:
-        """Lie where the class says."""
+        """Place ``count`` numbers of ``size`` bytes from byte ``offset`` on."""
         super().__init__(offset * 8, count * size * 8)
         self.count, self.size = count, size
 

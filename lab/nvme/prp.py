@@ -24,7 +24,7 @@ class UnreadableError(Exception):
     """A list lies in memory that cannot be read: ``address``, ``length``."""
 
     def __init__(self, address: int, length: int) -> None:
-        """Say where."""
+        """Name the range in bytes."""
         super().__init__(f"{length} bytes at {address:#x} cannot be read")
         self.address, self.length = address, length
 

@@ -14,7 +14,7 @@ class Buffer:
     """So many bytes, from a page's start, with ``content`` at their begin. ``address`` is 0 where there are none."""
 
     def __init__(self, length: int, content: bytes = b"") -> None:
-        """Take zeroed memory."""
+        """Allocate zeroed memory of ``length`` bytes that begins at a page; none for 0."""
         self._length = length
         self._memory: mmap.mmap | None = None
         self.address = 0

@@ -28,7 +28,7 @@ class Capability:
 
 @dataclass(frozen=True)
 class Facts:
-    """What rules derive from."""
+    """The machine and the device that capabilities are derived from."""
 
     host: Host
     node: Node
@@ -56,7 +56,7 @@ class Registry:
     """Capabilities by name; programs add their own with `register`."""
 
     def __init__(self) -> None:
-        """Begin without any."""
+        """Begin with no rule."""
         self._rules: dict[str, Rule] = {}
 
     def register(self, name: str) -> Callable[[Rule], Rule]:

@@ -88,7 +88,7 @@ def dataset_management(nsid: int, ranges: Iterable[tuple[int, int]], *, dealloca
 
 
 def flush(nsid: int) -> Request:
-    """Return Flush."""
+    """Return a request for Flush of one namespace (NVM Command Set 1.0)."""
     return Request(nvme.Flush.of(NSID=nsid), "io")
 
 

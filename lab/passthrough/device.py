@@ -149,7 +149,7 @@ class Device:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        """Close it."""
+        """Close the device."""
         self.close()
 
 
@@ -165,7 +165,7 @@ class Lent:
         return self._device.lend()
 
     def __exit__(self, *_: object) -> None:
-        """Give it back."""
+        """Give the descriptor back to the device."""
         self._device.take_back()
 
 

@@ -28,7 +28,7 @@ class Host:
     """One machine, as far as files show it."""
 
     def __init__(self, root: Path = Path("/")) -> None:
-        """Look below ``root`` only."""
+        """Look at the files below ``root``, which tests replace."""
         self._root = root
 
     def text(self, path: str) -> str:

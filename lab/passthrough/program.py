@@ -30,7 +30,7 @@ class Program:
     """Handles that stay open from step to step, and a method a step."""
 
     def __init__(self) -> None:
-        """Begin with nothing open."""
+        """Begin with no device open."""
         self._handles: dict[str, Device] = {}
         self._steps: Mapping[str, Callable[[Step], Reply]] = {
             "open": self.open, "close": self.close, "command": self.command, "read": self.read, "write": self.write,

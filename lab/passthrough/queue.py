@@ -29,7 +29,7 @@ from lab.passthrough.uring import Ring
 
 
 class Engine(Protocol):
-    """What carries commands."""
+    """An interface that carries commands to the device and their answers back."""
 
     def send(self, request: Request, promise: Future[Answer]) -> None:
         """Send a request; its answer, or PassthroughError, ends the promise."""
@@ -80,7 +80,7 @@ class Queue:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        """Close it."""
+        """Wait for the commands in flight, and close the queue."""
         self.close()
 
 
@@ -106,7 +106,7 @@ class ThreadEngine:
         self._threads = ThreadPoolExecutor(depth, "passthrough")
 
     def send(self, request: Request, promise: Future[Answer]) -> None:
-        """Implement `Engine`."""
+        """Send the request by ioctl in a thread that waits for its answer."""
         self._threads.submit(self._wait, request, promise)
 
     def _wait(self, request: Request, promise: Future[Answer]) -> None:
@@ -116,7 +116,7 @@ class ThreadEngine:
             promise.set_exception(error)
 
     def close(self) -> None:
-        """Implement `Engine`."""
+        """Wait for the threads to end."""
         self._threads.shutdown()
 
 
@@ -137,7 +137,7 @@ class UringEngine:
         self._reaper.start()
 
     def send(self, request: Request, promise: Future[Answer]) -> None:
-        """Implement `Engine`."""
+        """Submit the request to the ring; its promise is kept by the reaping thread."""
         number = Ioctl.URING_CMD_IO if request.queue == "io" else Ioctl.URING_CMD_ADMIN
         buffers = Buffers(request)
         command = structures.whole(UringCmd, request, buffers.data.address, buffers.metadata.address)
@@ -170,7 +170,7 @@ class UringEngine:
             return self._outstanding > 0
 
     def close(self) -> None:
-        """Implement `Engine`."""
+        """Wait for the commands in flight, and close the ring."""
         with self._changed:
             self._closing = True
             self._changed.notify()

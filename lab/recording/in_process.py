@@ -50,7 +50,7 @@ class InProcessRecording(Recording):
         evidence: EvidenceWriter,
         kind: DeviceKind,
     ) -> None:
-        """Start nothing yet."""
+        """Take what is recorded, and where to; `run` starts it."""
         super().__init__(driver, manifest, scenario, evidence)
         self._kind = kind
         self._clock: Callable[[], float] = time.time  # until there is a device

@@ -40,7 +40,7 @@ class Recording(ABC):
     """
 
     def __init__(self, driver: Driver, manifest: DriverManifest, scenario: Scenario, evidence: EvidenceWriter) -> None:
-        """Start nothing yet."""
+        """Take the driver, the scenario and the evidence to write; nothing is started."""
         self.driver_in_place = False
         """The driver may have begun its work: what the guest says from now on is the driver's."""
         self.timed_out = False

@@ -11,7 +11,7 @@ class AddressSpace:
     """Addresses from ``start`` to ``end`` (exclusive). The lowest that fit are allocated first."""
 
     def __init__(self, start: int, end: int) -> None:
-        """Make all addresses free."""
+        """Make all addresses from ``start`` to ``end`` (exclusive) free."""
         self._free = [(start, end)]
 
     def allocate(self, length: int, alignment: int) -> int:

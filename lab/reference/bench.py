@@ -19,7 +19,7 @@ FIRST_ROUND = 128
 
 @dataclass(frozen=True)
 class Figure:
-    """What was measured."""
+    """The commands of one depth, how long they took, and their latencies."""
 
     depth: int
     commands: int

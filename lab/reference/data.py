@@ -20,7 +20,7 @@ class DataPath:
     """Makes PRP1, PRP2 and lists of pages; the rules are in `lab.nvme.prp`."""
 
     def __init__(self, core: Core) -> None:
-        """Allocate for one controller."""
+        """Take the controller whose transport allocates the memory."""
         self._c = core
 
     @contextmanager

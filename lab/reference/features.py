@@ -14,7 +14,7 @@ class Features:
     """The features of one controller. Values are dword 11 of Set Features and dword 0 of Get Features' completion."""
 
     def __init__(self, core: Core, data: DataPath, execution: Execution) -> None:
-        """Ask one controller."""
+        """Take the controller whose features are read and set."""
         self._c, self._data, self._execution = core, data, execution
 
     def get(self, fid: int, select: Select = Select.CURRENT, *, nsid: int = 0, cdw11: int = 0) -> tuple[int, bytes]:

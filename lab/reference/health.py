@@ -12,7 +12,7 @@ class Health:
     """The log pages of one controller."""
 
     def __init__(self, core: Core, execution: Execution) -> None:
-        """Ask one controller."""
+        """Take the controller whose log pages are read."""
         self._c, self._execution = core, execution
 
     def log(self, lid: int, length: int, *, nsid: int = BROADCAST_NSID) -> bytes:

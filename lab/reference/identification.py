@@ -42,7 +42,7 @@ class Identification:
     """Reads Identify data structures. A failed Identify raises: the driver never continues with zeros."""
 
     def __init__(self, core: Core, execution: Execution) -> None:
-        """Ask one controller."""
+        """Take the controller that is identified."""
         self._c, self._execution = core, execution
 
     def identify(self, cns: Cns, nsid: int = 0) -> bytes:

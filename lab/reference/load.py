@@ -58,7 +58,7 @@ class Load:
     """Runs lanes on one controller."""
 
     def __init__(self, core: Core, data: DataPath, execution: Execution) -> None:
-        """Run on one controller."""
+        """Take the controller that the load runs on."""
         self._c, self._data, self._execution = core, data, execution
 
     def pair_of(self, job: int) -> QueuePair:

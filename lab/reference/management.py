@@ -17,7 +17,7 @@ class Management:
     """The management endpoint of one controller."""
 
     def __init__(self, core: Core, data: DataPath, execution: Execution) -> None:
-        """Ask one controller."""
+        """Take the controller that NVMe-MI is asked through, in band."""
         self._c, self._data, self._execution = core, data, execution
 
     def subsystem(self) -> mi.SubsystemInformation:

@@ -22,13 +22,13 @@ class Histogram:
     """Latencies in nanoseconds."""
 
     def __init__(self) -> None:
-        """Count nothing yet."""
+        """Begin with no latency."""
         self.buckets: Counter[int] = Counter()
         self.count = self.total = self.squares = 0
         self.least, self.most = 0, 0
 
     def add(self, nanoseconds: int) -> None:
-        """Count a latency."""
+        """Count one latency, in nanoseconds."""
         self.buckets[bucket_of(nanoseconds)] += 1
         self.least = nanoseconds if not self.count else min(self.least, nanoseconds)
         self.most = max(self.most, nanoseconds)
@@ -94,7 +94,7 @@ class Statistics:
     """The statistics of one run. ``started_at`` and all times are of the transport's clock, in seconds."""
 
     def __init__(self, started_at: float) -> None:
-        """Start a run."""
+        """Begin a run at ``started_at``."""
         self.started_at = self.ended_at = started_at
         self.reads, self.writes, self.others = Direction(), Direction(), Direction()
         self.depth: list[tuple[float, int]] = []

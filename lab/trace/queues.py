@@ -89,7 +89,7 @@ class Queues:
     """All queues of one controller, and the commands in flight on them."""
 
     def __init__(self) -> None:
-        """Begin without queues."""
+        """Begin with no queue, as after a reset."""
         self.submission: dict[int, SubmissionQueue] = {}
         self.completion: dict[int, CompletionQueue] = {}
         self._in_flight: dict[tuple[int, int], deque[Command]] = {}

@@ -96,7 +96,7 @@ class TraceReader:
             raise self._failure
 
     def __enter__(self) -> TraceReader:
-        """Begin."""
+        """Return the reader."""
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:

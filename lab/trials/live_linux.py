@@ -56,7 +56,7 @@ class LiveLinux:
         self._cleanup = ExitStack()
 
     def __enter__(self) -> LiveLinux:
-        """Begin."""
+        """Start the guest with its device, and return it."""
         with ExitStack() as cleanup:
             scratch = cleanup.enter_context(run_folder(shared_root()))
             self.device = LabDevice(
@@ -81,7 +81,7 @@ class LiveLinux:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
-        """End, and leave nothing behind."""
+        """End the guest and the device."""
         self._cleanup.close()
 
     # -- the device -------------------------------------------------------------------------------------------------

@@ -48,7 +48,7 @@ class LendsNothing(Controller):
     """Lends no memory, whatever the controller would like."""
 
     def lend_memory(self) -> None:
-        """Do nothing."""
+        """Lend no memory, whatever HMPRE and HMMIN say."""
 
 
 @variant(

@@ -120,7 +120,7 @@ class NoRetryDelays(Controller):
     """Enables no command retry delays, and retries at once."""
 
     def enable_retry_delays(self) -> None:
-        """Do nothing."""
+        """Leave ACRE 0, so that CRD has no meaning."""
 
 
 @variant(
