@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import pytest
 
 from conformance.commands import run_command
+from tests.files import extract
 
 RECORDING = Path(__file__).parents[1] / "recordings" / "reference-lab-write-basic.tar.xz"
 
@@ -22,8 +22,7 @@ def foreign(tmp_path: Path) -> Foreign:
     """Return a function that makes a recording look like another lab's; a key that is None is left out."""
 
     def foreign(**identity: Any) -> Path:
-        with tarfile.open(RECORDING) as archive:
-            archive.extractall(tmp_path, filter="data")
+        extract(RECORDING, tmp_path)
         folder = next(tmp_path.rglob("identity.json")).parent
         found = {**json.loads((folder / "identity.json").read_text()), "driver": {"name": "theirs"}, **identity}
         (folder / "identity.json").write_text(json.dumps({key: value for key, value in found.items() if value is not None}))
