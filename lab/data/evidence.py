@@ -60,12 +60,12 @@ class EvidenceWriter:
         self.folder = folder
         self._lock = threading.Lock()
         self._count = self._unknown = 0
-        self._began = time.time()
+        self._began = time.monotonic()
         with _Writing(folder):
             folder.mkdir(parents=True, exist_ok=False)
             for name in ("answers", "namespaces", "device"):
                 (folder / name).mkdir()
-            _write(folder / "identity.json", identity.model_copy(update={"started": self._began}).to_json())
+            _write(folder / "identity.json", identity.model_copy(update={"started": time.time()}).to_json())
             self._events = (folder / "events.jsonl").open("w", encoding="utf-8", buffering=1 << 16)
 
     def record(self, event: Event) -> None:
@@ -97,7 +97,7 @@ class EvidenceWriter:
             end = {
                 "outcome": outcome,
                 "reason": reason,
-                "seconds": round(time.time() - self._began, 3),
+                "seconds": round(time.monotonic() - self._began, 3),
                 "events": self._count,
                 "unknown": self._unknown,
                 "machine": machine and asdict(machine),

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 TOO_SLOW = "this machine was too slow"
 """How the reason of a verdict begins that blames the machine."""
 
+LONGEST_JUMP = 0.1
+"""Seconds: a clock that is adjusted in order (adjtime(3)) does not part so far from the monotonic one in a recording."""
+
 
 @dataclass(frozen=True)
 class MachineReport:
@@ -20,10 +23,14 @@ class MachineReport:
     """The longest time in which QEMU was stopped by a signal."""
     steal: float = 0.0
     """What the hypervisor took from all processors."""
+    clock_jump: float = 0.0
+    """By how much the machine's clock was set while the recording ran; the order of events depends on it."""
 
     @property
     def trouble(self) -> str:
         """Why a driver may have given up because of the machine; "" if it cannot have."""
+        if abs(self.clock_jump) > LONGEST_JUMP:
+            return f"{TOO_SLOW} or its clock was set: by {self.clock_jump:+.1f} s while this was recorded"
         if self.longest_stop > self.bound:
             return f"{TOO_SLOW}: QEMU was stopped for {self.longest_stop:.1f} s (allowed: {self.bound:g} s)"
         if self.longest_stall > self.bound:

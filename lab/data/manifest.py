@@ -69,6 +69,8 @@ class Boot(_Table):
     memory: Annotated[str, Field(pattern=r"^\d+[MG]$")] = "256M"
     cpus: Annotated[int, Field(ge=1, le=64)] = 1
     options: tuple[str, ...] = ()  # further QEMU options, as they are
+    # what moves the guest's clock: the host's time, or the instructions of its one processor, so that it waits with QEMU
+    clock: Literal["host", "instructions"] = "host"
     screen: bool = False  # it has a VGA screen: kept as a picture and as text where the guest is not ready in time
     output: Literal["serial", "serial2", "debug-console", "exit-code"] = "serial"  # where its output comes from
     input: Literal["serial", "keyboard", "none"] = "serial"  # where it is typed at; keyboard: QMP's send-key

@@ -89,6 +89,7 @@ class GenericSerial:
             heard=shape.heard(self._manifest),
             screen=boot.screen,
             debug_exit=boot.exit_success is not None,
+            counted_clock=boot.clock == "instructions" and not (scenario.faults or scenario.hostile),  # they may be timed
             paused=shape.boots_at_load(self._manifest),
             extra=boot.options,
         )

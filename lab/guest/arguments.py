@@ -74,6 +74,8 @@ class GuestSpec:
     """Nothing runs before QMP's cont."""
     root_ports: int = 0
     """Empty PCI Express root ports ``rp0``, ``rp1``, … for hot-plug."""
+    counted_clock: bool = False
+    """The guest's clock moves by 1 ns with each instruction (QEMU's -icount), under TCG and with one processor only."""
     iommu: bool = False
     """A strict Intel IOMMU with interrupt remapping."""
     network: bool = False
@@ -129,7 +131,11 @@ def _options(spec: GuestSpec, endpoints: Endpoints, accelerator: str) -> Iterato
     yield "-msg", "timestamp=on"
     if spec.sandbox:
         yield SANDBOX
-    yield "-accel", accelerator
+    if spec.counted_clock and accelerator.startswith("tcg") and spec.smp == 1:
+        yield "-accel", "tcg,thread=single"
+        yield "-icount", "shift=0,sleep=off"
+    else:
+        yield "-accel", accelerator
     yield "-machine", _machine(spec)
     yield "-cpu", spec.cpu
     yield "-smp", str(spec.smp)

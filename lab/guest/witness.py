@@ -43,6 +43,7 @@ class MachineWitness:
         self._before: dict[Path, _Waits] = {}
         self._longest_stall = self._longest_stop = self._stopped = 0.0
         self._steal = _steal()
+        self._offset = time.time() - time.monotonic()
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="machine witness", daemon=True)
 
@@ -64,6 +65,7 @@ class MachineWitness:
             longest_stall=round(self._longest_stall, 3),
             longest_stop=round(self._longest_stop, 3),
             steal=round(_steal() - self._steal, 3),
+            clock_jump=round(time.time() - time.monotonic() - self._offset, 3),
         )
 
     def _watch(self) -> None:

@@ -121,9 +121,13 @@ class GuestRecording(Recording):
         return self._witness.report() if self._witness else None
 
     def _stall_bound(self) -> float:
-        """Return half of the driver's shortest time-out, in seconds: by its manifest, or as the scenario sets it."""
-        shortest = self._manifest.limits.shortest_timeout
-        return min(shortest, float(self._scenario.guest.get("command_seconds", shortest))) / 2
+        """Return half of the driver's shortest time-out, in seconds: by its manifest, or as the scenario sets it.
+
+        How long a driver waits for CSTS.RDY is CAP.TO, in units of 500 ms (NVMe Base 2.0, 3.1.3.1).
+        """
+        scenario, shortest = self._scenario, self._manifest.limits.shortest_timeout
+        ready = [controller.cap["TO"] / 2 for controller in scenario.device.controllers if controller.cap.get("TO")]
+        return min(shortest, float(scenario.guest.get("command_seconds", shortest)), *ready) / 2
 
     def now(self) -> float:
         """Return the host's time, on which the events of QEMU and of the device are too."""

@@ -1,7 +1,7 @@
 """A driver behind a prompt, played by a script: what is typed, what becomes of the output, and what of a late prompt."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -10,7 +10,7 @@ import pytest
 
 from lab.data.manifest import ActionSyntax, parse
 from lab.data.patterns import search
-from lab.data.plan import Action, Answer, Controller, DeviceSpec, Namespace, Scenario
+from lab.data.plan import Action, Answer, Controller, DeviceSpec, Fault, Namespace, Scenario
 from lab.deadline import Deadline
 from lab.drivers.base import Session
 from lab.drivers.generic_serial import NEVER, GenericSerial, filled
@@ -391,3 +391,12 @@ def test_whole_units_are_asked_for_and_cut() -> None:
     answer = session.perform(Action("read", {"nsid": 2, "lba": 9, "blocks": 2}), None, Deadline(5))
     assert script.typed == ["r 8 8"]
     assert answer.data == data[512:1536]
+
+
+def test_a_clock_of_instructions_is_no_measure_for_a_device_that_takes_its_time() -> None:
+    manifest = parse({"name": "x", "adapter": "x", "boot": {**BOOT, "clock": "instructions"}}, Path("x.toml"), ["x"])
+    adapter = GenericSerial(manifest, TOOLCHAIN)
+    assert adapter.guest(SCENARIO).counted_clock
+    late = Fault(name="late", behaviour="slow-ready", arguments={"ms": 500})
+    assert not adapter.guest(replace(SCENARIO, faults=(late,))).counted_clock
+    assert not adapter.guest(replace(SCENARIO, hostile=True)).counted_clock

@@ -134,3 +134,12 @@ def test_u_boot_shape_in_full() -> None:
         "-smp 1 -m 256 -chardev socket,id=qmp,fd=7 -qmp chardev:qmp -chardev socket,id=console,fd=8 -serial "
         "chardev:console -bios u-boot.rom"
     )
+
+
+@pytest.mark.parametrize(
+    ("accelerator", "cpus", "counted"), [("tcg,thread=multi", 1, True), ("tcg,thread=multi", 2, False), ("kvm", 1, False)]
+)
+def test_a_clock_of_instructions_needs_tcg_and_one_processor(accelerator: str, cpus: int, counted: bool) -> None:
+    given = arguments(GuestSpec(counted_clock=True, smp=cpus), ENDPOINTS, accelerator)
+    assert ("-icount" in given) == counted
+    assert given[given.index("-accel") + 1] == ("tcg,thread=single" if counted else accelerator)

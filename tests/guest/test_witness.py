@@ -10,6 +10,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import pytest
+
 from lab.data.machine import MachineReport
 from lab.guest.witness import SAMPLE_SECONDS, MachineWitness
 
@@ -69,3 +71,14 @@ def test_a_process_that_has_ended_is_no_stall() -> None:
         process.wait()
         time.sleep(3 * SAMPLE_SECONDS)
         assert witness.report().longest_stop == 0
+
+
+@pytest.mark.parametrize("jump", [3600.0, -3600.0])
+def test_a_clock_that_is_set_is_the_machines_trouble(jump: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    with MachineWitness(os.getpid(), bound=600.0) as witness:
+        assert not witness.report().trouble
+        now = time.time
+        monkeypatch.setattr(time, "time", lambda: now() + jump)
+        report = witness.report()
+    assert abs(report.clock_jump - jump) < 1
+    assert f"its clock was set: by {jump:+.1f} s" in report.trouble

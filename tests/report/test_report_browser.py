@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from conformance.report.html import Material, html
 from conformance.report.witness import witness_of
 from conformance.suite.check import Outcome
 from conformance.suite.measure import Axis, Measurement, Point, Series
+from conformance.wire.decode import Row
+from conformance.wire.excerpts import Gap
 from lab.data.evidence import Evidence
 from lab.nvme.commands import Read
 from tests.record.recordings import unpack
@@ -153,6 +156,46 @@ def test_what_a_driver_said_runs_nothing(browser: Browser, tmp_path: Path) -> No
         0,
     ]
     assert "<script>alert(1)</script>" in tab.run("document.body.innerText")
+
+
+def test_nothing_of_a_hostile_result_its_evidence_and_its_baseline_runs(browser: Browser, tmp_path: Path) -> None:
+    """Console output reaches the page as reasons and findings, what the device saw as rows of its wire, figures as drawings."""
+    evidence = unpack("linux-lab-read-basic", tmp_path / "evidence")
+    bad = verdict(Outcome.FAIL).model_copy(update={"findings": [_a_read(evidence)]})
+    results = result(bad, verdict(Outcome.WARN, "read/advice"), verdict(Outcome.ERROR, "read/lost"), unfinished=NASTY)
+    results.runs[0].evidence = "evidence"
+    axis = Axis(name=NASTY, unit=NASTY)
+    results.runs[0].measurements = [
+        Measurement(
+            id=NASTY, title=NASTY, kind=kind, x=axis, y=axis, series=(Series(name=NASTY, points=(Point(x=1, to=2, y=3),)),)
+        )
+        for kind in ("line", "histogram")
+    ]
+    seen = witness_of(results, tmp_path)
+
+    def hostile(one: VerdictEntry) -> list[Row | Gap]:
+        return [replace(row, name=NASTY, detail=NASTY) if isinstance(row, Row) else row for row in seen(one)]
+
+    assert any(isinstance(row, Row) for row in hostile(results.verdicts[0]))
+    for one in results.verdicts:
+        for name in ("reason", "statement", "why", "cite"):
+            if hasattr(one, name):
+                setattr(one, name, NASTY)
+        for finding in one.findings:
+            finding.expected = finding.actual = NASTY
+    lab = {"version": NASTY, "started": NASTY, "seed": NASTY, "qemu": {"version": NASTY, "origin": NASTY, "sha256": NASTY},
+           "versions": {NASTY: {"version": NASTY, "sha256": NASTY}}, "host": {NASTY: NASTY}}  # fmt: skip
+    results = results.model_copy(update={"lab": lab})
+    before = result(verdict(Outcome.PASS), verdict(Outcome.PASS, f"read/{NASTY}"))
+    text = html(results, Material(hostile, {NASTY: {NASTY: NASTY}}, NASTY, before))
+    tab = show(browser, tmp_path, re.sub(r"<meta http-equiv[^>]*>", "", text))  # the page's own policy is not what holds it
+    tab.run("document.querySelectorAll('details').forEach((part) => { part.open = true; })")
+    assert tab.complaints() == []
+    assert tab.run("[document.images.length, document.scripts.length]") == [0, 1]
+    attributes = "[...document.querySelectorAll('*')].flatMap((one) => [...one.attributes].map((a) => a.name))"
+    assert not [name for name in tab.run(attributes) if name.startswith("on")]
+    assert tab.run("[...document.links].some((link) => /^(javascript|data|vbscript):/i.test(link.href))") is False
+    assert tab.run("document.body.innerText").count("<script>alert(1)</script>") > 5
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
