@@ -58,6 +58,8 @@ def read(path: Path) -> Results:
         if isinstance(data, dict) and data.get("schema") != SCHEMA:
             raise UsageError(f"{file}: results of schema {data.get('schema')!r}; this lab reads {SCHEMA}.")
         return _checked(Results.model_validate(_printable(data)))
+    except json.JSONDecodeError as error:
+        raise UsageError(f"{file} is not JSON: {error}.") from error
     except OSError as error:
         raise UsageError(
             f"There are no results at {file}: {error.strerror}.", remedy="name the folder that nvme-lab run wrote"
@@ -65,7 +67,7 @@ def read(path: Path) -> Results:
     except ValidationError as error:
         raise UsageError(f"{file} holds no results: {describe_invalid(error.errors()[0])}.") from error
     except (ValueError, RecursionError) as error:
-        raise UsageError(f"{file} is not JSON: {error}.") from error
+        raise UsageError(f"{file} holds no results: {error}.") from error
 
 
 def _printable(value: Any) -> Any:
@@ -78,7 +80,10 @@ def _printable(value: Any) -> Any:
 
 
 def _checked(results: Results) -> Results:
-    """Leave out parts of the lab's description that are not tables, as reports expect them."""
+    """Leave out parts of the lab's description that are not tables, as reports expect them. ValueError for a loose end."""
+    for verdict in results.verdicts:
+        if verdict.driver not in results.drivers:
+            raise ValueError(f"verdicts: the driver {verdict.driver!r} is not among drivers")
     lab = results.lab
     for name in ("qemu", "host", "versions"):
         if not isinstance(lab.get(name), dict):

@@ -6,7 +6,7 @@ failures they know.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -15,6 +15,7 @@ from conformance.suite.measure import Measurement
 
 FILE = "results.json"
 SCHEMA: Literal[1] = 1
+MOST_SHARDS = 100_000
 
 
 class _Model(BaseModel):
@@ -135,7 +136,7 @@ class ShardEntry(_Model):
     """One part of a campaign that was split. Parts of the same campaign have the same ``split``."""
 
     number: int
-    of: int
+    of: Annotated[int, Field(ge=1, le=MOST_SHARDS)]
     split: str
 
 

@@ -94,12 +94,14 @@ def _ownerless(folder: Path) -> bool:
 
 
 def private(root: Path) -> Path:
-    """Return ``root``, made when missing; LabError if others could put files into it."""
-    root.mkdir(mode=0o700, parents=True, exist_ok=True)
-    status = root.lstat()
+    """Return ``root``, made when missing; LabError if it cannot be made, or if others could put files into it."""
+    remedy = "remove it, or set XDG_RUNTIME_DIR or TMPDIR to a private folder"
+    try:
+        root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        status = root.lstat()
+    except OSError as error:
+        what = "a link that leads nowhere" if root.is_symlink() else error.strerror
+        raise LabError(f"The folder {root} cannot be made: {what}.", remedy=remedy) from error
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o022:
-        raise LabError(
-            f"{root} is not a folder that only you can write to.",
-            remedy="remove it, or set XDG_RUNTIME_DIR or TMPDIR to a private folder",
-        )
+        raise LabError(f"{root} is not a folder that only you can write to.", remedy=remedy)
     return root

@@ -62,3 +62,28 @@ def test_a_path_too_long_for_sockets_is_refused_and_removed(root: Path) -> None:
     with pytest.raises(LabError, match="too deep"), run_folder(deep):
         pass
     assert list(deep.glob("run-*")) == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "says"),
+    [
+        ("dangling", "a link that leads nowhere"),
+        ("file", "File exists"),
+        ("below a file", "Not a directory"),
+        ("link", "is not a folder that only you can write to"),
+    ],
+)
+def test_what_stands_in_the_place_of_the_root_is_named(root: Path, kind: str, says: str) -> None:
+    place = root / "nvme-lab"
+    match kind:
+        case "dangling":
+            place.symlink_to(root / "nowhere")
+        case "link":
+            (root / "elsewhere").mkdir(mode=0o700)
+            place.symlink_to(root / "elsewhere")
+        case _:
+            place.write_text("")
+    with pytest.raises(LabError, match=says) as error, run_folder(place / "runs" if kind == "below a file" else place):
+        pass
+    assert "XDG_RUNTIME_DIR" in error.value.remedy
+    assert list(root.rglob("run-*")) == []
