@@ -176,7 +176,7 @@ def test_a_screen_that_is_gone_does_not_end_the_record(line: Line) -> None:
     sitting.start()
     assert seated.wait(SOON)
     line.says("not read, ")
-    assert line.console.expect("looks, ", Deadline(SOON))
+    assert line.console.expect("read, ", Deadline(SOON))
     line.says("and the record goes on\r\n")
     assert line.console.expect("goes on", Deadline(SOON))
     os.write(keys, b"ls\r" + ESCAPE)
