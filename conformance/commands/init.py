@@ -27,6 +27,7 @@ LOOK_SECONDS = 15.0
 READY_SECONDS = 60
 FIRST_STAGES = ("detect", "admin-queue")
 LINUX_STAGES = STAGES
+PROGRAM_STAGES = STAGES[:5]
 GUESSED_READY = "^> "
 MEMORY = "256M"
 
@@ -42,7 +43,7 @@ MEMORY = "256M"
 @click.option("--seconds", type=click.FloatRange(1, 600), default=LOOK_SECONDS, show_default=True, help="how long then")
 @machine
 def init(file: Path, output: Path | None, name: str, ci: str | None, boot: bool, seconds: float, **options: Any) -> None:
-    """Write a manifest for FILE: a kernel (PVH, multiboot, bzImage), a disk or ISO image, a firmware, or a .ko module of Linux.
+    """Write a manifest for FILE: a kernel, a disk, ISO or floppy image, a firmware, a .ko module of Linux, or a program for it.
 
     What FILE is is recognised and said. Nothing is overwritten.
 
@@ -68,7 +69,10 @@ def init(file: Path, output: Path | None, name: str, ci: str | None, boot: bool,
         console.print(text, style="dim")
 
     values = {"name": name, "file": output, "what": f"{file.name}, {found.what}", "all_stages": STAGES}
-    if found.boots == "module":
+    if found.boots == "program":
+        values |= {"adapter": "guest-program", "stages": PROGRAM_STAGES, "path": os.path.relpath(file, output.parent),
+                   "place": f"/run/driver/{file.name}"}  # fmt: skip
+    elif found.boots == "module":
         values |= _module(file, found, output.parent)
         _compare_kernels(found, options, console)
     else:
@@ -76,7 +80,8 @@ def init(file: Path, output: Path | None, name: str, ci: str | None, boot: bool,
         if boot:
             toolchain = prepare(settings(options), {"qemu"}, say)
             values |= _heard(look({found.boots: str(file.absolute())}, output, seconds, toolchain, say), console)
-    written[output] = render("manifest.toml.j2", **values)
+    template = "program.toml.j2" if found.boots == "program" else "manifest.toml.j2"
+    written[output] = render(template, **values)
     if ci:
         written[CI[ci]] = render(f"{ci}.yml.j2", manifest=output)
     _check(written[output], output)

@@ -16,7 +16,7 @@ from typing import Literal
 from elftools.common.exceptions import ELFError
 from elftools.construct import ConstructError
 from elftools.elf.elffile import ELFFile
-from elftools.elf.segments import InterpSegment, NoteSegment
+from elftools.elf.segments import InterpSegment, NoteSegment, Segment
 
 from images.modules import modinfo
 from lab.errors import UsageError
@@ -103,16 +103,17 @@ def _elf(path: Path, head: bytes) -> Found:
             elf = ELFFile(stream)
             if elf["e_type"] == "ET_REL":
                 return _module(path)
-            is_program = any(isinstance(segment, InterpSegment) for segment in elf.iter_segments())
+            is_program = any(_has_interpreter(segment) for segment in elf.iter_segments())
+            is_static = any(_is_linux(segment) for segment in elf.iter_segments() if isinstance(segment, NoteSegment))
             has_pvh = any(_pvh(segment) for segment in elf.iter_segments() if isinstance(segment, NoteSegment))
             bits, machine = elf.elfclass, elf["e_machine"]
     except (ELFError, ConstructError, OSError, ValueError, OverflowError) as error:
         return Found("an ELF file that is damaged or cut off", "", f"build or copy it again: {error or type(error).__name__}")
     if is_program:
-        return Found(
-            f"a {bits}-bit Linux program", "",
-            "a driver in user space needs an adapter of its own (docs/extending.md); reference-vfio shows one",
-        )  # fmt: skip
+        remedy = "the guest has the C library only: link it statically, or push its libraries too"
+        return Found(f"a {bits}-bit Linux program", "program", remedy)
+    if is_static and not has_pvh:
+        return Found(f"a {bits}-bit Linux program, linked statically", "program")
     if machine not in PC_MACHINES:
         shown = MACHINES.get(machine, str(machine).removeprefix("EM_"))
         return Found(
@@ -134,6 +135,15 @@ def _elf(path: Path, head: bytes) -> Found:
         f"a {bits}-bit ELF file for {MACHINES.get(machine, f'machine {machine}')} without PVH note or multiboot header", "",
         "QEMU cannot start it: add a PVH note (XEN_ELFNOTE_PHYS32_ENTRY) or a multiboot header, or make a disk image",
     )  # fmt: skip
+
+
+def _has_interpreter(segment: Segment) -> bool:
+    return isinstance(segment, InterpSegment) and segment.get_interp_name().startswith("/")
+
+
+def _is_linux(notes: NoteSegment) -> bool:
+    """Return whether the segment has the note by which the C library says for which system it is (Linux Standard Base 5.0)."""
+    return any(note["n_name"] == "GNU" and note["n_type"] == "NT_GNU_ABI_TAG" for note in notes.iter_notes())
 
 
 def _pvh(notes: NoteSegment) -> bool:

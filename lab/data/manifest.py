@@ -175,6 +175,20 @@ class Limits(_Table):
     shortest_timeout: Annotated[float, Field(gt=0)] = 1.0
 
 
+class Program(_Table):
+    """A driver that is a program in a Linux guest (adapter `guest-program`, docs/guest-programs.md)."""
+
+    command: tuple[str, ...] = ()
+    protocol: Literal["lines", "cli"] = "lines"  # one process that is asked by lines, or a new one for each action
+    access: Literal["vfio", "vfio-noiommu", "sysfs"] = "vfio"  # how it reaches the device
+    actions: tuple[str, ...] = ("read",)  # what it can be asked beside load
+    setup: tuple[str, ...] = ()  # shell commands in the guest before it starts; a failure is the lab's
+    environment: Mapping[str, str] = Field(default_factory=dict)
+    hugepages: Annotated[int, Field(ge=0)] = 0  # of 2 MiB
+    exit_on_unload: bool = False  # an unload ends the program, and a load starts it anew
+    seconds: Annotated[float, Field(gt=0)] = 30.0  # for each answer
+
+
 class Python(_Table):
     """A Python file beside the manifest, which brings what a package could bring by entry points (docs/packages.md).
 
@@ -216,6 +230,7 @@ class DriverManifest(_Table):
     stages: tuple[str, ...] = STAGES[:6]  # what it claims
     profiles: tuple[str, ...] = ()  # what it claims beyond the stages
     passthrough: Passthrough = Passthrough()
+    program: Program = Program()
     python: Python = Python()
     coverage: Coverage = Coverage()
     stops: tuple[str, ...] = ()  # stages after which it can stop
@@ -254,6 +269,8 @@ def parse(data: Mapping[str, Any], path: Path, adapters: Iterable[str]) -> Drive
         first = error.errors()[0]
         raise UsageError(f"{path}: {describe_invalid(first, _keys_at)}") from error
     _one_of(path, "adapter", manifest.adapter, adapters)
+    for name in manifest.program.actions:
+        _one_of(path, "program.actions", name, ACTIONS)
     for key, valid in _CHOICES.items():
         for name in getattr(manifest, key):
             _one_of(path, key, name, valid)
@@ -270,7 +287,7 @@ def _keys_at(where: Sequence[str]) -> list[str]:
     """Return the keys that are valid in the table which ``where`` leads to."""
     tables: Mapping[str, type[_Table]] = {
         "boot": Boot, "push": Push, "actions": ActionSyntax, "known": Known, "limits": Limits, "lists": Listing, "disk": Disk,
-        "passthrough": Passthrough, "python": Python, "coverage": Coverage,
+        "passthrough": Passthrough, "python": Python, "program": Program, "coverage": Coverage,
     }  # fmt: skip
     model = next((tables[name] for name in reversed(where) if name in tables), DriverManifest)
     return [name for name in model.model_fields if name != "path"]

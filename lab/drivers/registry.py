@@ -13,6 +13,7 @@ from lab.data.plan import DeviceKind
 from lab.drivers.base import Adapter
 from lab.drivers.edk2 import Edk2
 from lab.drivers.generic_serial import GenericSerial
+from lab.drivers.guest_program import GuestProgram
 from lab.drivers.linux import Linux
 from lab.drivers.qemu_vfio import QemuVfio
 from lab.drivers.reference import ADAPTERS as REFERENCE
@@ -25,7 +26,8 @@ MANIFESTS = Path(__file__).with_name("manifests")
 Factory: TypeAlias = Callable[[DriverManifest, Toolchain], Adapter]
 
 _SHIPPED: Mapping[str, Factory] = {
-    "linux": Linux, "generic-serial": GenericSerial, "edk2": Edk2, "qemu-vfio": QemuVfio, **REFERENCE,
+    "linux": Linux, "generic-serial": GenericSerial, "edk2": Edk2, "guest-program": GuestProgram, "qemu-vfio": QemuVfio,
+    **REFERENCE,
 }  # fmt: skip
 PYTHON = "python"
 """The adapter that is in the manifest's own Python file."""

@@ -30,6 +30,7 @@ TABLES = (
     "Push",
     "Passthrough",
     "Coverage",
+    "Program",
     "Python",
     "Limits",
     "Known",

@@ -64,7 +64,9 @@ SECTOR = (510, b"\x55\xaa")
         (elf(bits=32, more=multiboot(0x1BADB002, 3)), "a 32-bit ELF kernel with a multiboot header", "kernel"),
         (elf(more=multiboot(0x1BADB002, 3)), "a 64-bit ELF kernel with a multiboot header", ""),
         (elf(more=multiboot(0xE85250D6, 4)), "a 64-bit ELF kernel with a multiboot2 header", ""),
-        (elf((3, b"/lib64/ld.so\0")), "a 64-bit Linux program", ""),
+        (elf((3, b"/lib64/ld.so\0")), "a 64-bit Linux program", "program"),
+        (elf((4, note(b"GNU", 1, bytes(16)))), "a 64-bit Linux program, linked statically", "program"),
+        (at(SECTOR, size=1440 << 10), "a floppy disk image with a boot sector (1440 KiB)", "floppy"),
         (elf((4, note(b"Xen", 17, bytes(8)))), "a 64-bit ELF file for x86-64 without PVH note", ""),
         (MODULE, "a Linux kernel module for 6.1.0-9", "module"),
         (elf(kind=1), "an object file", ""),
@@ -117,6 +119,17 @@ def test_a_module_becomes_a_manifest_for_the_linux_guest(tmp_path: Path, monkeyp
     assert (manifest.name, manifest.adapter, manifest.needs) == ("mine", "linux", ("linux-guest",))
     assert manifest.push.modules == ("../build/nvme-core.ko", "../build/nvme.ko")
     assert "DRIVER: lab/mine.toml\n" in (tmp_path / ".gitlab-ci.yml").read_text()
+
+
+def test_a_program_becomes_a_manifest_of_ten_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my-driver").write_bytes(elf((4, note(b"GNU", 1, bytes(16)))))
+    assert run_command(("init", "my-driver")) == 0
+    manifest = find("./my-driver.toml")
+    assert (manifest.adapter, manifest.program.command) == ("guest-program", ("/run/driver/my-driver",))
+    assert manifest.push.files == {"/run/driver/my-driver": "my-driver"}
+    lines = [line for line in (tmp_path / "my-driver.toml").read_text().splitlines() if line and not line.startswith("#")]
+    assert len(lines) <= 10
 
 
 def test_nothing_is_overwritten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
