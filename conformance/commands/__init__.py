@@ -29,6 +29,7 @@ COMMANDS: Mapping[str, str] = {
     "replay": "replay:replay",
     "judge": "evidence:judge",
     "report": "evidence:report",
+    "matrix": "matrix:matrix",
     "compare": "compare:compare",
     "coverage": "coverage:coverage",
     "verify": "verify:verify_command",
