@@ -105,7 +105,7 @@ def _system(file: Path, found: Found, folder: Path) -> dict[str, Any]:
     return {
         "adapter": "generic-serial", "stages": FIRST_STAGES, "boots": found.boots, "path": os.path.relpath(file, folder),
         "memory": MEMORY, "output": "serial", "prompts": True, "ready": GUESSED_READY, "looked": False,
-        "seconds": READY_SECONDS,
+        "seconds": READY_SECONDS, "screen": False, "dead": "",
     }  # fmt: skip
 
 
@@ -113,9 +113,15 @@ def _heard(heard: Look, console: Console) -> dict[str, Any]:
     """Apply what the first boot showed to the manifest, and print it."""
     if heard.trouble:
         console.print(f"It ended early: {heard.trouble}", style="yellow", markup=False)
+    if heard.crash:
+        console.print(f"It says that it has crashed: {heard.crash}", style="yellow", markup=False)
+    if not heard.said.strip() and heard.screen.strip():
+        console.print("It speaks on its screen only:", style="yellow")
+        console.print(heard.screen, markup=False)
+        return {"screen": True, "looked": True, "prompts": False, "ready": ""}
     if not heard.said.strip():
         console.print(
-            "It said nothing, neither on its serial line nor on port E9h: see to boot.output and boot.ready in the manifest.",
+            "It said nothing on COM1, COM2, port E9h or its screen. Try nvme-lab observe FILE, which varies the machine.",
             style="yellow", soft_wrap=True,
         )  # fmt: skip
         return {}
@@ -126,8 +132,9 @@ def _heard(heard: Look, console: Console) -> dict[str, Any]:
         console.print("Nothing was done to the NVMe device: the driver waits to be asked, or is not there yet.")
     return {
         "output": heard.output,
-        "prompts": heard.prompts and heard.output == "serial",
-        "ready": heard.ready,
+        "prompts": heard.prompts and heard.output != "debug-console",
+        "ready": "" if heard.crash else heard.ready,
+        "dead": heard.dead,
         "looked": True,
         "stages": heard.steps if len(heard.steps) > 1 else FIRST_STAGES,
     }

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from conformance.onboarding.crashes import CRASH, without_firmware
 from conformance.suite.scenario import LOAD
 from conformance.suite.selection import SCENARIOS
 from lab import drivers
 from lab.data import manifest
 from lab.data.events import Event, RegisterWrite, Submitted
 from lab.data.evidence import Evidence
+from lab.drivers.generic_serial import SCREEN_TEXT
 from lab.errors import LabError
 from lab.guest.console import plain
 from lab.guest.folder import run_folder
@@ -22,8 +24,11 @@ from lab.nvme.registers import CC
 from lab.recording.record import record
 from lab.toolchain import Toolchain
 
-Output = Literal["serial", "debug-console"]
-OUTPUTS: tuple[Output, ...] = ("serial", "debug-console")
+Output = Literal["serial", "serial2", "debug-console"]
+LOGS: Mapping[Output, str] = {"serial": "console.log", "serial2": "serial2.log", "debug-console": "debug-console.log"}
+"""Where each output is recorded while the guest is listened to on its first serial line."""
+QUIET_SECONDS = 2.0
+"""Without an access to the device for so long, its driver has done what it does by itself."""
 NEVER = "(?!)"
 """A pattern that matches nothing, so that all output is read until the time is over."""
 SCENARIO = "read/basic"
@@ -39,6 +44,18 @@ class Look:
     said: str
     steps: tuple[str, ...]  # the stages of which something was seen at the device, without a gap
     trouble: str = ""  # why it ended before its time
+    screen: str = ""  # the text that its screen shows
+
+    @property
+    def crash(self) -> str:
+        """The line in which it says that it has crashed; "" if it does not."""
+        return next((line.strip() for line in self.said.splitlines() if CRASH.search(line)), "")
+
+    @property
+    def dead(self) -> str:
+        """A pattern for the words with which it crashes; "" if none were seen."""
+        found = CRASH.search(self.crash)
+        return _escaped(found[0]) if found else ""
 
     @property
     def last_line(self) -> str:
@@ -48,7 +65,12 @@ class Look:
     @property
     def prompts(self) -> bool:
         """Return whether the guest waits for input."""
-        return bool(self.said) and not self.said.endswith("\n") and self.last_line.rstrip().endswith(PROMPT_ENDS)
+        return (
+            bool(self.said)
+            and not self.crash
+            and not self.said.endswith("\n")
+            and self.last_line.rstrip().endswith(PROMPT_ENDS)
+        )
 
     @property
     def ready(self) -> str:
@@ -64,36 +86,37 @@ def _escaped(text: str) -> str:
 
 
 def look(boot: dict[str, Any], path: Path, seconds: float, toolchain: Toolchain, say: Callable[[str], None]) -> Look:
-    """Boot a guest with QEMU's NVMe device, once for each output on which it may print.
+    """Boot a guest once with QEMU's NVMe device and a screen, and listen to all outputs; at most so long.
+
+    It ends when the driver has left the device alone for a while, or when the guest is idle.
 
     ``boot`` is a manifest's table, with paths relative to ``path``. LabError where QEMU cannot start it.
     """
-    for output in OUTPUTS:
-        say(f"booting it for {seconds:g} s, listening to its {output.replace('-', ' ')}")
-        found = _once({**boot, "output": output}, path, seconds, toolchain)
-        if found.said.strip():
-            return found
-    return found
-
-
-def _once(boot: dict[str, Any], path: Path, seconds: float, toolchain: Toolchain) -> Look:
-    data = {
-        "name": "unknown",
-        "adapter": "generic-serial",
-        "boot": {**boot, "input": "none", "ready": NEVER, "seconds": seconds},
-    }
+    say(f"booting it for at most {seconds:g} s, listening to COM1, COM2, port E9h and the screen")
+    asked = {**boot, "output": "serial", "input": "none", "screen": True, "quiet": QUIET_SECONDS, "seconds": seconds}
+    data = {"name": "unknown", "adapter": "generic-serial", "boot": asked}
     driver = manifest.parse(data, path, drivers.adapters())
     scenario = replace(SCENARIOS[SCENARIO].resolve(0), actions=(LOAD,))
     with run_folder() as scratch:
         evidence = Evidence(record(driver, scenario, "qemu", scratch / "evidence", toolchain=toolchain))
-        said = plain((evidence.folder / "console.log").read_bytes().decode(errors="replace"))
+        heard = {output: _text(evidence.folder / name) for output, name in LOGS.items()}
+        screen = without_firmware(_text(evidence.folder / SCREEN_TEXT))
         end = evidence.end
-        if end is not None and end.outcome == "lab-error" and not said.strip():
+        spoke: Iterator[Output] = (output for output in LOGS if heard[output].strip())
+        output: Output = next(spoke, "serial")
+        said = heard[output]
+        lab_failed = end is not None and end.outcome == "lab-error" and "accessed no register" not in end.reason
+        if end is not None and lab_failed and not said.strip() and "not waiting for the device" not in end.reason:
             raise LabError(f"It does not boot: {end.reason}", remedy="correct the file, or skip this look with --no-boot")
         seen = set(_seen(evidence.events()))
-        trouble = end.reason if end and end.outcome != "complete" else ""
+        trouble = end.reason if end and end.outcome == "panic" else ""
     steps = next((STEPS[:count] for count in range(len(STEPS), 0, -1) if seen.issuperset(STEPS[1:count])), STEPS[:1])
-    return Look(boot["output"], said, steps, trouble)
+    return Look(output, said, steps, trouble, screen)
+
+
+def _text(path: Path) -> str:
+    """Return what an output said; "" where there is no such record."""
+    return plain(path.read_bytes().decode(errors="replace")) if path.is_file() else ""
 
 
 def _seen(events: Iterator[Event]) -> Iterator[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from conformance.judging.judge import Verdict, judge
+from conformance.onboarding.crashes import CRASH, without_firmware
 from conformance.onboarding.rungs import PLAIN, RUNGS, Rung
 from conformance.onboarding.steps_seen import Seen, seen
 from conformance.suite.check import EVERY, Check, Outcome
@@ -48,13 +48,6 @@ NAMES: Mapping[str, str] = {
     "debug-console.log": "port E9h",
 }
 TAIL_LINES = 12
-CRASH = re.compile(
-    r"kernel panic|\bpanic\b|unhandled exception|general protection fault|page fault|double fault|triple fault|stack trace|"
-    r"backtrace|\boops\b|guru meditation|assertion failed|\bBUG:|fatal (error|exception)|PANIC",
-    re.IGNORECASE,
-)
-"""What systems print when they crash."""
-FIRMWARE_LINE = re.compile(r"SeaBIOS |iPXE|Booting from |Machine UUID|Press .* for boot menu")
 ENDED = "ended"
 
 
@@ -111,7 +104,7 @@ class Boot:
     @property
     def own_screen(self) -> str:
         """What the screen shows beside the lines of a PC's firmware."""
-        return "\n".join(line for line in self.screen.splitlines() if line.strip() and not FIRMWARE_LINE.match(line))
+        return without_firmware(self.screen)
 
     def tail(self) -> Iterator[tuple[str, str]]:
         """Yield each output that was used and the last lines there."""

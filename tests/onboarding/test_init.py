@@ -13,6 +13,7 @@ from conformance.onboarding.recognise import recognise
 from lab.drivers import find
 from lab.errors import UsageError
 from lab.toolchain import Toolchain
+from tests.onboarding.boot_sectors import COM1, COM2, image, printer, shower
 
 ROOT = Path(__file__).parents[2]
 
@@ -171,6 +172,26 @@ def test_a_system_is_booted_once_and_its_last_words_are_waited_for(
     assert (boot.disk, boot.ready, boot.input, boot.output) == ("os.img", ready, input, "serial")
     selected = ("--device", "qemu", "--scenario", "detect/basic", "--check", "every/load")
     assert run_command(("run", "--driver", "os.toml", *selected)) == 0
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        (printer(COM1, b"up\r\nKERNEL PANIC: no root\r\n"), {"dead": "KERNEL PANIC", "ready": "", "quiet": 1.5}),
+        (printer(COM2, b"os> "), {"output": "serial2", "ready": "^os> "}),
+        (shower(b"No init found"), {"screen": True, "quiet": 1.5, "input": "none"}),
+    ],
+    ids=["crash", "com2", "screen"],
+)
+def test_a_crash_is_no_prompt_and_all_outputs_are_heard(
+    toolchain: Toolchain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: bytes, expected: dict[str, object]
+) -> None:
+    """Obstacles 1, 4 and 9."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "os.img").write_bytes(image(code))
+    assert run_command(("init", "os.img")) == 0
+    boot = find("os.toml").boot
+    assert {key: getattr(boot, key) for key in expected} == expected
 
 
 def test_a_file_that_qemu_refuses_is_said_and_no_manifest_is_left(
