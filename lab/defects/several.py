@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 
 from lab.defects.defect import defect
 from lab.nvme.commands import (
+    BROADCAST_NSID,
     Command,
     CreateIoCq,
     DeleteIoCq,
@@ -213,6 +214,28 @@ class TrimsTheFirst(Namespace):
             super().trim(ranges)
         finally:
             self.nsid = meant
+
+
+@defect("features/format-scope:all", scenarios=("features/format",))
+class FormatsAll(Namespace):
+    """Formats all namespaces where one is to be formatted."""
+
+    def format(self, index: int) -> None:
+        """Format by NSID FFFFFFFFh."""
+        meant, self.nsid = self.nsid, BROADCAST_NSID
+        try:
+            super().format(index)
+        finally:
+            self.nsid = meant
+
+
+@defect("features/format-scope:next-format", scenarios=("features/format",))
+class NextFormat(Namespace):
+    """Takes the index of an LBA format for 1's based."""
+
+    def format(self, index: int) -> None:
+        """Format by the index and one."""
+        super().format(index + 1)
 
 
 @defect("identify/names:reversed", scenarios=("identify/names",))

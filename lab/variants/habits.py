@@ -18,7 +18,7 @@ from lab.nvme.commands import (
 from lab.nvme.features import Fid, NumberOfQueues
 from lab.nvme.identify import Cns
 from lab.nvme.logs import ErrorInformation, Lid
-from lab.nvme.registers import CC, INTMC, INTMS
+from lab.nvme.registers import CC, INTMC, INTMS, VS
 from lab.reference import pci
 from lab.reference.controller import Controller
 from lab.reference.errors import CommandFailed, CommandTimedOut, DriverError, Refused
@@ -35,6 +35,8 @@ POWER_STATE = 0b11
 """Of PCI's Power Management Control and Status register."""
 PM = 0x01
 """The capability of PCI Power Management."""
+LISTS_SINCE = VS.of(MJR=1, MNR=1)
+"""A controller of 1.0 knows CNS 00h and 01h only; later ones answer what they do not know with Invalid Field."""
 WAKE_SECONDS = 0.01
 """From D3hot to D0. PCI Express Base, 5.3.1.4."""
 
@@ -275,7 +277,7 @@ class ByCommandSet(Controller):
     def scan(self) -> None:
         """Find the namespaces, and ask for CNS 05h of each."""
         super().scan()
-        for nsid in self.namespaces:
+        for nsid in self.namespaces if self.version >= LISTS_SINCE else ():
             with suppress(CommandFailed):
                 self.identification.identify(Cns.CSI_NAMESPACE, nsid)
 
@@ -285,6 +287,7 @@ class ByCommandSet(Controller):
     allowed='NVM 1.0, 3.2.4 "Read command": what a host does about a command that failed is its own matter',
     scenarios=("read/media-error",),
     settings={"retries": 0},
+    warns=("reset/crd", "multi-namespace/ana"),
     excludes=("identify/no-retries", "identify/stubborn", "identify/retries-dnr", "write/verifies", "read/ahead"),
 )
 class TriesBlockByBlock(Namespace):
@@ -330,7 +333,7 @@ class ComparesWrites(Namespace):
     def write(self, lba: int, data: bytes, *, fua: bool = False, offset: int = 0) -> None:
         """Write the blocks, then compare them."""
         super().write(lba, data, fua=fua, offset=offset)
-        if self._c.known_identity.ONCS.COMPARE:
+        if self._c.known_identity.ONCS.COMPARE and not self.lba_format.MS:
             with self._data.buffer(len(data)) as memory:
                 memory.write(0, data)
                 with suppress(CommandFailed):

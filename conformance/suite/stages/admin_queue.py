@@ -116,7 +116,7 @@ def both_halves(record: Record) -> Iterator[Finding]:
     halves = {ASQ.OFFSET, ASQ.OFFSET + 4, ACQ.OFFSET, ACQ.OFFSET + 4}
     for state, event, _ in enables(record):
         missing = sorted(f"{offset:#x}" for offset in halves - state.written)
-        yield Finding(not missing, event, "28h, 2Ch, 30h and 34h written", f"not written: {missing}")
+        yield Finding(not missing, event, "28h, 2Ch, 30h and 34h written", f"not written: {listed(missing)}")
 
 
 @check("admin-queue/disable-first", cite=BASE_2_0["3.5.1"], level=MANDATORY, why="shall", witnesses=["wire"])

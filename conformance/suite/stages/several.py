@@ -18,7 +18,7 @@ from conformance.suite.stages.identify import namespace_claims
 from conformance.suite.stages.read import bad_block
 from lab.data.events import Completed, DmaMap, Doorbell, RegisterWrite, Submitted
 from lab.data.plan import Action, DeviceSpec, Fault, Namespace
-from lab.nvme.commands import BROADCAST_NSID, CreateIoCq, CreateIoSq, DeleteIoCq, DeleteIoSq, GetLogPage, Read, Write
+from lab.nvme.commands import BROADCAST_NSID, CreateIoCq, CreateIoSq, DeleteIoCq, DeleteIoSq, FormatNvm, GetLogPage, Read, Write
 from lab.nvme.logs import Lid
 from lab.nvme.registers import CC
 
@@ -110,6 +110,27 @@ def trim_of_one(draw: Draw) -> Plan:
     lba = draw.between(8, 900)
     asked = [do("zeroes", nsid=2, lba=lba, blocks=8), do("trim", nsid=2, lba=lba + 16, blocks=8)]
     return Plan(draw.device(draw.namespace(1), draw.namespace(2)), [LOAD, *asked, _read(lba - 4, 40), _read(lba - 4, 12, 2)])
+
+
+@scenario("features/format", "the first of two namespaces is formatted, and the second one read")
+def format_of_one(draw: Draw) -> Plan:
+    lba = draw.between(8, 900)
+    asked = [do("format", nsid=1, format=0), do("list"), _read(lba, 8, 2)]
+    return Plan(draw.device(draw.namespace(1), draw.namespace(2)), [LOAD, *asked])
+
+
+@check("features/format-scope", cite=BASE_2_0["5.14"], level=MANDATORY, why="integrity", witnesses=["wire"], needs=["format"])
+def format_scope(record: Record) -> Iterator[Finding]:
+    """Formats the namespace that it was asked to, in that format, and no other one: a format destroys what it names."""
+    for asked in record.answers("format"):
+        nsid, index = asked.arguments.get("nsid", 1), asked.arguments.get("format")
+        for state, event in record.during(asked, Submitted):
+            if isinstance(command := event.command, FormatNvm):
+                all_at_once = state.profile is not None and state.profile.controller.FNA.FORMAT_ALL
+                named = command.NSID == nsid or (bool(all_at_once) and command.NSID == BROADCAST_NSID)
+                ok = named and index in (None, command.format)
+                shown = f"namespace {command.NSID:#x}, format {command.format}"
+                yield Finding(ok, event, f"namespace {nsid:#x}, format {index}", shown, fields=("OPC", "NSID", "CDW10"))
 
 
 @scenario("identify/names", "a namespace with a UUID, an NGUID and an EUI64")
