@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import conformance.suite.profiles.passthrough
 import conformance.suite.profiles.performance
+import conformance.suite.profiles.servicing
 import conformance.suite.rules
 import conformance.suite.stages.admin_queue
 import conformance.suite.stages.detect

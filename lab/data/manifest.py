@@ -18,7 +18,7 @@ from lab.errors import UsageError, describe_invalid, nearest
 ACTIONS = (
     "load", "info", "ready", "identify", "list", "queues", "noop", "read", "write", "write-bytes", "flush", "zeroes", "trim",
     "mount", "rescan", "reset", "raw", "shutdown", "unload", "load-mix", "get-feature", "set-feature", "smart", "format",
-    "passthrough", "file-reads",
+    "passthrough", "file-reads", "submit", "collect", "save", "restore",
 )  # fmt: skip
 """What a driver can be asked: docs/drivers.md, "Actions and answers"."""
 
@@ -27,7 +27,7 @@ STAGES = (
 )  # fmt: skip
 """The ten steps of building a driver, in order."""
 
-PROFILES = ("performance", "passthrough")
+PROFILES = ("performance", "passthrough", "servicing")
 """What drivers can do beyond the stages. A driver is asked only about what it claims."""
 PARTS = (*STAGES, *PROFILES)
 """All that a manifest can claim, in the order in which it is shown."""

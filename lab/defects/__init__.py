@@ -20,6 +20,7 @@ import lab.defects.performance
 import lab.defects.read
 import lab.defects.registers
 import lab.defects.reset
+import lab.defects.servicing
 import lab.defects.several
 import lab.defects.situations
 import lab.defects.vectors

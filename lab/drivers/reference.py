@@ -104,6 +104,7 @@ class ReferenceAdapter:
         except ValueError as error:
             raise UsageError(f"{self._manifest.path}: variables: {error}") from error
         chosen: dict[str, Any] = {"io_queues": scenario.guest.get("cpus", 2), "depth": DEPTH, **numbers}
+        chosen["keep_alive"] = bool(scenario.guest.get("keep_alive"))
         if "command_seconds" in scenario.guest:
             chosen["command_seconds"] = float(scenario.guest["command_seconds"])
         return replace(Settings(), **{**chosen, "polling": bool(chosen.get("polling")), **self._changed_settings})

@@ -243,6 +243,10 @@ class InProcessTransport:
         """Return the seconds of a monotonic clock."""
         return self._device.device.clock.now()
 
+    def detach(self) -> None:
+        """Let go of the function as it is: interrupts find no handler until a successor installs its own."""
+        self._handlers = range(0)
+
     def close(self) -> None:
         """Release the function and its memory."""
         pci.clear_command(self, pci.BUS_MASTER)

@@ -149,6 +149,10 @@ class QtestTransport:
         """Return the seconds of a monotonic clock."""
         return time.monotonic()
 
+    def detach(self) -> None:
+        """Let go of the function as it is; nothing signals to this transport afterwards."""
+        del self  # its vectors are words in memory, which nobody waits for any more
+
     def close(self) -> None:
         """Release the function and its memory."""
         pci.clear_command(self, pci.BUS_MASTER)

@@ -31,9 +31,10 @@ ARGUMENTS: Mapping[str, frozenset[str]] = {
     "load-mix": frozenset({"nsid", "lba", "blocks", "jobs", "depth", "operations", "seed"}),
     "get-feature": frozenset({"feature"}), "set-feature": frozenset({"feature", "value", "save"}),
     "smart": frozenset({"errors"}),
+    "submit": frozenset({"nsid", "lba", "blocks", "each", "pairs"}), "save": frozenset({"during"}),
 }  # fmt: skip
 """What the braces in an action's commands may hold beyond that."""
-OPTIONAL: Mapping[str, Any] = {"until": "", "offset": 0, "nsid": 0, "fua": 0, "save": 0, "errors": 0}
+OPTIONAL: Mapping[str, Any] = {"until": "", "offset": 0, "nsid": 0, "fua": 0, "save": 0, "errors": 0, "pairs": 0, "during": ""}
 """Arguments that a scenario may leave out, and what they are then."""
 ANSWERABLE_UNASKED = frozenset({"load", "info", "ready", "identify", "list", "queues"})
 """Actions without arguments of their own, whose answer a guest can print before it is asked."""

@@ -6,7 +6,7 @@ and a new request takes the place of the one that was completed.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from lab.nvme.async_events import AsyncEvent, EventType, NoticeEvent
 from lab.nvme.commands import AsyncEventRequest, SetFeatures
@@ -70,6 +70,23 @@ class Events:
             self._received.append(AsyncEvent(request.completion.DW0))
         elif request.completion is not None:
             self.messages.append(f"an event request failed: {request.completion.text}")
+
+    def adopt(self, received: Sequence[AsyncEvent], outstanding: int) -> None:
+        """Go on where a predecessor was: with events that it has received, and with the number of its outstanding requests."""
+        self._received, self._outstanding = list(received), outstanding
+
+    def count_outstanding(self) -> None:
+        """Count a request of the predecessor that is outstanding."""
+        self._outstanding += 1
+
+    def ended(self, request: Request) -> None:
+        """Take the end of a request."""
+        self._ended(request)
+
+    @property
+    def received(self) -> tuple[AsyncEvent, ...]:
+        """The events that were received and not handled yet."""
+        return tuple(self._received)
 
     def handle(self) -> None:
         """Act on the events that were received; called whenever the driver is idle."""

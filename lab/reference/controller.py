@@ -10,6 +10,7 @@ from contextlib import suppress
 
 from lab.nvme.commands import CreateIoCq, CreateIoSq, DeleteIoCq, DeleteIoSq, DoorbellBufferConfig, SetFeatures
 from lab.nvme.features import Fid, HostBehavior, HostMemoryBuffer, HostMemoryDescriptor, NumberOfQueues
+from lab.nvme.identify import IdentifyNamespace
 from lab.nvme.registers import ACQ, AQA, ASQ, CC, CRTO, CSTS, VS
 from lab.reference import pci
 from lab.reference.core import Core
@@ -22,6 +23,7 @@ from lab.reference.errors import (
     DriverError,
     Refused,
 )
+from lab.reference.identification import Identifiers
 from lab.reference.namespace import Namespace
 from lab.reference.parts import Parts
 from lab.reference.queue_pair import QueuePair
@@ -72,6 +74,8 @@ class Controller(Core):
         self.events = self.parts.events(self, self.execution, self.health, rescan=self.scan)
         self.load = self.parts.load(self, self.data, self.execution)
         self.management = self.parts.management(self, self.data, self.execution)
+        self.pending = self.parts.pending(self, self.data, self.execution)
+        self.servicing = self.parts.servicing(self, self.execution, self)
         self.stage = ""
         """The last completed step; "" before the first."""
         self.namespaces: dict[int, Namespace] = {}
@@ -270,6 +274,14 @@ class Controller(Core):
         pair.restart()
         return pair
 
+    def adopt_pair(
+        self, qid: int, submission: tuple[Memory, int], completion: tuple[Memory, int], vector: int | None
+    ) -> QueuePair:
+        """Return a queue pair in memory that holds a predecessor's rings of so many entries, as they are."""
+        rings = self.parts.submission_ring(*submission), self.parts.completion_ring(*completion)
+        pair = self._pairs[qid] = self.parts.queue_pair(self.registers, qid, *rings, vector)
+        return pair
+
     def ring_memory(self, length: int) -> Memory:
         """Allocate memory for a ring: page aligned and contiguous."""
         return self.transport.allocate(length, self.page_size, contiguous=True)
@@ -334,9 +346,13 @@ class Controller(Core):
                 identity = self.identification.namespace(nsid)
                 if identity is not None:
                     names = self.identification.identifiers(nsid, identity)
-                    self.namespaces[nsid] = self.parts.namespace(self, self.data, self.execution, nsid, identity, names)
+                    self.namespaces[nsid] = self.make_namespace(nsid, identity, names)
             except CommandFailed as failure:
                 self.unusable[nsid] = str(failure)
+
+    def make_namespace(self, nsid: int, identity: IdentifyNamespace, names: Identifiers) -> Namespace:
+        """Return a namespace that was identified, now or by a predecessor."""
+        return self.parts.namespace(self, self.data, self.execution, nsid, identity, names)
 
     # -- steps 4 and 9: I/O queues. Base 2.0, 5.27.1.5, 5.4 and 5.5 -------------------------------------------------
 
@@ -403,9 +419,10 @@ class Controller(Core):
     def configure_shadows(self) -> None:
         """Use shadow doorbells where the controller supports them, to save register writes. Base 2.0, 5.8.
 
-        If the controller refuses the command, the driver keeps to the doorbell registers.
+        If the controller refuses the command, the driver keeps to the doorbell registers. It does so too where a successor
+        must be able to take its queues over.
         """
-        if self.identity is None or not self.identity.OACS.DOORBELL_BUFFER:
+        if self.identity is None or not self.identity.OACS.DOORBELL_BUFFER or self.settings.keep_alive:
             return
         if self._shadows is None:
             doorbells, indexes = self.ring_memory(self.page_size), self.ring_memory(self.page_size)

@@ -79,6 +79,14 @@ class Core:
         """The admin queue pair."""
         return self._pairs[0]
 
+    def pairs(self) -> list[QueuePair]:
+        """Return all queue pairs, the admin queue pair first."""
+        return [self._pairs[qid] for qid in sorted(self._pairs)]
+
+    def known_pair(self, qid: int) -> QueuePair:
+        """Return the queue pair of an identifier, whether the controller has it or not."""
+        return self._pairs[qid]
+
     def pair(self) -> QueuePair:
         """Return the I/O queue pair to use next.
 

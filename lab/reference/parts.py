@@ -13,10 +13,12 @@ from lab.reference.identification import Identification
 from lab.reference.load import Load
 from lab.reference.management import Management
 from lab.reference.namespace import Namespace
+from lab.reference.pending import Pending
 from lab.reference.queue_pair import QueuePair
 from lab.reference.recovery import Recovery
 from lab.reference.registers import Registers
 from lab.reference.ring import CompletionRing, SubmissionRing
+from lab.reference.servicing import Servicing
 from lab.reference.shadow_doorbells import ShadowDoorbells
 
 
@@ -39,3 +41,5 @@ class Parts:
     health: type[Health] = Health
     load: type[Load] = Load
     management: type[Management] = Management
+    pending: type[Pending] = Pending
+    servicing: type[Servicing] = Servicing

@@ -6,8 +6,8 @@ At most N - 1 commands are outstanding on rings of N slots: so neither ring can 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import count
 from struct import Struct
+from typing import Self
 
 from lab.nvme.completions import Completion
 from lab.reference.errors import DriverError
@@ -21,6 +21,23 @@ CIDS = 0xFFFF
 
 _IDENTITY = Struct("<HHH").unpack_from
 """SQHD, SQID and CID of a completion, from byte 8: decoded at once, because every command passes here."""
+
+
+class Numbers:
+    """Counts from ``first`` on. Unlike itertools.count it says where it is."""
+
+    def __init__(self, first: int = 0) -> None:
+        """Begin with ``first``."""
+        self.next = first
+
+    def __iter__(self) -> Self:
+        """Return the counter itself."""
+        return self
+
+    def __next__(self) -> int:
+        """Return the next number."""
+        self.next += 1
+        return self.next - 1
 
 
 class QueuePair:
@@ -40,7 +57,7 @@ class QueuePair:
         """Completions that match no outstanding command."""
         self.live = False
         """Whether the controller has the queues: only then is the ring read, and are the doorbells rung."""
-        self._cids = count()
+        self._cids = Numbers()
         self._rung = 0  # the tail that the controller knows
 
     def restart(self) -> None:
@@ -49,6 +66,20 @@ class QueuePair:
         self._rung = 0
         self.submission.restart()
         self.completion.restart()
+
+    @property
+    def next_cid(self) -> int:
+        """The number that the next command identifier is made of."""
+        return self._cids.next
+
+    def settle(self) -> None:
+        """Tell the controller all that it does not know yet, before a successor takes the queues over."""
+        self.ring()
+
+    def resume(self, next_cid: int) -> None:
+        """Go on where a predecessor was: the rings hold its entries, and the controller knows their tail."""
+        self._cids = Numbers(next_cid)
+        self._rung = self.submission.tail
 
     @property
     def room(self) -> int:

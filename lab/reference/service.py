@@ -11,9 +11,10 @@ from lab.nvme.fields import Register
 from lab.nvme.identify import Oacs, Oncs
 from lab.nvme.logs import Smart
 from lab.reference.controller import LAST, Controller
-from lab.reference.errors import CommandFailed, DriverError, Refused
+from lab.reference.errors import CommandFailed, ControllerFailed, DriverError, Refused
 from lab.reference.identification import Identifiers
 from lab.reference.namespace import Namespace
+from lab.reference.pool import DmaPool, pooled
 from lab.reference.settings import Settings
 from lab.reference.transport import Transport
 
@@ -49,8 +50,13 @@ class Service:
 
     def __init__(self, open: Open, settings: Settings | None = None, driver: type[Controller] = Controller) -> None:
         """Control the functions that ``open`` returns, by drivers of class ``driver``."""
-        self._open, self._settings, self._driver = open, settings or Settings(), driver
+        self._open, self.settings, self._driver = open, settings or Settings(), driver
         self.controllers: list[Controller] = []
+        self.saved: list[tuple[str, DmaPool]] = []
+        """The documents of drivers that were saved, with the memory that outlives them."""
+        self.collected: list[tuple[int, str, bytes]] = []
+        """The ended operations of a driver that was shut down to be replaced."""
+        self._pools: list[DmaPool] = []
 
     def perform(self, action: str, arguments: Mapping[str, Any], data: bytes | None = None) -> Reply:
         """Perform an action; an error of the driver becomes the status of the reply."""
@@ -71,7 +77,23 @@ class Service:
         """Shut every controller down and release it."""
         for controller in self.controllers:
             controller.close()
-        self.controllers = []
+        self.controllers, self.saved = [], []
+        for pool in self._pools:
+            pool.close()
+        self._pools = []
+
+    def open_functions(self) -> Sequence[Transport]:
+        """Return all functions."""
+        return self._open()
+
+    def make(self, transport: Transport, pool: DmaPool | None = None) -> Controller:
+        """Return a driver of a function: with memory that outlives it, in a predecessor's pool or a new one, for keep-alive."""
+        if not self.settings.keep_alive:
+            return self._driver(transport, self.settings)
+        if pool is None:
+            pool = DmaPool(transport)
+            self._pools.append(pool)
+        return self._driver(pooled(transport, pool), self.settings)
 
     def _messages(self) -> list[str]:
         """Handle events, and take the messages about them."""
@@ -157,7 +179,7 @@ def load(call: Call) -> Reply:
     opened = call.service._open()
     if not opened:
         raise Refused("no NVMe controller was found")
-    call.service.controllers = [call.service._driver(transport, call.service._settings) for transport in opened]
+    call.service.controllers = [call.service.make(transport) for transport in opened]
     failures: list[DriverError] = []
     log = []
     for controller in call.service.controllers:
@@ -348,6 +370,72 @@ def load_mix(call: Call) -> Reply:
     return Reply(fields=fields | ({"first_error": done.first_error} if done.first_error else {}))
 
 
+def submit(call: Call) -> Reply:
+    """Start reads, or writes of the data, of ``each`` blocks over a range, without waiting; ``pairs`` limits the queues."""
+    namespace, arguments = call.namespace("write"), call.arguments
+    pending = call.controller("write").pending
+    each, size = arguments["each"], namespace.block_size
+    tickets = []
+    for at in range(arguments["lba"], arguments["lba"] + arguments["blocks"], each):
+        begin = (at - arguments["lba"]) * size
+        data = (call.data or b"")[begin : begin + each * size]
+        tickets.append(pending.start(namespace, at, each, data, pairs=arguments.get("pairs", 0)))
+    pending.ring()
+    return Reply(fields={"tickets": tickets})
+
+
+def collect(call: Call) -> Reply:
+    """Wait for what `submit` has started; return the status of each operation, and the bytes of all reads."""
+    service = call.service
+    ended = [*service.collected, *(one for controller in service.loaded() for one in controller.pending.collect())]
+    service.collected = []
+    statuses = [{"ticket": ticket, "status": status} for ticket, status, _ in ended]
+    return Reply(fields={"operations": statuses}, data=b"".join(data for *_, data in ended) or None)
+
+
+def save(call: Call) -> Reply:
+    """Save the state of every controller and let go of it; ``during``: what the first one is in the middle of."""
+    service = call.service
+    first, during = service.loaded()[0], call.arguments.get("during")
+    if not service.settings.keep_alive:
+        for controller in service.controllers:
+            service.collected += controller.pending.collect()
+        service.close()
+        return Reply(fields={"keep_alive": False})
+    if during == "create-cq":
+        first.servicing.begin_recreation()
+    elif during == "abort":
+        first.servicing.begin_abort()
+    for controller in service.controllers:
+        controller.require(LAST)
+        service.saved.append((controller.servicing.save(), controller.servicing.pool()))
+        controller.transport.detach()
+    service.controllers = []
+    return Reply(fields={"keep_alive": True, "bytes": sum(len(document) for document, _ in service.saved)})
+
+
+def restore(call: Call) -> Reply:
+    """Start the successor of the driver that was saved."""
+    service = call.service
+    if not service.settings.keep_alive:
+        return load(call)
+    if not service.saved:
+        raise Refused("nothing was saved")
+    saved, service.saved = service.saved, []
+    failures = []
+    for transport, (document, pool) in zip(service.open_functions(), saved, strict=True):
+        controller = service.make(transport, pool)
+        service.controllers.append(controller)
+        try:
+            controller.servicing.restore(document)
+        except DriverError as error:
+            controller.give_up(error)
+            failures.append(f"{transport.name}: {error}")
+    if failures:
+        raise ControllerFailed("; ".join(failures))
+    return Reply()
+
+
 def get_feature(call: Call) -> Reply:
     """Get the current value of a feature."""
     value, content = call.controller("identify").features.get(call.arguments["feature"], nsid=call.arguments.get("nsid", 0))
@@ -481,6 +569,7 @@ _ACTIONS: Mapping[str, Callable[[Call], Reply]] = {
     "queues": queues, "noop": noop, "read": read, "write": write,
     "write-bytes": write_bytes, "flush": flush, "zeroes": zeroes, "trim": trim,
     "reset": reset, "shutdown": shutdown, "get-feature": get_feature, "set-feature": set_feature, "smart": smart,
+    "submit": submit, "collect": collect, "save": save, "restore": restore,
     "format": format_, "mi": manage, "raw": raw, "load-mix": load_mix,
 }  # fmt: skip
 ACTIONS = frozenset(_ACTIONS)

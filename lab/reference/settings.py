@@ -9,6 +9,8 @@ variable                    value                                         defaul
 ``NVME_POLL_INTERVAL_US``   microseconds between two polls                10
 ``NVME_ZERO_COPY``          true: use a caller's DMA memory directly      true
 ``NVME_SCHEDULER``          which queue an operation goes to              cpuaffinity
+``NVME_VFIO``               drive the function from user space            true
+``NVME_KEEP_ALIVE``         keep the controller while it is replaced      false
 ``NVME_BENCHMARK``          1: nvmectl without a verb runs the benchmark  0
 ==========================  ============================================  ===========
 """
@@ -44,6 +46,8 @@ class Settings:
     poll_interval: float = 10e-6  # between two polls
     zero_copy: bool = True  # move data directly between the device and DMA memory of the caller
     scheduler: str = "cpuaffinity"  # one of SCHEDULERS
+    vfio: bool = True  # drive the function from user space; off leaves it to the kernel's driver
+    keep_alive: bool = False  # leave the controller as it is while the driver is replaced
     benchmark: bool = False  # nvmectl without a verb runs the benchmark
     command_seconds: float = 5.0  # until a command counts as hung
     abort_seconds: float = 1.0  # until an aborted command must have ended
@@ -53,6 +57,13 @@ class Settings:
     pause_seconds: float = 30.0  # how long a controller may pause (CSTS.PP) before it counts as hung
     retries: int = 3  # of a command that failed and may be retried
     timeouts: int = 1  # how often a command may hang before its caller gets the error
+
+    def __post_init__(self) -> None:
+        """Refuse settings that contradict each other."""
+        if self.keep_alive and not self.vfio:
+            raise Refused(
+                "NVME_KEEP_ALIVE=true needs NVME_VFIO=true: a kernel's driver resets the controller that it takes over"
+            )
 
     def polls(self, qid: int) -> bool:
         """Return whether a queue is polled."""
@@ -115,6 +126,8 @@ VARIABLES: Mapping[str, tuple[str, Callable[[str], Any], str]] = {
     "NVME_POLL_INTERVAL_US": ("poll_interval", _microseconds, f"a number of microseconds from 0 to {MOST_MICROSECONDS}"),
     "NVME_ZERO_COPY": ("zero_copy", _boolean, _TRUE_OR_FALSE),
     "NVME_SCHEDULER": ("scheduler", _choice({name: name for name in SCHEDULERS}), f"one of {', '.join(SCHEDULERS)}"),
+    "NVME_VFIO": ("vfio", _boolean, _TRUE_OR_FALSE),
+    "NVME_KEEP_ALIVE": ("keep_alive", _boolean, _TRUE_OR_FALSE),
     "NVME_BENCHMARK": ("benchmark", _choice({"0": False, "1": True}), "0 or 1"),
 }
 """Name: the setting, how its text is converted, and what is allowed, for the error message."""

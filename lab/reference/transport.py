@@ -86,5 +86,8 @@ class Transport(Protocol):
     def now(self) -> float:
         """Return the seconds of a monotonic clock."""
 
+    def detach(self) -> None:
+        """Let go of the function as it is, for a successor: no handler is left, and nothing is written."""
+
     def close(self) -> None:
         """Release the function: disable bus mastering, free memory and handlers."""

@@ -252,6 +252,10 @@ class Vfio:
         """Return the seconds of a monotonic clock."""
         return time.monotonic()
 
+    def detach(self) -> None:
+        """Let go of the function as it is."""
+        self._close_vectors()
+
     def close(self) -> None:
         """Close the function. The kernel then resets it, and removes the mappings with the container."""
         if self._device < 0:

@@ -17,6 +17,7 @@ import lab.variants.multiqueue
 import lab.variants.pointers
 import lab.variants.read
 import lab.variants.reset
+import lab.variants.servicing
 import lab.variants.vectors
 import lab.variants.waiting
 import lab.variants.write  # noqa: F401  (importing a stage declares its variants)

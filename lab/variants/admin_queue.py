@@ -193,6 +193,18 @@ class LazyHead(QueuePair):
             super().give_back()
             self.given_back = self.completion.head
 
+    def settle(self) -> None:
+        """Give everything back: the successor does not know what was kept."""
+        super().settle()
+        if self.kept:
+            super().give_back()
+            self.given_back = self.completion.head
+
+    def resume(self, next_cid: int) -> None:
+        """Go on with nothing to give back."""
+        super().resume(next_cid)
+        self.given_back = self.completion.head
+
     @property
     def kept(self) -> int:
         """Slots consumed and not given back."""

@@ -156,7 +156,9 @@ class SharedCompletionQueue(Controller):
     """Has one I/O completion queue for all submission queues, and so more of these than of those."""
 
     def create_pair(self, qid: int, entries: int) -> QueuePair:
-        """Create a pair; from the second one on a submission queue only."""
+        """Create a pair; from the second one on a submission queue only, unless a successor takes the queues over."""
+        if self.settings.keep_alive:
+            return super().create_pair(qid, entries)
         if not self.io:
             first = super().create_pair(qid, entries)
             assert isinstance(first, _SharingPair)
@@ -177,6 +179,9 @@ class SharedCompletionQueue(Controller):
 
     def delete_io_queues(self) -> None:
         """Delete all submission queues, then the one completion queue."""
+        if self.settings.keep_alive:
+            super().delete_io_queues()
+            return
         pairs, self.io = self.io, []
         for pair in pairs:
             self.execution.admin(DeleteIoSq.of(QID=pair.qid))

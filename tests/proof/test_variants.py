@@ -24,7 +24,7 @@ GROUPS = groups(VARIANTS.values())
 
 
 def test_there_are_variants_of_every_stage() -> None:
-    assert {one.stage for one in VARIANTS.values()} == set(STAGES)
+    assert {one.stage for one in VARIANTS.values()} >= set(STAGES)
     assert len(VARIANTS) >= 60
 
 

@@ -277,7 +277,9 @@ def no_recovery(record: Record) -> Iterator[Finding]:
         return
     slow_by_intention = bool(strikes(record))
     for asked in record.asked:
-        if asked.action in ("reset", "unload", "shutdown", "raw") or not asked.ended:
+        replaced = asked.action == "save" and not record.scenario.guest.get("keep_alive")
+        wanted = asked.action in ("reset", "unload", "shutdown", "raw") or asked.arguments.get("during") == "abort" or replaced
+        if wanted or not asked.ended:
             continue
         wrong = _recovery(record, asked, slow_by_intention)
         if wrong:
@@ -295,7 +297,7 @@ def _recovery(record: Record, asked: Asked, slow_by_intention: bool) -> Event | 
             case Submitted(command=Abort()) if not late:
                 return event
             case RegisterWrite(value=value) if event.offset == CC.OFFSET and state.enabled and not CC(value).EN:
-                if not late and (asked.action != "load" or waiting):
+                if not late and (asked.action not in ("load", "restore") or waiting):
                     return event
     return None
 
