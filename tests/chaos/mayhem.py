@@ -45,9 +45,13 @@ FULL_BYTES = 1 << 14
 LOOPS = 3 * len(os.sched_getaffinity(0))
 """Processes that never rest, where the machine is overloaded."""
 LOOP = "import os, sys\nwhile os.getppid() == int(sys.argv[1]): pass"
-CONTINUE = (
-    "import os, signal, sys, time; time.sleep(float(sys.argv[1])); [os.kill(int(p), signal.SIGCONT) for p in sys.argv[2:]]"
-)
+CONTINUE = """
+import contextlib, os, signal, sys, time
+time.sleep(float(sys.argv[1]))
+for pid in sys.argv[2:]:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(int(pid), signal.SIGCONT)
+"""
 
 _processes: list[Process] = []
 _servers: list[DeviceServer] = []
