@@ -43,11 +43,11 @@ def junit(results: Results) -> str:
 
 def _telling(results: Results) -> Iterator[VerdictEntry]:
     """All verdicts but those that are silent where their check speaks elsewhere; of one that never speaks, the first."""
-    spoken = {(v.driver, v.device, v.check) for v in results.verdicts if v.outcome not in SILENT}
+    reported = {(v.driver, v.device, v.check) for v in results.verdicts if v.outcome not in SILENT}
     for verdict in results.verdicts:
         check = verdict.driver, verdict.device, verdict.check
-        if verdict.outcome not in SILENT or check not in spoken:
-            spoken.add(check)
+        if verdict.outcome not in SILENT or check not in reported:
+            reported.add(check)
             yield verdict
 
 

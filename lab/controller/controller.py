@@ -213,7 +213,7 @@ class ModelController:
             self._note_plain()
 
     def table_write(self, offset: int, size: int, value: int) -> None:
-        """Record a write of the MSI-X table, which whoever delivers the interrupts keeps."""
+        """Record a write of the MSI-X table, which the sender of the interrupts keeps."""
         if offset < self.spec.vectors * MSIX_ENTRY:
             event = MsixWrite(t=self.core.clock.now(), controller=self.spec.id, offset=offset, size=size, value=value)
             self.core.record.event(event)

@@ -44,7 +44,7 @@ def test_it_fills_what_it_borrows_and_gives_it_back(host: Host) -> None:
     assert host.remarks() == ["hmb-enabled"]
 
 
-def test_it_sees_that_somebody_else_has_written(host: Host) -> None:
+def test_a_foreign_write_to_lent_memory_is_remarked(host: Host) -> None:
     command, memory, listed = lend(host)
     host.admin(command)
     host.poke(memory + PAGE, b"mine")

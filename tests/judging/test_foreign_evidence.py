@@ -52,9 +52,7 @@ def test_the_invariants_judge_it_and_the_rest_is_said(
     assert "what rests on its answers is not judged" in said
 
 
-def test_controllers_that_nobody_names_are_an_error_and_no_verdict(
-    foreign: Foreign, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_unnamed_controllers_are_an_error_and_no_verdict(foreign: Foreign, capsys: pytest.CaptureFixture[str]) -> None:
     folder = foreign(scenario=None)
     (folder / "device.json").unlink()
     assert run_command(("judge", str(folder), "--json")) == 2

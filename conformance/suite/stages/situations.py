@@ -219,7 +219,7 @@ def stall_one_pair(draw: Draw) -> Plan:
     return Plan(draw.device(io_queues=1, vectors=2), [LOAD, _read(lba), _read(lba + 100), *_moves(draw)], [lost])
 
 
-@scenario("reset/time-out-race", "a Read completes just as the driver's patience ends", hostile=True, command_seconds=PATIENCE)
+@scenario("reset/time-out-race", "a Read completes just as the driver's time-out ends", hostile=True, command_seconds=PATIENCE)
 def time_out_race(draw: Draw) -> Plan:
     lba = draw.between(8, 900)
     late = Fault(name="late", behaviour="delay", queue="io", opcode=Read.OPCODE, lba=lba, times=1,
