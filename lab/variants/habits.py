@@ -376,6 +376,7 @@ class TakesEventsBack(Controller):
     "detect/masks-first",
     allowed='Base 2.0, 3.1.3.3 "Offset Ch: INTMS": the host may write it as long as MSI-X is not in use',
     scenarios=BASIC,
+    warns=("detect/read-only-stage",),
     excludes=("admin-queue/function-reset-first",),
 )
 class MasksFirst(Controller):
