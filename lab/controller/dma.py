@@ -32,6 +32,9 @@ class Range:
 MAX_RANGES = 65535
 """Ranges that may be open: max_dma_maps of the vfio-user protocol, its default."""
 NOWHERE = Range(0, 0, None, False)
+PAGE_BITS = 12
+KNOWN_PAGES = 1 << 16
+"""Pages whose ranges are kept for the next access."""
 
 
 class HostMemory:
@@ -41,23 +44,23 @@ class HostMemory:
         """Begin with no range mapped."""
         self._starts: list[int] = []
         self._ranges: dict[int, Range] = {}
-        self._last = NOWHERE  # where the last access hit
+        self._known: dict[int, Range] = {}  # by page: where an access hit before
         self._files: dict[tuple[int, int], GuardedMapping] = {}  # whole files by device and inode
 
     def read(self, address: int, length: int) -> bytes:
         """Return bytes of the host's memory."""
-        last = self._last
-        if last.start <= address and address + length <= last.end and last.view is not None:
-            at = address - last.start
-            return bytes(last.view[at : at + length])
+        known = self._known.get(address >> PAGE_BITS, NOWHERE)
+        if known.start <= address and address + length <= known.end and known.view is not None:
+            at = address - known.start
+            return known.view[at : at + length].tobytes()
         return b"".join(self._pieces(address, length, writing=False))
 
     def write(self, address: int, data: bytes | memoryview) -> None:
         """Write bytes of the host's memory: all of them or none."""
-        last, length = self._last, len(data)
-        if last.start <= address and address + length <= last.end and last.writable and last.view is not None:
-            at = address - last.start
-            last.view[at : at + length] = data
+        known, length = self._known.get(address >> PAGE_BITS, NOWHERE), len(data)
+        if known.start <= address and address + length <= known.end and known.writable and known.view is not None:
+            at = address - known.start
+            known.view[at : at + length] = data
             return
         at = 0
         for piece in self._pieces(address, length, writing=True):  # all found before the first is written
@@ -92,7 +95,7 @@ class HostMemory:
         else:
             kept = set(gone)
             self._starts[first:last] = [start for start in self._starts[first:last] if start not in kept]
-        self._last = NOWHERE
+        self._known.clear()
         return [(start, self._ranges.pop(start).end - start) for start in gone]
 
     def clear(self) -> None:
@@ -137,7 +140,10 @@ class HostMemory:
                 raise DmaRefusedError(at, end - at, "mapped for reading only")
             until = min(end, found.end)
             pieces.append(found.view[at - found.start : until - found.start])
-            at, self._last = until, found
+            if len(self._known) >= KNOWN_PAGES:
+                self._known.clear()
+            self._known[at >> PAGE_BITS] = found
+            at = until
         return pieces
 
 

@@ -31,12 +31,11 @@ class Strike(Protocol):
 class FetchedCommand:
     """A fetched submission queue entry: its raw bytes, the fields that all commands have, and the faults that strike it."""
 
-    __slots__ = ("cid", "flags", "mptr", "nsid", "on_abort", "opcode", "prp1", "prp2", "raw", "sq", "strikes")
+    __slots__ = ("cid", "flags", "key", "mptr", "nsid", "on_abort", "opcode", "prp1", "prp2", "raw", "sq", "strikes")
 
     def __init__(self, sq: SubmissionQueue, raw: bytes) -> None:
         """Take the 64 bytes ``raw`` of queue ``sq``."""
         self.sq = sq
-        self.raw = raw
         self.opcode: int
         self.flags: int  # FUSE and PSDT
         self.cid: int
@@ -44,20 +43,18 @@ class FetchedCommand:
         self.mptr: int
         self.prp1: int
         self.prp2: int
-        self.opcode, self.flags, self.cid, self.nsid, self.mptr, self.prp1, self.prp2 = _HEAD.unpack_from(raw)
+        self.key: tuple[int, int]
+        """(SQID, CID): unique among the commands in flight."""
+        self.edit(raw)
         self.strikes: tuple[Strike, ...] = ()
         self.on_abort: Callable[[], None] | None = None
         """Called when the command is aborted while it is kept."""
 
     def edit(self, raw: bytes) -> None:
-        """Replace the entry by these 64 bytes, before it is executed."""
+        """Take these 64 bytes for the entry, before it is executed."""
         self.raw = raw
         self.opcode, self.flags, self.cid, self.nsid, self.mptr, self.prp1, self.prp2 = _HEAD.unpack_from(raw)
-
-    @property
-    def key(self) -> tuple[int, int]:
-        """(SQID, CID): unique among the commands in flight."""
-        return self.sq.qid, self.cid
+        self.key = self.sq.qid, self.cid
 
 
 MORE = 1 << 13

@@ -17,8 +17,8 @@ from lab.errors import UsageError, describe_invalid, nearest
 
 ACTIONS = (
     "load", "info", "ready", "identify", "list", "queues", "noop", "read", "write", "write-bytes", "flush", "zeroes", "trim",
-    "mount", "rescan", "reset", "raw", "shutdown", "unload", "load-mix", "get-feature", "set-feature", "smart", "format",
-    "passthrough", "file-reads", "submit", "collect", "save", "restore",
+    "mount", "rescan", "reset", "raw", "shutdown", "unload", "load-mix", "load-polled", "load-ring", "get-feature",
+    "set-feature", "smart", "format", "passthrough", "file-reads", "submit", "collect", "save", "restore",
 )  # fmt: skip
 """What a driver can be asked: docs/drivers.md, "Actions and answers"."""
 

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import ClassVar
 
 from lab.defects.defect import defect
 from lab.defects.multiqueue import OneLock
+from lab.reference.controller import Controller
 from lab.reference.execution import Execution
+from lab.reference.io_ring import IoRing
 from lab.reference.load import Load
 from lab.reference.queue_pair import QueuePair
 from lab.reference.request import Request
+from lab.reference.schedulers import SCHEDULERS, Scheduler
+from lab.reference.service import Service
+from lab.reference.settings import Settings
+from lab.reference.transport import Transport
 
 
 @defect("performance/fairness:first-come")
@@ -52,3 +61,53 @@ class RungTwice(QueuePair):
         super().submit(request, now)
         if self.qid:
             self._registers.ring(self.qid, completion=False, value=self.submission.tail)
+
+
+@defect("performance/tail:newest-first", scenarios=("performance/deep",))
+class NewestFirst(Execution):
+    """Keeps four commands in flight, and sends the newest of those that wait."""
+
+    def launch(self, pair: QueuePair, waiting: deque[Request], in_flight: set[Request], depth: int) -> None:
+        waiting.reverse()
+        super().launch(pair, waiting, in_flight, min(depth, 4) if pair.qid else depth)
+        waiting.reverse()
+
+
+@defect("performance/polling:interrupted")
+class PolledAndInterrupted(Controller):
+    """Leaves interrupts on for the queues that it polls."""
+
+    @property
+    def vectors(self) -> int:
+        return min(self.transport.vectors, 1 + self.settings.io_queues)
+
+    def vector_of(self, qid: int) -> int | None:
+        return min(qid, self.vectors - 1)
+
+
+class _FirstCome(IoRing):
+    """Rings whose schedulers take operations in the order in which they came."""
+
+    schedulers: ClassVar[Mapping[str, type[Scheduler]]] = dict.fromkeys(SCHEDULERS, Scheduler)
+
+
+@defect("performance/priority:first-come")
+class NoClasses(Service):
+    """Takes operations of all classes in the order in which they came."""
+
+    ring = _FirstCome
+
+
+@defect("performance/deadline:first-come")
+class NoDeadlines(Service):
+    """Takes operations in the order in which they came, and reports late ones as good."""
+
+    ring = _FirstCome
+
+
+@defect("performance/zero-copy:bounce")
+class Bounces(Controller):
+    """Copies through memory of its own, although the caller's is fit for the device."""
+
+    def __init__(self, transport: Transport, settings: Settings | None = None) -> None:
+        super().__init__(transport, replace(settings or Settings(), zero_copy=False))

@@ -24,7 +24,7 @@ class Completion(Structure, size=16):
     @property
     def status(self) -> int:
         """``SCT << 8 | SC``, the values of `lab.nvme.status.Status`."""
-        return int.from_bytes(self[14:16], "little") >> 1 & 0x7FF
+        return self[14] >> 1 | (self[15] & 0xF) << 7
 
     @property
     def ok(self) -> bool:

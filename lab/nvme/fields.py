@@ -302,9 +302,11 @@ class Structure(_Declared, bytes):
         """Take ``SIZE`` bytes, zeros by default; ValueError if there are fewer."""
         if raw is None:
             return bytes.__new__(cls, cls.SIZE)
-        if len(raw) < cls.SIZE:
-            raise ValueError(f"{cls.__name__} needs {cls.SIZE} bytes, not {len(raw)}")
-        return bytes.__new__(cls, raw[: cls.SIZE] if len(raw) > cls.SIZE else raw)
+        if (length := len(raw)) == cls.SIZE:
+            return bytes.__new__(cls, raw)
+        if length < cls.SIZE:
+            raise ValueError(f"{cls.__name__} needs {cls.SIZE} bytes, not {length}")
+        return bytes.__new__(cls, raw[: cls.SIZE])
 
     @classmethod
     def from_bits(cls, bits: int) -> Self:

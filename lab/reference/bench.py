@@ -15,6 +15,8 @@ TRANSFER = 4096
 """Bytes of each read: a page, which needs no list."""
 FIRST_ROUND = 128
 """Commands from which the length of the measurement is estimated."""
+BATCH = 16
+"""Rounds that are run in one go: a driver does not keep the results of all that it has ever done."""
 
 
 @dataclass(frozen=True)
@@ -43,11 +45,15 @@ def reads(controller: Controller, namespace: Namespace, depth: int, seconds: flo
             controller.data.describe(namespace.command(Read, n % places * blocks, blocks, {}), memory, 0, length, [])
             for n in range(FIRST_ROUND)
         ]
-        rounds = max(1, round(seconds / _timed(controller, pair, commands, depth)))
-        return Figure(depth, rounds * FIRST_ROUND, _timed(controller, pair, commands * rounds, depth))
+        rounds = max(1, round(seconds / _timed(controller, pair, commands, depth, 1)))
+        batches = -(-rounds // BATCH)
+        passed = _timed(controller, pair, commands * min(rounds, BATCH), depth, batches)
+        return Figure(depth, batches * min(rounds, BATCH) * FIRST_ROUND, passed)
 
 
-def _timed(controller: Controller, pair: QueuePair, commands: list[Command], depth: int) -> float:
+def _timed(controller: Controller, pair: QueuePair, commands: list[Command], depth: int, times: int) -> float:
+    """Return the seconds that all commands take, ``times`` over."""
     began = time.perf_counter()
-    controller.execution.run(pair, commands, depth=depth)
+    for _ in range(times):
+        controller.execution.run(pair, commands, depth=depth)
     return time.perf_counter() - began

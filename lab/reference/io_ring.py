@@ -18,7 +18,9 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import deque
+from collections.abc import Mapping
 from math import inf
+from typing import ClassVar
 
 from lab.nvme.commands import Command, Flush, LbaCommand, Read, Write
 from lab.reference.address_space import AddressSpace, round_to_pages
@@ -27,7 +29,7 @@ from lab.reference.errors import CommandTimedOut, DriverError, Refused
 from lab.reference.operation import PHYSICAL, Operation, Result
 from lab.reference.queue_pair import QueuePair
 from lab.reference.request import Request
-from lab.reference.schedulers import SCHEDULERS
+from lab.reference.schedulers import SCHEDULERS, Scheduler
 from lab.reference.statistics import Direction, Statistics
 from lab.reference.transport import Memory
 
@@ -40,11 +42,14 @@ _REGISTERED = 1 << 12, 1 << 47
 class IoRing:
     """The rings of one caller. Use it from one thread, and close it: ``with IoRing(controller) as ring``."""
 
+    schedulers: ClassVar[Mapping[str, type[Scheduler]]] = SCHEDULERS
+    """By the names that settings have for them."""
+
     def __init__(self, controller: Controller, entries: int = ENTRIES, scheduler: str | None = None) -> None:
         """Open rings of ``entries`` operations; ``scheduler`` overrides the controller's setting."""
         controller.require("multiqueue")
         self._c, self.entries = controller, entries
-        self._scheduler = SCHEDULERS[scheduler or controller.settings.scheduler](len(controller.io))
+        self._scheduler = self.schedulers[scheduler or controller.settings.scheduler](len(controller.io))
         self._prepared: deque[Operation] = deque()
         self._in_flight: dict[Request, tuple[QueuePair, Operation]] = {}
         self._ended: deque[Result] = deque()

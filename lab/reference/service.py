@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from math import inf
 from typing import Any
 
-from lab.nvme.commands import Command, LbaCommand, Transfer, decode
+from lab.nvme.commands import Command, LbaCommand, Read, Transfer, decode
 from lab.nvme.fields import Register
 from lab.nvme.identify import Oacs, Oncs
 from lab.nvme.logs import Smart
 from lab.reference.controller import LAST, Controller
-from lab.reference.errors import CommandFailed, ControllerFailed, DriverError, Refused
+from lab.reference.errors import CommandFailed, CommandTimedOut, ControllerFailed, DriverError, Refused
 from lab.reference.identification import Identifiers
+from lab.reference.io_ring import IoRing
 from lab.reference.namespace import Namespace
+from lab.reference.operation import CLASSES, PHYSICAL, Operation
 from lab.reference.pool import DmaPool, pooled
 from lab.reference.settings import Settings
 from lab.reference.transport import Transport
@@ -47,6 +50,9 @@ class Reply:
 
 class Service:
     """Performs actions. ``driver`` is the class that drives each controller that ``open`` finds."""
+
+    ring: type[IoRing] = IoRing
+    """The rings of asynchronous operations."""
 
     def __init__(self, open: Open, settings: Settings | None = None, driver: type[Controller] = Controller) -> None:
         """Control the functions that ``open`` returns, by drivers of class ``driver``."""
@@ -86,14 +92,15 @@ class Service:
         """Return all functions."""
         return self._open()
 
-    def make(self, transport: Transport, pool: DmaPool | None = None) -> Controller:
+    def make(self, transport: Transport, pool: DmaPool | None = None, settings: Settings | None = None) -> Controller:
         """Return a driver of a function: with memory that outlives it, in a predecessor's pool or a new one, for keep-alive."""
-        if not self.settings.keep_alive:
-            return self._driver(transport, self.settings)
+        settings = settings or self.settings
+        if not settings.keep_alive:
+            return self._driver(transport, settings)
         if pool is None:
             pool = DmaPool(transport)
             self._pools.append(pool)
-        return self._driver(pooled(transport, pool), self.settings)
+        return self._driver(pooled(transport, pool), settings)
 
     def _messages(self) -> list[str]:
         """Handle events, and take the messages about them."""
@@ -175,11 +182,20 @@ class Call:
 
 def load(call: Call) -> Reply:
     """Find all controllers and bring them up, to the stage ``until`` or completely."""
+    return _load(call, call.service.settings)
+
+
+def load_polled(call: Call) -> Reply:
+    """Find all controllers and bring them up, with I/O queues that are polled."""
+    return _load(call, replace(call.service.settings, polling=True))
+
+
+def _load(call: Call, settings: Settings) -> Reply:
     call.service.close()
     opened = call.service._open()
     if not opened:
         raise Refused("no NVMe controller was found")
-    call.service.controllers = [call.service.make(transport) for transport in opened]
+    call.service.controllers = [call.service.make(transport, settings=settings) for transport in opened]
     failures: list[DriverError] = []
     log = []
     for controller in call.service.controllers:
@@ -436,6 +452,44 @@ def restore(call: Call) -> Reply:
     return Reply()
 
 
+def load_ring(call: Call) -> Reply:
+    """Submit ``operations`` reads of ``blocks`` at once to a ring, side by side from ``lba`` on, into memory of the caller.
+
+    With the scheduler ``priority`` the first ones have the lowest class and the last ones the highest. With ``deadline`` the
+    last one has ``first_ms`` to end, and each one before it ``step_ms`` more. The reply has the outcome of each, by its LBA,
+    and the bus address of the memory that the caller gave.
+    """
+    namespace, arguments = call.namespace("multiqueue"), call.arguments
+    controller, count, blocks = call.controller("multiqueue"), arguments["operations"], arguments["blocks"]
+    scheduler, length = arguments["scheduler"], blocks * namespace.block_size
+    with call.service.ring(controller, scheduler=scheduler) as ring:
+        memory, now = ring.allocate(count * length), controller.transport.now()
+        for number in range(count):
+            milliseconds = arguments.get("first_ms", 0) + (count - 1 - number) * arguments.get("step_ms", 0)
+            operation = Operation(
+                Read, namespace, arguments["lba"] + number * blocks, blocks, memory.address + number * length | PHYSICAL,
+                cpu=number, priority=CLASSES - 1 - number * CLASSES // count,
+                deadline=now + milliseconds / 1000 if scheduler == "deadline" else inf,
+            )  # fmt: skip
+            if not ring.prepare(operation):
+                raise Refused(f"a ring has room for {ring.entries} operations, not {count}")
+        ended = [
+            {
+                "lba": result.operation.lba,
+                "address": result.operation.address & ~PHYSICAL,
+                "outcome": _outcome(result.error),
+            }
+            for result in ring.wait(count)
+        ]
+    return Reply(fields={"operations": ended})
+
+
+def _outcome(error: DriverError | None) -> str:
+    if error is None:
+        return "success"
+    return "timeout" if isinstance(error, CommandTimedOut) else str(error)
+
+
 def get_feature(call: Call) -> Reply:
     """Get the current value of a feature."""
     value, content = call.controller("identify").features.get(call.arguments["feature"], nsid=call.arguments.get("nsid", 0))
@@ -571,6 +625,7 @@ _ACTIONS: Mapping[str, Callable[[Call], Reply]] = {
     "reset": reset, "shutdown": shutdown, "get-feature": get_feature, "set-feature": set_feature, "smart": smart,
     "submit": submit, "collect": collect, "save": save, "restore": restore,
     "format": format_, "mi": manage, "raw": raw, "load-mix": load_mix,
+    "load-polled": load_polled, "load-ring": load_ring,
 }  # fmt: skip
 ACTIONS = frozenset(_ACTIONS)
 """What can be arguments."""

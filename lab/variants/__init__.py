@@ -14,6 +14,7 @@ import lab.variants.lending
 import lab.variants.limits
 import lab.variants.multi_namespace
 import lab.variants.multiqueue
+import lab.variants.performance
 import lab.variants.pointers
 import lab.variants.read
 import lab.variants.reset

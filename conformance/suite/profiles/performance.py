@@ -1,27 +1,43 @@
 """Profile performance: how a driver keeps a device busy, judged from the record on a medium of fixed latency.
 
-What overlaps is judged, not what takes how long: the answer does not depend on the machine. Base 2.0, 3.3.1.
+What overlaps and in which order is judged, not what takes how long: the answer does not depend on the machine. Base 2.0, 3.3.1.
+A driver that cannot be asked to poll, or has no ring with schedulers, is UNSUPPORTED there.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from math import inf
+from statistics import median, quantiles
 
-from conformance.record.record import Record
+from conformance.record.record import Asked, Record
 from conformance.suite.check import OPTIONAL, RECOMMENDED, Finding, check
 from conformance.suite.citations import BASE_2_0, PRACTICE
+from conformance.suite.measure import Axis, Point, Series, measure
 from conformance.suite.scenario import LOAD, Draw, Plan, do, scenario
 from conformance.suite.stages.multiqueue import CPUS, Load, loads
-from lab.data.events import Doorbell
-from lab.data.mix import Mix
+from lab.data.events import Completed, Doorbell, Interrupt, Submitted
+from lab.data.mix import SLOTS, Mix
 from lab.data.plan import Action, Fault
+from lab.nvme.commands import Read
 
-LATENCY_MS = 20
-"""Latency of the medium: long enough for a driver under emulation to submit all that it is asked for meanwhile."""
+LATENCY_MS = 100
+"""Latency of the medium: long enough for a driver under emulation on a busy machine to submit all that it is asked for meanwhile."""
 DEPTH, STEPS = 8, 10
 GROWTH = 1.5
 """How many times more commands two queues must keep in flight than one."""
+TAIL = 8
+"""How many times the median the 99th percentile of a lane's turnaround may be."""
+SHORT = 8
+"""Entries of rings in which most operations have to wait."""
+WAITING = 24
+"""Operations that are submitted to them at once: the first have the lowest class, or the latest deadline."""
+FIRST_MS, STEP_MS = 2000, 2000
+"""Deadlines: of the operation that is due first, and from each one to the next. Long, so that no busy machine misses them."""
+MARGIN = 1.0
+"""Seconds between a completion and a deadline that leave no doubt which of them came first."""
 
 
 def _load(draw: Draw, jobs: int, depth: int = DEPTH) -> Action:
@@ -50,6 +66,33 @@ def deep(draw: Draw) -> Plan:
 def queues(draw: Draw) -> Plan:
     """Plan the same load on one queue and on two."""
     return Plan(draw.device(), [LOAD, _load(draw, 1), _load(draw, CPUS)], [_fixed_latency()])
+
+
+@scenario("performance/polled", "a load while the driver polls", cpus=CPUS)
+def polled(draw: Draw) -> Plan:
+    """Plan a load of polled queues."""
+    return Plan(draw.device(), [do("load-polled"), _load(draw, CPUS)], [_fixed_latency()])
+
+
+def _ring(draw: Draw, scheduler: str, **arguments: int) -> Plan:
+    """Plan more reads at once than short rings hold, in an order that the scheduler has to change."""
+    ring = do("load-ring", nsid=1, lba=draw.between(8, 200), blocks=8, operations=WAITING, scheduler=scheduler, **arguments)
+    return Plan(draw.device(cap={"MQES": SHORT - 1}), [LOAD, ring], [_fixed_latency()])
+
+
+@scenario("performance/classes", f"{WAITING} operations of rising priority on rings of {SHORT} entries", cpus=CPUS)
+def classes(draw: Draw) -> Plan:
+    """Plan operations of four classes, the lowest first."""
+    return _ring(draw, "priority")
+
+
+@scenario("performance/deadlines", f"{WAITING} operations of falling deadlines on rings of {SHORT} entries; one is lost",
+          hostile=True, cpus=CPUS)  # fmt: skip
+def deadlines(draw: Draw) -> Plan:
+    """Plan operations whose deadlines fall in the order of submission; the device loses the first command."""
+    plan = _ring(draw, "deadline", first_ms=FIRST_MS, step_ms=STEP_MS)
+    lost = Fault(name="lost", behaviour="drop", queue="io", opcode=Read.OPCODE, nth=1, times=1)
+    return replace(plan, faults=[lost, *plan.faults])
 
 
 def _by_job(load: Load) -> list[list[int]]:
@@ -117,3 +160,147 @@ def doorbells(record: Record) -> Iterator[Finding]:
         for sqid, count in sent.items():
             shown = f"{rung[sqid]} doorbells for {count} commands"
             yield Finding(rung[sqid] <= count, load.asked.ended, f"at most {count} doorbells of SQ {sqid}", shown)
+
+
+@check("performance/tail", cite=PRACTICE, level=RECOMMENDED, why="practice", witnesses=["wire"], needs=["load-mix"],
+       scenarios=["performance/equal", "performance/deep"])  # fmt: skip
+def tail(record: Record) -> Iterator[Finding]:
+    """Lets no lane of a load wait much longer than the others: the 99th percentile of turnaround is near the median.
+
+    Turnaround is counted in completions of the whole load between two of the same lane, and not in seconds.
+    """
+    for load in loads(record):
+        if len(turns := _turnarounds(load)) >= WAITING:
+            middle, last = median(turns), quantiles(turns, n=100)[98]
+            shown = f"p50 {middle:g}, p99 {last:g} completions: {last / middle:.1f} times"
+            yield Finding(last <= TAIL * middle, load.asked.ended, f"p99 of turnaround at most {TAIL} times the median", shown)
+
+
+def _turnarounds(load: Load) -> list[int]:
+    """Return how many commands of the load end from one command of a lane, or the beginning, to its next."""
+    mix = Mix.of(load.asked.arguments)
+    seen: dict[int, int] = {}
+    found = []
+    for at, (_, lba, *_) in enumerate(load.own):
+        lane = (lba - mix.lba) // (SLOTS * mix.blocks)
+        found.append(at - seen.get(lane, -1))
+        seen[lane] = at
+    return found
+
+
+@check("performance/polling", cite=BASE_2_0["5.4"], level=RECOMMENDED, why="practice", witnesses=["wire"],
+       needs=["load-polled", "load-mix"], scenarios=["performance/polled"])  # fmt: skip
+def polling(record: Record) -> Iterator[Finding]:
+    """Takes no interrupts for I/O queues that it polls."""
+    for asked in record.answers("load-polled"):
+        if not asked.ok:
+            return
+    for load in loads(record):
+        count = _interrupts(record, load.asked)
+        yield Finding(not count, load.asked.ended, "no interrupt of an I/O queue", f"{count} for {len(load.commands)} commands")
+
+
+def _interrupts(record: Record, asked: Asked) -> int:
+    """Return the interrupts during an action, without those of vectors that no I/O completion queue has."""
+    return sum(
+        any(cq.qid and cq.vector == event.vector for cq in state.cqs.values()) if event.how != "intx" else bool(event)
+        for state, event in record.during(asked, Interrupt)
+    )
+
+
+@dataclass
+class Sent:
+    """A read of a ring on the wire: its place in the order of submission, and when it was completed."""
+
+    place: int
+    event: Submitted
+    ended: float | None = None
+
+
+def _sent(record: Record, asked: Asked) -> dict[int, Sent]:
+    """Return the reads that an action sent, by LBA; of several for one LBA the first."""
+    found: dict[int, Sent] = {}
+    flying: dict[tuple[int, int], Sent] = {}
+    for _, event in record.during(asked, Submitted, Completed):
+        if isinstance(event, Completed):
+            if (sent := flying.pop(event.key, None)) is not None:
+                sent.ended = event.t
+        elif isinstance(event, Submitted) and isinstance(event.command, Read):
+            flying[event.key] = found.setdefault(event.command.SLBA, Sent(len(found), event))
+    return found
+
+
+def _rings(record: Record, *schedulers: str) -> Iterator[tuple[Asked, dict[int, Sent]]]:
+    """Yield the rings with one of these schedulers that a driver has completed by commands, with what was sent."""
+    for asked in record.answers("load-ring"):
+        if asked.ok and asked.arguments["scheduler"] in schedulers and (sent := _sent(record, asked)):
+            yield asked, sent
+
+
+@check("performance/priority", cite=PRACTICE, level=RECOMMENDED, why="practice", witnesses=["wire"],
+       needs=["load-ring"], scenarios=["performance/classes"])  # fmt: skip
+def priority(record: Record) -> Iterator[Finding]:
+    """Submits operations of the highest class while those of the lowest class wait."""
+    for asked, seen in _rings(record, "priority"):
+        first, blocks = asked.arguments["lba"], asked.arguments["blocks"]
+        quarter = WAITING // 4
+        low = [seen[lba].place for lba in range(first, first + quarter * blocks, blocks) if lba in seen]
+        start = first + (WAITING - quarter) * blocks
+        urgent = [seen[lba].place for lba in range(start, start + quarter * blocks, blocks) if lba in seen]
+        if low and urgent:
+            before = sum(place < max(urgent) for place in low)
+            expected = f"at most half of {len(low)} commands of the lowest class before the last of the highest"
+            yield Finding(2 * before <= len(low), asked.ended, expected, f"{before}")
+
+
+@check("performance/deadline", cite=PRACTICE, level=RECOMMENDED, why="practice", witnesses=["out", "wire"],
+       needs=["load-ring"], scenarios=["performance/deadlines"])  # fmt: skip
+def deadline(record: Record) -> Iterator[Finding]:
+    """Sends what is due earliest first, and ends with a time-out what is not done at its deadline."""
+    for asked, seen in _rings(record, "deadline"):
+        first, blocks, began = asked.arguments["lba"], asked.arguments["blocks"], min(sent.event.t for sent in seen.values())
+        overtaken = [sum(other < lba and seen[other].place < sent.place for other in seen) for lba, sent in seen.items()]
+        expected = f"no operation after {WAITING // 2} that are due later"
+        yield Finding(max(overtaken) <= WAITING // 2, asked.ended, expected, f"one after {max(overtaken)}")
+        for operation in asked.all("operations"):
+            lba, sent = operation["lba"], seen.get(operation["lba"])
+            due = began + (FIRST_MS + (WAITING - 1 - (lba - first) // blocks) * STEP_MS) / 1000
+            ended = sent.ended if sent and sent.ended is not None else inf
+            if abs(ended - due) > MARGIN:
+                right = "success" if ended < due else "timeout"
+                yield Finding(operation["outcome"] == right, asked.ended, f"{right} for LBA {lba}", operation["outcome"])
+
+
+@check("performance/zero-copy", cite=BASE_2_0["4.1.1"], level=RECOMMENDED, why="practice", witnesses=["out", "wire"],
+       needs=["load-ring"], scenarios=["performance/classes", "performance/deadlines"])  # fmt: skip
+def zero_copy(record: Record) -> Iterator[Finding]:
+    """Lets the device move data to the memory that the caller gave, without a copy."""
+    for asked, seen in _rings(record, "priority", "deadline"):
+        given = {operation["lba"]: operation["address"] for operation in asked.all("operations")}
+        for lba, sent in seen.items():
+            if lba in given:
+                pointer, expected = sent.event.command.PRP1, f"PRP1 {given[lba]:#x}, the caller's"
+                yield Finding(pointer == given[lba], sent.event, expected, f"{pointer:#x}", ("PRP1",))
+
+
+# -- figures --------------------------------------------------------------------------------------------------------
+
+
+@measure("performance/interrupts", title="Interrupts for each command", x=Axis("CPUs", "CPUs"),
+         y=Axis("interrupts", "for each command"), scenarios=["performance/queues"])  # fmt: skip
+def interrupts(record: Record) -> Iterator[Series]:
+    """How many interrupts the driver takes for a command: commands that end together can share one."""
+    yield _series(record, "interrupts", lambda load: _interrupts(record, load.asked) / len(load.commands))
+
+
+@measure("performance/in-flight", title=f"Commands in flight on a medium of {LATENCY_MS} ms", x=Axis("CPUs", "CPUs"),
+         y=Axis("in flight on all queues, on average", "commands"), scenarios=["performance/queues"])  # fmt: skip
+def in_flight(record: Record) -> Iterator[Series]:
+    """How well the driver keeps the device busy, from one CPU to all."""
+    yield _series(record, f"depth {DEPTH} for each CPU", lambda load: load.overlap)
+
+
+def _series(record: Record, name: str, value: Callable[[Load], float]) -> Series:
+    """Return a figure of each load, by the number of CPUs that it comes from."""
+    points = sorted((int(load.asked.arguments["jobs"]), value(load)) for load in loads(record))
+    return Series(name, tuple(Point(jobs, round(found, 2)) for jobs, found in points))

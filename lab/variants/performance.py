@@ -1,0 +1,74 @@
+"""Legal ways to keep a device busy."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from typing import ClassVar
+
+from lab.reference.controller import Controller
+from lab.reference.execution import Execution
+from lab.reference.io_ring import IoRing
+from lab.reference.operation import Operation
+from lab.reference.queue_pair import QueuePair
+from lab.reference.request import Request
+from lab.reference.schedulers import SCHEDULERS, EarliestDeadline, Priority, Scheduler
+from lab.reference.service import Service
+from lab.variants.variant import variant
+
+ORDER = 'Base 2.0, 3.4.1 "Command Ordering Requirements": commands are independent, and the host chooses their order'
+
+
+@variant("performance/newest-first", allowed=ORDER, scenarios=("performance/deep",))
+class NewestFirst(Execution):
+    """Sends the newest of the commands that wait, as many as there is room for."""
+
+    def launch(self, pair: QueuePair, waiting: deque[Request], in_flight: set[Request], depth: int) -> None:
+        if pair.qid:
+            waiting.reverse()
+        super().launch(pair, waiting, in_flight, depth)
+
+
+@variant(
+    "performance/admin-interrupts",
+    allowed='Base 2.0, 5.4 "Create I/O Completion Queue command": interrupts are enabled queue by queue (IEN)',
+    scenarios=("performance/polled",),
+    excludes=("multiqueue/one-vector", "io-queues/falling-vectors", "admin-queue/pin"),
+)
+class AdminInterrupts(Controller):
+    """Takes interrupts for the admin queue while it polls the I/O queues."""
+
+    @property
+    def vectors(self) -> int:
+        return min(self.transport.vectors, 1) if self.settings.polling else super().vectors
+
+    def vector_of(self, qid: int) -> int | None:
+        return (None if qid else 0) if self.settings.polling else super().vector_of(qid)
+
+
+class _OneQueuePriority(Priority):
+    """All classes on one queue."""
+
+    def take(self, pairs: Sequence[QueuePair]) -> Iterator[tuple[QueuePair, Operation]]:
+        self._queues = 1
+        return super().take(pairs)
+
+
+class _OneQueueDeadline(EarliestDeadline):
+    """All deadlines on one queue."""
+
+    def take(self, pairs: Sequence[QueuePair]) -> Iterator[tuple[QueuePair, Operation]]:
+        return super().take(pairs[:1])
+
+
+class _OneQueueRing(IoRing):
+    schedulers: ClassVar[Mapping[str, type[Scheduler]]] = {
+        **SCHEDULERS, "priority": _OneQueuePriority, "deadline": _OneQueueDeadline,
+    }  # fmt: skip
+
+
+@variant("performance/one-queue", allowed=ORDER, scenarios=("performance/deadlines", "performance/classes"))
+class OneQueue(Service):
+    """Sends operations of all classes and deadlines to one queue, in the order of both."""
+
+    ring = _OneQueueRing
