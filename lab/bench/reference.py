@@ -54,7 +54,7 @@ FIRST = b"".join(content.initial(SEED, NAMESPACE, lba) for lba in range(TRANSFER
 """What the first 4 KiB must be."""
 LEAST = 2 * FIRST_ROUND * len(DEPTHS)
 """Reads that a device must have carried out for one round."""
-COPY, ROUND_TRIP = "a bare copy of 4 KiB", "a bare round trip"
+COPY, ROUND_TRIP, INTERRUPTS = "a bare copy of 4 KiB", "a bare round trip", "the same with interrupts"
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,8 @@ class Round:
     rates: tuple[float, ...]
     """Reads of 4 KiB, for each of `DEPTHS`."""
     floor: float
+    polled: tuple[float, ...] = ()
+    """The same while the driver polls, where that is measured."""
 
 
 def bench(toolchain: Toolchain, *, rounds: int = ROUNDS, seconds: float = SECONDS, say: Say = no_progress) -> list[Figure]:
@@ -83,6 +85,9 @@ def bench(toolchain: Toolchain, *, rounds: int = ROUNDS, seconds: float = SECOND
             rate = statistics.median(one.rates[at] for one in done)
             least = statistics.median(one.floor for one in done)
             found.append(Figure(f"reads {name}, QD{depth}", rate, "per s", floor, least, more_is_better=True))
+            if done[0].polled:
+                polled = statistics.median(one.polled[at] for one in done)
+                found.append(Figure(f"reads {name}, polled, QD{depth}", polled, "per s", INTERRUPTS, rate, more_is_better=True))
     return found
 
 
@@ -177,10 +182,13 @@ class _Guest:
         _check(bytes.fromhex(self._nvmectl(f"read 1 0 {TRANSFER // NAMESPACE.block_size}")["data"]))
         copying = f"import time\n{inspect.getsource(copies)}\nprint(copies({self._seconds}))\n"
         floor = float(self._run("python3 -", copying.encode()))
-        figures = self._nvmectl(f"bench --prepared --seconds {self._seconds}")["figures"]
+        return Round(self._rates(), floor, polled=self._rates("--poll"))
+
+    def _rates(self, option: str = "") -> tuple[float, ...]:
+        figures = self._nvmectl(f"bench --prepared --seconds {self._seconds} {option}")["figures"]
         if [figure["name"] for figure in figures] != [f"read 4 KiB QD{depth}" for depth in DEPTHS]:
             raise LabError(f"nvmectl has measured something else: {figures}")
-        return Round(tuple(figure["value"] for figure in figures), floor)
+        return tuple(figure["value"] for figure in figures)
 
     def _nvmectl(self, words: str) -> Any:
         return json.loads(self._run(f"python3 /run/nvmectl.pyz --transport vfio --json {words}"))

@@ -20,6 +20,9 @@ from lab.reference.service import Service
 from lab.reference.settings import Settings
 from lab.reference.transport import Transport
 
+BUSY = 32
+"""I/O commands after which a driver is busy."""
+
 
 @defect("performance/fairness:first-come")
 class FirstCome(OneLock):
@@ -65,12 +68,21 @@ class RungTwice(QueuePair):
 
 @defect("performance/tail:newest-first", scenarios=("performance/deep",))
 class NewestFirst(Execution):
-    """Keeps four commands in flight, and sends the newest of those that wait."""
+    """Keeps four commands in flight, and once it is busy sends the newest of those that wait."""
+
+    sent = 0
 
     def launch(self, pair: QueuePair, waiting: deque[Request], in_flight: set[Request], depth: int) -> None:
-        waiting.reverse()
-        super().launch(pair, waiting, in_flight, min(depth, 4) if pair.qid else depth)
-        waiting.reverse()
+        if not pair.qid:
+            super().launch(pair, waiting, in_flight, depth)
+            return
+        before, newest_first = len(waiting), self.sent >= BUSY
+        if newest_first:
+            waiting.reverse()
+        super().launch(pair, waiting, in_flight, min(depth, 4))
+        self.sent += before - len(waiting)
+        if newest_first:
+            waiting.reverse()
 
 
 @defect("performance/polling:interrupted")

@@ -16,10 +16,12 @@ from lab.toolchain import Toolchain
 def test_all_transports_are_measured_against_their_floors(toolchain: Toolchain) -> None:
     figures = bench(toolchain, rounds=1, seconds=0.05)
     assert [figure.name for figure in figures] == [
-        f"reads {how}, QD{depth}" for how in ("in process", "over qtest", "by VFIO") for depth in (1, 32)
+        *(f"reads {how}, QD{depth}" for how in ("in process", "over qtest") for depth in (1, 32)),
+        *(f"reads by VFIO{how}, QD{depth}" for depth in (1, 32) for how in ("", ", polled")),
     ]
     assert all(figure.value > 0 and figure.against_value > 0 and figure.more_is_better for figure in figures)
-    assert [figure.against for figure in figures[::2]] == [reference.COPY, reference.ROUND_TRIP, reference.COPY]
+    assert [figure.against for figure in figures[::2]] == [reference.COPY, reference.ROUND_TRIP, reference.COPY, reference.COPY]
+    assert {figure.against for figure in figures[5::2]} == {reference.INTERRUPTS}
 
 
 def test_a_device_that_was_not_asked_is_no_figure() -> None:

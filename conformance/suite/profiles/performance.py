@@ -24,7 +24,7 @@ from lab.data.plan import Action, Fault
 from lab.nvme.commands import Read
 
 LATENCY_MS = 100
-"""Latency of the medium: long enough for a driver under emulation on a busy machine to submit all that it is asked for meanwhile."""
+"""Latency of the medium: long enough for a driver in an emulated guest to submit meanwhile all that it is asked for."""
 DEPTH, STEPS = 8, 10
 GROWTH = 1.5
 """How many times more commands two queues must keep in flight than one."""
@@ -177,13 +177,17 @@ def tail(record: Record) -> Iterator[Finding]:
 
 
 def _turnarounds(load: Load) -> list[int]:
-    """Return how many commands of the load end from one command of a lane, or the beginning, to its next."""
+    """Return how many commands of the load end from one command of a lane to its next.
+
+    When a lane begins is not the driver's doing: in a guest it is a thread that has to start.
+    """
     mix = Mix.of(load.asked.arguments)
     seen: dict[int, int] = {}
     found = []
     for at, (_, lba, *_) in enumerate(load.own):
         lane = (lba - mix.lba) // (SLOTS * mix.blocks)
-        found.append(at - seen.get(lane, -1))
+        if lane in seen:
+            found.append(at - seen[lane])
         seen[lane] = at
     return found
 
