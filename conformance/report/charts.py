@@ -83,8 +83,8 @@ class Chart:
         ]
 
 
-def charts(measurement: Measurement) -> Iterator[Chart]:
-    """Yield the charts of a measurement, all of its series on the same axes."""
+def charts(measurement: Measurement, beside: Sequence[Measurement] = ()) -> Iterator[Chart]:
+    """Yield the charts of a measurement, all of its series on the same axes; lines as high as those of others ``beside`` it."""
     points = [point for series in measurement.series for point in series.points]
     if not points:
         return
@@ -92,7 +92,8 @@ def charts(measurement: Measurement) -> Iterator[Chart]:
     scale = _Logarithmic(edges)
     x_ticks = [Tick(scale.at(edge), number(edge)) for edge in _sparse(edges, scale)]
     if measurement.kind == "line":
-        top, y_ticks = _linear(max(point.y for point in points))
+        compared = [point.y for other in beside for series in other.series for point in series.points]
+        top, y_ticks = _linear(max([point.y for point in points] + compared))
         drawn = [_line(series, scale, top) for series in measurement.series]
         yield Chart(measurement, "", f"{measurement.y.name} ({measurement.y.unit})", x_ticks, y_ticks, drawn)
     else:

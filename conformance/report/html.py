@@ -34,6 +34,7 @@ from conformance.report.conclusion import Conclusion, State, conclude
 from conformance.report.coverage import percent
 from conformance.report.witness import Witness, speaker
 from conformance.suite.check import Outcome
+from conformance.suite.measure import Measurement
 from conformance.suite.selection import CHECKS
 from conformance.wire import ladder
 from conformance.wire.decode import printable_lines, shortened
@@ -115,7 +116,7 @@ def html(results: Results, material: Material | None = None) -> str:
         left_out=_left_out(results),
         silent=_silent(results),
         unselected=_unselected(results),
-        measured=[(run, drawn) for run in results.runs if (drawn := _charts(run))],
+        measured=_charts(results),
         covered=results.coverage,
         percent=percent,
         never_told=NEVER_TOLD,
@@ -202,8 +203,14 @@ def _unselected(results: Results) -> dict[str, list[str]]:
 # -- what is drawn ----------------------------------------------------------------------------------------------------
 
 
-def _charts(run: RunEntry) -> list[charts.Chart]:
-    return [chart for measurement in run.measurements for chart in charts.charts(measurement)]
+def _charts(results: Results) -> list[tuple[RunEntry, list[charts.Chart]]]:
+    """Return the charts of each measurement, those of different drivers next to each other and on the same y axis."""
+    measured = [(measurement, run) for run in results.runs for measurement in run.measurements]
+    measured.sort(key=lambda one: (one[1].scenario, one[0].id))
+    beside: dict[tuple[str, str], list[Measurement]] = {}
+    for measurement, run in measured:
+        beside.setdefault((run.scenario, measurement.id), []).append(measurement)
+    return [(run, list(charts.charts(measurement, beside[run.scenario, measurement.id]))) for measurement, run in measured]
 
 
 def _bars(runs: Sequence[RunEntry]) -> Iterator[tuple[int, RunEntry, float]]:

@@ -290,14 +290,14 @@ def zero_copy(record: Record) -> Iterator[Finding]:
 # -- figures --------------------------------------------------------------------------------------------------------
 
 
-@measure("performance/interrupts", title="Interrupts for each command", x=Axis("CPUs", "CPUs"),
+@measure("performance/interrupts", title="Interrupts for each command", x=Axis("load from", "CPUs"),
          y=Axis("interrupts", "for each command"), scenarios=["performance/queues"])  # fmt: skip
 def interrupts(record: Record) -> Iterator[Series]:
     """How many interrupts the driver takes for a command: commands that end together can share one."""
     yield _series(record, "interrupts", lambda load: _interrupts(record, load.asked) / len(load.commands))
 
 
-@measure("performance/in-flight", title=f"Commands in flight on a medium of {LATENCY_MS} ms", x=Axis("CPUs", "CPUs"),
+@measure("performance/in-flight", title=f"Commands in flight on a medium of {LATENCY_MS} ms", x=Axis("load from", "CPUs"),
          y=Axis("in flight on all queues, on average", "commands"), scenarios=["performance/queues"])  # fmt: skip
 def in_flight(record: Record) -> Iterator[Series]:
     """How well the driver keeps the device busy, from one CPU to all."""
