@@ -104,7 +104,7 @@ class Recording(ABC):
         """Do one action, and write down question and answer."""
         LOG.debug("%s: action %d, %s %s", self._evidence.folder, number, action.name, dict(action.arguments))
         self._evidence.record(ActionStarted(t=self.now(), number=number, action=action.name, arguments=action.arguments))
-        if action.name in ("load", "load-polled"):
+        if action.name == "load":
             self._begin_loading()
         if action.name in LAB_ACTIONS:
             answer = self._change(action)

@@ -71,7 +71,7 @@ def queues(draw: Draw) -> Plan:
 @scenario("performance/polled", "a load while the driver polls", cpus=CPUS)
 def polled(draw: Draw) -> Plan:
     """Plan a load of polled queues."""
-    return Plan(draw.device(), [do("load-polled"), _load(draw, CPUS)], [_fixed_latency()])
+    return Plan(draw.device(), [LOAD, do("load-polled"), _load(draw, CPUS)], [_fixed_latency()])
 
 
 def _ring(draw: Draw, scheduler: str, **arguments: int) -> Plan:
