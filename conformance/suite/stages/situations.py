@@ -48,6 +48,8 @@ EVENT_REQUESTS = 64
 """Asynchronous Event Requests that are too many while they are refused."""
 NEEDED: Mapping[str, type[Command]] = {"smart": GetLogPage}
 """Admin commands without which an action cannot have succeeded."""
+LOADING = "load", "load-polled", "restore"
+"""Actions that bring a controller up, whatever state it is in."""
 NAMESPACE_NOT_READY = 0x82
 """A status that passes."""
 EVERY_NAMESPACE = 0xFFFF_FFFF
@@ -297,7 +299,7 @@ def _recovery(record: Record, asked: Asked, slow_by_intention: bool) -> Event | 
             case Submitted(command=Abort()) if not late:
                 return event
             case RegisterWrite(value=value) if event.offset == CC.OFFSET and state.enabled and not CC(value).EN:
-                if not late and (asked.action not in ("load", "restore") or waiting):
+                if not late and (asked.action not in LOADING or waiting):
                     return event
     return None
 
