@@ -73,6 +73,7 @@ class NewestFirst(Execution):
     sent = 0
 
     def launch(self, pair: QueuePair, waiting: deque[Request], in_flight: set[Request], depth: int) -> None:
+        """Submit the newest first."""
         if not pair.qid:
             super().launch(pair, waiting, in_flight, depth)
             return
@@ -91,9 +92,11 @@ class PolledAndInterrupted(Controller):
 
     @property
     def vectors(self) -> int:
+        """Return as many as for queues that interrupt."""
         return min(self.transport.vectors, 1 + self.settings.io_queues)
 
     def vector_of(self, qid: int) -> int | None:
+        """Return a vector for each queue, polled or not."""
         return min(qid, self.vectors - 1)
 
 
@@ -122,4 +125,5 @@ class Bounces(Controller):
     """Copies through memory of its own, although the caller's is fit for the device."""
 
     def __init__(self, transport: Transport, settings: Settings | None = None) -> None:
+        """Overrule the setting."""
         super().__init__(transport, replace(settings or Settings(), zero_copy=False))

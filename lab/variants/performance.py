@@ -24,6 +24,7 @@ class NewestFirst(Execution):
     """Sends the newest of the commands that wait, as many as there is room for."""
 
     def launch(self, pair: QueuePair, waiting: deque[Request], in_flight: set[Request], depth: int) -> None:
+        """Submit the newest first."""
         if pair.qid:
             waiting.reverse()
         super().launch(pair, waiting, in_flight, depth)
@@ -40,9 +41,11 @@ class AdminInterrupts(Controller):
 
     @property
     def vectors(self) -> int:
+        """Return one, of the admin queue, where I/O queues are polled."""
         return min(self.transport.vectors, 1) if self.settings.polling else super().vectors
 
     def vector_of(self, qid: int) -> int | None:
+        """Return the vector of the admin queue only, where I/O queues are polled."""
         return (None if qid else 0) if self.settings.polling else super().vector_of(qid)
 
 
