@@ -36,7 +36,8 @@ ARGUMENTS: Mapping[str, frozenset[str]] = {
 }  # fmt: skip
 """What the braces in an action's commands may hold beyond that."""
 OPTIONAL: Mapping[str, Any] = {
-    "until": "", "offset": 0, "nsid": 0, "fua": 0, "save": 0, "errors": 0, "pairs": 0, "during": "", "first_ms": 0, "step_ms": 0,
+    "until": "", "offset": 0, "nsid": 0, "fua": 0, "save": 0, "errors": 0, "pairs": 0, "during": "",
+    "first_ms": 0, "step_ms": 0,
 }  # fmt: skip
 """Arguments that a scenario may leave out, and what they are then."""
 ANSWERABLE_UNASKED = frozenset({"load", "info", "ready", "identify", "list", "queues"})
