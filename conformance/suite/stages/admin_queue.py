@@ -254,10 +254,13 @@ def page_size(record: Record) -> Iterator[Finding]:
 
 @check("admin-queue/cc-valid", cite=BASE_2_0["3.1.3.5"], level=MANDATORY, why="shall", witnesses=["wire"])
 def cc_valid(record: Record) -> Iterator[Finding]:
-    """Sets CSS and AMS to supported values when it enables the controller."""
+    """Sets CSS and AMS to supported values when it enables the controller.
+
+    That CSS is 111b for a controller without I/O command sets is only recommended: admin-queue/all-command-sets.
+    """
     for state, event, cc in enables(record):
         if state.cap is not None:
-            css = {0: state.cap.CSS & 0x01, 6: state.cap.CSS & 0x40, 7: state.cap.CSS & 0x80}.get(cc.CSS, 0)
+            css = {0: state.cap.CSS & 0x81, 6: state.cap.CSS & 0x40, 7: state.cap.CSS & 0x80}.get(cc.CSS, 0)
             ams = {0: 1, 1: state.cap.AMS & 1, 7: state.cap.AMS & 2}.get(cc.AMS, 0)
             allowed = f"what CAP.CSS {state.cap.CSS:#04x} and CAP.AMS {state.cap.AMS:02b}b allow"
             yield Finding(bool(css and ams), event, allowed, f"CSS {cc.CSS:03b}b, AMS {cc.AMS:03b}b")

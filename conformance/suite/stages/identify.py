@@ -133,9 +133,12 @@ def nsid_zero(record: Record) -> Iterator[Finding]:
     needs=["list"],
 )
 def capacity64(record: Record) -> Iterator[Finding]:
-    """Takes a namespace's capacity from all 64 bits of NSZE."""
+    """Takes a namespace's capacity from all 64 bits of NSZE.
+
+    A driver that cannot handle a namespace's metadata may show it without blocks.
+    """
     for asked, claim, namespace in namespace_claims(record):
-        if "blocks" in claim:
+        if "blocks" in claim and (claim["blocks"] or not namespace.metadata_size):
             yield Finding(claim["blocks"] == namespace.blocks, asked.ended, f"{namespace.blocks} blocks", claim["blocks"])
 
 
