@@ -88,8 +88,8 @@ class LateVectors(Controller):
     ready_for_vectors = False
 
     def open_vectors(self) -> None:
-        """Open the vectors once the controller is ready."""
-        if self.ready_for_vectors or not self.vectors:
+        """Open the vectors once the controller is ready; it is when it is taken over."""
+        if self.ready_for_vectors or not self.vectors or self.registers.read(CC).EN:
             super().open_vectors()
 
     def wait_ready(self, ready: int) -> None:

@@ -136,17 +136,3 @@ class AdministrativeLog(Controller):
         super().prepare_io()
         if self.is_administrative:
             self.health.log(Lid.ERROR_INFORMATION, 64)
-
-
-@variant(
-    "read/no-interleaved",
-    allowed='NVM 1.0, 5.8.3 "Metadata Handling": metadata at the end of blocks is one of two ways; no host needs both',
-    scenarios=("read/interleaved",),
-)
-class NoInterleaved(Namespace):
-    """Shows a namespace with metadata at the end of each block as one without blocks, as Linux does."""
-
-    @property
-    def blocks(self) -> int:
-        """The number of blocks that can be read, 0 where metadata is interleaved."""
-        return 0 if self.identity.FLBAS.EXTENDED else super().blocks
