@@ -21,9 +21,14 @@ settings.load_profile("lab")
 SETUPS_KEY = pytest.StashKey[Setups]()
 
 
+CHANGES_BEHAVIOUR = ("CI", "PYTHONUNBUFFERED")
+"""By ``CI`` runs confirm what failed; without buffers, programs that forget to flush work."""
+
+
 def pytest_configure() -> None:
-    """Let a CI's environment change nothing: by ``CI`` runs confirm what failed, which tests ask for where they want it."""
-    os.environ.pop("CI", None)
+    """Let the machine's environment change nothing that tests show."""
+    for name in CHANGES_BEHAVIOUR:
+        os.environ.pop(name, None)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

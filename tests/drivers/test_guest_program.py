@@ -103,7 +103,7 @@ def test_a_command_line_is_started_anew(program: Make) -> None:
 
 
 def test_what_is_no_answer_is_said_in_words(program: Make) -> None:
-    answer, _ = program("print('hello')\nimport sys\nsys.stdin.read()").ask("info", b"", 20)
+    answer, _ = program("print('hello', flush=True)\nimport sys\nsys.stdin.read()").ask("info", b"", 20)
     assert answer["status"] == {"words": "it answered no JSON object, but 'hello'"}
 
 
