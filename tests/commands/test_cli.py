@@ -213,6 +213,7 @@ def _holding(name: str, text: str) -> Callable[[Path], object]:
     return lambda folder: (folder / name).write_text(text)
 
 
+NO_CONTROLLERS = "neither the scenario nor device.json says which controllers were there"
 IDENTITY = '{"format": 1, "device": "qemu", "driver": {"name": "x"}, "scenario": {}%s}'
 
 
@@ -235,10 +236,10 @@ def _unsealed(damage: Callable[[Path], object]) -> Callable[[Path], object]:
         (_holding("identity.json", "{"), "identity.json cannot be read"),
         (_holding("identity.json", '{"format": 99}'), "format 99, this lab reads 1"),
         (_holding("identity.json", '{"format": 1, "device": "qemu"}'), "it does not say the driver"),
-        (_holding("identity.json", IDENTITY % ""), "the scenario cannot be read"),
+        (_holding("identity.json", IDENTITY % ""), NO_CONTROLLERS),
         (_holding("identity.json", IDENTITY % ', "sead": 1'), "sead: unknown key; did you mean 'seed'?"),
         (_holding("identity.json", IDENTITY.replace("name", "nam") % ""), "identity.json: it does not say the driver.name"),
-        (_holding("identity.json", IDENTITY.replace("qemu", "") % ""), "device: Input should be 'qemu' or 'lab', but it is ''"),
+        (_holding("identity.json", IDENTITY.replace("qemu", "") % ""), NO_CONTROLLERS),
         (_unsealed(_holding("events.jsonl", "{}\n")), "events.jsonl:1: not an event"),
         (_holding("end.json", '{"outcome": 1}'), "end.json: not an end marker"),
     ],
