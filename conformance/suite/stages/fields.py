@@ -178,8 +178,8 @@ def sgl_shape(record: Record) -> Iterator[Finding]:
     for remark in record.all(Remark):
         if remark.name == SGL_REMARK and remark.detail.get("problem") != "TOO_LONG":
             broken.add(id(record.owner(remark)))
-            problem = str(remark.detail.get("problem", "")).lower().replace("_", " ")
-            yield Finding(False, remark, "a valid SGL", f"{problem}, at {remark.detail.get('where', '?')}")
+            problem, where = str(remark.detail.get("problem", "")).lower().replace("_", " "), remark.detail.get("where")
+            yield Finding(False, remark, "a valid SGL", problem if where is None else f"{problem}, at {where}")
     for _, event, command in record.commands(Command):
         if event.sqid and command.PSDT in (Psdt.SGL_MPTR_BUFFER, Psdt.SGL_MPTR_SEGMENT) and id(event) not in broken:
             yield Finding(True, event, "a valid SGL", "nothing to remark")
