@@ -25,6 +25,17 @@ class OneVendor(Controller):
         super().detect()
 
 
+@defect("every/unusual-device:deep-rings-only", scenarios=("io-queues/smallest",))
+class DeepRingsOnly(Controller):
+    """Refuses controllers whose queues cannot hold 16 entries."""
+
+    def enable(self) -> None:
+        """Refuse small queues, else enable the controller."""
+        if self.cap.MQES < 15:
+            raise Refused("queues of less than 16 entries are not supported")
+        super().enable()
+
+
 class _NoIoDoorbell(QueuePair):
     """Rings for admin commands only."""
 

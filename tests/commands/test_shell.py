@@ -19,7 +19,6 @@ from lab.data.events import ActionEnded, Submitted
 from lab.data.evidence import Evidence
 from lab.nvme.commands import Read
 from lab.toolchain import Toolchain
-from tests.files import python_program
 
 COMMAND = [sys.executable, "-m", "conformance.cli"]
 LEAVE = "\x1d"
@@ -95,12 +94,15 @@ def test_names_are_completed(line: str, offers: set[str]) -> None:
     assert offers == {name for kind, name in found if kind == "plain"}
 
 
-def test_bash_completes_by_the_script(tmp_path: Path) -> None:
+def test_bash_completes_by_the_script() -> None:
     bash = shutil.which("bash")
     assert bash, "the tests run on Debian, where bash is essential"
-    python_program(tmp_path / "nvme-lab", "-m", "conformance.cli")
     script = 'eval "$(nvme-lab completion bash)"; COMP_WORDS=(nvme-lab run --check read/prp-c); COMP_CWORD=3; ' \
              '_nvme_lab_completion nvme-lab; echo "${COMPREPLY[@]}"'  # fmt: skip
-    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHONPATH": os.pathsep.join(sys.path)}
+    environment = {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "PYTHONPATH": os.pathsep.join(sys.path),
+    }
     done = subprocess.run([bash, "-c", script], env=environment, capture_output=True, text=True, check=False, timeout=60)
     assert done.stdout.split() == ["read/prp-chain"], done.stderr

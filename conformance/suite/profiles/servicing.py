@@ -16,7 +16,7 @@ from conformance.suite.check import MANDATORY, RECOMMENDED, Finding, check
 from conformance.suite.citations import BASE_2_0, INTEGRITY, PRACTICE
 from conformance.suite.scenario import LOAD, Draw, Plan, do, scenario
 from lab.data import content
-from lab.data.events import Completed, Interrupt, RegisterWrite, Remark, Reset, Submitted
+from lab.data.events import Completed, Doorbell, Interrupt, RegisterRead, RegisterWrite, Remark, Reset, Submitted
 from lab.data.plan import Action, Controller, DeviceSpec, Fault, Namespace
 from lab.nvme.async_events import AsyncEvent
 from lab.nvme.commands import AsyncEventRequest, GetLogPage, Identify, LbaCommand, Read, Write
@@ -177,12 +177,13 @@ class HandOver:
 
 
 def hand_overs(record: Record) -> Iterator[HandOver]:
-    """Yield the hand-overs that both drivers say have worked."""
+    """Yield the hand-overs that both drivers say have worked, and after which the device heard of the successor."""
+    heard = max((event.t for kind in (Doorbell, RegisterWrite, RegisterRead) for event in record.all(kind)), default=0.0)
     saved: Asked | None = None
     for asked in record.answers("save", "restore"):
         if asked.action == "save":
             saved = asked if asked.ok else None
-        elif saved is not None and asked.ok:
+        elif saved is not None and asked.ok and asked.started.t <= heard:
             yield HandOver(saved, asked)
             saved = None
 
@@ -309,6 +310,8 @@ def _said(record: Record, begun: float, collected: Asked) -> Mapping[tuple[str, 
        scenarios=ONLY_WRITTEN)  # fmt: skip
 def written(record: Record) -> Iterator[Finding]:
     """Leaves on the disk what every write that succeeded has written, and nothing else in its place."""
+    if not any(record.commands(Write)):
+        return  # what the device never saw proves nothing
     succeeded = all(one.get("status") == "success" for asked in record.answers("collect") for one in asked.all("operations"))
     for asked in record.answers("submit") if succeeded else ():
         controller = asked.arguments.get("controller", record.controllers[0].id)

@@ -81,7 +81,7 @@ def _takes_back(state: State, event: Completed) -> bool:
     return sent.command.FID == Fid.HOST_MEMORY_BUFFER and not HostMemoryBuffer(sent.command.CDW11).EHM
 
 
-@check("features/hmb-untouched", cite=BASE_2_0["5.27.1.10"], level=MANDATORY, why="shall", witnesses=["wire", "memory"])
+@check("features/hmb-untouched", cite=BASE_2_0["5.27.1.10"], level=MANDATORY, why="shall", witnesses=["wire"])
 def hmb_untouched(record: Record) -> Iterator[Finding]:
     """Writes neither to the memory that it has lent the controller nor to the list of it, until it has taken it back."""
     loans: dict[str, Loan] = {}
@@ -167,7 +167,8 @@ Queue = tuple[str, bool, int]
 """A controller's id, whether it is a completion queue, and the queue's id."""
 
 
-@check("io-queues/pc0-list", cite=BASE_2_0["5.4"], level=MANDATORY, why="shall", witnesses=["wire", "memory"])
+@check("io-queues/pc0-list", cite=BASE_2_0["5.4"], level=MANDATORY, why="shall", witnesses=["wire", "memory"],
+       scenarios=["io-queues/scattered"])  # fmt: skip
 def pc0_list(record: Record) -> Iterator[Finding]:
     """Keeps the PRP list of a queue that is not contiguous, where it is and as it is, until the queue is deleted."""
     kept: dict[Queue, ListOfQueue] = {}

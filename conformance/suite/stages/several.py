@@ -74,7 +74,8 @@ def type_only(draw: Draw) -> Plan:
 def reread(draw: Draw) -> Plan:
     lba = draw.between(8, 900)
     changes = [_write(draw, lba, 8), do("zeroes", nsid=1, lba=lba + 2, blocks=2), _write(draw, lba + 4, 1)]
-    return Plan(draw.device(), [LOAD, _read(lba, 8), *(a for change in changes for a in (change, _read(lba, 8)))])
+    again = (a for change in changes for a in (change, _read(lba, 8)))
+    return Plan(draw.device(), [LOAD, _read(lba, 8), *again, _read(lba, 8)])
 
 
 # -- blocks that 32 bits cannot name --------------------------------------------------------------------------------

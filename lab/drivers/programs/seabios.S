@@ -363,7 +363,7 @@ text_disk:	.asciz	"\r\ndisk "
 text_blocks:	.asciz	": blocks "
 text_of:	.asciz	" of "
 
-	.balign	8
+	.balign	8, 0
 gdt:
 	.quad	0
 	.quad	0x008f92000000ffff		/* writable data, 4 GiB from 0 on */
@@ -393,7 +393,7 @@ edd_end:
 operation:	.byte	0
 disk:		.byte	0
 left:		.byte	0
-	.balign	4
+	.balign	4, 0
 blocks:		.long	0
 address:	.long	0
 most:		.long	0
