@@ -52,7 +52,7 @@ def serve(spec: Path | None, disk: Path | None, out: Path | None, sockets: Path 
             described.device, *described.faults, folder=folder.absolute(), driver="served", images=images,
             sockets=sockets.absolute() if sockets else None,
         )  # fmt: skip
-        with suppress(KeyboardInterrupt), recording:
+        with recording, suppress(KeyboardInterrupt):
             click.echo("\n".join(_lines(recording)))
             threading.Event().wait()
         click.echo(

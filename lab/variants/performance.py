@@ -19,7 +19,7 @@ from lab.variants.variant import variant
 ORDER = 'Base 2.0, 3.4.1 "Command Ordering Requirements": commands are independent, and the host chooses their order'
 
 
-@variant("performance/newest-first", allowed=ORDER, scenarios=("performance/deep",))
+@variant("performance/newest-first", allowed=ORDER, scenarios=("performance/deep",), excludes=("io-queues/one-pair",))
 class NewestFirst(Execution):
     """Sends the newest of the commands that wait, as many as there is room for."""
 

@@ -25,7 +25,7 @@ from conformance.commands import nvme_lab
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 BLOCK = re.compile(r"(?P<long><!-- long -->\n+)?^```console\n(?P<text>.*?)^```$", re.M | re.S)
-STATUS = re.compile(r"\s+# status (\d)$")
+STATUS = re.compile(r"\s+# status (\d+)$")
 SECONDS = 300.0
 """For one command."""
 
