@@ -374,9 +374,9 @@ def trim(record: Record) -> Iterator[Finding]:
     for asked in record.answers("trim"):
         sent = [(event, event.command) for _, event in record.during(asked, Submitted)
                 if isinstance(event.command, DatasetManagement)]  # fmt: skip
-        if sent:
+        any_ad = any(command.AD for _, command in sent)
+        if sent and (any_ad or asked.ok):  # after a hint that failed, a driver may give up
             event = next((event for event, command in sent if command.AD), sent[0][0])
-            any_ad = any(command.AD for _, command in sent)
             yield Finding(any_ad, event, "Deallocate set", f"AD {int(any_ad)}", fields=("AD",))
         hints = {event.key for event, command in sent if not command.AD}
         seen = [(event, found) for _, event in record.during(asked, Remark)
