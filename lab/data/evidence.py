@@ -134,7 +134,7 @@ class Evidence:
             raise LabError(f"{self.folder}/identity.json: the scenario cannot be read: {error}") from error
 
     def _device_of_profiles(self) -> DeviceSpec:
-        """Return the device of a scenario that names none, from what its controllers have told of themselves (device.json)."""
+        """Return the device of a scenario that names none, from what its controllers say of themselves (device.json)."""
         profiles = read_profiles(self.folder)
         if not profiles:
             raise LabError(

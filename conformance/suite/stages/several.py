@@ -207,7 +207,7 @@ def awaited(record: Record) -> Iterator[Finding]:
     """Sees a completion queue created before it submits the creation of a submission queue on it, and all of its submission
     queues deleted before it submits the deletion of it: a controller may take submitted commands in any order."""
     answered: dict[tuple[str, type, int], float] = {}  # controller, command and queue: when it was completed last
-    told: dict[str, list[float]] = {}  # by controller: when the doorbell told of each command of the admin queue
+    told: dict[str, list[float]] = {}  # by controller: when the doorbell announced each command of the admin queue
     for state, event in record.walk(Doorbell, Submitted, Completed, RegisterWrite):
         here = state.spec.id
         match event:
@@ -227,7 +227,7 @@ def awaited(record: Record) -> Iterator[Finding]:
 
 
 def _after(state: State, event: Submitted, told: dict[str, list[float]], done: float | None, what: str) -> Iterator[Finding]:
-    """Judge whether a command was told of by a doorbell after another one had been completed."""
+    """Judge whether a command was announced by a doorbell after another one had been completed."""
     sq, doorbells = state.sqs.get(0), told.get(state.spec.id, [])
     if sq is None or done is None or sq.fetched >= len(doorbells):
         return
