@@ -17,7 +17,7 @@ from conformance.commands.options import JSON
 from conformance.commands.wire import one_evidence
 from conformance.report.terminal import show
 from conformance.wire.decode import timeline
-from conformance.wire.diff import Hunk, Parting, Step, joined, parting
+from conformance.wire.diff import AlignedLine, Hunk, Parting, joined, parting
 from conformance.wire.diff import diff as diff_rows
 from lab.data.events import ActionEnded, Event, Submitted
 from lab.data.evidence import Evidence
@@ -104,14 +104,14 @@ def _beside(recordings: Sequence[Evidence], hunks: Sequence[Hunk]) -> Table:
     return grid
 
 
-def _cell(step: Step | None, style: str) -> Text:
+def _cell(step: AlignedLine | None, style: str) -> Text:
     if step is None:
         return Text("")
     return Text.assemble((f"{step.row.t:.6f} {step.row.number} ".replace("  ", " "), "dim"), (step.words, style))
 
 
 def _json(recordings: Sequence[Evidence], hunks: Sequence[Hunk]) -> dict[str, Any]:
-    def side(steps: Sequence[Step]) -> list[dict[str, Any]]:
+    def side(steps: Sequence[AlignedLine]) -> list[dict[str, Any]]:
         return [{"t": round(s.row.t, 6), "command": s.row.command, "line": s.row.event.line, "step": s.words} for s in steps]
 
     return {

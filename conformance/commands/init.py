@@ -15,7 +15,7 @@ from rich.console import Console
 
 from conformance.commands.options import machine, settings
 from conformance.onboarding.first_look import Look, look
-from conformance.onboarding.recognise import Found, recognise
+from conformance.onboarding.recognise import Recognised, recognise
 from conformance.report import terminal
 from lab import drivers
 from lab.data.manifest import STAGES, parse
@@ -101,7 +101,7 @@ def _as_driver(path: Path) -> str:
     return str(path) if path.suffix == ".toml" or "/" in str(path) else f"./{path}"
 
 
-def _system(file: Path, found: Found, folder: Path) -> dict[str, Any]:
+def _system(file: Path, found: Recognised, folder: Path) -> dict[str, Any]:
     return {
         "adapter": "generic-serial", "stages": FIRST_STAGES, "boots": found.boots, "path": os.path.relpath(file, folder),
         "memory": MEMORY, "output": "serial", "prompts": True, "ready": GUESSED_READY, "looked": False,
@@ -140,7 +140,7 @@ def _heard(heard: Look, console: Console) -> dict[str, Any]:
     }
 
 
-def _module(file: Path, found: Found, folder: Path) -> dict[str, Any]:
+def _module(file: Path, found: Recognised, folder: Path) -> dict[str, Any]:
     """Return the module and its dependencies: from the same folder if they are there, else from the guest's own kernel."""
     modules = []
     for name in filter(None, found.modinfo["depends"].split(",")):
@@ -152,7 +152,7 @@ def _module(file: Path, found: Found, folder: Path) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _compare_kernels(found: Found, options: Mapping[str, Any], console: Console) -> None:
+def _compare_kernels(found: Recognised, options: Mapping[str, Any], console: Console) -> None:
     """Print whether the module fits the guest's kernel, if that kernel is in the cache."""
     wanted = found.modinfo["vermagic"].split()[0]
     try:

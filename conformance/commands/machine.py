@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from conformance.commands.options import JSON, machine, settings
-from conformance.onboarding.doctor import Finding, State, examine
+from conformance.onboarding.doctor import Diagnosis, State, examine
 from conformance.report.steps import Steps
 from conformance.report.terminal import console, show
 from lab.errors import LabError
@@ -69,7 +69,7 @@ def doctor(clearing: bool, as_json: bool, **options: Any) -> int:
     return LabError.exit_status if any(finding.state == "error" for finding in findings) else 0
 
 
-def _print(findings: list[Finding]) -> None:
+def _print(findings: list[Diagnosis]) -> None:
     grid = Table.grid(padding=(0, 2, 0, 0))
     for finding in findings:
         grid.add_row(Text(finding.state, style=COLOURS[finding.state]), finding.name, Text(finding.says))

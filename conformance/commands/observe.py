@@ -13,8 +13,8 @@ from rich.console import Console
 from conformance.commands.init import MEMORY, render, written_name
 from conformance.commands.options import settings
 from conformance.onboarding import observe_report
-from conformance.onboarding.observation import Boot, Observer, Target
-from conformance.onboarding.recognise import Found, recognise
+from conformance.onboarding.observation import Boot, BootImage, Observer
+from conformance.onboarding.recognise import Recognised, recognise
 from conformance.onboarding.rungs import PLAIN, RUNGS
 from conformance.report import terminal
 from conformance.run.folders import default_folder, prepare_folder, shown
@@ -121,7 +121,9 @@ def _status(report: observe_report.Report, plain: Boot) -> int:
     return int(any(group.is_mandatory for group in report.groups))
 
 
-def _target(image: Path | None, nvme_disk: Path | None, keys: Path | None, options: dict[str, Any]) -> tuple[Target, str, str]:
+def _target(
+    image: Path | None, nvme_disk: Path | None, keys: Path | None, options: dict[str, Any]
+) -> tuple[BootImage, str, str]:
     """Return what is booted, its name, and in words what it is."""
     forced = [(kind, options[kind]) for kind in KINDS if options[kind]]
     if sum(kind != "firmware" for kind, _ in forced) + (image is not None) > 1:
@@ -157,11 +159,11 @@ def _target(image: Path | None, nvme_disk: Path | None, keys: Path | None, optio
     text = keys.read_text(encoding="utf-8") if keys and keys.is_file() else ""
     if keys and not text:
         raise UsageError(f"{keys} holds no keys.", remedy="write the lines to be typed into it")
-    target = Target(boot, Path.cwd(), disk, text, options["machine"], options["cpu"], options["memory"])
+    target = BootImage(boot, Path.cwd(), disk, text, options["machine"], options["cpu"], options["memory"])
     return target, written_name(main), "; ".join(named)
 
 
-def _suit(boot: dict[str, Any], found: Found) -> None:
+def _suit(boot: dict[str, Any], found: Recognised) -> None:
     """Set what a kind of system needs to be heard."""
     if "bzImage" in found.what:
         boot["append"] = "console=ttyS0 panic=-1"
@@ -173,7 +175,7 @@ def _readable(path: Path) -> str:
     return str(path.absolute())
 
 
-def _write_manifest(path: Path, name: str, what: str, target: Target, observer: Observer, plain: Boot) -> None:
+def _write_manifest(path: Path, name: str, what: str, target: BootImage, observer: Observer, plain: Boot) -> None:
     text = render(
         "observed.toml.j2", name=name, what=what, boot=target.boot, machine=observer.machine, disk=target.disk,
         stages=list(plain.seen.steps) or ["detect"], memory=MEMORY,

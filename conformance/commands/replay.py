@@ -22,7 +22,7 @@ from conformance.report import terminal
 from conformance.run.folders import default_folder, prepare_folder, shown
 from conformance.run.prepare import prepare_campaign
 from conformance.run.progress import BAD, Lines
-from conformance.run.replay import Difference, differences, former, plan_again
+from conformance.run.replay import ReplayDifference, differences, former, plan_again
 from conformance.run.runner import record_and_judge, write_reports
 from lab.data.evidence import Evidence
 from lab.errors import LabError
@@ -78,7 +78,7 @@ def _pairs(then: Sequence[Verdict], results: Results) -> list[tuple[str, str, st
     return [(verdict.check.id, str(verdict.outcome), now.get(verdict.check.id, "–")) for verdict in then]
 
 
-def _compared(changed: Sequence[Difference], verdicts: Sequence[tuple[str, str, str]]) -> Table:
+def _compared(changed: Sequence[ReplayDifference], verdicts: Sequence[tuple[str, str, str]]) -> Table:
     grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for heading in ("", "then", "now"):
         grid.add_column(heading, overflow="fold")

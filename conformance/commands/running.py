@@ -27,7 +27,7 @@ from conformance.run.folders import check_free, default_folder, lock_folder, pre
 from conformance.run.identity import new_results
 from conformance.run.live_events import Ended, Events, Preparing, planned
 from conformance.run.output import guarding
-from conformance.run.plan import DEFAULT_SEED, Campaign, Request, plan
+from conformance.run.plan import DEFAULT_SEED, Campaign, RunRequest, plan
 from conformance.run.prepare import prepare_campaign, prepare_offline
 from conformance.run.progress import Lines
 from conformance.run.resume import check_same, read_run, write_run
@@ -135,7 +135,7 @@ def _run(options: Mapping[str, Any], console: Console, events: Events | None) ->
 class Selected:
     """What to record: how often, and what the run in ``resume`` was, if that one goes on."""
 
-    request: Request
+    request: RunRequest
     times: int
     resume: Path | None = None
     before: Mapping[str, Any] = field(default_factory=dict)
@@ -192,9 +192,9 @@ def _check_resume() -> None:
             raise UsageError(f"--resume goes on with the run as it was begun: {option} cannot be given with it.")
 
 
-def _request(options: Mapping[str, Any]) -> Request | None:
+def _request(options: Mapping[str, Any]) -> RunRequest | None:
     """Return the request; None for --last-failed where nothing failed."""
-    request = Request(
+    request = RunRequest(
         drivers=options["drivers"],
         devices=options["devices"],
         stages=options["stages"],
@@ -233,7 +233,7 @@ def _request(options: Mapping[str, Any]) -> Request | None:
 # -- nothing but words ----------------------------------------------------------------------------------------------
 
 
-def _dry_run(request: Request, chosen: Settings, options: Mapping[str, Any], console: Console, events: Events | None) -> int:
+def _dry_run(request: RunRequest, chosen: Settings, options: Mapping[str, Any], console: Console, events: Events | None) -> int:
     campaign, unknown = prepare_offline(plan(request), chosen)
     on = workers(options["jobs"], options["tx"], len(campaign.jobs))
     times = options["repeat"]

@@ -15,7 +15,7 @@ from conformance.commands.options import machine, settings
 from conformance.commands.run import DEVICES
 from conformance.report import terminal
 from conformance.run.folders import shell_folder, shown
-from conformance.run.plan import DEFAULT_SEED, Job, Request, plan
+from conformance.run.plan import DEFAULT_SEED, Job, RunRequest, plan
 from conformance.run.prepare import prepare_campaign
 from lab import drivers
 from lab.data.evidence import Evidence
@@ -52,7 +52,7 @@ def shell(driver: str, scenario: str, device: str | None, seed: int, out: Path |
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise UsageError("A shell needs a terminal.", remedy="without one: nvme-lab run --scenario records what is asked")
     console = terminal.console()
-    request = Request(drivers=(driver,), devices=(device,) if device else (), scenarios=(scenario,), seed=seed)
+    request = RunRequest(drivers=(driver,), devices=(device,) if device else (), scenarios=(scenario,), seed=seed)
     campaign = prepare_campaign(plan(request), settings(options), lambda text: console.print(text, style="dim"))
     if not campaign.jobs:
         why = "; ".join(f"{left.device}: {left.reason}" for left in campaign.left_out) or "the driver reaches no such device"

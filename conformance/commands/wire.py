@@ -13,7 +13,7 @@ from rich.text import Text
 
 from conformance.report.terminal import console
 from conformance.wire import ladder
-from conformance.wire.decode import Row, Timeline, Trust, dump, timeline
+from conformance.wire.decode import Timeline, Trust, WireLine, dump, timeline
 from conformance.wire.excerpts import Excerpt, Gap, Key, excerpts, key, places_of_command, with_gaps
 from lab.data.events import (
     ActionEnded,
@@ -83,7 +83,7 @@ def _shown(recording: Evidence, number: int | None, place: Key | None, drawn: bo
             yield text(rows[at])
             yield from (Text(f"{'':20}{line}", style="dim" if "not seen" in line else "") for line in dump(rows[at]))
         return
-    parts: Iterable[Row | Gap] = reported
+    parts: Iterable[WireLine | Gap] = reported
     if place is not None:
         found = excerpts(list(reported), [place])
         if not found:
@@ -92,7 +92,7 @@ def _shown(recording: Evidence, number: int | None, place: Key | None, drawn: bo
     yield from _framed(recording, _ladder(list(parts), place) if drawn else (_part(part, place) for part in parts))
 
 
-def _places(recording: Evidence, rows: list[Row], number: int) -> set[int]:
+def _places(recording: Evidence, rows: list[WireLine], number: int) -> set[int]:
     places = places_of_command(rows, number)
     if not places:
         last = max((row.command for row in rows if row.command is not None), default=0)
@@ -101,7 +101,7 @@ def _places(recording: Evidence, rows: list[Row], number: int) -> set[int]:
     return places
 
 
-def _part(part: Row | Gap, place: Key | None) -> Text:
+def _part(part: WireLine | Gap, place: Key | None) -> Text:
     if isinstance(part, Gap):
         return Text(f"{'':27}… {ladder.left_out(part)}", style="dim italic")
     line = text(part)
@@ -138,13 +138,13 @@ def place_in(path: Path) -> Key | None:
     return ("", int(named["line"])) if named and named["line"] else None
 
 
-def _style(row: Row) -> str:
+def _style(row: WireLine) -> str:
     if isinstance(row.event, Completed) and not row.event.completion.ok:
         return "red"
     return STYLES.get(type(row.event), "")
 
 
-def text(row: Row) -> Text:
+def text(row: WireLine) -> Text:
     """Return the row as a line, coloured by its kind."""
     trust = "" if row.trust is Trust.EXACT else "yellow"
     line = Text.assemble(

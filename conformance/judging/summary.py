@@ -50,7 +50,7 @@ def worst_overall(verdicts: Iterable[VerdictEntry]) -> dict[tuple[str, str], Ver
 
 
 @dataclass(frozen=True)
-class Row:
+class SummaryRow:
     """One stage of one driver on one device. ``counts`` are checks by outcome; known failures count apart."""
 
     driver: str
@@ -77,7 +77,7 @@ class Row:
         return "passes" if self.counts[Outcome.PASS] or self.counts[Outcome.WARN] else "nothing judged"
 
 
-def rows(results: Results) -> list[Row]:
+def rows(results: Results) -> list[SummaryRow]:
     """Return the summary, one row per stage: drivers and devices as in the run, stages in the order of building a driver."""
     counts: dict[tuple[str, str, str], Counter[Outcome]] = {}
     known: Counter[tuple[str, str, str]] = Counter()
@@ -91,7 +91,7 @@ def rows(results: Results) -> list[Row]:
     machines = list(dict.fromkeys((v.driver, v.device) for v in results.verdicts))
     order = sorted(counts, key=lambda key: (machines.index(key[:2]), stage_index(key[2])))
     strict = {(v.driver, v.device, v.stage if asked_for(results, v) else OTHERS) for v, _ in gate_failures(results)}
-    return [Row(*key, counts[key], known[key], key in strict) for key in order]
+    return [SummaryRow(*key, counts[key], known[key], key in strict) for key in order]
 
 
 def stage_index(stage: str) -> int:

@@ -52,7 +52,7 @@ ENDED = "ended"
 
 
 @dataclass(frozen=True)
-class Target:
+class BootImage:
     """What is booted, and how; what is None was not chosen and may be varied."""
 
     boot: Mapping[str, Any]  # keys of [boot]
@@ -130,7 +130,7 @@ def checks_of(rung: Rung) -> list[Check]:
 
 
 def manifest_of(
-    name: str, target: Target, machine: Mapping[str, Any], seconds: float, quiet: float = QUIET_SECONDS
+    name: str, target: BootImage, machine: Mapping[str, Any], seconds: float, quiet: float = QUIET_SECONDS
 ) -> DriverManifest:
     """Return the manifest that a rung is recorded with: nothing is asked, and quiet on the wire is the end of the boot."""
     typed = {"after": KEYS_AFTER_SECONDS} if target.keys else {}
@@ -144,7 +144,7 @@ def manifest_of(
 class Observer:
     """Boots a system on the rungs of the ladder, the plain one first."""
 
-    def __init__(self, name: str, target: Target, out: Path, toolchain: Toolchain, say: Callable[[str], None]) -> None:
+    def __init__(self, name: str, target: BootImage, out: Path, toolchain: Toolchain, say: Callable[[str], None]) -> None:
         """Boot nothing yet. ``out`` is where the evidence goes."""
         self.name, self.target, self.out = name, target, out
         self.machine: Mapping[str, Any] = {}
@@ -289,7 +289,7 @@ class Group:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class DeviceComparison:
     """A boot beside the plain one."""
 
     boot: Boot
@@ -315,12 +315,12 @@ def groups(boots: Iterable[Boot]) -> list[Group]:
     return sorted(made, key=lambda group: (not group.is_mandatory, -len(group.boots)))
 
 
-def compared(plain_boot: Boot, boot: Boot) -> Comparison:
+def compared(plain_boot: Boot, boot: Boot) -> DeviceComparison:
     """Say what the driver did on a rung, beside what it did on the plain device."""
     rung, now = boot.rung, boot.seen
     before, after = plain_boot.seen.furthest, now.furthest
     if boot.how == "lab-error":
-        return Comparison(boot, f"not judged: {boot.reason.splitlines()[0]}", is_worse=False)
+        return DeviceComparison(boot, f"not judged: {boot.reason.splitlines()[0]}", is_worse=False)
     missing = [step for step in STAGES if step in plain_boot.seen.steps and step not in now.steps]
     sentence = f"as far as on the plain device ({before})" if before else ""
     if not boot.reached:
@@ -343,4 +343,6 @@ def compared(plain_boot: Boot, boot: Boot) -> Comparison:
         sentence += f"; {boot.reason}"
     ended = boot.how == ENDED and plain_boot.how != ENDED
     crashed = bool(boot.crash and not plain_boot.crash)
-    return Comparison(boot, sentence, is_worse=not rung.hostile and not rung.stimulus and bool(missing or ended or crashed))
+    return DeviceComparison(
+        boot, sentence, is_worse=not rung.hostile and not rung.stimulus and bool(missing or ended or crashed)
+    )

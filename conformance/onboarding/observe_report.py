@@ -16,11 +16,11 @@ from rich.table import Table
 from rich.text import Text
 
 from conformance.judging.judge import Verdict, place
-from conformance.onboarding.observation import Boot, Comparison, Group, compared, groups
+from conformance.onboarding.observation import Boot, DeviceComparison, Group, compared, groups
 from conformance.onboarding.rungs import RUNGS
 from conformance.onboarding.steps_seen import HOW_TO
 from conformance.suite.check import Finding, Outcome
-from conformance.wire.decode import Row, printable_lines, timeline
+from conformance.wire.decode import WireLine, printable_lines, timeline
 from conformance.wire.excerpts import excerpts, key
 from lab.data.evidence import Evidence
 from lab.data.manifest import STAGES
@@ -50,7 +50,7 @@ class Report:
         return groups(self.boots)
 
     @cached_property
-    def comparisons(self) -> list[Comparison]:
+    def comparisons(self) -> list[DeviceComparison]:
         """The other boots beside the plain one."""
         return [compared(self.plain, boot) for boot in self.boots[1:]]
 
@@ -237,9 +237,9 @@ def html(report: Report, folder: Path) -> str:
     )  # fmt: skip
 
 
-def _rows(report: Report) -> dict[str, list[tuple[Row | None, bool]]]:
+def _rows(report: Report) -> dict[str, list[tuple[WireLine | None, bool]]]:
     """Return, by check, the wire around its first violation; None is a gap, and the flag marks the event itself."""
-    found: dict[str, list[tuple[Row | None, bool]]] = {}
+    found: dict[str, list[tuple[WireLine | None, bool]]] = {}
     for group in report.groups:
         finding = violation(group.verdict)
         if finding is None or finding.event is None:
@@ -250,6 +250,6 @@ def _rows(report: Report) -> dict[str, list[tuple[Row | None, bool]]]:
             shown = excerpts(list(timeline(evidence.scenario, evidence.events())), {wanted}).get(wanted, ())
         except (LabError, OSError):
             continue
-        rows = [(row if isinstance(row, Row) else None) for row in shown][:EXCERPT_ROWS]
+        rows = [(row if isinstance(row, WireLine) else None) for row in shown][:EXCERPT_ROWS]
         found[group.verdict.check.id] = [(row, row is not None and key(row.event) == wanted) for row in rows]
     return found

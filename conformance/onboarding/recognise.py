@@ -41,7 +41,7 @@ MULTIBOOT, MULTIBOOT2 = 0x1BADB002, 0xE85250D6
 
 
 @dataclass(frozen=True)
-class Found:
+class Recognised:
     """What a file is, in words, and what starts it."""
 
     what: str
@@ -50,7 +50,7 @@ class Found:
     modinfo: dict[str, str] = field(default_factory=dict)  # of a kernel module
 
 
-def recognise(path: Path) -> Found:
+def recognise(path: Path) -> Recognised:
     """Return what the file is. UsageError if it cannot be read or is of no known kind."""
     try:
         size = path.stat().st_size
@@ -69,35 +69,37 @@ def recognise(path: Path) -> Found:
     return found
 
 
-def _candidates(path: Path, head: bytes, tail: bytes, size: int) -> Iterator[Found]:
+def _candidates(path: Path, head: bytes, tail: bytes, size: int) -> Iterator[Recognised]:
     """Yield the kinds that it may be, the surest first."""
     if head.startswith(b"\x7fELF"):
         yield _elf(path, head)
     if head[0x202:0x206] == b"HdrS":
-        yield Found("a Linux kernel (bzImage)", "kernel")
+        yield Recognised("a Linux kernel (bzImage)", "kernel")
     if head[16 * SECTOR + 1 : 16 * SECTOR + 6] == b"CD001":
         bootable = b"EL TORITO SPECIFICATION" in head[17 * SECTOR : 18 * SECTOR]
         remedy = "" if bootable else "it has no El Torito boot record: make it bootable (grub-mkrescue does)"
-        yield Found(f"an ISO 9660 image{', bootable' if bootable else ''}", "iso", remedy)
+        yield Recognised(f"an ISO 9660 image{', bootable' if bootable else ''}", "iso", remedy)
     for magic, name in ((b"QFI\xfb", "qcow2"), (b"KDMV", "VMDK"), (b"vhdxfile", "VHDX")):
         if head.startswith(magic):
-            yield Found(f"a disk image in {name} format", "", "convert it: qemu-img convert -O raw IN OUT")
+            yield Recognised(f"a disk image in {name} format", "", "convert it: qemu-img convert -O raw IN OUT")
     if head[0x28:0x2C] == b"_FVH":
-        yield Found("a UEFI firmware volume", "firmware")
+        yield Recognised("a UEFI firmware volume", "firmware")
     if head.startswith(b"MZ") and _pe(head):
-        yield Found("a UEFI application (PE)", "", "put it on a disk with an EFI system partition, as EFI/BOOT/BOOTX64.EFI")
+        yield Recognised(
+            "a UEFI application (PE)", "", "put it on a disk with an EFI system partition, as EFI/BOOT/BOOTX64.EFI"
+        )
     if size % FIRMWARE_UNIT == 0 and 0 < size <= FIRMWARE_MOST and JUMPS.intersection(tail[:4]):
-        yield Found("a firmware image: it ends with a reset vector", "firmware")
+        yield Recognised("a firmware image: it ends with a reset vector", "firmware")
     if _multiboot(head, MULTIBOOT, 8192, 4):
-        yield Found("a multiboot kernel (not ELF)", "kernel")
+        yield Recognised("a multiboot kernel (not ELF)", "kernel")
     if head[510:512] == b"\x55\xaa":
         if size in FLOPPY_SIZES:
-            yield Found(f"a floppy disk image with a boot sector ({size >> 10} KiB)", "floppy")
+            yield Recognised(f"a floppy disk image with a boot sector ({size >> 10} KiB)", "floppy")
         table = "GPT" if head[512:520] == b"EFI PART" else "master boot record"
-        yield Found(f"a disk image with a boot sector ({table})", "disk")
+        yield Recognised(f"a disk image with a boot sector ({table})", "disk")
 
 
-def _elf(path: Path, head: bytes) -> Found:
+def _elf(path: Path, head: bytes) -> Recognised:
     try:
         with path.open("rb") as stream:
             elf = ELFFile(stream)
@@ -108,30 +110,32 @@ def _elf(path: Path, head: bytes) -> Found:
             has_pvh = any(_pvh(segment) for segment in elf.iter_segments() if isinstance(segment, NoteSegment))
             bits, machine = elf.elfclass, elf["e_machine"]
     except (ELFError, ConstructError, OSError, ValueError, OverflowError) as error:
-        return Found("an ELF file that is damaged or cut off", "", f"build or copy it again: {error or type(error).__name__}")
+        return Recognised(
+            "an ELF file that is damaged or cut off", "", f"build or copy it again: {error or type(error).__name__}"
+        )
     if is_program:
         remedy = "the guest has the C library only: link it statically, or push its libraries too"
-        return Found(f"a {bits}-bit Linux program", "program", remedy)
+        return Recognised(f"a {bits}-bit Linux program", "program", remedy)
     if is_static and not has_pvh:
-        return Found(f"a {bits}-bit Linux program, linked statically", "program")
+        return Recognised(f"a {bits}-bit Linux program, linked statically", "program")
     if machine not in PC_MACHINES:
         shown = MACHINES.get(machine, str(machine).removeprefix("EM_"))
-        return Found(
+        return Recognised(
             f"a {bits}-bit ELF file for {shown}", "",
             "the guests are PCs: build it for x86; for arm64, a firmware that boots it (boot.arch, docs/drivers.md)",
         )  # fmt: skip
     if has_pvh:
-        return Found(f"a {bits}-bit ELF kernel with a PVH entry", "kernel")
+        return Recognised(f"a {bits}-bit ELF kernel with a PVH entry", "kernel")
     if _multiboot(head, MULTIBOOT, 8192, 4):
         if bits == 64:
-            return Found(
+            return Recognised(
                 "a 64-bit ELF kernel with a multiboot header", "",
                 "QEMU takes 32-bit ELF only for multiboot: objcopy -O elf32-i386 IN OUT, or add a PVH note",
             )  # fmt: skip
-        return Found("a 32-bit ELF kernel with a multiboot header", "kernel")
+        return Recognised("a 32-bit ELF kernel with a multiboot header", "kernel")
     if _multiboot(head, MULTIBOOT2, 32768, 8):
-        return Found(f"a {bits}-bit ELF kernel with a multiboot2 header", "", "QEMU cannot load it: make an ISO with GRUB")
-    return Found(
+        return Recognised(f"a {bits}-bit ELF kernel with a multiboot2 header", "", "QEMU cannot load it: make an ISO with GRUB")
+    return Recognised(
         f"a {bits}-bit ELF file for {MACHINES.get(machine, f'machine {machine}')} without PVH note or multiboot header", "",
         "QEMU cannot start it: add a PVH note (XEN_ELFNOTE_PHYS32_ENTRY) or a multiboot header, or make a disk image",
     )  # fmt: skip
@@ -167,9 +171,9 @@ def _pe(head: bytes) -> bool:
     return head[at : at + 4] == b"PE\0\0"
 
 
-def _module(path: Path) -> Found:
+def _module(path: Path) -> Recognised:
     content = path.read_bytes()
     known = {key: next(iter(modinfo(content, key)), "") for key in ("vermagic", "name", "depends")}
     if not known["vermagic"]:
-        return Found("an object file", "", "link it into a kernel or a module (.ko)")
-    return Found(f"a Linux kernel module for {known['vermagic'].split()[0]}", "module", modinfo=known)
+        return Recognised("an object file", "", "link it into a kernel or a module (.ko)")
+    return Recognised(f"a Linux kernel module for {known['vermagic'].split()[0]}", "module", modinfo=known)

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from conformance.judging.judge import judge
-from conformance.run.plan import Campaign, Request, plan
+from conformance.run.plan import Campaign, RunRequest, plan
 from conformance.run.prepare import prepare_campaign
 from conformance.run.runner import record_and_judge
 from conformance.suite.check import Outcome
@@ -30,7 +30,7 @@ def scaling(settings: Settings, folder: Path, say: Callable[[str], None], *, sce
 
     They are recorded once beforehand, so that templates are there and files are in memory.
     """
-    campaign = _evenly(prepare_campaign(plan(Request(drivers=("linux",))), settings, say), scenarios)
+    campaign = _evenly(prepare_campaign(plan(RunRequest(drivers=("linux",))), settings, say), scenarios)
     seconds: dict[int, float] = {}
     verdicts: dict[int, Verdicts] = {}
     for turn, workers in enumerate((2, 1, 2)):
@@ -46,7 +46,7 @@ def scaling(settings: Settings, folder: Path, say: Callable[[str], None], *, sce
 
 def judging(settings: Settings, folder: Path, say: Callable[[str], None], *, rounds: int) -> list[Figure]:
     """Every check of the suite over recordings of the reference driver, against only reading their events."""
-    campaign = _evenly(prepare_campaign(plan(Request(drivers=("reference",))), settings, say), JUDGED)
+    campaign = _evenly(prepare_campaign(plan(RunRequest(drivers=("reference",))), settings, say), JUDGED)
     _recorded(campaign, folder / "recorded", 1)
     recordings = evidence_folders(folder / "recorded")
     events = sum(1 for recording in recordings for _ in Evidence(recording).events())

@@ -168,7 +168,7 @@ def _disks(record: Record) -> dict[Key, Disk]:
 
 
 @dataclass(frozen=True)
-class Difference:
+class BlockDifference:
     """A block of a namespace's image that does not hold what it must."""
 
     controller: str
@@ -186,7 +186,7 @@ def final_disks(record: Record) -> dict[Key, Disk]:
     return disks
 
 
-def differences(image: Path, controller: str, disk: Disk) -> Iterator[Difference]:
+def differences(image: Path, controller: str, disk: Disk) -> Iterator[BlockDifference]:
     """Every block of the image that is not as expected: holes are read as zeros and cost nothing."""
     size = disk.namespace.block_size
     with image.open("rb") as file:
@@ -198,7 +198,7 @@ def differences(image: Path, controller: str, disk: Disk) -> Iterator[Difference
             file.seek(lba * size)
             actual = file.read(size)
             if actual != expected:
-                yield Difference(controller, disk.namespace.nsid, lba, expected, actual)
+                yield BlockDifference(controller, disk.namespace.nsid, lba, expected, actual)
 
 
 def _each_once(ranges: Iterable[range], total: int) -> Iterator[int]:

@@ -10,7 +10,7 @@ from conformance.judging.models import CoverageEntry
 from lab.data.coverage import FunctionCoverage
 
 MOST_SHOWN = 200
-"""Functions that the text shows of each object; --format json tells all."""
+"""Functions that the text shows of each object; --format json lists all."""
 
 
 def percent(executed: int, instructions: int) -> str:

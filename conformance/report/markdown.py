@@ -9,7 +9,7 @@ from conformance.judging.compare import Change, compare
 from conformance.judging.models import Results, VerdictEntry
 from conformance.judging.summary import (
     STRICT,
-    Row,
+    SummaryRow,
     evidence_of,
     gate_failures,
     lab_failures,
@@ -97,7 +97,7 @@ def _table(results: Results) -> Iterator[str]:
         yield f"| {' | '.join([row.stage, _text(row.driver), _text(row.device), *numbers, f'**{row.word}**'])} |"
 
 
-def _number(row: Row, outcome: Outcome | None) -> int:
+def _number(row: SummaryRow, outcome: Outcome | None) -> int:
     return row.known if outcome is None else row.counts.get(outcome, 0)
 
 

@@ -17,7 +17,7 @@ from conformance.judging.models import Results, VerdictEntry
 from conformance.judging.summary import (
     OTHERS,
     STRICT,
-    Row,
+    SummaryRow,
     evidence_of,
     gate_failures,
     lab_failures,
@@ -120,16 +120,16 @@ def _stage_name(stage: str) -> str:
     return f"{stage} (profile)" if stage in PROFILES else STAGE_NAMES.get(stage, stage)
 
 
-def shown_columns(found: Sequence[Row]) -> list[Column]:
+def shown_columns(found: Sequence[SummaryRow]) -> list[Column]:
     """Return the columns of counts; that of flaky checks only where there are any."""
     return [column for column in COLUMNS if column[1] is not Outcome.FLAKY or any(_number(row, column[1]) for row in found)]
 
 
-def _number(row: Row, outcome: Outcome | None) -> int:
+def _number(row: SummaryRow, outcome: Outcome | None) -> int:
     return row.known if outcome is None else row.counts.get(outcome, 0)
 
 
-def _cell(row: Row, outcome: Outcome | None, colour: str) -> Text:
+def _cell(row: SummaryRow, outcome: Outcome | None, colour: str) -> Text:
     number = _number(row, outcome)
     return Text(str(number), style=colour) if number else Text("-", style="dim")
 

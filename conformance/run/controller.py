@@ -24,7 +24,7 @@ from conformance.run.handshake import WORKER_INPUT
 from conformance.run.identity import new_results
 from conformance.run.items import ROOT, CheckedRecording, Recording, error_verdict
 from conformance.run.journal import Journal
-from conformance.run.plan import Campaign, Request, plan
+from conformance.run.plan import Campaign, RunRequest, plan
 from conformance.run.prepare import cache_root, prepare_campaign
 from conformance.run.scheduler import ATTEMPTS, WORKER_DIED, ScenarioReport, WholeScenarios, unpack
 from conformance.run.worker import SuitePlugin
@@ -249,7 +249,7 @@ class StandalonePlugin(ControllerPlugin):
 
 def controller(options: Mapping[str, Any]) -> StandalonePlugin:
     """Return the plugin of the user's own pytest; ``options`` are the ``--nvme-`` options by name."""
-    request = Request(**{known.name: options[known.name] for known in fields(Request) if known.name in options})
+    request = RunRequest(**{known.name: options[known.name] for known in fields(RunRequest) if known.name in options})
     with _errors_of_pytest():
         return StandalonePlugin(plan(request), options.get("out"))
 

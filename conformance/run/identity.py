@@ -9,7 +9,7 @@ import time
 from typing import Any
 
 from conformance.judging.models import DriverEntry, KnownEntry, Results
-from conformance.run.plan import Campaign, Request, default_driver
+from conformance.run.plan import Campaign, RunRequest, default_driver
 from conformance.suite.selection import CHECKS, SCENARIOS
 from lab.data.manifest import PARTS, DriverManifest
 from lab.toolchain.qemu import dotted
@@ -58,14 +58,14 @@ def _lab(campaign: Campaign) -> dict[str, Any]:
     }
 
 
-def _driver(manifest: DriverManifest, request: Request) -> DriverEntry:
+def _driver(manifest: DriverManifest, request: RunRequest) -> DriverEntry:
     known = [KnownEntry(check=k.check, reason=k.reason, devices=list(k.devices)) for k in manifest.known]
     return DriverEntry(
         stages=list(manifest.stages), profiles=list(manifest.profiles), asked=_selected_parts(manifest, request), known=known
     )
 
 
-def _selected_parts(manifest: DriverManifest, request: Request) -> list[str]:
+def _selected_parts(manifest: DriverManifest, request: RunRequest) -> list[str]:
     """Return the stages and profiles that must get a verdict: the selected ones, or else those that the driver claims."""
     if request.stages or request.profiles:
         return list(dict.fromkeys((*request.stages, *request.profiles)))

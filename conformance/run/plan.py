@@ -31,7 +31,7 @@ UNPREPARED = Toolchain(None, None)
 
 
 @dataclass(frozen=True)
-class Request:
+class RunRequest:
     """The selection of a user; an empty field selects everything."""
 
     drivers: tuple[str, ...] = ()
@@ -69,7 +69,7 @@ class Job:
 class Campaign:
     """Everything that a worker must know. ``out`` is the folder of results."""
 
-    request: Request
+    request: RunRequest
     drivers: tuple[DriverManifest, ...]
     jobs: tuple[Job, ...]
     left_out: tuple[LeftOut, ...] = ()
@@ -93,7 +93,7 @@ class Campaign:
         return [by_name[name] for name in costs.in_rounds({name: self.costs.get(name, 0.0) for name in by_name})]
 
 
-def plan(request: Request) -> Campaign:
+def plan(request: RunRequest) -> Campaign:
     """Resolve a request. UsageError for a name that does not exist."""
     if request.shard:
         parse_shard(request.shard)
@@ -135,12 +135,12 @@ def parse_shard(text: str) -> tuple[int, int]:
     return number, of
 
 
-def default_driver(request: Request) -> str:
+def default_driver(request: RunRequest) -> str:
     """Return the driver of a request that names none."""
     return REFERENCE if request.defect or request.variant else DEFAULT_DRIVER
 
 
-def _seeded(manifest: DriverManifest, request: Request) -> DriverManifest:
+def _seeded(manifest: DriverManifest, request: RunRequest) -> DriverManifest:
     return seed_variant(seed_defect(manifest, request.defect), request.variant)
 
 

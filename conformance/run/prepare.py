@@ -12,7 +12,7 @@ from typing import Any
 
 from conformance.judging.files import read
 from conformance.run import costs
-from conformance.run.plan import Campaign, Job, Request, leave_out
+from conformance.run.plan import Campaign, Job, RunRequest, leave_out
 from conformance.run.shard import select_shard
 from lab import drivers
 from lab.device import lab as lab_device
@@ -100,5 +100,5 @@ def _estimates(campaign: Campaign) -> dict[str, float]:
     return {job.name: costs.estimate(job.scenario) for job in campaign.jobs}
 
 
-def _earlier_seconds(request: Request) -> dict[str, float]:
+def _earlier_seconds(request: RunRequest) -> dict[str, float]:
     return costs.measured(read(request.times)) if request.times else {}

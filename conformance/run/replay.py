@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from conformance.judging.judge import Verdict, judge
-from conformance.run.plan import Campaign, Job, Request, seed_defect, seed_variant
+from conformance.run.plan import Campaign, Job, RunRequest, seed_defect, seed_variant
 from conformance.suite.selection import select
 from lab import drivers
 from lab.data.coverage import FILE as COVERAGE
@@ -24,7 +24,7 @@ ABSENT = "–"
 
 
 @dataclass(frozen=True)
-class Difference:
+class ReplayDifference:
     """A fact that differs from then."""
 
     what: str
@@ -44,7 +44,7 @@ def plan_again(evidence: Evidence, driver: str = "") -> Campaign:
     checks = select(scenarios=[scenario.id]).checks_of(scenario.id)
     job = Job(manifest, device, scenario, tuple(check.id for check in checks))
     covered = (evidence.folder / COVERAGE).is_file()
-    request = Request(drivers=(str(manifest.path),), devices=(device,), scenarios=(scenario.id,), coverage=covered)
+    request = RunRequest(drivers=(str(manifest.path),), devices=(device,), scenarios=(scenario.id,), coverage=covered)
     return Campaign(request, (manifest,), (job,), replays=evidence.folder)
 
 
@@ -53,11 +53,11 @@ def former(evidence: Evidence) -> list[Verdict]:
     return judge(evidence, select(scenarios=[evidence.scenario.id]).checks_of(evidence.scenario.id))
 
 
-def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[Difference]:
+def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[ReplayDifference]:
     """Return the differences of two identities: manifests, files, versions, hashes, machine."""
     one, other = dict(_flat(then)), dict(_flat(now))
     return [
-        Difference(what, one.get(what, ABSENT), other.get(what, ABSENT))
+        ReplayDifference(what, one.get(what, ABSENT), other.get(what, ABSENT))
         for what in dict.fromkeys((*one, *other))
         if one.get(what) != other.get(what) and what not in APART
     ]

@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from conformance.run.identity import new_results
-from conformance.run.plan import Campaign, Request
+from conformance.run.plan import Campaign, RunRequest
 from lab.errors import LabError, UsageError
 from lab.files import write_atomically
 
@@ -33,14 +33,14 @@ def write_run(out: Path, campaign: Campaign, times: int) -> None:
         raise LabError(f"{out / FILE} cannot be written: {error.strerror}.", remedy="free some space") from error
 
 
-def read_run(out: Path) -> tuple[Request, int, dict[str, Any]]:
+def read_run(out: Path) -> tuple[RunRequest, int, dict[str, Any]]:
     """Return the request, the repetitions and the description of a run. UsageError if the folder does not hold it."""
     path = out / FILE
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         if content["format"] != FORMAT:
             raise UsageError(f"{path}: format {content['format']!r}; this lab reads {FORMAT}.")
-        request = TypeAdapter(Request).validate_python(content["request"])
+        request = TypeAdapter(RunRequest).validate_python(content["request"])
         return request, int(content["times"]), dict(content["campaign"])
     except OSError as error:
         raise UsageError(

@@ -23,7 +23,7 @@ COMMANDS = ("command", "read", "write")
 
 
 @dataclass(frozen=True)
-class Step:
+class SdkStep:
     """One command that an SDK was asked to send, and its answer; {} if none came."""
 
     asked: Asked
@@ -65,23 +65,23 @@ class Step:
 class Pair:
     """A step with the submission that came of it, and its completion, as far as the device saw them."""
 
-    step: Step
+    step: SdkStep
     submitted: Submitted | None
     completed: Completed | None
     split: bool = False  # into several commands, of which `submitted` is the first
 
 
-def sdk_steps(asked: Asked) -> Iterator[Step]:
+def sdk_steps(asked: Asked) -> Iterator[SdkStep]:
     """Yield every command of an action, those that were sent together too."""
     answers = asked.all("answers")
     for number, about in enumerate(asked.arguments["steps"]):
         answer = answers[number] if number < len(answers) else {}
         if about["do"] in COMMANDS:
-            yield Step(asked, about, answer)
+            yield SdkStep(asked, about, answer)
         elif about["do"] == "together":
             parts = list(answer.get("answers", ()))
             for place, part in enumerate(about["steps"]):
-                yield Step(asked, part, parts[place] if place < len(parts) else {})
+                yield SdkStep(asked, part, parts[place] if place < len(parts) else {})
 
 
 def sdk_actions(record: Record) -> Iterator[Asked]:
@@ -89,7 +89,7 @@ def sdk_actions(record: Record) -> Iterator[Asked]:
     yield from record.answers("passthrough")
 
 
-def refused_steps(record: Record, reason: str = "") -> Iterator[Step]:
+def refused_steps(record: Record, reason: str = "") -> Iterator[SdkStep]:
     """Yield the steps that must be refused, for this reason if one is named."""
     for asked in sdk_actions(record):
         yield from (
@@ -104,7 +104,7 @@ def received(record: Record, asked: Asked) -> list[Submitted]:
     ]
 
 
-def arrived(record: Record, step: Step, *, any_namespace: bool = False) -> Iterator[Submitted]:
+def arrived(record: Record, step: SdkStep, *, any_namespace: bool = False) -> Iterator[Submitted]:
     """Yield the submissions that are, by what is known of them, this very command."""
     expected = step.command
     for event in received(record, step.asked):
@@ -126,18 +126,18 @@ def pairs(record: Record, asked: Asked) -> list[Pair]:
     return [_pair(step, found.get(place, ()), done) for place, step in enumerate(steps)]
 
 
-def _pair(step: Step, events: Sequence[Submitted], done: Mapping[int, Completed]) -> Pair:
+def _pair(step: SdkStep, events: Sequence[Submitted], done: Mapping[int, Completed]) -> Pair:
     if len(events) > 1:
         return Pair(step, events[0], None, split=True)
     return Pair(step, events[0], done.get(id(events[0]))) if events else Pair(step, None, None)
 
 
-def _whole(step: Step, left: Sequence[Submitted]) -> list[Submitted]:
+def _whole(step: SdkStep, left: Sequence[Submitted]) -> list[Submitted]:
     """Return the command itself."""
     return [event for event in left if (event.sqid == 0) == step.admin and not _differ(step.command, event)][:1]
 
 
-def _parts(step: Step, left: Sequence[Submitted]) -> list[Submitted]:
+def _parts(step: SdkStep, left: Sequence[Submitted]) -> list[Submitted]:
     """Return the commands into which an SDK has cut a read or write of many blocks: together they are its blocks, once each."""
     whole = step.command
     if step.about["do"] == "command" or not isinstance(whole, LbaCommand):
@@ -154,7 +154,7 @@ def _parts(step: Step, left: Sequence[Submitted]) -> list[Submitted]:
     return [] if missing else parts
 
 
-def _changed(step: Step, left: Sequence[Submitted]) -> list[Submitted]:
+def _changed(step: SdkStep, left: Sequence[Submitted]) -> list[Submitted]:
     """Return a command that has at least the opcode."""
     return [event for event in left if (event.sqid == 0) == step.admin and event.command.OPC == step.command.OPC][:1]
 

@@ -89,7 +89,7 @@ class Trust(StrEnum):
 
 
 @dataclass(frozen=True)
-class Row:
+class WireLine:
     """One event, decoded. ``t`` is in seconds since the first event; ``command`` counts submissions from 1."""
 
     t: float
@@ -113,7 +113,7 @@ class Row:
         return "" if self.command is None else f"#{self.command}"
 
 
-def timeline(scenario: Scenario, events: Iterable[Event]) -> Iterator[Row]:
+def timeline(scenario: Scenario, events: Iterable[Event]) -> Iterator[WireLine]:
     """Yield the rows of events, which come in the order of time."""
     decoder = Timeline(scenario)
     return (decoder.row(event) for event in events)
@@ -130,13 +130,13 @@ class Timeline:
         self._submitted: dict[int, float] = {}  # number → when
         self._start: float | None = None
 
-    def row(self, event: Event) -> Row:
+    def row(self, event: Event) -> WireLine:
         """Return the row of the next event."""
         if self._start is None:
             self._start = event.t
         direction, tell = _TELLERS[type(event)]
         name, detail = tell(event)
-        row = Row(event.t - self._start, event, direction(event), name, printable(detail))
+        row = WireLine(event.t - self._start, event, direction(event), name, printable(detail))
         controller = event.controller or self._only
         state = self._states.get(controller)
         row = self._numbered(row, controller, state)
@@ -144,7 +144,7 @@ class Timeline:
             move(state, event)
         return row
 
-    def _numbered(self, row: Row, controller: str, state: State | None) -> Row:
+    def _numbered(self, row: WireLine, controller: str, state: State | None) -> WireLine:
         """Return the row with its command's number, and a completion with its command."""
         match row.event:
             case Submitted() as event:
@@ -157,7 +157,7 @@ class Timeline:
                 return replace(row, command=self._numbers.get((controller, sqid, cid)))
         return row
 
-    def _ending(self, row: Row, event: Completed, controller: str, state: State | None) -> Row:
+    def _ending(self, row: WireLine, event: Completed, controller: str, state: State | None) -> WireLine:
         submitted = state.answered(event) if state else None
         queue = state.cqs.get(event.cqid) if state else None
         vector = queue.vector if queue else None
@@ -365,7 +365,7 @@ _TELLERS: Mapping[type[Event], tuple[Callable[[Any], Direction], Callable[[Any],
 # -- an entry, whole ---------------------------------------------------------------------------------------------------
 
 
-def dump(row: Row) -> Iterator[str]:
+def dump(row: WireLine) -> Iterator[str]:
     """Return the bytes and fields of an entry, or the entries of a PRP list; nothing for other events."""
     match row.event:
         case Submitted(raw=raw, command=holder) | Completed(raw=raw, completion=holder):

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
 from typing import TypeGuard
 
-from conformance.wire.decode import Row, field_texts, printable
+from conformance.wire.decode import WireLine, field_texts, printable
 from lab.data.events import ActionEnded, ActionStarted, Completed, Event, RegisterRead, RegisterWrite, Reset, Submitted
 from lab.nvme.registers import ACQ, ASQ, REGISTERS
 
@@ -30,10 +30,10 @@ THOROUGH = 4000
 
 
 @dataclass(frozen=True)
-class Step:
+class AlignedLine:
     """A row, and the words by which it is compared; ``question`` is what the driver was being asked, "" before the first."""
 
-    row: Row
+    row: WireLine
     words: str
     question: str = ""
 
@@ -43,8 +43,8 @@ class Hunk:
     """A stretch of steps that both recordings share (``same``), or that one has in place of the other's."""
 
     same: bool
-    left: Sequence[Step]
-    right: Sequence[Step]
+    left: Sequence[AlignedLine]
+    right: Sequence[AlignedLine]
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,8 @@ class Parting:
     """Where two recordings part: after ``before`` shared steps; None where one does nothing in the other's place."""
 
     before: int
-    left: Step | None
-    right: Step | None
+    left: AlignedLine | None
+    right: AlignedLine | None
 
     @property
     def question(self) -> str:
@@ -62,7 +62,7 @@ class Parting:
         return step.question if step else ""
 
 
-def diff(left: Iterable[Row], right: Iterable[Row]) -> list[Hunk]:
+def diff(left: Iterable[WireLine], right: Iterable[WireLine]) -> list[Hunk]:
     """Return the two timelines as equal and different stretches, in turn."""
     ours, theirs = (_by_question(steps(rows)) for rows in (left, right))
     asked = SequenceMatcher(None, [part[0].question for part in ours], [part[0].question for part in theirs], autojunk=False)
@@ -76,8 +76,8 @@ def diff(left: Iterable[Row], right: Iterable[Row]) -> list[Hunk]:
     return list(_merged(found))
 
 
-def _by_question(found: Iterable[Step]) -> list[list[Step]]:
-    parts: list[list[Step]] = []
+def _by_question(found: Iterable[AlignedLine]) -> list[list[AlignedLine]]:
+    parts: list[list[AlignedLine]] = []
     for step in found:
         if not parts or isinstance(step.row.event, ActionStarted):
             parts.append([])
@@ -85,7 +85,7 @@ def _by_question(found: Iterable[Step]) -> list[list[Step]]:
     return parts
 
 
-def _hunks(ours: Sequence[Step], theirs: Sequence[Step]) -> Iterator[Hunk]:
+def _hunks(ours: Sequence[AlignedLine], theirs: Sequence[AlignedLine]) -> Iterator[Hunk]:
     matcher = SequenceMatcher(
         None, [step.words for step in ours], [step.words for step in theirs], autojunk=len(ours) + len(theirs) > THOROUGH
     )
@@ -145,7 +145,7 @@ def _is_high_half(event: Event, low: RegisterRead | RegisterWrite) -> TypeGuard[
     )
 
 
-def steps(rows: Iterable[Row]) -> Iterator[Step]:
+def steps(rows: Iterable[WireLine]) -> Iterator[AlignedLine]:
     """Return the rows that are compared; of equal consecutive ones the first."""
     all_rows = list(rows)
     ends: dict[int | None, Completed] = {
@@ -157,11 +157,11 @@ def steps(rows: Iterable[Row]) -> Iterator[Step]:
         if isinstance(row.event, ActionStarted):
             question = words
         if words and (words != last or isinstance(row.event, Submitted)):
-            yield Step(row, words, question)
+            yield AlignedLine(row, words, question)
         last = words or last
 
 
-def _words(row: Row, ends: Mapping[int | None, Completed]) -> str:
+def _words(row: WireLine, ends: Mapping[int | None, Completed]) -> str:
     """Return the part of a row that is compared; "" if none is."""
     match row.event:
         case RegisterRead() | RegisterWrite() as event:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice, pairwise
 
-from conformance.wire.decode import Row
+from conformance.wire.decode import WireLine
 from lab.data.events import Completed, Dma, Doorbell, Event, Interrupt, PrpList, Submitted
 
 BEFORE, AFTER = 6, 3
@@ -15,7 +15,7 @@ TRANSFERS = 4
 """DMA and PRP list rows of one command that an excerpt shows; a long transfer has hundreds."""
 
 Key = tuple[str, int]
-"""What tells an event from all others of its evidence: the record ("" for events.jsonl), and the line there."""
+"""What identifies an event among all others of its evidence: the record ("" for events.jsonl), and the line there."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Gap:
     rows: int
 
 
-Excerpt = Sequence[Row | Gap]
+Excerpt = Sequence[WireLine | Gap]
 
 
 def key(event: Event) -> Key:
@@ -33,12 +33,12 @@ def key(event: Event) -> Key:
     return (event.controller if event.line < 0 else "", event.line)
 
 
-def excerpts(rows: Sequence[Row], wanted: Collection[Key]) -> dict[Key, Excerpt]:
+def excerpts(rows: Sequence[WireLine], wanted: Collection[Key]) -> dict[Key, Excerpt]:
     """Key of an event → its row amid its neighbours and what belongs to its command, in the order of time."""
     return {found: excerpt(rows, at) for at, row in enumerate(rows) if (found := key(row.event)) in wanted}
 
 
-def excerpt(rows: Sequence[Row], at: int) -> Excerpt:
+def excerpt(rows: Sequence[WireLine], at: int) -> Excerpt:
     """Return the row at each place with its neighbours and the rows of its command."""
     chosen = set(range(max(at - BEFORE, 0), min(at + AFTER + 1, len(rows))))
     if (number := rows[at].command) is not None:
@@ -48,9 +48,9 @@ def excerpt(rows: Sequence[Row], at: int) -> Excerpt:
     return with_gaps(rows, sorted(chosen))
 
 
-def with_gaps(rows: Sequence[Row], places: Sequence[int]) -> list[Row | Gap]:
+def with_gaps(rows: Sequence[WireLine], places: Sequence[int]) -> list[WireLine | Gap]:
     """Return the rows at these ascending places, with a `Gap` between two that are not neighbours."""
-    shown: list[Row | Gap] = [rows[place] for place in places[:1]]
+    shown: list[WireLine | Gap] = [rows[place] for place in places[:1]]
     for one, other in pairwise(places):
         if other - one > 1:
             shown.append(Gap(other - one - 1))
@@ -58,7 +58,7 @@ def with_gaps(rows: Sequence[Row], places: Sequence[int]) -> list[Row | Gap]:
     return shown
 
 
-def of_command(rows: Sequence[Row], number: int) -> list[Row]:
+def of_command(rows: Sequence[WireLine], number: int) -> list[WireLine]:
     """Return the rows of a command: its doorbell, all that carries its number, its interrupt and the doorbell that takes it.
 
     Empty if there is no such command. An interrupt or a doorbell may serve other commands too.
@@ -66,7 +66,7 @@ def of_command(rows: Sequence[Row], number: int) -> list[Row]:
     return [rows[place] for place in sorted(places_of_command(rows, number))]
 
 
-def places_of_command(rows: Sequence[Row], number: int) -> set[int]:
+def places_of_command(rows: Sequence[WireLine], number: int) -> set[int]:
     """Return the indexes of the rows of `of_command`."""
     own = [at for at, row in enumerate(rows) if row.command == number]
     if not own:
@@ -82,7 +82,7 @@ def places_of_command(rows: Sequence[Row], number: int) -> set[int]:
     return chosen
 
 
-def _first(rows: Sequence[Row], places: Iterable[int], fits: Callable[[Event], bool]) -> set[int]:
+def _first(rows: Sequence[WireLine], places: Iterable[int], fits: Callable[[Event], bool]) -> set[int]:
     """Return the first of these places whose event fits; empty if none does."""
     return set(islice((at for at in places if fits(rows[at].event)), 1))
 

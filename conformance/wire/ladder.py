@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
-from conformance.wire.decode import BESIDE, TO_DEVICE, Row
+from conformance.wire.decode import BESIDE, TO_DEVICE, WireLine
 from conformance.wire.excerpts import Excerpt, Gap, Key, key
 from lab.data.events import Completed, Dma, Doorbell, Event, FaultInjected, Interrupt, Panicked, Reset, Submitted
 
@@ -93,7 +93,7 @@ def ladder(excerpt: Excerpt, place: Key | None) -> Ladder:
     return Ladder(y, arrows, notes, list(_bars(spans)))
 
 
-def _between(last: Row | None, part: Row | Gap) -> str:
+def _between(last: WireLine | None, part: WireLine | Gap) -> str:
     """Return what stands before a part of the excerpt."""
     if isinstance(part, Gap):
         return left_out(part)
@@ -105,7 +105,7 @@ def left_out(gap: Gap) -> str:
     return f"{gap.rows} event{'' if gap.rows == 1 else 's'} left out"
 
 
-def _arrow(row: Row, y: float, here: bool) -> Arrow:
+def _arrow(row: WireLine, y: float, here: bool) -> Arrow:
     to: Literal["host", "device"] | None = None
     if row.direction != BESIDE:
         to = "device" if row.direction == TO_DEVICE else "host"
@@ -115,7 +115,7 @@ def _arrow(row: Row, y: float, here: bool) -> Arrow:
     return Arrow(y, f"{row.t:.6f}", _label(row), to, kind, here)
 
 
-def _label(row: Row) -> str:
+def _label(row: WireLine) -> str:
     words = " ".join(f"{row.name} {row.detail}".split())
     label = f"{row.trust}{words}".strip()
     return label if len(label) <= LABEL else f"{label[: LABEL - 1]}…"
@@ -130,7 +130,7 @@ def _bars(spans: dict[str, list[float]]) -> Iterator[Bar]:
         yield Bar(number, DEVICE + 16 + LANE * lane, top - 6, bottom + 6)
 
 
-def text(excerpt: Excerpt, width: int) -> Iterator[tuple[Row | None, str]]:
+def text(excerpt: Excerpt, width: int) -> Iterator[tuple[WireLine | None, str]]:
     """Yield the ladder in lines of ``width`` characters, each with the row that it shows."""
     inner = max(width - 24, 30)
     yield None, f"{'':12}host{'device':>{inner}}"

@@ -75,7 +75,7 @@ static inline void nl_status(unsigned sct, unsigned sc)
     fflush(stdout);
 }
 
-/* It failed in the driver's own words, which hold no quotes. A command that the driver gave up is told so, too. */
+/* It failed in the driver's own words, which hold no quotes. Use it for a command that the driver gave up, too. */
 static inline void nl_words(const char *words)
 {
     printf("{\"status\": {\"words\": \"%s\"}}\n", words);

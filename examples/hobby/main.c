@@ -1,4 +1,4 @@
-/* A prompt that asks the driver; or, ONE_SHOT, a kernel that does all of it by itself and ends with an exit code. */
+/* A prompt that asks the driver; or, ONE_SHOT, a kernel that runs every step without input and ends with an exit code. */
 #include "hobby.h"
 
 /* How a call ended. A completion's status field is taken apart: status code type and status code, Base 3.3.3.2. */
@@ -215,7 +215,7 @@ void kernel_main(void) {
     static char line[128];
     serial_start();
     clock_start();
-    print("\nhobby: steps 1 to %u are built; help tells what can be asked\n", STEPS);
+    print("\nhobby: steps 1 to %u are built; help lists the commands\n", STEPS);
     for (;;) {
         print("> ");
         read_line(line, sizeof line);

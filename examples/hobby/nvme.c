@@ -74,7 +74,7 @@ enum { CSTS_RDY = 1, CSTS_CFS = 2 };
 static int wait_ready(struct nvme_controller *c, bool wanted) {
     uint64_t until = clock_ms() + (c->cap >> 24 & 0xFF) * 500 + 1; /* CAP.TO */
     for (;;) {
-        bool late = clock_ms() > until; /* asked first: whoever was held up looks once more */
+        bool late = clock_ms() > until; /* read first: a delayed caller still looks at the queue once more */
         uint32_t csts = read32(c, CSTS);
         if (csts == 0xFFFFFFFF)
             return GONE;
@@ -125,7 +125,7 @@ struct command {
 };
 _Static_assert(sizeof(struct command) == 64, "a submission queue entry has 64 bytes");
 
-/* PCIe 3.1.2: the tail of submission queue y, and behind it the head of completion queue y; CAP.DSTRD tells how far apart. */
+/* PCIe 3.1.2: the tail of submission queue y, and behind it the head of completion queue y; CAP.DSTRD gives the distance. */
 static void ring(struct nvme_controller *c, struct nvme_queue *q, bool completion, uint16_t value) {
     uint32_t stride = 4 << (c->cap >> 32 & 0xF);
     __asm__ volatile("" ::: "memory"); /* what the entry points to has been written; x86 keeps that order */

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Protocol
 
 from lab.bench.figures import Figure, Say, no_progress, numbered_rounds
-from lab.bench.fio import Done, Fio, FioInGuest, Job, install
+from lab.bench.fio import Done, Fio, FioInGuest, FioJob, install
 from lab.data.evidence import EvidenceWriter
 from lab.data.identity import DriverIdentity, Identity
 from lab.data.plan import Action, Controller, DeviceSpec, Namespace, Scenario
@@ -40,10 +40,10 @@ from lab.trace.reader import TraceReader
 from lab.trace.translator import EVENTS, Translator
 
 JOBS = (
-    Job("verified random writes, QD1", "write", 1),
-    Job("random reads, QD1", "read", 1),
-    Job("verified random writes, QD32", "write", 32),
-    Job("random reads, QD32", "read", 32),
+    FioJob("verified random writes, QD1", "write", 1),
+    FioJob("random reads, QD1", "read", 1),
+    FioJob("verified random writes, QD32", "write", 32),
+    FioJob("random reads, QD32", "read", 32),
 )
 """Writes come first, so that reads find what was written."""
 ROUNDS = 5
@@ -81,7 +81,7 @@ def bench(
 
 
 def _figures(found: _Found) -> Iterator[Figure]:
-    def median(name: str, job: Job, value: Callable[[_Measured], float]) -> float:
+    def median(name: str, job: FioJob, value: Callable[[_Measured], float]) -> float:
         return statistics.median(map(value, found[name, job]))
 
     for other in (OWN, TRACED):
@@ -126,7 +126,7 @@ class _Measured:
         return self.lab / self.done.count
 
 
-_Found = dict[tuple[str, Job], list[_Measured]]
+_Found = dict[tuple[str, FioJob], list[_Measured]]
 """What was measured of a device and a job, round by round."""
 
 
@@ -196,7 +196,7 @@ class _Traced(_Own):
 class _Fio(Protocol):
     """What runs a job in the guest (`lab.bench.fio.FioInGuest`)."""
 
-    def run(self, job: Job, disk: str, blocks: int, deadline: Deadline) -> Done:
+    def run(self, job: FioJob, disk: str, blocks: int, deadline: Deadline) -> Done:
         """Run the job on the first ``blocks`` blocks of a disk."""
 
 
@@ -206,7 +206,7 @@ class _Bencher:
     def __init__(self, qemu_pid: int, fio: _Fio, disks: Mapping[str, str]) -> None:
         self._qemu_pid, self._fio, self._disks = qemu_pid, fio, disks
 
-    def measure(self, device: _Device, job: Job, blocks: int) -> _Measured:
+    def measure(self, device: _Device, job: FioJob, blocks: int) -> _Measured:
         """Run fio and measure it. LabError if the device has carried out less than fio reports."""
         before, began = device.counted(), self._cpu()
         with device.active():

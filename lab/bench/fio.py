@@ -43,7 +43,7 @@ def fetch(settings: Settings, progress: Progress) -> Fio:
 
 
 @dataclass(frozen=True)
-class Job:
+class FioJob:
     """Direct I/O in blocks of 4 KiB, each block of a region once, in random order. What was written is read and verified."""
 
     name: str
@@ -88,7 +88,7 @@ class FioInGuest:
         """Run fio by a shell in the guest."""
         self._shell = shell
 
-    def run(self, job: Job, disk: str, blocks: int, deadline: Deadline) -> Done:
+    def run(self, job: FioJob, disk: str, blocks: int, deadline: Deadline) -> Done:
         """Run the job on the first ``blocks`` blocks of a disk. GuestError if fio fails, finds wrong data or does less."""
         options = {
             "name": "bench", "filename": disk, "rw": f"rand{job.direction}", "bs": BLOCK, "size": blocks * BLOCK,
@@ -115,5 +115,5 @@ def _report(said: bytes) -> Mapping[str, Any]:
     return report
 
 
-def _done(job: Job, report: Mapping[str, Any]) -> Done:
+def _done(job: FioJob, report: Mapping[str, Any]) -> Done:
     return Done(report["read"]["total_ios"], report["write"]["total_ios"], report[job.direction]["iops"])

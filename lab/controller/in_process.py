@@ -57,7 +57,7 @@ class Function:
         if self.on_interrupt is None:
             self.interrupts.append(vector)
         elif not self.on_interrupt(vector):
-            self.controller.remark("interrupt-unheard", how=how, vector=vector)
+            self.controller.remark("interrupt-unhandled", how=how, vector=vector)
 
 
 class InProcess:

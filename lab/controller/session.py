@@ -108,7 +108,7 @@ class Session:
         else:
             if index != Irq.INTX:  # a pin is asserted for as long as there is a reason, and needs no memory
                 self._undelivered_irqs.add((index, vector))
-            self._c.remark("interrupt-unheard", how=how, vector=vector)
+            self._c.remark("interrupt-unhandled", how=how, vector=vector)
 
     def end(self) -> None:
         """Close the client's memory and interrupts, and reset the device as if it were pulled out."""

@@ -21,7 +21,7 @@ SLOTS = 2
 
 
 @dataclass(frozen=True)
-class Step:
+class MixStep:
     """One read or write of a slot. ``fill`` is what the slot holds when the step is done (`lab.data.content`)."""
 
     write: bool
@@ -34,7 +34,7 @@ class Lane:
     """What one lane of a job does, step by step."""
 
     job: int
-    steps: tuple[Step, ...]
+    steps: tuple[MixStep, ...]
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Mix:
             for number in range(count)
         ]
 
-    def _steps(self, lane: int, count: int) -> Iterator[Step]:
+    def _steps(self, lane: int, count: int) -> Iterator[MixStep]:
         draw = random.Random(f"{self.seed}/{lane}")
         held: dict[int, int] = {}
         for number in range(count):
@@ -75,7 +75,7 @@ class Mix:
             write = slot not in held or draw.random() < 0.5
             if write:
                 held[slot] = draw.getrandbits(48)
-            yield Step(write, self.lba + (lane * SLOTS + slot) * self.blocks, held[slot])
+            yield MixStep(write, self.lba + (lane * SLOTS + slot) * self.blocks, held[slot])
 
     def final(self) -> dict[int, int]:
         """Return the fill of every block that is written, after all steps."""

@@ -29,7 +29,7 @@ class Pattern:
     """A regular expression that is searched for in bounded time; ``^`` and ``$`` match at each line."""
 
     def __init__(self, text: str, *, dot_all: bool = False) -> None:
-        """Compile it; `invalid` tells whether that works. With ``dot_all`` the dot matches ends of lines too."""
+        """Compile it; `invalid` is the error, if any. With ``dot_all`` the dot matches ends of lines too."""
         self.pattern = text
         self._regex = regex.compile(text, regex.MULTILINE | (regex.DOTALL if dot_all else 0))
 

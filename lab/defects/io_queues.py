@@ -126,7 +126,7 @@ class _OnlyInterrupts(Execution):
         return ended
 
 
-@defect("io-queues/heard:late-handler", source="Redox 5286f45, Asterinas issue 1984", scenarios=("io-queues/basic",))
+@defect("io-queues/handled-vector:late-handler", source="Redox 5286f45, Asterinas issue 1984", scenarios=("io-queues/basic",))
 class LateHandler(Controller):
     """Has a handler for the admin queue's vector only, until the first command is on its way on an I/O queue."""
 

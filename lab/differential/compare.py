@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from random import Random
 
 from lab.differential.differences import DIFFERENCES
-from lab.differential.found import Found, Kind
-from lab.differential.generate import Generator, Step
+from lab.differential.found import Kind, SideDifference
+from lab.differential.generate import DrawnStep, Generator
 from lab.differential.sides import DATA_PAGES, ENTRIES, PAGE, Host, Pair
 from lab.nvme.commands import Command, GetFeatures
 from lab.nvme.completions import Completion
@@ -32,7 +32,7 @@ class Result:
     """How many of each kind were sent."""
     seen: Counter[str] = field(default_factory=Counter)
     """How often each listed difference was met."""
-    unlisted: list[Found] = field(default_factory=list)
+    unlisted: list[SideDifference] = field(default_factory=list)
 
 
 def compare(pair: Pair, seed: int, enough: Callable[[Result], bool]) -> Result:
@@ -49,19 +49,19 @@ def _sequence(pair: Pair, generator: Generator, result: Result) -> None:
     pair.model.start()
     pair.qemu.start()
     pair.write_data(PATTERN)
-    step = Step(0, ())
+    step = DrawnStep(0, ())
     for _ in range(SEQUENCE):
         live = [qid for qid, ring in pair.model.rings.items() if qid and ring.entries == ENTRIES]
         step = generator.step(live)
         if not _together(pair, step, result):
             return
-    barrier = Step(0, (GetFeatures.of(FID=Fid.ARBITRATION, CID=BARRIER_CID),))
+    barrier = DrawnStep(0, (GetFeatures.of(FID=Fid.ARBITRATION, CID=BARRIER_CID),))
     if _together(pair, barrier, result) and (nsid := pair.images_differ()) is not None:
-        _note(Found("image", step, step.commands[-1], f"namespace {nsid}", "has other content"), result)
+        _note(SideDifference("image", step, step.commands[-1], f"namespace {nsid}", "has other content"), result)
         pair.restore_images()
 
 
-def _together(pair: Pair, step: Step, result: Result) -> bool:
+def _together(pair: Pair, step: DrawnStep, result: Result) -> bool:
     """Do one step; return whether both sides are in the same visible state afterwards."""
     result.steps += 1
     result.commands.update(type(command).__name__ for command in step.commands)
@@ -76,7 +76,7 @@ def _together(pair: Pair, step: Step, result: Result) -> bool:
     return not parted
 
 
-def _note(found: Found, result: Result) -> None:
+def _note(found: SideDifference, result: Result) -> None:
     difference = next((one for one in DIFFERENCES if one.matches(found)), None)
     if difference is None:
         result.unlisted.append(found)
@@ -84,14 +84,14 @@ def _note(found: Found, result: Result) -> None:
         result.seen[difference.id] += 1
 
 
-def _differences(pair: Pair, step: Step) -> Iterator[Found]:
+def _differences(pair: Pair, step: DrawnStep) -> Iterator[SideDifference]:
     model, qemu = _answers(pair.model, pair.qemu, step)
     commands, parted = {command.CID: command for command in step.commands}, False
     for cid in sorted(model.keys() | qemu.keys()):
         command, ours, theirs = commands.get(cid, Command()), model.get(cid, []), qemu.get(cid, [])
         if len(ours) != len(theirs):
             parted = True
-            yield Found("missing", step, command, [c.text for c in ours], [c.text for c in theirs])
+            yield SideDifference("missing", step, command, [c.text for c in ours], [c.text for c in theirs])
             continue
         for mine, its in zip(ours, theirs, strict=True):
             for found in _parts(step, command, mine, its):
@@ -100,14 +100,14 @@ def _differences(pair: Pair, step: Step) -> Iterator[Found]:
     ours_data, theirs_data = pair.data()
     if ours_data != theirs_data and not parted:
         at = next(n for n, (a, b) in enumerate(zip(ours_data, theirs_data, strict=True)) if a != b) // PAGE * PAGE
-        yield Found("data", step, step.commands[-1], ours_data[at : at + PAGE], theirs_data[at : at + PAGE])
+        yield SideDifference("data", step, step.commands[-1], ours_data[at : at + PAGE], theirs_data[at : at + PAGE])
         pair.write_data(ours_data)
 
 
-def _parts(step: Step, command: Command, ours: Completion, theirs: Completion) -> Iterator[Found]:
+def _parts(step: DrawnStep, command: Command, ours: Completion, theirs: Completion) -> Iterator[SideDifference]:
     """Return the parts of a completion that differ; where the status does the others mean nothing."""
     if ours.status != theirs.status:
-        yield Found("status", step, command, ours.status, theirs.status)
+        yield SideDifference("status", step, command, ours.status, theirs.status)
         return
     parts: list[tuple[Kind, int, int]] = [("dnr", ours.DNR, theirs.DNR), ("more", ours.M, theirs.M)]
     if ours.ok:  # dword 0 of a command that failed means nothing
@@ -116,10 +116,10 @@ def _parts(step: Step, command: Command, ours: Completion, theirs: Completion) -
         parts.append(("head", ours.SQHD, theirs.SQHD))
     for kind, mine, its in parts:
         if mine != its:
-            yield Found(kind, step, command, mine, its)
+            yield SideDifference(kind, step, command, mine, its)
 
 
-def _answers(model: Host, qemu: Host, step: Step) -> tuple[dict[int, list[Completion]], dict[int, list[Completion]]]:
+def _answers(model: Host, qemu: Host, step: DrawnStep) -> tuple[dict[int, list[Completion]], dict[int, list[Completion]]]:
     """Return the completions of both sides by command identifier; the model is asked first, and determines what to wait for."""
     ours = model.do(step.qid, step.commands, None)
     cids = {command.CID for command in step.commands}

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, Literal
 
-from lab.differential.generate import Step
+from lab.differential.generate import DrawnStep
 from lab.nvme.commands import Command
 from lab.nvme.status import describe
 
@@ -14,11 +14,11 @@ Kind = Literal["status", "dw0", "more", "dnr", "head", "missing", "data", "image
 
 
 @dataclass(frozen=True)
-class Found:
+class SideDifference:
     """``kind`` of what differs at ``command``, and what each side has there."""
 
     kind: Kind
-    step: Step
+    step: DrawnStep
     command: Command
     model: Any
     qemu: Any

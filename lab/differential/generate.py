@@ -1,7 +1,7 @@
 """Commands to try: right ones, wrong ones, and those in between, drawn by a seeded generator.
 
-A `Step` is what one doorbell announces. The generator knows the device's shape and which queues live, nothing else: what the
-right answer would be does not matter here.
+A `DrawnStep` is what one doorbell announces. The generator knows the device's shape and which queues live, nothing else: what
+the right answer would be does not matter here.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _TELLING = (
 
 
 @dataclass(frozen=True)
-class Step:
+class DrawnStep:
     """Commands for one queue, and what is to be in memory before."""
 
     qid: int
@@ -58,7 +58,7 @@ class Generator:
         self._alone = True
         """Of the commands of a step only one that is alone may point to page 0, or they would race for it."""
 
-    def step(self, live: Sequence[int]) -> Step:
+    def step(self, live: Sequence[int]) -> DrawnStep:
         """Return one more step; ``live`` are the existing I/O queues."""
         random, self._memory = self._random, []
         self._free = random.sample(range(DATA_PAGES), DATA_PAGES)
@@ -70,7 +70,7 @@ class Generator:
         commands = [self._numbered(random.choices(makers, weights)[0](self)) for _ in range(count)]
         if not qid and self._sometimes(0.01):
             commands = self._conflict()
-        return Step(qid, tuple(commands), tuple(self._memory))
+        return DrawnStep(qid, tuple(commands), tuple(self._memory))
 
     def _conflict(self) -> list[Command]:
         """Return a command with the identifier of one that is outstanding."""
@@ -370,7 +370,7 @@ ADMIN: tuple[tuple[Maker, int], ...] = (
 """What is drawn, and how often."""
 
 
-def steps(controller: Controller, seed: int, live: Callable[[], Sequence[int]]) -> Iterator[Step]:
+def steps(controller: Controller, seed: int, live: Callable[[], Sequence[int]]) -> Iterator[DrawnStep]:
     """Yield steps without end."""
     generator = Generator(controller, seed)
     while True:

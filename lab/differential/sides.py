@@ -130,7 +130,7 @@ class QemuSide:
 
 
 @dataclass
-class Ring:
+class QtestRing:
     """The host's side of a queue pair."""
 
     sq: int
@@ -147,7 +147,7 @@ class Host:
     def __init__(self, side: Side) -> None:
         """Take a side whose controller is not started yet."""
         self.side = side
-        self.rings: dict[int, Ring] = {}
+        self.rings: dict[int, QtestRing] = {}
         side.config_write(pci.COMMAND, 2, pci.MEMORY_SPACE | pci.BUS_MASTER)
         msix = next(at for kind, at in _capabilities(side) if kind == pci.MSIX)
         side.config_write(msix + 2, 2, pci.MSIX_ENABLE)  # all its vectors are still masked
@@ -158,7 +158,7 @@ class Host:
         side.write32(CC.OFFSET, 0)
         self._until_ready(0)
         side.ram[ADMIN_SQ:DATA] = bytes(DATA - ADMIN_SQ)
-        self.rings = {0: Ring(ADMIN_SQ, ADMIN_CQ)}
+        self.rings = {0: QtestRing(ADMIN_SQ, ADMIN_CQ)}
         side.write32(AQA.OFFSET, AQA.of(ASQS=ENTRIES - 1, ACQS=ENTRIES - 1))
         for register, address in ((ASQ, ADMIN_SQ), (ACQ, ADMIN_CQ)):
             side.write32(register.OFFSET, address)
@@ -207,7 +207,7 @@ class Host:
             self._follow(command, completions)
         return completions
 
-    def _next(self, ring: Ring) -> Completion | None:
+    def _next(self, ring: QtestRing) -> Completion | None:
         at = ring.cq + ring.head * Completion.SIZE
         if self.side.ram[at + 14] & 1 != ring.phase:
             return None
@@ -223,7 +223,7 @@ class Host:
         if isinstance(command, DeleteIoSq):
             self.rings.pop(command.QID, None)
         elif command.CQID == command.QID:  # only those are used whose completion ring is their own
-            self.rings[command.QID] = Ring(command.PRP1, command.PRP1 + 0x2000, command.entries)
+            self.rings[command.QID] = QtestRing(command.PRP1, command.PRP1 + 0x2000, command.entries)
 
 
 def _capabilities(side: Side) -> Iterator[tuple[int, int]]:

@@ -1,5 +1,5 @@
 /*
- * A firmware that tells a usable accelerator from one that only opens: it enters long mode, works for some million
+ * A firmware that distinguishes a usable accelerator from one that only opens: it enters long mode, works for some million
  * instructions on memory behind its own page tables, takes timer interrupts while it spins and while it is halted, and
  * then ends QEMU through isa-debug-exit. Who needs long for that hangs, or interprets what it should execute.
  *

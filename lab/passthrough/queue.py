@@ -25,7 +25,7 @@ from lab.passthrough.device import Device
 from lab.passthrough.errors import ClosedError, NotOfferedError, PassthroughError, from_os
 from lab.passthrough.request import Answer, Request, completion
 from lab.passthrough.structures import Ioctl, UringCmd
-from lab.passthrough.uring import Ring
+from lab.passthrough.uring import UringQueue
 
 
 class Engine(Protocol):
@@ -126,7 +126,7 @@ class UringEngine:
     def __init__(self, device: Device, depth: int) -> None:
         """Make a ring of at least ``depth`` entries; NotOfferedError where the kernel has none."""
         self._device = device
-        self._ring = Ring(1 << (depth - 1).bit_length())
+        self._ring = UringQueue(1 << (depth - 1).bit_length())
         self._tags = count(1)
         self._submitting = threading.Lock()
         self._changed = threading.Condition()  # guards what follows

@@ -74,7 +74,7 @@ class Completion(ctypes.Structure):
     )  # fmt: skip
 
 
-class Ring:
+class UringQueue:
     """A submission and a completion ring of ``depth`` entries (a power of two). NotOfferedError where the kernel has none."""
 
     def __init__(self, depth: int) -> None:

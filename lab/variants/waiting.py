@@ -14,7 +14,7 @@ ANA_HEADER = 16
 
 @variant(
     "multi-namespace/reads-ana-log",
-    allowed='Base 2.0, 8.10 "Host Operation with Asymmetric Namespace Access Reporting": the log page tells the state too',
+    allowed='Base 2.0, 8.10 "Host Operation with Asymmetric Namespace Access Reporting": the log page holds the state too',
     scenarios=("multi-namespace/ana",),
 )
 class ReadsAnaLog(Execution):

@@ -14,7 +14,7 @@ import pytest
 
 from lab.bench import controller, fio
 from lab.bench.controller import JOBS, OWN, TRACED, bench
-from lab.bench.fio import BLOCK, Done, Fio, FioInGuest, Job
+from lab.bench.fio import BLOCK, Done, Fio, FioInGuest, FioJob
 from lab.data.events import Event, Submitted
 from lab.data.evidence import Evidence
 from lab.data.stream import read_stream
@@ -63,17 +63,17 @@ class Shell:
         return self._result
 
 
-def run(shell: Shell, job: Job) -> Done:
+def run(shell: Shell, job: FioJob) -> Done:
     return FioInGuest(shell).run(job, "/dev/nvme0n1", 8, Deadline(1))
 
 
 def test_what_fio_is_asked() -> None:
     shell = Shell(0, 8, 8)
-    assert run(shell, Job("writes", "write", 32)) == Done(8, 8, 5.0)
+    assert run(shell, FioJob("writes", "write", 32)) == Done(8, 8, 5.0)
     words = "--rw=randwrite --iodepth=32 --direct=1 --bs=4096 --size=32768 --verify=crc32c"
     assert set(words.split()) <= set(shell.asked.split())
     shell = Shell(0, 8, 0)
-    assert run(shell, Job("reads", "read", 1)) == Done(8, 0, 10.0)
+    assert run(shell, FioJob("reads", "read", 1)) == Done(8, 0, 10.0)
     assert "verify" not in shell.asked
 
 
@@ -88,7 +88,7 @@ def test_what_fio_is_asked() -> None:
 )
 def test_less_than_all_of_it_is_no_figure(shell: Shell, direction: str, words: str) -> None:
     with pytest.raises(GuestError, match=words):
-        run(shell, Job("job", direction, 1))
+        run(shell, FioJob("job", direction, 1))
 
 
 class Idle:
@@ -106,7 +106,7 @@ class Idle:
 class ReadsOnly:
     """An fio that reports one read for each block."""
 
-    def run(self, job: Job, disk: str, blocks: int, deadline: Deadline) -> Done:
+    def run(self, job: FioJob, disk: str, blocks: int, deadline: Deadline) -> Done:
         return Done(blocks, 0, 1.0)
 
 

@@ -19,7 +19,7 @@ from conformance.commands import COMMANDS, run_command
 from conformance.judging.files import schema, write
 from conformance.judging.models import FILE, Cite, DriverEntry, Results, VerdictEntry
 from conformance.onboarding import doctor
-from conformance.onboarding.doctor import Finding, examine
+from conformance.onboarding.doctor import Diagnosis, examine
 from conformance.run import folders
 from conformance.suite.check import Outcome
 from conformance.suite.selection import CHECKS, SCENARIOS
@@ -107,7 +107,7 @@ def test_doctor_names_a_cache_that_cannot_be_used(tmp_path: Path) -> None:
     assert "NVME_LAB_CACHE" in found["cache"].remedy
 
 
-def found_by_doctor(chosen: Settings) -> dict[str, Finding]:
+def found_by_doctor(chosen: Settings) -> dict[str, Diagnosis]:
     return {finding.name: finding for finding in examine(chosen)}
 
 

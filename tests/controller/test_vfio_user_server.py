@@ -219,7 +219,7 @@ def test_a_command_from_doorbell_to_interrupt(bench: Bench) -> None:
         os.eventfd_read(interrupt)
     client.ask(Command.DEVICE_SET_IRQS, IrqSet.of(ARGSZ=20, EVENTFD=1, TRIGGER=1, INDEX=2, START=0, COUNT=1), (interrupt,))
     assert os.eventfd_read(interrupt) == 1, "what was signalled meanwhile is delivered later"
-    assert bench.remarks() == ["interrupt-unheard", "interrupt-late"]
+    assert bench.remarks() == ["interrupt-unhandled", "interrupt-late"]
 
 
 def test_a_pin_is_masked_by_itself_and_signalled_again(bench: Bench) -> None:

@@ -14,7 +14,16 @@ from conformance.commands import run_command
 from conformance.commands.observe import _target
 from conformance.judging.judge import Verdict
 from conformance.onboarding import observe_report
-from conformance.onboarding.observation import Boot, Comparison, Observer, Target, checks_of, compared, groups, manifest_of
+from conformance.onboarding.observation import (
+    Boot,
+    BootImage,
+    DeviceComparison,
+    Observer,
+    checks_of,
+    compared,
+    groups,
+    manifest_of,
+)
 from conformance.onboarding.observe_report import Report, advice
 from conformance.onboarding.rungs import PLAIN, RUNGS, Rung
 from conformance.onboarding.steps_seen import HOW_TO, Seen, seen
@@ -92,12 +101,12 @@ def test_a_kernel_for_another_processor_is_refused_with_what_to_do(tmp_path: Pat
 
 
 def test_machines_are_varied_but_not_what_was_chosen() -> None:
-    shown = [tuple(one.values()) for one in Target({}, Path()).variants()]
+    shown = [tuple(one.values()) for one in BootImage({}, Path()).variants()]
     assert shown[0] == ("q35", "max", "256M")
     assert {cpu for _, cpu, _ in shown} == {"max", "qemu64"}
     assert {memory for _, _, memory in shown} == {"256M", "1G"}
     assert {machine for machine, _, _ in shown} == {"q35", "pc"}
-    assert [*Target({}, Path(), machine="pc", cpu="max", memory="64M").variants()] == [
+    assert [*BootImage({}, Path(), machine="pc", cpu="max", memory="64M").variants()] == [
         {"machine": "pc", "cpu": "max", "memory": "64M"}
     ]
 
@@ -114,7 +123,9 @@ def test_each_rung_can_be_recorded_and_asks_nothing(rung: Rung, tmp_path: Path) 
     assert set(rung.checks) <= {check.id for check in checks_of(rung)}
     kernel = tmp_path / "kernel"
     kernel.touch()
-    manifest = manifest_of("x", Target({"kernel": str(kernel)}, tmp_path), {"machine": "q35", "cpu": "max", "memory": "1G"}, 9)
+    manifest = manifest_of(
+        "x", BootImage({"kernel": str(kernel)}, tmp_path), {"machine": "q35", "cpu": "max", "memory": "1G"}, 9
+    )
     assert (manifest.boot.quiet, manifest.boot.screen, manifest.stages) == (1.5, True, ())
 
 
@@ -165,7 +176,7 @@ def boot(rung: Rung = PLAIN_RUNG, *, reached: tuple[str, ...] = STAGES[:5], how:
     return Boot(rung, Path("evidence"), Seen(steps=steps, accesses=len(reached)), 1.0, how, **more)
 
 
-def sentence(other: Boot) -> Comparison:
+def sentence(other: Boot) -> DeviceComparison:
     return compared(boot(), other)
 
 
@@ -227,7 +238,7 @@ def test_a_driver_that_was_not_reached_is_judged_for_nothing() -> None:
 
 def observed(folder: Path, toolchain: Toolchain, **boot: Any) -> Boot:
     """Boot once, on the usual machine, before the plain device."""
-    observer = Observer("x", Target(boot, folder, machine="pc", cpu="max", memory="64M"), folder, toolchain, lambda _: None)
+    observer = Observer("x", BootImage(boot, folder, machine="pc", cpu="max", memory="64M"), folder, toolchain, lambda _: None)
     return observer.plain()
 
 

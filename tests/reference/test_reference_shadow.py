@@ -153,7 +153,7 @@ def test_an_interrupt_before_its_handler_is_lost_and_remarked(tmp_path: Path) ->
     events = recorded(device, tmp_path)
     assert [e.vector for e in events if isinstance(e, Interrupt)] == [0, 1, 1]
     (lost,) = [e for e in events if isinstance(e, Remark)]
-    assert (lost.name, lost.detail) == ("interrupt-unheard", {"how": "msix", "vector": 1})
+    assert (lost.name, lost.detail) == ("interrupt-unhandled", {"how": "msix", "vector": 1})
 
 
 def test_a_polling_driver_misses_no_completion(make: Make) -> None:

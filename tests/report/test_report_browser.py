@@ -16,7 +16,7 @@ from conformance.report.html import Material, html
 from conformance.report.witness import witness_of
 from conformance.suite.check import Outcome
 from conformance.suite.measure import Axis, Measurement, Point, Series
-from conformance.wire.decode import Row
+from conformance.wire.decode import WireLine
 from conformance.wire.excerpts import Gap
 from lab.data.evidence import Evidence
 from lab.nvme.commands import Read
@@ -173,10 +173,10 @@ def test_nothing_of_a_hostile_result_its_evidence_and_its_baseline_runs(browser:
     ]
     seen = witness_of(results, tmp_path)
 
-    def hostile(one: VerdictEntry) -> list[Row | Gap]:
-        return [replace(row, name=NASTY, detail=NASTY) if isinstance(row, Row) else row for row in seen(one)]
+    def hostile(one: VerdictEntry) -> list[WireLine | Gap]:
+        return [replace(row, name=NASTY, detail=NASTY) if isinstance(row, WireLine) else row for row in seen(one)]
 
-    assert any(isinstance(row, Row) for row in hostile(results.verdicts[0]))
+    assert any(isinstance(row, WireLine) for row in hostile(results.verdicts[0]))
     for one in results.verdicts:
         for name in ("reason", "statement", "why", "cite"):
             if hasattr(one, name):

@@ -8,7 +8,7 @@ import pytest
 
 from conformance.report.charts import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, charts, number
 from conformance.suite.measure import Axis, Measurement, Point, Series
-from conformance.wire.decode import Row, timeline
+from conformance.wire.decode import WireLine, timeline
 from conformance.wire.excerpts import AFTER, BEFORE, TRANSFERS, Gap, excerpt, key, of_command
 from conformance.wire.ladder import LABEL, ladder, text
 from lab.data.events import Completed, Dma, Event, RegisterWrite, Submitted
@@ -20,7 +20,7 @@ from tests.toy.fixtures import MakeEvidence
 DEPTH, RATE = Axis(name="depth", unit="commands"), Axis(name="rate", unit="1/s")
 
 
-def rows_of(make_evidence: MakeEvidence, events: list[Event]) -> list[Row]:
+def rows_of(make_evidence: MakeEvidence, events: list[Event]) -> list[WireLine]:
     evidence = make_evidence(events)
     return list(timeline(evidence.scenario, evidence.events()))
 
@@ -55,7 +55,7 @@ def test_an_excerpt_holds_the_neighbours(make_evidence: MakeEvidence) -> None:
 def test_an_excerpt_holds_the_whole_command_but_few_of_its_transfers(make_evidence: MakeEvidence) -> None:
     rows = rows_of(make_evidence, read_of(256, 100))
     shown = excerpt(rows, 0)
-    kinds = [type(part.event).__name__ if isinstance(part, Row) else part.rows for part in shown]
+    kinds = [type(part.event).__name__ if isinstance(part, WireLine) else part.rows for part in shown]
     assert kinds == ["Submitted", *["Dma"] * TRANSFERS, 100 - TRANSFERS, "Completed"]
     assert of_command(rows, 1) == rows
     assert of_command(rows, 2) == []
@@ -68,7 +68,7 @@ def test_a_ladder_has_an_arrow_for_every_event_downwards(name: str, tmp_path: Pa
     at = max(at for at, row in enumerate(rows) if isinstance(row.event, Submitted) and isinstance(row.event.command, Read))
     shown = excerpt(rows, at)
     made = ladder(shown, key(rows[at].event))
-    assert len(made.arrows) == sum(isinstance(part, Row) for part in shown)
+    assert len(made.arrows) == sum(isinstance(part, WireLine) for part in shown)
     heights = [arrow.y for arrow in made.arrows]
     assert heights == sorted(set(heights))
     assert made.height > heights[-1]

@@ -13,7 +13,7 @@ import pytest
 
 from conformance.judging.files import schema
 from conformance.run import costs
-from conformance.run.plan import Campaign, Request, plan
+from conformance.run.plan import Campaign, RunRequest, plan
 from conformance.run.scheduler import WORKER_DIED
 from tests.toy.toy_lab import Lab
 
@@ -89,7 +89,7 @@ def test_no_scenario_waits_behind_a_slow_one_while_a_worker_is_free(lab: Lab) ->
 
 
 def test_an_estimate_counts_time_outs_and_actions() -> None:
-    campaign: Campaign = plan(Request(drivers=("u-boot",)))
+    campaign: Campaign = plan(RunRequest(drivers=("u-boot",)))
     estimates = {job.scenario.id: costs.estimate(job.scenario) for job in campaign.jobs}
     assert max(estimates, key=lambda id: estimates[id]) in costs.WAITS
     assert estimates["read/sizes"] > estimates["detect/basic"] > 0

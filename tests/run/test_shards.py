@@ -120,7 +120,7 @@ def test_earlier_results_split_by_their_seconds(lab: Lab, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("wrong", ["0/2", "3/2", "1", "a/b", "1/0", "-1/2"])
 def test_what_is_no_shard_is_wrong_usage(lab: Lab, wrong: str) -> None:
-    from conformance.run.plan import Request, plan
+    from conformance.run.plan import RunRequest, plan
 
     with pytest.raises(UsageError, match="no shard"):
-        plan(Request(drivers=("u-boot",), shard=wrong))
+        plan(RunRequest(drivers=("u-boot",), shard=wrong))

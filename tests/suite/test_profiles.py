@@ -11,7 +11,7 @@ import pytest
 from conformance.commands import run_command
 from conformance.judging import summary
 from conformance.run.identity import new_results
-from conformance.run.plan import Request, plan
+from conformance.run.plan import RunRequest, plan
 from conformance.suite.check import CHECKS
 from conformance.suite.scenario import SCENARIOS
 from conformance.suite.selection import profiles, select
@@ -24,7 +24,7 @@ PROFILE = "passthrough"
 
 def planned(driver: str = "linux", **request: Any) -> set[str]:
     """Return the stages and profiles of the jobs of a request."""
-    return {job.scenario.stage for job in plan(Request(drivers=(driver,), **request)).jobs}
+    return {job.scenario.stage for job in plan(RunRequest(drivers=(driver,), **request)).jobs}
 
 
 def test_a_profile_is_selected_by_its_name() -> None:
@@ -53,13 +53,13 @@ def test_everything_that_a_driver_claims_is_asked_by_default() -> None:
 
 
 def test_a_driver_that_claims_no_profile_is_not_asked() -> None:
-    campaign = plan(Request(drivers=("u-boot",)))
+    campaign = plan(RunRequest(drivers=("u-boot",)))
     assert not {job.scenario.stage for job in campaign.jobs} & {*PROFILES}
     assert not [left for left in campaign.left_out if left.scenario.startswith("passthrough/")]
 
 
 def test_a_named_profile_that_a_driver_does_not_claim_is_left_out_with_its_reason() -> None:
-    campaign = plan(Request(drivers=("u-boot",), profiles=(PROFILE,)))
+    campaign = plan(RunRequest(drivers=("u-boot",), profiles=(PROFILE,)))
     assert not campaign.jobs
     assert {left.reason for left in campaign.left_out} == {"the manifest does not claim profile passthrough"}
     assert summary.unjudged(new_results(campaign)) == [("u-boot", PROFILE)]
@@ -71,7 +71,7 @@ def test_a_named_profile_is_all_that_is_asked() -> None:
 
 
 def test_results_list_which_profiles_are_claimed() -> None:
-    results = new_results(plan(Request(profiles=(PROFILE,))))
+    results = new_results(plan(RunRequest(profiles=(PROFILE,))))
     assert results.drivers["linux"].profiles == [PROFILE, "performance"]
     assert results.drivers["linux"].asked == [PROFILE]
 

@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from conformance.run.plan import Request, plan
+from conformance.run.plan import RunRequest, plan
 from conformance.run.prepare import obstacle
 from conformance.suite.check import CHECKS, Check
 from conformance.suite.scenario import SCENARIOS, Template
@@ -82,7 +82,7 @@ def test_an_unknown_name_is_answered_with_the_nearest(names: list[str], checks: 
 
 
 def test_what_takes_a_guest_too_long_is_for_drivers_in_this_process() -> None:
-    request = Request(drivers=("reference", "linux"), devices=("lab",), scenarios=("reset/reload-often",))
+    request = RunRequest(drivers=("reference", "linux"), devices=("lab",), scenarios=("reset/reload-often",))
     obstacles = {job.driver.name: obstacle(job, None) for job in plan(request).jobs}
     assert obstacles == {"reference": None, "linux": "it takes too long in a guest"}
 

@@ -176,22 +176,22 @@ def test_only_the_scenarios_that_need_it_are_watched(tmp_path: Path) -> None:
 
 
 def test_a_late_handler_is_reported_with_its_vector(tmp_path: Path) -> None:
-    found = verdict("io-queues/heard", "io-queues/basic", tmp_path, "io-queues/heard:late-handler")
+    found = verdict("io-queues/handled-vector", "io-queues/basic", tmp_path, "io-queues/handled-vector:late-handler")
     assert found.outcome is Outcome.WARN
-    assert [f.actual for f in found.findings if not f.ok] == ["vector 2 not heard, its queue never looked at"]
+    assert [f.actual for f in found.findings if not f.ok] == ["vector 2 not handled, its queue never looked at"]
 
 
 def test_an_interrupt_that_is_pending_until_its_vector_is_unmasked_is_not_lost(tmp_path: Path) -> None:
-    recorded = Record(record("io-queues/basic", 5, tmp_path / "evidence", "io-queues/heard:late-handler"))
+    recorded = Record(record("io-queues/basic", 5, tmp_path / "evidence", "io-queues/handled-vector:late-handler"))
     end = recorded.events[-1]
     unmasked = Remark(t=end.t, controller=recorded.controllers[0].id, name="interrupt-late", detail={"vector": 2})
     recorded.events = (*recorded.events, unmasked)
-    found = list(CHECKS["io-queues/heard"].find(recorded))
+    found = list(CHECKS["io-queues/handled-vector"].find(recorded))
     assert all(finding.ok for finding in found)
-    assert found[-1].actual == "vector 2, heard once it was unmasked"
+    assert found[-1].actual == "vector 2, handled once it was unmasked"
 
 
 def test_a_handler_in_time_is_seen_once_a_queue(tmp_path: Path) -> None:
     evidence: Evidence = record("multiqueue/plain", 5, tmp_path / "evidence")
-    heard = [finding.actual for finding in CHECKS["io-queues/heard"].find(Record(evidence))]
-    assert sorted(heard) == ["vector 1, heard", "vector 2, heard"]
+    handled = [finding.actual for finding in CHECKS["io-queues/handled-vector"].find(Record(evidence))]
+    assert sorted(handled) == ["vector 1, handled", "vector 2, handled"]

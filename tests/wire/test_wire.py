@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 
 from conformance.commands import nvme_lab
 from conformance.judging.judge import place
-from conformance.wire.decode import Row, Trust, dump, printable, timeline
+from conformance.wire.decode import Trust, WireLine, dump, printable, timeline
 from conformance.wire.excerpts import key, of_command
 from lab.data.events import (
     ActionEnded,
@@ -40,11 +40,11 @@ NAMES = sorted(path.name.removesuffix(".tar.xz") for path in RECORDINGS.glob("*.
 IDENTIFY = Identify.of(CID=7, PRP1=0x1000, CNS=1)
 
 
-def timeline_rows(evidence: Evidence) -> list[Row]:
+def timeline_rows(evidence: Evidence) -> list[WireLine]:
     return list(timeline(evidence.scenario, evidence.events()))
 
 
-def one(make_evidence: MakeEvidence, event: Event) -> Row:
+def one(make_evidence: MakeEvidence, event: Event) -> WireLine:
     return timeline_rows(make_evidence([event]))[0]
 
 

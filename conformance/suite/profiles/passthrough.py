@@ -16,7 +16,7 @@ from conformance.suite.measure import Axis, Point, Series, measure
 from conformance.suite.scenario import LOAD, Draw, Plan, do, scenario
 from conformance.suite.sdk_commands import (
     Pair,
-    Step,
+    SdkStep,
     arrived,
     differences,
     pairs,
@@ -382,7 +382,7 @@ def signal(record: Record) -> Iterator[Finding]:
             yield Finding(answered, pair.step.asked.ended, "the answer of the device", pair.step.answer.get("status", "none"))
 
 
-def _changes(step: Step) -> bool:
+def _changes(step: SdkStep) -> bool:
     """Return whether a command may change something: what only reads may be sent as often as an SDK likes."""
     harmless = isinstance(step.command, nvme.Compare | nvme.Flush | nvme.Verify)
     return step.command.transfer is not nvme.Transfer.TO_HOST and not harmless
@@ -391,7 +391,7 @@ def _changes(step: Step) -> bool:
 def _sent_once(record: Record) -> Iterator[Finding]:
     done = {id(record.owner(event)): event.completion for event in record.all(Completed)}
     for asked in sdk_actions(record):
-        wanted: dict[bytes, list[Step]] = {}
+        wanted: dict[bytes, list[SdkStep]] = {}
         for step in sdk_steps(asked):
             wanted.setdefault(bytes(step.command), []).append(step)
         for steps in wanted.values():
@@ -471,7 +471,7 @@ def _pieces(pair: Pair, pieces: Sequence[Dma]) -> Iterator[Finding]:
         at += piece.length
 
 
-def _sent(step: Step) -> bytes:
+def _sent(step: SdkStep) -> bytes:
     """Return the bytes that a step sends."""
     if meant := step.about.get("send"):
         return content.blocks(meant["fill"], meant["nsid"], meant["lba"], meant["blocks"], BLOCK)

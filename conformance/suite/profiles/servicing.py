@@ -29,7 +29,7 @@ SLOTS = 8
 PATIENCE = 2
 """Seconds after which the driver may take a command for hung."""
 SAVE, RESTORE, COLLECT = do("save"), do("restore"), do("collect")
-UNHEARD = "interrupt-unheard"
+UNHANDLED = "interrupt-unhandled"
 
 
 def _start(draw: Draw, operations: int, lba: int, *, write: bool = False, **more: object) -> Action:
@@ -232,7 +232,7 @@ class Operation:
 
     @property
     def key(self) -> tuple[str, int, bool]:
-        """What tells it from the others: its controller, its first block, and whether it writes."""
+        """What distinguishes it from the others: its controller, its first block, and whether it writes."""
         return self.controller, self.lba, self.fill is not None
 
     @property
@@ -391,15 +391,15 @@ def event_kept(record: Record) -> Iterator[Finding]:
 def interrupts(record: Record) -> Iterator[Finding]:
     """Listens to the interrupts of its queues once it has taken over."""
     for one in hand_overs(record):
-        unheard = [event for event in record.all(Remark) if event.name == UNHEARD and event.t > one.end]
+        unhandled = [event for event in record.all(Remark) if event.name == UNHANDLED and event.t > one.end]
         later = (asked.started.t for asked in record.answers("save") if asked.started.t > one.end)
         until = min(later, default=float("inf"))
-        missed = [event for event in unheard if event.t < until]
+        missed = [event for event in unhandled if event.t < until]
         for event in missed:
             yield Finding(False, event, "a handler of every vector", f"nobody listens to vector {event.detail.get('vector')}")
         came = [event for event in record.all(Interrupt) if one.end < event.t < until]
         if came and not missed:
-            yield Finding(True, came[0], "a handler of every vector", "all were heard")
+            yield Finding(True, came[0], "a handler of every vector", "all were handled")
 
 
 @check("servicing/orderly", cite=BASE_2_0["3.6.1"], level=RECOMMENDED, why="should", witnesses=["wire"], needs=NEEDS,

@@ -30,7 +30,7 @@ from lab.nvme.registers import CAP, CSTS
 CREATES = CreateIoCq | CreateIoSq
 CQ_DIRTY = "cq-not-zeroed"
 """The programmable controller's remark about completion memory with a phase tag set."""
-UNHEARD = "interrupt-unheard"
+UNHANDLED = "interrupt-unhandled"
 """Its remark that the host has not unmasked the vector, or has no handler for it."""
 LATE = "interrupt-late"
 """Its remark that the host has taken what was pending until then: PCI Express loses no message of a masked vector."""
@@ -174,26 +174,26 @@ def vector(record: Record) -> Iterator[Finding]:
                 yield Finding(command.IV == 0, event, "vector 0, as pin-based interrupts have no other", shown, ("IV", "IEN"))
 
 
-HEARD_SECONDS = 0.2
+LOOK_SECONDS = 0.2
 """How long a completion whose interrupt was not taken may wait for a driver that polls."""
 
 
-@check("io-queues/heard", cite=INTEGRITY, level=RECOMMENDED, why="practice", witnesses=["wire"])
-def heard(record: Record) -> Iterator[Finding]:
+@check("io-queues/handled-vector", cite=INTEGRITY, level=RECOMMENDED, why="practice", witnesses=["wire"])
+def handled_vector(record: Record) -> Iterator[Finding]:
     """Handles a completion queue's vector before its first completion, or polls the queue soon: a request whose completion is
     not taken hangs."""
-    expected = f"a handler for the queue's first interrupt, or a look at the queue within {HEARD_SECONDS:g} s"
+    expected = f"a handler for the queue's first interrupt, or a look at the queue within {LOOK_SECONDS:g} s"
     waiting = set[tuple[str, int]]()  # controllers and vectors of queues that have not signalled yet
     fired: tuple[str, Interrupt] | None = None
-    unheard: dict[tuple[str, int], Interrupt] = {}
+    unhandled: dict[tuple[str, int], Interrupt] = {}
     for state, event in record.walk() if record.exact else ():
         here = state.spec.id
         if fired is not None:  # the remark follows its interrupt at once
             where, first = fired
-            if here == where and isinstance(event, Remark) and event.name == UNHEARD:
-                unheard[where, first.vector] = first
+            if here == where and isinstance(event, Remark) and event.name == UNHANDLED:
+                unhandled[where, first.vector] = first
             else:
-                yield Finding(True, first, expected, f"vector {first.vector}, heard")
+                yield Finding(True, first, expected, f"vector {first.vector}, handled")
             fired = None
         match event:
             case Completed() if (submitted := state.answered(event)) and event.completion.ok:
@@ -203,17 +203,17 @@ def heard(record: Record) -> Iterator[Finding]:
             case Interrupt(how="msix", vector=signalled) if (here, signalled) in waiting:
                 waiting.remove((here, signalled))
                 fired = here, event
-            case Remark(name=name, detail={"vector": int(late)}) if name == LATE and (here, late) in unheard:
-                yield Finding(True, unheard.pop((here, late)), expected, f"vector {late}, heard once it was unmasked")
+            case Remark(name=name, detail={"vector": int(late)}) if name == LATE and (here, late) in unhandled:
+                yield Finding(True, unhandled.pop((here, late)), expected, f"vector {late}, handled once it was unmasked")
             case Doorbell(completion=True, qid=qid) if (cq := state.cqs.get(qid)) and cq.vector is not None:
-                if (first_of := unheard.pop((here, cq.vector), None)) is not None:
+                if (first_of := unhandled.pop((here, cq.vector), None)) is not None:
                     after = event.t - first_of.t
-                    shown = f"vector {cq.vector} not heard, its queue looked at after {after:.2f} s"
-                    yield Finding(after <= HEARD_SECONDS, first_of, expected, shown)
+                    shown = f"vector {cq.vector} not handled, its queue looked at after {after:.2f} s"
+                    yield Finding(after <= LOOK_SECONDS, first_of, expected, shown)
             case Reset():
                 waiting = {pair for pair in waiting if pair[0] != here}
-    for (_, lost), event in unheard.items():
-        yield Finding(False, event, expected, f"vector {lost} not heard, its queue never looked at")
+    for (_, lost), event in unhandled.items():
+        yield Finding(False, event, expected, f"vector {lost} not handled, its queue never looked at")
 
 
 @check("io-queues/live-cq", cite=BASE_2_0["5.5"], level=MANDATORY, why="shall", witnesses=["wire"])

@@ -327,7 +327,7 @@ def queue_state(record: Record) -> Iterator[Finding]:
         if not asked.ok or _reset_steps(record, asked):
             yield Finding(asked.ok, asked.ended, "a controller that is back", asked.status)
     for asked in record.answers("read"):
-        sent = record.saw(asked, Read)  # else it was from a cache, which tells nothing of the controller
+        sent = record.saw(asked, Read)  # else it was from a cache, which shows nothing of the controller
         if any(reset.started.t < asked.started.t for reset in resets) and (sent or not asked.ok):
             yield Finding(asked.ok and proven(record, asked), asked.ended, "a read that completes", asked.said)
 

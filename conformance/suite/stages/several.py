@@ -60,9 +60,7 @@ def write_error_split(draw: Draw) -> Plan:
     return Plan(draw.device(mdts=1), [LOAD, _write(draw, lba, BLOCKS), _write(draw, lba + BLOCKS, BLOCKS)], [bad, slow])
 
 
-@scenario(
-    "admin-queue/type-only", "a Read ends with a status whose type alone tells of the error: SCT 3h, SC 00h", hostile=True
-)
+@scenario("admin-queue/type-only", "a Read ends with a status whose type alone shows the error: SCT 3h, SC 00h", hostile=True)
 def type_only(draw: Draw) -> Plan:
     lba = draw.between(100, 900)
     path = {"sct": 3, "sc": 0, "dnr": 1}
@@ -179,8 +177,8 @@ ENTRY_BYTES = {CreateIoSq: 64, CreateIoCq: 16}
 
 @check("io-queues/owned-memory", cite=INTEGRITY, level=MANDATORY, why="safety", witnesses=["wire"])
 def owned_queues(record: Record) -> Iterator[Finding]:
-    """Gives each queue memory that is open to the device, all of it: as many entries as it has told the controller."""
-    opened: dict[str, Opened] = {}  # where an IOMMU tells what is open: by the controller
+    """Gives each queue memory that is open to the device, all of it: as many entries as it has declared to the controller."""
+    opened: dict[str, Opened] = {}  # where an IOMMU shows what is open: by the controller
     for state, event in record.walk(DmaMap, RegisterWrite, Completed):
         own = opened.get(state.spec.id)
         match event:
@@ -207,28 +205,28 @@ def awaited(record: Record) -> Iterator[Finding]:
     """Sees a completion queue created before it submits the creation of a submission queue on it, and all of its submission
     queues deleted before it submits the deletion of it: a controller may take submitted commands in any order."""
     answered: dict[tuple[str, type, int], float] = {}  # controller, command and queue: when it was completed last
-    told: dict[str, list[float]] = {}  # by controller: when the doorbell announced each command of the admin queue
+    rung: dict[str, list[float]] = {}  # by controller: when the doorbell announced each command of the admin queue
     for state, event in record.walk(Doorbell, Submitted, Completed, RegisterWrite):
         here = state.spec.id
         match event:
             case RegisterWrite(offset=CC.OFFSET) if not state.enabled:
-                told[here] = []
+                rung[here] = []
                 answered = {key: t for key, t in answered.items() if key[0] != here}
             case Doorbell(completion=False, qid=0, value=value) if (sq := state.sqs.get(0)) is not None:
-                told.setdefault(here, []).extend([event.t] * ((value - sq.tail) % sq.size))
+                rung.setdefault(here, []).extend([event.t] * ((value - sq.tail) % sq.size))
             case Submitted(sqid=0, command=CreateIoSq(CQID=qid)):
-                yield from _after(state, event, told, answered.get((here, CreateIoCq, qid)), f"CQ {qid} created")
+                yield from _after(state, event, rung, answered.get((here, CreateIoCq, qid)), f"CQ {qid} created")
             case Submitted(sqid=0, command=DeleteIoCq(QID=qid)):
                 deleted = [t for (at, kind, _), t in answered.items() if at == here and kind is DeleteIoSq]
-                yield from _after(state, event, told, max(deleted, default=None), f"the submission queues of CQ {qid} deleted")
+                yield from _after(state, event, rung, max(deleted, default=None), f"the submission queues of CQ {qid} deleted")
             case Completed() if event.completion.ok and (sent := state.answered(event)) is not None:
                 if isinstance(sent.command, CreateIoCq | DeleteIoSq):
                     answered[here, type(sent.command), sent.command.QID] = event.t
 
 
-def _after(state: State, event: Submitted, told: dict[str, list[float]], done: float | None, what: str) -> Iterator[Finding]:
+def _after(state: State, event: Submitted, rung: dict[str, list[float]], done: float | None, what: str) -> Iterator[Finding]:
     """Judge whether a command was announced by a doorbell after another one had been completed."""
-    sq, doorbells = state.sqs.get(0), told.get(state.spec.id, [])
+    sq, doorbells = state.sqs.get(0), rung.get(state.spec.id, [])
     if sq is None or done is None or sq.fetched >= len(doorbells):
         return
     ok = doorbells[sq.fetched] >= done

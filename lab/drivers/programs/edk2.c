@@ -416,7 +416,7 @@ static bool has_slot(Handle handle)
 	return at && configuration(handle, 1, at + 2) & SLOT_IMPLEMENTED;
 }
 
-/* The firmware has no driver of its own for slots, so nobody else tells its bus driver. */
+/* The firmware has no driver of its own for slots, so nothing else notifies its bus driver. */
 static void follow_slots(void)
 {
 	Handle *ports, *buses, children[MOST];
@@ -469,12 +469,12 @@ static void await(char *line, size_t size)
  */
 static bool waits;
 static int64_t slept;				/* microseconds more than was asked for */
-static void *patience;				/* the timer that ends after LONG */
+static void *time_limit;				/* the timer that ends after LONG */
 static Status (API *check_event)(void *event);
 static Status (API *stall)(uint64_t microseconds);
 static Status (API *set_timer)(void *event, uint64_t type, uint64_t time);
 
-/* The firmware ends its timer's interrupt only after all that is told of a tick, and in there the next one would not wake us. */
+/* The firmware ends its timer's interrupt only after every notification of a tick, and inside one of them the next tick would not wake us. */
 static bool in_interrupt(void)
 {
 	return *(volatile const uint32_t *)PROCESSOR_PRIORITY != 0;
@@ -499,7 +499,7 @@ static API void begin_to_sleep(void *event, void *context)
 static void work(void)
 {
 	waits = false;
-	set_timer(patience, TIMER_RELATIVE, LONG);
+	set_timer(time_limit, TIMER_RELATIVE, LONG);
 }
 
 static API Status set_timer_awake(void *event, uint64_t type, uint64_t time)
@@ -530,7 +530,7 @@ static void let_drivers_sleep(void)
 	check_event = boot->check_event;
 	stall = boot->stall;
 	set_timer = boot->set_timer;
-	if (boot->create_event(TIMER | NOTIFY_SIGNAL, TPL_NOTIFY, begin_to_sleep, NULL, &patience) >> 63)
+	if (boot->create_event(TIMER | NOTIFY_SIGNAL, TPL_NOTIFY, begin_to_sleep, NULL, &time_limit) >> 63)
 		return;
 	boot->check_event = check_event_asleep;
 	boot->stall = stall_asleep;

@@ -11,7 +11,7 @@
  * WINDOW, at the place in a page where ADDRESS lies in its own, and are copied beyond 1 MiB with 4 GiB segments.
  *
  * The interrupt vectors are put back after each call: a driver that gives the controller no place for metadata has it written
- * over them, and what came of the call shall still be told.
+ * over them, and the result of the call is still needed.
  *
  * Build:
  *   gcc -m32 -c seabios.S -o seabios.o &&
