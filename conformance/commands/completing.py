@@ -48,7 +48,7 @@ def scenarios(_context: click.Context, _option: click.Parameter, begun: str) -> 
         from conformance.suite.selection import SCENARIOS
     except LabError:
         return []
-    return _names(SCENARIOS, begun)
+    return [*_names(SCENARIOS, begun), CompletionItem(begun, type="file")]
 
 
 def _names(known: Iterable[str], begun: str) -> list[CompletionItem]:

@@ -92,7 +92,7 @@ def judge(evidence: Sequence[Path], as_json: bool, verbose: bool, strict: bool, 
 def _not_judged(evidence: Evidence) -> str:
     """Return a sentence about what cannot be judged of evidence that another lab recorded; "" where all can."""
     missing = []
-    if evidence.scenario.id not in SCENARIOS:
+    if evidence.scenario.id not in SCENARIOS and not evidence.scenario.checks:
         missing.append("the scenario is none of the suite's: judged by the invariants, not by the checks of single scenarios")
     if evidence.identity.device not in DEVICES:
         missing.append(f"of the device {evidence.identity.device!r} nothing is assumed, and its remarks are not judged")
@@ -131,7 +131,7 @@ def _judge_into(results: Results, evidence: Evidence, selected: Selection, asked
     driver, scenario = evidence.identity.driver, evidence.scenario
     free = scenario.id not in SCENARIOS  # no stage's scenario, as of lab.testing: the invariants judge it
     chosen = free or scenario.id in {template.id for template in selected.scenarios}
-    if not chosen or not (checks := selected.checks_of(scenario.id)):
+    if not chosen or not (checks := selected.checks_for(scenario)):
         return
     verdicts = [VerdictEntry.model_validate(verdict.to_json()) for verdict in judge_evidence(evidence, checks)]
     try:

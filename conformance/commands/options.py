@@ -27,9 +27,10 @@ _MACHINE = (
 
 
 def _only(what: str, metavar: str, complete: completing.Complete) -> Callable[[F], F]:
+    also = "; or a scenario file, which ends in .toml" if "FILE" in metavar else ""
     return click.option(
         f"--{what}", f"{what}s", multiple=True, metavar=metavar, shell_complete=complete, callback=_split,
-        help=f"only this {what} (repeatable, or with commas)",
+        help=f"only this {what} (repeatable, or with commas){also}",
     )  # fmt: skip
 
 
@@ -42,7 +43,7 @@ _SELECTION = (
     _only("stage", "NAME", completing.stages),
     _only("profile", "NAME", completing.profiles),
     _only("check", "ID", completing.checks),
-    _only("scenario", "ID", completing.scenarios),
+    _only("scenario", "ID|FILE", completing.scenarios),
 )
 
 STRICT = click.option("--strict", is_flag=True, help="warnings, flaky and unproven mandatory checks fail; they are listed")

@@ -42,6 +42,7 @@ from conformance.run.runner import (
     write_reports,
 )
 from conformance.suite.check import Outcome
+from lab.data.scenario_file import STAGE as FILE_STAGE
 from lab.errors import LabError, UsageError
 from lab.settings import Settings
 
@@ -223,11 +224,18 @@ def _request(options: Mapping[str, Any]) -> RunRequest | None:
     return replace(
         request,
         only=only,
+        scenarios=request.scenarios or _scenarios_again(only, asked.get("files", ())),
         drivers=request.drivers or tuple(asked["drivers"]),
         defect=request.defect or asked.get("defect", ""),
         variant=request.variant or asked.get("variant", ""),
         seed=before.lab.get("seed", DEFAULT_SEED) if options["seed"] is None else request.seed,
     )
+
+
+def _scenarios_again(only: Sequence[str], files: Sequence[str]) -> tuple[str, ...]:
+    """Return the scenarios of these recordings where files take part; () selects all of the suite."""
+    shipped = dict.fromkeys(name.split("/", 2)[2] for name in only)
+    return (*(name for name in shipped if not name.startswith(f"{FILE_STAGE}/")), *files) if files else ()
 
 
 # -- nothing but words ----------------------------------------------------------------------------------------------

@@ -34,7 +34,7 @@ LEAVE = "Ctrl-] leaves"
 @click.command()
 @click.option("--driver", default="linux", metavar="NAME|FILE", shell_complete=completing.drivers, show_default=True,
               help="a driver's name or its manifest")  # fmt: skip
-@click.option("--scenario", default=DEFAULT_SCENARIO, metavar="ID", shell_complete=completing.scenarios, show_default=True,
+@click.option("--scenario", default=DEFAULT_SCENARIO, metavar="ID|FILE", shell_complete=completing.scenarios, show_default=True,
               help="whose device, faults and guest (see nvme-lab list scenarios)")  # fmt: skip
 @click.option("--device", type=click.Choice(DEVICES), help="device in front of it [default: the first that can be that]")
 @click.option("--seed", type=int, default=DEFAULT_SEED, show_default=True, help="draws serial numbers, sizes and data")

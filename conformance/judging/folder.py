@@ -13,4 +13,4 @@ from lab.data.evidence import Evidence
 def judge_folder(folder: Path) -> list[dict[str, Any]]:
     """Return the verdicts as results.json holds them: of its scenario's checks and the invariants."""
     evidence = Evidence(folder)
-    return [verdict.to_json() for verdict in judge(evidence, select().checks_of(evidence.scenario.id))]
+    return [verdict.to_json() for verdict in judge(evidence, select().checks_for(evidence.scenario))]

@@ -6,12 +6,14 @@ import os
 import platform
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 from conformance.judging.models import DriverEntry, KnownEntry, Results
 from conformance.run.plan import Campaign, RunRequest, default_driver
 from conformance.suite.selection import CHECKS, SCENARIOS
 from lab.data.manifest import PARTS, DriverManifest
+from lab.data.scenario_file import is_file_name
 from lab.toolchain.qemu import dotted
 from lab.version import lab_version
 
@@ -31,6 +33,7 @@ def new_results(campaign: Campaign) -> Results:
 
 def _lab(campaign: Campaign) -> dict[str, Any]:
     request, toolchain = campaign.request, campaign.toolchain
+    files = [str(Path(name).absolute()) for name in request.scenarios if is_file_name(name)]
     return {
         "version": lab_version(),
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
@@ -40,6 +43,7 @@ def _lab(campaign: Campaign) -> dict[str, Any]:
             "drivers": list(request.drivers) or [default_driver(request)],
             "defect": request.defect,
             "variant": request.variant,
+            **({"files": files} if files else {}),
         },
         "qemu": toolchain.qemu
         and {
@@ -72,7 +76,7 @@ def _selected_parts(manifest: DriverManifest, request: RunRequest) -> list[str]:
     if request.checks:
         return list(dict.fromkeys(CHECKS[check].stage for check in request.checks))
     if request.scenarios:
-        return list(dict.fromkeys(SCENARIOS[scenario].stage for scenario in request.scenarios))
+        return list(dict.fromkeys(SCENARIOS[scenario].stage for scenario in request.scenarios if scenario in SCENARIOS))
     if request.only:
         return list(dict.fromkeys(job.split("/")[2] for job in request.only))
     with_checks = {check.stage for check in CHECKS.values()}

@@ -12,10 +12,13 @@ from pathlib import Path
 
 from conformance.judging.models import LeftOut, ShardEntry
 from conformance.run import costs
+from conformance.run.scenario_files import load_scenarios
 from conformance.suite.selection import CHECKS, Selection, select
 from lab import defects, drivers, variants
 from lab.data.manifest import PROFILES, DriverManifest, part_name
 from lab.data.plan import DeviceKind, Scenario
+from lab.data.scenario_file import STAGE as FILE_STAGE
+from lab.data.scenario_file import is_file_name
 from lab.errors import UsageError, nearest
 from lab.toolchain import Toolchain
 
@@ -101,7 +104,10 @@ def plan(request: RunRequest) -> Campaign:
     manifests = tuple(
         _with_absolute_path(seed_variant(seed_defect(drivers.find(name), request.defect), request.variant)) for name in names
     )
-    selection = select(request.stages, request.checks, request.scenarios, request.profiles)
+    files = [name for name in request.scenarios if is_file_name(name)]
+    named = [name for name in request.scenarios if name not in files]
+    selection = select(request.stages, request.checks, named, request.profiles)
+    scenarios = _scenarios(request, files, selection)
     _check_manifests(manifests)
     devices = [device for device in DEVICES if device in (request.devices or DEVICES)]
     for device in request.devices:
@@ -113,11 +119,10 @@ def plan(request: RunRequest) -> Campaign:
         for manifest in manifests
         for device in drivers.devices(manifest)
         if device in devices
-        for template in selection.scenarios
-        if (job := _job(manifest, device, template.resolve(request.seed), selection)).checks
-        and (not request.only or job.name in request.only)
+        for scenario in scenarios
+        if (job := _job(manifest, device, scenario, selection)).checks and (not request.only or job.name in request.only)
     ]
-    claimed = [job for job in jobs if job.scenario.stage in (*job.driver.stages, *job.driver.profiles)]
+    claimed = [job for job in jobs if _claims(job)]
     left_out = tuple(
         leave_out(job, f"the manifest does not claim {part_name(job.scenario.stage)}")
         for job in jobs
@@ -176,7 +181,19 @@ def _with_absolute_path(manifest: DriverManifest) -> DriverManifest:
 
 
 def _job(manifest: DriverManifest, device: DeviceKind, scenario: Scenario, selection: Selection) -> Job:
-    return Job(manifest, device, scenario, tuple(check.id for check in selection.checks_of(scenario.id)))
+    return Job(manifest, device, scenario, tuple(check.id for check in selection.checks_for(scenario)))
+
+
+def _scenarios(request: Request, files: Sequence[str], selection: Selection) -> list[Scenario]:
+    """Return the selected scenarios: of the suite, unless only files are named, and of files."""
+    only_files = files and not (request.stages or request.profiles or len(files) < len(request.scenarios))
+    shipped = [] if only_files else [template.resolve(request.seed) for template in selection.scenarios]
+    return [*shipped, *load_scenarios(files, request.seed)]
+
+
+def _claims(job: Job) -> bool:
+    """Return whether the manifest claims a scenario's stage; those of files belong to none."""
+    return job.scenario.stage in (*job.driver.stages, *job.driver.profiles, FILE_STAGE)
 
 
 def _check_manifests(manifests: Sequence[DriverManifest]) -> None:

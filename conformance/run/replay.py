@@ -41,7 +41,7 @@ def plan_again(evidence: Evidence, driver: str = "") -> Campaign:
     scenario, device = evidence.scenario, evidence.identity.device
     if device not in drivers.devices(manifest):
         raise UsageError(f"the driver {manifest.name!r} cannot be put in front of the device {device!r} any more")
-    checks = select(scenarios=[scenario.id]).checks_of(scenario.id)
+    checks = select().checks_for(scenario)
     job = Job(manifest, device, scenario, tuple(check.id for check in checks))
     covered = (evidence.folder / COVERAGE).is_file()
     request = RunRequest(drivers=(str(manifest.path),), devices=(device,), scenarios=(scenario.id,), coverage=covered)
@@ -50,7 +50,7 @@ def plan_again(evidence: Evidence, driver: str = "") -> Campaign:
 
 def former(evidence: Evidence) -> list[Verdict]:
     """Judge the recording that is replayed by today's checks."""
-    return judge(evidence, select(scenarios=[evidence.scenario.id]).checks_of(evidence.scenario.id))
+    return judge(evidence, select().checks_for(evidence.scenario))
 
 
 def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[ReplayDifference]:

@@ -13,6 +13,7 @@ from pydantic import TypeAdapter
 
 from conformance.run.identity import new_results
 from conformance.run.plan import Campaign, RunRequest
+from lab.data.scenario_file import is_file_name
 from lab.errors import LabError, UsageError
 from lab.files import write_atomically
 
@@ -24,8 +25,13 @@ SAME = ("version", "qemu", "versions")
 
 def write_run(out: Path, campaign: Campaign, times: int) -> None:
     """Write what the run was asked for; ``times`` is its number of repetitions."""
-    drivers = tuple(str(Path(name).absolute()) if Path(name).is_file() else name for name in campaign.request.drivers)
-    request = replace(campaign.request, drivers=drivers, times=campaign.request.times and campaign.request.times.absolute())
+    asked = campaign.request
+    request = replace(
+        asked,
+        drivers=tuple(str(Path(name).absolute()) if Path(name).is_file() else name for name in asked.drivers),
+        scenarios=tuple(str(Path(name).absolute()) if is_file_name(name) else name for name in asked.scenarios),
+        times=asked.times and asked.times.absolute(),
+    )
     content = {"format": FORMAT, "times": times, "request": asdict(request), "campaign": describe(campaign)}
     try:
         write_atomically(out / FILE, json.dumps(content, indent=1, default=str) + "\n")

@@ -31,12 +31,13 @@ from conformance.suite.check import CHECKS, EVERY, Check
 from conformance.suite.scenario import SCENARIOS, Template
 from lab import extensions
 from lab.data.manifest import PROFILES, STAGES
+from lab.data.plan import Scenario
 from lab.errors import UsageError, nearest
 
 for _brought in extensions.points(extensions.CHECKS):  # of other packages
     extensions.imported(_brought)
 
-__all__ = ["CHECKS", "SCENARIOS", "Selection", "profiles", "select", "stages"]
+__all__ = ["CHECKS", "SCENARIOS", "Selection", "find_scenario", "profiles", "select", "stages"]
 
 
 def stages() -> list[str]:
@@ -49,6 +50,12 @@ def profiles() -> list[str]:
     """Return the profiles that have checks."""
     have = {check.stage for check in CHECKS.values()}
     return [name for name in PROFILES if name in have]
+
+
+def find_scenario(name: str, seed: int) -> Scenario:
+    """Return a scenario of the suite, drawn from a seed; UsageError for an unknown one."""
+    _known("scenario", [name], SCENARIOS)
+    return SCENARIOS[name].resolve(seed)
 
 
 @dataclass(frozen=True)
@@ -64,11 +71,15 @@ class Selection:
         In a profile's recording only the rules of every stage are invariants: its commands are the user's, not the driver's.
         A scenario that is none of the suite's, such as `lab.testing` records, is judged by the invariants.
         """
-        if scenario not in SCENARIOS:
-            return [check for check in self.checks if check.invariant]
-        in_profile = SCENARIOS[scenario].stage in PROFILES
-        invariants = [check for check in self.checks if check.invariant and (check.stage == EVERY or not in_profile)]
-        return [check for check in self.checks if check in invariants or scenario in check.scenarios]
+        return self._judging(scenario, SCENARIOS[scenario].stage if scenario in SCENARIOS else "", ())
+
+    def checks_for(self, scenario: Scenario) -> list[Check]:
+        """Return the selected checks that judge this scenario, which may be that of a file: by the checks it names, too."""
+        return self._judging(scenario.id, scenario.stage, scenario.checks)
+
+    def _judging(self, scenario: str, stage: str, named: Collection[str]) -> list[Check]:
+        invariants = {check.id for check in self.checks if check.invariant and (check.stage == EVERY or stage not in PROFILES)}
+        return [check for check in self.checks if check.id in invariants or scenario in check.scenarios or check.id in named]
 
 
 def select(

@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from lab.controller import behaviour
 from lab.controller.behaviour import Behaviour, Moment, Target
 from lab.controller.fetched import FetchedCommand
 from lab.data.events import FaultInjected
 from lab.data.plan import Fault
-from lab.errors import UsageError
+from lab.errors import UsageError, nearest
 from lab.nvme.commands import BY_OPCODE, Command, LbaCommand, decode
 from lab.nvme.fields import Register
 from lab.nvme.registers import REGISTERS
@@ -19,6 +20,8 @@ from lab.nvme.registers import REGISTERS
 LOG = logging.getLogger(__name__)
 
 SUBMISSION_BYTES = 64
+NO_TARGET: Any = None
+"""The target of a behaviour that is only looked at."""
 _COMMANDS: tuple[type[Command], ...] = (Command, *BY_OPCODE["admin"].values(), *BY_OPCODE["io"].values())
 _REGISTERS: dict[str, type[Register]] = {register.__name__: register for register in REGISTERS}
 
@@ -100,6 +103,20 @@ class ArmedFault:
         return f.value is None or (writing and value & (f.value_mask if f.value_mask is not None else -1) == f.value)
 
 
+def check_fault(fault: Fault) -> None:
+    """Raise UsageError for a fault that no controller of the lab can have: an unknown behaviour, or what does not fit it."""
+    ArmedFault(fault, _kind(fault)(NO_TARGET, fault))
+
+
+def _kind(fault: Fault) -> type[Behaviour]:
+    kind = behaviour.find(fault.behaviour)
+    if kind is None:
+        raise UsageError(
+            f"fault {fault.name!r}: there is no behaviour {fault.behaviour!r}{nearest(fault.behaviour, behaviour.names())}"
+        )
+    return kind
+
+
 class Faults:
     """A controller's faults. UsageError for a behaviour that is not known, or arguments that are not its own."""
 
@@ -108,13 +125,7 @@ class Faults:
         self._target = target
         self._all: dict[str, ArmedFault] = {}
         for fault in faults:
-            kind = behaviour.find(fault.behaviour)
-            if kind is None:
-                raise UsageError(
-                    f"fault {fault.name!r}: there is no behaviour {fault.behaviour!r}",
-                    remedy=f"the device knows {', '.join(behaviour.names())}",
-                )
-            self._all[fault.name] = ArmedFault(fault, kind(target, fault))
+            self._all[fault.name] = ArmedFault(fault, _kind(fault)(target, fault))
         self._select()
 
     def arm(self, name: str, armed: bool) -> None:

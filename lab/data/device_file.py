@@ -58,40 +58,75 @@ def default_device(blocks: int = BLOCKS) -> DeviceFile:
 
 def read_device(path: Path) -> DeviceFile:
     """Read a device specification. UsageError for a file that is none."""
+    return parse_device(read_toml(path, "the device specification", "docs/testing.md shows a device specification"), path)
+
+
+def read_toml(path: Path, what: str, remedy: str) -> dict[str, Any]:
+    """Return the data of a TOML file. UsageError, which says ``what`` it should be, where it cannot be read or is none."""
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise UsageError(f"{path}: the device specification cannot be read: {error.strerror}") from error
+        raise UsageError(f"{path}: {what} cannot be read: {error.strerror}") from error
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UsageError(f"{path}: not TOML: {error}", remedy="docs/testing.md shows a device specification") from error
-    return parse_device(data, path)
+        raise UsageError(f"{path}: not TOML: {error}", remedy=remedy) from error
 
 
-def parse_device(data: Mapping[str, Any], path: Path) -> DeviceFile:
-    """Return what a file's data say; see `read_device`. ``path`` is for messages."""
+def parse_device(data: Mapping[str, Any], path: Path, base: DeviceFile | None = None) -> DeviceFile:
+    """Return what a file's data say; see `read_device`. ``path`` is for messages.
+
+    With a ``base``, tables inherit what they do not say: controllers and namespaces from those at the same place, faults from
+    those of the same name. A list that the file does not have is that of the base.
+    """
     for key in data:
         if key not in TABLES:
             raise UsageError(f"{path}: {key}: unknown key{nearest(key, TABLES)}")
-    tables = _tables(path, "controller", data.get("controller", ({},)))
-    controllers = [_controller(path, f"controller[{n}]", table, n) for n, table in enumerate(tables)]
-    faults = [_make(path, f"fault[{n}]", Fault, table) for n, table in enumerate(_tables(path, "fault", data.get("fault", ())))]
+    plain = base or default_device()
+    if base and "controller" not in data:
+        controllers = base.device.controllers
+    else:
+        tables = tables_at(path, "controller", data.get("controller", ({},)))
+        inherited = base.device.controllers if base else ()
+        controllers = tuple(_controller(path, f"controller[{n}]", one, n, _at(inherited, n)) for n, one in enumerate(tables))
+    faults = plain.faults if "fault" not in data else _faults(path, tables_at(path, "fault", data["fault"]), plain.faults)
     _unique(path, "the id of controllers", [one.id for one in controllers])
     _unique(path, "the name of faults", [one.name for one in faults])
-    return DeviceFile(DeviceSpec(controllers=tuple(controllers)), tuple(faults))
+    return DeviceFile(DeviceSpec(controllers=controllers), faults)
 
 
-def _controller(path: Path, where: str, table: Mapping[str, Any], number: int) -> Controller:
-    rest = {"id": f"nv{number}", "serial": f"{SERIAL}-{number}" if number else SERIAL, **table}
-    listed = _tables(path, f"{where}.namespace", rest.pop("namespace", ({},)))
+def _faults(path: Path, tables: Sequence[Mapping[str, Any]], inherited: Sequence[Fault]) -> tuple[Fault, ...]:
+    known = {one.name: vars(one) for one in inherited}
+    return tuple(
+        make(path, f"fault[{n}]", Fault, {**known.get(str(table.get("name")), {}), **table}) for n, table in enumerate(tables)
+    )
+
+
+def _controller(path: Path, where: str, table: Mapping[str, Any], number: int, base: Controller | None) -> Controller:
+    defaults = {"id": f"nv{number}", "serial": f"{SERIAL}-{number}" if number else SERIAL}
+    rest = {**(vars(base) if base else defaults), **table}
+    for key, value in vars(base).items() if base else ():
+        if isinstance(value, Mapping) and isinstance(table.get(key), Mapping):
+            rest[key] = {**value, **table[key]}
+    inherited: Sequence[Namespace] = rest.pop("namespaces", ())
+    if base and "namespace" not in table:
+        return make(path, where, Controller, {**rest, "namespaces": inherited}, hidden=("namespaces",))
+    listed = tables_at(path, f"{where}.namespace", rest.pop("namespace", ({},)))
     namespaces = tuple(
-        _make(path, f"{where}.namespace[{n}]", Namespace, {"nsid": n + 1, "blocks": BLOCKS, **one})
+        make(path, f"{where}.namespace[{n}]", Namespace, {**_namespace_defaults(_at(inherited, n), n), **one})
         for n, one in enumerate(listed)
     )
     _unique(path, f"{where}: nsid", [one.nsid for one in namespaces])
-    return _make(path, where, Controller, {**rest, "namespaces": namespaces}, hidden=("namespaces",))
+    return make(path, where, Controller, {**rest, "namespaces": namespaces}, hidden=("namespaces",))
 
 
-def _make(path: Path, where: str, kind: type[T], values: Mapping[str, Any], hidden: Sequence[str] = ()) -> T:
+def _namespace_defaults(base: Namespace | None, number: int) -> Mapping[str, Any]:
+    return vars(base) if base else {"nsid": number + 1, "blocks": BLOCKS}
+
+
+def _at(sequence: Sequence[T], number: int) -> T | None:
+    return sequence[number] if number < len(sequence) else None
+
+
+def make(path: Path, where: str, kind: type[T], values: Mapping[str, Any], hidden: Sequence[str] = ()) -> T:
     """Return an object of a plain class from its values, whose types are checked."""
     known = [one.name for one in fields(kind) if one.name not in hidden]  # type: ignore[arg-type]
     for key in values:
@@ -106,7 +141,8 @@ def _make(path: Path, where: str, kind: type[T], values: Mapping[str, Any], hidd
         raise UsageError(f"{path}: {where}.{describe_invalid(error.errors()[0])}") from error
 
 
-def _tables(path: Path, where: str, value: Any) -> Sequence[Mapping[str, Any]]:
+def tables_at(path: Path, where: str, value: Any) -> Sequence[Mapping[str, Any]]:
+    """Return the tables of a list; UsageError where there is something else."""
     if not isinstance(value, list | tuple) or not all(isinstance(one, dict) for one in value):
         name = where.rpartition(".")[2]
         raise UsageError(f"{path}: {where}: tables are expected, each begins with [[{name}]]")

@@ -149,6 +149,7 @@ class Scenario:
     """What the guest must be: cpus, memory (MiB), iommu, command_seconds; watch_memory: record what a driver in this process
     does in its DMA memory; stale_memory: memory that is not zero at the start; in_process: only for drivers in this process."""
     hostile: bool = False  # the device is odd or faulty: a driver may refuse it, and actions may fail in good order
+    checks: tuple[str, ...] = ()  # judged by these too, which otherwise judge other scenarios only
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON data."""
@@ -178,5 +179,6 @@ class Scenario:
                 "device": DeviceSpec(controllers=controllers),
                 "actions": tuple(Action(**a) for a in data["actions"]),
                 "faults": tuple(Fault(**f) for f in data["faults"]),
+                "checks": tuple(data.get("checks", ())),
             }
         )
