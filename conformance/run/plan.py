@@ -184,7 +184,7 @@ def _job(manifest: DriverManifest, device: DeviceKind, scenario: Scenario, selec
     return Job(manifest, device, scenario, tuple(check.id for check in selection.checks_for(scenario)))
 
 
-def _scenarios(request: Request, files: Sequence[str], selection: Selection) -> list[Scenario]:
+def _scenarios(request: RunRequest, files: Sequence[str], selection: Selection) -> list[Scenario]:
     """Return the selected scenarios: of the suite, unless only files are named, and of files."""
     only_files = files and not (request.stages or request.profiles or len(files) < len(request.scenarios))
     shipped = [] if only_files else [template.resolve(request.seed) for template in selection.scenarios]
