@@ -4,26 +4,24 @@ from __future__ import annotations
 
 import io
 import lzma
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
 
-from capstone import CS_ARCH_ARM64, CS_ARCH_X86, CS_MODE_32, CS_MODE_64, CS_MODE_LITTLE_ENDIAN, Cs
-from elftools.common.exceptions import ELFError
+from elftools.common.exceptions import DWARFError, ELFError
 from elftools.elf.elffile import ELFFile
 from elftools.elf.sections import SymbolTableSection
 
+from lab.coverage.disassembly import Instruction, block_starts, disassemble
+from lab.coverage.source_lines import SourceLines, read_source_lines
 from lab.data.coverage import FunctionCoverage
 from lab.errors import LabError
 
-MODES = {
-    "EM_X86_64": (CS_ARCH_X86, CS_MODE_64),
-    "EM_386": (CS_ARCH_X86, CS_MODE_32),
-    "EM_AARCH64": (CS_ARCH_ARM64, CS_MODE_LITTLE_ENDIAN),
-}
-"""The disassembler's words for ELF's machines (System V ABI, "ELF Header", e_machine)."""
+PROCESSORS = {"EM_X86_64": "x86-64", "EM_386": "x86", "EM_AARCH64": "arm64"}
+"""ELF's machines (System V ABI, "ELF Header", e_machine) as `lab.coverage.disassembly` calls them."""
 RELOCATABLE = "ET_REL"
 MODULE_SECTION = ".text"
 """Of a relocatable object: its other code is put elsewhere, and freed once it is initialised (.init.text)."""
@@ -41,26 +39,43 @@ class CodeObject:
     name: str
     sha256: str
     functions: tuple[FunctionCoverage, ...]
-    code: dict[int, bytes]
-    extent: tuple[int, int]
-    """The offset of the first byte of code, and the one after the last."""
+    code: Mapping[int, bytes]
+    sources: tuple[str, ...] = ()
+
+    @property
+    def extent(self) -> tuple[int, int]:
+        """Return the offset of the first byte of code, and the one after the last."""
+        return min(self.code), max(at + len(instruction) for at, instruction in self.code.items())
 
 
 class NoSymbolsError(LabError):
     """The object is no ELF file with the symbols of functions, so that nothing can be said of it."""
 
 
-def read_object(path: Path) -> CodeObject:
-    """Read an object. NoSymbolsError for what is no ELF file with symbols; LabError if it cannot be read."""
+def covered_function(
+    name: str, offset: int, instructions: Sequence[Instruction], lines: SourceLines | None = None
+) -> FunctionCoverage:
+    """Return a function of which nothing is executed yet."""
+    starts = block_starts(instructions)
+    blocks = sum(1 << number for number, one in enumerate(instructions) if one.at in starts)
+    sizes = "".join(f"{len(one.code):x}" for one in instructions)
+    return FunctionCoverage(name, offset, sizes, 0, blocks, lines.of([one.at for one in instructions]) if lines else ())
+
+
+def read_object(path: Path, wanted: Iterable[str] = ()) -> CodeObject:
+    """Read an object, of its functions those whose names match a pattern of ``wanted``, or all.
+
+    NoSymbolsError for what is no ELF file with symbols; LabError if it cannot be read.
+    """
     try:
         state = path.stat()
     except OSError as error:
         raise LabError(f"{path} cannot be read: {error.strerror}") from error
-    return _read(path, state.st_mtime_ns, state.st_size)
+    return _read(path, state.st_mtime_ns, state.st_size, tuple(wanted))
 
 
 @lru_cache(maxsize=16)
-def _read(path: Path, changed: int, size: int) -> CodeObject:
+def _read(path: Path, changed: int, size: int, wanted: tuple[str, ...]) -> CodeObject:
     """Read it once per process; ``changed`` and ``size`` tell one content of a path from the next."""
     del changed
     if size > MOST_BYTES:
@@ -69,26 +84,27 @@ def _read(path: Path, changed: int, size: int) -> CodeObject:
         data = path.read_bytes()
         content = lzma.decompress(data) if path.suffix == ".xz" else data
         elf = ELFFile(io.BytesIO(content))
+        found = [one for one in _functions(elf, path) if not wanted or any(fnmatchcase(one[0], p) for p in wanted)]
+        lines = read_source_lines(elf, [(at, at + len(machine_code)) for _, at, machine_code in found])
         functions, code = [], {}
-        for name, offset, machine_code in _functions(elf, path):
-            sizes = []
-            for at, instruction in _instructions(elf, offset, machine_code):
-                code[at] = instruction
-                sizes.append(f"{len(instruction):x}")
-            functions.append(FunctionCoverage(name, offset, "".join(sizes)))
-    except (ELFError, lzma.LZMAError, ValueError, UnicodeDecodeError) as error:
+        for name, offset, machine_code in found:
+            instructions = list(disassemble(PROCESSORS[elf["e_machine"]], machine_code, offset))
+            code.update({one.at: one.code for one in instructions})
+            functions.append(covered_function(name, offset, instructions, lines))
+    except (ELFError, DWARFError, lzma.LZMAError, ValueError, UnicodeDecodeError) as error:
         raise NoSymbolsError(f"{path} is no ELF file: {error}") from error
     except OSError as error:
         raise LabError(f"{path} cannot be read: {error.strerror}") from error
     if not code:
-        raise NoSymbolsError(f"{path} has no symbols of functions")
-    extent = min(code), max(at + len(instruction) for at, instruction in code.items())
-    return CodeObject(path.name.removesuffix(".xz"), sha256(data).hexdigest(), tuple(functions), code, extent)
+        named = f" that are called {', '.join(wanted)}" if wanted else ""
+        raise NoSymbolsError(f"{path} has no symbols of functions{named}")
+    name = path.name.removesuffix(".xz")
+    return CodeObject(name, sha256(data).hexdigest(), tuple(functions), code, lines.sources if lines else ())
 
 
 def _functions(elf: ELFFile, path: Path) -> Iterator[tuple[str, int, bytes]]:
     """Yield (name, offset, bytes) in the order of offsets; a function inside of another one is left out."""
-    if elf["e_machine"] not in MODES:
+    if elf["e_machine"] not in PROCESSORS:
         raise NoSymbolsError(f"{path} is for a processor that is not known here: {elf['e_machine']}")
     for number, section in enumerate(elf.iter_sections()):
         wanted = section.name == MODULE_SECTION if elf["e_type"] == RELOCATABLE else bool(section["sh_flags"] & EXECUTABLE)
@@ -118,12 +134,3 @@ def _symbols(elf: ELFFile, number: int) -> list[tuple[int, int, str]]:
     return list(
         {at: (at, size, name) for at, size, name in sorted(kinds["STT_FUNC"] or kinds["STT_NOTYPE"], reverse=True)}.values()
     )
-
-
-def _instructions(elf: ELFFile, offset: int, machine_code: bytes) -> Iterator[tuple[int, bytes]]:
-    disassembler = Cs(*MODES[elf["e_machine"]])
-    disassembler.skipdata = True
-    at = offset
-    for address, size, _, _ in disassembler.disasm_lite(machine_code, offset):
-        at = address + size
-        yield address, bytes(machine_code[address - offset : at - offset])

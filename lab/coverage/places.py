@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 from lab.coverage.log import LINE_BYTES
 from lab.coverage.objects import CodeObject
@@ -19,7 +20,7 @@ COMMON = 8
 """Code that an object holds more often than this says nothing of its place."""
 LEAST_VOTES = 12
 LEAST_SHARE = 0.8
-"""So many of the executed instructions in an object's extent begin where its own do."""
+"""So many of the executed instructions in an object's functions begin where its own do."""
 MOST_PLACES = 8
 """A module that is loaded again can come to another place."""
 
@@ -31,8 +32,8 @@ def cover(item: CodeObject, executed: Mapping[int, bytes]) -> ObjectCoverage:
     functions = []
     for function in item.functions:
         mask = sum(1 << number for number, at in enumerate(function.offsets()) if at in hit)
-        functions.append(type(function)(function.name, function.offset, function.sizes, mask))
-    return ObjectCoverage(item.name, item.sha256, tuple(functions), places)
+        functions.append(replace(function, executed=mask))
+    return ObjectCoverage(item.name, item.sha256, tuple(functions), places, item.sources)
 
 
 def _places(item: CodeObject, executed: Mapping[int, bytes]) -> Iterator[int]:
@@ -48,11 +49,12 @@ def _places(item: CodeObject, executed: Mapping[int, bytes]) -> Iterator[int]:
     )
     found: list[int] = []
     begin, end = item.extent
+    ours = {at + n for at, code in item.code.items() for n in range(len(code))}  # other code may lie between its functions
     for place, count in votes.most_common(4 * MOST_PLACES):
         if count < LEAST_VOTES or len(found) == MOST_PLACES:
             return
-        inside = [address for address in executed if place + begin <= address < place + end]
-        ours = sum(address - place in item.code for address in inside)
-        if ours >= LEAST_SHARE * len(inside) and all(abs(place - other) >= end - begin for other in found):
+        inside = sum(at + place in executed for at in ours)
+        fitting = sum(at + place in executed for at in item.code)
+        if fitting >= LEAST_SHARE * inside and all(abs(place - other) >= end - begin for other in found):
             found.append(place)
             yield place

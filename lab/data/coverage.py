@@ -1,14 +1,15 @@
 """Which instructions of a driver a recording has executed: the evidence's coverage.json.
 
-An object is a file of machine code: a Linux module, a kernel. Its functions are its symbols; ``sizes`` holds the size in bytes
-of each instruction, a hexadecimal digit each, so that offsets follow from it. ``executed`` is a mask: bit n is instruction n.
+An object is a file of machine code, or the driver's part of one: a Linux module, a kernel, a firmware's driver. ``sizes`` holds
+the size in bytes of each instruction, a hexadecimal digit each, so that offsets follow from it. ``executed`` and ``blocks`` are
+masks: bit n is instruction n, executed, and the first of a basic block.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from lab.errors import LabError
 
 FILE = "coverage.json"
 """In the evidence folder, where ``run --coverage`` asked for it."""
-SCHEMA = 1
+SCHEMA = 2
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,9 @@ class FunctionCoverage:
     offset: int
     sizes: str
     executed: int = 0
+    blocks: int = 1
+    lines: tuple[tuple[int, int, int], ...] = ()
+    """(instruction, number of its source file, source line), where a line begins; only of objects with debug information."""
 
     @property
     def instructions(self) -> int:
@@ -41,6 +45,16 @@ class FunctionCoverage:
             yield at
             at += int(size, 16)
 
+    def bare(self) -> FunctionCoverage:
+        """Return it with nothing executed."""
+        return replace(self, executed=0)
+
+    def source_lines(self) -> Iterator[tuple[int, int, int]]:
+        """Yield (source file, source line, mask of its instructions)."""
+        ends = [*(first for first, _, _ in self.lines[1:]), self.instructions]
+        for (first, file, line), end in zip(self.lines, ends, strict=False):
+            yield file, line, (1 << end) - (1 << first)
+
 
 @dataclass(frozen=True)
 class ObjectCoverage:
@@ -50,6 +64,8 @@ class ObjectCoverage:
     sha256: str
     functions: tuple[FunctionCoverage, ...]
     places: tuple[int, ...] = ()
+    sources: tuple[str, ...] = ()
+    """Its source files, by the numbers that the functions' lines have."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +85,11 @@ class RecordingCoverage:
                     "name": one.name,
                     "sha256": one.sha256,
                     "places": [f"{place:#x}" for place in one.places],
-                    "functions": [[f.name, f.offset, f.sizes, f"{f.executed:x}"] for f in one.functions],
+                    "sources": list(one.sources),
+                    "functions": [
+                        [f.name, f.offset, f.sizes, f"{f.executed:x}", f"{f.blocks:x}", *([f.lines] if f.lines else ())]
+                        for f in one.functions
+                    ],
                 }
                 for one in self.objects
             ],
@@ -99,14 +119,19 @@ def read_coverage(folder: Path) -> RecordingCoverage | None:
 
 
 def _object(data: Any) -> ObjectCoverage:
-    functions = tuple(_function(one) for one in data["functions"])
-    return ObjectCoverage(str(data["name"]), str(data["sha256"]), functions, tuple(int(p, 16) for p in data["places"]))
+    sources = tuple(str(name) for name in data["sources"])
+    functions = tuple(_function(one, len(sources)) for one in data["functions"])
+    places = tuple(int(place, 16) for place in data["places"])
+    return ObjectCoverage(str(data["name"]), str(data["sha256"]), functions, places, sources)
 
 
-def _function(data: Sequence[Any]) -> FunctionCoverage:
-    name, offset, sizes, executed = data
-    function = FunctionCoverage(str(name), int(offset), str(sizes), int(executed, 16))
+def _function(data: Sequence[Any], sources: int) -> FunctionCoverage:
+    name, offset, sizes, executed, blocks, *lines = data
+    found = tuple((int(first), int(file), int(line)) for first, file, line in (lines[0] if lines else ()))
+    function = FunctionCoverage(str(name), int(offset), str(sizes), int(executed, 16), int(blocks, 16), found)
     int(function.sizes or "0", 16)  # digits only
-    if function.executed >> function.instructions:
-        raise ValueError(f"{function.name}: an instruction that it does not have was executed")
+    if (function.executed | function.blocks) >> function.instructions:
+        raise ValueError(f"{function.name}: an instruction that it does not have was executed, or begins a block")
+    if any(not 0 <= file < sources for _, file, _ in found):
+        raise ValueError(f"{function.name}: a line of a source file that is not named")
     return function

@@ -206,13 +206,19 @@ class Passthrough(_Table):
     arguments: tuple[str, ...] = ()
 
 
+_RANGE = r"0x[0-9a-f]+(\+|-|\.\.)0x[0-9a-f]+"
+
+
 class Coverage(_Table):
     """What ``run --coverage`` covers, where it is not what the adapter knows: the modules, or the kernel that is booted."""
 
     objects: tuple[str, ...] = ()  # ELF files with symbols, relative to the manifest
-    addresses: Annotated[str, Field(pattern=r"^(0x[0-9a-f]+(\+|-|\.\.)0x[0-9a-f]+)?$")] = (
-        ""  # where the guest runs them, for QEMU's -dfilter
-    )
+    functions: tuple[str, ...] = ()  # patterns (``nvme_*``): only these of the objects' functions
+    addresses: Annotated[str, Field(pattern=rf"^({_RANGE}(,{_RANGE})*)?$")] = ""  # where the guest runs them, for QEMU's -dfilter
+    firmware: str = ""  # a firmware without symbols, by its name among QEMU's own files; "": boot.firmware
+    symbols: str = ""  # a file of symbols for it, relative to the manifest (`lab.coverage.firmware`)
+    # the GUID of the driver's file in a UEFI firmware
+    module: Annotated[str, Field(pattern=r"^([0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12})?$")] = ""
 
 
 class DriverManifest(_Table):

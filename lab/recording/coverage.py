@@ -11,6 +11,7 @@ from lab.data.manifest import DriverManifest
 from lab.drivers.base import Adapter
 from lab.drivers.coverage_targets import Targets, targets
 from lab.guest.accelerator import TCG, Accelerator
+from lab.toolchain import Qemu
 
 NO_MACHINE_CODE = "the driver is Python in the lab's own process: there is no machine code of it"
 
@@ -18,10 +19,10 @@ NO_MACHINE_CODE = "the driver is Python in the lab's own process: there is no ma
 class GuestCoverage:
     """The coverage of one guest; ``addresses`` is "" where nothing can be covered."""
 
-    def __init__(self, manifest: DriverManifest, driver: Adapter, chosen: Accelerator) -> None:
+    def __init__(self, manifest: DriverManifest, driver: Adapter, chosen: Accelerator, qemu: Qemu | None = None) -> None:
         """Find the driver's objects. UsageError for those of a manifest that cannot be used."""
         self._targets = (
-            targets(manifest, driver)
+            targets(manifest, driver, qemu)
             if chosen.name.startswith(TCG)
             else Targets(
                 reason=f"under {chosen.name} the processor runs the guest's code, and QEMU sees none of it: UNSUPPORTED"

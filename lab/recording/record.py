@@ -66,7 +66,7 @@ def record(
         if qemu is None:
             raise LabError(f"no QEMU for {manifest.boot.arch} was prepared", remedy="prepare what lab.drivers.wants names")
         chosen = guest.choose_accelerator(qemu, toolchain.cache)
-        covering = GuestCoverage(manifest, driver, chosen) if coverage else None
+        covering = GuestCoverage(manifest, driver, chosen, qemu) if coverage else None
         evidence = EvidenceWriter(folder, in_guest(identity, qemu, chosen))
         recording = guest.GuestRecording(
             driver,

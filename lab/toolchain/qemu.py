@@ -12,6 +12,7 @@ import re
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from types import MappingProxyType
 
@@ -65,6 +66,12 @@ class Qemu:
     """The prefix of its qemu-img, if there is one."""
     arch: str = X86_64
     """Of its guests, as in the name of the program."""
+
+    def data_file(self, name: str) -> Path | None:
+        """Return a file that comes with QEMU, such as its BIOS; None if it is not there."""
+        named = [Path(folder) for option, folder in pairwise(self.command) if option == "-L"]
+        folders = named or [root / folder for root in (*Path(self.command[0]).parents, Path("/")) for folder in _DATA_FOLDERS]
+        return next((folder / name for folder in folders if (folder / name).is_file()), None)
 
 
 def choose(named: Path | None, fetch: Callable[[], Path], say: Callable[[str], None], *, arch: str = X86_64) -> Qemu:
