@@ -25,7 +25,7 @@ JUMPS = frozenset({"jmp", "b"})
 ENDS = frozenset({*JUMPS, "ret", "retn", "br", "iretd", "iretq", "ud2", "hlt", "int3"})
 """Behind them nothing is executed that no other instruction jumps to."""
 BRANCH = re.compile(r"j\w+|loop\w*|b|b\.\w+|cbn?z|tbn?z")
-TARGET = re.compile(r"#?(0x[0-9a-f]+)$")
+TARGET = re.compile(r"(?:^|[ #])(0x[0-9a-f]+|\d+)$")
 """The last operand of a direct branch."""
 POINTER = re.compile(r"\[rip ([+-]) (0x[0-9a-f]+|\d+)\]")
 PLACEHOLDER = "add", "byte ptr [rax], al"
@@ -52,7 +52,7 @@ class Instruction:
     def target(self) -> int | None:
         """Return where a direct call or branch goes to."""
         found = TARGET.search(self.operands) if self.mnemonic in CALLS or BRANCH.fullmatch(self.mnemonic) else None
-        return int(found[1], 16) if found else None
+        return int(found[1], 0) if found else None
 
     @property
     def is_branch(self) -> bool:

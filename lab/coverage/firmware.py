@@ -1,9 +1,9 @@
 """The driver's part of a firmware without symbols.
 
-What its functions are is in a file of symbols (TOML): tables ``build``, by the SHA-256 of the firmware, or of the driver's image
-in it; in each of them ``part``s, which the firmware may put to different places of memory; in those ``functions``: name to
-beginning and end, in bytes from the beginning of the file or image. Of a UEFI driver that no table knows the functions are found
-by disassembly, and are called by their offsets.
+What its functions are is in a file of symbols (TOML): tables ``build``, by the SHA-256 of the firmware, or of the driver's
+image in it; in each of them ``part``s, which the firmware may put to different places of memory; in those ``functions``: name
+to beginning and end, in bytes from the beginning of the file or image. Of a UEFI driver that no table knows the functions are
+found by disassembly, and are called by their offsets.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def _read(path: Path, changed: int, size: int, symbols: Path | None, module: UUI
         return tuple(_named(path, content, build, part) for part in build.part)
     if image:
         return (_discovered(path, image),)
-    raise NoSymbolsError(f"{path.name} has no symbols, and {symbols.name if symbols else 'no file of symbols'} does not know it")
+    raise NoSymbolsError(f"{path.name} has no symbols, and {symbols.name if symbols else 'no table'} does not know this build")
 
 
 def _named(path: Path, content: bytes, build: Build, part: Part) -> CodeObject:
@@ -131,7 +131,7 @@ def _discovered(path: Path, image: UefiImage) -> CodeObject:
 
 def _pointers(image: UefiImage) -> Iterator[int]:
     """Yield the pointers into the code that the image's data holds: an image is linked for address 0."""
-    data = max(end for _, end in image.code)
+    data = -(-max(end for _, end in image.code) // POINTER_BYTES) * POINTER_BYTES
     for at in range(data, len(image.content) - POINTER_BYTES + 1, POINTER_BYTES):
         (value,) = struct.unpack_from("<Q", image.content, at)
         if any(begin <= value < end for begin, end in image.code):

@@ -214,7 +214,9 @@ class Coverage(_Table):
 
     objects: tuple[str, ...] = ()  # ELF files with symbols, relative to the manifest
     functions: tuple[str, ...] = ()  # patterns (``nvme_*``): only these of the objects' functions
-    addresses: Annotated[str, Field(pattern=rf"^({_RANGE}(,{_RANGE})*)?$")] = ""  # where the guest runs them, for QEMU's -dfilter
+    addresses: Annotated[str, Field(pattern=rf"^({_RANGE}(,{_RANGE})*)?$")] = (
+        ""  # where the guest runs them, for QEMU's -dfilter
+    )
     firmware: str = ""  # a firmware without symbols, by its name among QEMU's own files; "": boot.firmware
     symbols: str = ""  # a file of symbols for it, relative to the manifest (`lab.coverage.firmware`)
     # the GUID of the driver's file in a UEFI firmware

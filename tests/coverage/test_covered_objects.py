@@ -99,11 +99,23 @@ def test_coverage_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert read_coverage(tmp_path) == RecordingCoverage((covered,))
 
 
+DOCUMENT = (
+    '{"schema": 2, "reason": "", "objects": [{"name": "a", "sha256": "", "places": [], "sources": [], "functions": [%s]}]}'
+)
+
+
 @pytest.mark.parametrize(
     "content",
-    ["", "[]", '{"schema": 2}', '{"schema": 1, "reason": "", "objects": [{"name": "a"}]}',
-     '{"schema": 1, "reason": "", "objects": [{"name": "a", "sha256": "", "places": [], "functions": [["f", 0, "55", "4"]]}]}'],
-)  # fmt: skip
+    [
+        "",
+        "[]",
+        '{"schema": 1}',
+        '{"schema": 2, "reason": "", "objects": [{"name": "a"}]}',
+        DOCUMENT % '["f", 0, "55", "4", "1"]',
+        DOCUMENT % '["f", 0, "55", "1", "4"]',
+        DOCUMENT % '["f", 0, "55", "1", "1", [[0, 0, 7]]]',
+    ],
+)
 def test_broken_coverage_is_named(tmp_path: Path, content: str) -> None:
     (tmp_path / "coverage.json").write_text(content)
     with pytest.raises(LabError, match=r"coverage\.json holds no coverage"):
