@@ -62,7 +62,8 @@ def _export(results: Results, folder: Path, form: str, device: str, output: Path
         raise UsageError(f"{folder} holds no coverage to export: {why}.", remedy=REMEDY)
     for one in chosen if output else ():
         assert output is not None
-        _write(output.parent / source_name(one), listing(one))
+        if not one.sources or form == "cobertura":
+            _write(output.parent / source_name(one), listing(one))
     return lcov(chosen) if form == "lcov" else cobertura(chosen)
 
 

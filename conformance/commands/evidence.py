@@ -79,7 +79,7 @@ def judge(evidence: Sequence[Path], as_json: bool, verbose: bool, strict: bool, 
             _spoil(results, folder, selected, str(error))
     if not results.verdicts:
         raise UsageError("None of the selected checks judges this evidence.", remedy="select other checks, or none")
-    results.coverage = coverage_entries(results.runs, Path())
+    results.coverage = coverage_entries(results.runs, Path(), results.verdicts)
     if as_json:
         click.echo(FORMATS["json"](results))
     else:

@@ -11,10 +11,20 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from conformance.judging.models import CoverageEntry, CoveredFunction, CoveredScenario, RunEntry
+from conformance.judging.models import (
+    CoverageEntry,
+    CoveredCheck,
+    CoveredFunction,
+    CoveredScenario,
+    RunEntry,
+    VerdictEntry,
+)
+from conformance.suite.check import Outcome
 from lab.data.coverage import FunctionCoverage, ObjectCoverage, read_coverage
 from lab.errors import LabError
 
+JUDGED = frozenset({Outcome.FAIL, Outcome.FLAKY, Outcome.WARN, Outcome.PASS})
+"""Outcomes of a check that has found something to judge."""
 ALL_DEVICES = "all"
 """The device of an entry that joins those of several devices."""
 
@@ -29,8 +39,11 @@ class CoveredObject:
     sha256: str
     functions: tuple[FunctionCoverage, ...]
     """What there is to execute."""
+    sources: tuple[str, ...] = ()
     scenarios: dict[str, tuple[int, ...]] = field(default_factory=dict)
     """Scenario → a mask for each function."""
+    checks: dict[str, set[str]] = field(default_factory=dict)
+    """Check → the scenarios in which it has judged something."""
 
     def add(self, scenario: str, masks: Iterable[int]) -> None:
         """Add what a scenario executed; on several devices it executed all of it."""
@@ -60,9 +73,13 @@ class CoveredObject:
                 instructions=function.instructions,
                 executed=mask.bit_count(),
                 scenarios=sum(bool(each[number]) for each in self.scenarios.values()),
+                blocks=function.blocks.bit_count(),
+                blocks_executed=(function.blocks & mask).bit_count(),
+                source=f"{self.sources[function.lines[0][1]]}:{function.lines[0][2]}" if function.lines else "",
             )
             for number, (function, mask) in enumerate(zip(self.functions, masks, strict=True))
         ]
+        lines = self.line_hits()
         return CoverageEntry(
             driver=self.driver,
             device=self.device,
@@ -70,10 +87,49 @@ class CoveredObject:
             sha256=self.sha256,
             instructions=sum(one.instructions for one in functions),
             executed=sum(one.executed for one in functions),
+            blocks=sum(one.blocks for one in functions),
+            blocks_executed=sum(one.blocks_executed for one in functions),
+            lines=len(lines),
+            lines_executed=sum(map(bool, lines.values())),
             functions=functions,
-            scenarios=[CoveredScenario(scenario=name, executed=sum(m.bit_count() for m in each), alone=alone)
-                       for (name, each), alone in zip(self.scenarios.items(), self._alone(), strict=True)],
-        )  # fmt: skip
+            scenarios=self._scenarios(),
+            checks=self._checks(),
+        )
+
+    def line_hits(self) -> dict[tuple[str, int], int]:
+        """Return (source file, line) → how many scenarios executed an instruction of it; {} without debug information."""
+        hits: dict[tuple[str, int], int] = {}
+        for number, function in enumerate(self.functions):
+            masks = [each[number] for each in self.scenarios.values() if each[number]]
+            for file, line, of_line in function.source_lines():
+                key = self.sources[file], line
+                hits[key] = max(hits.get(key, 0), sum(bool(mask & of_line) for mask in masks))
+        return hits
+
+    def _scenarios(self) -> list[CoveredScenario]:
+        entered = [sum(bool(each[number]) for each in self.scenarios.values()) for number in range(len(self.functions))]
+        return [
+            CoveredScenario(
+                scenario=name,
+                executed=sum(mask.bit_count() for mask in each),
+                alone=alone,
+                functions=[f.name for f, mask, by in zip(self.functions, each, entered, strict=True) if mask and by == 1],
+            )
+            for (name, each), alone in zip(self.scenarios.items(), self._alone(), strict=True)
+        ]
+
+    def _checks(self) -> list[CoveredCheck]:
+        """Return what was executed where each check had something to judge; scenarios that differ in nothing count once."""
+        found, known = [], dict[frozenset[str], int]()
+        for check, names in self.checks.items():
+            scenarios = frozenset(names & self.scenarios.keys())
+            if scenarios not in known:
+                joined = [0] * len(self.functions)
+                for name in scenarios:
+                    joined = [one | other for one, other in zip(joined, self.scenarios[name], strict=True)]
+                known[scenarios] = sum(mask.bit_count() for mask in joined)
+            found.append(CoveredCheck(check=check, scenarios=len(scenarios), executed=known[scenarios]))
+        return found
 
     def _alone(self) -> list[int]:
         """Return for each scenario how many instructions it alone executed."""
@@ -105,7 +161,7 @@ def covered_objects(runs: Iterable[RunEntry], folder: Path) -> tuple[list[Covere
         for one in coverage.objects:
             for device in (run.device, ALL_DEVICES):
                 key = run.driver, device, one.name, one.sha256
-                item = found.setdefault(key, CoveredObject(run.driver, device, one.name, one.sha256, _bare(one)))
+                item = found.setdefault(key, CoveredObject(run.driver, device, one.name, one.sha256, _bare(one), one.sources))
                 if item.functions == _bare(one):
                     item.add(run.scenario, (function.executed for function in one.functions))
     devices = Counter((item.driver, item.name, item.sha256) for item in found.values())
@@ -114,9 +170,14 @@ def covered_objects(runs: Iterable[RunEntry], folder: Path) -> tuple[list[Covere
     return objects, reasons
 
 
-def coverage_entries(runs: Iterable[RunEntry], folder: Path) -> list[CoverageEntry]:
-    """Return the figures of all objects; [] where no recording has coverage."""
+def coverage_entries(runs: Iterable[RunEntry], folder: Path, verdicts: Iterable[VerdictEntry] = ()) -> list[CoverageEntry]:
+    """Return the figures of all objects, by the checks of ``verdicts`` too; [] where no recording has coverage."""
     objects, reasons = covered_objects(runs, folder)
+    judged = [verdict for verdict in verdicts if verdict.outcome in JUDGED] if objects else []
+    for item in objects:
+        for verdict in judged:
+            if verdict.driver == item.driver and item.device in (verdict.device, ALL_DEVICES):
+                item.checks.setdefault(verdict.check, set()).add(verdict.scenario)
     unknown = [CoverageEntry(driver=driver, device=device, reason=reason) for (driver, device), reason in reasons.items()]
     return [*sorted((item.entry() for item in objects), key=lambda e: (e.driver, e.device, e.object)), *unknown]
 
@@ -135,4 +196,4 @@ def lost_functions(old: Iterable[CoverageEntry], new: Iterable[CoverageEntry]) -
 
 
 def _bare(one: ObjectCoverage) -> tuple[FunctionCoverage, ...]:
-    return tuple(FunctionCoverage(function.name, function.offset, function.sizes) for function in one.functions)
+    return tuple(function.bare() for function in one.functions)

@@ -132,14 +132,16 @@ def merge(parts: Sequence[tuple[Path, Results]], folder: Path) -> Results:
         runs=list(runs.values()),
         left_out=[entry for key, entry in left_out.items() if key not in runs],
         verdicts=list(verdicts.values()),
-        coverage=_coverage(list(runs.values()), results, folder) if covered else [],
+        coverage=_coverage(list(runs.values()), list(verdicts.values()), results, folder) if covered else [],
     )
 
 
-def _coverage(runs: Sequence[RunEntry], parts: Sequence[Results], folder: Path) -> list[CoverageEntry]:
+def _coverage(
+    runs: Sequence[RunEntry], verdicts: Sequence[VerdictEntry], parts: Sequence[Results], folder: Path
+) -> list[CoverageEntry]:
     """Return the coverage of all recordings together; that of a single result where its recordings are not at hand."""
     there = any((folder / run.evidence / COVERAGE).is_file() for run in runs)
-    return coverage_entries(runs, folder) if there else [entry for part in parts[:1] for entry in part.coverage]
+    return coverage_entries(runs, folder, verdicts) if there else [entry for part in parts[:1] for entry in part.coverage]
 
 
 def _shards(parts: Sequence[tuple[Path, Results]]) -> list[ShardEntry]:

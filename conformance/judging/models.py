@@ -148,6 +148,11 @@ class CoveredFunction(_Model):
     instructions: int
     executed: int
     scenarios: int
+    blocks: int = 0
+    """Basic blocks: instructions that are executed one after the other."""
+    blocks_executed: int = 0
+    source: str = ""
+    """File and line of its first instruction, where the object has debug information."""
 
 
 class CoveredScenario(_Model):
@@ -156,6 +161,16 @@ class CoveredScenario(_Model):
     scenario: str
     executed: int
     alone: int
+    functions: list[str] = []
+    """Functions that no other scenario enters."""
+
+
+class CoveredCheck(_Model):
+    """How many instructions of an object were executed in those scenarios in which a check found something to judge."""
+
+    check: str
+    scenarios: int
+    executed: int
 
 
 class CoverageEntry(_Model):
@@ -168,8 +183,14 @@ class CoverageEntry(_Model):
     reason: str = ""
     instructions: int = 0
     executed: int = 0
+    blocks: int = 0
+    blocks_executed: int = 0
+    lines: int = 0
+    """Source lines with code, where the object has debug information."""
+    lines_executed: int = 0
     functions: list[CoveredFunction] = []
     scenarios: list[CoveredScenario] = []
+    checks: list[CoveredCheck] = []
 
     @property
     def key(self) -> tuple[str, str, str]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from xml.etree import ElementTree
 
 from conformance.judging.coverage import CoveredObject
 from conformance.judging.models import CoverageEntry
 from lab.data.coverage import FunctionCoverage
 
+MOST_NAMED = 3
+"""Functions that a line names."""
 MOST_SHOWN = 200
 """Functions that the text shows of each object; --format json lists all."""
 
@@ -24,9 +26,10 @@ def sentence(entry: CoverageEntry) -> str:
     if entry.reason:
         return f"{where}: not covered: {entry.reason}"
     share = percent(entry.executed, entry.instructions)
+    lines = f", {entry.lines_executed} of {entry.lines} source lines" if entry.lines else ""
     return (
         f"{where}: {entry.object}: {share} of its instructions ({entry.executed} of {entry.instructions}), "
-        f"{entry.entered} of {len(entry.functions)} functions"
+        f"{entry.entered} of {len(entry.functions)} functions, {entry.blocks_executed} of {entry.blocks} blocks{lines}"
     )
 
 
@@ -42,11 +45,22 @@ def text(entries: Iterable[CoverageEntry]) -> str:
             lines += [f"    and {len(never) - MOST_SHOWN} more"] if never[MOST_SHOWN:] else []
         for one in [one for one in entry.by_coverage if one.executed][:MOST_SHOWN]:
             share = percent(one.executed, one.instructions)
-            lines += [f"    {share:>6}  {one.name} ({one.executed} of {one.instructions}; {_scenarios(one.scenarios)})"]
+            where = f"; {one.source}" if one.source else ""
+            lines += [f"    {share:>6}  {one.name} ({one.executed} of {one.instructions}; {_scenarios(one.scenarios)}{where})"]
         alone = sorted((one for one in entry.scenarios if one.alone), key=lambda one: -one.alone)
         lines += ["  only one scenario executes them:"] if alone else []
-        lines += [f"    {one.alone:6}  {one.scenario}" for one in alone]
+        for scenario in alone:
+            entered = f" (alone enters {listed(scenario.functions, MOST_NAMED)})" if scenario.functions else ""
+            lines += [f"    {scenario.alone:6}  {scenario.scenario}{entered}"]
+        checks = sorted(entry.checks, key=lambda check: -check.executed)
+        lines += ["  executed where a check had something to judge:"] if checks else []
+        lines += [f"    {check.executed:6}  {check.check} ({_scenarios(check.scenarios)})" for check in checks[:MOST_SHOWN]]
     return "\n".join(lines)
+
+
+def listed(names: Sequence[str], most: int) -> str:
+    """Return the first names, and how many more there are."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if names[most:] else "")
 
 
 def _scenarios(number: int) -> str:
@@ -70,6 +84,9 @@ def lcov(objects: Iterable[CoveredObject]) -> str:
     """Return lcov's tracefile (geninfo(1), "FILES"). A line's count is the number of scenarios that executed it."""
     lines: list[str] = []
     for item in objects:
+        if item.sources:
+            lines += _lcov_of_sources(item)
+            continue
         lines += [f"TN:{_plain(item.driver)}_{_plain(item.device)}", f"SF:{source_name(item)}"]
         found = list(_numbered(item))
         lines += [f"FN:{first},{function.name}" for first, function, _ in found]
@@ -79,6 +96,21 @@ def lcov(objects: Iterable[CoveredObject]) -> str:
         counts = [hit for _, _, hits in found for hit in hits]
         lines += [f"LF:{len(counts)}", f"LH:{sum(map(bool, counts))}", "end_of_record"]
     return "\n".join(lines) + "\n"
+
+
+def _lcov_of_sources(item: CoveredObject) -> Iterator[str]:
+    """Yield the records of an object with debug information: one a source file."""
+    hits = item.line_hits()
+    functions = [(item.sources[f.lines[0][1]], f.lines[0][2], f.name, max(counts)) for f, counts in item.hits() if f.lines]
+    for source in sorted({file for file, _ in hits}):
+        yield from (f"TN:{_plain(item.driver)}_{_plain(item.device)}", f"SF:{source}")
+        own = [(line, name, count) for file, line, name, count in functions if file == source]
+        yield from (f"FN:{line},{name}" for line, name, _ in own)
+        yield from (f"FNDA:{count},{name}" for _, name, count in own)
+        yield from (f"FNF:{len(own)}", f"FNH:{sum(bool(count) for _, _, count in own)}")
+        lines = sorted((line, count) for (file, line), count in hits.items() if file == source)
+        yield from (f"DA:{line},{count}" for line, count in lines)
+        yield from (f"LF:{len(lines)}", f"LH:{sum(bool(count) for _, count in lines)}", "end_of_record")
 
 
 def cobertura(objects: Iterable[CoveredObject]) -> str:

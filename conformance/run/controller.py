@@ -179,7 +179,7 @@ def finish(campaign: Campaign, journal: Journal, reason: str, expected: int | No
         judged = journal.verdicts.get(job.name, {})
         results.verdicts += [judged[check] for check in job.checks if check in judged]
         results.runs += [journal.runs[job.name]] if job.name in journal.runs else []
-    results.coverage = coverage_entries(results.runs, campaign.out) if campaign.request.coverage else []
+    results.coverage = coverage_entries(results.runs, campaign.out, results.verdicts) if campaign.request.coverage else []
     expected = sum(len(job.checks) for job in campaign.jobs) if expected is None else expected
     if missing := expected - len(results.verdicts):
         results.unfinished = f"{reason}: {missing} of {expected} verdicts are missing"

@@ -7,7 +7,8 @@ import pytest
 from conformance.judging import files
 from conformance.judging.compare import compare
 from conformance.judging.coverage import coverage_entries, covered_objects, lost_functions
-from conformance.judging.models import CoverageEntry, Results, RunEntry
+from conformance.judging.models import Cite, CoverageEntry, Results, RunEntry, VerdictEntry
+from conformance.suite.check import Outcome
 from lab.data.coverage import FunctionCoverage, ObjectCoverage, RecordingCoverage, write_coverage
 
 SIZES = {"probe": "3135", "read": "444", "suspend": "11"}
@@ -47,6 +48,38 @@ def test_recordings_add_up_per_device_and_over_all(runs: list[RunEntry], tmp_pat
 def test_what_each_scenario_alone_reaches_is_counted(runs: list[RunEntry], tmp_path: Path) -> None:
     found = {one.scenario: (one.executed, one.alone) for one in entry(coverage_entries(runs, tmp_path), "lab").scenarios}
     assert found == {"read/one": (5, 3), "read/two": (3, 1)}
+
+
+def test_blocks_are_counted_by_their_first_instruction(runs: list[RunEntry], tmp_path: Path) -> None:
+    probe = next(f for f in entry(coverage_entries(runs, tmp_path), "lab").functions if f.name == "probe")
+    assert (probe.blocks, probe.blocks_executed) == (1, 1)
+
+
+def test_a_scenario_names_the_functions_that_it_alone_enters(tmp_path: Path) -> None:
+    runs = [recording(tmp_path, "lab", "read/one", probe=1, suspend=1), recording(tmp_path, "lab", "read/two", probe=1)]
+    (only,) = coverage_entries(runs, tmp_path)
+    assert {one.scenario: one.functions for one in only.scenarios} == {"read/one": ["suspend"], "read/two": []}
+
+
+def test_a_check_has_what_was_executed_where_it_judged_something(runs: list[RunEntry], tmp_path: Path) -> None:
+    def verdict(device: str, scenario: str, outcome: Outcome) -> VerdictEntry:
+        cite = Cite(revision="B", section="1", title="t")
+        return VerdictEntry(
+            driver="toy",
+            device=device,
+            scenario=scenario,
+            stage="read",
+            check="read/nlb",
+            level="M",
+            outcome=outcome,
+            cite=cite,
+        )
+
+    verdicts = [verdict("lab", "read/one", Outcome.INCONCLUSIVE), verdict("lab", "read/two", Outcome.PASS),
+                verdict("qemu", "read/one", Outcome.FAIL)]  # fmt: skip
+    found = {one.device: [(c.check, c.scenarios, c.executed) for c in one.checks]
+             for one in coverage_entries(runs, tmp_path, verdicts)}  # fmt: skip
+    assert found == {"all": [("read/nlb", 2, 7)], "lab": [("read/nlb", 1, 3)], "qemu": [("read/nlb", 1, 2)]}
 
 
 def test_each_instruction_knows_how_many_scenarios_executed_it(runs: list[RunEntry], tmp_path: Path) -> None:
