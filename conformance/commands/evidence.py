@@ -141,7 +141,7 @@ def _judge_into(results: Results, evidence: Evidence, selected: Selection, asked
     key = driver.name, evidence.identity.device, scenario.id
     if key in {run.key for run in results.runs}:
         raise UsageError(f"{evidence.folder} is a second recording of {'/'.join(key)}.", remedy="judge each result alone")
-    known = [KnownEntry.model_validate(entry.model_dump()) for entry in driver.known]
+    known = [KnownEntry(**{**entry.model_dump(mode="json"), "expires": str(entry.expires or "")}) for entry in driver.known]
     claims = DriverEntry(stages=list(driver.stages), profiles=list(driver.profiles), known=known)
     entry = results.drivers.setdefault(driver.name, claims)
     stages = asked or [stage for stage in [scenario.stage] if not free or stage in PARTS]

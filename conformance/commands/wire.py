@@ -41,7 +41,7 @@ STYLES: dict[type[Event], str] = {
     Unknown: "dim",
 }
 LEGEND = "→ host to device  ← device to host  · driver and lab  ~ sampled after the fact  ? rebuilt: the rest is not known"
-PLACE = re.compile(r"(?P<folder>.+?)(/device)?/(?P<file>[^/]+)\.(jsonl|rec)(:(?P<line>\d+)|, record (?P<record>\d+))?")
+PLACE = re.compile(r"(?P<folder>.+?)(/device)?/(?P<file>[^/]+)\.(?P<kind>jsonl|rec)(:(?P<line>\d+)|, record (?P<record>\d+))?")
 """As a failed finding names it."""
 LOOK = 0.2
 """Seconds between two looks at a recording that is under way."""
@@ -133,9 +133,9 @@ def one_evidence(path: Path) -> Path:
 def place_in(path: Path) -> Key | None:
     """Return the event that a place names; None where it names none."""
     named = PLACE.fullmatch(str(path))
-    if named and named["record"]:
-        return named["file"], -int(named["record"])
-    return ("", int(named["line"])) if named and named["line"] else None
+    if named is None or not (number := named["line"] or named["record"]):
+        return None
+    return (named["file"], -int(number)) if named["kind"] == "rec" else ("", int(number))
 
 
 def _style(row: WireLine) -> str:

@@ -163,12 +163,9 @@ def _shards(parts: Sequence[tuple[Path, Results]]) -> list[ShardEntry]:
 
 def _joined(one: DriverEntry, other: DriverEntry) -> DriverEntry:
     known = {(entry.check, entry.reason): entry for entry in (*one.known, *other.known)}
-    return DriverEntry(
-        stages=_union(one.stages, other.stages),
-        profiles=_union(one.profiles, other.profiles),
-        asked=_union(one.asked, other.asked),
-        known=list(known.values()),
-    )
+    joined = {name: _union(getattr(one, name), getattr(other, name)) for name in ("stages", "profiles", "asked")}
+    versions = dict.fromkeys(version for version in (one.version, other.version) if version)
+    return one.model_copy(update={**joined, "known": list(known.values()), "version": ", ".join(versions)})
 
 
 def _union(*lists: Iterable[str]) -> list[str]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from conformance.judging.causes import Causes, consequence
+from conformance.judging.explaining import Explainer
 from conformance.judging.slowness import slowness
 from conformance.record.record import Record
 from conformance.suite.check import MANDATORY, Check, Finding, Outcome
@@ -40,6 +41,8 @@ class Verdict:
     known: str | None = None  # the manifest's reason for a known failure
     findings: tuple[Finding, ...] = ()
     judged: int = 0
+    seen: str = ""  # of an answer that violates the rule: what the device saw meanwhile
+    wire: tuple[str, ...] = ()  # the rows of the timeline that lead to the first violation
     evidence: Path = field(default=Path(), compare=False)
 
     def to_json(self) -> dict[str, Any]:
@@ -59,6 +62,8 @@ class Verdict:
             "witnesses": list(self.check.witnesses),
             "cite": vars(self.check.cite),
             "judged": self.judged,
+            "seen": self.seen,
+            "wire": list(self.wire),
             "findings": [
                 {
                     "ok": f.ok,
@@ -74,7 +79,7 @@ class Verdict:
 
 def place(event: Event) -> str:
     """Return an event's place in its evidence folder: a line, or a record of the programmable controller."""
-    return f"events.jsonl:{event.line}" if event.line >= 0 else f"device/{event.controller}.rec, record {-event.line}"
+    return f"events.jsonl:{event.line}" if event.line >= 0 else f"device/{event.controller}.rec:{-event.line}"
 
 
 def judge(evidence: Evidence, checks: Iterable[Check]) -> list[Verdict]:
@@ -89,6 +94,7 @@ def judge(evidence: Evidence, checks: Iterable[Check]) -> list[Verdict]:
     judged = {check: (Outcome.ERROR, defect, Findings()) if defect else _apply(check, record, driver) for check in checks}
     violations = {check: found.violations for check, (_, _, found) in judged.items() if found.violations}
     causes = Causes(record, violations) if violations else None
+    explainer = Explainer(record)
     verdicts = []
     for check, (outcome, reason, findings) in judged.items():
         cause = consequence(check, findings.violations, causes, outcome) if causes else None
@@ -96,6 +102,7 @@ def judge(evidence: Evidence, checks: Iterable[Check]) -> list[Verdict]:
             outcome, reason = Outcome.INCONCLUSIVE, f"because of {cause.check}: {cause.why}"
         elif outcome in (Outcome.FAIL, Outcome.WARN) and slow():
             outcome, reason = Outcome.ERROR, slow()
+        speaks = findings.violations[0] if outcome in (Outcome.FAIL, Outcome.WARN) else None
         verdicts.append(
             Verdict(
                 driver=driver.name,
@@ -108,6 +115,8 @@ def judge(evidence: Evidence, checks: Iterable[Check]) -> list[Verdict]:
                 known=_known(driver, check, device) if outcome is Outcome.FAIL else None,
                 findings=(*findings.violations, *findings.examples),
                 judged=findings.judged,
+                seen=explainer.cause(speaks) if speaks else "",
+                wire=explainer.wire(speaks) if speaks else (),
                 evidence=evidence.folder,
             )
         )

@@ -72,6 +72,10 @@ class VerdictEntry(_Model):
     witnesses: list[str] = []
     cite: Cite
     judged: int = 0
+    seen: str = ""
+    """Of an answer that violates the rule: what the device saw meanwhile, in words."""
+    wire: list[str] = []
+    """The rows of the timeline that lead to the first violation, that one last."""
     findings: list[FindingEntry] = []
     occurrences: list[Occurrence] = []
     """What each of several recordings found; [] where there was one."""
@@ -116,11 +120,19 @@ class LeftOut(_Model):
 
 
 class KnownEntry(_Model):
-    """A known failure of a driver's manifest."""
+    """A known failure of a driver's manifest: who answers for it, until when it is accepted, and where more is said."""
 
     check: str
     reason: str
     devices: list[str]
+    owner: str = ""
+    expires: str = ""
+    """The last day, as 2027-03-31; "" without an end."""
+    expired: bool = False
+    """It was over when the driver was recorded: the failure counts as a new one."""
+    link: str = ""
+    line: int = 0
+    """Of the manifest; 0 if unknown."""
 
 
 class DriverEntry(_Model):
@@ -130,6 +142,13 @@ class DriverEntry(_Model):
     profiles: list[str] = []
     asked: list[str] = []
     known: list[KnownEntry] = []
+    version: str = ""
+    manifest: str = ""
+    """As --driver takes it."""
+    source: str = ""
+    """The manifest's path in its repository; "" for one of the lab's own."""
+    line: int = 0
+    """Of the manifest: where it claims its stages; 0 if unknown."""
 
 
 class ShardEntry(_Model):

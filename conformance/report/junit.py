@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from junitparser import Error, Failure, JUnitXml, Skipped, TestCase, TestSuite
 
 from conformance.judging.models import Results, VerdictEntry
-from conformance.judging.summary import evidence_of, gate_failures
+from conformance.judging.summary import gate_failures
+from conformance.report.failure import facts
 from conformance.suite.check import Outcome
 from conformance.wire.decode import printable_lines
 
@@ -84,11 +85,9 @@ def _message(text: str) -> str:
 
 
 def explanation(results: Results, verdict: VerdictEntry) -> str:
-    """Return the rule, the expected and actual values and the evidence, in lines without control characters."""
-    lines = [f"The driver {verdict.statement[:1].lower()}{verdict.statement[1:]}"]
-    if (finding := verdict.violation) is not None:
-        lines += [f"expected: {finding.expected}", f"actual: {finding.actual}"]
-    lines.append(f"cites: {verdict.cite}")
-    if place := evidence_of(results, verdict):
-        lines.append(f"evidence: {place}")
+    """Return everything that explains a verdict, in lines without control characters."""
+    lines = []
+    for label, text in facts(results, verdict):
+        between = "\n  " if "\n" in text else " "
+        lines.append(text if label == "rule" else f"{label}:{between}{text.replace(chr(10), chr(10) + '  ')}")
     return printable_lines("\n".join(lines))

@@ -19,6 +19,7 @@ from conformance.judging.summary import (
 )
 from conformance.report.cards import word
 from conformance.report.conclusion import State, conclude
+from conformance.report.failure import commands, follows
 from conformance.report.terminal import shown_columns
 from conformance.suite.check import Outcome
 from conformance.wire.decode import printable, shortened
@@ -116,8 +117,15 @@ def _finding(results: Results, verdict: VerdictEntry) -> Iterator[str]:
         yield f"expected {_code(shortened(finding.expected, LONGEST))}, actual {_code(shortened(finding.actual, LONGEST))}  "
     if verdict.known is not None:
         yield f"{_text(verdict.known)}  "
+        return
+    if verdict.seen:
+        yield f"the device saw: {_text(verdict.seen)}  "
+    yield from (f"{_code(row)}  " for row in verdict.wire)
+    if followers := follows(results, verdict):
+        yield f"{len(followers)} further checks only follow from it: {', '.join(map(_code, followers))}  "
     if place := evidence_of(results, verdict):
-        yield f"evidence {_code(place)}"
+        yield f"evidence {_code(place)}  "
+    yield f"next {', '.join(map(_code, commands(results, verdict)))}"
 
 
 def _text(text: str) -> str:

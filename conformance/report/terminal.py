@@ -7,9 +7,10 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.markup import escape
 from rich.padding import Padding
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
@@ -18,7 +19,6 @@ from conformance.judging.summary import (
     OTHERS,
     STRICT,
     SummaryRow,
-    evidence_of,
     gate_failures,
     lab_failures,
     rows,
@@ -29,6 +29,7 @@ from conformance.judging.summary import (
 )
 from conformance.report.conclusion import State, conclude
 from conformance.report.coverage import sentence
+from conformance.report.failure import facts
 from conformance.suite.check import EVERY, Outcome
 from conformance.wire.decode import printable_lines, shortened
 from lab.data.manifest import PROFILES
@@ -70,6 +71,10 @@ LONGEST = 1000
 """Characters that are shown of text from outside."""
 SHOWN = 12
 """Failed checks that are shown in full; of further ones there is a line each."""
+INDENT, LABELS, NARROWEST = 6, 12, 40
+"""Columns before a failure's lines, of their labels, and that a row of the wire has at least."""
+STRESSED = {"actual": "bold", "device saw": "bold"}
+"""What of a failure is in bold."""
 
 
 def console() -> Console:
@@ -138,7 +143,7 @@ def show(what: RenderableType) -> None:
     """Print it, plain where there is no terminal."""
     made = console()
     if made.is_terminal:
-        made.print(what)
+        made.print(what, crop=False)
     else:
         print(_plain(what), end="")
 
@@ -155,7 +160,7 @@ def plain_summary(results: Results, folder: Path, *, verbose: bool = False) -> s
 
 def _plain(what: RenderableType) -> str:
     out = io.StringIO()
-    Console(file=out, width=WIDE, color_system=None, highlight=False).print(what)
+    Console(file=out, width=WIDE, color_system=None, highlight=False).print(what, crop=False)
     return "".join(f"{line.rstrip()}\n" for line in out.getvalue().splitlines())
 
 
@@ -180,21 +185,35 @@ def _finding(results: Results, verdict: VerdictEntry, scenarios: int, folder: Pa
     where = f"{verdict.driver} on {verdict.device}, {verdict.scenario}"
     if scenarios > 1:
         where += f" and {scenarios - 1} more"
+    room = max(console().width - INDENT - LABELS, NARROWEST)
     yield ""
     yield Text.assemble((f"{verdict.outcome}  {verdict.check}", _colour(verdict)), (f"  {where}", "dim"))
     lines = Table.grid(padding=(0, 2, 0, 0))
-    lines.add_column(style="dim", no_wrap=True)
+    lines.add_column(style="dim", no_wrap=True, min_width=LABELS - 2)
     lines.add_column(overflow="fold")
-    lines.add_row("rule", Text(f"The driver {_lower(verdict.statement)}"))
-    if (finding := verdict.violation) is not None:
-        lines.add_row("expected", _said(finding.expected))
-        lines.add_row("actual", _said(finding.actual, "bold"))
-    if verdict.outcome is Outcome.FLAKY:
-        lines.add_row("flaky", _said(verdict.reason))
-    lines.add_row("cites", Text(str(verdict.cite)))
-    if place := evidence_of(results, verdict):
-        lines.add_row("evidence", Text(str(folder / place)))
-    yield Padding(lines, (0, 0, 0, 6))
+    next_commands = ""
+    for label, text in facts(results, verdict, folder):
+        if label == "wire":  # a row stays a row
+            lines.add_row(label, Text("\n".join(shortened(row, room) for row in printable_lines(text).split("\n")), "dim"))
+        elif label == "next":
+            next_commands = printable_lines(text)
+        else:
+            lines.add_row(label, _said(text, STRESSED.get(label, "")))
+    yield Padding(lines, (0, 0, 0, INDENT))
+    for at, command in enumerate(next_commands.splitlines()):
+        yield Unwrapped(f"{'':{INDENT}}{'' if at else 'next':{LABELS}}{command}")
+
+
+class Unwrapped:
+    """A line that is printed whole however narrow the console is, so that it can be copied."""
+
+    def __init__(self, text: str) -> None:
+        """Take a line without control characters."""
+        self._text = text
+
+    def __rich_console__(self, _console: Console, _options: ConsoleOptions) -> RenderResult:
+        yield Segment(self._text)
+        yield Segment.line()
 
 
 def _said(text: str, style: str = "") -> Text:

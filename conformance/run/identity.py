@@ -6,10 +6,12 @@ import os
 import platform
 import sys
 import time
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 from conformance.judging.models import DriverEntry, KnownEntry, Results
+from conformance.run.driver_versions import driver_version, lines_of, named, source
 from conformance.run.plan import Campaign, RunRequest, default_driver
 from conformance.suite.selection import CHECKS, SCENARIOS
 from lab.data.manifest import PARTS, DriverManifest
@@ -23,7 +25,7 @@ def new_results(campaign: Campaign) -> Results:
     request = campaign.request
     return Results(
         lab=_lab(campaign),
-        drivers={manifest.name: _driver(manifest, request) for manifest in campaign.drivers},
+        drivers={manifest.name: _driver(manifest, campaign) for manifest in campaign.drivers},
         narrowed=bool(request.checks or request.scenarios or request.only),
         strict=request.strict,
         shards=[campaign.shard] if campaign.shard else [],
@@ -62,10 +64,30 @@ def _lab(campaign: Campaign) -> dict[str, Any]:
     }
 
 
-def _driver(manifest: DriverManifest, request: RunRequest) -> DriverEntry:
-    known = [KnownEntry(check=k.check, reason=k.reason, devices=list(k.devices)) for k in manifest.known]
+def _driver(manifest: DriverManifest, campaign: Campaign) -> DriverEntry:
+    lines = lines_of(manifest)
+    known = [
+        KnownEntry(
+            check=entry.check,
+            reason=entry.reason,
+            devices=list(entry.devices),
+            owner=entry.owner,
+            expires=entry.expires.isoformat() if entry.expires else "",
+            expired=not entry.excuses_on(date.today()),
+            link=entry.link,
+            line=lines.get(entry.check, 0),
+        )
+        for entry in manifest.known
+    ]
     return DriverEntry(
-        stages=list(manifest.stages), profiles=list(manifest.profiles), asked=_selected_parts(manifest, request), known=known
+        stages=list(manifest.stages),
+        profiles=list(manifest.profiles),
+        asked=_selected_parts(manifest, campaign.request),
+        known=known,
+        version=driver_version(manifest, campaign.toolchain.versions),
+        manifest=named(manifest),
+        source=source(manifest),
+        line=lines.get("claims", 0),
     )
 
 

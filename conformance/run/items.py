@@ -258,8 +258,12 @@ class CheckItem(pytest.Item):
         for finding in violations[:SHOWN_VIOLATIONS]:
             where = verdict.evidence / place(finding.event) if finding.event else verdict.evidence
             lines += [f"  expected {finding.expected}", f"  actual   {finding.actual}", f"  evidence {where}"]
+            if finding is violations[0]:
+                lines += [f"  device   {verdict.seen}"] if verdict.seen else []
+                lines += [f"  wire     {row}" for row in verdict.wire]
         if len(violations) > SHOWN_VIOLATIONS:
             lines.append(f"  and {len(violations) - SHOWN_VIOLATIONS} more")
+        lines.append(f"  next     nvme-lab explain {check.id}")
         return "\n".join(lines)
 
     def scenario_report(self, when: str) -> ScenarioReport | None:

@@ -14,6 +14,7 @@ from enum import IntEnum, StrEnum
 from typing import Any, Literal
 
 from conformance.record.state import State
+from conformance.record.words import words
 from lab.data.events import (
     ActionEnded,
     ActionStarted,
@@ -57,6 +58,8 @@ BESIDE: Direction = "·"
 
 LONGEST = 240
 """Characters of a driver's or a guest's words that a row shows."""
+QUOTED = 120
+"""Characters of a row that a failure quotes."""
 
 NAMES: Mapping[tuple[type[Command], str], type[IntEnum]] = {
     (Identify, "CNS"): Cns,
@@ -111,6 +114,13 @@ class WireLine:
     def number(self) -> str:
         """Return the command's number as people write it; "" where the row belongs to none."""
         return "" if self.command is None else f"#{self.command}"
+
+    @property
+    def line(self) -> str:
+        """Return the row as one line of text, as a failure quotes it."""
+        mark = f"{self.direction}{self.trust}".rstrip()
+        said = f"{self.name}  {self.detail}".rstrip()
+        return shortened(f"{self.t:.6f}  {mark}  {self.number + '  ' if self.number else ''}{said}", QUOTED)
 
 
 def timeline(scenario: Scenario, events: Iterable[Event]) -> Iterator[WireLine]:
@@ -314,7 +324,13 @@ def _asked(event: ActionStarted) -> tuple[str, str]:
 
 
 def _answered(event: ActionEnded) -> tuple[str, str]:
-    return f"answer {printable(event.action)}", shortened(json.dumps(event.answer, ensure_ascii=False, default=str))
+    status = words(event.answer.get("status"))
+    fields = (f"{name}={_json(value)}" for name, value in event.answer.items() if name != "status")
+    return f"answer {printable(event.action)}", shortened("  ".join([status, *fields]))
+
+
+def _json(value: Any) -> str:
+    return value if isinstance(value, str) and value.isalnum() else json.dumps(value, ensure_ascii=False, default=str)
 
 
 def _remarked(event: Remark) -> tuple[str, str]:

@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from itertools import islice, pairwise
 
 from conformance.wire.decode import WireLine
-from lab.data.events import Completed, Dma, Doorbell, Event, Interrupt, PrpList, Submitted
+from conformance.wire.noise import Noise
+from lab.data.events import Barrier, Completed, Dma, Doorbell, Event, Interrupt, MemoryRead, MemoryWrite, PrpList, Submitted
 
 BEFORE, AFTER = 6, 3
 """Rows that an excerpt shows around its event."""
 TRANSFERS = 4
 """DMA and PRP list rows of one command that an excerpt shows; a long transfer has hundreds."""
+BRIEF = 5
+"""Rows that stand inside a failure."""
 
 Key = tuple[str, int]
 """What identifies an event among all others of its evidence: the record ("" for events.jsonl), and the line there."""
@@ -46,6 +49,23 @@ def excerpt(rows: Sequence[WireLine], at: int) -> Excerpt:
         transfers = [place for place in own if isinstance(rows[place].event, (Dma, PrpList))]
         chosen |= set(own) - set(transfers[TRANSFERS:])
     return with_gaps(rows, sorted(chosen))
+
+
+def brief(rows: Sequence[WireLine], at: int) -> list[WireLine]:
+    """Return up to `BRIEF` rows that lead to one: it, its command's submission and doorbell, and what came before."""
+    is_noise = Noise()
+    memory = (MemoryRead, MemoryWrite, Barrier)
+    quiet = {place for place, row in enumerate(rows) if is_noise(row) or isinstance(row.event, memory)}
+    chosen = {at}
+    if (number := rows[at].command) is not None:
+        own = sorted(place for place in places_of_command(rows, number) if place <= at)
+        chosen |= set(own[:2])
+    for place in range(at - 1, -1, -1):
+        if len(chosen) == BRIEF:
+            break
+        if place not in quiet:
+            chosen.add(place)
+    return [rows[place] for place in sorted(chosen)]
 
 
 def with_gaps(rows: Sequence[WireLine], places: Sequence[int]) -> list[WireLine | Gap]:

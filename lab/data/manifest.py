@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -163,6 +164,13 @@ class Known(_Table):
     check: str
     reason: str
     devices: tuple[Literal["qemu", "lab"], ...] = ("qemu", "lab")
+    owner: str = ""  # who answers for it
+    expires: date | None = None  # the last day on which it excuses the failure
+    link: str = ""  # an issue, a page
+
+    def excuses_on(self, day: date) -> bool:
+        """Return whether it excuses the failure on a day."""
+        return self.expires is None or day <= self.expires
 
 
 class Limits(_Table):
@@ -229,6 +237,7 @@ class DriverManifest(_Table):
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.+-]*$")]
     adapter: str
     summary: str = ""
+    version: str = ""  # of the driver, as reports show it; without it, the commit of the manifest's git repository
     needs: tuple[str, ...] = ()  # what of the toolchain it stands on: linux-guest, u-boot …
     boot: Boot = Boot()
     disk: Disk = Disk()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+from datetime import date
 from hashlib import sha256
 
 from lab.data.identity import AcceleratorIdentity, DriverIdentity, Identity, QemuIdentity
@@ -37,7 +38,7 @@ def identify(
             stops=manifest.stops,
             unit=manifest.limits.unit,
             boots_from_nvme=manifest.boot.nvme,
-            known=manifest.known,
+            known=tuple(known for known in manifest.known if known.excuses_on(date.today())),
         ),
         device=device,
         scenario=scenario.to_json(),

@@ -1,0 +1,68 @@
+"""A verdict that needs a look, told once for all reports: the rule, the cause, the wire around it, and what to type next."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+from conformance.judging.models import Results, VerdictEntry
+from conformance.judging.summary import evidence_of
+from conformance.suite.check import Outcome
+
+FOLDED = 6
+"""Checks that are named of those that only follow from a failure."""
+
+
+def facts(results: Results, verdict: VerdictEntry, folder: Path = Path()) -> Iterator[tuple[str, str]]:
+    """Yield (label, text) of everything that explains a verdict; ``folder`` holds results.json, as the user would write it."""
+    yield "rule", rule(verdict)
+    if (finding := verdict.violation) is not None:
+        yield "expected", finding.expected
+        yield "actual", finding.actual
+    if verdict.seen:
+        yield "device saw", verdict.seen
+    if verdict.outcome is Outcome.FLAKY:
+        yield "flaky", verdict.reason
+    yield "cites", str(verdict.cite)
+    if verdict.wire:
+        yield "wire", "\n".join(verdict.wire)
+    if place := evidence_of(results, verdict):
+        yield "evidence", str(folder / place)
+    if followers := follows(results, verdict):
+        more = f" and {len(followers) - FOLDED} more" if len(followers) > FOLDED else ""
+        yield "follows", f"{', '.join(followers[:FOLDED])}{more}: not judged, they only follow from this"
+    yield "next", "\n".join(commands(results, verdict, folder))
+
+
+def rule(verdict: VerdictEntry) -> str:
+    """Return the rule as a sentence."""
+    return f"The driver {verdict.statement[:1].lower()}{verdict.statement[1:]}"
+
+
+def follows(results: Results, verdict: VerdictEntry) -> list[str]:
+    """Return the checks that say nothing of the driver because of this one's failure in the same recordings."""
+    same = (v.check for v in results.verdicts if v.because == verdict.check and v.key[:2] == verdict.key[:2])
+    judged = {v.check for v in results.verdicts if v.outcome in (Outcome.FAIL, Outcome.WARN) and v.key[:2] == verdict.key[:2]}
+    return [check for check in dict.fromkeys(same) if check not in judged]
+
+
+def commands(results: Results, verdict: VerdictEntry, folder: Path = Path()) -> list[str]:
+    """Return the command lines that lead on from a verdict: its wire, its rule, the same recording again."""
+    wanted = [["nvme-lab", "explain", verdict.check]]
+    if (place := evidence_of(results, verdict)) and (run := results.run_of(verdict)):
+        wanted = [["nvme-lab", "wire", str(folder / place)], *wanted, ["nvme-lab", "replay", str(folder / run.evidence)]]
+    return [shlex.join(words) for words in wanted]
+
+
+def again(results: Results, verdict: VerdictEntry) -> str:
+    """Return the command line that records the scenario of a verdict anywhere, with the same seed and defect."""
+    asked, seed = results.lab.get("asked"), results.lab.get("seed")
+    said = asked if isinstance(asked, dict) else {}
+    entry = results.drivers.get(verdict.driver)
+    words = ["nvme-lab", "run", "--driver", (entry.manifest if entry else "") or verdict.driver, "--device", verdict.device]
+    words += ["--scenario", verdict.scenario]
+    words += ["--seed", str(seed)] if isinstance(seed, int) and seed else []
+    for option in ("defect", "variant"):
+        words += [f"--{option}", str(said[option])] if said.get(option) else []
+    return shlex.join(words)
