@@ -23,6 +23,7 @@ COMMANDS: Mapping[str, str] = {
     "observe": "observe:observe",
     "init": "init:init",
     "list": "listing:list_group",
+    "explain": "explain:explain",
     "shell": "shell:shell",
     "guest": "guest:guest",
     "serve": "serve:serve",

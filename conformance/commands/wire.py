@@ -15,6 +15,7 @@ from conformance.report.terminal import console
 from conformance.wire import ladder
 from conformance.wire.decode import Timeline, Trust, WireLine, dump, timeline
 from conformance.wire.excerpts import Excerpt, Gap, Key, excerpts, key, places_of_command, with_gaps
+from conformance.wire.noise import Noise
 from lab.data.events import (
     ActionEnded,
     ActionStarted,
@@ -52,26 +53,57 @@ LOOK = 0.2
 @click.option("--follow", is_flag=True, help="a recording that is under way: show what comes until it ends")
 @click.option("--command", "number", type=click.IntRange(min=1), metavar="N", help="command #N of the timeline, whole")
 @click.option("--ladder", "drawn", is_flag=True, help="as a ladder diagram: host left, device right")
-def wire(evidence: Path, follow: bool, number: int | None, drawn: bool) -> None:
+@click.option("--all", "whole", is_flag=True, help="also how the bus was set up, IOMMU maps, and QEMU's own remarks")
+@click.option("--grep", "pattern", default="", metavar="REGEX", help="only rows that match, in any case of letters")
+def wire(evidence: Path, follow: bool, number: int | None, drawn: bool, whole: bool, pattern: str) -> None:
     """Show what host and device said to each other, decoded. EVIDENCE: the folder of one scenario.
 
     \b
     nvme-lab wire nvme-lab-results/latest/evidence/linux/qemu/read/basic
     nvme-lab wire nvme-lab-results/latest/evidence/linux/qemu/read/basic/events.jsonl:21
     nvme-lab wire EVIDENCE --command 12 --ladder
+    nvme-lab wire EVIDENCE --grep 'doorbell|CSTS'
 
     A place in the evidence, as a failure names it, is shown amid its neighbours and its command.
     """
     if follow and (drawn or number is not None):
         raise UsageError("--follow goes with neither --command nor --ladder.")
+    place = place_in(evidence)
+    if pattern and (drawn or number is not None or place is not None):
+        raise UsageError("--grep goes with neither a place, --command nor --ladder.")
     recording = Evidence(one_evidence(evidence))
+    view = View(whole, _pattern(pattern))
     if follow:
-        _follow(recording.folder)
+        _follow(recording.folder, view)
         return
-    _page(_shown(recording, number, place_in(evidence), drawn))
+    _page(_shown(recording, number, place, drawn, view))
 
 
-def _shown(recording: Evidence, number: int | None, place: Key | None, drawn: bool) -> Iterator[Text]:
+def _pattern(text: str) -> re.Pattern[str]:
+    try:
+        return re.compile(text, re.IGNORECASE)
+    except re.error as error:
+        raise UsageError(f"--grep: {text!r} is not a regular expression: {error}.") from error
+
+
+class View:
+    """Which rows of a whole timeline are shown."""
+
+    def __init__(self, whole: bool, pattern: re.Pattern[str]) -> None:
+        """Show noise too if ``whole``, and only rows that match the pattern."""
+        self._whole, self._pattern, self._is_noise = whole, pattern, Noise()
+        self.hidden = 0
+        """Rows of noise that were left out."""
+
+    def shows(self, row: WireLine) -> bool:
+        """Return whether the next row is shown."""
+        if not self._whole and self._is_noise(row):
+            self.hidden += 1
+            return False
+        return bool(self._pattern.search(text(row).plain))
+
+
+def _shown(recording: Evidence, number: int | None, place: Key | None, drawn: bool, view: View) -> Iterator[Text]:
     reported = timeline(recording.scenario, recording.events())
     if number is not None:
         rows = list(reported)
@@ -83,13 +115,16 @@ def _shown(recording: Evidence, number: int | None, place: Key | None, drawn: bo
             yield text(rows[at])
             yield from (Text(f"{'':20}{line}", style="dim" if "not seen" in line else "") for line in dump(rows[at]))
         return
-    parts: Iterable[WireLine | Gap] = reported
+    parts: Iterable[WireLine | Gap] = (row for row in reported if view.shows(row)) if place is None else reported
     if place is not None:
         found = excerpts(list(reported), [place])
         if not found:
             raise UsageError(f"There is no such event in {recording.folder}.", remedy="name the folder to see all of it")
         parts = found[place]
     yield from _framed(recording, _ladder(list(parts), place) if drawn else (_part(part, place) for part in parts))
+    if view.hidden:
+        hidden = "1 row is" if view.hidden == 1 else f"{view.hidden} rows are"
+        yield Text(f"{hidden} left out: bus set-up, IOMMU maps, QEMU's own remarks (--all shows them)", style="dim")
 
 
 def _places(recording: Evidence, rows: list[WireLine], number: int) -> set[int]:
@@ -170,14 +205,15 @@ def _framed(recording: Evidence, lines: Iterable[Text]) -> Iterator[Text]:
         yield Text(f"{end.outcome}: {end.reason}", style="bold red")
 
 
-def _follow(folder: Path) -> None:
+def _follow(folder: Path, view: View) -> None:
     """Print events as they arrive, in the order of time, until the end marker is there."""
     out = console()
     reported = Timeline(Evidence(folder).scenario)
     pause = threading.Event()
     for events in following(folder):
         for event in events:
-            _print(out, text(reported.row(event)))
+            if view.shows(row := reported.row(event)):
+                _print(out, text(row))
         pause.wait(LOOK)
 
 

@@ -207,12 +207,12 @@ def _finding(results: Results, verdict: VerdictEntry, scenarios: int, folder: Pa
 class Unwrapped:
     """A line that is printed whole however narrow the console is, so that it can be copied."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, style: str = "") -> None:
         """Take a line without control characters."""
-        self._text = text
+        self._text, self._style = text, style
 
-    def __rich_console__(self, _console: Console, _options: ConsoleOptions) -> RenderResult:
-        yield Segment(self._text)
+    def __rich_console__(self, console: Console, _options: ConsoleOptions) -> RenderResult:
+        yield Segment(self._text, console.get_style(self._style) if self._style else None)
         yield Segment.line()
 
 

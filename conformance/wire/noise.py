@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-
 from conformance.wire.decode import WireLine
 from lab.data.events import ActionStarted, ConfigWrite, DmaMap, MsixWrite, Remark
 
@@ -32,13 +30,3 @@ class Noise:
             case Remark(name=name):
                 return name.startswith(TRACE) and not name.startswith(PROBLEMS)
         return False
-
-
-def without_noise(rows: Iterable[WireLine], left_out: list[WireLine]) -> Iterator[WireLine]:
-    """Yield the rows that are no noise; the others are added to ``left_out``."""
-    is_noise = Noise()
-    for row in rows:
-        if is_noise(row):
-            left_out.append(row)
-        else:
-            yield row

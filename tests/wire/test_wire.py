@@ -162,7 +162,7 @@ def test_every_kind_of_event_has_a_row(make_evidence: MakeEvidence) -> None:
 
 def test_the_command_prints_a_plain_line_an_event(tmp_path: Path) -> None:
     evidence = unpack("linux-qemu-write-basic", tmp_path / "evidence")
-    result = wire(evidence.folder)
+    result = wire(evidence.folder, "--all")
     lines = result.output.splitlines()
     assert result.exit_code == 0
     assert lines[0].startswith("linux/qemu/write/basic: ")
