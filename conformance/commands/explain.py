@@ -41,14 +41,15 @@ def explain(name: str, as_json: bool) -> None:
     if check is None:
         names = [*CHECKS, *(page.name for page in findings.pages())]
         raise UsageError(f"there is no check {name!r}{nearest(name, names)}", remedy="nvme-lab list checks")
-    explanation = _explanation(check)
+    explanation = explanation_of(check)
     if as_json:
         click.echo(json.dumps(explanation.to_json(), indent=1, ensure_ascii=False))
     else:
         show(rendered(explanation, console().width))
 
 
-def _explanation(check: Check) -> Explanation:
+def explanation_of(check: Check) -> Explanation:
+    """Return everything that is known of a check."""
     seeded = (one for one in DEFECTS.values() if one.check == check.id)
     bugs = [Bug(one.id, one.summary, "" if one.source == PRACTICE else one.source) for one in seeded]
     neighbours = (one for one in VARIANTS.values() if {*one.scenarios[:1]} & {*check.scenarios})

@@ -1,4 +1,4 @@
-"""Hooks of MkDocs: the sample report, made anew for each build, and a site without a foreign host.
+"""Hooks of MkDocs: pages that are made anew for each build, and a site without a foreign host.
 
 The sample is a run of the reference driver with a seeded mistake, so that a reader sees what a failure looks like.
 """
@@ -10,23 +10,36 @@ import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+sys.path.insert(0, str(Path(__file__).parents[2]))  # MkDocs runs hooks as files
+
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 from mkdocs.utils import get_relative_url
 
+from docs.hooks.check_pages import check_pages, with_links
+
 WORKER = "assets/worker.js"
 FOREIGN = "https://unpkg.com/iframe-worker/shim"
 """What the theme loads so that search works on a page that was opened as a file."""
+REFERENCE = "checks.md"
 PAGE = "sample-report.html"
 RUN = ("run", "--driver", "reference", "--stage", "identify", "--stage", "read", "--defect", "read/nlb:one-fewer")
 
 
 def on_files(files: Files, *, config: MkDocsConfig) -> Files:
-    """Add the report to the site's files."""
+    """Add the sample report and a page for each check to the site's files."""
     files.append(File.generated(config, PAGE, content=report()))
     files.append(File.generated(config, WORKER, abs_src_path=str(Path(__file__).with_name("worker.js"))))
+    for address, text in check_pages():
+        files.append(File.generated(config, address, content=text))
     return files
+
+
+def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Return the check reference with a link to the page of each check."""
+    del config, files
+    return with_links(markdown) if page.file.src_uri == REFERENCE else markdown
 
 
 def on_post_page(output: str, *, page: Page, config: MkDocsConfig) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from conformance.suite.selection import CHECKS
 from tests.report.browser import Browser, Program, Tab
 
 ROOT = Path(__file__).parents[2]
@@ -50,6 +52,16 @@ def test_the_sample_report_shows_a_failure(site: Path) -> None:
 
 
 @pytest.mark.xdist_group("site")
+def test_each_check_has_a_page_and_the_reference_links_to_it(site: Path) -> None:
+    reference = (site / "checks.html").read_text(encoding="utf-8")
+    missing = [check for check in CHECKS if not (site / "checks" / f"{check}.html").is_file()]
+    assert (missing, [check for check in CHECKS if f'href="checks/{check}.html"' not in reference]) == ([], [])
+    page = (site / "checks" / "read" / "prp2.html").read_text(encoding="utf-8")
+    assert "second_page" in page
+    assert "nvme-lab run --check read/prp2 --defect read/prp2:missing" in html.unescape(re.sub("<[^>]*>", "", page))
+
+
+@pytest.mark.xdist_group("site")
 def test_no_page_needs_a_foreign_host(site: Path) -> None:
     pages = list(site.rglob("*.html"))
     assert len(pages) > 30
@@ -60,7 +72,7 @@ def test_no_page_needs_a_foreign_host(site: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.xdist_group("site")
-@pytest.mark.parametrize("page", ["index", "checks", "tutorials/ci", "glossary"])
+@pytest.mark.parametrize("page", ["index", "checks", "tutorials/ci", "checks/read/prp2"])
 def test_no_page_is_wider_than_a_telephone(site: Path, browser: Browser, page: str) -> None:
     tab = Tab(browser, site / f"{page}.html", width=390)
     assert tab.run("document.documentElement.scrollWidth") == 390
