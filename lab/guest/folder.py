@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
 import shutil
@@ -11,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
 from lab.errors import LabError
 
@@ -84,13 +85,20 @@ def _changes(root: Path) -> FileLock:
 
 
 def _ownerless(folder: Path) -> bool:
+    """Return whether nobody holds the folder's lock. It is looked at and never made: its owner may be removing it just now."""
     try:
-        with FileLock(folder / LOCK, timeout=0):
-            return True
-    except Timeout:
+        descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return folder.is_dir()  # without a lock it is being removed, by its owner or by one that was killed in the middle
+    except OSError:
         return False
-    except FileNotFoundError:  # its owner is removing it at this moment
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
         return False
+    finally:
+        os.close(descriptor)
+    return True
 
 
 def private(root: Path) -> Path:

@@ -7,22 +7,23 @@ from pathlib import Path
 import pytest
 
 from lab.errors import LabError
+from lab.guest import folder
 from lab.guest.folder import run_folder, sweep
 
 
 def test_private_while_it_lasts_and_gone_afterwards(root: Path) -> None:
-    with run_folder(root) as folder:
-        assert folder.parent == root
-        assert folder.stat().st_mode & 0o777 == 0o700
-        (folder / "sub").mkdir()
-        (folder / "sub" / "file").write_text("text")
-    assert not folder.exists()
+    with run_folder(root) as mine:
+        assert mine.parent == root
+        assert mine.stat().st_mode & 0o777 == 0o700
+        (mine / "sub").mkdir()
+        (mine / "sub" / "file").write_text("text")
+    assert not mine.exists()
 
 
 def test_gone_after_an_exception(root: Path) -> None:
-    with pytest.raises(KeyboardInterrupt), run_folder(root) as folder:
+    with pytest.raises(KeyboardInterrupt), run_folder(root) as mine:
         raise KeyboardInterrupt
-    assert not folder.exists()
+    assert not mine.exists()
 
 
 def test_sweep_spares_the_living(root: Path) -> None:
@@ -49,6 +50,18 @@ def test_sweep_takes_what_a_killed_owner_left(root: Path) -> None:
     assert left.is_dir()
     with run_folder(root):
         assert not left.exists()
+
+
+def test_a_folder_that_goes_away_during_the_sweep_stays_away(root: Path) -> None:
+    gone = root / "run-gone"
+    assert not folder._ownerless(gone)
+    assert not gone.exists()
+
+
+def test_what_is_left_of_a_folder_without_a_lock_is_swept(root: Path) -> None:
+    (root / "run-half" / "sub").mkdir(parents=True)
+    assert sweep(root) == [root / "run-half"]
+    assert not (root / "run-half").exists()
 
 
 def test_a_folder_that_others_can_write_to_is_refused(root: Path) -> None:
