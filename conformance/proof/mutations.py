@@ -18,6 +18,7 @@ from conformance.suite.selection import CHECKS
 from lab.data.events import (
     Completed,
     ConfigWrite,
+    DmaMap,
     Doorbell,
     Event,
     MemoryWrite,
@@ -363,6 +364,21 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation("blocks one too few", "read/nlb", SIZES, _command(Read, lambda d, c: {"NLB": c.NLB - 1}, lambda c: c.NLB > 0)),
     Mutation("PRP2 with an offset", "read/prp2", SIZES,
              _command(Read, lambda d, c: {"PRP2": c.PRP2 | 1 << d.randrange(3, 12)}, _two_pages)),
+    Mutation("PRP1 at a word", "read/prp1-aligned", READS, _command(Read, lambda d, c: {"PRP1": c.PRP1 | d.randrange(1, 4)})),
+    Mutation("PRP1 of an admin command at a word", "admin-queue/data-pointer", BRING_UP,
+             _command(Identify, lambda d, c: {"PRP1": c.PRP1 | d.randrange(1, 4)})),
+    Mutation("PRP1 of an admin command inside a page", "admin-queue/data-pointer", BRING_UP,
+             _command(Identify, lambda d, c: {"PRP1": c.PRP1 | 4 << d.randrange(10)})),
+    Mutation("controller identifier that is not used", "identify/selectors-unused", BRING_UP,
+             _command(Identify, lambda d, c: {"CNTID": d.randrange(1, 1 << 16)}, lambda c: c.CNS < 4)),
+    Mutation("specific identifier that is not used", "identify/selectors-unused", BRING_UP,
+             _command(Identify, lambda d, c: {"CNSSID": d.randrange(1, 1 << 16)}, lambda c: c.CNS < 4)),
+    Mutation("bus mastering cleared later", "admin-queue/bus-master", READS,
+             _insert(lambda d, e: ConfigWrite(t=e.t, controller=e.controller, offset=4, size=2, value=2), _is(CreateIoSq))),
+    Mutation("memory of a queue given away", "io-queues/kept-memory", QUEUES, lambda d, w: _given_away(w)),
+    Mutation("admin queues over each other", "io-queues/no-overlap", BRING_UP, lambda d, w: _one_place(w)),
+    Mutation("slot that was not filled", "admin-queue/entry-written", "io-queues/watched",
+             _without(lambda e: isinstance(e, MemoryWrite) and e.length == 64)),
     Mutation("flush of another namespace", "write/flush-nsid", WRITES,
              _command(Flush, lambda d, c: {"NSID": d.randrange(2, 1 << 31)})),
     Mutation("no flush", "write/flush", WRITES, _without_all(_is(Flush))),
@@ -394,6 +410,25 @@ def _same_cid(wire: Wire) -> Wire | None:
                 return [*wire[:index], changed, *wire[index + 1 :]]
             previous = event
     return None
+
+
+def _given_away(wire: Wire) -> Wire | None:
+    """Close the memory of a submission queue to the device once the queue is in use."""
+    created = next((e for e in wire if isinstance(e, Submitted) and isinstance(e.command, CreateIoSq)), None)
+    used = _places(wire, lambda event: isinstance(event, Submitted) and event.sqid > 0)
+    if created is None or not used:
+        return None
+    anchor = wire[used[0]]
+    closed = DmaMap(t=anchor.t, controller=anchor.controller, address=created.command.PRP1, length=4096, mapped=False)
+    return [*wire[: used[0]], closed, *wire[used[0] :]]
+
+
+def _one_place(wire: Wire) -> Wire | None:
+    """Program the same address as ASQ and ACQ."""
+    low = next((e.value for e in wire if isinstance(e, RegisterWrite) and e.offset == ASQ.OFFSET), None)
+    if low is None:
+        return None
+    return [replace(e, value=low) if isinstance(e, RegisterWrite) and e.offset == ACQ.OFFSET else e for e in wire]
 
 
 def _same_qid(wire: Wire) -> Wire | None:

@@ -189,6 +189,11 @@ class Record:
         """The bytes of which the driver reads whole ones (`lab.data.manifest.Limits`); 0 for one that reads single blocks."""
         return self.evidence.identity.driver.unit
 
+    @property
+    def shows_lending(self) -> bool:
+        """Whether `DmaMap` events are the driver's doing: behind an IOMMU, or in this process. Else they are the machine's."""
+        return self.exact and (self.evidence.identity.qemu is None or bool(self.scenario.guest.get("iommu")))
+
     def claims(self, stage: str) -> bool:
         """Return whether the driver claims this stage."""
         return stage in self.evidence.identity.driver.stages

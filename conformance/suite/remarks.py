@@ -32,6 +32,7 @@ JUDGED: Mapping[str, str] = {
     "feature-reserved": "features/value-reserved",
     "fuse": "write/fused-pair",
     "fused-pair": "write/fused-pair",
+    "hmb-descriptor": "features/hmb-shape",
     "hmb-enabled": "features/hmb-untouched",
     "hmb-returned": "features/hmb-return",
     "hmb-touched": "features/hmb-untouched",

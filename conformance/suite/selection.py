@@ -10,6 +10,7 @@ import conformance.suite.profiles.performance
 import conformance.suite.profiles.servicing
 import conformance.suite.rules
 import conformance.suite.stages.admin_queue
+import conformance.suite.stages.data_pointers
 import conformance.suite.stages.detect
 import conformance.suite.stages.features
 import conformance.suite.stages.fields
@@ -19,11 +20,14 @@ import conformance.suite.stages.lending
 import conformance.suite.stages.limits
 import conformance.suite.stages.multi_namespace
 import conformance.suite.stages.multiqueue
+import conformance.suite.stages.queue_memory
 import conformance.suite.stages.read
+import conformance.suite.stages.refused
 import conformance.suite.stages.registers
 import conformance.suite.stages.reset
 import conformance.suite.stages.several
 import conformance.suite.stages.situations
+import conformance.suite.stages.values
 import conformance.suite.stages.vectors
 import conformance.suite.stages.waiting
 import conformance.suite.stages.write  # noqa: F401  (importing a stage declares its scenarios and checks)

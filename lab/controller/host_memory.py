@@ -58,7 +58,8 @@ class LentMemory:
         size = HostMemoryDescriptor.SIZE
         entries = core.dma_read(address, min(command.CDW15, MOST_ENTRIES) * size)
         listed = [HostMemoryDescriptor(entries[at : at + size]) for at in range(0, len(entries), size)]
-        if any(one.BADD % core.page_size or not one.BSIZE for one in listed):
+        if wrong := [one for one in listed if one.BADD % core.page_size or not one.BSIZE]:
+            core.remark("hmb-descriptor", address=wrong[0].BADD, pages=wrong[0].BSIZE)
             raise CommandStatusError(Status.INVALID_FIELD)
         regions = tuple((one.BADD, one.BSIZE * core.page_size) for one in listed)
         if asked.MR:
@@ -69,7 +70,7 @@ class LentMemory:
                 core.dma_write(at, blake2b(at.to_bytes(8, "little")).digest() * (length // 64))
             found = Lent(command.CDW12, address, entries, regions, self._content(regions))
         self._lent = found
-        core.remark("hmb-enabled", regions=[[address, len(entries)], *map(list, regions)])
+        core.remark("hmb-enabled", pages=command.CDW12, regions=[[address, len(entries)], *map(list, regions)])
 
     def release(self) -> None:
         """Stop to use the memory, after a look at it."""

@@ -17,7 +17,10 @@ import lab.defects.limits
 import lab.defects.multi_namespace
 import lab.defects.multiqueue
 import lab.defects.performance
+import lab.defects.pointers
+import lab.defects.queue_memory
 import lab.defects.read
+import lab.defects.refused
 import lab.defects.registers
 import lab.defects.reset
 import lab.defects.servicing

@@ -100,14 +100,14 @@ def enables(record: Record) -> Iterator[tuple[State, RegisterWrite, CC]]:
 
 @check("admin-queue/bus-master", cite=PCIE_1_0["3.8.1.2"], level=MANDATORY, why="integrity", witnesses=["wire"])
 def bus_master(record: Record) -> Iterator[Finding]:
-    """Sets Memory Space Enable and Bus Master Enable before its first doorbell makes the controller reach for memory."""
-    judged = set[tuple[str, int]]()  # controllers and epochs
+    """Sets Memory Space Enable and Bus Master Enable before a doorbell makes the controller reach for memory."""
+    judged = set[tuple[str, int, int | None]]()  # controllers, epochs and what the Command register was
     for state, event in record.walk(Doorbell):
-        where = state.spec.id, state.epoch
+        where = state.spec.id, state.epoch, state.pci_command
         if state.pci_command is not None and state.enabled and where not in judged:
             judged.add(where)
             shown = f"Command register {state.pci_command:#06x}"
-            yield Finding(state.pci_command & 6 == 6, event, "MSE and BME set when the first doorbell is rung", shown)
+            yield Finding(state.pci_command & 6 == 6, event, "MSE and BME set when a doorbell is rung", shown)
 
 
 @check("admin-queue/both-halves", cite=BASE_2_0["3.1.3.9"], level=MANDATORY, why="integrity", witnesses=["wire"])

@@ -95,7 +95,13 @@ def unsupported_scenario(draw: Draw) -> Plan:
               arguments={**INVALID_FIELD, "dnr": 1})
         for fid, opcode in [*((fid, SetFeatures.OPCODE) for fid in REFUSED), (Fid.ARBITRATION, GetFeatures.OPCODE)]
     ]  # fmt: skip
-    return Plan(draw.device(), [LOAD, _get(Fid.ARBITRATION), _reads(1, draw.between(1, 900), 8)], refused)
+    refused.append(
+        Fault(name="no-setting", behaviour="status", queue="admin", opcode=SetFeatures.OPCODE, cdw10=Fid.TEMPERATURE_THRESHOLD,
+              arguments={**INVALID_FIELD, "dnr": 1})
+    )  # fmt: skip
+    threshold = TemperatureThreshold.of(TMPTH=KELVIN + draw.between(60, 90))
+    asked = [_get(Fid.ARBITRATION), _set(Fid.TEMPERATURE_THRESHOLD, int(threshold))]
+    return Plan(draw.device(), [LOAD, *asked, _reads(1, draw.between(1, 900), 8)], refused)
 
 
 @scenario("features/smart", "a SMART log page with figures that fill all their bits")

@@ -168,6 +168,8 @@ def sgl_gate(record: Record) -> Iterator[Finding]:
             yield Finding(ok, event, expected, f"PSDT={command.PSDT:02b}b", fields=("PSDT",))
 
 
+HMB_DESCRIPTOR = "hmb-descriptor"
+"""The remark on a host memory buffer whose descriptors name no whole pages."""
 SGL_REMARK, PSDT_REMARK = "sgl", "psdt"
 
 
@@ -200,7 +202,8 @@ def pract_unused(record: Record) -> Iterator[Finding]:
     for state, event, command in record.commands(c.Read, c.Write):
         identified = state.profile.namespaces.get(command.NSID) if state.profile else None
         if identified is not None and not int(identified.DPS):
-            yield Finding(command.PRINFO == 0, event, "PRINFO 0", f"PRINFO {command.PRINFO:04b}b", fields=("PRINFO",))
+            shown = f"PRINFO {command.PRINFO:04b}b, STC {command.STC}"
+            yield Finding(not command.PRINFO and not command.STC, event, "PRINFO 0, STC 0", shown, fields=("PRINFO", "STC"))
 
 
 @check("read/active-namespace", cite=BASE_2_0["3.2.1"], level=RECOMMENDED, why="practice", witnesses=["wire"])
@@ -256,8 +259,13 @@ def _offered(record: Record, offers: Mapping[type[Command], Offer]) -> Iterator[
 
 @check("features/io-gated", cite=BASE_2_0["5.17.2.1"], level=RECOMMENDED, why="practice", witnesses=["wire"])
 def io_gated(record: Record) -> Iterator[Finding]:
-    """Sends optional I/O commands only where ONCS offers them."""
+    """Sends optional I/O commands only where ONCS offers them, and fused ones where FUSES does."""
     yield from _offered(record, IO_OFFERS)
+    for state, event, command in record.commands(Command):
+        if command.FUSE and event.sqid and state.profile is not None:
+            fuses = int(state.profile.controller.FUSES)
+            shown = f"{type(command).__name__} with FUSE={command.FUSE:02b}b, FUSES {fuses:#06x}"
+            yield Finding(bool(fuses & 1), event, "FUSES bit 0 set", shown, fields=("FUSE",))
 
 
 @check("features/admin-gated", cite=BASE_2_0["5.17.2.1"], level=RECOMMENDED, why="practice", witnesses=["wire"])
@@ -354,7 +362,7 @@ def directive_enable(record: Record) -> Iterator[Finding]:
 # -- features and logs --------------------------------------------------------------------------------------------------
 
 
-def _own(record: Record, *kinds: type[Command]) -> Iterator[tuple[State, Submitted, Any]]:
+def own(record: Record, *kinds: type[Command]) -> Iterator[tuple[State, Submitted, Any]]:
     """Yield the commands that the driver has sent on its own, not those that a user had it send."""
     passed = [asked for asked in record.asked if asked.action in PASSED_THROUGH]
     for state, event, command in record.commands(*kinds):
@@ -365,7 +373,7 @@ def _own(record: Record, *kinds: type[Command]) -> Iterator[tuple[State, Submitt
 @check("features/value-reserved", cite=BASE_2_0["5.27"], level=MANDATORY, why="shall", witnesses=["wire"])
 def value_reserved(record: Record) -> Iterator[Finding]:
     """Leaves the reserved bits of a feature's value 0."""
-    for _, event, command in _own(record, c.SetFeatures):
+    for _, event, command in own(record, c.SetFeatures):
         if command.FID in VALUES:
             stray = VALUES[Fid(command.FID)](command.CDW11).reserved
             shown = f"feature {command.FID:02X}h = {command.CDW11:#x}: reserved bits {stray:#x}"
@@ -374,7 +382,11 @@ def value_reserved(record: Record) -> Iterator[Finding]:
 
 @check("features/hmb-shape", cite=BASE_2_0["5.27.1.10"], level=MANDATORY, why="shall", witnesses=["wire"])
 def hmb_shape(record: Record) -> Iterator[Finding]:
-    """Enables a host memory buffer only with a size, and with a descriptor list that is aligned to 16 bytes and not empty."""
+    """Enables a host memory buffer only with a size, and by a list that is aligned to 16 bytes and names whole memory pages."""
+    for remark in record.all(Remark):
+        if remark.name == HMB_DESCRIPTOR:
+            shown = f"{remark.detail.get('pages')} pages at {int(remark.detail.get('address', 0)):#x}"
+            yield Finding(False, remark, "one memory page or more, aligned to it, in each descriptor", shown)
     for _, event, command in record.commands(c.SetFeatures):
         if command.FID == Fid.HOST_MEMORY_BUFFER and HostMemoryBuffer(command.CDW11).EHM:
             ok = command.CDW12 > 0 and command.CDW13 % 16 == 0 and command.CDW15 > 0
@@ -408,7 +420,7 @@ def apst(record: Record) -> Iterator[Finding]:
 @check("features/power-state", cite=BASE_2_0["5.27.1.2"], level=RECOMMENDED, why="practice", witnesses=["wire"])
 def power_state(record: Record) -> Iterator[Finding]:
     """Selects only power states that NPSS counts."""
-    for state, event, command in _own(record, c.SetFeatures):
+    for state, event, command in own(record, c.SetFeatures):
         if command.FID == Fid.POWER_MANAGEMENT and state.profile is not None:
             wanted, most = PowerManagement(command.CDW11).PS, state.profile.controller.NPSS
             yield Finding(wanted <= most, event, f"power state 0 to {most}", f"power state {wanted}", ("FID", "CDW11"))

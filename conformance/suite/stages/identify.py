@@ -265,12 +265,11 @@ def format_count(record: Record) -> Iterator[Finding]:
 def inactive(record: Record) -> Iterator[Finding]:
     """Makes no disk of an inactive namespace."""
     active = {n.nsid for controller in record.controllers for n in controller.namespaces if n.attached}
+    expected = f"one of namespaces {listed(sorted(active))}"
     for asked in record.answers("list"):
         for claim in asked.all("namespaces"):
             if "nsid" in claim:
-                yield Finding(
-                    claim["nsid"] in active, asked.ended, f"one of namespaces {listed(sorted(active))}", claim["nsid"]
-                )
+                yield Finding(claim["nsid"] in active, asked.ended, expected, claim["nsid"])
 
 
 @check("identify/cns2-by-version", cite=BASE_2_0["5.17"], level=RECOMMENDED, why="practice", witnesses=["wire"],

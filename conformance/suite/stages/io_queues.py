@@ -19,13 +19,14 @@ from lab.data.events import (
     MemoryRead,
     MemoryWrite,
     RegisterRead,
+    RegisterWrite,
     Remark,
     Reset,
     Submitted,
 )
 from lab.data.plan import Fault
 from lab.nvme.commands import CreateIoCq, CreateIoSq, DeleteIoCq, DeleteIoSq, Read
-from lab.nvme.registers import CAP, CSTS
+from lab.nvme.registers import CAP, CC, CSTS
 
 CREATES = CreateIoCq | CreateIoSq
 CQ_DIRTY = "cq-not-zeroed"
@@ -228,8 +229,14 @@ def live_cq(record: Record) -> Iterator[Finding]:
 @check("io-queues/no-overlap", cite=INTEGRITY, level=MANDATORY, why="integrity", witnesses=["wire"])
 def no_overlap(record: Record) -> Iterator[Finding]:
     """Lays no queue over another live queue or over memory that a command moves data to."""
-    for state, event in record.walk(Completed, Dma):
+    for state, event in record.walk(Completed, Dma, RegisterWrite):
         match event:
+            case RegisterWrite(offset=CC.OFFSET, value=value) if CC(value).EN and not state.enabled:
+                one = range(int(state.asq), int(state.asq) + (state.aqa.ASQS + 1) * SQE_BYTES)
+                two = range(int(state.acq), int(state.acq) + (state.aqa.ACQS + 1) * CQE_BYTES)
+                apart = one.stop <= two.start or two.stop <= one.start
+                shown = f"ASQ {one.start:#x} to {one.stop:#x}, ACQ {two.start:#x} to {two.stop:#x}"
+                yield Finding(apart, event, "admin queues in memory of their own", shown)
             case Completed() if (submitted := state.answered(event)) and event.completion.ok:
                 command = submitted.command
                 if isinstance(command, CREATES) and command.PC:

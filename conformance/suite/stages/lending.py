@@ -117,6 +117,27 @@ def hmb_return(record: Record) -> Iterator[Finding]:
             yield Finding(not differs, event, "the same memory and list, unchanged, where MR=1", shown)
 
 
+@check("features/hmb-list", cite=BASE_2_0["5.27.1.10"], level=RECOMMENDED, why="practice", witnesses=["wire"])
+def hmb_list(record: Record) -> Iterator[Finding]:
+    """Lends host memory once, and as many pages as its descriptors name: the controller refuses a second loan."""
+    lent: dict[str, bool] = {}
+    for state, event in record.walk(Remark, Completed, Reset, Submitted):
+        here = state.spec.id
+        match event:
+            case Remark(name=name, detail=detail) if name == LENT:
+                lent[here] = True
+                named = sum(int(length) for _, length in detail["regions"][1:]) // state.page
+                shown = f"{detail.get('pages')} pages, {named} in the descriptors"
+                yield Finding(detail.get("pages", named) == named, event, "as many pages as the descriptors name", shown)
+            case Submitted(command=c.SetFeatures(FID=Fid.HOST_MEMORY_BUFFER, CDW11=value)) if HostMemoryBuffer(value).EHM:
+                ok = not lent.get(here)
+                yield Finding(ok, event, "EHM=1 only while nothing is lent", "nothing lent" if ok else "memory is lent already")
+            case Completed() if _takes_back(state, event):
+                lent.pop(here, None)
+            case Reset() if event.cause != "shutdown":
+                lent.pop(here, None)
+
+
 @check("features/hmb-released", cite=BASE_2_0["8.9"], level=RECOMMENDED, why="should", witnesses=["wire"])
 def hmb_released(record: Record) -> Iterator[Finding]:
     """Takes lent memory back before it shuts the controller down by a normal shutdown."""

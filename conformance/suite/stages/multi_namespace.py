@@ -20,6 +20,7 @@ from lab.nvme.commands import (
     BROADCAST_NSID,
     AsyncEventRequest,
     Command,
+    DatasetManagement,
     Flush,
     GetLbaStatus,
     GetLogPage,
@@ -28,6 +29,7 @@ from lab.nvme.commands import (
     NamespaceManagement,
     Read,
     Write,
+    WriteZeroes,
 )
 from lab.nvme.identify import Cns
 from lab.nvme.logs import Lid
@@ -192,13 +194,13 @@ def block_size(record: Record) -> Iterator[Finding]:
 @check("multi-namespace/no-crosstalk", cite=BASE_2_0["3.3.3.1"], level=MANDATORY, why="integrity", witnesses=["wire", "store"],
        needs=["write"])  # fmt: skip
 def no_crosstalk(record: Record) -> Iterator[Finding]:
-    """Reads and writes the namespace that was asked for, and changes no other."""
+    """Reads, writes, zeroes and trims the namespace that was asked for, and changes no other."""
     if sum(len(controller.namespaces) for controller in record.controllers) == 1:
         return
-    for asked in record.answers("read", "write"):
+    for asked in record.answers("read", "write", "write-bytes", "zeroes", "trim"):
         wanted = asked.arguments["nsid"]
         for _, event in record.during(asked, Submitted):
-            if isinstance(event.command, (Read, Write)):
+            if isinstance(event.command, (Read, Write, WriteZeroes, DatasetManagement)):
                 nsid = event.command.NSID
                 yield Finding(nsid == wanted, event, f"NSID {wanted}", f"{event.command.NSID:#x}", fields=("NSID",))
     written = [asked for asked in record.answers("write") if asked.ok and record.saw(asked, Write)]

@@ -110,6 +110,13 @@ def shadow_refused(draw: Draw) -> Plan:
     return Plan(draw.device(shadow_doorbells=True), [LOAD, _mix(draw, CPUS, 4, 80)], [refused])
 
 
+@scenario("multiqueue/shadow-reset", "shadow doorbells before and after a reset, which ends their use", cpus=CPUS,
+          watch_memory=True)  # fmt: skip
+def shadow_reset(draw: Draw) -> Plan:
+    mixes = [_mix(draw, CPUS, 4, 48) for _ in range(2)]
+    return Plan(draw.device(cap={"MQES": 15}, shadow_doorbells=True), [LOAD, mixes[0], do("reset"), mixes[1]], [_slow(2)])
+
+
 @scenario("multiqueue/spurious", "each Write comes with an interrupt that means nothing", cpus=CPUS)
 def spurious(draw: Draw) -> Plan:
     alarms = [
@@ -302,7 +309,7 @@ def batch(record: Record) -> Iterator[Finding]:
 
 @check("multiqueue/shadow-doorbells", cite=BASE_2_0["5.8"], level=OPTIONAL, why="integrity",
        witnesses=["out", "wire", "fault"], needs=["load-mix"],
-       scenarios=["multiqueue/shadow", "multiqueue/shadow-refused"])  # fmt: skip
+       scenarios=["multiqueue/shadow", "multiqueue/shadow-refused", "multiqueue/shadow-reset"])  # fmt: skip
 def shadow_doorbells(record: Record) -> Iterator[Finding]:
     """Loses no command by shadow doorbells, and does without them where the controller refuses Doorbell Buffer Config."""
     if not any(record.commands(DoorbellBufferConfig)):
@@ -319,7 +326,7 @@ def shadow_doorbells(record: Record) -> Iterator[Finding]:
 
 
 @check("multiqueue/shadow-barrier", cite=BASE_2_0["B.5"], level=OPTIONAL, why="integrity", witnesses=["memory", "wire"],
-       scenarios=["multiqueue/shadow", "multiqueue/shadow-refused"])  # fmt: skip
+       scenarios=["multiqueue/shadow", "multiqueue/shadow-refused", "multiqueue/shadow-reset"])  # fmt: skip
 def shadow_barrier(record: Record) -> Iterator[Finding]:
     """Writes entry, shadow doorbell and, where the EventIdx asks for it, doorbell in this order, with barriers in between; and
     writes nothing into the two buffers but at the places of its queues."""
@@ -360,7 +367,7 @@ def spurious_interrupt(record: Record) -> Iterator[Finding]:
 
 @check("multiqueue/integrity", cite=INTEGRITY, level=MANDATORY, why="integrity", witnesses=["out", "store"],
        needs=["load-mix"], scenarios=["multiqueue/plain", "multiqueue/latency", "multiqueue/long", "multiqueue/few",
-                                      "multiqueue/full", "multiqueue/spurious", "multiqueue/shadow",
+                                      "multiqueue/full", "multiqueue/spurious", "multiqueue/shadow", "multiqueue/shadow-reset",
                                       "multiqueue/shadow-refused", "multiqueue/reset-under-load"])  # fmt: skip
 def integrity(record: Record) -> Iterator[Finding]:
     """Corrupts nothing under a mixed load on all queues.

@@ -16,7 +16,7 @@ from conformance.suite.refusals import may_refuse
 from conformance.suite.scenario import LOAD, Draw, Plan, do, scenario
 from lab.data.events import Completed, Dma, DmaMap, PrpList, RegisterRead, RegisterWrite, Remark, Submitted
 from lab.data.plan import Action, Fault, Namespace
-from lab.nvme.commands import Psdt, Read, Write
+from lab.nvme.commands import Command, Psdt, Read, Write
 
 PAGE = 4096
 """Bytes of the smallest memory page."""
@@ -265,11 +265,12 @@ def prp1_offset(record: Record) -> Iterator[Finding]:
 
 
 def prp_transfers(record: Record) -> Iterator[tuple[State, Submitted, int]]:
-    """Every Read and Write by PRP, with the number of bytes it moves."""
-    for state, event, command in record.commands(Read, Write):
-        length = state.transfer_bytes(command)
-        if length is not None and command.PSDT == Psdt.PRP:
-            yield state, event, length
+    """Every I/O command by PRP whose data has a known length, with that length in bytes."""
+    for state, event, command in record.commands(Command):
+        if event.sqid and command.OPCODE is not None and command.transfer and command.PSDT == Psdt.PRP:
+            length = state.transfer_bytes(command)
+            if length is not None:
+                yield state, event, length
 
 
 @check("read/prp2", cite=BASE_2_0["4.1.1"], level=MANDATORY, why="integrity", witnesses=["wire"])
@@ -376,7 +377,7 @@ def owned_memory(record: Record) -> Iterator[Finding]:
                 opened[state.spec.id] = Opened()
             case DmaMap() if own is not None:
                 own.follow(event)
-                if not event.mapped and state.enabled and not state.shut_complete and not _cut_off(state):
+                if not event.mapped and state.enabled and not state.shut_complete and not cut_off(state):
                     yield from _taken(state, event)
             case Dma() if own is not None and own.cover(event.address, event.length):
                 yield Finding(True, event, "memory that is open to the device", f"{event.length} bytes at {event.address:#x}")
@@ -385,7 +386,7 @@ def owned_memory(record: Record) -> Iterator[Finding]:
                 yield Finding(False, event, "memory that is open to the device", shown)
 
 
-def _cut_off(state: State) -> bool:
+def cut_off(state: State) -> bool:
     """Return whether the controller can reach no memory any more: it may not (Bus Master Enable), or it is gone."""
     return (state.pci_command is not None and not state.pci_command & BUS_MASTER) or state.csts == ALL_ONES
 
