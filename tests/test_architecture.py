@@ -27,6 +27,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("conformance.report",),
     ("conformance.run",),
     ("conformance.onboarding", "conformance.proof"),
+    ("conformance.discovery",),
     ("conformance.commands",),
     ("conformance.cli", "conformance.plugin", "conformance.api"),
 )

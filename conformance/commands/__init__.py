@@ -28,6 +28,7 @@ COMMANDS: Mapping[str, str] = {
     "guest": "guest:guest",
     "serve": "serve:serve",
     "replay": "replay:replay",
+    "sweep": "sweep:sweep",
     "judge": "evidence:judge",
     "report": "evidence:report",
     "matrix": "matrix:matrix",

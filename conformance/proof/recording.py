@@ -44,7 +44,7 @@ def record(scenario: str, seed: int, folder: Path, defect: str = "", variant: st
     seeds = {name: id for name, id in (("defect", defect), ("variant", variant)) if id}
     if seeds:
         manifest = manifest.model_copy(update={"variables": {**manifest.variables, **seeds}})
-    with _deadline(SECONDS):
+    with processor_deadline(SECONDS):
         lab.recording.record.record(manifest, SCENARIOS[scenario].resolve(seed), "lab", folder, toolchain=Toolchain(None, None))
     return Evidence(folder)
 
@@ -80,7 +80,7 @@ def unworded(found: Iterable[Verdict]) -> list[Alarm]:
 
 
 @contextmanager
-def _deadline(seconds: int) -> Iterator[None]:
+def processor_deadline(seconds: int) -> Iterator[None]:
     """Make the driver hang when the time is over; in a process's main thread only."""
 
     def over(_number: int, _frame: FrameType | None) -> None:
