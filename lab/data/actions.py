@@ -20,7 +20,7 @@ _ARGUMENTS: Mapping[str, str] = {
     "list": "[until]",
     "queues": "",
     "noop": "nsid [controller]",
-    "read": f"{_BLOCKS} [offset]",
+    "read": f"{_BLOCKS} [offset polled]",
     "write": f"{_BLOCKS} fill [offset fua]",
     "write-bytes": "nsid lba at length fill [controller]",
     "flush": "nsid [controller]",
@@ -30,7 +30,11 @@ _ARGUMENTS: Mapping[str, str] = {
     "rescan": "",
     "reset": "",
     "raw": "queue opcode [nsid]",
-    "shutdown": "",
+    "shutdown": "[halt]",
+    "suspend": "[state]",
+    "reset-function": "",
+    "reset-subsystem": "",
+    "host-memory": "lent",
     "unload": "",
     "load-mix": f"{_BLOCKS} jobs depth operations seed",
     "load-polled": "",
@@ -54,12 +58,13 @@ _ARGUMENTS: Mapping[str, str] = {
     "unplug": "",
     "cut-power": "",
     "release": "name [count]",
+    "bus-error": "kind",
 }
 
 _TYPES: Mapping[str, Any] = {
     "until": str | list[int], "controller": str, "file": str, "queue": str, "scheduler": str, "during": str, "name": str,
-    "fua": bool, "save": bool, "errors": bool, "unprivileged": bool, "armed": bool, "quiet": bool,
-    "steps": list[dict[str, Any]],
+    "state": str, "kind": str, "fua": bool, "save": bool, "errors": bool, "unprivileged": bool, "armed": bool, "quiet": bool,
+    "halt": bool, "polled": bool, "lent": bool, "steps": list[dict[str, Any]],
 }  # fmt: skip
 """Types of arguments; of all others: a number."""
 

@@ -20,6 +20,7 @@ ACTIONS = (
     "load", "info", "ready", "identify", "list", "queues", "noop", "read", "write", "write-bytes", "flush", "zeroes", "trim",
     "mount", "rescan", "reset", "raw", "shutdown", "unload", "load-mix", "load-polled", "load-ring", "get-feature",
     "set-feature", "smart", "format", "passthrough", "file-reads", "submit", "collect", "save", "restore",
+    "suspend", "reset-function", "reset-subsystem", "host-memory",
 )  # fmt: skip
 """What a driver can be asked: docs/drivers.md, "Actions and answers"."""
 

@@ -49,6 +49,7 @@ class Controller:
     vectors: int = 9  # MSI-X vectors; 0 leaves INTx only
     write_cache: bool = True  # a volatile write cache (Identify VWC bit 0)
     sgl: bool = False  # offers SGLs, which drivers then prefer to PRP lists (QEMU's own device always does)
+    memory_buffer: int = 0  # MiB of a controller memory buffer (QEMU's own device only)
     shadow_doorbells: bool = False  # Doorbell Buffer Config: tails and heads in memory, of which a record sees only a part
     cap: Mapping[str, int] = field(default_factory=dict)  # CAP fields by name
     identify: Mapping[str, Any] = field(default_factory=dict)  # Identify Controller fields by name
@@ -146,8 +147,10 @@ class Scenario:
     actions: tuple[Action, ...]
     faults: tuple[Fault, ...] = ()
     guest: Mapping[str, Any] = field(default_factory=dict)
-    """What the guest must be: cpus, memory (MiB), iommu, command_seconds; watch_memory: record what a driver in this process
-    does in its DMA memory; stale_memory: memory that is not zero at the start; in_process: only for drivers in this process."""
+    """What the guest must be: cpus, memory (MiB), iommu, command_seconds; queue_depth, polled_queues, write_queues, sgl_bytes
+    (transfers whose pieces are so long on average go by SGLs), where a driver can be told; watch_memory: record what a driver
+    in this process does in its DMA memory; stale_memory: memory that is not zero at the start; in_process: only for drivers in
+    this process."""
     hostile: bool = False  # the device is odd or faulty: a driver may refuse it, and actions may fail in good order
     checks: tuple[str, ...] = ()  # judged by these too, which otherwise judge other scenarios only
 

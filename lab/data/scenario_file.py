@@ -58,6 +58,10 @@ class GuestTable(BaseModel):
     memory: Annotated[int, Field(ge=0)] = 0
     iommu: bool = False
     command_seconds: Annotated[int | float, Field(gt=0)] = 30
+    queue_depth: Annotated[int, Field(ge=2)] = 1024
+    polled_queues: Annotated[int, Field(ge=0)] = 0
+    write_queues: Annotated[int, Field(ge=0)] = 0
+    sgl_bytes: Annotated[int, Field(ge=0)] = 32768
     watch_memory: bool = False
     stale_memory: bool = False
     keep_alive: bool = False

@@ -18,6 +18,7 @@ import lab.defects.multi_namespace
 import lab.defects.multiqueue
 import lab.defects.performance
 import lab.defects.pointers
+import lab.defects.power
 import lab.defects.queue_memory
 import lab.defects.read
 import lab.defects.refused

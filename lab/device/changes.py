@@ -13,7 +13,10 @@ from lab.data.plan import Action
 
 CHANGES = frozenset({"attach", "detach", "warn", "cut-power", "release"})
 """The actions of this module."""
-LAB_ACTIONS = frozenset({"plug", "unplug", "fault", *CHANGES})
+BUS_ERRORS = {"correctable": "RCVR", "nonfatal": "COMP_TIME", "fatal": "MALF_TLP"}
+"""Kinds of ``bus-error``, and errors of the port above the device that are of this kind, in QEMU's words
+(hw/pci/pcie_aer.c; PCI Express Base, 6.2.7)."""
+LAB_ACTIONS = frozenset({"plug", "unplug", "fault", "bus-error", *CHANGES})
 """All actions that the lab does to the device itself, and does not ask of the driver."""
 
 

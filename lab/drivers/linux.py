@@ -35,10 +35,14 @@ from lab.toolchain import LinuxGuest, Toolchain
 
 SECONDS = 60.0
 """For any action: above the driver's own time-out of 30 s for a command, so that its answer to that is received."""
-CORE = "nvme_core"
-"""The module that knows time-outs, as the kernel writes its name."""
-TIMEOUTS = ("io_timeout", "admin_timeout")
-"""Its parameters, in seconds (drivers/nvme/host/core.c)."""
+PARAMETERS: Mapping[str, tuple[str, tuple[str, ...]]] = {
+    "command_seconds": ("nvme_core", ("io_timeout", "admin_timeout")),
+    "queue_depth": ("nvme", ("io_queue_depth",)),
+    "polled_queues": ("nvme", ("poll_queues",)),
+    "write_queues": ("nvme", ("write_queues",)),
+    "sgl_bytes": ("nvme", ("sgl_threshold",)),
+}
+"""What a scenario wants of the guest → module, as the kernel writes it, and parameters (drivers/nvme/host/core.c and pci.c)."""
 WARM_UP: tuple[Mapping[str, Any], ...] = (
     {"action": "plugged", "controllers": 0},
     *({"action": name} for name in ("ready", "identify", "list")),
@@ -97,14 +101,15 @@ class Linux:
         if machine.spec.state is None:  # it was booted; what is forked was settled before
             self.prepare(machine, deadline)
         agent = Agent(machine)
-        timeouts = timeout_parameters(self.load_order, scenario)
-        parameters = {f"{CORE}/parameters/{name}": seconds for name, seconds in timeouts.items()}
+        settings = module_parameters(self.load_order, scenario)
+        parameters = {f"{module}/parameters/{name}": v for module, values in settings.items() for name, v in values.items()}
         begun = agent.ask({"action": "begin", "time": time.time_ns(), "parameters": parameters}, deadline=deadline)
         preloaded = begun.head["fields"]["preloaded"]
         if not preloaded:
             self.push(agent, deadline)
-        modules = with_parameters(self.load_order, timeouts)
-        return LinuxSession(agent, scenario, modules, self.sdk, preloaded, begun.head["log"] if preloaded else ())
+        modules = with_parameters(self.load_order, settings)
+        said = begun.head["log"] if preloaded else ()
+        return LinuxSession(agent, scenario, modules, self.sdk, preloaded, said, machine)
 
     def push(self, agent: Agent, deadline: Deadline) -> None:
         """Write modules and files into the guest."""
@@ -201,12 +206,14 @@ class LinuxSession:
         sdk: passthrough.Sdk | None = None,
         loaded: bool = False,
         said: Sequence[str] = (),
+        machine: Machine | None = None,
     ) -> None:
         """Take a guest whose agent answers.
 
         ``loaded``: the driver is there already, and takes its controller when that is plugged. ``said`` is the
-        kernel's log of that.
+        kernel's log of that. ``machine`` is the guest, for what ends it.
         """
+        self._machine = machine
         self.agent = agent
         self.loaded = loaded
         self._scenario = scenario
@@ -225,6 +232,8 @@ class LinuxSession:
         """Return the driver's answer; see `lab.drivers.base.Session`."""
         if self._sdk and action.name in passthrough.ACTIONS:
             return self._passthrough(self._sdk, action, deadline)
+        if action.name == "shutdown" and action.arguments.get("halt") and self._machine:
+            self._machine.qmp("set-action", {"shutdown": "pause"})  # QEMU stays, for the lab to see what it was
         arguments, payload = explicit_arguments(self._scenario, action, data)
         request = {**arguments, "action": action.name}
         if action.name == "load":
@@ -239,6 +248,8 @@ class LinuxSession:
         if action.name == "load":
             lines, self._said, self.loaded = [*self._said, *lines], [], False
         log = {"log": "\n".join(lines)} if action.name == "load" or lines else {}
+        if action.name == "shutdown" and action.arguments.get("halt") and self._machine and answer["status"] == "success":
+            return _powered_off(self._machine, log, deadline)
         return Answer(answer["status"], {**answer["fields"], **log}, read if action.name in ("read", "raw") and read else None)
 
     def _passthrough(self, sdk: passthrough.Sdk, action: Action, deadline: Deadline) -> Answer:
@@ -265,17 +276,32 @@ class LinuxSession:
         """Do nothing: the channel belongs to the machine."""
 
 
-def timeout_parameters(modules: list[tuple[str, str]], scenario: Scenario) -> dict[str, int]:
-    """Return the scenario's command time-outs by module parameter, so that no fault costs half a minute."""
-    if "command_seconds" not in scenario.guest or CORE not in {_plain(Path(file).stem) for file, _ in modules}:
-        return {}
-    return dict.fromkeys(TIMEOUTS, scenario.guest["command_seconds"])
+def _powered_off(machine: Machine, log: Mapping[str, Any], deadline: Deadline) -> Answer:
+    """Wait until the guest has powered its machine off."""
+    try:
+        machine.event("SHUTDOWN", deadline)
+    except GuestTimeoutError as late:
+        return Answer("timeout", {"log": late.what})
+    return Answer("success", log)
 
 
-def with_parameters(modules: list[tuple[str, str]], timeouts: Mapping[str, int]) -> list[tuple[str, str]]:
-    """Return the modules; the core module also gets these parameters."""
-    more = " ".join(f"{name}={seconds}" for name, seconds in timeouts.items())
-    return [(file, f"{text} {more}".strip() if _plain(Path(file).stem) == CORE else text) for file, text in modules]
+def module_parameters(modules: list[tuple[str, str]], scenario: Scenario) -> dict[str, dict[str, int]]:
+    """Return what the scenario wants of the driver, as module → parameter → value, for modules that are pushed."""
+    pushed = {_plain(Path(file).stem) for file, _ in modules}
+    found: dict[str, dict[str, int]] = {}
+    for wish, (module, names) in PARAMETERS.items():
+        if wish in scenario.guest and module in pushed:
+            found.setdefault(module, {}).update(dict.fromkeys(names, scenario.guest[wish]))
+    return found
+
+
+def with_parameters(modules: list[tuple[str, str]], settings: Mapping[str, Mapping[str, int]]) -> list[tuple[str, str]]:
+    """Return the modules with these parameters besides their own."""
+    done = []
+    for file, text in modules:
+        more = " ".join(f"{name}={value}" for name, value in settings.get(_plain(Path(file).stem), {}).items())
+        done.append((file, f"{text} {more}".strip()))
+    return done
 
 
 def _module(manifest: DriverManifest, guest: LinuxGuest, name: str) -> Path:

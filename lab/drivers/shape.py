@@ -25,19 +25,20 @@ OF_BLOCKS = OF_A_NAMESPACE | {"lba", "blocks", "bytes", "offset"}
 ARGUMENTS: Mapping[str, frozenset[str]] = {
     "load": frozenset({"until"}),
     "noop": OF_A_NAMESPACE, "flush": OF_A_NAMESPACE, "mount": OF_A_NAMESPACE | {"file"}, "format": OF_A_NAMESPACE | {"format"},
-    "read": OF_BLOCKS, "write": OF_BLOCKS | {"fua"}, "zeroes": OF_BLOCKS, "trim": OF_BLOCKS,
+    "read": OF_BLOCKS | {"polled"}, "write": OF_BLOCKS | {"fua"}, "zeroes": OF_BLOCKS, "trim": OF_BLOCKS,
     "write-bytes": OF_A_NAMESPACE | {"lba", "at", "length"},
     "raw": frozenset({"queue", "opcode", "nsid"}),
     "load-ring": OF_A_NAMESPACE | {"lba", "blocks", "operations", "scheduler", "first_ms", "step_ms"},
     "load-mix": frozenset({"nsid", "lba", "blocks", "jobs", "depth", "operations", "seed"}),
     "get-feature": frozenset({"feature"}), "set-feature": frozenset({"feature", "value", "save"}),
-    "smart": frozenset({"errors"}),
+    "smart": frozenset({"errors"}), "shutdown": frozenset({"halt"}), "suspend": frozenset({"state"}),
+    "host-memory": frozenset({"lent"}),
     "submit": frozenset({"nsid", "lba", "blocks", "each", "pairs"}), "save": frozenset({"during"}),
 }  # fmt: skip
 """What the braces in an action's commands may hold beyond that."""
 OPTIONAL: Mapping[str, Any] = {
     "until": "", "offset": 0, "nsid": 0, "fua": 0, "save": 0, "errors": 0, "pairs": 0, "during": "",
-    "first_ms": 0, "step_ms": 0,
+    "first_ms": 0, "step_ms": 0, "halt": 0, "state": "", "polled": 0,
 }  # fmt: skip
 """Arguments that a scenario may leave out, and what they are then."""
 ANSWERABLE_UNASKED = frozenset({"load", "info", "ready", "identify", "list", "queues"})

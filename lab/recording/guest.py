@@ -18,7 +18,7 @@ from lab.data.machine import MachineReport
 from lab.data.manifest import DriverManifest
 from lab.data.plan import Action, Answer, DeviceKind, Scenario
 from lab.deadline import Deadline
-from lab.device.changes import CHANGES, UnsupportedChangeError
+from lab.device.changes import BUS_ERRORS, CHANGES, UnsupportedChangeError
 from lab.device.device import Device, Place
 from lab.device.factory import open_device
 from lab.drivers import Adapter, Session
@@ -51,6 +51,8 @@ STOP_SECONDS = 5.0
 """Until QEMU has stopped the guest at the end."""
 DRAIN_SECONDS = 30.0
 """From QEMU's end until the last line of its trace has been translated."""
+ROOT_PORT = "rp"
+"""What the ids of root ports begin with (`lab.guest.arguments`)."""
 FIRST_SLOT = "4"
 """PCI device number (hexadecimal) of the first controller that is there at start, unless the manifest says otherwise."""
 FOLLOW_SECONDS = 5.0
@@ -322,6 +324,8 @@ class GuestRecording(Recording):
             return Answer()
         if not self._driver.hotplug:
             return Answer("unsupported")
+        if action.name == "bus-error":
+            return self._report_bus_error(action.arguments["kind"])
         if action.name == "plug":
             self._plug()
         else:
@@ -331,8 +335,14 @@ class GuestRecording(Recording):
             self._session.plugged(0, deadline)
         return Answer()
 
+    def _report_bus_error(self, kind: str) -> Answer:
+        """Let the port above the first controller report an error of the link to it (Advanced Error Reporting)."""
+        line = f"pcie_aer_inject_error {ROOT_PORT}0 {BUS_ERRORS[kind]}"
+        said = str(self._machine.qmp("human-monitor-command", {"command-line": line}))
+        return Answer() if said.startswith("OK") else Answer("unsupported", {"log": said.strip()})
+
     def _plug(self) -> None:
-        places: list[Place] = [{"bus": f"rp{n}"} for n in range(len(self._scenario.device.controllers))]
+        places: list[Place] = [{"bus": f"{ROOT_PORT}{n}"} for n in range(len(self._scenario.device.controllers))]
         for pattern in EVENTS if self._device.traced else ():
             self._machine.qmp("trace-event-set-state", {"name": pattern, "enable": True})
         self._note_plugged(True)

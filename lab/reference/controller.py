@@ -83,6 +83,7 @@ class Controller(Core):
         """Active namespaces that cannot be used, and why."""
         self.notes: dict[str, str] = {}
         """Settings that were reduced to what the controller grants, by name."""
+        self._before_sleep = ""
         self._shadows: ShadowDoorbells | None = None
         self._lent: tuple[Memory, Memory] | None = None
         """The host memory buffer and its list, while the controller has them."""
@@ -447,6 +448,20 @@ class Controller(Core):
             self.wait_shut_down()
             self.abandon(CommandLost("the controller was shut down"))
         self.stage = ""
+
+    def sleep(self) -> None:
+        """Shut the controller down, as before the system sleeps: it may lose its power then."""
+        self._before_sleep = self.stage
+        self.shutdown()
+
+    def wake(self) -> None:
+        """Perform the completed steps again after a sleep."""
+        self.stage = self._before_sleep
+        try:
+            self.restart()
+        except DriverError as failure:
+            self.give_up(failure)
+            raise
 
     def delete_io_queues(self) -> None:
         """Delete submission queues before the completion queues that they name. Base 2.0, 5.6 and 5.7."""

@@ -12,6 +12,9 @@ COMMAND, CLASS, CAPABILITIES = 0x04, 0x08, 0x34
 MEMORY_SPACE, BUS_MASTER, INTX_DISABLE = 1 << 1, 1 << 2, 1 << 10
 MSI, EXPRESS, MSIX = 0x05, 0x10, 0x11
 """Identifiers of capabilities."""
+DEVICE_CONTROL, INITIATE_FLR, FLR_SECONDS = 8, 1 << 15, 0.1
+"""In the PCI Express capability; how long a function may take for a reset. PCI Express Base, 7.5.3.4 and 6.6.2."""
+BARS = range(0x10, 0x28, 4)
 MSI_ENABLE = 1 << 0
 MSIX_ENABLE, MSIX_MASK_ALL = 1 << 15, 1 << 14
 MSIX_ENTRY, MSIX_DATA, MSIX_CONTROL = 16, 8, 12

@@ -9,11 +9,16 @@ from collections.abc import Callable
 
 from lab.nvme.commands import Abort
 from lab.nvme.completions import Completion
+from lab.nvme.registers import NSSR
+from lab.reference import pci
 from lab.reference.core import Core
-from lab.reference.errors import CommandLost, ControllerFailed, DriverError
+from lab.reference.errors import CommandLost, ControllerFailed, DriverError, Refused
 from lab.reference.execution import Execution
 from lab.reference.queue_pair import QueuePair
 from lab.reference.request import Request
+
+NSSR_MAGIC = 0x4E56_4D65
+"""What resets the NVM subsystem when written to NSSR: "NVMe"."""
 
 
 class Recovery:
@@ -72,6 +77,29 @@ class Recovery:
             self._c.give_up(failure)
         finally:
             self._resetting = False
+
+    def reset_function(self) -> None:
+        """Reset the function by PCI, and bring the controller up again. PCIe 1.0, 3.3; PCI Express Base, 6.6.2."""
+        transport = self._c.transport
+        at = next((at for kind, at in pci.capabilities(transport) if kind == pci.EXPRESS), 0)
+        if not at:
+            raise Refused(f"{transport.name} has no PCI Express capability, and so no Function Level Reset")
+        bars = {offset: transport.config_read(offset, 4) for offset in pci.BARS}
+        pci.clear_command(transport, pci.BUS_MASTER)
+        control = at + pci.DEVICE_CONTROL
+        transport.config_write(control, 2, transport.config_read(control, 2) | pci.INITIATE_FLR)
+        transport.sleep(pci.FLR_SECONDS)
+        for offset, value in bars.items():
+            transport.config_write(offset, 4, value)
+        pci.set_command(transport, pci.MEMORY_SPACE)
+        self.reset("its function was reset")
+
+    def reset_subsystem(self) -> None:
+        """Reset the NVM subsystem, and bring the controller up again. Base 2.0, 3.7.1 and 3.1.3.7."""
+        if not self._c.cap.NSSRS:
+            raise Refused(f"{self._c.transport.name} has no NVM Subsystem Reset (CAP.NSSRS)")
+        self._c.registers.write(NSSR(NSSR_MAGIC))
+        self.reset("its subsystem was reset")
 
     def stop(self) -> None:
         """Stop the controller by CC.EN=0, one of the ways of a Controller Level Reset. Base 2.0, 3.7.2."""

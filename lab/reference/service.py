@@ -18,6 +18,7 @@ from lab.reference.io_ring import IoRing
 from lab.reference.namespace import Namespace
 from lab.reference.operation import CLASSES, PHYSICAL, Operation
 from lab.reference.pool import DmaPool, pooled
+from lab.reference.recovery import Recovery
 from lab.reference.settings import Settings
 from lab.reference.transport import Transport
 
@@ -376,6 +377,42 @@ def shutdown(call: Call) -> Reply:
     return Reply()
 
 
+def suspend(call: Call) -> Reply:
+    """Shut every controller down, as before the system sleeps, and bring it up again, as after that."""
+    for controller in call.service.controllers_at("reset"):
+        controller.sleep()
+        controller.wake()
+    return Reply()
+
+
+def reset_function(call: Call) -> Reply:
+    """Reset every function by PCI, and bring its controller up again."""
+    return _reset_by(call, Recovery.reset_function)
+
+
+def reset_subsystem(call: Call) -> Reply:
+    """Reset the NVM subsystem, and bring its controllers up again; Refused where they cannot."""
+    return _reset_by(call, Recovery.reset_subsystem)
+
+
+def _reset_by(call: Call, way: Callable[[Recovery], None]) -> Reply:
+    for controller in call.service.controllers_at("reset"):
+        way(controller.recovery)
+        if controller.failed is not None:
+            raise controller.failed
+    return Reply()
+
+
+def host_memory(call: Call) -> Reply:
+    """Lend every controller memory of the host, or take it back."""
+    for controller in call.service.controllers_at("features"):
+        if call.arguments["lent"]:
+            controller.lend_memory()
+        else:
+            controller.take_memory_back()
+    return Reply(fields={"lent": bool(call.arguments["lent"])})
+
+
 def load_mix(call: Call) -> Reply:
     """Run many reads and writes at once (see `lab.data.mix`); return counts, and a digest of each job's region."""
     namespace = call.namespace("multiqueue")
@@ -626,6 +663,7 @@ _ACTIONS: Mapping[str, Callable[[Call], Reply]] = {
     "submit": submit, "collect": collect, "save": save, "restore": restore,
     "format": format_, "mi": manage, "raw": raw, "load-mix": load_mix,
     "load-polled": load_polled, "load-ring": load_ring,
+    "suspend": suspend, "reset-function": reset_function, "reset-subsystem": reset_subsystem, "host-memory": host_memory,
 }  # fmt: skip
 ACTIONS = frozenset(_ACTIONS)
 """What can be arguments."""

@@ -16,6 +16,7 @@ import lab.variants.multi_namespace
 import lab.variants.multiqueue
 import lab.variants.performance
 import lab.variants.pointers
+import lab.variants.power
 import lab.variants.read
 import lab.variants.reset
 import lab.variants.servicing

@@ -14,7 +14,7 @@ import pytest
 from lab.data.manifest import DriverManifest, parse
 from lab.data.plan import Action, Controller, DeviceSpec, Namespace, Scenario
 from lab.drivers.bundle import linux_agent_program
-from lab.drivers.linux import Linux, can_preload, timeout_parameters, with_parameters
+from lab.drivers.linux import Linux, can_preload, module_parameters, with_parameters
 from lab.drivers.linux_agent import information, server, sysfs
 from lab.drivers.linux_agent.answers import Fields, RefusedError
 from lab.drivers.linux_agent.kernel_log import KernelLog
@@ -135,14 +135,17 @@ def test_the_agent_is_one_file_that_needs_nothing_but_python(tmp_path: Path) -> 
     assert ran.stdout.startswith("agent.pyz/")
 
 
-def test_a_scenario_of_faults_shortens_the_time_outs_of_the_core_module() -> None:
+def test_what_a_scenario_wants_of_the_driver_becomes_parameters_of_its_modules() -> None:
     modules = [("/run/nvme-core.ko", "multipath=0"), ("/run/nvme.ko", "")]
-    assert timeout_parameters(modules, SCENARIO) == {}
+    assert module_parameters(modules, SCENARIO) == {}
     assert with_parameters(modules, {}) == modules
-    timeouts = timeout_parameters(modules, replace(SCENARIO, guest={"command_seconds": 2}))
-    assert timeouts == {"io_timeout": 2, "admin_timeout": 2}
-    assert timeout_parameters(modules[1:], replace(SCENARIO, guest={"command_seconds": 2})) == {}
-    assert with_parameters(modules, timeouts) == [("/run/nvme-core.ko", "multipath=0 io_timeout=2 admin_timeout=2"), modules[1]]
+    settings = module_parameters(modules, replace(SCENARIO, guest={"command_seconds": 2, "polled_queues": 1}))
+    assert settings == {"nvme_core": {"io_timeout": 2, "admin_timeout": 2}, "nvme": {"poll_queues": 1}}
+    assert module_parameters(modules[1:], replace(SCENARIO, guest={"command_seconds": 2})) == {}
+    assert with_parameters(modules, settings) == [
+        ("/run/nvme-core.ko", "multipath=0 io_timeout=2 admin_timeout=2"),
+        ("/run/nvme.ko", "poll_queues=1"),
+    ]
 
 
 @pytest.mark.parametrize(

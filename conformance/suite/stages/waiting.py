@@ -46,6 +46,7 @@ def ana_scenario(draw: Draw) -> Plan:
     states = Anacap.of(OPTIMIZED=1, INACCESSIBLE=1, CHANGE=1, GROUP_ID_FIXED=1)
     reported = {
         "CMIC": int(Cmic.of(ANA=1)), "ANACAP": int(states), "ANATT": TRANSITION_SECONDS, "ANAGRPMAX": 1, "NANAGRPID": 1,
+        "MNAN": 1,
     }  # fmt: skip
     device = draw.device(identify=reported, identify_namespace={"ANAGRPID": 1})
     return Plan(device, [LOAD, *[do("read", nsid=1, lba=lba, blocks=4)] * 2], [moving])

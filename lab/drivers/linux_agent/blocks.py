@@ -7,6 +7,7 @@ import struct
 
 from lab.drivers.linux_agent.answers import CompletedWithError, Fields, RefusedError
 from lab.drivers.linux_agent.buffers import OpenFile, new_buffer, spare, take_buffer
+from lab.drivers.linux_agent.polled import read_polled
 from lab.drivers.linux_agent.sysfs import controllers, find_disk
 
 BLKDISCARD, BLKZEROOUT = 0x1277, 0x127F  # linux/fs.h: _IO(0x12, 119) and _IO(0x12, 127)
@@ -17,7 +18,10 @@ POISON = b"\x5a"
 
 
 def read(request: Fields) -> bytes:
-    """Return blocks, read without the page cache. RefusedError where the disk ends before."""
+    """Return blocks, read without the page cache; ``polled``: without an interrupt, where the driver has such queues.
+
+    RefusedError where the disk ends before.
+    """
     node, size = find_disk(request)
     length, offset = request["blocks"] * size, request.get("offset", 0)
     buffer = take_buffer(length + offset)
@@ -25,7 +29,8 @@ def read(request: Fields) -> bytes:
     with OpenFile(node, os.O_RDONLY | os.O_DIRECT) as source, memoryview(buffer)[offset : offset + length] as view:
         done = 0
         while done < length:
-            count = os.preadv(source, [view[done:]], request["lba"] * size + done)
+            at = request["lba"] * size + done
+            count = read_polled(source, view[done:], at) if request.get("polled") else os.preadv(source, [view[done:]], at)
             if count == 0:
                 raise RefusedError(f"the disk ends after {done} of {length} bytes")
             done += count

@@ -6,8 +6,11 @@ from pathlib import Path
 from lab.drivers.linux_agent.answers import Fields, NotOfferedError, RefusedError
 from lab.drivers.linux_agent.sysfs import controllers, disks, read_attribute
 
+BUFFER = ("cmbloc", "cmbsz")
+"""The registers of a controller memory buffer as the driver shows them, where there is one (drivers/nvme/host/pci.c)."""
 QUEUE_DEPTH = Path("/sys/module/nvme/parameters/io_queue_depth")
-VOLATILE_WRITE_CACHE = 0x06
+TEMPERATURE_THRESHOLD, VOLATILE_WRITE_CACHE = 0x04, 0x06
+KELVIN = 273
 
 
 def info(_request: Fields) -> Fields:
@@ -21,7 +24,12 @@ def _registers(path: Path) -> Fields:
     The smaller one becomes sqsize, which is 0's based (drivers/nvme/host/pci.c, nvme_pci_enable).
     """
     entries, limit = int(read_attribute(path / "sqsize") or 0) + 1, int(read_attribute(QUEUE_DEPTH) or 0)
-    return {"address": read_attribute(path / "address"), **({"max_queue_entries": entries} if 1 < entries < limit else {})}
+    found: Fields = {"address": read_attribute(path / "address")}
+    if 1 < entries < limit:
+        found["max_queue_entries"] = entries
+    if memory := {name: int(text, 16) for name in BUFFER if (text := read_attribute(path / name))}:
+        found["memory_buffer"] = memory
+    return found
 
 
 def ready(_request: Fields) -> Fields:
@@ -89,7 +97,9 @@ def queues(_request: Fields) -> Fields:
 
 
 def get_feature(request: Fields) -> Fields:
-    """Return the volatile write cache, which Linux shows for each disk of a controller; it shows no other feature."""
+    """Return a feature that Linux shows: the volatile write cache of a controller's disks, or its temperature threshold."""
+    if request["feature"] == TEMPERATURE_THRESHOLD:
+        return {"value": round(int(read_attribute(_sensor() / "temp1_max")) / 1000) + KELVIN}
     if request["feature"] != VOLATILE_WRITE_CACHE:
         raise NotOfferedError
     caches = {read_attribute(path / "queue/write_cache") for path in disks()}
@@ -98,14 +108,28 @@ def get_feature(request: Fields) -> Fields:
     return {"value": int(caches == {"write back"})}
 
 
+def set_feature(request: Fields) -> Fields:
+    """Set the temperature threshold, which is a limit of the driver's sensor; Linux lets its user set no other feature."""
+    if request["feature"] != TEMPERATURE_THRESHOLD or request.get("save"):
+        raise NotOfferedError
+    (_sensor() / "temp1_max").write_text(str((request["value"] - KELVIN) * 1000))
+    return {"value": 0}
+
+
+def _sensor() -> Path:
+    """Return the driver's sensor of the first controller that has one."""
+    sensor = next((path for controller in controllers() for path in controller.glob("hwmon*")), None)
+    if sensor is None:
+        raise NotOfferedError
+    return sensor
+
+
 def smart(_request: Fields) -> Fields:
     """Return the composite temperature as the driver's sensor shows it, and its alarm.
 
     See Documentation/hwmon/sysfs-interface; the unit is m°C.
     """
-    sensor = next((path for controller in controllers() for path in controller.glob("hwmon*")), None)
-    if sensor is None:
-        raise NotOfferedError
+    sensor = _sensor()
     return {
         "temperature": round(int(read_attribute(sensor / "temp1_input")) / 1000),
         "alarm": read_attribute(sensor / "temp1_alarm") == "1",

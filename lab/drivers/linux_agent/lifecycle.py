@@ -7,6 +7,7 @@ import time
 from lab.drivers.linux_agent.answers import Fields, RefusedError
 from lab.drivers.linux_agent.information import list_
 from lab.drivers.linux_agent.modules import NOTHING, insert, remove, wait_for_probes
+from lab.drivers.linux_agent.power import power_off
 from lab.drivers.linux_agent.sysfs import CLASS, POLL_SECONDS, controllers, names_in, nvme_functions, wait_settled
 
 PROBE_SECONDS = 2
@@ -84,8 +85,11 @@ def rescan(request: Fields) -> Fields:
     return now
 
 
-def shutdown(_request: Fields) -> Fields:
-    """Take the driver off its functions: it shuts its controllers down as it does when the system halts."""
+def shutdown(request: Fields) -> Fields:
+    """Take the driver off its functions: it shuts its controllers down as it does when the system halts. ``halt``: let it."""
+    if request.get("halt"):
+        power_off()
+        return {}
     for path in nvme_functions():
         if (path / "driver").exists():
             (path / "driver/unbind").write_text(path.name)

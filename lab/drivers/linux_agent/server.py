@@ -7,7 +7,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from typing import BinaryIO
 
-from lab.drivers.linux_agent import blocks, information, lab_requests, lifecycle, mix
+from lab.drivers.linux_agent import blocks, information, lab_requests, lifecycle, mix, power
 from lab.drivers.linux_agent.answers import CompletedWithError, Fields, NotOfferedError, RefusedError, errno_text
 from lab.drivers.linux_agent.kernel_log import KernelLog
 
@@ -23,8 +23,11 @@ OF_THE_LAB: Mapping[str, Callable[[Fields], Fields | bytes]] = {
 ACTIONS: Mapping[str, Callable[[Fields], Fields | bytes]] = {
     "load": lifecycle.load, "unload": lifecycle.unload, "reset": lifecycle.reset, "rescan": lifecycle.rescan,
     "shutdown": lifecycle.shutdown,
+    "suspend": power.suspend, "reset-function": power.reset_function, "reset-subsystem": power.reset_subsystem,
+    "host-memory": power.host_memory,
     "info": information.info, "ready": information.ready, "identify": information.identify, "list": information.list_,
-    "queues": information.queues, "get-feature": information.get_feature, "smart": information.smart,
+    "queues": information.queues, "get-feature": information.get_feature, "set-feature": information.set_feature,
+    "smart": information.smart,
     "noop": blocks.flush, "read": blocks.read, "write": blocks.write, "write-bytes": blocks.write_bytes,
     "flush": blocks.flush, "zeroes": blocks.zeroes, "trim": blocks.trim, "raw": blocks.raw_,
     "load-mix": mix.load_mix,

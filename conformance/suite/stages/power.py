@@ -1,0 +1,132 @@
+"""What reaches a driver by no command: the system sleeps and wakes, a function or subsystem is reset, the bus has errors.
+
+Most of it is judged by rules that hold everywhere; drivers that cannot be asked are UNSUPPORTED here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from conformance.record.record import Record
+from conformance.suite.check import MANDATORY, Finding, check
+from conformance.suite.citations import PRACTICE
+from conformance.suite.scenario import LOAD, Draw, Plan, do, scenario
+from conformance.suite.stages.reset import PATIENCE, proven
+from lab.data.plan import Action, Controller, DeviceSpec
+from lab.nvme.commands import Read
+
+BLOCKS = 8
+INTERRUPTIONS = ("suspend", "reset-function", "reset-subsystem")
+"""Actions after which a driver that says success must serve its disks again."""
+POWER_STATES = {"NPSS": 1, "APSTA": 1}
+"""Two power states, and transitions between them by the controller itself."""
+LONG = 512
+"""Blocks of a transfer of many pages."""
+THRESHOLD = 0x04
+"""The feature Temperature Threshold. Base 2.0, 5.27.1.3."""
+
+
+def _moves(draw: Draw, **more: bool) -> list[Action]:
+    """Return a write and the read that checks it."""
+    lba = draw.between(8, 900)
+    write = do("write", nsid=1, lba=lba, blocks=BLOCKS, fill=draw.fill())
+    return [write, do("read", nsid=1, lba=lba - 1, blocks=BLOCKS + 2, **more)]
+
+
+@scenario("reset/sleep", "the system sleeps and wakes, twice, between writes and reads")
+def sleep(draw: Draw) -> Plan:
+    asleep = do("suspend")
+    return Plan(draw.device(), [LOAD, *_moves(draw), asleep, *_moves(draw), do("suspend", state="memory"), *_moves(draw)])
+
+
+@scenario("reset/sleep-lent", "the system sleeps while the controller has memory of the host", watch_memory=True)
+def sleep_lent(draw: Draw) -> Plan:
+    device = draw.device(identify={"HMPRE": 32, "HMMIN": 8, **POWER_STATES})
+    return Plan(device, [LOAD, *_moves(draw), do("suspend"), *_moves(draw), do("unload")])
+
+
+@scenario("reset/hibernate", "the system goes to sleep as if its memory were saved to a disk, and wakes", memory=512)
+def hibernate(draw: Draw) -> Plan:
+    return Plan(draw.device(), [LOAD, *_moves(draw), do("suspend", state="disk"), *_moves(draw)])
+
+
+@scenario("reset/function", "the function is reset by PCI between writes and reads")
+def function(draw: Draw) -> Plan:
+    return Plan(draw.device(), [LOAD, *_moves(draw), do("reset-function"), *_moves(draw), do("reset-function"), *_moves(draw)])
+
+
+@scenario("reset/subsystem-asked", "the NVM subsystem is reset by its user between writes and reads", command_seconds=PATIENCE)
+def subsystem_asked(draw: Draw) -> Plan:
+    return Plan(draw.device(cap={"NSSRS": 1}), [LOAD, *_moves(draw), do("reset-subsystem"), *_moves(draw), *_moves(draw)])
+
+
+@scenario("reset/power-off", "the system powers itself off after a write")
+def power_off(draw: Draw) -> Plan:
+    return Plan(draw.device(), [LOAD, *_moves(draw), do("shutdown", halt=True)])
+
+
+for _kind, _title in (
+    ("correctable", "the port above the controller reports an error that was corrected"),
+    ("nonfatal", "the port above the controller reports an error that is not fatal"),
+):
+
+    def _bus_error(draw: Draw, kind: str = _kind) -> Plan:
+        return Plan(draw.device(), [LOAD, *_moves(draw), do("bus-error", kind=kind), *_moves(draw), *_moves(draw)])
+
+    scenario(f"reset/bus-error-{_kind}", _title, hostile=True, command_seconds=PATIENCE)(_bus_error)
+
+
+@scenario(
+    "features/host-memory-switched", "lent memory is taken back and lent again while the controller works", watch_memory=True
+)
+def host_memory_switched(draw: Draw) -> Plan:
+    back, lent = do("host-memory", lent=False), do("host-memory", lent=True)
+    device = draw.device(identify={"HMPRE": 32, "HMMIN": 8})
+    return Plan(device, [LOAD, *_moves(draw), back, *_moves(draw), lent, *_moves(draw), back])
+
+
+@scenario("features/threshold", "the temperature threshold is set")
+def threshold(draw: Draw) -> Plan:
+    asked = [do("set-feature", feature=THRESHOLD, value=draw.between(340, 360)), do("get-feature", feature=THRESHOLD)]
+    return Plan(draw.device(), [LOAD, do("smart"), *asked, *_moves(draw)])
+
+
+@scenario("io-queues/polled-some", "some I/O queues are polled, and others are for writes alone", cpus=2, polled_queues=1,
+          write_queues=1, queue_depth=64)  # fmt: skip
+def polled_some(draw: Draw) -> Plan:
+    moves = [action for _ in range(4) for action in _moves(draw, polled=True)]
+    return Plan(draw.device(), [LOAD, do("queues"), *moves, do("reset"), *moves])
+
+
+@scenario("read/sgl-lists", "transfers of many pages and of one, where SGLs are offered and wanted", sgl_bytes=1)
+def sgl_lists(draw: Draw) -> Plan:
+    lba = draw.between(8, 300)
+    long = [do("write", nsid=1, lba=lba, blocks=LONG, fill=draw.fill()), do("read", nsid=1, lba=lba - 1, blocks=LONG + 2)]
+    odd = [do("read", nsid=1, lba=lba, blocks=BLOCKS, offset=offset) for offset in (512, 3584)]
+    return Plan(draw.device(sgl=True), [LOAD, *long, *odd, *_moves(draw)])
+
+
+@scenario("detect/memory-buffer", "a controller with a controller memory buffer")
+def memory_buffer(draw: Draw) -> Plan:
+    return Plan(draw.device(memory_buffer=16), [LOAD, do("info"), *_moves(draw), do("reset"), *_moves(draw)])
+
+
+@scenario("identify/same-name", "two controllers of different makers whose namespaces have one and the same name", hostile=True)
+def same_name(draw: Draw) -> Plan:
+    nguid = f"{draw.fill():032x}"
+    controllers = tuple(
+        Controller(id=f"nv{n}", serial=draw.serial(), namespaces=(draw.namespace(nguid=nguid),)) for n in range(2)
+    )
+    reads = [do("read", nsid=1, controller=f"nv{n}", lba=draw.between(8, 900), blocks=BLOCKS) for n in range(2)]
+    return Plan(DeviceSpec(controllers=controllers), [LOAD, do("list"), *reads])
+
+
+@check("reset/back", cite=PRACTICE, level=MANDATORY, why="integrity", witnesses=["out", "wire"], needs=["read"],
+       scenarios=["reset/sleep", "reset/sleep-lent", "reset/hibernate", "reset/function", "reset/subsystem-asked"])  # fmt: skip
+def back(record: Record) -> Iterator[Finding]:
+    """Serves reads again once it says that the system has woken, or that its function or subsystem was reset."""
+    done = [asked for asked in record.answers(*INTERRUPTIONS) if asked.ok and asked.ended]
+    for asked in record.answers("read") if not record.scenario.hostile else ():
+        sent = record.saw(asked, Read)  # else it was from a cache, which tells nothing of the controller
+        if any(one.started.t < asked.started.t for one in done) and (sent or not asked.ok):
+            yield Finding(asked.ok and proven(record, asked), asked.ended, "a read that completes", asked.said)

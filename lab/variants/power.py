@@ -1,0 +1,21 @@
+"""Legal ways to pass the time while the system sleeps."""
+
+from __future__ import annotations
+
+from lab.reference.controller import Controller
+from lab.variants.variant import variant
+
+
+@variant(
+    "reset/sleeps-enabled",
+    allowed='Base 2.0, 8.15? "Power Management": a controller that keeps its power may stay enabled while the system sleeps',
+    scenarios=("reset/sleep",),
+)
+class SleepsEnabled(Controller):
+    """Lets the controller be while the system sleeps."""
+
+    def sleep(self) -> None:
+        """Leave the controller as it is."""
+
+    def wake(self) -> None:
+        """Go on with it."""
