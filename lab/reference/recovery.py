@@ -6,6 +6,7 @@ Base 2.0, 5.1 "Abort command"; 3.7.2 "Controller Level Reset"; 3.1.3.6 for CSTS.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 
 from lab.nvme.commands import Abort
 from lab.nvme.completions import Completion
@@ -66,6 +67,8 @@ class Recovery:
     def reset(self, reason: str) -> None:
         """Stop the controller, end all outstanding commands once, and perform the steps again."""
         if self._resetting:
+            with suppress(DriverError):
+                self.stop()  # the caller frees its memory, which the controller must not access any more
             raise ControllerFailed(f"the controller failed again while it was being reset: {reason}")
         self._resetting = True
         self.resets += 1

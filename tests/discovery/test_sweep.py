@@ -168,6 +168,16 @@ def test_a_mistake_that_needs_two_faults_is_found_by_pairs_only(scenario: Scenar
     assert not [case.name for case in refused if attempt(BENCH, case.stricken, case.effects, recovers=True).failures]
 
 
+@pytest.mark.parametrize(("name", "strike"), [("reset/asked", "ready-drops at Identify 11")])
+def test_what_a_sweep_has_found_in_the_reference_driver_stays_mended(name: str, strike: str) -> None:
+    actions = drivers.adapter(BENCH.driver, BENCH.toolchain).actions
+    asked = prepared(find_scenario(name, 0), actions)
+    seen = places(attempt(BENCH, asked, events=True).events, "nv0")
+    (case,) = (case for case in singles(asked, seen) if case.strikes[0].words == strike)
+    tried = attempt(BENCH, case.stricken, case.effects, recovers=True, events=True)
+    assert (tried.failures, tried.error, tried.struck) == ((), "", 1)
+
+
 def test_a_driver_that_does_not_come_back_is_noticed(scenario: Scenario, found: list[Place]) -> None:
     """The device stays away, which is no driver's fault: so the question is asked of `removed` here, and nowhere else."""
     (case,) = (case for case in singles(scenario, found, ["removed"]) if case.strikes[0].place.words == "Read 1")
