@@ -29,6 +29,7 @@ COMMANDS: Mapping[str, str] = {
     "serve": "serve:serve",
     "replay": "replay:replay",
     "sweep": "sweep:sweep",
+    "shrink": "shrink:shrink_command",
     "judge": "evidence:judge",
     "report": "evidence:report",
     "matrix": "matrix:matrix",

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from rich.console import Console
 
 from conformance.commands import completing
 from conformance.commands.options import JSON, machine, settings
@@ -59,7 +60,7 @@ def sweep(**options: Any) -> int:
     nvme-lab sweep --driver linux --limit 1000 --pairs 500 --out found
     nvme-lab sweep --resume found
     """
-    console = terminal.console()
+    console = Console(stderr=True) if options["as_json"] else terminal.console()
     out, request, jobs = _request(options)
     if request.device != "lab":
         raise UsageError("QEMU's own device serves no faults.", remedy="--device lab")

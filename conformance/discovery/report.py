@@ -108,3 +108,4 @@ def _facts(group: Group, report: SweepReport, out: Path) -> Iterator[str]:
         yield f"evidence  {shown(out / group.evidence)}"
         driver, file = report.request.driver, shown(out / group.scenario)
         yield f"again     nvme-lab run --driver {driver} --device {report.request.device} --scenario {file}"
+        yield f"smaller   nvme-lab shrink {shown(out / group.evidence)} --check {group.check}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +13,7 @@ import lab.recording.record
 from conformance.discovery.behaviours import Effect
 from conformance.discovery.oracles import Failure, failures, judging
 from conformance.proof.recording import processor_deadline
+from conformance.suite.check import Check
 from conformance.wire.decode import timeline
 from conformance.wire.diff import diff, joined, parting
 from lab import drivers
@@ -64,14 +65,16 @@ def attempt(
     scenario: Scenario,
     effects: Collection[Effect] = frozenset(),
     *,
+    checks: Sequence[Check] | None = None,
     recovers: bool = False,
     keep: Path | None = None,
     calm: tuple[Scenario, tuple[Event, ...]] | None = None,
     events: bool = False,
     alone: bool = False,
 ) -> Tried:
-    """Record and judge a scenario. ``keep`` is the new folder for the evidence; without one nothing is left of it.
+    """Record a scenario, and judge it by what ``effects`` leave to be judged, or by these ``checks``.
 
+    ``keep`` is the new folder for the evidence; without one nothing is left of it.
     ``calm`` is the scenario without faults and its record, for `Tried.where`; ``events`` asks for the record.
     ``alone`` waits until no other recording runs on this machine.
     """
@@ -81,7 +84,7 @@ def attempt(
             evidence = record(bench, scenario, folder, alone=alone)
             if evidence.end is None or evidence.end.outcome == "lab-error":
                 return Tried(error=evidence.end.reason if evidence.end else "cut short", seconds=time.monotonic() - began)
-            found, errors = failures(evidence, judging(scenario, effects), recovers=recovers)
+            found, errors = failures(evidence, judging(scenario, effects) if checks is None else checks, recovers=recovers)
             seen = tuple(evidence.events()) if events or found else ()
             return Tried(
                 failures=tuple(found),
