@@ -25,10 +25,11 @@ from lab.device.qemu import QemuDevice
 from lab.drivers import find
 from lab.drivers.bundle import bundle
 from lab.drivers.linux_guest import connect
-from lab.drivers.reference import QTEST_MEMORY, ReferenceVfio
+from lab.drivers.reference import QTEST_MEMORY
 from lab.drivers.reference_in_process import Host, InProcessTransport
 from lab.drivers.reference_qtest import Ram
 from lab.drivers.reference_qtest import find as find_by_qtest
+from lab.drivers.reference_vfio import ReferenceVfio
 from lab.errors import GuestError, LabError
 from lab.guest.accelerator import accelerator
 from lab.guest.arguments import MIB, GuestSpec

@@ -5,10 +5,15 @@ from __future__ import annotations
 import hashlib
 import struct
 from collections.abc import Iterator
+from functools import lru_cache
 
 from lab.data.plan import Namespace
 
+KEPT_BLOCKS = 2048
+"""Several checks expect the same blocks."""
 
+
+@lru_cache(KEPT_BLOCKS)
 def block(fill: int, nsid: int, lba: int, size: int) -> bytes:
     """Return one logical block of ``size`` bytes; no two of them are alike."""
     return hashlib.shake_128(struct.pack("<QIQ", fill, nsid, lba)).digest(size)

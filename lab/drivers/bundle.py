@@ -13,14 +13,11 @@ import zipfile
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path, PurePosixPath
-from types import ModuleType
-
-from lab import nvme, passthrough, reference
-from lab.drivers import linux_agent
 
 MAIN = "from lab.reference.nvmectl import main\n\nraise SystemExit(main())\n"
 PASSTHROUGH = "import sys\n\nfrom lab.passthrough.program import Program, serve\n\nserve(Program(), sys.stdin, sys.stdout)\n"
 LINUX_AGENT = "import sys\n\nfrom lab.drivers.linux_agent.program import main\n\nmain(sys.argv[1])\n"
+ROOT = Path(__file__).parents[2]
 ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)
 """The earliest time stamp of a zip archive."""
 
@@ -28,29 +25,29 @@ ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)
 @cache
 def bundle() -> bytes:
     """Return `lab.nvme` and `lab.reference` with `nvmectl` as the program."""
-    return zipapp((nvme, reference), MAIN)
+    return zipapp(("lab/nvme", "lab/reference"), MAIN)
 
 
 @cache
 def passthrough_program() -> bytes:
     """Return `lab.nvme` and `lab.passthrough` with `lab.passthrough.program` as the program."""
-    return zipapp((nvme, passthrough), PASSTHROUGH)
+    return zipapp(("lab/nvme", "lab/passthrough"), PASSTHROUGH)
 
 
 @cache
 def linux_agent_program() -> bytes:
     """Return `lab.drivers.linux_agent` with `lab.drivers.linux_agent.program` as the program."""
-    return zipapp((linux_agent,), LINUX_AGENT)
+    return zipapp(("lab/drivers/linux_agent",), LINUX_AGENT)
 
 
-def zipapp(packages: Iterable[ModuleType], main: str) -> bytes:
-    """Return packages with ``main`` as the text of their main module. Packages above them are empty."""
+def zipapp(packages: Iterable[str], main: str) -> bytes:
+    """Return packages, named by their folders, with ``main`` as the text of their main module. Packages above are empty."""
     files = {"__main__.py": main.encode()}
     with tempfile.TemporaryDirectory(prefix="bundle-") as scratch:
         for package in packages:
-            folder = PurePosixPath(package.__name__.replace(".", "/"))
+            folder = PurePosixPath(package)
             files |= {f"{parent}/__init__.py": b"" for parent in folder.parents if parent.name}
-            for path in sorted(Path(package.__path__[0]).glob("*.py")):
+            for path in sorted((ROOT / folder).glob("*.py")):
                 name = f"{folder}/{path.name}"
                 files[name] = path.read_bytes()
                 files[f"{name}c"] = _compiled(path, name, Path(scratch) / "module.pyc")

@@ -4,19 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from pkgutil import resolve_name
 from types import ModuleType
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 from lab import extensions
 from lab.data.manifest import DriverManifest, load
 from lab.data.plan import DeviceKind
 from lab.drivers.base import Adapter
-from lab.drivers.edk2 import Edk2
-from lab.drivers.generic_serial import GenericSerial
-from lab.drivers.guest_program import GuestProgram
-from lab.drivers.linux import Linux
-from lab.drivers.qemu_vfio import QemuVfio
-from lab.drivers.reference import ADAPTERS as REFERENCE
 from lab.errors import UsageError, nearest
 from lab.toolchain import Toolchain
 from lab.toolchain.qemu import X86_64
@@ -25,19 +20,26 @@ MANIFESTS = Path(__file__).with_name("manifests")
 
 Factory: TypeAlias = Callable[[DriverManifest, Toolchain], Adapter]
 
-_SHIPPED: Mapping[str, Factory] = {
-    "linux": Linux, "generic-serial": GenericSerial, "edk2": Edk2, "guest-program": GuestProgram, "qemu-vfio": QemuVfio,
-    **REFERENCE,
-}  # fmt: skip
+_SHIPPED = {
+    "edk2": "lab.drivers.edk2:Edk2",
+    "generic-serial": "lab.drivers.generic_serial:GenericSerial",
+    "guest-program": "lab.drivers.guest_program:GuestProgram",
+    "linux": "lab.drivers.linux:Linux",
+    "qemu-vfio": "lab.drivers.qemu_vfio:QemuVfio",
+    "reference-in-process": "lab.drivers.reference:ReferenceInProcess",
+    "reference-qtest": "lab.drivers.reference:ReferenceQtest",
+    "reference-vfio": "lab.drivers.reference_vfio:ReferenceVfio",
+}
+"""Where the shipped adapters are; each is imported only when it is used, like those of other packages."""
 PYTHON = "python"
 """The adapter that is in the manifest's own Python file."""
 SEEDABLE = frozenset({"reference-in-process", "reference-qtest"})
 """Adapters whose driver takes a mistake (`lab.defects`)."""
 
 
-def adapters() -> Mapping[str, Factory | None]:
-    """Return the adapters by name; None stands for one of another package, which is imported only when it is used."""
-    return {**dict.fromkeys(extensions.names(extensions.ADAPTERS)), PYTHON: None, **_SHIPPED}
+def adapters() -> list[str]:
+    """Return the names of the adapters."""
+    return [*dict.fromkeys([*extensions.names(extensions.ADAPTERS), PYTHON, *_SHIPPED])]
 
 
 def adapter(manifest: DriverManifest, toolchain: Toolchain) -> Adapter:
@@ -67,10 +69,9 @@ def _of_file(manifest: DriverManifest) -> Factory:
 def _factory(manifest: DriverManifest) -> Factory:
     if manifest.adapter == PYTHON:
         return _of_file(manifest)
-    factory: Factory = _SHIPPED.get(manifest.adapter) or extensions.load(
-        extensions.ADAPTERS, manifest.adapter, "an adapter's factory", callable
-    )
-    return factory
+    if manifest.adapter in _SHIPPED:
+        return cast(Factory, resolve_name(_SHIPPED[manifest.adapter]))
+    return cast(Factory, extensions.load(extensions.ADAPTERS, manifest.adapter, "an adapter's factory", callable))
 
 
 def shipped() -> Mapping[str, Path]:

@@ -5,11 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from lab.coverage.log import ExecutedCode
-from lab.coverage.places import cover
 from lab.data.coverage import RecordingCoverage, write_coverage
 from lab.data.manifest import DriverManifest
 from lab.drivers.base import Adapter
-from lab.drivers.coverage_targets import Targets, targets
 from lab.guest.accelerator import TCG, Accelerator
 from lab.toolchain import Qemu
 
@@ -21,6 +19,8 @@ class GuestCoverage:
 
     def __init__(self, manifest: DriverManifest, driver: Adapter, chosen: Accelerator, qemu: Qemu | None = None) -> None:
         """Find the driver's objects. UsageError for those of a manifest that cannot be used."""
+        from lab.drivers.coverage_targets import Targets, targets  # with a disassembler, which most runs do not need
+
         self._targets = (
             targets(manifest, driver, qemu)
             if chosen.name.startswith(TCG)
@@ -33,5 +33,7 @@ class GuestCoverage:
 
     def write(self, folder: Path) -> None:
         """Write coverage.json into the evidence."""
+        from lab.coverage.places import cover
+
         objects = tuple(cover(one, self.executed.code) for one in self._targets.objects)
         write_coverage(folder, RecordingCoverage(objects, self._targets.reason))

@@ -13,7 +13,6 @@ import pytest
 from conformance.judging.judge import Verdict, judge
 from conformance.suite.check import CHECKS, Outcome
 from conformance.suite.selection import SCENARIOS, select
-from lab import nvme, passthrough
 from lab.data.evidence import Evidence
 from lab.data.manifest import DriverManifest, parse
 from lab.drivers.bundle import zipapp
@@ -72,7 +71,7 @@ Judged = Callable[[str, str], dict[str, Verdict]]
 def judged(tmp_path: Path, toolchain: Toolchain) -> Judged:
     """Record a scenario with the wrong SDK as a user's program, and judge it by all checks of the scenario."""
     file = tmp_path / "sdk.pyz"
-    file.write_bytes(zipapp((nvme, passthrough), Path(wrong_sdk.__file__).read_text()))
+    file.write_bytes(zipapp(("lab/nvme", "lab/passthrough"), Path(wrong_sdk.__file__).read_text()))
 
     def judged(changed: str, scenario: str) -> dict[str, Verdict]:
         evidence = record(manifest(tmp_path, changed), SCENARIOS[scenario].resolve(OTHER_SEED), "lab", tmp_path / "evidence",
