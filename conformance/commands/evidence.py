@@ -18,9 +18,13 @@ from conformance.judging.models import DriverEntry, KnownEntry, Results, RunEntr
 from conformance.judging.summary import LAB_FAILED, exit_status, stage_index
 from conformance.report import terminal
 from conformance.report.annotations import github, gitlab
+from conformance.report.badge import badge_of
+from conformance.report.ctrf import ctrf
 from conformance.report.html import Material, html
 from conformance.report.junit import junit
 from conformance.report.markdown import markdown
+from conformance.report.sarif import sarif
+from conformance.report.tap import tap
 from conformance.report.witness import hashes_of, witness_of
 from conformance.run.folders import EVIDENCE
 from conformance.suite.check import Outcome
@@ -32,10 +36,14 @@ from lab.errors import LabError, UsageError
 from lab.version import lab_version
 
 FORMATS: Mapping[str, Callable[[Results], str]] = {
+    "badge": badge_of,
+    "ctrf": ctrf,
     "github": github,
     "gitlab": gitlab,
     "json": lambda results: results.model_dump_json(by_alias=True, indent=1),
     "junit": junit,
+    "sarif": sarif,
+    "tap": tap,
 }
 COMPARING: Mapping[str, Callable[[Results, Path | None], str]] = {
     "html": lambda results, baseline: html(results, _material(results, baseline)),

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
 from conformance.judging.models import FILE, Results, VerdictEntry
 from conformance.judging.summary import evidence_of, gate_failures, lab_failures, worst_with_outcome
 from conformance.report.junit import explanation
+from conformance.report.source import place_in_repository
 from conformance.suite.check import Outcome
 from conformance.wire.decode import printable, printable_lines
 
@@ -22,28 +24,45 @@ KNOWN_SEVERITY = "info"
 """GitLab's words."""
 
 
+@dataclass(frozen=True)
+class Annotation:
+    """What GitHub shows at a line of the repository; without a file, on the job's page only."""
+
+    title: str
+    text: str
+    file: str = ""
+    line: int = 1
+
+
 def github(results: Results) -> str:
     """Return one command per line: errors for failed checks and the lab's failures, warnings for recommendations not met."""
-    failed = [(_title(verdict), explanation(results, verdict)) for verdict in _unknown(results, Outcome.FAIL)]
+    failed = [_annotation(results, verdict) for verdict in _unknown(results, Outcome.FAIL)]
     broken = [
-        (f"the lab failed in {scenarios[0]}", printable_lines(reason)) for reason, scenarios in lab_failures(results).items()
+        Annotation(f"the lab failed in {scenarios[0]}", printable_lines(reason))
+        for reason, scenarios in lab_failures(results).items()
     ]
-    advice = [(_title(verdict), explanation(results, verdict)) for verdict in _unknown(results, Outcome.WARN)]
+    advice = [_annotation(results, verdict) for verdict in _unknown(results, Outcome.WARN)]
     strict = [
-        (_title(verdict), f"{printable_lines(reason)}\n{explanation(results, verdict)}")
+        _annotation(results, verdict, f"{printable_lines(reason)}\n")
         for verdict, reason in gate_failures(results)
         if verdict.outcome is not Outcome.FAIL
     ]
     if strict:
-        advice = [reported for reported in advice if reported[0] not in {title for title, _ in strict}]
-    flaky = [(_title(verdict), printable_lines(f"flaky: {verdict.reason}")) for verdict in _unknown(results, Outcome.FLAKY)]
+        advice = [one for one in advice if one.title not in {other.title for other in strict}]
+    flaky = [_annotation(results, verdict) for verdict in _unknown(results, Outcome.FLAKY)]
     return "".join([*_commands("error", broken + failed + strict), *_commands("warning", advice + ([] if strict else flaky))])
 
 
-def _commands(kind: str, reported: list[tuple[str, str]]) -> Iterator[str]:
+def _annotation(results: Results, verdict: VerdictEntry, before: str = "") -> Annotation:
+    file, line = place_in_repository(results, verdict)
+    return Annotation(_title(verdict), before + explanation(results, verdict), file, line)
+
+
+def _commands(kind: str, reported: Sequence[Annotation]) -> Iterator[str]:
     shown = reported if len(reported) <= SHOWN else reported[: SHOWN - 1]
-    for title, text in shown:
-        yield f"::{kind} title={_property(title)}::{_data(text)}\n"
+    for one in shown:
+        where = f"file={_property(one.file)},line={one.line}," if one.file else ""
+        yield f"::{kind} {where}title={_property(one.title)}::{_data(one.text)}\n"
     if len(shown) < len(reported):
         yield f"::{kind} title=nvme-lab::and {len(reported) - len(shown)} more, which the summary and the report list\n"
 
@@ -78,7 +97,9 @@ def _entry(results: Results, verdict: VerdictEntry, strict: str) -> dict[str, An
     finding = verdict.violation
     severity = SEVERITIES.get(verdict.outcome, KNOWN_SEVERITY) if verdict.known is None else KNOWN_SEVERITY
     said = f": {strict}" if strict else f": expected {finding.expected}, actual {finding.actual}" if finding else ""
-    path, line = _place(evidence_of(results, verdict))
+    path, line = place_in_repository(results, verdict)
+    if not path:
+        path, line = _place(evidence_of(results, verdict))
     return {
         "description": printable(f"{_title(verdict)}{said}"),
         "check_name": printable(verdict.check),

@@ -57,11 +57,16 @@ def commands(results: Results, verdict: VerdictEntry, folder: Path = Path()) -> 
 
 def again(results: Results, verdict: VerdictEntry) -> str:
     """Return the command line that records the scenario of a verdict anywhere, with the same seed and defect."""
+    return recording_command(results, *verdict.key[:3])
+
+
+def recording_command(results: Results, driver: str, device: str, scenario: str) -> str:
+    """Return the command line that records a scenario anywhere, with the same seed and defect."""
     asked, seed = results.lab.get("asked"), results.lab.get("seed")
     said = asked if isinstance(asked, dict) else {}
-    entry = results.drivers.get(verdict.driver)
-    words = ["nvme-lab", "run", "--driver", (entry.manifest if entry else "") or verdict.driver, "--device", verdict.device]
-    words += ["--scenario", verdict.scenario]
+    entry = results.drivers.get(driver)
+    words = ["nvme-lab", "run", "--driver", (entry.manifest if entry else "") or driver, "--device", device]
+    words += ["--scenario", scenario]
     words += ["--seed", str(seed)] if isinstance(seed, int) and seed else []
     for option in ("defect", "variant"):
         words += [f"--{option}", str(said[option])] if said.get(option) else []

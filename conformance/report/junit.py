@@ -8,12 +8,13 @@ scenario: it has no information, and a third of all verdicts are such.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from xml.etree import ElementTree
 
 from junitparser import Error, Failure, JUnitXml, Skipped, TestCase, TestSuite
 
 from conformance.judging.models import Results, VerdictEntry
 from conformance.judging.summary import gate_failures
-from conformance.report.failure import facts
+from conformance.report.failure import facts, recording_command
 from conformance.suite.check import Outcome
 from conformance.wire.decode import printable_lines
 
@@ -35,11 +36,24 @@ def junit(results: Results) -> str:
         suite.append(_case(results, verdict, failing.get(verdict.key, ""), 0.0 if suite else seconds.get(verdict.key[:3], 0.0)))
     for key, found in cases.items():
         made = TestSuite(printable_lines("/".join(key)))
+        for name, value in properties(results, key):
+            made.add_property(name, printable_lines(value))
         made.add_testcases(found)  # all at once: it counts them anew each time
         document.add_testsuite(made)
     document.update_statistics()  # type: ignore[no-untyped-call]
     text: bytes = document.tostring()  # type: ignore[no-untyped-call]  # junitparser has no types
-    return text.decode()
+    root = ElementTree.fromstring(text)
+    ElementTree.indent(root, " ")
+    return ElementTree.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
+
+
+def properties(results: Results, key: tuple[str, str, str]) -> Iterator[tuple[str, str]]:
+    """Yield (name, value) of what a scenario's verdicts rest on, and how to record it again."""
+    entry = results.drivers.get(key[0])
+    yield from ((name, value) for name, value in (("driver.version", entry.version if entry else ""),) if value)
+    yield "lab.version", str(results.lab.get("version", ""))
+    yield "seed", str(results.lab.get("seed", ""))
+    yield "replay", recording_command(results, *key)
 
 
 def _telling(results: Results) -> Iterator[VerdictEntry]:

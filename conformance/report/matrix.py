@@ -5,28 +5,20 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from conformance.judging.models import Results
 from conformance.judging.summary import rows
-from conformance.report.conclusion import Conclusion, State, conclude
+from conformance.report.badge import COLOURS, badge
+from conformance.report.conclusion import Conclusion, conclude
 from lab.data.manifest import PARTS
 
-COLOURS = {
-    State.QUALIFIES: "#116329", State.SELECTION: "#116329", State.UNPROVEN: "#7d4e00", State.ACCEPTED: "#7d4e00",
-    State.FAILS: "#a40e26", State.LAB: "#6639ba", State.SILENT: "#59636e",
-}  # fmt: skip
-"""How a badge is coloured."""
 MARKS = {"passes": "✓", "fails": "✗", "known failure": "≈", "flaky": "~", "lab error": "!", "fails --strict": "✗"}
 """What a cell shows beside its word."""
 WORST_FIRST = ("fails", "lab error", "fails --strict", "known failure", "flaky", "nothing judged", "passes")
 """The words of `conformance.judging.summary.Row.word`."""
-LABEL = "NVMe Lab"
-CHARACTER, PADDING, HEIGHT = 6.6, 12, 20
-"""Of a badge, in pixels: an average character of Verdana 11, the space around a text, the height."""
 
 
 @dataclass(frozen=True)
@@ -68,20 +60,6 @@ def site(named: Sequence[tuple[str, Results]]) -> dict[str, str]:
     page = environment.get_template("matrix.html.j2").render(entries=found, stages=stages, marks=MARKS)
     badges = {entry.badge: badge(str(entry.conclusion.state), COLOURS[entry.conclusion.state]) for entry in found}
     return {"index.html": page, **badges}
-
-
-def badge(text: str, colour: str) -> str:
-    """Return a flat badge as SVG: the lab's name on the left, the text on the right."""
-    left, right = (len(part) * CHARACTER + PADDING for part in (LABEL, text))
-    shown = escape(text)
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{left + right:.0f}" height="{HEIGHT}" role="img" '
-        f'aria-label="{LABEL}: {shown}"><title>{LABEL}: {shown}</title>'
-        f'<rect width="{left:.0f}" height="{HEIGHT}" fill="#444c56"/>'
-        f'<rect x="{left:.0f}" width="{right:.0f}" height="{HEIGHT}" fill="{colour}"/>'
-        '<g fill="#fff" text-anchor="middle" font-family="Verdana,DejaVu Sans,sans-serif" font-size="11">'
-        f'<text x="{left / 2:.0f}" y="14">{LABEL}</text><text x="{left + right / 2:.0f}" y="14">{shown}</text></g></svg>\n'
-    )
 
 
 def slug(name: str) -> str:

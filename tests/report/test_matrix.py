@@ -10,7 +10,8 @@ import pytest
 from conformance.commands import run_command
 from conformance.judging.files import write
 from conformance.judging.models import Cite, DriverEntry, Results, VerdictEntry
-from conformance.report.matrix import badge, entries, site, slug
+from conformance.report.badge import badge
+from conformance.report.matrix import entries, site, slug
 from conformance.suite.check import Outcome
 
 EVIL = "<script>alert(1)</script>"

@@ -209,7 +209,7 @@ def test_json_is_valid(example: Results) -> None:
     jsonschema.validate(json.loads(example.model_dump_json(by_alias=True)), schema())
 
 
-@pytest.mark.parametrize("form", ["text", "html", "json", "junit", "markdown", "github", "gitlab"])
+@pytest.mark.parametrize("form", ["text", "html", "json", "junit", "markdown", "github", "gitlab", "tap", "ctrf", "sarif"])
 def test_the_command_writes_every_format(form: str, tmp_path: Path) -> None:
     write(result(PASS, verdict(Outcome.FAIL)), tmp_path)
     file = tmp_path / "out"
