@@ -15,6 +15,7 @@ from rich.console import Console
 
 from conformance.commands.options import machine, settings
 from conformance.onboarding.first_look import Look, look
+from conformance.onboarding.own_source import PLACEHOLDER, own_source
 from conformance.onboarding.recognise import Recognised, recognise
 from conformance.report import terminal
 from lab import drivers
@@ -83,12 +84,23 @@ def init(file: Path, output: Path | None, name: str, ci: str | None, boot: bool,
     template = "program.toml.j2" if found.boots == "program" else "manifest.toml.j2"
     written[output] = render(template, **values)
     if ci:
-        written[CI[ci]] = render(f"{ci}.yml.j2", manifest=output)
+        written[CI[ci]] = render(f"{ci}.yml.j2", manifest=in_repository(output), source=own_source())
     _check(written[output], output)
     for path, text in written.items():
         _write(path, text)
         console.print(f"Wrote {path}.")
+    if PLACEHOLDER in written.get(CI.get(ci or "", Path()), ""):
+        console.print(f"Set NVME_LAB in {CI[ci or '']}: to a pinned commit of your copy of NVMe Lab.", style="yellow")
     console.print(f"Now: nvme-lab run --driver {_as_driver(output)}")
+
+
+def in_repository(path: Path) -> Path:
+    """Return a manifest's path as a CI job in this folder knows it; UsageError where it lies elsewhere."""
+    found = Path(os.path.relpath(path))
+    if found.parts[:1] == ("..",):
+        what = f"{path} is outside of this folder, for which the CI job is written: a server would not have it."
+        raise UsageError(what, remedy="run it in the repository's top folder, or write the manifest below it with -o")
+    return found
 
 
 def written_name(file: Path) -> str:

@@ -1,4 +1,4 @@
-"""TAP 13, the Test Anything Protocol in the version that all its readers take: a line a case, with what explains a failure as YAML behind it."""
+"""TAP 13, the Test Anything Protocol as all its readers take it: a line a case, with YAML behind what needs a look."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def _case(number: int, case: Case) -> Iterator[str]:
         yield "  ---"
         yield f"  severity: {'comment' if case.status is Status.WARNED else 'fail'}"
         yield f"  message: {_quoted(case.why)}"
-        yield "  explanation:"
-        yield from (f"    - {_quoted(line)}" for line in case.text.splitlines())
+        yield "  explanation: |"
+        yield from (f"    {line}".rstrip() for line in case.text.strip().split("\n"))
         yield "  ..."
 
 

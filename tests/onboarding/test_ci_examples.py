@@ -130,7 +130,7 @@ def test_gitlab_has_what_its_jobs_refer_to() -> None:
 def test_the_shell_reads_every_line() -> None:
     for file in (CI / "github.yml", CI / "gitlab.yml"):
         for line in lines_of(file):
-            if re.match(r"nvme-lab|apt-get|python3|if |echo |export |trap |token|/opt", line):
+            if re.match(r"nvme-lab|apt-get|python3|if |echo |export |trap |token|case |/opt", line):
                 shell = re.sub(r"\$\{\{ .*? \}\}", "x", line)
                 assert subprocess.run(["bash", "-n", "-c", shell], check=False).returncode == 0, line
 
@@ -235,7 +235,8 @@ def test_the_containers_steps_work_in_a_fresh_debian(tmp_path: Path) -> None:
     try:
         for word, argument in instructions(CI / "Containerfile"):
             if word in ("ENV", "ARG"):
-                name, _, variables[name] = argument.partition("=")
+                name, _, value = argument.partition("=")
+                variables[name] = value or "nvme-lab"  # what is in the wheels' folder
             elif word == "RUN":
                 _done(["chroot", str(root), "/bin/sh", "-ec", argument], variables)
             elif word == "WORKDIR":

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import struct
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from conformance.commands import run_command
-from conformance.commands.init import CI, render
+from conformance.commands.init import CI, in_repository, render
+from conformance.onboarding.own_source import PLACEHOLDER, own_source
 from conformance.onboarding.recognise import recognise
 from lab.drivers import find
 from lab.errors import UsageError
@@ -151,7 +153,42 @@ def test_nothing_is_overwritten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
 
 @pytest.mark.parametrize("server", list(CI))
 def test_the_job_is_the_one_that_the_documentation_explains(server: str) -> None:
-    assert render(f"{server}.yml.j2", manifest="my-os.toml") == (ROOT / "docs" / "ci" / f"{server}.yml").read_text()
+    page = ROOT / "docs" / "ci" / f"{server}.yml"
+    assert render(f"{server}.yml.j2", manifest="my-os.toml", source=PLACEHOLDER) == page.read_text()
+
+
+def test_a_job_installs_a_pinned_commit_and_never_a_bare_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    installed = {"url": "https://git.example/nvme-lab", "vcs_info": {"vcs": "git", "commit_id": "0123abcd"}}
+    monkeypatch.setattr("conformance.onboarding.own_source._direct_url", lambda: installed)
+    assert own_source() == "git+https://git.example/nvme-lab@0123abcd"
+    monkeypatch.setattr("conformance.onboarding.own_source._direct_url", dict)
+    remotes = {"remote": "git@git.example:lab/nvme-lab.git", "rev-parse": "0123abcd"}
+    monkeypatch.setattr("conformance.onboarding.own_source._git", lambda _, verb, *more: remotes[verb])
+    assert own_source() == "git+ssh://git@git.example/lab/nvme-lab.git@0123abcd"
+    remotes["remote"] = "/home/me/nvme-lab"
+    assert own_source() == PLACEHOLDER
+
+
+@pytest.mark.parametrize("server", list(CI))
+def test_a_job_without_a_source_refuses_before_it_installs(server: str) -> None:
+    text = render(f"{server}.yml.j2", manifest="my-os.toml", source=PLACEHOLDER)
+    checks = [line.strip() for line in text.splitlines() if line.strip().startswith("case ")]
+    assert len(checks) == text.count("python3 -m venv")
+    for source, status in ((PLACEHOLDER, 1), ("git+https://git.example/nvme-lab@0123", 0)):
+        done = subprocess.run(["sh", "-c", checks[0]], env={"NVME_LAB": source}, capture_output=True, check=False)
+        assert done.returncode == status
+
+
+def test_a_generated_job_holds_no_path_of_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "disk.img").write_bytes(at(SECTOR, size=1024))
+    manifest = str(tmp_path / "drivers" / "my.toml")
+    assert run_command(("init", "disk.img", "--no-boot", "--ci", "github", "-o", manifest)) == 0
+    text = CI["github"].read_text()
+    assert str(tmp_path) not in text
+    assert "DRIVER: drivers/my.toml" in text
+    with pytest.raises(UsageError, match="outside of this folder"):
+        in_repository(tmp_path.parent / "my.toml")
 
 
 PRINTS = bytes.fromhex("31c0 8ed8 fc be167c baf803 ac 84c0 7403 ee ebf8 f4 ebfd")
