@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import pickle
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import fields, replace
@@ -38,6 +39,8 @@ LOG = logging.getLogger(__name__)
 
 TRACEBACK = "internal-error.txt"
 """In the folder of results: the traceback of a mistake in the lab."""
+SSH = re.compile(r"(?:^|\*)ssh=(.+?)(?://|$)")
+"""The machine in a specification of workers."""
 RETRIED = "again"
 """The outcome that pytest reports where a worker died and another one records its scenario again."""
 
@@ -56,6 +59,7 @@ class ControllerPlugin(SuitePlugin):
         """What ended pytest; "" if it ended in order."""
         self._collected: set[str] = set()
         self._workers: list[int] = []  # process ids on this machine
+        self._machines: list[str] = []  # others, as --tx names them
         self._ready = False  # a worker has collected
         self._retried: set[str] = set()  # names of jobs whose worker has died
 
@@ -68,6 +72,7 @@ class ControllerPlugin(SuitePlugin):
         # it renames items, and under pytest 9.2 that no longer works.)
         if config.getoption("dist", "no") not in ("no", "loadscope", "loadfile"):
             config.option.dist = "loadscope"
+        self._machines = [found[1] for spec in config.getoption("tx", []) if (found := SSH.search(spec))]
         if hasattr(config.option, "loadscopereorder"):
             config.option.loadscopereorder = False  # by the number of checks; ours are in order of their cost
 
@@ -150,6 +155,9 @@ class ControllerPlugin(SuitePlugin):
         """Keep what ended pytest, its traceback in a file; a machine that cannot be reached is no mistake in the lab."""
         if type(excinfo.value).__name__ == "HostNotFound":
             self.worker_start_error = f"{excinfo.value}: there is no way to this machine"
+            return True
+        if isinstance(excinfo.value, OSError) and self._machines and not self._ready:  # it ended before it was told all
+            self.worker_start_error = f"{' or '.join(self._machines)}: there is no way to this machine, or no such Python there"
             return True
         if isinstance(excinfo.value, EOFError) and not self._ready:
             self.worker_start_error = "here: it died while it started"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import socket
 import subprocess
@@ -123,7 +124,7 @@ def tx(configuration: Path, machine: str = "elsewhere") -> str:
     """Return the worker as an xdist specification."""
     folder = configuration.parent
     path = f"env:PYTHONPATH={os.pathsep.join(sys.path)}"
-    return f"ssh={machine}//ssh_config={configuration}//python={sys.executable}//chdir={folder / 'remote'}//{path}"
+    return f"ssh={machine}//ssh_config={configuration}//python={shlex.quote(sys.executable)}//chdir={folder / 'remote'}//{path}"
 
 
 def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -161,6 +162,14 @@ def test_a_machine_that_is_not_there_is_named(tmp_path: Path, configuration: Pat
     done = run(tmp_path, "--tx", tx(configuration, "nowhere.invalid"))
     assert done.returncode == 2
     assert "nowhere.invalid: there is no way" in done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+@pytest.mark.usefixtures("toolchain")
+def test_a_python_that_is_not_there_is_named(tmp_path: Path, configuration: Path) -> None:
+    done = run(tmp_path, "--tx", tx(configuration).replace(shlex.quote(sys.executable), "/nowhere/python"))
+    assert done.returncode == 2
+    assert "A worker could not be started: elsewhere: there is no way to this machine, or no such Python there" in done.stderr
     assert "Traceback" not in done.stdout + done.stderr
 
 
