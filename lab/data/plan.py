@@ -49,7 +49,6 @@ class Controller:
     vectors: int = 9  # MSI-X vectors; 0 leaves INTx only
     write_cache: bool = True  # a volatile write cache (Identify VWC bit 0)
     sgl: bool = False  # offers SGLs, which drivers then prefer to PRP lists (QEMU's own device always does)
-    memory_buffer: int = 0  # MiB of a controller memory buffer (QEMU's own device only)
     shadow_doorbells: bool = False  # Doorbell Buffer Config: tails and heads in memory, of which a record sees only a part
     cap: Mapping[str, int] = field(default_factory=dict)  # CAP fields by name
     identify: Mapping[str, Any] = field(default_factory=dict)  # Identify Controller fields by name

@@ -42,8 +42,6 @@ def _obstacles(spec: DeviceSpec, version: tuple[int, ...] | None, faults: Iterab
     for controller in spec.controllers:
         if controller.vectors > MAX_VECTORS:
             yield f"controller {controller.id} cannot have {controller.vectors} MSI-X vectors, but 0 to {MAX_VECTORS}"
-        if controller.memory_buffer:
-            yield f"controller {controller.id} cannot have a controller memory buffer"
         for namespace in controller.namespaces:
             if namespace.block_size not in BLOCK_SIZES:
                 yield f"namespace {namespace.nsid} cannot have blocks of {namespace.block_size} bytes"

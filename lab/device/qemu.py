@@ -262,8 +262,6 @@ class QemuDevice:
             "max_ioqpairs": controller.io_queues,
             "msix_qsize": controller.vectors,
         }
-        if controller.memory_buffer:
-            device["cmb_size_mb"] = controller.memory_buffer
         if self.version >= NO_SHADOW_DOORBELLS:
             device["dbcs"] = controller.shadow_doorbells
         device |= {CAP_PROPERTIES[name][0]: value for name, value in controller.cap.items()}

@@ -455,9 +455,10 @@ class Controller(Core):
         self.shutdown()
 
     def wake(self) -> None:
-        """Perform the completed steps again after a sleep."""
+        """Perform the completed steps again after a sleep, detection too: the function may have lost its power."""
         self.stage = self._before_sleep
         try:
+            self.detect()
             self.restart()
         except DriverError as failure:
             self.give_up(failure)

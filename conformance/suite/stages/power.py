@@ -106,11 +106,6 @@ def sgl_lists(draw: Draw) -> Plan:
     return Plan(draw.device(sgl=True), [LOAD, *long, *odd, *_moves(draw)])
 
 
-@scenario("detect/memory-buffer", "a controller with a controller memory buffer")
-def memory_buffer(draw: Draw) -> Plan:
-    return Plan(draw.device(memory_buffer=16), [LOAD, do("info"), *_moves(draw), do("reset"), *_moves(draw)])
-
-
 @scenario("identify/same-name", "two controllers of different makers whose namespaces have one and the same name", hostile=True)
 def same_name(draw: Draw) -> Plan:
     nguid = f"{draw.fill():032x}"

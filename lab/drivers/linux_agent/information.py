@@ -6,8 +6,6 @@ from pathlib import Path
 from lab.drivers.linux_agent.answers import Fields, NotOfferedError, RefusedError
 from lab.drivers.linux_agent.sysfs import controllers, disks, read_attribute
 
-BUFFER = ("cmbloc", "cmbsz")
-"""The registers of a controller memory buffer as the driver shows them, where there is one (drivers/nvme/host/pci.c)."""
 QUEUE_DEPTH = Path("/sys/module/nvme/parameters/io_queue_depth")
 TEMPERATURE_THRESHOLD, VOLATILE_WRITE_CACHE = 0x04, 0x06
 KELVIN = 273
@@ -24,12 +22,7 @@ def _registers(path: Path) -> Fields:
     The smaller one becomes sqsize, which is 0's based (drivers/nvme/host/pci.c, nvme_pci_enable).
     """
     entries, limit = int(read_attribute(path / "sqsize") or 0) + 1, int(read_attribute(QUEUE_DEPTH) or 0)
-    found: Fields = {"address": read_attribute(path / "address")}
-    if 1 < entries < limit:
-        found["max_queue_entries"] = entries
-    if memory := {name: int(text, 16) for name in BUFFER if (text := read_attribute(path / name))}:
-        found["memory_buffer"] = memory
-    return found
+    return {"address": read_attribute(path / "address"), **({"max_queue_entries": entries} if 1 < entries < limit else {})}
 
 
 def ready(_request: Fields) -> Fields:
