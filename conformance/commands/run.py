@@ -52,6 +52,10 @@ NEWEST = Path("nvme-lab-results/latest")
     help="record a scenario with a new failure once more: a failure that does not come back is FLAKY",
 )  # fmt: skip
 @click.option("--coverage", is_flag=True, help="which code of the driver each scenario executes (see nvme-lab coverage)")
+@click.option(
+    "--stop-at", default="", metavar="EVENT|CHECK",
+    help="stop the guest at fault, panic, timeout or a check's first violation, and show where in the driver it is",
+)  # fmt: skip
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), metavar="DIR", help="folder for the results")
 @STRICT
 @click.option("--keep", is_flag=True, help="remove no older results (otherwise the ten newest stay)")

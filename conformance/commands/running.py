@@ -42,8 +42,10 @@ from conformance.run.runner import (
     write_reports,
 )
 from conformance.suite.check import Outcome
+from conformance.suite.selection import CHECKS
 from lab.data.scenario_file import STAGE as FILE_STAGE
-from lab.errors import LabError, UsageError
+from lab.errors import LabError, UsageError, nearest
+from lab.recording.stopping import EVENTS
 from lab.settings import Settings
 
 EVIDENCE_BYTES = 4 << 20
@@ -186,11 +188,19 @@ def _check_resume() -> None:
     """Raise UsageError for options that a resumed run cannot change."""
     context = click.get_current_context()
     fixed = ("drivers", "devices", "stages", "checks", "scenarios", "shard", "times", "seed", "defect", "variant",
-             "last_failed", "repeat", "coverage")  # fmt: skip
+             "last_failed", "repeat", "coverage", "stop_at")  # fmt: skip
     for name in (*fixed, "out", "strict", "dry_run"):
         if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
             option = next(p.opts[0] for p in context.command.params if p.name == name)
             raise UsageError(f"--resume goes on with the run as it was begun: {option} cannot be given with it.")
+
+
+def _stop_at(event: str) -> str:
+    """Return where to stop; UsageError where there is no such event and no such check."""
+    known = (*EVENTS, *CHECKS)
+    if event and event not in known:
+        raise UsageError(f"--stop-at: there is no {event!r}{nearest(event, known)}", remedy="nvme-lab list checks")
+    return event
 
 
 def _request(options: Mapping[str, Any]) -> RunRequest | None:
@@ -209,6 +219,7 @@ def _request(options: Mapping[str, Any]) -> RunRequest | None:
         shard=options["shard"],
         times=options["times"],
         coverage=options["coverage"],
+        stop_at=_stop_at(options["stop_at"]),
     )
     if options["last_failed"] is None:
         return request

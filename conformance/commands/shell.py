@@ -39,8 +39,9 @@ LEAVE = "Ctrl-] leaves"
 @click.option("--device", type=click.Choice(DEVICES), help="device in front of it [default: the first that can be that]")
 @click.option("--seed", type=int, default=DEFAULT_SEED, show_default=True, help="draws serial numbers, sizes and data")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), metavar="DIR", help="new folder for the evidence")
+@click.option("--gdb", metavar="PORT|SOCKET", help="let gdb attach to the guest's processors there, by TCP or a unix socket")
 @machine
-def shell(driver: str, scenario: str, device: str | None, seed: int, out: Path | None, **options: Any) -> None:
+def shell(driver: str, scenario: str, device: str | None, seed: int, out: Path | None, gdb: str | None, **options: Any) -> None:
     """Boot a guest in a scenario, plug its device, load the driver, and leave the rest to you: its console is your terminal.
 
     What the device sees is recorded meanwhile; the folder is named at the end, for wire, judge and diff. Ctrl-] leaves.
@@ -48,6 +49,7 @@ def shell(driver: str, scenario: str, device: str | None, seed: int, out: Path |
     \b
     nvme-lab shell
     nvme-lab shell --driver u-boot --scenario read/high-lba --device lab
+    nvme-lab shell --gdb 1234                        then elsewhere: gdb -ex 'target remote localhost:1234'
     """
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise UsageError("A shell needs a terminal.", remedy="without one: nvme-lab run --scenario records what is asked")
@@ -65,6 +67,8 @@ def shell(driver: str, scenario: str, device: str | None, seed: int, out: Path |
     console.print(f"{job.name}: {job.scenario.title}", f"{LEAVE}, Enter shows the prompt.", sep="\n", style="bold")
 
     def visit(guest: Machine) -> None:
+        if gdb:
+            console.print(open_gdb(guest, gdb), style="bold", markup=False)
         console.print(guest.console.last_lines(), style="dim", markup=False, end=" ")  # the last one may be a prompt
         at_keyboard = job.driver.boot.input == "keyboard"
         typed = partial(keyboard.press_all, guest) if at_keyboard else guest.console.send
@@ -81,6 +85,18 @@ def shell(driver: str, scenario: str, device: str | None, seed: int, out: Path |
         console.print(f"The guest died: {end.reason}", style="bold red", markup=False)
     elif end and end.outcome != "complete":
         raise LabError(end.reason)
+
+
+def open_gdb(guest: Machine, where: str) -> str:
+    """Let gdb attach to a guest at a TCP port or a unix socket; return the command for it. UsageError if QEMU cannot listen."""
+    target = f"localhost:{where}" if where.isdecimal() else str(Path(where).absolute())
+    listen = f"tcp:127.0.0.1:{where}" if where.isdecimal() else f"unix:{target},server=on,wait=off"
+    said = str(guest.qmp("human-monitor-command", {"command-line": f"gdbserver {listen}"})).strip()
+    if not said.startswith("Waiting for gdb connection"):
+        raise UsageError(
+            f"--gdb: QEMU cannot listen at {where}: {said}", remedy="name a free port, or a path that QEMU may use"
+        )
+    return f"gdb -ex 'target remote {target}'"
 
 
 def _until_loaded(scenario: Scenario) -> Scenario:

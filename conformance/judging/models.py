@@ -103,6 +103,8 @@ class RunEntry(_Model):
     retry_reason: str = Field(default="", validation_alias="again", serialization_alias="again")
     """Why the lab failed at the first attempt, where this is the second; "" at the first."""
     measurements: list[Measurement] = []
+    stops: list[str] = []
+    """Where the guest was at the event of ``--stop-at``, in lines for people; backtrace.json in the evidence holds it."""
 
     @property
     def key(self) -> tuple[str, str, str]:

@@ -90,6 +90,8 @@ def summary(results: Results, folder: Path, *, verbose: bool = False) -> Rendera
     parts: list[RenderableType] = ["", table(results, console().width)]
     parts += _findings(results, folder)
     parts += _remarks(results, verbose)
+    for run in (run for run in results.runs if run.stops):
+        parts += ["", _said("/".join(run.key), "bold"), *(_said(f"  {line}") for line in run.stops)]
     if results.coverage:
         parts += ["", *(_said(f"coverage  {sentence(entry)}", "dim") for entry in results.coverage)]
     parts += ["", *_conclusion(results)]

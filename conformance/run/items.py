@@ -22,15 +22,18 @@ import pytest
 import lab.recording.record
 from conformance.judging.judge import Verdict, judge, place
 from conformance.judging.models import RunEntry, VerdictEntry
+from conformance.record.record import Record
 from conformance.run.folders import evidence_folder
 from conformance.run.plan import Campaign, Job
 from conformance.run.scheduler import ScenarioReport
 from conformance.suite.check import MANDATORY, Outcome
 from conformance.suite.measure import measurements
 from conformance.suite.selection import CHECKS
+from lab.data.backtrace import read_backtraces
 from lab.data.evidence import Evidence
 from lab.data.machine import TOO_SLOW
 from lab.errors import LabError, UsageError
+from lab.recording.stopping import EVENTS, Judge
 
 LOG = logging.getLogger(__name__)
 
@@ -110,6 +113,7 @@ class Recording(pytest.Collector):
             seconds=evidence.end.seconds if evidence.end else 0.0,
             retry_reason=retry_reason,
             measurements=measurements(evidence),
+            stops=[line for stop in read_backtraces(evidence.folder) for line in stop.lines()],
         )
 
     def judge(self) -> None:
@@ -163,6 +167,8 @@ class Recording(pytest.Collector):
             toolchain=self.campaign.toolchain,
             alone=alone,
             coverage=self.campaign.request.coverage,
+            stop_at=self.campaign.request.stop_at,
+            stop_when=stop_judge(self.campaign.request.stop_at),
         )
         return Evidence(folder)
 
@@ -186,6 +192,22 @@ class CheckedRecording(Recording):
             self.record()
             self.judge()
         return self.verdicts[check]
+
+
+def stop_judge(stop_at: str) -> Judge | None:
+    """Return what looks for the first violation of a check in unfinished evidence; None for events of the recording itself."""
+    if stop_at in ("", *EVENTS):
+        return None
+    wanted = CHECKS[stop_at]
+
+    def violated(folder: Path) -> str:
+        try:
+            finding = next((one for one in wanted.find(Record(Evidence(folder))) if not one.ok), None)
+        except LabError:
+            return ""  # what is there is not whole yet
+        return f"{stop_at}: expected {finding.expected}, actual {finding.actual}" if finding else ""
+
+    return violated
 
 
 def error_verdict(job: Job, check: str, reason: str) -> Verdict:

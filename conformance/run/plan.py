@@ -50,6 +50,7 @@ class RunRequest:
     shard: str = ""  # "2/5": only this part of the scenarios; "" is all of them
     times: Path | None = None  # earlier results, by whose seconds scenarios are ordered and split
     coverage: bool = False  # which code of the driver each scenario executes
+    stop_at: str = ""  # stop the guest there, and write down where it is: an event of lab.recording.stopping, or a check
     only: tuple[str, ...] = ()  # driver/device/scenario; none: all
 
 

@@ -49,6 +49,11 @@ class Device:
     def _recorder(self, controller: str, records: Path | None) -> Recorder:
         return Unrecorded() if records is None else StreamWriter(records / f"{controller}.rec", self.clock.now)
 
+    def listen(self, listener: Callable[[str], None]) -> None:
+        """Call ``listener`` with the name of each fault that strikes, from the device's thread."""
+        for controller in self.controllers.values():
+            controller.faults.listener = listener
+
     # -- the lab's interventions ---------------------------------------------------------------------------------------------
 
     def arm(self, fault: str, armed: bool = True) -> None:

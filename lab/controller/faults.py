@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from lab.controller import behaviour
@@ -123,6 +123,8 @@ class Faults:
     def __init__(self, target: Target, faults: Iterable[Fault]) -> None:
         """Make the behaviours, which act on ``target``."""
         self._target = target
+        self.listener: Callable[[str], None] | None = None
+        """Is called with the name of each fault that strikes, once its strike is recorded."""
         self._all: dict[str, ArmedFault] = {}
         for fault in faults:
             self._all[fault.name] = ArmedFault(fault, _kind(fault)(target, fault))
@@ -203,6 +205,8 @@ class Faults:
         core.record.event(
             FaultInjected(t=core.clock.now(), controller=core.spec.id, fault=found.fault.name, sqid=sqid, cid=cid)
         )
+        if self.listener:
+            self.listener(found.fault.name)
 
     def _find(self, name: str) -> ArmedFault:
         found = self._all.get(name)

@@ -113,7 +113,7 @@ def _named(path: Path, content: bytes, build: Build, part: Part) -> CodeObject:
         instructions = list(disassemble(build.processor, content[begin:end], begin))
         code.update({one.at: one.code for one in instructions})
         functions.append(covered_function(name, begin, instructions))
-    return CodeObject(part.name, build.sha256, tuple(functions), code)
+    return CodeObject(part.name, build.sha256, tuple(functions), code, (), build.processor)
 
 
 def _discovered(path: Path, image: UefiImage) -> CodeObject:
@@ -126,7 +126,7 @@ def _discovered(path: Path, image: UefiImage) -> CodeObject:
             code.update({one.at: one.code for one in run})
             functions.append(covered_function(f"function_{run[0].at:x}", run[0].at, run))
     functions.sort(key=lambda one: one.offset)
-    return CodeObject(path.name, sha256(image.content).hexdigest(), tuple(functions), code)
+    return CodeObject(path.name, sha256(image.content).hexdigest(), tuple(functions), code, (), image.processor)
 
 
 def _pointers(image: UefiImage) -> Iterator[int]:

@@ -41,6 +41,8 @@ class CodeObject:
     functions: tuple[FunctionCoverage, ...]
     code: Mapping[int, bytes]
     sources: tuple[str, ...] = ()
+    processor: str = "x86-64"
+    """As `lab.coverage.disassembly` calls it."""
 
     @property
     def extent(self) -> tuple[int, int]:
@@ -99,7 +101,8 @@ def _read(path: Path, changed: int, size: int, wanted: tuple[str, ...]) -> CodeO
         named = f" that are called {', '.join(wanted)}" if wanted else ""
         raise NoSymbolsError(f"{path} has no symbols of functions{named}")
     name = path.name.removesuffix(".xz")
-    return CodeObject(name, sha256(data).hexdigest(), tuple(functions), code, lines.sources if lines else ())
+    sources, processor = lines.sources if lines else (), PROCESSORS[elf["e_machine"]]
+    return CodeObject(name, sha256(data).hexdigest(), tuple(functions), code, sources, processor)
 
 
 def _functions(elf: ELFFile, path: Path) -> Iterator[tuple[str, int, bytes]]:

@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 
 from lab.errors import LabError
 
-SEALED = ("identity.json", "events.jsonl", "coverage.json", "device/*.rec", "answers/*", "namespaces/*.img")
+SEALED = ("identity.json", "events.jsonl", "coverage.json", "backtrace.json", "device/*.rec", "answers/*", "namespaces/*.img")
 """What a judge looks at."""
 BLOCK = 1 << 16
 """Bytes. Blocks without any data are left out of an image's digest: whether they are holes does not matter."""

@@ -79,6 +79,8 @@ class LabDevice:
         if obstacle is not None:
             raise LabError(f"This cannot be served: {obstacle}.", remedy="use --device qemu, or a newer QEMU")
         self.spec = spec
+        self.posted_writes = True
+        """QEMU goes on before the device has taken a write of its registers; else the processor waits for it."""
         self._folder = folder
         self.server = DeviceServer(spec, folder, sockets, records=records, faults=kept)
 
@@ -105,6 +107,7 @@ class LabDevice:
                 "driver": "vfio-user-pci",
                 "id": controller.id,
                 "socket": {"type": "unix", "path": str(self.server.sockets[controller.id])},
+                **({} if self.posted_writes else {"x-no-posted-writes": True}),
                 **place,
             }
             for controller, place in zip(self.spec.controllers, places, strict=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lab.coverage.log import ExecutedCode
 from lab.data.coverage import RecordingCoverage, write_coverage
@@ -10,6 +11,9 @@ from lab.data.manifest import DriverManifest
 from lab.drivers.base import Adapter
 from lab.guest.accelerator import TCG, Accelerator
 from lab.toolchain import Qemu
+
+if TYPE_CHECKING:
+    from lab.coverage.symbols import Symbols
 
 NO_MACHINE_CODE = "the driver is Python in the lab's own process: there is no machine code of it"
 
@@ -30,6 +34,19 @@ class GuestCoverage:
         )
         self.addresses = self._targets.addresses
         self.executed = ExecutedCode()
+
+    def symbols(self) -> Symbols:
+        """Return the driver's functions at the places where they have been executed so far."""
+        from lab.coverage.places import cover
+        from lab.coverage.symbols import Symbols
+
+        executed = dict(self.executed.code)  # the reader of the log goes on
+        return Symbols([(item, cover(item, executed).places) for item in self._targets.objects])
+
+    @property
+    def reason(self) -> str:
+        """Why nothing can be covered; "" where something can."""
+        return self._targets.reason
 
     def write(self, folder: Path) -> None:
         """Write coverage.json into the evidence."""

@@ -9,9 +9,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
+from lab.controller.device import Device as ModelledDevice
 from lab.coverage.log import LogReader
 from lab.data.evidence import EvidenceWriter
 from lab.data.machine import MachineReport
@@ -21,9 +22,10 @@ from lab.deadline import Deadline
 from lab.device.changes import BUS_ERRORS, CHANGES, UnsupportedChangeError
 from lab.device.device import Device, Place
 from lab.device.factory import open_device
+from lab.device.lab import LabDevice
 from lab.drivers import Adapter, Session
 from lab.drivers.base import is_stale_listing
-from lab.errors import GuestTimeoutError, LabError
+from lab.errors import GuestPanicError, GuestTimeoutError, LabError
 from lab.guest import user
 from lab.guest.accelerator import TCG, Accelerator, accelerator
 from lab.guest.arguments import MIB, GuestSpec
@@ -34,6 +36,7 @@ from lab.guest.witness import MachineWitness
 from lab.recording.activity import WireActivity
 from lab.recording.coverage import GuestCoverage
 from lab.recording.recording import Recording
+from lab.recording.stopping import FAULT, PANIC, TIMEOUT, Stops
 from lab.toolchain import Qemu, Toolchain
 from lab.toolchain.cache import Cache
 from lab.toolchain.qemu import X86_64
@@ -81,10 +84,11 @@ class GuestRecording(Recording):
         templates: Cache | None,
         visit: Callable[[Machine], None] | None = None,
         coverage: GuestCoverage | None = None,
+        stops: Stops | None = None,
     ) -> None:
         """Start nothing yet. ``templates`` is where templates are kept (in ``cache``); None boots every guest.
 
-        ``coverage`` collects which code of the driver is executed.
+        ``coverage`` collects which code of the driver is executed; ``stops`` is where the guest is stopped for a look.
         """
         super().__init__(driver, manifest, scenario, evidence)
         self.driver_in_place = not driver.hotplug  # a firmware's driver is there from the start
@@ -96,6 +100,7 @@ class GuestRecording(Recording):
         self._started_from: GuestSpec | None = None
         self._visit = visit
         self._coverage = coverage
+        self._stops = stops
         self._plugged = False
         self._follows = True  # changes of the device, as far as is known
         self._witness: MachineWitness | None = None
@@ -147,9 +152,16 @@ class GuestRecording(Recording):
         enter = self._cleanup.enter_context
         scratch = enter(run_folder(_memory_root(spec.memory)))
         self._device = enter(open_device(self._kind, self._scenario, self._qemu, self._evidence.folder, scratch))
+        if self._stops and isinstance(self._device, LabDevice):
+            self._device.posted_writes = self._stops.event != FAULT
         enter(self._shared(scratch))
         self._machine = enter(self._guest(spec, scratch / "memory"))
         self._machine.activity = WireActivity(self._evidence)
+        if self._stops:
+            self._stops.begin(self._machine)
+            self._cleanup.callback(self._stops.end)
+            if isinstance(self._device, LabDevice):
+                self._device.server.call(partial(ModelledDevice.listen, listener=self._stops.fault))
         self._witness = enter(MachineWitness(self._machine.process.pid, self._stall_bound()))
         self._session: Session = self._driver.open(self._machine, self._scenario, self._deadline)
         self._cleanup.callback(self._session.close)
@@ -268,7 +280,12 @@ class GuestRecording(Recording):
     def run(self) -> None:
         """Do all actions, and then what the visitor wants."""
         try:
-            super().run()
+            try:
+                super().run()
+            except GuestPanicError as panic:
+                if self._stops:
+                    self._stops.happened(PANIC, f"panic: {panic.what.splitlines()[0]}")
+                raise
             if self._visit:
                 self._visit(self._machine)
             self._machine.check("the end of the scenario")
@@ -281,6 +298,8 @@ class GuestRecording(Recording):
             what = f"the {self._deadline.seconds:g} s of the scenario are over before action {number}, {action.name}"
             raise GuestTimeoutError(what)
         super()._perform(number, action)
+        if self._stops:
+            self._stops.look(self._evidence.folder)
 
     def _begin_loading(self) -> None:
         super()._begin_loading()
@@ -299,6 +318,8 @@ class GuestRecording(Recording):
             seconds = min(self._driver.seconds(action.name), self._deadline.remaining())
             answer = self._session.perform(action, data, Deadline(seconds, self._lost_seconds))
             self._device.settle()
+            if self._stops and answer.status == "timeout":
+                self._stops.happened(TIMEOUT, f"timeout of {action.name}")
             if answer.status != "success" or not is_stale_listing(action, answer):
                 return answer
             if follow.expired:

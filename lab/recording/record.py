@@ -10,6 +10,7 @@ What ends a recording, and how its end marker reads:
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from lab.recording.coverage import NO_MACHINE_CODE, GuestCoverage
 from lab.recording.identity import identify, in_guest
 from lab.recording.in_process import InProcessAdapter, InProcessRecording
 from lab.recording.recording import Recording
+from lab.recording.stopping import Judge, Stops
 from lab.recording.turns import turn
 from lab.toolchain import Toolchain
 
@@ -42,6 +44,8 @@ def record(
     alone: bool = False,
     visit: Callable[[Machine], None] | None = None,
     coverage: bool = False,
+    stop_at: str = "",
+    stop_when: Judge | None = None,
 ) -> Path:
     """Record one scenario on one driver and device into a new evidence folder, and return the folder.
 
@@ -49,7 +53,8 @@ def record(
     anything is written, and LabError where the evidence itself cannot be written.
 
     ``alone`` waits until no other recording of this user runs on this machine, and keeps others from starting meanwhile.
-    ``coverage`` writes down which code of the driver was executed.
+    ``coverage`` writes down which code of the driver was executed. ``stop_at`` (one of `lab.recording.stopping.EVENTS`, or
+    what ``stop_when`` looks for) stops a guest there, and writes down where its processors were.
     ``shell`` marks the evidence of a guest that a person sat at. ``visit`` is called with the running guest when all actions
     are done.
     """
@@ -58,6 +63,7 @@ def record(
     identity = identify(manifest, driver, scenario, device, toolchain, shell=shell)
     recording: Recording
     covering: GuestCoverage | None = None
+    stops: Stops | None = None
     if isinstance(driver, InProcessAdapter):
         evidence = EvidenceWriter(folder, identity)
         recording = InProcessRecording(driver, manifest, scenario, evidence, device)
@@ -66,8 +72,9 @@ def record(
         if qemu is None:
             raise LabError(f"no QEMU for {manifest.boot.arch} was prepared", remedy="prepare what lab.drivers.wants names")
         chosen = guest.choose_accelerator(qemu, toolchain.cache)
-        covering = GuestCoverage(manifest, driver, chosen, qemu) if coverage else None
+        covering = GuestCoverage(manifest, driver, chosen, qemu) if coverage or stop_at else None
         evidence = EvidenceWriter(folder, in_guest(identity, qemu, chosen))
+        stops = Stops(stop_at, covering, time.time, stop_when) if stop_at and covering else None
         recording = guest.GuestRecording(
             driver,
             manifest,
@@ -80,6 +87,7 @@ def record(
             guest.template_cache(toolchain),
             visit,
             covering,
+            stops,
         )
     outcome: Outcome = "complete"
     reason = ""
@@ -97,9 +105,19 @@ def record(
     if (outcome != "complete" or recording.timed_out) and (damage := recording.damage()):
         what = f"the cache was damaged: {'; '.join(damage)}"
         outcome, reason = "lab-error", f"{what} (what came of it: {reason or 'a time-out'})"
-    if covering:
+    if stops:
+        stops.write(folder, evidence_console(folder) if outcome == "panic" else "")
+    if covering and coverage:
         covering.write(folder)
     elif coverage:
         write_coverage(folder, RecordingCoverage(reason=NO_MACHINE_CODE))
     evidence.close(outcome, reason, recording.machine_report)
     return folder
+
+
+def evidence_console(folder: Path) -> str:
+    """Return what a guest has printed; "" where nothing was kept."""
+    try:
+        return (folder / "console.log").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
