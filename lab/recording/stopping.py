@@ -24,6 +24,7 @@ from lab.recording.coverage import GuestCoverage
 FAULT, PANIC, TIMEOUT = "fault", "panic", "timeout"
 EVENTS = (FAULT, PANIC, TIMEOUT)
 MOST_STOPS = 8
+POLL_SECONDS = 0.05
 STOP_SECONDS = 10.0
 ASKED_SECONDS = 0.1
 """How long the device waits at a fault, so that QEMU has been asked to stop: it does once its processor no longer waits for the
@@ -45,7 +46,9 @@ class Stops:
         self._naming = threading.Lock()
         self._names: list[str] = []
         """Faults that have struck since the guest was last stopped."""
-        self._thread = threading.Thread(target=self._watch, name="stops", daemon=True)
+        watch = self._watch_end if event == PANIC else self._watch
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=watch, name="stops", daemon=True)
         self._busy = threading.Lock()
 
     def begin(self, machine: Machine) -> None:
@@ -59,6 +62,7 @@ class Stops:
         """Watch no more."""
         if self._machine is not None:
             self._struck.put(None)
+            self._ended.set()
             self._thread.join(STOP_SECONDS)
             self._machine = None
 
@@ -76,7 +80,7 @@ class Stops:
 
     def happened(self, event: str, what: str) -> None:
         """Stop if it is this event that is wanted."""
-        if event == self.event:
+        if event == self.event and not (event == PANIC and self.done):
             self._stop(what)
 
     def look(self, evidence: Path) -> None:
@@ -97,12 +101,26 @@ class Stops:
         while (asked := self._struck.get()) is not None:
             self._stop("fault", asked)
 
+    def _watch_end(self) -> None:
+        """Look at a guest that has ended its machine, and end QEMU then, which was told to stay."""
+        machine = self._machine
+        while machine is not None and not self._ended.wait(POLL_SECONDS):
+            try:
+                if machine.qmp("query-status", deadline=Deadline(STOP_SECONDS))["status"] == "shutdown":
+                    self.happened(PANIC, "panic: the guest has ended its machine")
+                    machine.qmp("quit", deadline=Deadline(STOP_SECONDS))
+                    return
+            except LabError:
+                return
+
     def _stop(self, what: str, asked: threading.Event | None = None) -> None:
         """Stop the guest, write down where it is, and let it go on. A guest that is gone has no backtrace."""
         machine = self._machine
         if machine is None or len(self.done) >= MOST_STOPS:
             return
         with self._busy:
+            if self.event == PANIC and self.done:
+                return  # it died in more than one way
             try:
                 running = asked is not None or machine.qmp("query-status", deadline=Deadline(STOP_SECONDS))["running"]
                 if running:
