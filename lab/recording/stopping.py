@@ -12,8 +12,6 @@ from collections.abc import Callable
 from pathlib import Path
 from queue import SimpleQueue
 
-from lab.coverage.places import cover
-from lab.coverage.symbols import Symbols
 from lab.data.backtrace import Backtrace, ProcessorStop, write_backtraces
 from lab.deadline import Deadline
 from lab.errors import LabError
@@ -90,7 +88,7 @@ class Stops:
 
     def write(self, evidence: Path, console: str) -> None:
         """Write what was stopped at into the evidence; ``console`` is what the guest said when it died, "" if it did not."""
-        spoken = self._symbols().spoken(console) if console else ()
+        spoken = self._coverage.symbols().spoken(console) if console else ()
         if spoken:
             last = self.done.pop() if self.done else Backtrace("panic", self._now(), reason="it was not stopped there")
             self.done.append(Backtrace(last.event, last.t, last.processors, spoken, last.reason))
@@ -129,14 +127,10 @@ class Stops:
                     asked.set()
                     with self._naming:
                         what, self._names = f"fault {', '.join(dict.fromkeys(self._names))}", []
-                states, symbols = processors(machine), self._symbols()
+                states, symbols = processors(machine), self._coverage.symbols()
                 found = tuple(ProcessorStop(one.number, one.pc, symbols.backtrace(one.pc, one.stack)) for one in states)
                 self.done.append(Backtrace(what, self._now(), found, reason=self._coverage.reason))
                 if running:
                     machine.qmp("cont", deadline=Deadline(STOP_SECONDS))
             except LabError as failure:
                 self.done.append(Backtrace(what, self._now(), reason=f"the guest could not be looked at: {failure.what}"))
-
-    def _symbols(self) -> Symbols:
-        executed = dict(self._coverage.executed.code)  # the reader of the log goes on
-        return Symbols([(item, cover(item, executed).places) for item in self._coverage.objects])
