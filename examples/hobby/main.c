@@ -1,4 +1,4 @@
-/* A prompt that asks the driver; or, ONE_SHOT, a kernel that runs every step without input and ends with an exit code. */
+/* A prompt for the driver's functions; or, ONE_SHOT, a kernel that runs every step without input and ends with an exit code. */
 #include "hobby.h"
 
 /* How a call ended. A completion's status field is taken apart: status code type and status code, Base 3.3.3.2. */
@@ -119,7 +119,7 @@ static bool dump(void) {
 static bool help(void);
 
 static const struct {
-    const char *name, *arguments; /* in brackets, what may be left out */
+    const char *name, *arguments; /* in brackets, optional ones */
     bool (*run)(void);
 } commands[] = {
     {"help", "", help},

@@ -2,7 +2,7 @@
  *
  *   1  detect        find the controller, map its registers, read them
  *   2  admin-queue   give it an admin queue and wait until it is ready
- *   3  identify      ask who it is and what disks it holds
+ *   3  identify      read the controller's and the namespaces' data
  *   4  io-queues     create a pair of I/O queues
  *   5  read          read blocks
  *
@@ -261,7 +261,7 @@ static int create_queues(struct nvme_controller *c) {
     struct command cq = {.cdw0 = CREATE_CQ, .prp1 = (uint64_t)m->io_cq, .cdw10 = size, .cdw11 = CONTIGUOUS}; /* no interrupts */
     struct command sq = {.cdw0 = CREATE_SQ, .prp1 = (uint64_t)m->io_sq, .cdw10 = size, .cdw11 = QUEUE << 16 | CONTIGUOUS};
     if ((status = execute(c, &c->admin, cq, NULL)) || (status = execute(c, &c->admin, sq, NULL)))
-        c->io.entries = 0; /* it does not exist, and nobody must use it */
+        c->io.entries = 0; /* it does not exist: it must not be used */
     return status;
 }
 

@@ -1,4 +1,4 @@
-/* Formatted output to the console, and what the compiler wants to find. */
+/* Formatted output to the console, and the functions that the compiler calls. */
 #include <stdarg.h>
 
 #include "hobby.h"

@@ -1,7 +1,7 @@
 /*
  * A firmware that distinguishes a usable accelerator from one that only opens: it enters long mode, works for some million
  * instructions on memory behind its own page tables, takes timer interrupts while it spins and while it is halted, and
- * then ends QEMU through isa-debug-exit. Who needs long for that hangs, or interprets what it should execute.
+ * then ends QEMU through isa-debug-exit. An accelerator that takes long for that hangs, or interprets code.
  *
  * Build:  gcc -c accelerator.S -o accelerator.o && objcopy -O binary -j .text accelerator.o accelerator.rom
  * The 512 bytes are the end of a 64 KiB ROM, which lies below 1 MiB and again below 4 GiB; its last 16 hold the reset vector.

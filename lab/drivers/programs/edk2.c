@@ -394,7 +394,7 @@ static void use_disk(char operation, const char *line)
 	}
 }
 
-/* The status of the last failure, if there was one. That a driver does not want what is no NVMe I/O controller is none. */
+/* The status of the last failure, if any. A driver that refuses a function that is no NVMe I/O controller has not failed. */
 static Status each_controller(bool connect)
 {
 	Status worst = 0;
@@ -407,7 +407,7 @@ static Status each_controller(bool connect)
 	return worst;
 }
 
-/* Is the function a port with a slot? */
+/* Whether the function is a port with a slot. */
 static bool has_slot(Handle handle)
 {
 	uint32_t at = configuration(handle, 0, 0x34);
@@ -465,7 +465,7 @@ static void await(char *line, size_t size)
 
 /*
  * Drivers wait in a loop, for CheckEvent or with Stall. One that has done so for LONG, since it last set a timer, waits for a
- * time-out, and needs no processor for that: these two sleep from tick to tick then, and tell and take the same time as before.
+ * time-out. From then on these two halt the processor between ticks, and report and take the same time as before.
  */
 static bool waits;
 static int64_t slept;				/* microseconds more than was asked for */
@@ -474,7 +474,7 @@ static Status (API *check_event)(void *event);
 static Status (API *stall)(uint64_t microseconds);
 static Status (API *set_timer)(void *event, uint64_t type, uint64_t time);
 
-/* The firmware ends its timer's interrupt only after every notification of a tick, and inside one of them the next tick would not wake us. */
+/* The firmware ends its timer's interrupt after all notifications of a tick; inside one, no further tick would wake us. */
 static bool in_interrupt(void)
 {
 	return *(volatile const uint32_t *)PROCESSOR_PRIORITY != 0;
@@ -488,7 +488,7 @@ static bool may_sleep(void)
 	return waits && flags & INTERRUPTS_ON && !in_interrupt();
 }
 
-/* Told of a tick: where that cannot be seen, by other firmware, nobody sleeps. */
+/* Notification of a tick. Other firmware may not give it; then nothing sleeps. */
 static API void begin_to_sleep(void *event, void *context)
 {
 	(void)event, (void)context;
