@@ -37,6 +37,10 @@ class Draw:
         """Return a number from ``low`` to ``high``, both included."""
         return self._random.randint(low, high)
 
+    def choice(self, values: Sequence[str]) -> str:
+        """Return one of some values."""
+        return self._random.choice(values)
+
     def serial(self) -> str:
         """Twenty characters: the whole field, so that no terminator fits."""
         return "".join(self._random.choices(string.ascii_uppercase + string.digits, k=20))

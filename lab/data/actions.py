@@ -26,7 +26,7 @@ _ARGUMENTS: Mapping[str, str] = {
     "flush": "nsid [controller]",
     "zeroes": _BLOCKS,
     "trim": _BLOCKS,
-    "mount": "nsid file [controller]",
+    "mount": "nsid file filesystem [controller]",
     "rescan": "",
     "reset": "",
     "raw": "queue opcode [nsid]",
@@ -62,7 +62,8 @@ _ARGUMENTS: Mapping[str, str] = {
 }
 
 _TYPES: Mapping[str, Any] = {
-    "until": str | list[int], "controller": str, "file": str, "queue": str, "scheduler": str, "during": str, "name": str,
+    "until": str | list[int], "controller": str, "file": str, "filesystem": str, "queue": str, "scheduler": str,
+    "during": str, "name": str,
     "state": str, "kind": str, "fua": bool, "save": bool, "errors": bool, "unprivileged": bool, "armed": bool, "quiet": bool,
     "halt": bool, "polled": bool, "lent": bool, "steps": list[dict[str, Any]],
 }  # fmt: skip

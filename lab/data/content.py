@@ -7,6 +7,7 @@ import struct
 from collections.abc import Iterator
 from functools import lru_cache
 
+from lab.data import filesystems
 from lab.data.plan import Namespace
 
 KEPT_BLOCKS = 2048
@@ -25,10 +26,16 @@ def blocks(fill: int, nsid: int, lba: int, count: int, size: int) -> bytes:
 
 
 def initial(seed: int, namespace: Namespace, lba: int) -> bytes:
-    """Return what block ``lba`` of a fresh namespace holds: pattern inside its areas, zeros outside, and an MBR in block 0."""
+    """Return what block ``lba`` of a fresh namespace holds: pattern inside its areas, zeros outside, and an MBR in block 0.
+
+    Where it holds a file system its areas are the parts of that image that are not zero.
+    """
     inside = any(first <= lba < first + count for first, count in namespace.areas)
     if not inside:
         return bytes(namespace.block_size)
+    if namespace.filesystem:
+        at = lba * namespace.block_size
+        return filesystems.image(namespace.filesystem)[at : at + namespace.block_size]
     raw = block(seed, namespace.nsid, lba, namespace.block_size)
     return mbr(raw, namespace.blocks) if lba == 0 else raw
 

@@ -33,6 +33,7 @@ class Namespace:
     uuid: str = ""
     eui64: int = 0
     nguid: str = ""
+    filesystem: str = ""  # it holds the image of this kind of file system (`lab.data.filesystems`), ``areas`` says where
     contents: str = ""  # a raw image that it holds from its first block on, instead of a pattern; nothing is known of its bytes
 
 

@@ -11,15 +11,21 @@ from lab.defects.reset import NoAbort
 from lab.nvme.commands import Command, LbaCommand
 from lab.nvme.completions import Completion
 from lab.reference.data import DataPath
-from lab.reference.errors import CommandFailed
+from lab.reference.errors import CommandFailed, Refused
 from lab.reference.execution import Execution
+from lab.reference.fat import FatVolume
 from lab.reference.namespace import Namespace
 from lab.reference.queue_pair import QueuePair
 from lab.reference.request import Request
+from lab.reference.service import Service
 from lab.reference.transport import Memory
 
 LISTED = 2
 """Pages that PRP1 and PRP2 name by themselves."""
+FAT16_STATE = 37
+"""Byte of a FAT16 boot sector: 1 while the file system is mounted for writing."""
+PARTITION_TYPE = 446 + 4
+"""Byte of an MBR: the type of the first partition, 0 if there is none."""
 
 
 def pages(command: Command, memory: Memory, length: int) -> int:
@@ -337,3 +343,49 @@ class FirstInFirstOut(QueuePair):
         for cid in [cid for cid in self.outstanding if request and self.qid and cid < completion.CID]:
             self.outstanding.pop(cid).end(completion)
         return request
+
+
+class _NextCluster(FatVolume):
+    """Reads files, but not folders, one cluster too far."""
+
+    def read_chain(self, cluster: int, *, of_file: bool = False) -> bytes:
+        """Return what follows the first cluster of a file."""
+        return super().read_chain(cluster + of_file, of_file=of_file)
+
+
+class _Dirty(FatVolume):
+    """Marks the file system as in use, as systems do that mount it for writing."""
+
+    def __init__(self, namespace: Namespace) -> None:
+        super().__init__(namespace)
+        namespace.patch(0, FAT16_STATE, b"\1")
+
+
+class _WithPartitions(FatVolume):
+    """Looks for the file system in the first partition, whether there is one or not."""
+
+    def __init__(self, namespace: Namespace) -> None:
+        if namespace.read(0, 1)[PARTITION_TYPE] == 0:
+            raise Refused("there is no partition")
+        super().__init__(namespace)
+
+
+@defect("read/mount:next-cluster", scenarios=("read/mount-vfat",))
+class NextCluster(Service):
+    """Counts the clusters of a file system from 1, where they begin at 2, and returns what follows a file."""
+
+    volume = _NextCluster
+
+
+@defect("read/mountable:wants-partitions", scenarios=("read/mount-vfat",))
+class WantsPartitions(Service):
+    """Mounts partitions only, and finds none on a disk that is one file system as a whole."""
+
+    volume = _WithPartitions
+
+
+@defect("read/mount-changes-nothing:marks-it-dirty", scenarios=("read/mount-vfat",))
+class MarksItDirty(Service):
+    """Marks a file system as in use when it mounts it, though nothing is to be written."""
+
+    volume = _Dirty

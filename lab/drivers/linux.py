@@ -250,7 +250,9 @@ class LinuxSession:
         log = {"log": "\n".join(lines)} if action.name == "load" or lines else {}
         if action.name == "shutdown" and action.arguments.get("halt") and self._machine and answer["status"] == "success":
             return _powered_off(self._machine, log, deadline)
-        return Answer(answer["status"], {**answer["fields"], **log}, read if action.name in ("read", "raw") and read else None)
+        is_file = action.name == "mount" and answer["status"] == "success"  # which may hold no byte
+        has_data = is_file or (action.name in ("read", "raw") and read)
+        return Answer(answer["status"], {**answer["fields"], **log}, read if has_data else None)
 
     def _passthrough(self, sdk: passthrough.Sdk, action: Action, deadline: Deadline) -> Answer:
         """Ask the SDK and return its answer. Its program is copied into the guest on first use."""

@@ -24,7 +24,8 @@ OF_A_NAMESPACE = frozenset({"nsid", "index", "block_size"})
 OF_BLOCKS = OF_A_NAMESPACE | {"lba", "blocks", "bytes", "offset"}
 ARGUMENTS: Mapping[str, frozenset[str]] = {
     "load": frozenset({"until"}),
-    "noop": OF_A_NAMESPACE, "flush": OF_A_NAMESPACE, "mount": OF_A_NAMESPACE | {"file"}, "format": OF_A_NAMESPACE | {"format"},
+    "noop": OF_A_NAMESPACE, "flush": OF_A_NAMESPACE, "format": OF_A_NAMESPACE | {"format"},
+    "mount": OF_A_NAMESPACE | {"file", "filesystem"},
     "read": OF_BLOCKS | {"polled"}, "write": OF_BLOCKS | {"fua"}, "zeroes": OF_BLOCKS, "trim": OF_BLOCKS,
     "write-bytes": OF_A_NAMESPACE | {"lba", "at", "length"},
     "raw": frozenset({"queue", "opcode", "nsid"}),

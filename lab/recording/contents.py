@@ -14,8 +14,8 @@ MIB = 1 << 20
 def with_contents(manifest: DriverManifest, scenario: Scenario) -> Scenario:
     """Return the scenario with the manifest's image in the first namespace of each controller that has its block size.
 
-    UsageError where there is no such file. Namespaces with metadata, or of other blocks than 512 bytes, stay as they are: no
-    partition table or boot sector would be understood there.
+    UsageError where there is no such file. Namespaces with metadata, or of other blocks than 512 bytes, stay as they are, for
+    no partition table or boot sector would be understood there; and so do those with a file system of the scenario's.
     """
     if not manifest.disk.contents:
         return scenario
@@ -24,7 +24,7 @@ def with_contents(manifest: DriverManifest, scenario: Scenario) -> Scenario:
 
     def filled(controller: Controller) -> Controller:
         first, *others = controller.namespaces
-        if first.block_size != 512 or first.metadata_size or not first.attached:
+        if first.block_size != 512 or first.metadata_size or first.filesystem or not first.attached:
             return controller
         held: Namespace = replace(first, contents=str(path), blocks=max(-(-size // 512), first.blocks), areas=())
         return replace(controller, namespaces=(held, *others))

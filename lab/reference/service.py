@@ -13,6 +13,7 @@ from lab.nvme.identify import Oacs, Oncs
 from lab.nvme.logs import Smart
 from lab.reference.controller import LAST, Controller
 from lab.reference.errors import CommandFailed, CommandTimedOut, ControllerFailed, DriverError, Refused
+from lab.reference.fat import FatVolume
 from lab.reference.identification import Identifiers
 from lab.reference.io_ring import IoRing
 from lab.reference.namespace import Namespace
@@ -54,6 +55,8 @@ class Service:
 
     ring: type[IoRing] = IoRing
     """The rings of asynchronous operations."""
+    volume: type[FatVolume] = FatVolume
+    """The file systems that it can read."""
 
     def __init__(self, open: Open, settings: Settings | None = None, driver: type[Controller] = Controller) -> None:
         """Control the functions that ``open`` returns, by drivers of class ``driver``."""
@@ -326,6 +329,13 @@ def read(call: Call) -> Reply:
     """Read blocks."""
     namespace = call.namespace("read")
     return Reply(data=namespace.read(call.arguments["lba"], call.arguments["blocks"], call.arguments.get("offset", 0)))
+
+
+def mount(call: Call) -> Reply:
+    """Return a file of the file system that a namespace holds; only FAT16 is known."""
+    if call.arguments["filesystem"] != "vfat":
+        return Reply("unsupported")
+    return Reply(data=call.service.volume(call.namespace("read")).read(call.arguments["file"]))
 
 
 def write(call: Call) -> Reply:
@@ -657,7 +667,7 @@ def raw_length(controller: Controller, command: Command) -> int:
 
 _ACTIONS: Mapping[str, Callable[[Call], Reply]] = {
     "load": load, "unload": unload, "info": info, "ready": ready, "identify": identify, "list": list_, "rescan": rescan,
-    "queues": queues, "noop": noop, "read": read, "write": write,
+    "queues": queues, "noop": noop, "read": read, "mount": mount, "write": write,
     "write-bytes": write_bytes, "flush": flush, "zeroes": zeroes, "trim": trim,
     "reset": reset, "shutdown": shutdown, "get-feature": get_feature, "set-feature": set_feature, "smart": smart,
     "submit": submit, "collect": collect, "save": save, "restore": restore,

@@ -272,3 +272,18 @@ class StrayTags(_Flagged):
     def flags(self, kind: type[LbaCommand]) -> dict[str, int]:
         """Return none."""
         return {}
+
+
+@variant(
+    "read/flushes-too",
+    allowed='Base 2.0, 7.1 "Flush command": a host may send it at any time, and it changes no block',
+    scenarios=("read/mount-vfat",),
+)
+class FlushesToo(Namespace):
+    """Sends a Flush behind every read."""
+
+    def read(self, lba: int, blocks: int, offset: int = 0) -> bytes:
+        """Read, and flush."""
+        found = super().read(lba, blocks, offset)
+        self.flush()
+        return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from hashlib import sha256
 from itertools import pairwise
 
 from conformance.record.disk import Disk, replay, show
@@ -11,12 +12,13 @@ from conformance.record.record import Asked, Record
 from conformance.record.state import State
 from conformance.record.words import listed
 from conformance.suite.check import MANDATORY, RECOMMENDED, Finding, check
-from conformance.suite.citations import BASE_2_0, INTEGRITY, NVM_1_0, PCIE_1_0
+from conformance.suite.citations import BASE_2_0, INTEGRITY, NVM_1_0, PCIE_1_0, PRACTICE
 from conformance.suite.refusals import may_refuse
 from conformance.suite.scenario import LOAD, Draw, Plan, do, scenario
+from lab.data import filesystems
 from lab.data.events import Completed, Dma, DmaMap, PrpList, RegisterRead, RegisterWrite, Remark, Submitted
 from lab.data.plan import Action, Fault, Namespace
-from lab.nvme.commands import Command, Psdt, Read, Write
+from lab.nvme.commands import Command, Copy, DatasetManagement, Psdt, Read, Write, WriteUncorrectable, WriteZeroes
 
 PAGE = 4096
 """Bytes of the smallest memory page."""
@@ -24,6 +26,8 @@ REFUSALS = ("not mapped", "mapped for reading only")
 """How the host's memory refuses an access, in the device's words."""
 BUS_MASTER = 1 << 2
 """Of PCI's Command register."""
+MANY_BYTES = 10_000
+"""Of a file that does not fit into a few blocks."""
 ALL_ONES = 0xFFFF_FFFF
 """What a register of a device reads that is gone."""
 
@@ -127,6 +131,24 @@ def strict_iommu(draw: Draw) -> Plan:
     ]
     write = do("write", nsid=1, lba=lba, blocks=100, fill=draw.fill())
     return Plan(draw.device(mdts=3), [LOAD, _read(lba, 1), _read(lba, 9, offset=512), write, _read(lba, 200)], slow)
+
+
+def _mounted(draw: Draw, kind: str) -> Plan:
+    """Plan two files of a file system, one of them of many blocks."""
+    size = len(filesystems.image(kind)) // 512
+    namespace = Namespace(blocks=size + draw.between(0, 4096), areas=filesystems.areas(kind), filesystem=kind)
+    few = draw.choice([path for path, length in filesystems.FILES.items() if length < MANY_BYTES])
+    many = draw.choice([path for path, length in filesystems.FILES.items() if length >= MANY_BYTES])
+    asked = [do("mount", nsid=1, file=file, filesystem=kind) for file in (few, many)]
+    return Plan(draw.device(namespace), [LOAD, *asked])
+
+
+for _kind in filesystems.KINDS:
+
+    def _of_kind(draw: Draw, kind: str = _kind) -> Plan:
+        return _mounted(draw, kind)
+
+    scenario(f"read/mount-{_kind}", f"files are read from a namespace with {_kind}, which is mounted read-only")(_of_kind)
 
 
 def bad_block(lba: int) -> Fault:
@@ -528,3 +550,44 @@ def mptr_zero(record: Record) -> Iterator[Finding]:
         namespace = state.spec.namespace(command.NSID)
         if namespace is not None and not namespace.metadata_size:
             yield Finding(command.MPTR == 0, event, "MPTR 0", f"MPTR {command.MPTR:#x}", fields=("MPTR",))
+
+
+MOUNTS = [f"read/mount-{kind}" for kind in filesystems.KINDS]
+CHANGING = (Write, WriteZeroes, WriteUncorrectable, DatasetManagement, Copy)
+"""Commands that change what a namespace holds."""
+
+
+@check("read/mount", cite=INTEGRITY, level=MANDATORY, why="integrity", witnesses=["out", "wire"], needs=["mount"],
+       scenarios=MOUNTS)  # fmt: skip
+def mount(record: Record) -> Iterator[Finding]:
+    """Returns of each file of a file system what was put into it, by its SHA-256."""
+    for asked in record.answers("mount"):
+        if asked.ok:
+            path = str(asked.arguments["file"])
+            expected = sha256(filesystems.file_bytes(path)).hexdigest()
+            found = asked.answer.get("sha256") or sha256(asked.data or b"").hexdigest()
+            if found != expected or any(record.commands(Read)):  # a second file may come from memory
+                yield Finding(found == expected, asked.ended, f"{path}: {expected}", found)
+
+
+@check("read/mountable", cite=PRACTICE, level=RECOMMENDED, why="practice", witnesses=["out", "wire"], needs=["mount"],
+       scenarios=MOUNTS)  # fmt: skip
+def mountable(record: Record) -> Iterator[Finding]:
+    """Brings the blocks of a sound file system so that it can be mounted."""
+    for asked in record.answers("mount"):
+        if not asked.ok or any(record.commands(Read)):
+            yield Finding(
+                asked.ok, asked.ended, f"{asked.arguments['file']} found on {asked.arguments['filesystem']}", asked.said
+            )
+
+
+@check("read/mount-changes-nothing", cite=PRACTICE, level=RECOMMENDED, why="practice", witnesses=["wire"], needs=["mount"],
+       scenarios=MOUNTS)  # fmt: skip
+def mount_changes_nothing(record: Record) -> Iterator[Finding]:
+    """Sends no command that writes while a file system is mounted read-only."""
+    for asked in record.answers("mount"):
+        sent = [event for _, event in record.during(asked, Submitted) if isinstance(event.command, CHANGING)]
+        for event in sent:
+            yield Finding(False, event, "no command that writes", type(event.command).__name__, ("OPC",))
+        if not sent and asked.ok and any(record.commands(Read)):
+            yield Finding(True, asked.ended, "no command that writes", "none")
