@@ -73,6 +73,13 @@ def toolchain(request: pytest.FixtureRequest) -> Toolchain:
 
 
 @pytest.fixture(scope="session")
+def filesystem_tools(request: pytest.FixtureRequest) -> Fetched:
+    """Return the programs that make file systems."""
+    found: Fetched = _setups(request.config).made["filesystem_tools"]
+    return found
+
+
+@pytest.fixture(scope="session")
 def chromium(request: pytest.FixtureRequest) -> Program:
     """Return a browser, the machine's or Debian's."""
     found: Program = _setups(request.config).made["chromium"]

@@ -34,6 +34,7 @@ def closure(name: str, progress: Progress, of: str = "") -> Fetched:
 SETUPS: Mapping[str, Callable[[Progress], Any]] = {
     "toolchain": lambda progress: prepare(settings.load(), WANTS, progress),
     "chromium": lambda progress: browser.program(lambda: closure("chromium", progress).root),
+    "filesystem_tools": lambda progress: closure("filesystems", progress),
     "libnvme": lambda progress: closure("libnvme", progress),
     "headers": lambda progress: {
         name: closure(name, progress, of="headers").root for name in ("linux-headers", "mingw-headers")

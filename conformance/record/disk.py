@@ -107,7 +107,7 @@ class Disk:
 
     def expected_ranges(self) -> Iterator[range]:
         """Yield ranges, in no order, of every block that may differ from zero and is known."""
-        for first, count in self.namespace.areas:
+        for first, count in content.areas_of(self.namespace):
             yield range(first, first + count)
         zeros = bytes(self.namespace.block_size)
         yield from (blocks for blocks, held in self._changed if held is not UNKNOWN and held != zeros)

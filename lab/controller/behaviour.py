@@ -20,6 +20,7 @@ from lab.controller.fetched import DNR, CommandStatusError, FetchedCommand, Stri
 from lab.controller.interrupts import Interrupts
 from lab.controller.pci import BUS_MASTER, COMMAND
 from lab.controller.queues import CQE_SIZE, SQE_SIZE, CompletionQueue, Posting, QueueMemory, SubmissionQueue
+from lab.controller.registers import SHST_PROCESSING
 from lab.data.plan import Fault
 from lab.errors import UsageError
 from lab.nvme.commands import Abort, AsyncEventRequest, GetFeatures, GetLogPage, decode
@@ -62,6 +63,9 @@ class Target(Protocol):
 
     def ready_in(self, seconds: float) -> None:
         """Set CSTS.RDY to 1 in so many seconds."""
+
+    def shut_down(self) -> None:
+        """Begin a shutdown."""
 
     def remove(self, *, config_space: bool) -> None:
         """Take the device away; ``config_space``: its configuration space too."""
@@ -716,14 +720,15 @@ class DwordOnly(Behaviour, name="dword-only"):
 class EarlierOwner(Behaviour, name="earlier-owner"):
     """A controller as an earlier owner has left it: enabled, with admin queues and a pair of I/O queues, at ``address``.
 
-    ``state`` is ready, shutting-down or shut-down. It strikes once, at the first access to a register.
+    ``state`` is ready, shutting-down (until a shutdown has taken its time) or shut-down; with ``pending`` a completion of the
+    admin queue still interrupts by INTx. It strikes once, at the first access to a register.
     """
 
     moment = Moment.ACCESS
     strikes_access = True
     REGISTERS: ClassVar = (0, DOORBELLS)
     PREDICATE: ClassVar = {"times": 1}
-    ARGUMENTS: ClassVar[dict[str, Any]] = {"state": "ready", "address": 0x10_0000}
+    ARGUMENTS: ClassVar[dict[str, Any]] = {"state": "ready", "pending": 0, "address": 0x10_0000}
     STATES: ClassVar = {"ready": (0, 0), "shutting-down": (1, 1), "shut-down": (1, 2)}
     """CC.SHN and CSTS.SHST of each state."""
 
@@ -751,6 +756,13 @@ class EarlierOwner(Behaviour, name="earlier-owner"):
             queues.completion[qid] = CompletionQueue(qid, completions, vector=0)
             queues.submission[qid] = SubmissionQueue(qid, commands, queues.completion[qid])
         core.running = not shst
+        if shst == SHST_PROCESSING:
+            self.target.shut_down()
+        if self.arguments["pending"]:
+            unread = queues.completion[0]
+            unread.take_slot()  # its entry is in the owner's memory, which is not touched
+            self.target.interrupts.posted(unread)
+            self.target.interrupts.flush()
         return value if writing else registers.read(offset, size)
 
 

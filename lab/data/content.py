@@ -28,14 +28,14 @@ def blocks(fill: int, nsid: int, lba: int, count: int, size: int) -> bytes:
 def initial(seed: int, namespace: Namespace, lba: int) -> bytes:
     """Return what block ``lba`` of a fresh namespace holds: pattern inside its areas, zeros outside, and an MBR in block 0.
 
-    Where it holds a file system its areas are the parts of that image that are not zero.
+    Or what the image of its file system holds there.
     """
+    if namespace.filesystem:
+        at = lba * namespace.block_size
+        return filesystems.image(namespace.filesystem)[at : at + namespace.block_size].ljust(namespace.block_size, b"\0")
     inside = any(first <= lba < first + count for first, count in namespace.areas)
     if not inside:
         return bytes(namespace.block_size)
-    if namespace.filesystem:
-        at = lba * namespace.block_size
-        return filesystems.image(namespace.filesystem)[at : at + namespace.block_size]
     raw = block(seed, namespace.nsid, lba, namespace.block_size)
     return mbr(raw, namespace.blocks) if lba == 0 else raw
 
@@ -47,8 +47,13 @@ def mbr(raw: bytes, disk_blocks: int) -> bytes:
     return raw[:446] + entry + bytes(48) + b"\x55\xaa" + raw[512:]
 
 
+def areas_of(namespace: Namespace) -> tuple[tuple[int, int], ...]:
+    """Return (first block, blocks) of everything that is not zero at the start."""
+    return filesystems.areas(namespace.filesystem, namespace.block_size) if namespace.filesystem else namespace.areas
+
+
 def areas(seed: int, namespace: Namespace) -> Iterator[tuple[int, bytes]]:
     """Yield (byte offset, bytes) of everything that is not zero at the start."""
-    for first, count in namespace.areas:
+    for first, count in areas_of(namespace):
         data = b"".join(initial(seed, namespace, lba) for lba in range(first, first + count))
         yield first * namespace.block_size, data

@@ -25,6 +25,9 @@ from lab.reference.service import Reply, Service
 from lab.reference.settings import Settings
 from lab.reference.transport import Transport
 
+PCI_STATUS, INTERRUPT_STATUS = 6, 1 << 3
+"""Offset of PCI's Status register, and a bit of it. PCI Local Bus 3.0, 6.2.3."""
+
 
 @defect("every/no-recovery:impatient", scenarios=("identify/slow",))
 class Impatient(Controller):
@@ -123,6 +126,29 @@ class TrustsOwner(Controller):
         if not self._pairs and self.registers.read(CC).EN and self.registers.status().RDY:
             return
         super().stop()
+
+
+@defect("admin-queue/takes-over:waits-and-goes-on", scenarios=("admin-queue/owned-shutting-down",))
+class WaitsAndGoesOn(Controller):
+    """Waits for the end of a shutdown that somebody else has begun, and takes that for a reset."""
+
+    def stop(self) -> None:
+        """Wait for SHST=10b where a shutdown goes on at the first start; else stop the controller."""
+        if not self._pairs and self.registers.status().SHST:
+            self.wait_shut_down()
+            return
+        super().stop()
+
+
+@defect("admin-queue/comes-up-owned:fears-interrupts", scenarios=("admin-queue/owned-interrupting",))
+class FearsInterrupts(Controller):
+    """Gives up a function that interrupts before it was asked for anything."""
+
+    def detect(self) -> None:
+        """Refuse a function whose Interrupt Status is set."""
+        super().detect()
+        if self.transport.config_read(PCI_STATUS, 2) & INTERRUPT_STATUS:
+            raise Refused("an interrupt that nobody has asked for")
 
 
 @defect("reset/stall-one-pair:looks-for-another", scenarios=("reset/stall-one-pair",))

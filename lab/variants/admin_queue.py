@@ -20,6 +20,7 @@ from lab.variants.variant import local, variant
 
 BASIC = ("admin-queue/basic",)
 WRAPS = ("admin-queue/wraps",)
+SHST_PROCESSING = 0b01
 CIDS_ALLOWED = 'Base 2.0, 3.3.3.1 "Submission Queue Entry": a CID is unique among the commands in flight of its queue'
 
 
@@ -411,3 +412,18 @@ class LooksAfterEach(Execution):
         except DriverError as gone:
             self._c.give_up(gone)
         return super().run(pair, commands, retry=retry, depth=depth)
+
+
+@variant(
+    "admin-queue/waits-out-a-shutdown",
+    allowed='Base 2.0, 3.6.1 "Memory-based Transport Controller Shutdown": a host may wait for CSTS.SHST=10b before it resets',
+    scenarios=("admin-queue/owned-shutting-down",),
+)
+class WaitsOutShutdown(Controller):
+    """Waits for the end of a shutdown that it finds before it clears CC.EN."""
+
+    def stop(self) -> None:
+        """Wait for SHST=10b where a shutdown goes on, and stop the controller."""
+        if self.registers.status().SHST == SHST_PROCESSING:
+            self.wait_shut_down()
+        super().stop()

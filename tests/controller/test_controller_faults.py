@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -403,6 +404,23 @@ def test_an_earlier_owner_is_found_at_the_first_access_and_reset_away(make_host:
     assert host.enable().RDY, "it strikes once"
     assert not host.csts.SHST, "it strikes once"
     assert host.remarks() == []
+
+
+def test_a_shutdown_of_an_earlier_owner_takes_its_time_and_ends(make_host: MakeHost) -> None:
+    slow = replace(fault("slow-shutdown", {"ms": 300}), name="slow")
+    host = make_host(fault("earlier-owner", {"state": "shutting-down"}), slow)
+    assert host.csts.SHST == 1
+    host.device.device.clock.advance(0.31)
+    assert host.csts.SHST == 2
+    assert not host.disable().RDY
+
+
+def test_an_earlier_owner_leaves_an_interrupt_until_the_reset(make_host: MakeHost) -> None:
+    host = make_host(fault("earlier-owner", {"pending": 1}))
+    assert host.csts.RDY
+    assert host.function.controller.interrupts.intx_status
+    host.disable()
+    assert not host.function.controller.interrupts.intx_status
 
 
 def test_an_earlier_owner_has_states_of_the_table_only(make_host: MakeHost) -> None:

@@ -133,10 +133,10 @@ def strict_iommu(draw: Draw) -> Plan:
     return Plan(draw.device(mdts=3), [LOAD, _read(lba, 1), _read(lba, 9, offset=512), write, _read(lba, 200)], slow)
 
 
-def _mounted(draw: Draw, kind: str) -> Plan:
+def _mounted(draw: Draw, kind: filesystems.Kind) -> Plan:
     """Plan two files of a file system, one of them of many blocks."""
     size = len(filesystems.image(kind)) // 512
-    namespace = Namespace(blocks=size + draw.between(0, 4096), areas=filesystems.areas(kind), filesystem=kind)
+    namespace = Namespace(blocks=size + draw.between(0, 4096), filesystem=kind)
     few = draw.choice([path for path, length in filesystems.FILES.items() if length < MANY_BYTES])
     many = draw.choice([path for path, length in filesystems.FILES.items() if length >= MANY_BYTES])
     asked = [do("mount", nsid=1, file=file, filesystem=kind) for file in (few, many)]
@@ -145,7 +145,7 @@ def _mounted(draw: Draw, kind: str) -> Plan:
 
 for _kind in filesystems.KINDS:
 
-    def _of_kind(draw: Draw, kind: str = _kind) -> Plan:
+    def _of_kind(draw: Draw, kind: filesystems.Kind = _kind) -> Plan:
         return _mounted(draw, kind)
 
     scenario(f"read/mount-{_kind}", f"files are read from a namespace with {_kind}, which is mounted read-only")(_of_kind)

@@ -169,8 +169,8 @@ def abort_is_late(record: Record) -> Iterator[Finding]:
 # -- an earlier owner -----------------------------------------------------------------------------------------------
 
 
-def _owned(draw: Draw, state: str, *more: Fault) -> Plan:
-    owner = Fault(name="owner", behaviour="earlier-owner", arguments={"state": state})
+def _owned(draw: Draw, state: str, *more: Fault, pending: int = 0) -> Plan:
+    owner = Fault(name="owner", behaviour="earlier-owner", arguments={"state": state, "pending": pending})
     return Plan(draw.device(), [LOAD, *_moves(draw)], [owner, *more])
 
 
@@ -189,8 +189,21 @@ def owned_shut(draw: Draw) -> Plan:
     return _owned(draw, "shut-down")
 
 
+@scenario("admin-queue/owned-shutting-down", "the controller is found in the middle of a shutdown, which takes 300 ms more")
+def owned_shutting_down(draw: Draw) -> Plan:
+    return _owned(draw, "shutting-down", Fault(name="slow", behaviour="slow-shutdown", arguments={"ms": 300}, times=1))
+
+
+@scenario("admin-queue/owned-interrupting", "the controller is found enabled, and interrupts for a completion that nobody took")
+def owned_interrupting(draw: Draw) -> Plan:
+    return _owned(draw, "ready", pending=1)
+
+
+OWNED = [f"admin-queue/owned{how}" for how in ("", "-busy", "-shut", "-shutting-down", "-interrupting")]
+
+
 @check("admin-queue/takes-over", cite=BASE_2_0["3.5.1"], level=MANDATORY, why="integrity", witnesses=["out", "wire", "fault"],
-       scenarios=["admin-queue/owned", "admin-queue/owned-busy", "admin-queue/owned-shut"])  # fmt: skip
+       scenarios=OWNED)  # fmt: skip
 def takes_over(record: Record) -> Iterator[Finding]:
     """Resets a controller that an earlier owner has left enabled before it uses it with queues of its own."""
     found = next(iter(strikes(record)), None)
@@ -209,6 +222,16 @@ def takes_over(record: Record) -> Iterator[Finding]:
     loaded = any(asked.ok for asked in record.answers("load"))  # a driver may refuse a controller that somebody else uses
     for asked in record.answers("load", "read") if found and loaded else ():
         yield Finding(asked.ok, asked.ended, "a controller that can be used", asked.said)
+
+
+@check("admin-queue/comes-up-owned", cite=BASE_2_0["3.5.1"], level=RECOMMENDED, why="practice",
+       witnesses=["out", "wire", "fault"], scenarios=OWNED)  # fmt: skip
+def comes_up_owned(record: Record) -> Iterator[Finding]:
+    """Brings a controller up in whatever state a boot loader or an earlier system has left it."""
+    for hit in strikes(record)[:1]:
+        for asked in record.answers("load"):
+            if asked.ended and asked.ended.t >= hit.t:
+                yield Finding(asked.ok, asked.ended, "a controller that comes up", asked.said)
 
 
 # -- combinations ---------------------------------------------------------------------------------------------------

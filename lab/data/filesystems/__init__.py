@@ -10,8 +10,10 @@ import lzma
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
+from typing import Literal
 
-KINDS = ("ext4", "xfs", "vfat")
+Kind = Literal["ext4", "xfs", "vfat"]
+KINDS: tuple[Kind, ...] = ("ext4", "xfs", "vfat")
 FILES: Mapping[str, int] = {
     "HELLO.TXT": 26,
     "BOOT/KERNEL.BIN": 150_000,
