@@ -33,6 +33,7 @@ UNUSUAL: Mapping[str, Callable[[Controller], bool]] = {
     "command sets beside the NVM command set (CAP.CSS)": _cap("CSS", 1),
     "no NVM subsystem reset, or one (CAP.NSSRS)": _cap("NSSRS", 0),
     "short transfers only (MDTS)": lambda controller: 0 < controller.mdts < FEW_MDTS,
+    "no MSI-X": lambda controller: not controller.msix,
     "one interrupt vector or none": lambda controller: controller.vectors < FEW_VECTORS,
     "one pair of I/O queues": lambda controller: controller.io_queues == 1,
     "an old revision (VS)": lambda controller: bool(controller.version),

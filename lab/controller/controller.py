@@ -66,7 +66,7 @@ class ModelController:
         registers = RegisterFile(identify.capabilities(spec), identify.version(spec), identify.ready_timeouts(spec), self)
         last = doorbell_offset(spec.io_queues, completion=True, dstrd=registers.cap.DSTRD) + 4
         self.bar_size = max(SMALLEST_BAR, 1 << (last - 1).bit_length())
-        config = ConfigSpace(spec.pci, self.bar_size, spec.vectors, spec.prefetchable_bar, self)
+        config = ConfigSpace(spec.pci, self.bar_size, spec.vectors, spec.prefetchable_bar, self, has_msix=spec.msix)
         self._config = config
         core = self.core = Core(spec, identity, registers, config, memory, record, clock)
         features = FeatureValues(core)
@@ -214,7 +214,7 @@ class ModelController:
 
     def table_write(self, offset: int, size: int, value: int) -> None:
         """Record a write of the MSI-X table, which the sender of the interrupts keeps."""
-        if offset < self.spec.vectors * MSIX_ENTRY:
+        if offset < self._config.msix_vectors * MSIX_ENTRY:
             event = MsixWrite(t=self.core.clock.now(), controller=self.spec.id, offset=offset, size=size, value=value)
             self.core.record.event(event)
 

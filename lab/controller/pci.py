@@ -48,10 +48,20 @@ class ConfigOwner(Protocol):
 
 
 class ConfigSpace:
-    """The function's 4096 bytes. ``vectors`` 0 leaves INTx only; ``bar_size`` is BAR0's, in bytes."""
+    """The function's 4096 bytes.
+
+    ``vectors`` 0 leaves INTx only; without ``has_msix`` they are MSI's; ``bar_size`` is BAR0's, in bytes.
+    """
 
     def __init__(
-        self, identity: Mapping[str, int], bar_size: int, vectors: int, prefetchable: bool, owner: ConfigOwner
+        self,
+        identity: Mapping[str, int],
+        bar_size: int,
+        vectors: int,
+        prefetchable: bool,
+        owner: ConfigOwner,
+        *,
+        has_msix: bool = True,
     ) -> None:
         """Begin as after power-on; UsageError for an identity with other fields than `DEFAULTS`."""
         unknown = identity.keys() - DEFAULTS.keys()
@@ -60,6 +70,8 @@ class ConfigSpace:
         self._identity = {**DEFAULTS, **identity}
         self._bar_size, self._vectors, self._prefetchable = bar_size, vectors, prefetchable
         self._owner = owner
+        self.msix_vectors = vectors if has_msix else 0
+        """Entries of the MSI-X table."""
         self.msix_reserved_set = False
         """The reserved bits of MSI-X Message Control read as 1."""
         self.interrupt_status = False
@@ -69,11 +81,11 @@ class ConfigSpace:
     @property
     def msix_table_size(self) -> int:
         """Bytes of BAR4: the MSI-X table, and the pending bits behind it in pages of their own; 0 without MSI-X."""
-        return 2 * self._msix_half if self._vectors else 0
+        return 2 * self._msix_half if self.msix_vectors else 0
 
     @property
     def _msix_half(self) -> int:
-        return _power_of_two(max(4096, self._vectors * MSIX_ENTRY))
+        return _power_of_two(max(4096, self.msix_vectors * MSIX_ENTRY))
 
     @property
     def msi_limit(self) -> int:
@@ -93,7 +105,7 @@ class ConfigSpace:
     @property
     def msix(self) -> bool:
         """MSI-X Enable."""
-        return bool(self._vectors) and bool(self._bytes[MSIX + 3] & 0x80)
+        return bool(self.msix_vectors) and bool(self._bytes[MSIX + 3] & 0x80)
 
     @property
     def msi(self) -> int:
@@ -112,7 +124,7 @@ class ConfigSpace:
         found = bytearray(self._bytes[offset : offset + size])
         if self.interrupt_status and offset <= STATUS < offset + size:
             found[STATUS - offset] |= INTERRUPT_STATUS
-        if self.msix_reserved_set and self._vectors and offset <= MSIX + 3 < offset + size:
+        if self.msix_reserved_set and self.msix_vectors and offset <= MSIX + 3 < offset + size:
             found[MSIX + 3 - offset] |= MSIX_RESERVED >> 8
         return bytes(found)
 
@@ -140,7 +152,7 @@ class ConfigSpace:
         self._put(0x08, 4, identity["class_code"] << 8 | identity["revision"])
         self._put(0x0C, 1, 0, 0xFF)  # cache line size: any value, no effect
         self._put(BAR0, 8, 0b0100 | self._prefetchable << 3, -self._bar_size & ~0xF)
-        if self._vectors:
+        if self.msix_vectors:
             self._put(BAR4, 4, 0, -self.msix_table_size & ~0xF)
         self._put(0x2C, 2, identity["subsystem_vendor"])
         self._put(0x2E, 2, identity["subsystem"])
@@ -158,7 +170,7 @@ class ConfigSpace:
         """The function answers accesses to its BARs: Memory Space Enable is 1 and it is in D0."""
 
     def _capabilities(self) -> None:
-        chain = [PM, MSI, MSIX, EXPRESS] if self._vectors else [PM, EXPRESS]
+        chain = [PM, *[MSI] * bool(self._vectors), *[MSIX] * bool(self.msix_vectors), EXPRESS]
         self._put(0x34, 1, chain[0])
         for here, following in zip(chain, [*chain[1:], 0], strict=True):
             self._put(here + 1, 1, following)
@@ -171,8 +183,9 @@ class ConfigSpace:
             self._put(MSI + 2, 2, 1 << 7 | capable << 1, 0x71)  # 64-bit addresses; writable: enable, and how many
             self._put(MSI + 4, 8, 0, ~0b11 & (1 << 64) - 1)
             self._put(MSI + 12, 2, 0, 0xFFFF)
+        if self.msix_vectors:
             self._put(MSIX, 1, 0x11)
-            self._put(MSIX + 2, 2, self._vectors - 1, 0xC000)
+            self._put(MSIX + 2, 2, self.msix_vectors - 1, 0xC000)
             self._put(MSIX + 4, 4, 4)  # table: BAR4
             self._put(MSIX + 8, 4, self._msix_half | 4)  # pending bits: BAR4
         self._put(EXPRESS, 1, 0x10)

@@ -282,11 +282,10 @@ class Session:
         return self._c.config.msix_table_size if region == Region.BAR4 else 0
 
     def _irq_count(self, index: int) -> int:
-        vectors = self._c.spec.vectors
         if index == Irq.INTX:
             return 1
         if index == Irq.MSIX:
-            return vectors
+            return self._c.config.msix_vectors
         return self._c.config.msi_limit if index == Irq.MSI else 0
 
     # -- what the client has given ----------------------------------------------------------------------------------

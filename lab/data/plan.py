@@ -48,6 +48,7 @@ class Controller:
     mdts: int = 7  # 2**mdts pages of 4096 << CAP.MPSMIN bytes at most per command; 0 for no limit
     io_queues: int = 8  # I/O queue pairs granted at most
     vectors: int = 9  # MSI-X vectors; 0 leaves INTx only
+    msix: bool = True  # false leaves MSI and INTx, and ``vectors`` are those of MSI
     write_cache: bool = True  # a volatile write cache (Identify VWC bit 0)
     sgl: bool = False  # offers SGLs, which drivers then prefer to PRP lists (QEMU's own device always does)
     shadow_doorbells: bool = False  # Doorbell Buffer Config: tails and heads in memory, of which a record sees only a part

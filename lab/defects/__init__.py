@@ -23,6 +23,7 @@ import lab.defects.queue_memory
 import lab.defects.read
 import lab.defects.refused
 import lab.defects.registers
+import lab.defects.reported
 import lab.defects.reset
 import lab.defects.servicing
 import lab.defects.several

@@ -123,7 +123,7 @@ class LabDevice:
 
         LabError where QEMU would abort (`MSIX_UNPLUG_ABORTS`).
         """
-        doomed = [controller.id for controller in self.spec.controllers if controller.vectors]
+        doomed = [controller.id for controller in self.spec.controllers if controller.vectors and controller.msix]
         if doomed and MSIX_UNPLUG_ABORTS:
             raise LabError(
                 f"QEMU aborts when {doomed[0]}, a vfio-user-pci device with MSI-X, is unplugged",

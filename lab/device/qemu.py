@@ -82,6 +82,7 @@ CONTROLLER_OBSTACLES: tuple[Obstacle[Controller], ...] = (
     lambda c, _: f"cannot say version {c.version}: it is always {VERSION}" if c.version not in ("", VERSION) else None,
     lambda c, _: _range("I/O queue pairs", c.io_queues, 1, MAX_QUEUE_PAIRS),
     lambda c, _: _range("MSI-X vectors", c.vectors, 1, MAX_VECTORS),
+    lambda c, _: None if c.msix else "always has MSI-X",
     _mdts,
     lambda c, _: None if c.write_cache else "always reports a volatile write cache",
     lambda c, _: "has PCI ids and a class of its own" if c.pci else None,

@@ -467,11 +467,19 @@ class Controller(Core):
     def delete_io_queues(self) -> None:
         """Delete submission queues before the completion queues that they name. Base 2.0, 5.6 and 5.7."""
         pairs, self.io = self.io, []
+        deleted = pairs
         for command in (DeleteIoSq, DeleteIoCq):
-            for pair in pairs:
-                self.execution.admin(command.of(QID=pair.qid))
+            deleted = [pair for pair in deleted if self.was_deleted(command.of(QID=pair.qid))]
         for pair in pairs:
             pair.live = False
+
+    def was_deleted(self, command: DeleteIoSq | DeleteIoCq) -> bool:
+        """Delete a queue; return False where the controller refuses: what stays there ends with the shutdown."""
+        try:
+            self.execution.admin(command)
+        except CommandFailed:
+            return False
+        return True
 
     def wait_shut_down(self) -> None:
         """Wait for CSTS.SHST=10b, as long as RTD3E (microseconds) says if that is longer than the setting."""

@@ -284,8 +284,9 @@ def unsupported(record: Record) -> Iterator[Finding]:
 
 @check("features/event-mask", cite=BASE_2_0["5.27.1.8"], level=RECOMMENDED, why="practice", witnesses=["wire"])
 def event_mask(record: Record) -> Iterator[Finding]:
-    """Says which events it wants before it waits for any, and wants none that the controller does not have."""
+    """Says which events it wants if it waits for any, and wants none that the controller does not have."""
     wanted: dict[tuple[str, int], int] = {}  # by controller and epoch
+    waits: dict[tuple[str, int], Submitted] = {}  # the first request of each
     for state, event, command in record.commands(SetFeatures, AsyncEventRequest):
         time = state.spec.id, state.epoch
         if isinstance(command, SetFeatures) and command.FID == Fid.ASYNC_EVENT_CONFIG:
@@ -296,9 +297,11 @@ def event_mask(record: Record) -> Iterator[Finding]:
                 shown = f"{int(stray):#x} besides"
                 yield Finding(not stray, event, f"events of OAES {int(has):#x} only", shown, fields=("FID", "CDW11"))
         elif isinstance(command, AsyncEventRequest):
-            asked_for = AsyncEventConfig(wanted.get(time, 0))
-            shown = f"feature 0Bh is {int(asked_for):#x}"
-            yield Finding(asked_for != 0, event, "events that are asked for (feature 0Bh)", shown, fields=("OPC",))
+            waits.setdefault(time, event)
+    for time, request in waits.items():
+        asked_for = AsyncEventConfig(wanted.get(time, 0))
+        shown = f"feature 0Bh is {int(asked_for):#x}"
+        yield Finding(asked_for != 0, request, "events that are asked for (feature 0Bh)", shown, fields=("OPC",))
 
 
 # -- log pages -----------------------------------------------------------------------------------------------------------

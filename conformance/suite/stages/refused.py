@@ -10,16 +10,20 @@ from collections.abc import Iterator
 from conformance.record.record import Asked, Record
 from conformance.record.words import listed
 from conformance.suite.check import MANDATORY, RECOMMENDED, Finding, check
-from conformance.suite.citations import BASE_2_0, NVM_1_0
+from conformance.suite.citations import BASE_2_0, NVM_1_0, PCIE_1_0, PRACTICE
 from conformance.suite.scenario import LOAD, Draw, Plan, do, scenario
 from conformance.suite.stages.reset import strikes
 from lab.data.events import Completed, Event, RegisterWrite, Reset, Submitted
 from lab.data.plan import Fault
 from lab.nvme.commands import (
     AsyncEventRequest,
+    CreateIoSq,
     DatasetManagement,
+    DeleteIoCq,
+    DeleteIoSq,
     Identify,
     LbaCommand,
+    Read,
     SetFeatures,
     Write,
     WriteZeroes,
@@ -72,6 +76,56 @@ def hundreds(draw: Draw) -> Plan:
         nsids.append(nsids[-1] + (1 if len(nsids) >= LIST_LENGTH else draw.between(1, 2)))
     held = [draw.namespace(nsid, blocks=SMALL_BLOCKS + draw.between(0, 64), areas=((0, 1),)) for nsid in nsids]
     return Plan(draw.device(*held), [LOAD, do("list"), do("read", nsid=nsids[-1], lba=0, blocks=1)])
+
+
+@scenario("io-queues/second-fails", "the second Create I/O Submission Queue fails", cpus=2, hostile=True)
+def second_fails(draw: Draw) -> Plan:
+    refused = Fault(name="refused", behaviour="status", queue="admin", opcode=CreateIoSq.OPCODE, nth=2, times=1,
+                    arguments={"sc": 6, "dnr": 1})  # fmt: skip
+    lba = draw.between(8, 900)
+    asked = [do("read", nsid=1, lba=lba + at, blocks=8) for at in (0, 10, 20, 30)]
+    return Plan(draw.device(), [LOAD, do("queues"), *asked], [refused])
+
+
+@scenario("reset/delete-fails", "the controller refuses to delete queues", hostile=True)
+def delete_fails(draw: Draw) -> Plan:
+    refused = [
+        Fault(name=kind.__name__.lower(), behaviour="status", queue="admin", opcode=kind.OPCODE, arguments={"sc": 6, "dnr": 1})
+        for kind in (DeleteIoSq, DeleteIoCq)
+    ]
+    return Plan(draw.device(), [LOAD, do("read", nsid=1, lba=draw.between(8, 900), blocks=8), do("unload")], refused)
+
+
+@scenario("io-queues/msi", "a controller with MSI and INTx, and without MSI-X")
+def msi_only(draw: Draw) -> Plan:
+    lba = draw.between(8, 900)
+    moved = [do("write", nsid=1, lba=lba, blocks=8, fill=draw.fill()), do("read", nsid=1, lba=lba - 1, blocks=10)]
+    return Plan(draw.device(msix=False, vectors=4), [LOAD, do("noop", nsid=1), *moved])
+
+
+@check("io-queues/msi", cite=PCIE_1_0["3.5"], level=RECOMMENDED, why="practice", witnesses=["out", "wire"],
+       scenarios=["io-queues/msi"])  # fmt: skip
+def works_by_msi(record: Record) -> Iterator[Finding]:
+    """Works with a controller that has no MSI-X."""
+    for asked in record.answers("load", "read"):
+        if record.saw(asked, Identify, Read) or not asked.ok:
+            yield Finding(asked.ok, asked.ended, "a controller that can be used by MSI or INTx", asked.said)
+
+
+@check("io-queues/second-fails", cite=PRACTICE, level=RECOMMENDED, why="practice", witnesses=["out", "wire", "fault"],
+       needs=["read"], scenarios=["io-queues/second-fails"])  # fmt: skip
+def one_queue_fails(record: Record) -> Iterator[Finding]:
+    """Goes on with the queues that it could create, where another one fails."""
+    for asked in record.answers("load", "read") if strikes(record) else ():
+        yield Finding(asked.ok, asked.ended, "success by the queues that there are", asked.said)
+
+
+@check("reset/delete-fails", cite=PRACTICE, level=RECOMMENDED, why="practice", witnesses=["out", "wire", "fault"],
+       needs=["unload"], scenarios=["reset/delete-fails"])  # fmt: skip
+def leaves_with_queues(record: Record) -> Iterator[Finding]:
+    """Leaves a controller that refuses to delete a queue: by a shutdown all the same, and in time."""
+    for asked in record.answers("unload") if strikes(record) else ():
+        yield Finding(asked.status != "timeout", asked.ended, "a driver that leaves", asked.said)
 
 
 @check("write/zeroes-error", cite=NVM_1_0["3.2.8"], level=MANDATORY, why="integrity", witnesses=["wire", "fault"],

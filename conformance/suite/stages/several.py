@@ -24,6 +24,7 @@ from lab.nvme.registers import CC
 
 BLOCKS = 64
 """Of a request that MDTS splits into four commands."""
+GIB = 1 << 30
 FAR = 1 << 32
 """The first LBA that 32 bits cannot name."""
 
@@ -92,6 +93,17 @@ def high_lba(draw: Draw) -> Plan:
         do("trim", nsid=1, lba=far + 16, blocks=8), _read(lba - 1, 32),
     ]  # fmt: skip
     return Plan(draw.device(namespace), [LOAD, *asked])
+
+
+@scenario("read/far", "blocks behind 2 and 4 GiB, whose numbers have 32 bits and whose bytes have not")
+def far_bytes(draw: Draw) -> Plan:
+    at = draw.between(8, 200)
+    spots = [(GIB << shift) // 512 + at for shift in (1, 2)]
+    namespace = draw.namespace(
+        blocks=(6 * GIB) // 512 + draw.between(0, 999), areas=((0, 512), *((lba - 8, 64) for lba in spots))
+    )
+    reads = [_read(lba, 8) for lba in (*spots, at)]
+    return Plan(draw.device(namespace), [LOAD, *reads, _write(draw, spots[1] + 8, 8), *reads, _read(at + 8, 8)])
 
 
 # -- several namespaces ---------------------------------------------------------------------------------------------
