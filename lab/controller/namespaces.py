@@ -97,9 +97,10 @@ class StoredNamespace:
         """The blocks that Write Uncorrectable has spoilt."""
         self.cache = WriteCache()
         self._size = spec.blocks * spec.block_size  # of the data; metadata lie behind them
-        self._fd = -1
+        self._opened = -1
         try:
-            self._fd = os.open(image, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            if self._is_complete():
+                return  # it is opened when it is first used: there may be more namespaces than a process may have files open
             fresh = os.fstat(self._fd).st_size <= self._size
             self._make_room()
             if fresh:
@@ -108,6 +109,18 @@ class StoredNamespace:
             self.close()
             raise LabError(f"the namespace's image {image} cannot be used: {error}") from error
 
+    def _is_complete(self) -> bool:
+        """Return whether the image is there, of at least its size, and without metadata to prepare."""
+        usable = not self.metadata_size and os.access(self.image, os.R_OK | os.W_OK)
+        return usable and self.image.is_file() and self.image.stat().st_size >= self._size
+
+    @property
+    def _fd(self) -> int:
+        """The image's descriptor; the image is opened, or made, when that is needed first."""
+        if self._opened < 0:
+            self._opened = os.open(self.image, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        return self._opened
+
     @property
     def image_bytes(self) -> int:
         """Bytes that its blocks take of the subsystem's capacity, without metadata."""
@@ -115,9 +128,9 @@ class StoredNamespace:
 
     def close(self) -> None:
         """Close the image; may be called again."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        if self._opened >= 0:
+            os.close(self._opened)
+            self._opened = -1
 
     @property
     def blocks(self) -> int:

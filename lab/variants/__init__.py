@@ -5,6 +5,7 @@ of the specification that allows it; `nvme-lab defects` runs them all, and ``nvm
 """
 
 import lab.variants.admin_queue
+import lab.variants.asking
 import lab.variants.detect
 import lab.variants.features
 import lab.variants.habits
@@ -12,6 +13,7 @@ import lab.variants.identify
 import lab.variants.io_queues
 import lab.variants.lending
 import lab.variants.limits
+import lab.variants.memory
 import lab.variants.multi_namespace
 import lab.variants.multiqueue
 import lab.variants.performance

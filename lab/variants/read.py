@@ -147,12 +147,11 @@ def _encoded(entries: list[int]) -> bytes:
 class DiscardsIntoOnePage(Namespace):
     """Reads blocks ahead into one page that all entries of the PRP list name, to warm the controller up."""
 
-    def read(self, lba: int, blocks: int, offset: int = 0) -> bytes:
+    def read_into(self, lba: int, blocks: int, memory: Memory, offset: int) -> None:
         """Read the blocks into one page, and then as usual."""
-        self.check_range(lba, blocks)
         if blocks * self.block_size > 2 * self._c.page_size and len([*self.split(lba, blocks)]) == 1:
             self._discard(lba, blocks)
-        return super().read(lba, blocks, offset)
+        super().read_into(lba, blocks, memory, offset)
 
     def _discard(self, lba: int, blocks: int) -> None:
         page, pair = self._c.page_size, self._c.pair()

@@ -74,7 +74,7 @@ class Variant:
     excludes: frozenset[str] = field(default_factory=frozenset)
     """Variants that cannot be combined with it although they change other things."""
     alone: bool = False
-    """It is combined with none: it keeps others from being seen."""
+    """It is combined with none but its like: it refuses controllers, and so keeps others from being seen."""
 
     @property
     def stage(self) -> str:
@@ -90,7 +90,7 @@ class Variant:
     def combines_with(self, other: Variant) -> bool:
         """Return whether one driver can have both."""
         excluded = other.id in self.excludes or self.id in other.excludes
-        return not (excluded or self.alone or other.alone) and not self.changes & other.changes
+        return not excluded and self.alone == other.alone and not self.changes & other.changes
 
 
 @dataclass(frozen=True)
