@@ -118,6 +118,7 @@ def html(results: Results, material: Material | None = None) -> str:
         unselected=_unselected(results),
         measured=_charts(results),
         covered=results.coverage,
+        stopped=[run for run in results.runs if run.stops],
         percent=percent,
         never_told=NEVER_TOLD,
         bars=list(_bars(slowest[:BARS])),

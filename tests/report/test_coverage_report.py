@@ -95,3 +95,30 @@ def test_the_page_and_the_summary_tell_it() -> None:
     assert "coverage  toy on qemu: toy.ko: 40 % of its instructions" in plain_summary(results, Path())
     assert rendered.sentence(hostile).endswith("not covered: <script>no symbols")
     assert 'id="coverage"' not in html(Results())
+
+
+def test_never_entered_functions_come_first_and_scenarios_name_what_they_alone_enter() -> None:
+    entry = CoverageEntry.model_validate(
+        {
+            "driver": "toy", "device": "all", "object": "toy.ko", "instructions": 12, "executed": 4, "blocks": 3,
+            "blocks_executed": 1, "lines": 6, "lines_executed": 2,
+            "functions": [
+                {"name": "probe", "offset": 0, "instructions": 10, "executed": 4, "scenarios": 1, "source": "toy.c:7"},
+                {"name": "suspend", "offset": 20, "instructions": 2, "executed": 0, "scenarios": 0},
+            ],
+            "scenarios": [{"scenario": "read/one", "executed": 4, "alone": 4, "functions": ["probe"]}],
+            "checks": [{"check": "read/nlb", "scenarios": 1, "executed": 4}],
+        }
+    )  # fmt: skip
+    page = html(Results(coverage=[entry]))
+    assert page.index("Never entered: 1 function<") < page.index("<code>suspend</code>") < page.index("<td><code>probe</code>")
+    assert all(text in page for text in ("toy.c:7", "33 %", "source lines", "functions that no other enters", "#read/nlb"))
+
+
+def test_stops_are_told_on_the_page_and_the_terminal() -> None:
+    stops = ["stopped at fault drop", "processor 0 at 0x7: nvme_irq+0x1 [nvme.ko] < <b>"]
+    run = RunEntry(driver="toy", device="lab", scenario="read/one", stage="read", evidence="", seconds=1.0, stops=stops)
+    results = Results(runs=[run])
+    assert "<h3>toy/lab/read/one</h3>" in html(results)
+    assert "&lt; &lt;b&gt;" in html(results)
+    assert "  stopped at fault drop\n  processor 0 at 0x7: nvme_irq+0x1 [nvme.ko]" in plain_summary(results, Path())
