@@ -30,6 +30,7 @@ COMMANDS: Mapping[str, str] = {
     "replay": "replay:replay",
     "sweep": "sweep:sweep",
     "shrink": "shrink:shrink_command",
+    "fuzz": "fuzz:fuzz",
     "judge": "evidence:judge",
     "report": "evidence:report",
     "matrix": "matrix:matrix",

@@ -95,6 +95,9 @@ USES: Mapping[str, Use] = {
 }
 """Behaviour → its use."""
 
+FUZZED: Mapping[str, Use] = {**USES, "edit-completion": Use(_COMMAND, Effect.DATA_LIE)}
+"""What fuzzing uses: it also edits results and statuses of completions, but never says which command they end."""
+
 LEFT_OUT: Mapping[str, str] = {
     "hold": "without a release it is drop",
     "paused": "a delay with a bit in CSTS that means something only after the event of a firmware activation",

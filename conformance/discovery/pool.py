@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import os
 import signal
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from multiprocessing import active_children, get_context
 from types import FrameType
 from typing import Any, Generic, TypeVar
@@ -38,11 +39,54 @@ def default_jobs(bench: Bench) -> int:
     return processors if bench.in_process else processors + WAITING_GUESTS
 
 
-class Pool(Generic[T, R]):
+class Workers(ABC, Generic[T, R]):
+    """What does pieces of work."""
+
+    @abstractmethod
+    def running(self) -> AbstractContextManager[Any]:
+        """Start it, and end it."""
+
+    @abstractmethod
+    def each(self, take: Callable[[], T | None]) -> Iterator[tuple[T, R]]:
+        """Yield each piece of work with what came of it; ``take`` returns the next one, None where there is none now."""
+
+
+def workers(do: Callable[[T], R], jobs: int, bench: Bench, prepare: Callable[..., None], *given: Any) -> Workers[T, R]:
+    """Return processes that do one thing with pieces of work, or this process, where one job needs no guest.
+
+    ``do`` and ``prepare``, which each process calls first with what is ``given``, are functions of a module.
+    """
+    if jobs == 1 and bench.in_process:
+        return Inline(do, prepare, given)
+    return Pool(do, jobs, bench, prepare, given)
+
+
+class Inline(Workers[T, R]):
+    """Work in this process, a piece after the other."""
+
+    def __init__(self, do: Callable[[T], R], prepare: Callable[..., None], given: tuple[Any, ...]) -> None:
+        """Take what `workers` takes."""
+        self._do, self._prepare, self._given = do, prepare, given
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Prepare this process."""
+        self._prepare(*self._given)
+        yield
+
+    def each(self, take: Callable[[], T | None]) -> Iterator[tuple[T, R]]:
+        """Yield each piece of work with what came of it."""
+        while (piece := take()) is not None:
+            yield piece, self._do(piece)
+
+
+class Pool(Workers[T, R]):
     """Processes that do one thing with pieces of work; use it in a ``with`` block."""
 
-    def __init__(self, do: Callable[[T], R], jobs: int, bench: Bench, prepare: Callable[..., None], *given: Any) -> None:
-        """Take what is done, which must be a function of a module, and what each process does first with what is ``given``."""
+    def __init__(
+        self, do: Callable[[T], R], jobs: int, bench: Bench, prepare: Callable[..., None], given: tuple[Any, ...]
+    ) -> None:
+        """Take what `workers` takes."""
         self._do, self._jobs, self._bench = do, jobs, bench
         self._prepare, self._given = prepare, given
         self._executor: ProcessPoolExecutor

@@ -15,7 +15,7 @@ from itertools import islice
 from typing import TypeAlias
 
 from conformance.discovery.oracles import RECOVERS, Failure
-from conformance.discovery.pool import Pool
+from conformance.discovery.pool import Workers, workers
 from conformance.discovery.reductions import PASSES, possible, size
 from conformance.discovery.trial import Bench, attempt, reference_bench
 from conformance.suite.check import CHECKS, Check
@@ -143,14 +143,14 @@ def shrink(scenario: Scenario, goal: Goal, *, jobs: int, minutes: float, on_smal
     if goal.bench.in_process:
         alone = Shrinker(lambda scenarios: [goal.met(one) for one in scenarios], 1, on_smaller=on_smaller, until=until)
         return alone.shrink(scenario)
-    pool: Pool[tuple[int, Scenario], bool] = Pool(_met, jobs, goal.bench, _prepare, goal)
+    pool: Workers[tuple[int, Scenario], bool] = workers(_met, jobs, goal.bench, _prepare, goal)
     with pool.running():
         return Shrinker(lambda scenarios: _side_by_side(pool, scenarios), jobs, on_smaller=on_smaller, until=until).shrink(
             scenario
         )
 
 
-def _side_by_side(pool: Pool[tuple[int, Scenario], bool], scenarios: Sequence[Scenario]) -> list[bool]:
+def _side_by_side(pool: Workers[tuple[int, Scenario], bool], scenarios: Sequence[Scenario]) -> list[bool]:
     left = iter(enumerate(scenarios))
     results = {number: fails for (number, _), fails in pool.each(lambda: next(left, None))}
     return [results[number] for number in range(len(scenarios))]

@@ -17,7 +17,7 @@ from conformance.discovery.groups import Control, Group, grouped
 from conformance.discovery.journal import Entry, SweepJournal
 from conformance.discovery.oracles import Failure
 from conformance.discovery.places import places
-from conformance.discovery.pool import Pool
+from conformance.discovery.pool import Workers, workers
 from conformance.discovery.trial import REFERENCE, Bench, Tried, attempt, reference_bench
 from lab import drivers
 from lab.data.events import Event
@@ -188,7 +188,7 @@ class Sweep:
                 return None
             return next(left, None) or (retrials.popleft() if retrials else None)
 
-        pool: Pool[Piece, list[Judged] | Group] = Pool(work, self.jobs, self.bench, _prepare, setting)
+        pool: Workers[Piece, list[Judged] | Group] = workers(work, self.jobs, self.bench, _prepare, setting)
         with pool.running():
             for piece, result in pool.each(take):
                 if isinstance(result, Group):
@@ -289,6 +289,7 @@ def _confirmed(piece: Confirmation, tried: Tried) -> Group:
     same = next((one for one in tried.failures if one.check == check), None)
     shown = same or Failure(check, "FAIL")
     text = scenario_toml(piece.case.stricken, comments={"": f"{piece.case.name}\n{check}: {shown.actual}"})
+    piece.folder.mkdir(parents=True, exist_ok=True)
     write_atomically(piece.folder / "scenario.toml", text)
     return Group(
         check=check,

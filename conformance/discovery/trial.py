@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -71,17 +71,19 @@ def attempt(
     calm: tuple[Scenario, tuple[Event, ...]] | None = None,
     events: bool = False,
     alone: bool = False,
+    watch: AbstractContextManager[None] | None = None,
 ) -> Tried:
     """Record a scenario, and judge it by what ``effects`` leave to be judged, or by these ``checks``.
 
     ``keep`` is the new folder for the evidence; without one nothing is left of it.
     ``calm`` is the scenario without faults and its record, for `Tried.where`; ``events`` asks for the record.
-    ``alone`` waits until no other recording runs on this machine.
+    ``alone`` waits until no other recording runs on this machine; ``watch`` is entered for the recording only.
     """
     began = time.monotonic()
     try:
         with _folder(keep) as folder:
-            evidence = record(bench, scenario, folder, alone=alone)
+            with watch or nullcontext():
+                evidence = record(bench, scenario, folder, alone=alone)
             if evidence.end is None or evidence.end.outcome == "lab-error":
                 return Tried(error=evidence.end.reason if evidence.end else "cut short", seconds=time.monotonic() - began)
             found, errors = failures(evidence, judging(scenario, effects) if checks is None else checks, recovers=recovers)
