@@ -104,7 +104,7 @@ def _run(options: Mapping[str, Any], console: Console, events: Events | None) ->
 
         campaign = prepare_campaign(plan(selected.request), chosen, say)
     out = _open_folder(selected, campaign, options)
-    on = workers(options["jobs"], options["tx"], len(campaign.jobs))
+    on = workers(options["jobs"], options["tx"], campaign)
     times = selected.times
     parts: list[tuple[Path, Results]] = []
     for number in range(1, times + 1):
@@ -254,7 +254,7 @@ def _scenarios_again(only: Sequence[str], files: Sequence[str]) -> tuple[str, ..
 
 def _dry_run(request: RunRequest, chosen: Settings, options: Mapping[str, Any], console: Console, events: Events | None) -> int:
     campaign, unknown = prepare_offline(plan(request), chosen)
-    on = workers(options["jobs"], options["tx"], len(campaign.jobs))
+    on = workers(options["jobs"], options["tx"], campaign)
     times = options["repeat"]
     seconds = expected_seconds(campaign, on) * times
     if events:

@@ -25,10 +25,13 @@ from conformance.run.plan import Campaign
 from conformance.run.progress import Display, Progress
 from conformance.run.scheduler import ATTEMPTS
 from conformance.suite.check import Outcome
+from lab import drivers
 from lab.errors import LabError
 
 SCENARIOS_PER_WORKER = 2
-"""With fewer, a worker is not worth its start."""
+"""With fewer, a worker is not worth its start, which takes about as long as a guest's scenario."""
+IN_PROCESS_PER_WORKER = 8
+"""The same for drivers in the lab's process, whose scenarios take a tenth of that."""
 CONFIRMATION = "confirmation"
 """In the folder of results: the fresh recordings of scenarios with new failures."""
 SESSIONS = 3
@@ -103,17 +106,21 @@ def _own_pytest() -> Iterator[None]:
                 os.environ[name] = value
 
 
-def workers(asked: int | None, elsewhere: Sequence[str], scenarios: int) -> list[str]:
-    """Return workers in xdist's words: two more than processors here, or ``asked``, but none that would have nothing to do.
+def workers(asked: int | None, elsewhere: Sequence[str], campaign: Campaign) -> list[str]:
+    """Return workers in xdist's words: one per processor here, or ``asked``, but none that would have nothing to do.
 
-    Return none where one would be alone: its work is done in this process. None here either, unless asked for, beside others.
+    There are two more where guests are started. Return none where one would be alone: its work is done in this process. None
+    here either, unless asked for, beside others.
     """
+    scenarios, processors = len(campaign.jobs), len(os.sched_getaffinity(0))
     if asked is not None:
         jobs = min(asked, max(scenarios, 1))
     elif elsewhere:
         jobs = 0
+    elif any(drivers.in_qemu(job.driver) for job in campaign.jobs):
+        jobs = max(1, min(processors + EXTRA_WORKERS, scenarios // SCENARIOS_PER_WORKER))
     else:
-        jobs = max(1, min(len(os.sched_getaffinity(0)) + EXTRA_WORKERS, scenarios // SCENARIOS_PER_WORKER))
+        jobs = max(1, min(processors, scenarios // IN_PROCESS_PER_WORKER))
     here = [f"{jobs}*popen"] if jobs > 1 or (jobs and elsewhere) else []
     return [*here, *elsewhere]
 
