@@ -13,7 +13,7 @@ from rich.console import Console
 from conformance.commands.init import MEMORY, render, written_name
 from conformance.commands.options import settings
 from conformance.onboarding import observe_report
-from conformance.onboarding.observation import Boot, BootImage, Observer
+from conformance.onboarding.observation import BUDGET_SECONDS, Boot, BootImage, Observer
 from conformance.onboarding.recognise import Recognised, recognise
 from conformance.onboarding.rungs import PLAIN, RUNGS
 from conformance.report import terminal
@@ -46,6 +46,8 @@ def _kind_options(function: Any) -> Any:
 @click.option("--cpus", type=click.IntRange(1, 64), default=1, show_default=True, help="processors")
 @click.option("--qemu-option", "extra", multiple=True, metavar="WORD", help="further word for QEMU (repeatable)")
 @click.option("--keys", type=FILE, metavar="FILE", help="lines that are typed once it is quiet, on keyboard and COM1")
+@click.option("--seconds", type=click.FloatRange(0), default=BUDGET_SECONDS, show_default=True, metavar="N",
+              help="begin no further boot after so long; 0: try all devices, however long it takes")  # fmt: skip
 @click.option("--rung", "rungs", multiple=True, metavar="NAME", help="only these devices, beside the plain one (repeatable)")
 @click.option(
     "--out", type=click.Path(path_type=Path, file_okay=False), metavar="DIR", help="new folder for report and evidence"
@@ -56,7 +58,7 @@ def _kind_options(function: Any) -> Any:
 @click.option("--offline", is_flag=True, default=None, help="only what the cache holds")
 def observe(
     image: Path | None, nvme_disk: Path | None, rungs: tuple[str, ...], out: Path | None, write_manifest: Path | None,
-    as_json: bool, keys: Path | None, **options: Any,
+    as_json: bool, keys: Path | None, seconds: float, **options: Any,
 ) -> int:  # fmt: skip
     """Boot IMAGE before a ladder of NVMe devices, ask nothing, and judge what its driver does on the wire.
 
@@ -84,15 +86,20 @@ def observe(
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
     folder = prepare_folder(out or default_folder(Path.cwd()).with_name(f"observe-{stamp}"))
     observer = Observer(name, target, folder, toolchain, lambda text: _say(console, text))
+    began = time.monotonic()
     plain = observer.plain()
     boots = [plain]
+    left_out: list[str] = []
     observe_report.show_plain(console, plain, observer.machine)
     if plain.reached:
         for rung in chosen:
+            if seconds and time.monotonic() - began + plain.seconds > seconds:
+                left_out.append(rung.name)
+                continue
             _say(console, f"{rung.name}: {rung.title}")
             boots.append(observer.beside(plain, rung))
             observe_report.show_rung(console, plain, boots[-1])
-    report = observe_report.Report(name, what, dict(observer.machine), tuple(boots))
+    report = observe_report.Report(name, what, dict(observer.machine), tuple(boots), tuple(observer.tried), tuple(left_out))
     data = observe_report.to_json(report, folder)
     (folder / "observe.json").write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
     page = folder / "observe.html"

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from conformance.onboarding.crashes import CRASH, without_firmware
+from conformance.onboarding.crashes import CRASH, crash_line, without_firmware
 from conformance.suite.scenario import LOAD
 from conformance.suite.selection import SCENARIOS
 from lab import drivers
@@ -19,6 +19,7 @@ from lab.drivers.generic_serial import SCREEN_TEXT
 from lab.errors import LabError
 from lab.guest.console import plain
 from lab.guest.folder import run_folder
+from lab.guest.idle import prompts
 from lab.nvme.commands import CreateIoSq, Identify, Read
 from lab.nvme.registers import CC
 from lab.recording.record import record
@@ -32,7 +33,6 @@ QUIET_SECONDS = 2.0
 NEVER = "(?!)"
 """A pattern that matches nothing, so that all output is read until the time is over."""
 SCENARIO = "read/basic"
-PROMPT_ENDS = tuple(">#$%:]")
 STEPS = ("detect", "admin-queue", "identify", "io-queues", "read")
 
 
@@ -49,7 +49,7 @@ class Look:
     @property
     def crash(self) -> str:
         """The line in which it says that it has crashed; "" if it does not."""
-        return next((line.strip() for line in self.said.splitlines() if CRASH.search(line)), "")
+        return crash_line((self.said,))
 
     @property
     def dead(self) -> str:
@@ -65,12 +65,7 @@ class Look:
     @property
     def prompts(self) -> bool:
         """Return whether the guest waits for input."""
-        return (
-            bool(self.said)
-            and not self.crash
-            and not self.said.endswith("\n")
-            and self.last_line.rstrip().endswith(PROMPT_ENDS)
-        )
+        return bool(self.said) and not self.crash and prompts(self.said)
 
     @property
     def ready(self) -> str:

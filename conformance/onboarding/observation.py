@@ -6,11 +6,12 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from conformance.judging.judge import Verdict, judge
-from conformance.onboarding.crashes import CRASH, without_firmware
+from conformance.onboarding.crashes import crash_line, without_firmware
 from conformance.onboarding.rungs import PLAIN, RUNGS, Rung
 from conformance.onboarding.steps_seen import Seen, seen
 from conformance.suite.check import EVERY, Check, Outcome
@@ -23,6 +24,7 @@ from lab.deadline import Deadline
 from lab.errors import GuestError
 from lab.guest import keyboard, screen
 from lab.guest.console import plain
+from lab.guest.idle import prompts
 from lab.guest.machine import Machine
 from lab.recording.record import record
 from lab.toolchain import Toolchain
@@ -32,8 +34,12 @@ QUIET_SECONDS = 1.5
 """Without an access to the device for so long, a driver has done what it does by itself."""
 CONFIRM_QUIET_SECONDS = 4.5
 """The same where a driver got less far than before: a slow machine may pause between two of its steps."""
-FIRST_SECONDS, REACH_SECONDS = 30.0, 15.0
-"""For the plain boot; for each further attempt to reach the driver at all."""
+FIRST_SECONDS, REACH_SECONDS = 40.0, 20.0
+"""For the plain boot; for each further attempt to reach the driver at all. A guest that stands still ends sooner."""
+REACH_BUDGET_SECONDS = 60.0
+"""After so long no further machine is tried."""
+BUDGET_SECONDS = 110.0
+"""After so long no further device is tried."""
 LEAST_SECONDS, TIMES = 8.0, 3.0
 """A later boot gets this many times what the plain one took, and at least so long."""
 STIMULUS_SECONDS = 5.0
@@ -66,14 +72,9 @@ class BootImage:
     def variants(self) -> Iterator[dict[str, Any]]:
         """Yield machines on which its driver may be reached, the usual one first."""
         usual = {"machine": self.machine or "q35", "cpu": self.cpu or "max", "memory": self.memory or "256M"}
-        tried = [usual]
-        if self.cpu is None:
-            tried.append({**usual, "cpu": "qemu64"})
-        if self.memory is None:
-            tried.append({**tried[-1], "memory": "1G"})
-        if self.machine is None and self.boot.get("machine") is None:
-            tried.append({**tried[-1], "machine": "pc"})
-        yield from tried
+        older = {"cpu": self.cpu or "qemu64", "memory": self.memory or "1G"}
+        tried = [usual, {**usual, **older}, {"machine": self.machine or self.boot.get("machine") or "pc", **older}]
+        yield from (machine for number, machine in enumerate(tried) if machine not in tried[:number])
 
 
 @dataclass
@@ -89,6 +90,7 @@ class Boot:
     said: Mapping[str, str] = field(default_factory=dict)  # output → what was printed there
     screen: str = ""
     verdicts: tuple[Verdict, ...] = ()
+    stimulated: float | None = None  # when the stimulus came, in seconds since 1970
 
     @property
     def reached(self) -> bool:
@@ -98,8 +100,21 @@ class Boot:
     @property
     def crash(self) -> str:
         """The line in which the system says that it has crashed; "" if it does not."""
-        texts = (*self.said.values(), self.screen)
-        return next((line.strip() for text in texts for line in text.splitlines() if CRASH.search(line)), "")
+        return crash_line((*self.said.values(), self.screen))
+
+    @property
+    def prompt(self) -> tuple[str, str]:
+        """Return the output on which it waits at a prompt, and that prompt; two empty words if it does not."""
+        for name, text in self.said.items():
+            if prompts(text) and not self.crash:
+                return name, text.splitlines()[-1]
+        return "", ""
+
+    @cached_property
+    def afterwards(self) -> Seen:
+        """What the driver did from the stimulus on."""
+        begin = self.stimulated or 0.0
+        return seen(event for event in Evidence(self.evidence).events() if event.t >= begin)
 
     @property
     def own_screen(self) -> str:
@@ -150,19 +165,23 @@ class Observer:
         self.machine: Mapping[str, Any] = {}
         self._toolchain, self._say = toolchain, say
         self._seconds = FIRST_SECONDS
+        self.tried: list[str] = []
 
     def plain(self) -> Boot:
         """Boot before the plain device, on further machines until a register is accessed; return the best boot."""
         best: Boot | None = None
+        deadline = Deadline(REACH_BUDGET_SECONDS)
         for number, machine in enumerate(self.target.variants()):
+            if best is not None and deadline.expired:
+                break
             self.machine = machine
-            shown = ", ".join(f"{value}" for value in machine.values())
-            self._say(f"plain: booting it ({shown})")
+            self.tried.append(", ".join(f"{value}" for value in machine.values()))
+            self._say(f"plain: booting it ({self.tried[-1]})")
             self._seconds = FIRST_SECONDS if number == 0 else REACH_SECONDS
             boot = self.boot(_rung(PLAIN), suffix=f"-{number}" if number else "")
             if best is None or boot.reached or (len("".join(boot.said.values())) > len("".join(best.said.values()))):
                 best = boot
-            if boot.reached or boot.how == "lab-error":
+            if boot.reached or boot.how == "lab-error" or boot.prompt[0]:
                 break
         assert best is not None
         if best.reached:
@@ -182,27 +201,32 @@ class Observer:
         folder = self.out / "evidence" / (rung.name + suffix)
         driver = manifest_of(self.name, self.target, self.machine, self._seconds + quiet, quiet)
         shown: list[str] = []
+        stimulated: list[float] = []
         began = time.monotonic()
 
         def visit(guest: Machine) -> None:
             with suppress(GuestError):  # what it ended by stands in the record
+                if self.target.keys:
+                    _type(guest, self.target.keys)
+                    _until_quiet(guest, self._seconds)
+                stimulated.append(time.time())
                 self._stimulate(guest, rung)
             shown.append(screen.take_if_possible(guest, folder / "screen.png"))
 
         record(driver, rung.scenario(SEED), rung.kind, folder, toolchain=self._toolchain, visit=visit)
-        return _boot(rung, Evidence(folder), shown[0] if shown else "", time.monotonic() - began)
+        boot = _boot(rung, Evidence(folder), shown[0] if shown else "", time.monotonic() - began)
+        boot.stimulated = stimulated[0] if stimulated and rung.stimulus else None
+        return boot
 
     def _stimulate(self, guest: Machine, rung: Rung) -> None:
-        if self.target.keys:
-            _type(guest, self.target.keys)
-            _until_quiet(guest, self._seconds)
+        before = guest.activity.accesses if guest.activity else 0
         if rung.stimulus == "reset":
             guest.qmp("set-action", {"reboot": "reset"})
             guest.qmp("system_reset")
-            _until_quiet(guest, self._seconds)
+            _until_quiet(guest, self._seconds, before)
         elif rung.stimulus == "power-button":
             guest.qmp("system_powerdown")
-            _until_quiet(guest, STIMULUS_SECONDS)
+            _until_quiet(guest, STIMULUS_SECONDS, before)
 
 
 def _rung(name: str) -> Rung:
@@ -225,13 +249,15 @@ def _listen(guest: Machine, seconds: float) -> None:
         guest.console.expect("(?!)", Deadline(seconds))
 
 
-def _until_quiet(guest: Machine, seconds: float) -> None:
-    """Wait until the device has been left alone for a while, and QEMU lives."""
+def _until_quiet(guest: Machine, seconds: float, before: int = -1) -> None:
+    """Wait until the device was accessed more often than before, and then left alone for a while; or until QEMU has ended."""
     began, deadline = time.monotonic(), Deadline(seconds)
     while guest.process.alive and not deadline.expired:
         _listen(guest, QUIET_SECONDS / 10)
         waited = time.monotonic() - began
         quiet = guest.activity.quiet_seconds if guest.activity else None
+        if guest.activity and guest.activity.accesses <= before:
+            continue
         if waited >= QUIET_SECONDS and (quiet is None or quiet >= QUIET_SECONDS):
             return
 
@@ -318,17 +344,22 @@ def groups(boots: Iterable[Boot]) -> list[Group]:
 def compared(plain_boot: Boot, boot: Boot) -> DeviceComparison:
     """Say what the driver did on a rung, beside what it did on the plain device."""
     rung, now = boot.rung, boot.seen
-    before, after = plain_boot.seen.furthest, now.furthest
     if boot.how == "lab-error":
         return DeviceComparison(boot, f"not judged: {boot.reason.splitlines()[0]}", is_worse=False)
-    missing = [step for step in STAGES if step in plain_boot.seen.steps and step not in now.steps]
-    sentence = f"as far as on the plain device ({before})" if before else ""
+    if rung.stimulus and boot.stimulated is not None:
+        return _after_stimulus(plain_boot, boot)
+    missing = [step for step in _missing(plain_boot.seen, now) if step not in rung.without]
+    sentence = "the same steps as on the plain device"
     if not boot.reached:
         sentence = "no register was accessed"
     elif missing:
-        sentence = f"reached {after}, and not {', '.join(missing)}"
+        sentence = f"{_listed(now)}; not {', '.join(missing)}"
+    elif rung.counts == "namespaces" and now.namespaces:
+        sentence += f"; Identify of namespace {_shortened(sorted(now.namespaces))}"
+    elif rung.counts == "controllers":
+        sentence += f"; {now.controllers} of 2 controllers came up"
     if boot.how == ENDED:
-        sentence += f"; the machine ended: {boot.reason.splitlines()[0]}"
+        sentence += f"; the machine ended: {boot.reason.splitlines()[0].partition(' while the lab waited')[0]}"
     elif boot.crash and not plain_boot.crash:
         sentence += f"; it printed: {boot.crash}"
     if now.waiting and not plain_boot.seen.waiting:
@@ -339,10 +370,43 @@ def compared(plain_boot: Boot, boot: Boot) -> DeviceComparison:
         sentence += f"; {now.failed[-1]}"
     elif missing and now.last:
         sentence += f"; the last thing that it began: {now.last}"
-    if boot.reason and rung.stimulus and boot.how == "quiet":
-        sentence += f"; {boot.reason}"
     ended = boot.how == ENDED and plain_boot.how != ENDED
     crashed = bool(boot.crash and not plain_boot.crash)
     return DeviceComparison(
         boot, sentence, is_worse=not rung.hostile and not rung.stimulus and bool(missing or ended or crashed)
     )
+
+
+def _missing(before: Seen, now: Seen) -> list[str]:
+    return [step for step in STAGES if step in before.steps and step not in now.steps]
+
+
+def _listed(found: Seen) -> str:
+    return f"only {', '.join(step for step in STAGES if step in found.steps)}"
+
+
+def _shortened(numbers: list[int], most: int = 6) -> str:
+    shown = ", ".join(map(str, numbers[:most]))
+    return shown if len(numbers) <= most else f"{shown} … ({len(numbers)} in all)"
+
+
+def _after_stimulus(plain_boot: Boot, boot: Boot) -> DeviceComparison:
+    """Say what the driver did after the machine was reset, or the power button was pressed."""
+    after = boot.afterwards
+    if boot.rung.stimulus == "reset":
+        missing = _missing(plain_boot.seen, after)
+        if not after.accesses:
+            text = "after the reset no register was accessed"
+        elif missing:
+            text = f"after the reset {_listed(after)}; not {', '.join(missing)}"
+        else:
+            text = "after the reset it does the same steps again"
+        if missing and after.waiting:
+            text += f"; it still waits for {after.waiting}"
+        return DeviceComparison(boot, text, is_worse=bool(missing))
+    off = boot.reason if boot.how == "quiet" else ""
+    told = any("shutdown" in what for what in after.steps.get("reset", ()))
+    done = ["tells the controller (CC.SHN)"] if told else ["does not tell the controller (CC.SHN)"] if off else []
+    done += ["switches the machine off"] if off else ["leaves the machine on"] if told or after.accesses else []
+    text = "after the power button it " + (" and ".join(done) or "does nothing to the device, and leaves the machine on")
+    return DeviceComparison(boot, text, is_worse=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -38,6 +39,8 @@ class Report:
     what: str
     machine: Mapping[str, Any]
     boots: tuple[Boot, ...]
+    tried: tuple[str, ...] = ()  # machines
+    left_out: tuple[str, ...] = ()  # rungs for which no time was left
 
     @property
     def plain(self) -> Boot:
@@ -60,6 +63,15 @@ class Report:
         met = {v.check.id for boot in self.boots for v in boot.verdicts if v.outcome is Outcome.PASS}
         return len(met - {group.verdict.check.id for group in self.groups})
 
+    @cached_property
+    def unproven(self) -> list[str]:
+        """Rules whose violations prove nothing, for this machine was too slow while they were seen."""
+        broken = {group.verdict.check.id for group in self.groups}
+        seen = {
+            v.check.id for boot in self.boots for v in boot.verdicts if v.outcome is Outcome.ERROR and violation(v) is not None
+        }
+        return sorted(seen - broken)
+
     @property
     def unexercised(self) -> list[str]:
         """The steps that no boot has shown."""
@@ -75,27 +87,69 @@ class Report:
             return f"Not reached: {self.name} accessed no register of the NVMe device. Nothing is said of its driver."
         broken = sum(group.is_mandatory for group in self.groups)
         worse = [comparison.boot.rung.name for comparison in self.comparisons if comparison.is_worse]
-        parts = [f"{self.name} got as far as {plain.seen.furthest}"]
+        done = [stage for stage in STAGES if stage in plain.seen.steps]
+        parts = [f"{self.name} does {len(done)} of the ten steps: {', '.join(done)}"]
         rules = "rule is" if broken == 1 else "rules are"
         parts.append(f"{broken} mandatory {rules} broken" if broken else "no mandatory rule is broken")
         parts.append(f"{self.passed} rules are met")
         if worse:
             parts.append(f"it gets less far on {', '.join(worse)}")
+        if self.unproven:
+            parts.append(f"{len(self.unproven)} more not proven on a machine that was too slow")
         return "; ".join(parts) + "."
 
 
-def advice(boot: Boot) -> Iterator[str]:
+def advice(report: Report) -> Iterator[str]:
     """Yield what to try where the driver was not reached."""
+    boot = report.plain
+    output, prompt = boot.prompt
     if boot.how == "ended":
-        yield f"The machine ended: {boot.reason.splitlines()[0]}. Is the image complete, and made for this machine?"
+        yield f"The machine ended: {ended_by(boot)}."
     if boot.crash:
         yield f"It says that it has crashed: {boot.crash}"
-    if not boot.said and not boot.own_screen:
-        yield "It said nothing on COM1, COM2 or port E9h, and its screen shows no text; look at the picture of the screen."
-        yield "Does the processor reach it at all? Try --machine pc, --cpu qemu64, --memory 1G, or boot its disk or ISO image."
+        if "root fs" in boot.crash:
+            yield "A distribution's kernel has its drivers in an initrd: give it with --initrd FILE."
+    elif prompt:
+        yield f"It waits at a prompt on {output} ({prompt.strip()}): --keys FILE types the command that starts its driver."
+        if prompt.startswith("=> "):
+            yield "It looks like U-Boot, whose driver is started by these two lines in that file: pci enum, nvme scan."
+    elif boot.said or boot.own_screen:
+        yield "It spoke, and its driver did not come to the device: if a command starts it, --keys FILE types lines."
     else:
-        yield "It spoke, but its driver did not come to the device: must a command start it? --keys FILE types lines."
-    yield "Has it a driver for PCI class 010802h that is loaded while it boots? A root port or --qemu-option may be needed."
+        yield "It said nothing on COM1, COM2 or port E9h, and its screen shows no text; look at the picture of the screen."
+    if not prompt:
+        if why := _still(boot.reason):
+            yield f"When the wait ended, {why}."
+        yield f"It was booted on: {'; '.join(report.tried)}. What else it needs --machine, --cpu, --memory, --qemu-option give."
+    yield "Does it have a driver for PCI class 010802h, and is that loaded while it boots?"
+
+
+def ended_by(boot: Boot) -> str:
+    """Return in a few words how the machine ended."""
+    return boot.reason.splitlines()[0].partition(" while the lab waited")[0]
+
+
+def _still(reason: str) -> str:
+    """Return why a wait ended early, out of the reason; "" if it took its whole time."""
+    found = re.search(r"Timed out after [\d.]+ s \((it[^)]*)\)", reason)
+    return found[1] if found else ""
+
+
+def left_out(report: Report) -> str:
+    """Return a sentence about the devices for which no time was left; "" if there are none."""
+    if not report.left_out:
+        return ""
+    return f"Not tried, for the time was over: {', '.join(report.left_out)}. --seconds 0 tries all of them."
+
+
+def unproven(report: Report) -> str:
+    """Return a sentence about violations that prove nothing; "" if there are none."""
+    if not report.unproven:
+        return ""
+    return (
+        f"Not proven, for this machine was too slow while it was seen: {', '.join(report.unproven)}. "
+        "Observe it again when less is running."
+    )
 
 
 # -- terminal -------------------------------------------------------------------------------------------------------
@@ -124,7 +178,7 @@ def show(console: Console, report: Report) -> None:
     console.print()
     console.print(printable_lines(report.headline), style="bold", markup=False, soft_wrap=True)
     if not report.plain.reached:
-        for text in advice(report.plain):
+        for text in advice(report):
             console.print(f"- {text}", markup=False, soft_wrap=True)
         for name, tail in report.plain.tail():
             console.print(f"\nThe last lines on {name}:", style="dim")
@@ -135,11 +189,15 @@ def show(console: Console, report: Report) -> None:
     console.print("\n1. What the driver did", style="bold")
     console.print(_steps_table(report.plain))
     console.print(_boots_table(report))
+    if report.left_out:
+        console.print(left_out(report), markup=False, soft_wrap=True)
     console.print("2. What it broke", style="bold")
     for group in report.groups:
         _show_group(console, group)
     if not report.groups:
         console.print("Nothing that the wire shows.")
+    if report.unproven:
+        console.print(unproven(report), style="yellow", markup=False, soft_wrap=True)
     console.print("\n3. What was never exercised", style="bold")
     for stage in report.unexercised:
         console.print(f"- {stage}: {HOW_TO[stage]}", markup=False, soft_wrap=True)
@@ -201,6 +259,9 @@ def to_json(report: Report, folder: Path) -> dict[str, Any]:
         "machine": dict(report.machine),
         "outcome": report.plain.how if report.plain.reached or report.plain.how == "lab-error" else "not-reached",
         "headline": report.headline,
+        "tried": list(report.tried),
+        "left_out": list(report.left_out),
+        "unproven": report.unproven,
         "met": report.passed,
         "steps": report.plain.seen.steps,
         "boots": [
@@ -231,7 +292,8 @@ def html(report: Report, folder: Path) -> str:
         if boot.picture
     }
     return environment.get_template("observe.html.j2").render(
-        report=report, stages=STAGES, how_to=HOW_TO, pictures=pictures, advice=list(advice(report.plain)),
+        report=report, stages=STAGES, how_to=HOW_TO, pictures=pictures, advice=list(advice(report)),
+        left_out=left_out(report), unproven=unproven(report),
         violation=violation, printable=printable_lines, rows=_rows(report), place=place, total=len(RUNGS),
         relative=lambda path: os.path.relpath(path, folder),
     )  # fmt: skip

@@ -1,4 +1,6 @@
-"""The fixed ladder of devices that ``nvme-lab observe`` puts before a system, plain first, and what each one is for.
+"""The fixed ladder of devices that ``nvme-lab observe`` puts before a system, and what each one is for.
+
+The plain one is first, then those that have told most: where time runs out the last ones are left out.
 
 A rung asks nothing: the system boots, does what it does, and the wire is judged. What a driver does on a rung is compared with
 what it does on the plain one.
@@ -36,6 +38,8 @@ class Rung:
     checks: tuple[str, ...] = ()  # what is judged beside the invariants
     kind: DeviceKind = "lab"
     stimulus: Stimulus = ""
+    counts: Literal["", "namespaces", "controllers"] = ""  # what of it the driver has found is told
+    without: tuple[str, ...] = ()  # steps that the device does not allow
     stale_memory: bool = False  # memory holds what looks like completions before the system starts
 
     def scenario(self, seed: int) -> Scenario:
@@ -73,26 +77,27 @@ RUNGS: tuple[Rung, ...] = (
     Rung(PLAIN, "one namespace of 512-byte blocks, 1 GiB", _one()),
     Rung("4kn", "a namespace of 4096-byte blocks", _one(namespaces=(_disk(block_size=4096),))),
     Rung("mqes-1", "rings of 2 entries (MQES 1)", _one(cap={"MQES": 1})),
-    Rung("mqes-7", "rings of at most 8 entries (MQES 7)", _one(cap={"MQES": 7})),
     Rung("stride", "doorbells 4 KiB apart (DSTRD 10)", _one(cap={"DSTRD": 10}), checks=("detect/doorbell-span",)),
-    Rung("large-pages", "the smallest page is 8 KiB (MPSMIN 1)", _one(cap={"MPSMIN": 1}), hostile=True),
-    Rung("sparse", "namespaces 2, 8 and 145", _one(namespaces=tuple(map(_disk, (2, 8, 145))))),
-    Rung("forty", "forty namespaces", _one(namespaces=tuple(map(_disk, range(1, 41))))),
-    Rung("two", "two controllers", _two),
-    Rung("version-1.0", "a controller of NVMe 1.0", _one(version="1.0"), checks=("identify/cns2-by-version",)),
-    Rung("stale-memory", "memory that holds old bytes, as after a warm start", _one(), stale_memory=True),
+    Rung("sparse", "namespaces 2, 8 and 145", _one(namespaces=tuple(map(_disk, (2, 8, 145)))), counts="namespaces"),
     Rung("slow-ready", "CSTS.RDY takes 700 ms", _one(cap={"TO": 12}),
          (Fault(name="slow", behaviour="slow-ready", arguments={"ms": 700}),), checks=("admin-queue/ready-wait",)),
+    Rung("stale-memory", "memory that holds old bytes, as after a warm start", _one(), stale_memory=True),
     Rung("out-of-order", "completions come out of order", _one(mdts=1),
          (Fault(name="late", behaviour="out-of-order", queue="io", opcode=Read.OPCODE),)),
-    Rung("media-error", "every Read fails with Unrecovered Read Error", _one(),
-         (Fault(name="bad", behaviour="status", queue="io", opcode=Read.OPCODE, arguments={"sct": 2, "sc": 0x81}),),
-         hostile=True),
     Rung("create-fails", "every Create I/O Completion Queue fails", _one(),
          (Fault(name="refused", behaviour="status", queue="admin", opcode=CreateIoCq.OPCODE, arguments={"sc": 6, "dnr": 1}),),
          hostile=True),
+    Rung("two", "two controllers", _two, counts="controllers"),
+    Rung("version-1.0", "a controller of NVMe 1.0", _one(version="1.0"), checks=("identify/cns2-by-version",),
+         without=("multi-namespace",)),  # Identify of the active namespaces came with NVMe 1.1
     Rung("never-ready", "CSTS.RDY never becomes 1", _one(cap={"TO": 2}), (Fault(name="dead", behaviour="never-ready"),),
          hostile=True, checks=("admin-queue/ready-bound",)),
+    Rung("forty", "forty namespaces", _one(namespaces=tuple(map(_disk, range(1, 41)))), counts="namespaces"),
+    Rung("mqes-7", "rings of at most 8 entries (MQES 7)", _one(cap={"MQES": 7})),
+    Rung("large-pages", "the smallest page is 8 KiB (MPSMIN 1)", _one(cap={"MPSMIN": 1}), hostile=True),
+    Rung("media-error", "every Read fails with Unrecovered Read Error", _one(),
+         (Fault(name="bad", behaviour="status", queue="io", opcode=Read.OPCODE, arguments={"sct": 2, "sc": 0x81}),),
+         hostile=True),
     Rung("all-ones", "all registers read all ones: the device is gone", _one(),
          (Fault(name="gone", behaviour="removed", arguments={"config": False}),), hostile=True),
     Rung("qemu", "QEMU's own nvme device", _one(), kind="qemu"),

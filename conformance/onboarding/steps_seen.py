@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from lab.data.events import Completed, Doorbell, Event, RegisterRead, RegisterWrite, Submitted
-from lab.data.manifest import STAGES
 from lab.nvme.commands import (
     Command,
     CreateIoCq,
@@ -47,11 +46,8 @@ class Seen:
     last: str = ""  # the last thing that the driver began
     waiting: str = ""  # a command that was not answered, or a register that is polled; "" if nothing
     accesses: int = 0
-
-    @property
-    def furthest(self) -> str:
-        """The last of the steps, in the order of building a driver, that was seen; "" if none."""
-        return next((stage for stage in reversed(STAGES) if stage in self.steps), "")
+    controllers: int = 0  # that became ready
+    namespaces: set[int] = field(default_factory=set)  # that were identified
 
     def add(self, stage: str, what: str) -> None:
         """Note something of a step, each wording once."""
@@ -68,6 +64,7 @@ def seen(events: Iterable[Event]) -> Seen:
         if event.controller:
             watched.setdefault(event.controller, _Watch(found)).take(event)
     found.waiting = next((text for watch in watched.values() for text in watch.waiting()), "")
+    found.controllers = sum(watch.ever_ready for watch in watched.values())
     if len(watched) > 1 and all(watch.ever_ready for watch in watched.values()):
         found.add("detect", f"{len(watched)} controllers")
     return found
@@ -125,6 +122,8 @@ class _Watch:
             return
         for stage, what in _steps(command):
             found.add(stage, what)
+        if isinstance(command, Identify) and command.CNS == Cns.NAMESPACE:
+            found.namespaces.add(command.NSID)
         if isinstance(command, CreateIoSq):
             self._pairs.add(command.QID)
             if len(self._pairs) > 1:

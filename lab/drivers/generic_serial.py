@@ -44,8 +44,6 @@ POLL_SECONDS = 0.1
 SETTLE_SECONDS = 0.5
 FINISHED_SECONDS = 2.0
 """A driver that has waited for nothing for so long has finished what it began."""
-IDLE_SECONDS = 6.0
-"""A guest that prints nothing and uses no processor for so long waits for something that does not come."""
 KEY_SECONDS, KEY_ATTEMPTS = 3.0, 3
 """Until the echo of a key is missed, and how often it is pressed."""
 _TOOLCHAIN = re.compile(r"\{(.+)\}")
@@ -196,12 +194,12 @@ class SerialSession:
                 or (boot.ready_screen and search(boot.ready_screen, screen.text_of(self._machine)))
             ):
                 return plain(self._console.text())
-            is_idle = boot.quiet is not None and quiet is None and not boot.after and idle.seconds >= IDLE_SECONDS
-            if deadline.expired or is_idle:
+            stopped = idle.why if boot.quiet is not None and quiet is None and not boot.after else ""
+            if deadline.expired or stopped:
                 signs = [f"boot.{key}" for key in shape.SIGNS if getattr(boot, key)]
                 last = self._console.last_lines()
-                after = f"{time.monotonic() - began:.0f} s, of which the guest was idle for the last {idle.seconds:.0f}"
-                what = f"Timed out after {after if is_idle else f'{deadline.seconds:g} s'}"
+                waited = time.monotonic() - began if stopped else deadline.seconds
+                what = f"Timed out after {waited:.0f} s{f' ({stopped})' if stopped else ''}"
                 what += f" waiting for the guest to be ready ({', '.join(signs)})"
                 raise GuestTimeoutError(f"{what}; its last lines:\n{last or '(none)'}", last=last)
 

@@ -14,6 +14,7 @@ from conformance.commands import run_command
 from conformance.commands.observe import _target
 from conformance.judging.judge import Verdict
 from conformance.onboarding import observe_report
+from conformance.onboarding.crashes import crash_line
 from conformance.onboarding.observation import (
     Boot,
     BootImage,
@@ -159,12 +160,12 @@ def test_steps_are_read_from_the_wire() -> None:
     events = [*up(), *command(Identify.of(CNS=1), sqid=0, ok=True, t=4), *command(CreateIoSq.of(QID=1), sqid=0, ok=True, t=5)]
     found = seen([*events, *command(Read.of(NSID=1), sqid=1, ok=True, t=6)])
     assert list(found.steps) == ["detect", "admin-queue", "identify", "io-queues", "read"]
-    assert (found.furthest, found.waiting) == ("read", "")
+    assert found.waiting == ""
 
 
 def test_what_failed_and_what_is_waited_for_is_said() -> None:
     failing = seen([*up(), *command(CreateIoSq.of(QID=1), sqid=0, ok=False, t=5)])
-    assert failing.furthest == "admin-queue"
+    assert list(failing.steps) == ["detect", "admin-queue"]
     assert failing.failed[0].startswith("CreateIoSq on queue 0: ")
     waiting = seen([*up(), *command(Read.of(NSID=1, SLBA=5), sqid=1, ok=None, t=5)])
     assert waiting.waiting == "Read of LBA 5 in namespace 1"
@@ -184,9 +185,45 @@ def test_a_boot_is_compared_with_the_plain_one() -> None:
     assert not sentence(boot(ODD)).is_worse
     less = sentence(boot(ODD, reached=STAGES[:3]))
     assert less.is_worse
-    assert less.sentence.startswith("reached identify, and not io-queues, read")
+    assert less.sentence.startswith("only detect, admin-queue, identify; not io-queues, read")
     assert sentence(boot(ODD, how="ended", reason="the guest reset the machine")).is_worse
     assert sentence(boot(ODD, said={"COM1": "ok\nPage Fault at 0\n"})).is_worse
+
+
+def test_steps_that_a_device_does_not_allow_are_not_missed() -> None:
+    old = next(rung for rung in RUNGS if rung.name == "version-1.0")
+    with_list = boot(reached=(*STAGES[:5], "multi-namespace"))
+    assert not compared(with_list, boot(old)).is_worse
+    assert compared(with_list, boot(ODD)).is_worse
+
+
+@pytest.mark.parametrize(
+    ("stimulus", "after", "says", "worse"),
+    [
+        ("reset", Seen(), "after the reset no register was accessed", True),
+        ("reset", Seen({stage: ["seen"] for stage in STAGES[:5]}, accesses=9), "the same steps again", False),
+        ("reset", Seen({"detect": ["seen"]}, accesses=1), "only detect; not admin-queue", True),
+        ("power-button", Seen(), "it does nothing to the device, and leaves the machine on", False),
+        ("power-button", Seen({"reset": ["a shutdown is asked for"]}, accesses=1), "it tells the controller (CC.SHN)", False),
+    ],
+)
+def test_what_a_driver_does_after_a_stimulus_is_told(
+    stimulus: str, after: Seen, says: str, worse: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rung = next(rung for rung in RUNGS if rung.stimulus == stimulus)
+    stimulated = boot(rung, stimulated=1.0)
+    monkeypatch.setattr(Boot, "afterwards", after)
+    found = sentence(stimulated)
+    assert says in found.sentence
+    assert found.is_worse == worse
+
+
+def test_violations_on_a_slow_machine_are_told_as_not_proven() -> None:
+    finding = Finding(False, None, "one", "two")
+    slow = Verdict("x", "lab", "observe/plain", CHECKS["io-queues/size"], Outcome.ERROR, "too slow", findings=(finding,))
+    report = Report("x", "x.img: a disk", {}, (boot(verdicts=(slow,)),))
+    assert report.unproven == ["io-queues/size"]
+    assert "1 more not proven" in report.headline
 
 
 def test_a_driver_that_refuses_a_hostile_device_is_not_worse() -> None:
@@ -229,8 +266,26 @@ def test_a_driver_that_was_not_reached_is_judged_for_nothing() -> None:
     silent = replace(boot(reached=()), how="not-reached", screen="SeaBIOS (version 1)\nBooting from Hard Disk...\n")
     report = Report("x", "x.img: a disk", {}, (silent,))
     assert report.headline.startswith("Not reached")
-    assert "It said nothing" in " ".join(advice(silent))
-    assert "It spoke" in " ".join(advice(replace(silent, screen="No init found")))
+    assert "It said nothing" in " ".join(advice(report))
+    assert "It spoke" in said_of(replace(silent, screen="No init found"))
+    at_prompt = said_of(replace(silent, said={"COM1": "U-Boot 2023\n=> "}))
+    assert "prompt on COM1 (=>)" in at_prompt
+    assert "nvme scan" in at_prompt
+    started = replace(silent, said={"COM1": "Command line: panic=-1 oops=panic\nKernel panic: Unable to mount root fs"})
+    assert started.crash.startswith("Kernel panic")
+    assert "--initrd" in said_of(started)
+
+
+@pytest.mark.parametrize(
+    "line", ["Kernel command line: console=ttyS0 panic=-1 oops=panic", "..MP-BIOS bug: 8254 timer", "kernel.panic = 0"]
+)
+def test_what_only_looks_like_a_crash_is_none(line: str) -> None:
+    assert crash_line([line]) == ""
+    assert crash_line([f"{line}\nBUG: unable to handle page fault\nKernel panic - not syncing"]) == "Kernel panic - not syncing"
+
+
+def said_of(boot: Boot) -> str:
+    return " ".join(advice(Report("x", "x.img: a disk", {}, (boot,))))
 
 
 # -- guests ---------------------------------------------------------------------------------------------------------
