@@ -20,6 +20,8 @@ from lab.reference.service import Service
 from lab.reference.settings import Settings
 from lab.reference.transport import Transport
 
+TAGS = 8
+"""Of a driver with one pool of them."""
 BUSY = 32
 """I/O commands after which a driver is busy."""
 
@@ -53,6 +55,19 @@ class FourAtMost(Execution):
 @defect("performance/scaling:one-at-a-time")
 class OneCpuAtATime(OneLock):
     """Lets only one CPU use the device at a time."""
+
+
+@defect("performance/throughput:shared-tags", scenarios=("performance/curve",))
+class SharedTags(Execution):
+    """Has eight tags for all queues together, so that one CPU uses up what four could."""
+
+    def launch(self, pair: QueuePair, waiting: deque[Request], in_flight: set[Request], depth: int) -> None:
+        """Submit to I/O queues only while fewer than eight commands are outstanding on all of them."""
+        if not pair.qid:
+            super().launch(pair, waiting, in_flight, depth)
+            return
+        free = TAGS - sum(len(one.outstanding) for one in self._c.io)
+        super().launch(pair, waiting, in_flight, min(depth, len(in_flight) + max(free, 0)))
 
 
 @defect("performance/doorbells:twice")

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import json
+import os
+import shlex
 import signal
 import socket
 import subprocess
 import sys
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from conformance.commands import run_command
+from lab.data.events import Submitted
 from lab.data.evidence import Evidence
+from lab.deadline import Deadline
+from lab.errors import LabError
+from lab.nvme.commands import Read
+from lab.toolchain import Toolchain
 
 SPEC = "[[controller]]\n[[controller.namespace]]\nblocks = 2048\n"
 
@@ -52,6 +61,35 @@ def test_a_device_is_served_and_its_disk_is_kept(tmp_path: Path) -> None:
     process, _ = served(tmp_path, *options, "--out", "second")
     stop(process)
     assert disk.read_bytes()[:4] == b"kept"
+
+
+def test_the_line_that_is_printed_connects_a_qemu(toolchain: Toolchain, tmp_path: Path) -> None:
+    """SeaBIOS, which QEMU starts, brings the controller up and reads the first block."""
+    assert toolchain.qemu
+    process, lines = served(tmp_path, "--out", "served")
+    line = "\n".join(lines[lines.index(next(line for line in lines if line.startswith("QEMU"))) + 1 : -1])
+    (tmp_path / "qemu-system-x86_64").write_text(f'#!/bin/sh\nexec {shlex.join(toolchain.qemu.command)} "$@" -display none\n')
+    (tmp_path / "qemu-system-x86_64").chmod(0o755)
+    environment = {**os.environ, **toolchain.qemu.env, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    machine = subprocess.Popen(["sh", "-c", f"exec {line.strip()}"], env=environment, stderr=subprocess.PIPE, text=True)
+    try:
+        deadline = Deadline(120)
+        while not has_read(tmp_path / "served") and machine.poll() is None and not deadline.expired:
+            time.sleep(0.2)
+    finally:
+        machine.kill()
+        said = machine.communicate()[1]
+        stop(process)
+    assert has_read(tmp_path / "served"), said
+    assert run_command(["judge", str(tmp_path / "served")]) in (0, 1, 3), "SeaBIOS is judged as anybody else"
+
+
+def has_read(folder: Path) -> bool:
+    """Return whether somebody has read block 0, as far as the evidence goes yet."""
+    with suppress(LabError):
+        sent = [event for event in Evidence(folder).events() if isinstance(event, Submitted)]
+        return any(isinstance(event.command, Read) and event.command.SLBA == 0 for event in sent)
+    return False
 
 
 def test_a_disk_of_another_size_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -24,6 +25,8 @@ def test_the_page_has_rows() -> None:
 @pytest.mark.usefixtures("toolchain")
 @pytest.mark.parametrize(("what", "command"), ROWS, ids=[what for what, _ in ROWS])
 def test_the_command_of_a_capability_works(what: str, command: str, tmp_path: Path) -> None:
+    if "rust_driver" in command and not shutil.which("rustc"):
+        pytest.skip("rustc is missing: what is written in Rust is built where it is there")
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "NO_COLOR": "1"}
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     ran = subprocess.run(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -117,3 +118,18 @@ def test_a_driver_in_c_without_a_device_says_so(ready: Path, tmp_path: Path) -> 
     ran = subprocess.run([ready, tmp_path / "none"], capture_output=True, text=True)
     assert ran.returncode == 2
     assert "No such file" in ran.stderr
+
+
+@pytest.mark.skipif(not shutil.which("rustc"), reason="rustc is missing: the example in Rust is built where it is there")
+def test_a_driver_in_rust_is_judged() -> None:
+    ran = subprocess.run([sys.executable, EXAMPLES / "rust_driver.py"], check=True, capture_output=True, text=True)
+    assert ran.stdout.splitlines()[:2] == ["Controller Ready: NVMe 1.4", "serial FROM-RUST"]
+    assert "checks passed" in ran.stdout
+    assert "warning" not in ran.stderr
+
+
+def test_the_example_in_rust_says_what_is_missing(tmp_path: Path) -> None:
+    environment = {**os.environ, "PATH": str(tmp_path)}
+    ran = subprocess.run([sys.executable, EXAMPLES / "rust_driver.py"], capture_output=True, text=True, env=environment)
+    assert ran.returncode == 1
+    assert "rustc is missing" in ran.stderr

@@ -28,6 +28,10 @@ LATENCY_MS = 100
 DEPTH, STEPS = 8, 10
 GROWTH = 1.5
 """How many times more commands two queues must keep in flight than one."""
+CURVE_CPUS = 4
+"""Points of the curve of throughput."""
+SHARE = 0.3
+"""Of what each further queue would add to the throughput at the best, what it must add."""
 TAIL = 8
 """How many times the median the 99th percentile of a lane's turnaround may be."""
 SHORT = 8
@@ -66,6 +70,13 @@ def deep(draw: Draw) -> Plan:
 def queues(draw: Draw) -> Plan:
     """Plan the same load on one queue and on two."""
     return Plan(draw.device(), [LOAD, _load(draw, 1), _load(draw, CPUS)], [_fixed_latency()])
+
+
+@scenario("performance/curve", f"the load of one CPU, of two, and so on up to {CURVE_CPUS}", cpus=CURVE_CPUS)
+def curve(draw: Draw) -> Plan:
+    """Plan the same load on each number of queues."""
+    loads_by_cpus = [_load(draw, cpus) for cpus in range(1, CURVE_CPUS + 1)]
+    return Plan(draw.device(vectors=1 + CURVE_CPUS), [LOAD, *loads_by_cpus], [_fixed_latency()])
 
 
 @scenario("performance/polled", "a load while the driver polls", cpus=CPUS)
@@ -145,6 +156,30 @@ def scaling(record: Record) -> Iterator[Finding]:
         one, more = seen[1], seen[CPUS]
         expected = f"at least {GROWTH:g} times the {one.peak} of one CPU"
         yield Finding(more.peak >= GROWTH * one.peak, more.asked.ended, expected, f"{more.peak} in flight for {CPUS} CPUs")
+
+
+@check("performance/throughput", cite=PRACTICE, level=RECOMMENDED, why="practice", witnesses=["wire"], needs=["load-mix"],
+       scenarios=["performance/curve"])  # fmt: skip
+def throughput(record: Record) -> Iterator[Finding]:
+    """Moves more with every further CPU and queue: on a medium of fixed latency the curve of throughput rises to its end."""
+    rates = {int(load.asked.arguments["jobs"]): (_rate(load), load) for load in loads(record)}
+    for cpus, (rate, load) in sorted(rates.items()):
+        if cpus - 1 in rates:
+            before = rates[cpus - 1][0]
+            least = before * (1 + SHARE / (cpus - 1))
+            expected = f"at least {least:.0f} commands/s from {cpus} CPUs, where {cpus - 1} had {before:.0f}"
+            yield Finding(rate >= least, load.asked.ended, expected, f"{rate:.0f} on {load.queues} queues")
+
+
+def _rate(load: Load) -> float:
+    """Return the commands a second that a medium of this latency does with what the driver keeps in flight: Little's law.
+
+    Of the commands in flight at each completion the upper quartile counts, and not the clock: pauses of the machine change
+    nothing, and commands that end together are still counted as together.
+    """
+    spans = [(began, end) for *_, began, end in load.own]
+    in_flight = [sum(began < end <= other for began, other in spans) for _, end in spans]
+    return 1000 / LATENCY_MS * (quantiles(in_flight, n=4)[2] if len(in_flight) > 1 else 1)
 
 
 @check("performance/doorbells", cite=PRACTICE, level=OPTIONAL, why="practice", witnesses=["wire"], needs=["load-mix"],
@@ -295,6 +330,13 @@ def zero_copy(record: Record) -> Iterator[Finding]:
 def interrupts(record: Record) -> Iterator[Series]:
     """How many interrupts the driver takes for a command: commands that end together can share one."""
     yield _series(record, "interrupts", lambda load: _interrupts(record, load.asked) / len(load.commands))
+
+
+@measure("performance/throughput", title=f"Throughput on a medium of {LATENCY_MS} ms", x=Axis("load from", "CPUs"),
+         y=Axis("blocks of 4 KiB moved", "KiB/s"), scenarios=["performance/curve"])  # fmt: skip
+def throughput_by_queues(record: Record) -> Iterator[Series]:
+    """What the driver moves, by the number of CPUs, each with a queue of its own where the driver has as many."""
+    yield _series(record, f"depth {DEPTH} for each CPU", lambda load: 4 * _rate(load))
 
 
 @measure("performance/in-flight", title=f"Commands in flight on a medium of {LATENCY_MS} ms", x=Axis("load from", "CPUs"),
