@@ -31,6 +31,10 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 
 
+PASTED = "conformance::"
+"""How the ids of items begin, as pytest prints them and takes them again."""
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the ``--nvme-`` options."""
     group = parser.getgroup("nvme", "NVMe Lab: conformance of NVMe drivers (with --pyargs conformance)")
@@ -53,10 +57,20 @@ def pytest_configure(config: pytest.Config) -> None:
         with _lab_errors_end_pytest():
             from conformance.run.worker import worker
         config.pluginmanager.register(worker(carried), "nvme-suite")
-    elif options and not hasattr(config, "workerinput"):
+    elif not hasattr(config, "workerinput"):
+        ids = [argument for argument in config.args if argument.startswith(PASTED)]
+        if not options and not ids:
+            return
+        if ids:  # pytest itself takes an id for the name of a file
+            config.args[:] = [*(argument for argument in config.args if argument not in ids), str(Path(__file__).parent)]
         with _lab_errors_end_pytest():
             from conformance.run.controller import controller
-        config.pluginmanager.register(controller(options), "nvme-suite")
+        config.pluginmanager.register(controller(options, ids), "nvme-suite")
+    if config.pluginmanager.has_plugin("nvme-suite"):
+        from conformance.run.items import MARKERS
+
+        for name, meaning in MARKERS.items():
+            config.addinivalue_line("markers", f"{name}: {meaning}")
 
 
 @contextmanager

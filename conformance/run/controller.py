@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import pickle
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import fields, replace
 from os import getpid, kill
@@ -23,7 +23,7 @@ from conformance.run import costs, signals
 from conformance.run.folders import default_folder, evidence_folder, prepare_folder
 from conformance.run.handshake import WORKER_INPUT
 from conformance.run.identity import new_results
-from conformance.run.items import ROOT, CheckedRecording, Recording, error_verdict
+from conformance.run.items import OTHER_STAGES, ROOT, CheckedRecording, Recording, error_verdict, other_checks
 from conformance.run.journal import Journal
 from conformance.run.plan import Campaign, RunRequest, plan
 from conformance.run.prepare import cache_root, prepare_campaign
@@ -41,6 +41,8 @@ TRACEBACK = "internal-error.txt"
 """In the folder of results: the traceback of a mistake in the lab."""
 SSH = re.compile(r"(?:^|\*)ssh=(.+?)(?://|$)")
 """The machine in a specification of workers."""
+RERUNS = ("reruns", "retries", "force_flaky")
+"""Options of plugins that run a failed item once more."""
 RETRIED = "again"
 """The outcome that pytest reports where a worker died and another one records its scenario again."""
 
@@ -211,6 +213,12 @@ class StandalonePlugin(ControllerPlugin):
 
     def pytest_sessionstart(self, session: pytest.Session) -> None:
         """Prepare the campaign and its folder."""
+        rerunning = next((option for option in RERUNS if session.config.getoption(option, None)), "")
+        if rerunning:
+            raise pytest.UsageError(
+                f"--{rerunning.replace('_', '-')} would judge the same recording again, and change nothing\n"
+                "  remedy: nvme-lab run --confirm records anew what failed, nvme-lab run --repeat 20 all of it"
+            )
         if session.config.getoption("collectonly", False):
             return
         self._stack.enter_context(signals.interrupting())
@@ -240,7 +248,13 @@ class StandalonePlugin(ControllerPlugin):
         """Write the results of what the user has not deselected."""
         if self.journal is not None and self._collected:
             reason = "interrupted" if exitstatus == pytest.ExitCode.INTERRUPTED else "ended early"
-            self.results = finish(self.campaign, self.journal, reason, expected=len(self._collected))
+            self.results = finish(self.campaign, self.journal, reason, expected=self._expected())
+
+    def _expected(self) -> int:
+        """Return the number of verdicts of all collected items."""
+        jobs = {job.name: job for job in self.campaign.jobs}
+        names = (id.split("::")[1:] for id in self._collected)
+        return sum(len(other_checks(jobs[job], self.campaign.request)) if item == OTHER_STAGES else 1 for job, item in names)
 
     def pytest_unconfigure(self) -> None:
         """Restore the signal handlers."""
@@ -255,9 +269,13 @@ class StandalonePlugin(ControllerPlugin):
         terminalreporter.write_line(f"results: {self.campaign.out / FILE}")
 
 
-def controller(options: Mapping[str, Any]) -> StandalonePlugin:
-    """Return the plugin of the user's own pytest; ``options`` are the ``--nvme-`` options by name."""
+def controller(options: Mapping[str, Any], ids: Sequence[str] = ()) -> StandalonePlugin:
+    """Return the plugin of the user's own pytest; ``options`` are the ``--nvme-`` options by name, ``ids`` items to run."""
     request = RunRequest(**{known.name: options[known.name] for known in fields(RunRequest) if known.name in options})
+    if ids:
+        only = tuple(dict.fromkeys(id.split("::")[1] for id in ids))
+        drivers = request.drivers or tuple(dict.fromkeys(job.partition("/")[0] for job in only))
+        request = replace(request, only=only, drivers=drivers, ids=tuple(ids))
     with _errors_of_pytest():
         return StandalonePlugin(plan(request), options.get("out"))
 

@@ -24,14 +24,15 @@ from conformance.judging.judge import Verdict, judge, place
 from conformance.judging.models import RunEntry, VerdictEntry
 from conformance.record.record import Record
 from conformance.run.folders import evidence_folder
-from conformance.run.plan import Campaign, Job
+from conformance.run.plan import DEVICES, Campaign, Job, RunRequest
 from conformance.run.scheduler import ScenarioReport
-from conformance.suite.check import MANDATORY, Outcome
+from conformance.suite.check import EVERY, MANDATORY, Check, Outcome
 from conformance.suite.measure import measurements
 from conformance.suite.selection import CHECKS
 from lab.data.backtrace import read_backtraces
 from lab.data.evidence import Evidence
 from lab.data.machine import TOO_SLOW
+from lab.data.manifest import PARTS, part_name
 from lab.errors import LabError, UsageError
 from lab.recording.stopping import EVENTS, Judge
 
@@ -41,6 +42,17 @@ PACKAGE = Path(__file__).parents[1]
 ROOT = "conformance"
 """The first part of every item's node id."""
 SHOWN_VIOLATIONS = 3
+OTHER_STAGES = "other-stages"
+"""The name of the item that holds the rules of all stages that were not selected."""
+LEVELS = {"M": "mandatory", "R": "recommended", "O": "optional"}
+"""Markers by the level of a check."""
+MARKERS: dict[str, str] = {
+    **{level: f"NVMe checks that are {level}" for level in LEVELS.values()},
+    **{part: f"NVMe checks of {part_name(part)}" for part in PARTS},
+    **{str(device): f"NVMe scenarios recorded in front of the device {device}" for device in DEVICES},
+    EVERY: "NVMe checks of every stage",
+}
+"""What ``-m`` takes, and what it selects."""
 
 
 class ConformanceWarning(pytest.PytestWarning):
@@ -53,6 +65,39 @@ class CheckFailedError(Exception):
 
 class LabFailedError(Exception):
     """The lab could not judge: its own failure."""
+
+
+class Explained:
+    """The text of a failure, as pytest shows it. ``reprcrash`` is where pytest looks for the reason of its short summary."""
+
+    def __init__(self, text: str) -> None:
+        """Take the whole text."""
+        self.text = text
+
+    def __str__(self) -> str:
+        return self.text
+
+    def toterminal(self, writer: Any) -> None:
+        """Write the text to pytest's terminal."""
+        writer.line(self.text)
+
+    @property
+    def reprcrash(self) -> Explained:
+        """Return what holds the message."""
+        return self
+
+    @property
+    def message(self) -> str:
+        """Return the reason in a line: what was expected and what came, or else the first line."""
+        lines = [line.strip() for line in self.text.splitlines()]
+        sides = [line.split(maxsplit=1)[1] for line in lines if line.startswith(("expected ", "actual "))][:2]
+        return f"expected {sides[0]}, actual {sides[1]}" if len(sides) == 2 else next(iter(lines), "")
+
+
+def other_checks(job: Job, request: RunRequest) -> tuple[str, ...]:
+    """Return the checks of a job that belong to no selected stage or profile; none where no stage was selected."""
+    asked = {*request.stages, *request.profiles}
+    return tuple(check for check in job.checks if asked and CHECKS[check].stage not in {*asked, EVERY})
 
 
 class Suite(pytest.Directory):
@@ -182,9 +227,20 @@ class CheckedRecording(Recording):
     """One scenario whose items are its checks."""
 
     def collect(self) -> Iterator[pytest.Item]:
-        """Yield one item per check."""
+        """Yield an item for each check of a selected stage, and one for the rules of all other stages together."""
+        others = other_checks(self.job, self.campaign.request)
         for check in self.job.checks:
-            yield CheckItem.from_parent(self, name=check)
+            if check not in others and self._is_wanted(check):
+                yield _marked(CheckItem.from_parent(self, name=check), self.job, CHECKS[check])
+        if others and self._is_wanted(OTHER_STAGES):
+            item = OtherStagesItem.from_parent(self, name=OTHER_STAGES)
+            item.checks = others
+            yield item
+
+    def _is_wanted(self, name: str) -> bool:
+        """Return whether an item was asked for by its id, or no item was."""
+        ids = self.campaign.request.ids
+        return not ids or f"{ROOT}::{self.job.name}::{name}" in ids or f"{ROOT}::{self.job.name}" in ids
 
     def verdict(self, check: str) -> Verdict:
         """Return the verdict of a check. The first call records the scenario and judges it."""
@@ -213,6 +269,13 @@ def stop_judge(stop_at: str) -> Judge | None:
 def error_verdict(job: Job, check: str, reason: str) -> Verdict:
     """Return the ERROR verdict of a check that the lab could not judge."""
     return Verdict(job.driver.name, job.device, job.scenario.id, CHECKS[check], Outcome.ERROR, reason=reason)
+
+
+def _marked(item: CheckItem, job: Job, check: Check) -> CheckItem:
+    """Return the item with the markers of its check: -m mandatory, -m "read and lab"."""
+    for marker in (LEVELS[check.level], check.stage, job.device):
+        item.add_marker(marker)
+    return item
 
 
 class RecordStep(pytest.Item):
@@ -295,11 +358,49 @@ class CheckItem(pytest.Item):
         return self.parent.report([self.verdict])
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
-        """Return the explanation of a failure, without a traceback."""
-        if isinstance(excinfo.value, CheckFailedError | LabFailedError | pytest.xfail.Exception):
+        """Return the explanation of a failure, without a traceback; pytest's short summary shows its reason."""
+        if isinstance(excinfo.value, CheckFailedError | LabFailedError):
+            return Explained(str(excinfo.value))
+        if isinstance(excinfo.value, pytest.xfail.Exception):
             return str(excinfo.value)
         return super().repr_failure(excinfo, style)
 
     def reportinfo(self) -> tuple[Path, int | None, str]:
         """Return the place and the name that pytest shows."""
         return self.path, None, f"{self.parent.name} {self.name}"
+
+
+class OtherStagesItem(CheckItem):
+    """The rules of all stages that were not selected, which hold all the same: it fails where one of them is broken."""
+
+    checks: tuple[str, ...] = ()
+
+    def setup(self) -> None:
+        """Get the verdicts, and keep the one that speaks for all: a failure of the driver's, if there is one."""
+        self.parent.verdict(self.checks[0])
+        found = [self.parent.verdicts[check] for check in self.checks]
+        self.verdict = min(found, key=_urgency)
+        if self.verdict.outcome is Outcome.ERROR:
+            raise LabFailedError(self.verdict.reason)
+
+    def runtest(self) -> None:
+        """Fail where the driver broke a rule of another stage that its manifest does not know."""
+        assert self.verdict is not None
+        if _urgency(self.verdict) == NEW_FAILURE:
+            raise CheckFailedError(self._explanation())
+
+    def scenario_report(self, when: str) -> ScenarioReport | None:
+        """Return the verdicts of all these checks."""
+        if self.verdict is None or when != ("setup" if self.verdict.outcome is Outcome.ERROR else "call"):
+            return None
+        return self.parent.report([self.parent.verdicts[check] for check in self.checks])
+
+
+NEW_FAILURE = 0
+
+
+def _urgency(verdict: Verdict) -> int:
+    """Return a sort key: a new failure first, then the lab's own, then all others."""
+    if verdict.outcome is Outcome.FAIL and verdict.known is None:
+        return NEW_FAILURE
+    return 1 if verdict.outcome is Outcome.ERROR else 2

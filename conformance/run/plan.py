@@ -52,6 +52,7 @@ class RunRequest:
     coverage: bool = False  # which code of the driver each scenario executes
     stop_at: str = ""  # stop the guest there, and write down where it is: an event of lab.recording.stopping, or a check
     only: tuple[str, ...] = ()  # driver/device/scenario; none: all
+    ids: tuple[str, ...] = ()  # items of pytest by their ids; none: all
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from conformance.run import signals
-from conformance.run.items import PACKAGE, ROOT, CheckItem, JudgeStep, Recording, Suite
+from conformance.run.items import PACKAGE, ROOT, CheckItem, Explained, JudgeStep, Recording, Suite
 from conformance.run.plan import Campaign
 from conformance.run.prepare import prepare_toolchain
 from conformance.run.scheduler import ScenarioReport, pack
@@ -64,6 +64,8 @@ class SuitePlugin:
         report = yield
         if (text := getattr(report, "nvme", None)) is not None:
             report.nvme = ScenarioReport.model_validate_json(text)
+            if report.failed and isinstance(report.longrepr, str):
+                report.longrepr = Explained(report.longrepr)
         return report
 
 

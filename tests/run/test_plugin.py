@@ -226,3 +226,47 @@ def test_both_devices_are_put_in_front_of_a_driver_unless_one_is_named(child: Ch
     assert counts(done) == {"passed": 4}, done.stdout
     assert {v["device"] for v in child.results["verdicts"]} == {"qemu", "lab"}
     assert child.log.count("record write/basic") == 2
+
+
+def test_an_id_that_pytest_prints_can_be_pasted_back(child: Child) -> None:
+    done = child.pytest(
+        "-p", "toy", "conformance::toy/qemu/read/basic::read/fail", "--nvme-driver", "toy.toml", "--nvme-out", "out",
+        COLUMNS="200",
+    )  # fmt: skip
+    assert counts(done) == {"failed": 1}, done.stdout + done.stderr
+    assert "FAILED conformance::toy/qemu/read/basic::read/fail - expected this, actual that" in done.stdout
+    assert [line for line in child.log if line != "prepare"] == ["record read/basic"]
+
+
+def test_the_reason_of_a_failure_stands_in_the_short_summary_of_workers_too(child: Child) -> None:
+    done = child.suite("-n", "2", "--nvme-check", "read/fail", "--nvme-check", "read/pass", COLUMNS="200")
+    assert "FAILED conformance::toy/qemu/read/basic::read/fail - expected this, actual that" in done.stdout
+
+
+def test_markers_select_by_level_stage_and_device(child: Child) -> None:
+    found = child.suite("--collect-only", "-q", "--strict-markers", "-m", "read and recommended").stdout
+    ids = [line for line in found.splitlines() if "::" in line]
+    assert ids
+    assert all(id.endswith("::read/warn") for id in ids)
+    assert counts(child.suite("--strict-markers", "-m", "write and qemu and mandatory"))["passed"] == 1
+
+
+def test_a_stage_collects_its_own_checks_and_one_item_for_the_rules_of_others(tmp_path: Path) -> None:
+    child = Child(tmp_path)
+    command = ("--pyargs", "conformance", "--nvme-driver", "reference", "--nvme-device", "lab", "--nvme-stage", "detect")
+    ids = [line for line in child.pytest("--collect-only", "-q", *command).stdout.splitlines() if "::" in line]
+    assert len(ids) < 350
+    assert {id.rpartition("::")[2].partition("/")[0] for id in ids} == {"detect", "every", "other-stages"}
+    one = "conformance::reference/lab/detect/basic::other-stages"
+    done = child.pytest(one, "--nvme-stage", "detect", "--nvme-out", "out")
+    assert counts(done) == {"passed": 1}, done.stdout + done.stderr
+    assert len(child.results["verdicts"]) > 50
+    assert not child.results["unfinished"]
+
+
+def test_reruns_are_refused_with_a_remedy(child: Child) -> None:
+    (child.folder / "conftest.py").write_text("def pytest_addoption(parser):\n    parser.addoption('--reruns', type=int)\n")
+    done = child.suite("--reruns", "2", "--nvme-check", "read/fail", "--rootdir", ".", "-c", "/dev/null", "--confcutdir", ".")
+    assert done.returncode == pytest.ExitCode.USAGE_ERROR, done.stdout + done.stderr
+    assert "would judge the same recording again" in done.stderr
+    assert "nvme-lab run --confirm" in done.stderr
