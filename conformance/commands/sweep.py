@@ -39,6 +39,8 @@ DRIVER_FAILED, LAB_FAILED = 1, 2
               help=f"whose commands, accesses … are struck (repeatable) [default: {', '.join(DEFAULT_SCENARIOS)}]")  # fmt: skip
 @click.option("--behaviour", "behaviours", multiple=True, metavar="NAME", help="only this one (repeatable) [default: all]")
 @click.option("--pairs", type=click.IntRange(0), default=0, metavar="N", help="also N pairs of faults, drawn from the seed")
+@click.option("--recovery/--no-recovery", default=None, show_default="on in process",
+              help="unload and load the driver at the end of each trial, which costs as much as the trial")  # fmt: skip
 @click.option("--limit", type=click.IntRange(1), metavar="N", help="at most N single faults, drawn from the seed")
 @click.option("--minutes", type=click.FloatRange(0, min_open=True), metavar="M", help="begin no trial after M minutes")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="draws the order, pairs, data and sizes")
@@ -78,6 +80,8 @@ def sweep(**options: Any) -> int:
         why = "; ".join(f"{left.scenario}: {left.reason}" for left in campaign.left_out) or "nothing is left"
         raise UsageError(f"The scenarios cannot be recorded: {why}.", remedy="name others")
     bench = Bench(campaign.drivers[0], "lab", campaign.toolchain)
+    if options["recovery"] is None and not options["resume"]:
+        request = request.model_copy(update={"recovery": bench.in_process})
     request = _of_this_lab(request, bench, options["resume"])
     scenarios = [job.scenario for job in campaign.jobs]
     lines = Lines(console)
@@ -129,6 +133,7 @@ def _request(options: dict[str, Any]) -> tuple[Path, SweepRequest, int | None]:
         limit=options["limit"],
         seed=options["seed"],
         defect=options["defect"],
+        recovery=options["recovery"] is not False,
         shard=parse_shard(options["shard"]),
     )
     return out, request, options["jobs"]
@@ -136,7 +141,7 @@ def _request(options: dict[str, Any]) -> tuple[Path, SweepRequest, int | None]:
 
 def _check_resume() -> None:
     context = click.get_current_context()
-    for name in ("driver", "device", "scenarios", "behaviours", "pairs", "limit", "seed", "shard", "out", "defect"):
+    for name in ("driver", "device", "scenarios", "behaviours", "pairs", "limit", "seed", "shard", "out", "defect", "recovery"):
         if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
             option = next(p.opts[0] for p in context.command.params if p.name == name)
             raise UsageError(f"--resume goes on with the sweep as it was begun: {option} cannot be given with it.")

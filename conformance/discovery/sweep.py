@@ -47,6 +47,8 @@ class SweepRequest(BaseModel):
     limit: int | None = None
     seed: int = 0
     defect: str = ""
+    recovery: bool = True
+    """Whether the driver is unloaded and loaded again at the end."""
     shard: tuple[int, int] = (1, 1)
     version: str = ""
     manifest: str = ""
@@ -152,7 +154,8 @@ class Sweep:
 
     def _setting(self) -> Setting:
         """Record each scenario without a fault of ours. LabError where one cannot be recorded."""
-        actions = drivers.adapter(self.bench.driver, self.bench.toolchain).actions
+        known = drivers.adapter(self.bench.driver, self.bench.toolchain).actions
+        actions = known if self.request.recovery else frozenset[str]()
         calms, ignored = dict[str, Calm](), set[str]()
         for scenario in self.scenarios:
             ready = prepared(scenario, actions)
