@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +88,36 @@ class Recipe(_Table):
     image: Image | None = None
     firmware: dict[str, str] = {}
     """Name of a firmware and its file in the (only) closure."""
+    varies: str = ""
+    """The closure that differs from version to version; by default the image's kernel, or the only closure."""
+
+    @property
+    def varying(self) -> str:
+        """Return the name of the closure that holds the driver under test."""
+        return self.varies or (self.image.kernel if self.image else next(iter(self.closures)))
+
+
+def of_version(recipe: Recipe, version: str, over: Mapping[str, Any]) -> Recipe:
+    """Return the recipe for another version of its driver: one closure, of a name of its own, out of other suites.
+
+    ``over`` has values for some keys of the closure, of the image (``preload``, ``carried``) and for ``firmware``.
+    """
+    name, own = recipe.varying, f"{recipe.varying}@{version}"
+    given = {key: value for key, value in over.items() if value}
+    closure = recipe.closures[name].model_copy(
+        update={key: list(value) for key, value in given.items() if key in Closure.model_fields}
+    )
+    closures = {own if key == name else key: closure if key == name else value for key, value in recipe.closures.items()}
+    image = recipe.image
+    if image is not None:
+        update: dict[str, Any] = {key: list(given[key]) for key in ("preload", "carried") if key in given}
+        if image.kernel == name:
+            update["kernel"] = own
+        if name in image.foreign:
+            update["foreign"] = {own if key == name else key: value for key, value in image.foreign.items()}
+        image = image.model_copy(update=update)
+    firmware = {f"{key}@{version}": path for key, path in {**recipe.firmware, **over.get("firmware", {})}.items()}
+    return Recipe(closures=closures, image=image, firmware=firmware, varies=own)
 
 
 def names(folder: Path = RECIPES) -> list[str]:

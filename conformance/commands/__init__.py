@@ -35,6 +35,7 @@ COMMANDS: Mapping[str, str] = {
     "report": "evidence:report",
     "matrix": "matrix:matrix",
     "compare": "compare:compare",
+    "history": "history:history",
     "coverage": "coverage:coverage",
     "verify": "verify:verify_command",
     "sign": "verify:sign_command",

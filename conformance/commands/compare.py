@@ -11,7 +11,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from conformance.commands.options import JSON
-from conformance.judging.compare import HEADINGS, Change, Comparison, Kind
+from conformance.judging.compare import HEADINGS, Change, Comparison, Kind, baseline
 from conformance.judging.compare import compare as compare_results
 from conformance.judging.files import read
 from conformance.judging.models import Results
@@ -32,16 +32,22 @@ STYLES: dict[Kind, str] = {
 @click.command()
 @click.argument("old", type=click.Path(path_type=Path))
 @click.argument("new", type=click.Path(path_type=Path))
+@click.option("--driver", default="", metavar="NAME", help="compare with the newest version of this driver in OLD")
 @JSON
-def compare(old: Path, new: Path, as_json: bool) -> int:
+def compare(old: Path, new: Path, driver: str, as_json: bool) -> int:
     """Find what has changed from one result to another. OLD, NEW: folders that nvme-lab run wrote, or their results.json.
+
+    A driver that OLD does not have under the same name is compared with its newest release there.
 
     \b
     nvme-lab compare baseline/results.json nvme-lab-results/latest
+    nvme-lab compare releases/results.json nvme-lab-results/latest --driver edk2
 
     Exit status: 0, or 1 on a regression.
     """
-    results = read(old), read(new)
+    after = read(new)
+    before, releases = baseline(read(old), after, driver)
+    results = before, after
     found = compare_results(*results)
     if not found.compared:
         raise UsageError(
@@ -52,6 +58,8 @@ def compare(old: Path, new: Path, as_json: bool) -> int:
         click.echo(json.dumps(found.to_json(), indent=1, ensure_ascii=False))
     else:
         show(Group(*_lines(found, *results, new if new.is_dir() else new.parent)))
+        for name, release in releases.items():
+            click.echo(f"{name} was compared with {release}.")
     return DRIVER_FAILED if found.regressions else 0
 
 

@@ -10,6 +10,7 @@ import click
 
 from conformance.commands.options import JSON, STRICT, VERBOSE, selection
 from conformance.commands.run import DEVICES
+from conformance.judging.compare import baseline as release_of
 from conformance.judging.coverage import coverage_entries
 from conformance.judging.files import merge, read
 from conformance.judging.judge import Verdict
@@ -47,14 +48,17 @@ FORMATS: Mapping[str, Callable[[Results], str]] = {
 }
 COMPARING: Mapping[str, Callable[[Results, Path | None], str]] = {
     "html": lambda results, baseline: html(results, _material(results, baseline)),
-    "markdown": lambda results, baseline: markdown(results, read(baseline) if baseline else None),
+    "markdown": lambda results, baseline: markdown(results, release_of(read(baseline), results)[0] if baseline else None),
 }
 """The formats that can show the difference from a baseline."""
 
 
 def _material(results: Results, baseline: Path | None) -> Material:
     here = Path.cwd()
-    name, before = (str(baseline), read(baseline)) if baseline else ("", None)
+    if not baseline:
+        return Material(witness_of(results, here), hashes_of(results, here))
+    before, releases = release_of(read(baseline), results)
+    name = ", ".join((str(baseline), *dict.fromkeys(releases.values())))
     return Material(witness_of(results, here), hashes_of(results, here), name, before)
 
 
@@ -150,7 +154,14 @@ def _judge_into(results: Results, evidence: Evidence, selected: Selection, asked
     if key in {run.key for run in results.runs}:
         raise UsageError(f"{evidence.folder} is a second recording of {'/'.join(key)}.", remedy="judge each result alone")
     known = [KnownEntry(**{**entry.model_dump(mode="json"), "expires": str(entry.expires or "")}) for entry in driver.known]
-    claims = DriverEntry(stages=list(driver.stages), profiles=list(driver.profiles), known=known)
+    claims = DriverEntry(
+        base=driver.base,
+        release=driver.release,
+        package=driver.package,
+        stages=list(driver.stages),
+        profiles=list(driver.profiles),
+        known=known,
+    )
     entry = results.drivers.setdefault(driver.name, claims)
     stages = asked or [stage for stage in [scenario.stage] if not free or stage in PARTS]
     entry.asked = sorted({*entry.asked, *stages}, key=stage_index)
@@ -163,6 +174,7 @@ def _judge_into(results: Results, evidence: Evidence, selected: Selection, asked
             stage=scenario.stage,
             evidence=os.path.relpath(evidence.folder),
             seconds=seconds,
+            build=evidence.end.build if evidence.end else "",
             measurements=figures,
         )
     )

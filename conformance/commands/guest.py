@@ -74,7 +74,8 @@ def guest(
     folder = (out or _guest_folder()).absolute()
     if folder.exists():
         raise UsageError(f"{folder} exists already.", remedy="name a new folder with --out")
-    toolchain = prepare(settings(options), tuple(drivers.wants(manifest)), lambda text: click.echo(text, err=True))
+    wants, sources = tuple(drivers.wants(manifest)), drivers.sources([manifest])
+    toolchain = prepare(settings(options), wants, lambda text: click.echo(text, err=True), sources)
     scenario = Scenario(
         id="testing/script", stage="testing", title=f"the script {script.name}", seed=seed, device=described.device,
         actions=(Action("load"),), faults=described.faults,

@@ -18,6 +18,7 @@ from conformance.suite.check import Check
 from conformance.suite.selection import CHECKS, SCENARIOS, profiles, stages
 from lab import drivers
 from lab.controller import behaviour
+from lab.data import versions
 from lab.defects import DEFECTS
 from lab.nvme.status import Status
 
@@ -35,17 +36,22 @@ def list_group() -> None:
 @list_group.command("drivers")
 @JSON
 def list_drivers(as_json: bool) -> None:
-    """List the named drivers, shipped or of other packages, and what they claim.
+    """List the named drivers, shipped or of other packages, their versions, and what they claim.
 
     \b
     nvme-lab list drivers
+    nvme-lab run --driver edk2@2020.11      one version; 'edk2@*' is all of them
     """
-    rows = []
+    rows: list[dict[str, Any]] = []
     for name in drivers.names():
         manifest = drivers.find(name)
         claims = {"stages": list(manifest.stages), "profiles": list(manifest.profiles)}
-        rows.append({"name": name, "adapter": manifest.adapter, **claims, "summary": manifest.summary})
-    _show(rows, as_json, ("name", "adapter", "summary"))
+        table = sorted(manifest.versions, key=versions.order)
+        row = {"name": name, "adapter": manifest.adapter, **claims, "release": manifest.release, "versions": table}
+        rows.append({**row, "summary": manifest.summary})
+    if not as_json:
+        rows = [{**row, "versions": " ".join(row["versions"])} for row in rows]
+    _show(rows, as_json, ("name", "adapter", "versions", "summary"))
 
 
 @list_group.command("stages")

@@ -14,6 +14,7 @@ from conformance.commands.options import JSON, machine, settings
 from conformance.onboarding.doctor import Diagnosis, State, examine
 from conformance.report.steps import Steps
 from conformance.report.terminal import console, show
+from lab import drivers
 from lab.errors import LabError
 from lab.guest.template import clear
 from lab.toolchain import WANTS, prepare, update_lock
@@ -38,7 +39,8 @@ def fetch(updating: bool, **options: Any) -> None:
 
     with Steps(out) as steps:
         if updating:
-            update_lock(chosen, steps.say)
+            every = [drivers.find(name) for driver in drivers.names() for name in drivers.versions_of(driver)]
+            update_lock(chosen, steps.say, sources=drivers.sources(every))
         toolchain = prepare(chosen, WANTS, steps.say)
     assert toolchain.qemu is not None
     assert toolchain.linux is not None

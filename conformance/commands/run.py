@@ -22,7 +22,8 @@ NEWEST = Path("nvme-lab-results/latest")
 )
 @click.option(
     "--driver", "drivers", multiple=True, metavar="NAME|FILE", shell_complete=completing.drivers,
-    help="a driver's name or its manifest (repeatable) [default: linux]",
+    help="a driver's name or its manifest, with @VERSION, @FIRST..LAST, @newest or '@*' its versions (repeatable) "
+    "[default: linux]",
 )  # fmt: skip
 @selection
 @click.option("--device", "devices", multiple=True, type=click.Choice(DEVICES), help="device in front of it [default: all]")
@@ -59,7 +60,10 @@ NEWEST = Path("nvme-lab-results/latest")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), metavar="DIR", help="folder for the results")
 @STRICT
 @click.option("--keep", is_flag=True, help="remove no older results (otherwise the ten newest stay)")
-@click.option("--bisect", is_flag=True, help="exit 125 on lab failure or no verdict (for git bisect run)")
+@click.option(
+    "--bisect", is_flag=True,
+    help="exit 125 on lab failure or no verdict (for git bisect run); with --driver NAME@FIRST..LAST: which version changed it",
+)  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="say what would be recorded and how long it would take, and do nothing")
 @click.option("--json", "as_json", is_flag=True, help="events as they happen, a JSON object a line; all else goes to stderr")
 @VERBOSE
@@ -73,6 +77,7 @@ def run(**options: Any) -> int:
     nvme-lab run --check read/nlb --seed 7           one check, other data
     nvme-lab run --last-failed                       what failed in the run before, again
     nvme-lab run --check read/nlb --repeat 20        is the verdict the same each time?
+    nvme-lab run --driver edk2@2020.11               an older version; 'edk2@*' is all of them
     nvme-lab run --resume nvme-lab-results/latest    go on after a kill or a reboot
     """
     from conformance.commands.running import run as running  # takes a while to import, and completion must not

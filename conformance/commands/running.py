@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from conformance.commands.bisecting import bisect_versions, bisected_driver
 from conformance.commands.options import settings
 from conformance.judging.files import read
 from conformance.judging.flaky import Rate, new_failures, rates
@@ -58,7 +59,9 @@ Say = Callable[[str], None]
 
 
 def run(**options: Any) -> int:
-    """Run and return the exit status; --bisect turns a failure of the lab into 125."""
+    """Run and return the exit status; --bisect turns a failure of the lab into 125, or goes through versions of a driver."""
+    if options["bisect"] and (name := bisected_driver(options)):
+        return bisect_versions(name, options, lambda each: _run(each, terminal.console(), None), terminal.console())
     try:
         return _run_aloud(options)
     except LabError as error:

@@ -14,6 +14,8 @@ from conformance.judging.coverage import lost_functions
 from conformance.judging.models import Results, VerdictEntry
 from conformance.judging.summary import evidence_of, stage_index
 from conformance.suite.check import Outcome
+from lab.data import versions
+from lab.errors import UsageError
 
 KNOWN = "known"
 """The word for a failure that the manifest knows."""
@@ -92,6 +94,48 @@ class Comparison:
     def to_json(self) -> dict[str, Any]:
         """Return the comparison as `nvme-lab compare --json` prints it."""
         return asdict(self)
+
+
+def baseline(old: Results, new: Results, driver: str = "") -> tuple[Results, dict[str, str]]:
+    """Return ``old`` with its drivers called as in ``new``, and which one stands for which: driver of ``new`` → of ``old``.
+
+    A driver that both have under one name stands for itself. Else the newest version of the same driver in ``old`` does that is
+    not newer than the one in ``new``. ``driver`` names it, without a version, where it is called otherwise. UsageError if
+    there is no version of that.
+    """
+    chosen: dict[str, str] = {}
+    for name, entry in new.drivers.items():
+        base, version = driver or entry.base or versions.split(name)[0], entry.release or versions.split(name)[1]
+        if name in old.drivers and not driver:
+            chosen[name] = name
+            continue
+        releases = [
+            (versions.order(other.release), older)
+            for older, other in old.drivers.items()
+            if base in (other.base, older)
+            and (driver or not version or versions.order(other.release) <= versions.order(version))
+        ]
+        if releases:
+            chosen[name] = max(releases)[1]
+        elif driver:
+            raise UsageError(f"The baseline has no version of {driver!r}.", remedy="name a driver of it, without a version")
+    return _renamed(old, chosen), {name: older for name, older in chosen.items() if name != older}
+
+
+def _renamed(old: Results, chosen: dict[str, str]) -> Results:
+    """Return results with drivers under other names; those that stand for none are as they were."""
+    if all(name == older for name, older in chosen.items()):
+        return old
+    update: dict[str, Any] = {"drivers": {name: old.drivers[older] for name, older in chosen.items()}}
+    for key in ("verdicts", "runs", "coverage"):
+        entries = getattr(old, key)
+        update[key] = [
+            entry.model_copy(update={"driver": name})
+            for name, older in chosen.items()
+            for entry in entries
+            if entry.driver == older
+        ]
+    return old.model_copy(update=update)
 
 
 def compare(old: Results, new: Results) -> Comparison:

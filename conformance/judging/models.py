@@ -100,6 +100,8 @@ class RunEntry(_Model):
     stage: str
     evidence: str
     seconds: float
+    build: str = ""
+    """Which build of the driver it was, as that says itself."""
     retry_reason: str = Field(default="", validation_alias="again", serialization_alias="again")
     """Why the lab failed at the first attempt, where this is the second; "" at the first."""
     measurements: list[Measurement] = []
@@ -135,10 +137,18 @@ class KnownEntry(_Model):
     link: str = ""
     line: int = 0
     """Of the manifest; 0 if unknown."""
+    versions: str = ""
 
 
 class DriverEntry(_Model):
-    """The claims of a driver. ``asked`` are the stages and profiles that must get a verdict."""
+    """Which driver it is, and its claims. ``asked`` are the stages and profiles that must get a verdict.
+
+    ``base`` is its name without the version. Which build it is, by its own word, stands at each recording.
+    """
+
+    base: str = ""
+    release: str = ""
+    package: str = ""
 
     stages: list[str] = []
     profiles: list[str] = []

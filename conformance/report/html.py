@@ -78,7 +78,7 @@ def html(results: Results, material: Material | None = None) -> str:
     by_stage = {(row.driver, row.device, row.stage): row for row in rows(results)}
     paths = {run.key: run.evidence for run in results.runs}
     slowest = sorted(results.runs, key=lambda run: -run.seconds)
-    return _environment().get_template("report.html.j2").render(
+    return environment().get_template("report.html.j2").render(
         results=results,
         conclusions=conclusions,
         overall=_overall(conclusions),
@@ -127,7 +127,8 @@ def html(results: Results, material: Material | None = None) -> str:
     )  # fmt: skip
 
 
-def _environment() -> Environment:
+def environment() -> Environment:
+    """Return the environment of all pages: everything is escaped, and control characters are shown as such."""
     made = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,

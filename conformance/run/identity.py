@@ -76,15 +76,20 @@ def _driver(manifest: DriverManifest, campaign: Campaign) -> DriverEntry:
             expired=not entry.excuses_on(date.today()),
             link=entry.link,
             line=lines.get(entry.check, 0),
+            versions=entry.versions,
         )
         for entry in manifest.known
     ]
+    package = campaign.toolchain.package_of(manifest.needs)
     return DriverEntry(
+        base=manifest.base,
+        release=manifest.release,
+        package=package,
         stages=list(manifest.stages),
         profiles=list(manifest.profiles),
         asked=_selected_parts(manifest, campaign.request),
         known=known,
-        version=driver_version(manifest, campaign.toolchain.versions),
+        version=driver_version(manifest, campaign.toolchain.versions) or package.partition(" ")[2],
         manifest=named(manifest),
         source=source(manifest),
         line=lines.get("claims", 0),

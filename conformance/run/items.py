@@ -156,6 +156,7 @@ class Recording(pytest.Collector):
             stage=self.job.scenario.stage,
             evidence=str(evidence.folder.relative_to(self.campaign.out)),
             seconds=evidence.end.seconds if evidence.end else 0.0,
+            build=evidence.end.build if evidence.end else "",
             retry_reason=retry_reason,
             measurements=measurements(evidence),
             stops=[line for stop in read_backtraces(evidence.folder) for line in stop.lines()],

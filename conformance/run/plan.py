@@ -102,7 +102,8 @@ def plan(request: RunRequest) -> Campaign:
     """Resolve a request. UsageError for a name that does not exist."""
     if request.shard:
         parse_shard(request.shard)
-    names = tuple(dict.fromkeys(request.drivers)) or (default_driver(request),)
+    asked = request.drivers or (default_driver(request),)
+    names = tuple(dict.fromkeys(name for driver in asked for name in drivers.expand(driver)))
     manifests = tuple(
         _with_absolute_path(seed_variant(seed_defect(drivers.find(name), request.defect), request.variant)) for name in names
     )

@@ -12,6 +12,7 @@ from conformance.judging.judge import Verdict, judge
 from conformance.run.plan import Campaign, Job, RunRequest, seed_defect, seed_variant
 from conformance.suite.selection import select
 from lab import drivers
+from lab.data import versions
 from lab.data.coverage import FILE as COVERAGE
 from lab.data.evidence import Evidence
 from lab.data.manifest import DriverManifest
@@ -78,11 +79,12 @@ def _flat(identity: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 def _manifest(evidence: Evidence, named: str) -> DriverManifest:
     recorded = evidence.identity.driver
-    name = named or (recorded.name if recorded.name in drivers.names() else recorded.path)
-    if not name or (not named and name not in drivers.names() and not Path(name).is_file()):
-        where = f"is not at {name} any more" if name else "is not among the shipped ones"
+    base, version = versions.split(recorded.name)
+    plain = base if base in drivers.names() else recorded.path
+    if not named and (not plain or (plain not in drivers.names() and not Path(plain).is_file())):
+        where = f"is not at {plain} any more" if plain else "is not among the shipped ones"
         raise UsageError(f"The manifest of the driver {recorded.name!r} {where}.", remedy="name it with --driver")
-    manifest = drivers.find(name)
+    manifest = drivers.find(named or (f"{plain}{versions.SEPARATOR}{version}" if version else plain))
     if manifest.name != recorded.name:
         raise UsageError(f"{manifest.path} is the driver {manifest.name!r}; the evidence is of {recorded.name!r}.")
     seeded = seed_defect(manifest.model_copy(update={"path": manifest.path.absolute()}), recorded.variables.get("defect", ""))

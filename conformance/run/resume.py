@@ -13,6 +13,8 @@ from pydantic import TypeAdapter
 
 from conformance.run.identity import new_results
 from conformance.run.plan import Campaign, RunRequest
+from lab import drivers
+from lab.data import versions
 from lab.data.scenario_file import is_file_name
 from lab.errors import LabError, UsageError
 from lab.files import write_atomically
@@ -28,7 +30,7 @@ def write_run(out: Path, campaign: Campaign, times: int) -> None:
     asked = campaign.request
     request = replace(
         asked,
-        drivers=tuple(str(Path(name).absolute()) if Path(name).is_file() else name for name in asked.drivers),
+        drivers=tuple(_absolute(name) for name in asked.drivers),
         scenarios=tuple(str(Path(name).absolute()) if is_file_name(name) else name for name in asked.scenarios),
         times=asked.times and asked.times.absolute(),
     )
@@ -74,6 +76,14 @@ def check_same(before: Mapping[str, Any], campaign: Campaign, out: Path) -> None
         raise UsageError(
             f"The run in {out} cannot go on: since it began, {', '.join(changed[:3])}{more} changed.", remedy="start a new run"
         )
+
+
+def _absolute(driver: str) -> str:
+    """Return a driver's name, or its manifest's absolute path, with its version."""
+    plain, version = drivers.split(driver)
+    if not Path(plain).is_file():
+        return driver
+    return f"{Path(plain).absolute()}{versions.SEPARATOR}{version}" if version else str(Path(plain).absolute())
 
 
 def _differences(before: Any, now: Any, name: str = "") -> Iterator[str]:

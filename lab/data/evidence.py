@@ -50,6 +50,7 @@ class End:
     unknown: int  # trace lines kept but not understood
     machine: MachineReport | None = None  # None where no guest ran
     files: Seal | None = None  # what is judged, with sizes and digests; None in evidence of an older lab
+    build: str = ""  # which build of the driver it was, as that says itself; "" where it does not
 
 
 class EvidenceWriter:
@@ -90,7 +91,7 @@ class EvidenceWriter:
             (self.folder / name).write_bytes(data)
         return name
 
-    def close(self, outcome: Outcome, reason: str = "", machine: MachineReport | None = None) -> None:
+    def close(self, outcome: Outcome, reason: str = "", machine: MachineReport | None = None, build: str = "") -> None:
         """Flush everything and set the end marker; ``machine`` says how promptly the guest was run."""
         with self._lock, _Writing(self.folder):
             self._events.close()
@@ -102,6 +103,7 @@ class EvidenceWriter:
                 "unknown": self._unknown,
                 "machine": machine and asdict(machine),
                 "files": seal(self.folder),
+                "build": build,
             }
             _write(self.folder / "end.json", end)
 

@@ -35,6 +35,12 @@ class DriverIdentity(_Part):
 
     name: str
     adapter: str = ""
+    base: str = ""
+    """The driver's name without the version that it may end with."""
+    release: str = ""
+    """Which version of the driver it is, by its manifest's table; "" where none is known."""
+    package: str = ""
+    """The package that it comes from, with its version. What the driver says itself is `lab.data.evidence.End.build`."""
     path: str = ""
     """Of its manifest."""
     manifest: str = ""

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from lab.data import patterns
+from lab.data import patterns, versions
 from lab.errors import UsageError, describe_invalid, nearest
 
 ACTIONS = (
@@ -43,6 +43,12 @@ def part_name(part: str) -> str:
 def _regular_expression(text: str) -> str:
     if why := patterns.invalid(text):
         raise ValueError(f"not a regular expression: {why}")
+    return text
+
+
+def _version_range(text: str) -> str:
+    if text and not versions.is_range(text):
+        raise ValueError("not a range of versions, such as 2025.02.. or 1.14..1.16")
     return text
 
 
@@ -89,6 +95,9 @@ class Boot(_Table):
     interrupt: Pattern = ""  # what the console says when a key must be sent to get there
     interrupt_key: str = "\n"
     dead: Pattern = ""  # what the console says when the guest has died
+    # which build of the driver it is, as it says itself: the first group of a pattern, in what the boot prints or in a firmware
+    build: Pattern = ""
+    build_in_firmware: Pattern = ""
     seconds: Annotated[float, Field(gt=0)] = 60.0  # how long until `ready`, or its end
 
 
@@ -168,6 +177,7 @@ class Known(_Table):
     owner: str = ""  # who answers for it
     expires: date | None = None  # the last day on which it excuses the failure
     link: str = ""  # an issue, a page
+    versions: Annotated[str, AfterValidator(_version_range)] = ""  # of the driver: "2025.02..", "1.14..1.16"; "": all
 
     def excuses_on(self, day: date) -> bool:
         """Return whether it excuses the failure on a day."""
@@ -196,6 +206,20 @@ class Program(_Table):
     hugepages: Annotated[int, Field(ge=0)] = 0  # of 2 MiB
     exit_on_unload: bool = False  # an unload ends the program, and a load starts it anew
     seconds: Annotated[float, Field(gt=0)] = 30.0  # for each answer
+
+
+class Source(_Table):
+    """Where the packages of a version come from, and what of the recipe differs for them (images/recipes)."""
+
+    suites: Annotated[tuple[str, ...], Field(min_length=1)]  # of the Debian archive; packages come out of the last
+    packages: tuple[str, ...] = ()  # the rest: as in the recipe, if not given
+    keep: tuple[str, ...] = ()
+    drop: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
+    firmware: Mapping[str, str] = Field(default_factory=dict)  # name of a firmware → its file in the packages
+    preload: tuple[str, ...] = ()  # modules of a Linux guest
+    carried: tuple[str, ...] = ()
 
 
 class Python(_Table):
@@ -235,10 +259,13 @@ class Coverage(_Table):
 class DriverManifest(_Table):
     """A driver under test: how its guest starts, what it claims, and what it can be asked."""
 
-    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.+-]*$")]
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.+-]*(@[\w.+~-]+)?$")]  # of one version: NAME@VERSION
     adapter: str
     summary: str = ""
     version: str = ""  # of the driver, as reports show it; without it, the commit of the manifest's git repository
+    release: str = ""  # which of its versions the manifest describes
+    versions: Mapping[str, Mapping[str, Any]] = Field(default_factory=dict)  # version → what differs from the other tables
+    source: Source | None = None  # of a version: where its packages come from
     needs: tuple[str, ...] = ()  # what of the toolchain it stands on: linux-guest, u-boot …
     boot: Boot = Boot()
     disk: Disk = Disk()
@@ -257,16 +284,23 @@ class DriverManifest(_Table):
     path: Path = Path()  # where it was read from
 
     @property
+    def base(self) -> str:
+        """Return the driver's name without the version."""
+        return versions.split(self.name)[0]
+
+    @property
     def folder(self) -> Path:
         """Return the folder of the manifest, to which its paths are relative."""
         return self.path.parent
 
 
+FIXED = ("name", "release", "versions", "adapter", "known")
+"""Keys that a version's table cannot change; `known` has ranges of versions instead."""
 _CHOICES: Mapping[str, Iterable[str]] = {"actions": ACTIONS, "stages": STAGES, "profiles": PROFILES, "stops": STAGES}
 
 
-def load(path: Path, adapters: Iterable[str]) -> DriverManifest:
-    """Read and validate a manifest; UsageError with file, key, expectation and nearest valid name."""
+def load(path: Path, adapters: Iterable[str], version: str = "") -> DriverManifest:
+    """Read and validate a manifest, or that of a version; UsageError with file, key, expectation and nearest valid name."""
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -276,11 +310,57 @@ def load(path: Path, adapters: Iterable[str]) -> DriverManifest:
         raise UsageError(f"{path} is no manifest, for it is no text.", remedy=remedy) from error
     except tomllib.TOMLDecodeError as error:
         raise UsageError(f"{path}: not TOML: {error}") from error
-    return parse(data, path, adapters)
+    return parse(data, path, adapters, version)
 
 
-def parse(data: Mapping[str, Any], path: Path, adapters: Iterable[str]) -> DriverManifest:
+def parse(data: Mapping[str, Any], path: Path, adapters: Iterable[str], version: str = "") -> DriverManifest:
     """Validate a manifest's data; see `load`."""
+    adapters = list(adapters)
+    manifest = _parsed(data, path, adapters)
+    if versions.SEPARATOR in manifest.name:
+        raise UsageError(f"{path}: name: {manifest.name!r} names a version", remedy='give release = "…" instead')
+    if not version:
+        return _for_version(manifest)
+    if version not in manifest.versions:
+        raise UsageError(
+            f"{path}: versions: there is no version {version!r}{nearest(version, manifest.versions)}",
+            remedy="nvme-lab list drivers shows the versions of each driver",
+        )
+    return _for_version(_version(data, manifest, version, adapters))
+
+
+def _version(data: Mapping[str, Any], manifest: DriverManifest, version: str, adapters: Iterable[str]) -> DriverManifest:
+    """Return the manifest of a version: its table over the others, and packages of its own where its source names them."""
+    path, table = manifest.path, data["versions"][version]
+    for key in FIXED:
+        if key in table:
+            raise UsageError(f"{path}: versions.{version}.{key}: this key is the same for all versions")
+    name = f"{manifest.name}{versions.SEPARATOR}{version}"
+    plain = {key: value for key, value in data.items() if key != "versions"}
+    try:
+        found = _parsed(versions.merged(plain, {**table, "name": name, "release": version}), path, adapters)
+    except UsageError as error:
+        raise UsageError(f"{error.what} (with the table versions.{version})", remedy=error.remedy) from error
+    if found.source is None:
+        return found
+    if not found.needs:
+        raise UsageError(f"{path}: versions.{version}.source: needs names no recipe", remedy="name one in needs")
+    need = found.needs[0]
+    own = f"{need}{versions.SEPARATOR}{version}"
+    firmware = found.boot.firmware
+    if firmware.startswith("{") and firmware.endswith("}"):
+        firmware = f"{firmware[:-1]}{versions.SEPARATOR}{version}}}"
+    boot = found.boot.model_copy(update={"firmware": firmware})
+    return found.model_copy(update={"needs": (own, *found.needs[1:]), "boot": boot, "version": ""})  # its package has one
+
+
+def _for_version(manifest: DriverManifest) -> DriverManifest:
+    """Return the manifest with the known failures of its version only."""
+    known = tuple(entry for entry in manifest.known if versions.matches(manifest.release, entry.versions))
+    return manifest.model_copy(update={"known": known})
+
+
+def _parsed(data: Mapping[str, Any], path: Path, adapters: Iterable[str]) -> DriverManifest:
     try:
         manifest = DriverManifest(**{**data, "path": path})
     except ValidationError as error:
@@ -306,6 +386,7 @@ def _keys_at(where: Sequence[str]) -> list[str]:
     tables: Mapping[str, type[_Table]] = {
         "boot": Boot, "push": Push, "actions": ActionSyntax, "known": Known, "limits": Limits, "lists": Listing, "disk": Disk,
         "passthrough": Passthrough, "python": Python, "program": Program, "coverage": Coverage,
+        "source": Source,
     }  # fmt: skip
     model = next((tables[name] for name in reversed(where) if name in tables), DriverManifest)
     return [name for name in model.model_fields if name != "path"]

@@ -1,7 +1,22 @@
 """Drivers under test: manifests say what they are, adapters translate between the contract's words and theirs."""
 
 from lab.drivers.base import Adapter, Session
-from lab.drivers.registry import SEEDABLE, adapter, adapters, devices, find, import_python, in_qemu, names, shipped, wants
+from lab.drivers.registry import (
+    SEEDABLE,
+    adapter,
+    adapters,
+    devices,
+    expand,
+    find,
+    import_python,
+    in_qemu,
+    names,
+    shipped,
+    sources,
+    split,
+    versions_of,
+    wants,
+)
 
 __all__ = [
     "SEEDABLE",
@@ -10,10 +25,14 @@ __all__ = [
     "adapter",
     "adapters",
     "devices",
+    "expand",
     "find",
     "import_python",
     "in_qemu",
     "names",
     "shipped",
+    "sources",
+    "split",
+    "versions_of",
     "wants",
 ]

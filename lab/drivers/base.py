@@ -18,7 +18,10 @@ from lab.guest.machine import Machine
 
 
 class Session(Protocol):
-    """A driver that can be asked."""
+    """A driver that can be asked.
+
+    It may also have ``build``, a text: which build of the driver it is, as that says itself.
+    """
 
     def plugged(self, controllers: int, deadline: Deadline) -> None:
         """Wait until the guest's PCI core has followed a hot plug or unplug: it sees so many controllers.

@@ -21,6 +21,8 @@ from lab.guest.arguments import GuestSpec
 from lab.guest.machine import Machine
 from lab.guest.template import SnapshotPreparer
 
+VERSION = "v"
+"""The prompt's command to say which firmware it is."""
 FOLLOW = "h"
 """The prompt's command to follow the slots."""
 SHUTDOWN = "s"
@@ -55,11 +57,17 @@ class Edk2(GenericSerial):
         """Wait until the guest can be talked to; see `lab.drivers.base.Adapter`."""
         if machine.spec.state is None:  # it was booted; what is forked stands at the prompt
             self.prepare(machine, Deadline(min(self._manifest.boot.seconds, deadline.remaining())))
-        return Edk2Session(machine, self._manifest, scenario)
+        session = Edk2Session(machine, self._manifest, scenario)
+        session.ask_build(Deadline(min(self.seconds("info"), deadline.remaining())))
+        return session
 
 
 class Edk2Session(SerialSession):
     """See `lab.drivers.base.Session`."""
+
+    def ask_build(self, deadline: Deadline) -> None:
+        """Ask the firmware which one it is."""
+        self.build = self._ask(VERSION, deadline).strip().removeprefix("firmware ")
 
     def plugged(self, controllers: int, deadline: Deadline) -> None:
         """Wait until the guest has followed a plug or unplug; see `lab.drivers.base.Session`."""

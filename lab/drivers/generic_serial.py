@@ -119,6 +119,7 @@ class SerialSession:
         self._said: str | None = None  # what the guest said while it came up; None before it has
         self._busy = ""  # what has not come back to the prompt
         self._echoes = False  # a line that was typed came back once
+        self.build = ""
 
     def plugged(self, controllers: int, deadline: Deadline) -> None:
         """Do nothing: its devices are present at start."""
@@ -138,6 +139,15 @@ class SerialSession:
                 self._not_ready(late)
             self._settle(deadline)
         self._busy = ""
+        self.build = self._own_build()
+
+    def _own_build(self) -> str:
+        """Return which build of the driver it is, by what the boot said or by the firmware's own bytes."""
+        boot, bios = self._manifest.boot, self._machine.spec.bios
+        said, held = patterns.search(boot.build, self._said or "") if boot.build else None, None
+        if boot.build_in_firmware and bios is not None:
+            held = patterns.search(boot.build_in_firmware, bios.read_bytes().decode("latin-1"))
+        return next((found[0] if found.lastindex is None else found[1] for found in (said, held) if found), "").strip()
 
     def _not_ready(self, late: GuestTimeoutError) -> NoReturn:
         """Keep the screen, and raise the error for a guest that was not ready in time.

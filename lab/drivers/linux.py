@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from images.modules import modinfo
 from lab.data.manifest import DriverManifest
 from lab.data.plan import Action, Answer, Scenario
 from lab.deadline import Deadline
@@ -109,7 +111,13 @@ class Linux:
             self.push(agent, deadline)
         modules = with_parameters(self.load_order, settings)
         said = begun.head["log"] if preloaded else ()
-        return LinuxSession(agent, scenario, modules, self.sdk, preloaded, said, machine)
+        build = ", ".join((begun.head["fields"]["kernel"], *self._source_versions))
+        return LinuxSession(agent, scenario, modules, self.sdk, preloaded, said, machine, build)
+
+    @cached_property
+    def _source_versions(self) -> list[str]:
+        """Return the digests of the modules' sources that they carry (modinfo), where the kernel was built to have them."""
+        return [f"{path.stem} {value}" for path in self._modules for value in modinfo(path.read_bytes(), "srcversion")]
 
     def push(self, agent: Agent, deadline: Deadline) -> None:
         """Write modules and files into the guest."""
@@ -207,6 +215,7 @@ class LinuxSession:
         loaded: bool = False,
         said: Sequence[str] = (),
         machine: Machine | None = None,
+        build: str = "",
     ) -> None:
         """Take a guest whose agent answers.
 
@@ -215,6 +224,7 @@ class LinuxSession:
         """
         self._machine = machine
         self.agent = agent
+        self.build = build
         self.loaded = loaded
         self._scenario = scenario
         self._modules = modules

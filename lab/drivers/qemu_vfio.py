@@ -82,16 +82,15 @@ class QemuVfio:
         if machine.spec.state is None:  # it was booted; what is forked was settled before
             self.prepare(machine, deadline)
         channel = Channel(machine)
-        _begin(channel, deadline)
-        return QemuVfioSession(channel, scenario)
+        return QemuVfioSession(channel, scenario, _begin(channel, deadline))
 
 
 class QemuVfioSession:
     """See `lab.drivers.base.Session`."""
 
-    def __init__(self, channel: Channel, scenario: Scenario) -> None:
-        """Take the channel of a guest in which the agent has begun."""
-        self._channel, self._scenario = channel, scenario
+    def __init__(self, channel: Channel, scenario: Scenario, build: str = "") -> None:
+        """Take the channel of a guest in which the agent has begun; ``build`` is what qemu-io says of itself."""
+        self._channel, self._scenario, self.build = channel, scenario, build
 
     def plugged(self, controllers: int, deadline: Deadline) -> None:
         """Wait until the guest has followed a plug or unplug; see `lab.drivers.base.Session`."""
@@ -133,5 +132,7 @@ class QemuVfioSession:
         return request
 
 
-def _begin(channel: Channel, deadline: Deadline) -> None:
-    ask_agent(channel, {"action": "begin", "time": time.time()}, b"", deadline)
+def _begin(channel: Channel, deadline: Deadline) -> str:
+    """Set the guest's clock; return which qemu-io is there."""
+    answer = ask_agent(channel, {"action": "begin", "time": time.time()}, b"", deadline)
+    return str(answer.head["fields"]["version"])

@@ -21,7 +21,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -263,9 +263,16 @@ def waited(there: Callable[[], bool], what: str) -> None:
 
 
 def begin(request: Fields) -> Fields:
-    """Return a fork wakes up at the time at which its template was saved; ``time`` is in seconds."""
+    """Set the clock to ``time`` (seconds), for a fork wakes up when its template was saved; say which qemu-io this is."""
     time.clock_settime(time.CLOCK_REALTIME, request["time"])
-    return {}
+    return {"version": qemu_version()}
+
+
+@cache
+def qemu_version() -> str:
+    """Return what qemu-io says of its version; asked once, before the guest is saved."""
+    said = subprocess.run(["qemu-io", "--version"], capture_output=True, text=True, check=False).stdout
+    return said.partition("\n")[0].strip()
 
 
 def plugged(request: Fields) -> Fields:

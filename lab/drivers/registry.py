@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from pkgutil import resolve_name
 from types import ModuleType
 from typing import TypeAlias, cast
 
 from lab import extensions
-from lab.data.manifest import DriverManifest, load
+from lab.data import versions
+from lab.data.manifest import DriverManifest, Source, load
 from lab.data.plan import DeviceKind
 from lab.drivers.base import Adapter
 from lab.errors import UsageError, nearest
@@ -85,14 +86,54 @@ def names() -> list[str]:
 
 
 def find(name: str) -> DriverManifest:
-    """Return a driver by its name or by its manifest's path. UsageError with the nearest name if there is none."""
+    """Return a driver by its name or its manifest's path, with ``@VERSION`` one of its versions.
+
+    UsageError with the nearest name if there is none.
+    """
+    plain, version = split(name)
     known = names()
-    if name in known:
-        path = shipped().get(name) or extensions.load(extensions.DRIVERS, name, "a manifest's path", _is_path)
-        return _with_python(load(Path(path), adapters()))
-    if "/" in name or name.endswith(".toml"):
-        return _with_python(load(Path(name), adapters()))
-    raise UsageError(f"there is no driver {name!r}{nearest(name, known)}", remedy="name one of these, or a manifest's path")
+    if plain in known:
+        path = shipped().get(plain) or extensions.load(extensions.DRIVERS, plain, "a manifest's path", _is_path)
+        return _with_python(load(Path(path), adapters(), version))
+    if "/" in plain or plain.endswith(".toml"):
+        return _with_python(load(Path(plain), adapters(), version))
+    raise UsageError(f"there is no driver {plain!r}{nearest(plain, known)}", remedy="name one of these, or a manifest's path")
+
+
+def split(name: str) -> tuple[str, str]:
+    """Return a driver's name or manifest's path, and the version behind it; a path may hold the separator itself."""
+    if Path(name).is_file():
+        return name, ""
+    plain, at, version = name.rpartition(versions.SEPARATOR)
+    return (plain, version) if at and "/" not in version else (name, "")
+
+
+def expand(name: str) -> list[str]:
+    """Return the drivers that a name stands for: ``edk2@*``, ``edk2@2022.11..`` and ``edk2@newest`` are some of its versions.
+
+    UsageError where no version fits.
+    """
+    plain, wanted = split(name)
+    if not wanted:
+        return [name]
+    table = find(plain).versions
+    found = versions.select(table, wanted)
+    if not found:
+        has = nearest(wanted, table) if table else "; its manifest has no table of versions"
+        raise UsageError(
+            f"{plain} has no version {wanted!r}{has}", remedy="nvme-lab list drivers shows the versions of each driver"
+        )
+    return [f"{plain}{versions.SEPARATOR}{version}" for version in found]
+
+
+def versions_of(driver: str) -> list[str]:
+    """Return the full names of all versions of a driver, in their order."""
+    return [f"{driver}{versions.SEPARATOR}{version}" for version in sorted(find(driver).versions, key=versions.order)]
+
+
+def sources(manifests: Iterable[DriverManifest]) -> dict[str, Source]:
+    """Return where the packages of versions come from, by what they are called among the wants."""
+    return {manifest.needs[0]: manifest.source for manifest in manifests if manifest.source is not None}
 
 
 def _with_python(manifest: DriverManifest) -> DriverManifest:

@@ -28,6 +28,9 @@ def identify(
         driver=DriverIdentity(
             name=manifest.name,
             adapter=manifest.adapter,
+            base=manifest.base,
+            release=manifest.release,
+            package=toolchain.package_of(manifest.needs),
             path=str(manifest.path),
             manifest=sha256(manifest.model_dump_json(exclude={"path"}).encode()).hexdigest(),
             files={name: sha256(path.read_bytes()).hexdigest() for name, path in sorted(files.items())},

@@ -111,7 +111,7 @@ def record(
         covering.write(folder)
     elif coverage:
         write_coverage(folder, RecordingCoverage(reason=NO_MACHINE_CODE))
-    evidence.close(outcome, reason, recording.machine_report)
+    evidence.close(outcome, reason, recording.machine_report, recording.build)
     return folder
 
 

@@ -80,6 +80,11 @@ class Recording(ABC):
         """How promptly the machine has run the guest; None where there is none."""
         return None
 
+    @property
+    def build(self) -> str:
+        """Which build of the driver it is, as that says itself; "" where it does not (`lab.drivers.base.Session`)."""
+        return str(getattr(getattr(self, "_session", None), "build", ""))
+
     @abstractmethod
     def now(self) -> float:
         """Return the time on the clock of the events."""

@@ -3,32 +3,41 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
+from types import MappingProxyType
 
 from images import builder, keys, recipe
 from images.kernel import release as kernel_release
 from images.kernel import vmlinux as extract_vmlinux
-from images.recipe import Image, Recipe
+from images.recipe import Closure, Image, Recipe
+from lab.data import versions
+from lab.data.manifest import Source
 from lab.errors import LabError, UsageError, nearest
 from lab.settings import Settings
 from lab.toolchain import lock, qemu
-from lab.toolchain.apt import file_sha256
+from lab.toolchain.apt import MirrorError, Package, file_sha256
 from lab.toolchain.cache import Cache, full_disk_named, require_space
 from lab.toolchain.closures import Closures, Fetched, Progress
 from lab.toolchain.qemu import X86_64, Qemu
 
-_FIRMWARE = ("u-boot", "edk2")
+_FIRMWARE = ("u-boot", "edk2", "seabios")
 _FOREIGN = {"qemu-aarch64": "aarch64"}
 """QEMUs for guests of another architecture than this machine's."""
 _LINUX = "linux-guest"
 _GUESTS = {_LINUX: "linux", **{f"{name}-guest": name for name in ("linux-backports", "qemu-vfio", "qemu-vfio-backports")}}
 """Linux guests and their recipes."""
 _RECIPE_OF = {"qemu": "qemu", **_GUESTS, **{name: name for name in (*_FIRMWARE, *_FOREIGN)}}
-WANTS = tuple(_RECIPE_OF)
+WANTS = tuple(want for want in _RECIPE_OF if want != "seabios")
+"""What can be prepared without a version; a SeaBIOS without one is QEMU's own."""
+
+_VERSIONED = (*_FIRMWARE, *_GUESTS)
+"""What there can be versions of."""
+_NO_SOURCES: Mapping[str, Source] = MappingProxyType({})
 
 _IMAGE_SPACE = 250_000_000
 """Bytes: a vmlinux of 60 MB, and the image of 50 MB once alone and once with its keys, with a reserve."""
@@ -68,30 +77,52 @@ class Toolchain:
     variants: Mapping[str, LinuxGuest] = field(default_factory=dict)
     """Linux guests with another kernel or more tools than ``linux``, by the names under which they are wanted."""
 
+    packages: Mapping[str, str] = field(default_factory=dict)
+    """The name and version of the package that each want's driver comes from."""
+
     def guest_for(self, needs: Collection[str]) -> LinuxGuest | None:
         """Return the Linux guest that is among the needs, else the usual one; None if it was not wanted."""
-        named = [need for need in needs if need in _GUESTS and need != _LINUX]
+        named = [need for need in needs if versions.split(need)[0] in _GUESTS and need != _LINUX]
         return self.variants.get(named[0]) if named else self.linux
+
+    def package_of(self, needs: Collection[str]) -> str:
+        """Return the package that a driver with these needs comes from; "" where it is none."""
+        return next((self.packages[need] for need in needs if need in self.packages), "")
 
     def qemu_for(self, arch: str) -> Qemu | None:
         """Return the QEMU for guests of this architecture, if it was wanted."""
         return self.qemu if arch == X86_64 else self.foreign.get(arch)
 
 
-def prepare(settings: Settings, wants: Collection[str], progress: Progress) -> Toolchain:
-    """Fetch, unpack and build what is wanted and not yet in the cache. ``wants``: some of `WANTS`."""
+def prepare(
+    settings: Settings, wants: Collection[str], progress: Progress, sources: Mapping[str, Source] = _NO_SOURCES
+) -> Toolchain:
+    """Fetch, unpack and build what is wanted and not yet in the cache.
+
+    ``wants``: some of `WANTS`, or of the keys of ``sources``, which are WANT@VERSION.
+    """
     for want in wants:
-        if want not in _RECIPE_OF:
+        if want not in sources and want not in WANTS:
             raise UsageError(f"Nothing called {want!r} can be prepared{nearest(want, WANTS)}")
+    for want in sources:
+        if versions.split(want)[0] not in _VERSIONED:
+            raise UsageError(f"There are no versions of {want!r}{nearest(versions.split(want)[0], _VERSIONED)}")
     cache = Cache(settings.open_cache())
     with full_disk_named(cache.root):
-        return _Preparation(settings, cache, progress).run(wants)
+        return _Preparation(settings, cache, progress, sources).run(wants)
 
 
-def update_lock(settings: Settings, progress: Progress, lock_file: Path = lock.LOCK_FILE) -> None:
-    """Write what the mirror has now into the lock file, for all recipes."""
+def update_lock(
+    settings: Settings, progress: Progress, lock_file: Path = lock.LOCK_FILE, sources: Mapping[str, Source] = _NO_SOURCES
+) -> None:
+    """Write what the mirror has now into the lock file, for all recipes and versions."""
     closures = Closures(settings, Cache(settings.open_cache()), progress)
     found = {}
+    for want in sources:
+        loaded = _recipe(want, sources)
+        closure = loaded.closures[loaded.varying]
+        progress(f"{loaded.varying}: resolving")
+        found[loaded.varying] = (closure, closures.resolve(closure))
     for name in recipe.names():
         for closure_name, closure in recipe.load(name).closures.items():
             if closure_name in found:  # of a recipe that this one extends
@@ -101,12 +132,33 @@ def update_lock(settings: Settings, progress: Progress, lock_file: Path = lock.L
     lock.write(lock_file, found)
 
 
+def _recipe(want: str, sources: Mapping[str, Source]) -> Recipe:
+    """Return the recipe of what is wanted, of a version where that is named."""
+    name, version = versions.split(want)
+    loaded = recipe.load(_RECIPE_OF[name])
+    return recipe.of_version(loaded, version, sources[want].model_dump()) if version else loaded
+
+
+def _package_of(closure: Closure, fetched: Fetched) -> Package:
+    """Return the package of the driver: the one that was asked for, or else the largest (a kernel, by its own name)."""
+    named = [package for package in fetched.packages if package.name in closure.packages]
+    return max(named or fetched.packages, key=lambda package: package.size)
+
+
+def _is_of(package: Package, version: str) -> bool:
+    """Return whether a package has this version of its program: 1:7.2+dfsg-7 is 7.2, and 6.1.176-1 is 6.1 and 6.1-rt."""
+    number = version.partition("-")[0]
+    return re.match(rf"(\d+:)?{re.escape(number)}(?!\d)", package.version) is not None
+
+
 class _Preparation:
     """One call of `prepare`: collects the versions of what it uses."""
 
-    def __init__(self, settings: Settings, cache: Cache, progress: Progress) -> None:
+    def __init__(self, settings: Settings, cache: Cache, progress: Progress, sources: Mapping[str, Source]) -> None:
         self._settings = settings
         self._cache = cache
+        self._sources = sources
+        self._packages: dict[str, str] = {}
         self._progress = progress
         self._closures = Closures(settings, cache, progress)
         self._versions: dict[str, dict[str, str]] = {}
@@ -114,15 +166,36 @@ class _Preparation:
     def run(self, wants: Collection[str]) -> Toolchain:
         machine = self._qemu("qemu", X86_64, self._settings.qemu) if "qemu" in wants else None
         foreign = {arch: self._qemu(want, arch) for want, arch in _FOREIGN.items() if want in wants}
-        guests = {want: self._linux(recipe_name) for want, recipe_name in _GUESTS.items() if want in wants}
+        guests = {want: self._linux(want) for want in wants if versions.split(want)[0] in _GUESTS}
         linux = guests.pop(_LINUX, None)
-        wanted = [self._firmware(name) for name in _FIRMWARE if name in wants]
+        wanted = [self._firmware(want) for want in wants if versions.split(want)[0] in _FIRMWARE]
         firmware = {name: file for files in wanted for name, file in files.items()}
-        return Toolchain(machine, linux, firmware, dict(sorted(self._versions.items())), self._cache, foreign, guests)
+        return Toolchain(
+            machine, linux, firmware, dict(sorted(self._versions.items())), self._cache, foreign, guests, dict(self._packages)
+        )
 
-    def _fetch(self, loaded: Recipe, name: str) -> Fetched:
-        fetched = self._closures.fetch(name, loaded.closures[name])
+    def _fetch(self, loaded: Recipe, name: str, want: str = "") -> Fetched:
+        """Fetch a closure of a recipe; ``want`` is given where it holds the driver under test."""
+        version = versions.split(want)[1]
+        try:
+            fetched = self._closures.fetch(name, loaded.closures[name])
+        except MirrorError as error:
+            if not version:
+                raise
+            suites = " or ".join(loaded.closures[name].suites)
+            raise LabError(
+                f"{want} cannot be fetched, which is in Debian's {suites}: {error.what}",
+                remedy="leave this version out, or name a mirror (--mirror) or a snapshot (--snapshot) that has this suite",
+            ) from error
         self._versions.update({f"{name}/{package}": facts for package, facts in fetched.versions.items()})
+        if want:
+            package = _package_of(loaded.closures[name], fetched)
+            if version and not _is_of(package, version):
+                raise LabError(
+                    f"{want}: Debian's {loaded.closures[name].suites[-1]} has {package.name} {package.version} now.",
+                    remedy="name a snapshot of the archive that has this version: --snapshot URL; or correct the manifest",
+                )
+            self._packages[want] = f"{package.name} {package.version}"
         return fetched
 
     def _qemu(self, want: str, arch: str, named: Path | None = None) -> Qemu:
@@ -132,20 +205,20 @@ class _Preparation:
         return chosen
 
     def _firmware(self, want: str) -> dict[str, Path]:
-        loaded = recipe.load(_RECIPE_OF[want])
-        root = self._fetch(loaded, next(iter(loaded.closures))).root
+        loaded = _recipe(want, self._sources)
+        root = self._fetch(loaded, loaded.varying, want).root
         files = {name: root / path for name, path in loaded.firmware.items()}
         for name, file in files.items():
             if not file.is_file():
                 raise LabError(f"The package of {name} has no file {loaded.firmware[name]}.")
         return files
 
-    def _linux(self, recipe_name: str) -> LinuxGuest:
-        loaded = recipe.load(recipe_name)
+    def _linux(self, want: str) -> LinuxGuest:
+        loaded = _recipe(want, self._sources)
         image = loaded.image
-        assert image is not None, f"the recipe {recipe_name}.toml has no [image]"
+        assert image is not None, f"the recipe of {want} has no [image]"
         named_kernel, named_image = self._settings.kernel, self._settings.image
-        folder = None if named_kernel and named_image else self._build(loaded, image)
+        folder = None if named_kernel and named_image else self._build(loaded, image, want)
         if named_kernel:
             vmlinux, release, modules = *self._named_kernel(named_kernel), ()
         else:
@@ -169,9 +242,10 @@ class _Preparation:
             host_key=(keyed / "host_key.pub").read_text(),
         )
 
-    def _build(self, loaded: Recipe, image: Image) -> Path:
+    def _build(self, loaded: Recipe, image: Image, want: str) -> Path:
         """Return the image of the recipe in the cache: vmlinux, base.cpio, modules/, image.json."""
-        roots = {name: self._fetch(loaded, name).root for name in (image.kernel, image.tools, *image.foreign)}
+        names = (image.kernel, image.tools, *image.foreign)
+        roots = {name: self._fetch(loaded, name, want if name == loaded.varying else "").root for name in names}
 
         def build(folder: Path) -> None:
             require_space(self._cache.root, _IMAGE_SPACE)

@@ -34,6 +34,7 @@ TABLES = (
     "Python",
     "Limits",
     "Known",
+    "Source",
 )
 
 

@@ -1,5 +1,6 @@
 """Requests of the lab itself, which are no actions of the driver: the clock, files, device nodes, programs."""
 
+import os
 import signal
 import subprocess
 import threading
@@ -15,13 +16,14 @@ def begin(request: Fields) -> Fields:
     """Set the clock to ``time`` (ns): a fork wakes up at the time at which its template was saved.
 
     ``parameters`` are the values of module parameters by their paths below /sys/module, for a driver that is loaded already;
-    the answer says whether there is one.
+    the answer says whether there is one, and which kernel this is.
     """
     time.clock_settime_ns(time.CLOCK_REALTIME, request["time"])
     if preloaded.is_set():
         for name, value in request["parameters"].items():
             Path("/sys/module", name).write_text(str(value))
-    return {"preloaded": preloaded.is_set()}
+    kernel = os.uname()
+    return {"preloaded": preloaded.is_set(), "kernel": f"{kernel.release} {kernel.version}"}
 
 
 def quiet(_request: Fields) -> Fields:

@@ -5,6 +5,7 @@
  *
  *   h                            follows the slots: what was plugged gets its addresses, but no driver; says how many functions
  *                                of class 0108h there are
+ *   v                            which firmware it is: its vendor and revision, and what SMBIOS says of it
  *   i                            the controllers (NVM Express Pass Thru Protocol, which the driver installs on each)
  *   l                            the disks
  *   r DISK LBA BLOCKS ADDRESS    Block I/O: ReadBlocks, WriteBlocks, FlushBlocks, Reset
@@ -16,7 +17,8 @@
  *   s                            Runtime Services: ResetSystem, to shut down
  *
  * Names and layouts are those of the UEFI Specification 2.10: the system table, boot and runtime services, device path nodes, and
- * the protocols PCI I/O, Block I/O, NVM Express Pass Thru and Component Name2; and of the PI Specification 1.8: PCI Hot Plug Request.
+ * the protocols PCI I/O, Block I/O, NVM Express Pass Thru and Component Name2; of the PI Specification 1.8: PCI Hot Plug Request;
+ * and of the SMBIOS Specification 3.7: the entry points (5.2) and structure 0 (7.1).
  *
  * Build:
  *   gcc -Os -std=c11 -Wall -Wextra -ffreestanding -fpie -fno-stack-protector -fno-asynchronous-unwind-tables
@@ -81,6 +83,8 @@ __asm__(
 #define IO_CONTROLLER 0x010802
 #define PCI_EXPRESS 0x10			/* capability: PCI Express Base 3.0, 7.8 */
 #define SLOT_IMPLEMENTED 0x100
+#define BIOS_INFORMATION 0			/* types of SMBIOS structures */
+#define END_OF_TABLE 127
 
 typedef uint64_t Status;			/* an error has bit 63 */
 typedef void *Handle;
@@ -121,11 +125,13 @@ typedef struct {
 
 typedef struct {
 	uint8_t header[24];
-	void *vendor;
+	const uint16_t *vendor;
 	uint64_t revision;
 	void *input_handle, *input, *output_handle, *output, *error_handle, *error;
 	RuntimeServices *runtime;
 	BootServices *boot;
+	uint64_t table_count;
+	struct { Guid guid; const uint8_t *table; } *tables;
 } SystemTable;
 
 typedef struct {
@@ -171,6 +177,9 @@ static const Guid PCI_IO = {0x4cf5b200, 0x68b8, 0x4ca5, {0x9e, 0xec, 0xb2, 0x3e,
 static const Guid HOT_PLUG = {0x19cb87ab, 0x2cb9, 0x4665, {0x83, 0x60, 0xdd, 0xcf, 0x60, 0x54, 0xf7, 0x9d}};
 static const Guid PASS_THRU = {0x52c78312, 0x8edc, 0x4233, {0x98, 0xf2, 0x1a, 0x1a, 0xa5, 0xe3, 0x88, 0xa5}};
 static const Guid COMPONENT_NAME = {0x6a7a5cff, 0xe8d9, 0x4f70, {0xba, 0xda, 0x75, 0xab, 0x30, 0x25, 0xce, 0x14}};
+
+static const Guid SMBIOS = {0xeb9d2d31, 0x2d88, 0x11d3, {0x9a, 0x16, 0x00, 0x90, 0x27, 0x3f, 0xc1, 0x4d}};
+static const Guid SMBIOS_3 = {0xf2fd1544, 0x9794, 0x4a2c, {0x99, 0x2e, 0xe5, 0xbb, 0xcf, 0x20, 0xe3, 0x94}};
 
 static BootServices *boot;
 static Handle disks[MOST];
@@ -436,9 +445,62 @@ static void follow_slots(void)
 	say_number(controller_count, 2);
 }
 
+static const uint8_t *table(SystemTable *system, const Guid *guid)
+{
+	const uint64_t *wanted = (const void *)guid;
+	for (uint64_t n = 0; n < system->table_count; n++) {
+		const uint64_t *found = (const void *)&system->tables[n].guid;
+		if (found[0] == wanted[0] && found[1] == wanted[1])
+			return system->tables[n].table;
+	}
+	return NULL;
+}
+
+/* The next SMBIOS structure: behind this one and its strings, of which an empty one is the last. */
+static const uint8_t *next(const uint8_t *structure)
+{
+	for (structure += structure[1]; structure[0] || structure[1]; structure++) { }
+	return structure + 2;
+}
+
+/* The string of that number, from 1, behind an SMBIOS structure. */
+static void say_string(const uint8_t *structure, uint8_t number)
+{
+	const char *at = (const char *)structure + structure[1];
+	for (put(' '); number > 1 && *at; number--) {
+		while (*at)
+			at++;
+		at++;
+	}
+	if (number)
+		say(at);
+}
+
+static void say_firmware(SystemTable *system)
+{
+	const uint8_t *entry, *structure = NULL;
+	say("firmware ");
+	for (const uint16_t *at = system->vendor; at && *at; at++)
+		put(*at < 0x7f ? (char)*at : '?');
+	say(" revision ");
+	say_number((uint32_t)system->revision, 8);
+	if ((entry = table(system, &SMBIOS_3)))
+		structure = (const uint8_t *)*(const uint64_t *)(entry + 0x10);
+	else if ((entry = table(system, &SMBIOS)))
+		structure = (const uint8_t *)(uint64_t)*(const uint32_t *)(entry + 0x18);
+	while (structure && structure[0] != BIOS_INFORMATION && structure[0] != END_OF_TABLE)
+		structure = next(structure);
+	if (structure && structure[0] == BIOS_INFORMATION) {
+		say(" bios");
+		say_string(structure, structure[5]);
+		say_string(structure, structure[8]);
+	}
+}
+
 static void obey(SystemTable *system, const char *line)
 {
 	switch (*line) {
+	case 'v': say_firmware(system); break;
 	case 'h': follow_slots(); break;
 	case 'i': show_controllers(); break;
 	case 'l': show_disks(); break;
