@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -21,6 +22,7 @@ settings.load_profile("lab")
 SETUPS_KEY = pytest.StashKey[Setups]()
 
 
+OURS = Path(__file__).parents[1] / ".pytest_cache"
 CHANGES_BEHAVIOUR = ("CI", "PYTHONUNBUFFERED")
 """By ``CI`` runs confirm what failed; without buffers, programs that forget to flush work."""
 
@@ -105,3 +107,18 @@ def fio_files(request: pytest.FixtureRequest) -> Fio:
     """Debian's fio with its libraries."""
     found: Fio = _setups(request.config).made["fio_files"]
     return found
+
+
+@pytest.fixture
+def program_folder(tmp_path: Path) -> Iterator[Path]:
+    """Return a folder whose programs can be executed, also where the temporary one is mounted noexec."""
+    probe = tmp_path / "probe"
+    probe.touch(0o755)
+    executable = os.access(probe, os.X_OK)
+    probe.unlink()
+    if executable:
+        yield tmp_path
+        return
+    OURS.mkdir(exist_ok=True)
+    with TemporaryDirectory(dir=OURS) as folder:
+        yield Path(folder)

@@ -36,10 +36,12 @@ def test_a_toolchain_that_cannot_be_fetched_is_one_failure(tmp_path: Path, worke
     assert "test_reference_transports.py::" in ran.stdout
 
 
-def test_all_that_the_tests_lack_is_named_with_one_line_that_brings_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_that_the_tests_lack_is_named_with_one_line_that_brings_it(
+    tmp_path: Path, program_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for present in ("gcc", "git"):
-        (tmp_path / present).touch(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path))
+        (program_folder / present).touch(0o755)
+    monkeypatch.setenv("PATH", str(program_folder))
     with pytest.raises(LabError) as caught:
         project.check_prerequisites(tmp_path)
     assert caught.value.remedy == "apt-get install binutils make openssh-client libc6-dev"

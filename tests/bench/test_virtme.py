@@ -32,14 +32,16 @@ def stand_in(folder: Path, block: int) -> str:
     return str(program)
 
 
-def test_its_time_stands_against_the_forks(toolchain: Toolchain, kernel: Path, tmp_path: Path) -> None:
+def test_its_time_stands_against_the_forks(toolchain: Toolchain, kernel: Path, tmp_path: Path, program_folder: Path) -> None:
     (tmp_path / "run").mkdir()
-    figure = virtme.beside(FORKED, stand_in(tmp_path, 1), toolchain, kernel, tmp_path / "run")
+    figure = virtme.beside(FORKED, stand_in(program_folder, 1), toolchain, kernel, tmp_path / "run")
     assert (figure.name, figure.value) == ("fork", 0.25)
     assert figure.against_value > 0
 
 
-def test_a_guest_that_has_read_something_else_is_no_figure(toolchain: Toolchain, kernel: Path, tmp_path: Path) -> None:
+def test_a_guest_that_has_read_something_else_is_no_figure(
+    toolchain: Toolchain, kernel: Path, tmp_path: Path, program_folder: Path
+) -> None:
     (tmp_path / "run").mkdir()
     with pytest.raises(LabError, match=r"did not read the block; it said: [0-9a-f]{64}"):
-        virtme.beside(FORKED, stand_in(tmp_path, 0), toolchain, kernel, tmp_path / "run")
+        virtme.beside(FORKED, stand_in(program_folder, 0), toolchain, kernel, tmp_path / "run")

@@ -63,14 +63,16 @@ def test_a_device_is_served_and_its_disk_is_kept(tmp_path: Path) -> None:
     assert disk.read_bytes()[:4] == b"kept"
 
 
-def test_the_line_that_is_printed_connects_a_qemu(toolchain: Toolchain, tmp_path: Path) -> None:
+def test_the_line_that_is_printed_connects_a_qemu(toolchain: Toolchain, tmp_path: Path, program_folder: Path) -> None:
     """SeaBIOS, which QEMU starts, brings the controller up and reads the first block."""
     assert toolchain.qemu
     process, lines = served(tmp_path, "--out", "served")
     line = "\n".join(lines[lines.index(next(line for line in lines if line.startswith("QEMU"))) + 1 : -1])
-    (tmp_path / "qemu-system-x86_64").write_text(f'#!/bin/sh\nexec {shlex.join(toolchain.qemu.command)} "$@" -display none\n')
-    (tmp_path / "qemu-system-x86_64").chmod(0o755)
-    environment = {**os.environ, **toolchain.qemu.env, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    (program_folder / "qemu-system-x86_64").write_text(
+        f'#!/bin/sh\nexec {shlex.join(toolchain.qemu.command)} "$@" -display none\n'
+    )
+    (program_folder / "qemu-system-x86_64").chmod(0o755)
+    environment = {**os.environ, **toolchain.qemu.env, "PATH": f"{program_folder}:{os.environ['PATH']}"}
     machine = subprocess.Popen(["sh", "-c", f"exec {line.strip()}"], env=environment, stderr=subprocess.PIPE, text=True)
     try:
         deadline = Deadline(120)

@@ -61,12 +61,12 @@ MANIFEST: dict[str, Any] = {"name": "x", "adapter": "qemu-vfio", "needs": ["qemu
 
 
 @pytest.fixture
-def qemu_io(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[QemuIo]:
-    python_program(tmp_path / "qemu-io", "-c", FAKE)
+def qemu_io(tmp_path: Path, program_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[QemuIo]:
+    python_program(program_folder / "qemu-io", "-c", FAKE)
     for name in ("vendor", "device"):
         (tmp_path / "devices/0000:01:00.0").mkdir(parents=True, exist_ok=True)
         (tmp_path / "devices/0000:01:00.0" / name).write_text("0x1234\n")
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setenv("PATH", f"{program_folder}:{os.environ['PATH']}")
     monkeypatch.setattr(qemu_vfio_agent, "PCI", str(tmp_path))
     program = QemuIo()
     yield program

@@ -20,9 +20,9 @@ def fake_qemu(folder: Path, version: str) -> Path:
 
 
 @pytest.fixture
-def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def path(program_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return the only folder on the PATH where a QEMU may be."""
-    folder = tmp_path / "bin"
+    folder = program_folder / "bin"
     folder.mkdir()
     for name in ("sh", "setpriv"):
         (folder / name).symlink_to(shutil.which(name) or f"/bin/{name}")
@@ -38,9 +38,9 @@ def must_not_fetch() -> Path:
     raise AssertionError("fetched without need")
 
 
-def test_a_named_qemu_comes_first(tmp_path: Path, path: Path) -> None:
+def test_a_named_qemu_comes_first(program_folder: Path, path: Path) -> None:
     fake_qemu(path, "11.1.3")
-    named = fake_qemu(tmp_path / "own", "7.2.0")
+    named = fake_qemu(program_folder / "own", "7.2.0")
     chosen = qemu.choose(named, must_not_fetch, print)
     assert chosen.command == (str(named),)
     assert chosen.origin == "option"
@@ -84,9 +84,9 @@ def test_a_program_that_is_no_qemu(path: Path) -> None:
         qemu.choose(program, must_not_fetch, print)
 
 
-def test_a_qemu_is_asked_without_powers_and_as_no_user_of_this_machine(path: Path, tmp_path: Path) -> None:
+def test_a_qemu_is_asked_without_powers_and_as_no_user_of_this_machine(path: Path, program_folder: Path) -> None:
     """Also below a folder that is closed to others."""
-    closed = tmp_path / "closed"
+    closed = program_folder / "closed"
     program = fake_qemu(closed, "11.1.3")
     closed.chmod(0o700)
     assert qemu.choose(program, must_not_fetch, print).version == (11, 1, 3)
