@@ -66,7 +66,8 @@ class ReferenceVfio(ReferenceAdapter):
     def _serving(self, scenario: Scenario) -> _Serving:
         settings = self.settings(scenario)
         options = ["--queues", str(settings.io_queues), "--depth", str(settings.depth), *["--poll"] * settings.polling]
-        return _Serving(self, _START.format(options=" ".join(options), folder=IN_GUEST))
+        keep_alive = str(settings.keep_alive).lower()
+        return _Serving(self, _START.format(options=" ".join(options), folder=IN_GUEST, keep_alive=keep_alive))
 
 
 class _Serving:
@@ -87,6 +88,7 @@ class _Serving:
 
 _START = """mkdir -p {folder} && cd {folder} && cat > nvmectl.pyz && mkfifo in &&
 modprobe vfio_iommu_type1 && modprobe vfio-pci || exit
+export NVME_KEEP_ALIVE={keep_alive}
 setsid python3 nvmectl.pyz --transport vfio {options} serve {folder} < /dev/null > driver.log 2>&1 &
 echo $! > driver.pid"""
 _ASK = f"""cd {IN_GUEST} && kill -0 $(cat driver.pid) || {{{{ cat driver.log >&2; exit 1; }}}}

@@ -34,13 +34,16 @@ DEPTHS = 1, 32
 
 @contextmanager
 def by_vfio(options: argparse.Namespace) -> Iterator[Open]:
-    """Open the named functions by VFIO, or all NVMe functions of this machine."""
+    """Open the named functions by VFIO, or all NVMe functions of this machine; what a driver was detached from is open."""
+    opened = dict[str, vfio.Vfio]()
 
     def functions() -> list[vfio.Vfio]:
         addresses = options.device or vfio.controllers()
         for address in addresses:
             vfio.bind(address, force=options.force)
-        return [vfio.Vfio(address) for address in addresses]
+            if address not in opened or not opened[address].is_open:
+                opened[address] = vfio.Vfio(address)
+        return [opened[address] for address in addresses]
 
     yield functions
 

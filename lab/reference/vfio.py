@@ -159,9 +159,9 @@ class Vfio:
     # -- memory -----------------------------------------------------------------------------------------------------
 
     def allocate(self, length: int, page_size: int, *, contiguous: bool = False) -> Memory:
-        """Return zeroed DMA memory."""
+        """Return zeroed DMA memory. It is shared with processes that this one forks: one may be the driver's successor."""
         size = round_to_pages(length, max(page_size, HOST_PAGE))
-        backing = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_POPULATE)
+        backing = mmap.mmap(-1, size, flags=mmap.MAP_SHARED | mmap.MAP_ANONYMOUS | mmap.MAP_POPULATE)
         virtual = ctypes.addressof(ctypes.c_char.from_buffer(backing))
         pages: tuple[int, ...] | None = None
         if page_size == HOST_PAGE and (size == HOST_PAGE or not contiguous):
@@ -251,6 +251,11 @@ class Vfio:
     def now(self) -> float:
         """Return the seconds of a monotonic clock."""
         return time.monotonic()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the function was not closed: a driver that was detached leaves it open for its successor."""
+        return bool(self._device >= 0)
 
     def detach(self) -> None:
         """Let go of the function as it is."""
