@@ -104,7 +104,8 @@ def bus_master(record: Record) -> Iterator[Finding]:
     judged = set[tuple[str, int, int | None]]()  # controllers, epochs and what the Command register was
     for state, event in record.walk(Doorbell):
         where = state.spec.id, state.epoch, state.pci_command
-        if state.pci_command is not None and state.enabled and where not in judged:
+        failed = state.csts is not None and state.csts.CFS  # then nothing is fetched, and the driver has read so
+        if state.pci_command is not None and state.enabled and not failed and where not in judged:
             judged.add(where)
             shown = f"Command register {state.pci_command:#06x}"
             yield Finding(state.pci_command & 6 == 6, event, "MSE and BME set when a doorbell is rung", shown)
