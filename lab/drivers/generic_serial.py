@@ -230,6 +230,8 @@ class SerialSession:
     def perform(self, action: Action, data: bytes | None, deadline: Deadline) -> Answer:
         """Return the driver's answer; see `lab.drivers.base.Session`."""
         words = self._manifest.actions.get(action.name, NO_SYNTAX)
+        if self._is_ambiguous(action):
+            return Answer("unsupported", {"log": "which disk is which controller's is not known"})
         try:
             if not words.commands:
                 return self._unasked(words, action, deadline)
@@ -241,6 +243,11 @@ class SerialSession:
         except GuestTimeoutError as late:
             return Answer("timeout", {"log": late.what})
         return self._answer(words, action, output)
+
+    def _is_ambiguous(self, action: Action) -> bool:
+        """Return whether an action names a disk that cannot be told from another controller's."""
+        several = len(self._scenario.device.controllers) > 1
+        return several and self._manifest.limits.controllers == "any-order" and "nsid" in action.arguments
 
     def _unasked(self, words: ActionSyntax, action: Action, deadline: Deadline) -> Answer:
         """Return the answer to ``load`` from the output of the boot."""

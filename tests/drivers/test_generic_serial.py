@@ -244,6 +244,29 @@ def opened(boot: dict[str, Any], actions: dict[str, Any], *outputs: str) -> tupl
     return adapter.open(cast(Machine, guest), SCENARIO, Deadline(5)), guest
 
 
+def test_of_disks_in_any_order_none_is_asked_for() -> None:
+    actions = {"read": {"command": "r {index}"}, "list": {"command": "l"}}
+    manifest = parse(
+        {"name": "x", "adapter": "x", "boot": BOOT, "actions": actions, "limits": {"controllers": "any-order"}},
+        Path("x.toml"),
+        ["x"],
+    )
+    pair = Controller(id="nv1", serial="T", namespaces=NAMESPACES)
+    for controllers, expected in (
+        (SCENARIO.device.controllers, "success"),
+        ((*SCENARIO.device.controllers, pair), "unsupported"),
+    ):
+        scenario = replace(SCENARIO, device=replace(SCENARIO.device, controllers=controllers))
+        adapter = GenericSerial(manifest, TOOLCHAIN)
+        guest = FakeGuest(Script(["", ""]), adapter.guest(scenario))
+        guest.console.pending.append("")
+        session = adapter.open(cast(Machine, guest), scenario, Deadline(5))
+        session.perform(Action("load"), None, Deadline(5))
+        asked = Action("read", {"nsid": 2, "lba": 0, "blocks": 1, "controller": controllers[-1].id})
+        assert session.perform(asked, None, Deadline(5)).status == expected
+        assert session.perform(Action("list"), None, Deadline(5)).status == "success"
+
+
 def test_without_a_command_for_load_the_guest_starts_when_it_is_loaded() -> None:
     session, guest = opened({}, {"info": {"lists": {"controllers": {"each": r"version (?P<version>\S+)"}}}})
     assert guest.spec.paused

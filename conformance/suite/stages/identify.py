@@ -79,10 +79,17 @@ def controller_claims(record: Record) -> Iterator[tuple[Asked, Mapping[str, Any]
 
 
 def namespace_claims(record: Record) -> Iterator[tuple[Asked, Mapping[str, Any], Namespace]]:
-    """Yield what the driver says of each namespace, beside that namespace as it was specified; unknown ones are left out."""
+    """Yield what the driver says of each namespace, beside that namespace as it was specified; unknown ones are left out.
+
+    A driver that does not say which namespace a disk is can only mean the one that there is.
+    """
+    if len(record.controllers) != 1:
+        return
+    attached = [namespace for namespace in record.controllers[0].namespaces if namespace.attached]
+    only = attached[0].nsid if len(attached) == 1 else 0
     for asked in record.answers("list"):
         for claim in asked.all("namespaces"):
-            if len(record.controllers) == 1 and (namespace := record.controllers[0].namespace(claim.get("nsid", 1))):
+            if namespace := record.controllers[0].namespace(claim.get("nsid", only)):
                 yield asked, claim, namespace
 
 

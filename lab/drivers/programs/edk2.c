@@ -64,6 +64,7 @@ __asm__(
 #define TPL_APPLICATION 4
 #define TPL_NOTIFY 16
 #define BY_PROTOCOL 2
+#define OPEN_BY_DRIVER 0x10
 #define RESET_SHUTDOWN 2
 #define ALLOCATE_ADDRESS 2
 #define HOT_PLUG_ADD 0
@@ -91,6 +92,8 @@ typedef void *Handle;
 
 typedef struct { uint32_t a; uint16_t b, c; uint8_t d[8]; } Guid;
 
+typedef struct Opened { Handle agent, controller; uint32_t attributes, count; } Opened;
+
 typedef struct {
 	uint8_t header[24];
 	uint64_t (API *raise_tpl)(uint64_t);
@@ -112,7 +115,9 @@ typedef struct {
 	Status (API *set_watchdog_timer)(uint64_t seconds, uint64_t code, uint64_t size, void *data);
 	Status (API *connect_controller)(Handle, Handle *drivers, void *path, bool recursive);
 	Status (API *disconnect_controller)(Handle, Handle driver, Handle child);
-	void *open_protocol, *close_protocol, *open_information, *protocols_per_handle;
+	void *open_protocol, *close_protocol;
+	Status (API *open_information)(Handle, const Guid *, struct Opened **, uint64_t *count);
+	void *protocols_per_handle;
 	Status (API *locate_handle_buffer)(uint64_t type, const Guid *, void *key, uint64_t *count, Handle **);
 } BootServices;
 
@@ -322,21 +327,22 @@ static Handle owner(Handle disk)
 	return found;
 }
 
-/* What the driver calls the disk. */
+/* What the driver calls the disk: the one that has its controller, for others (VirtioKeyboardDxe) name what is not theirs. */
 static void say_name(Handle disk)
 {
-	Handle *handles;
-	uint64_t count = located(&COMPONENT_NAME, &handles);
+	Opened *opened;
+	uint64_t count = 0;
+	if (boot->open_information(owner(disk), &PCI_IO, &opened, &count) >> 63)
+		return;
 	for (uint64_t n = 0; n < count; n++) {
-		ComponentName *names = protocol(handles[n], &COMPONENT_NAME);
+		ComponentName *names = opened[n].attributes & OPEN_BY_DRIVER ? protocol(opened[n].agent, &COMPONENT_NAME) : NULL;
 		uint16_t *name;
 		if (!names || names->controller_name(names, owner(disk), disk, "en", &name) >> 63)
 			continue;
 		for (; *name; name++)
 			put(*name < 0x7f ? (char)*name : '?');
 	}
-	if (count)
-		boot->free_pool(handles);
+	boot->free_pool(opened);
 }
 
 static void show_controllers(void)
