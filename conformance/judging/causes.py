@@ -1,9 +1,11 @@
 """Cause first: which violations only follow from an earlier one, so that one mistake gives one failure at the top.
 
-Three things make a violation a consequence:
+Four things make a violation a consequence:
 
 - it rests on a queue (`Finding.rests_on`) that an earlier violation kept from being created;
 - it is a failed answer after a load that failed, until the driver is loaded again;
+- it is a wrong answer about data, or an access to memory, of a transfer whose command has broken a rule of transfers on the
+  wire: a pointer that names the wrong memory, the wrong namespace, a slot that was not filled;
 - it is itself a failed answer ("timed out", "did not load") where a rule that was made for this situation, or a command that
   the controller refused for breaking a rule, explains it.
 
@@ -23,6 +25,24 @@ from lab.nvme.commands import CreateIoCq, CreateIoSq
 LOAD, ANSWER, UNUSUAL = "every/load", "every/answer", "every/unusual-device"
 GENERIC = (LOAD, ANSWER, UNUSUAL)
 """Checks of answers as such: whatever explains an answer explains their violations."""
+
+
+TRANSFERS = frozenset({
+    "read/prp2", "read/prp-list", "read/prp-chain", "read/prp-entries", "read/prp1-aligned", "read/sgl-shape", "read/sgl-gate",
+    "admin-queue/doorbell", "admin-queue/entry-written", "admin-queue/unique-cid", "admin-queue/bus-master",
+    "multi-namespace/no-crosstalk", "io-queues/no-overlap",
+})  # fmt: skip
+"""Rules of the wire without which a transfer cannot end well."""
+DATA = frozenset({
+    "read/exact", "read/scattered", "read/first-last-high", "read/mbr", "read/prp1-offset", "read/block-4096", "write/exact",
+    "write/signature", "multi-namespace/block-size",
+})  # fmt: skip
+"""Checks of what a transfer has moved, whatever it was by."""
+MEMORY = "read/owned-memory"
+CONTENT = frozenset({"multi-namespace/no-crosstalk", "write/zeroes-error", "write/retried", "write/error"})
+"""Rules without which the disk does not hold what it must: later reads show it too."""
+CAUSES = TRANSFERS | CONTENT | {MEMORY}
+"""Checks that explain what others find about the same transfer."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +79,7 @@ class Causes:
 
     def of(self, check: Check, finding: Finding) -> Cause | None:
         """Return what a violation follows from; None if it stands alone."""
-        return self._missing_queue(check, finding) or self._answer(check, finding)
+        return self._missing_queue(check, finding) or self._answer(check, finding) or self._transfer(check, finding)
 
     def _others(self, check: Check) -> Iterator[tuple[Check, Finding]]:
         for other, found in self._violations.items():
@@ -75,6 +95,27 @@ class Causes:
             broken = self._refused.get(id(earlier.event)) == finding.rests_on
             if before and broken and earlier.rests_on != finding.rests_on:
                 return Cause(other.id, f"{finding.rests_on} was never created")
+        return None
+
+    def _transfer(self, check: Check, finding: Finding) -> Cause | None:
+        """Return the rule of transfers that a command of this action, or the very command, had broken before."""
+        event = finding.event
+        asked = self._asked.get(id(event)) if isinstance(event, ActionEnded) else None
+        command = self._record.owner(event) if event is not None and check.id == MEMORY else None
+        if (asked is None or check.id not in DATA) and command is None:
+            return None
+        for other, earlier in self._others(check):
+            broken = earlier.event
+            if broken is None or not earlier.exact:
+                continue
+            if asked is not None and other.id in CONTENT and broken.t < asked.started.t:
+                return Cause(other.id, "the disk does not hold what it must")
+            if other.id not in TRANSFERS and (other.id != MEMORY or asked is None):
+                continue
+            if asked is not None and asked.covers(broken) and not isinstance(broken, ActionEnded):
+                return Cause(other.id, f"{asked.action} failed by it")
+            if command is not None and command in (broken, self._record.owner(broken)):
+                return Cause(other.id, "its command says so")
         return None
 
     def _answer(self, check: Check, finding: Finding) -> Cause | None:

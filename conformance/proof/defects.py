@@ -13,7 +13,8 @@ from functools import cache
 from types import CodeType, FunctionType
 from typing import Any, cast
 
-from conformance.judging.judge import judge
+from conformance.judging.causes import CAUSES
+from conformance.judging.judge import Verdict, judge
 from conformance.proof.recording import FAILED, Alarm, alarm, golden, record, unworded, verdicts
 from conformance.record.record import Record
 from conformance.suite.check import Check, Finding, Outcome
@@ -85,7 +86,9 @@ def examine(id: str, seed: int) -> Examined:
         with run_folder(shared_root() if SHARED_MEMORY.is_dir() else None) as folder:
             evidence = record(scenario, seed, folder / "evidence", id)
             found = judge(evidence, select().checks_of(scenario))
-            failed |= {verdict.check.id for verdict in found if verdict.outcome in FAILED}
+            failed |= {
+                verdict.check.id for verdict in found if verdict.outcome in FAILED or own_consequence(verdict, defect.check)
+            }
             errors += [alarm(verdict) for verdict in found if verdict.outcome is Outcome.ERROR] + unworded(found)
             if defect.check == UNNAMED and failed:
                 return Examined(id, scenario, tuple(sorted(failed)), tuple(errors))
@@ -94,6 +97,11 @@ def examine(id: str, seed: int) -> Examined:
                     return Examined(id, scenario, tuple(sorted(failed - {defect.check})), tuple(errors))
                 problem = f"{defect.check} failed in {scenario} only by what it shares with other checks"
     return Examined(id, "", tuple(sorted(failed - {defect.check})), tuple(errors), problem)
+
+
+def own_consequence(verdict: Verdict, check: str) -> bool:
+    """Return whether the defect's own check has found it too, and another check of transfers is named as the cause."""
+    return verdict.check.id == check and verdict.because in CAUSES
 
 
 def catches(check: Check, evidence: Evidence, seed: int) -> bool:

@@ -146,10 +146,11 @@ def access_width(record: Record) -> Iterator[Finding]:
 
 @check("detect/read-only", cite=BASE_2_0["3.1.3"], level=RECOMMENDED, why="practice", witnesses=["wire"])
 def read_only(record: Record) -> Iterator[Finding]:
-    """Never writes a read-only register (of CSTS only to clear NSSRO, which is done by writing 1)."""
+    """Never writes a read-only register (to CSTS only 0, or NSSRO=1, which clears that bit)."""
     for event in record.all(RegisterWrite):
         register = register_at(event.offset)
-        ok = register not in READ_ONLY and (register is not CSTS or bool(CSTS(event.value).NSSRO))
+        cleared = register is CSTS and (not event.value or bool(CSTS(event.value).NSSRO))
+        ok = register not in READ_ONLY and (register is not CSTS or cleared)
         name = register.__name__ if register else f"{event.offset:#x}"
         yield Finding(ok, event, "a register that the host may write", f"{name} = {event.value:#x}")
 
