@@ -320,13 +320,13 @@ def _struck(event: FaultInjected) -> tuple[str, str]:
 
 
 def _asked(event: ActionStarted) -> tuple[str, str]:
-    return f"ask {printable(event.action)}", " ".join(f"{name}={value}" for name, value in event.arguments.items())
+    return f"ask {printable(str(event.action))}", " ".join(f"{name}={value}" for name, value in event.arguments.items())
 
 
 def _answered(event: ActionEnded) -> tuple[str, str]:
     status = words(event.answer.get("status"))
     fields = (f"{name}={_json(value)}" for name, value in event.answer.items() if name != "status")
-    return f"answer {printable(event.action)}", shortened("  ".join([status, *fields]))
+    return f"answer {printable(str(event.action))}", shortened("  ".join([status, *fields]))
 
 
 def _json(value: Any) -> str:
