@@ -23,7 +23,7 @@ def test_a_run_shows_and_writes_what_it_found(lab: Lab, jobs: str) -> None:
     assert not done.stderr
     assert "\x1b" not in done.stdout
     assert "FAIL  read/fail  toy on qemu, read/basic" in done.stdout
-    assert "evidence  nvme-lab-results/" in done.stdout
+    assert "evidence    nvme-lab-results/" in done.stdout
     assert "known  read/known  toy: it was always so" in done.stdout
     assert "stale  read/better no longer fails for toy on qemu" in done.stdout
     assert "toy does not qualify" in done.stdout
