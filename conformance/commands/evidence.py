@@ -26,6 +26,7 @@ from conformance.report.junit import junit
 from conformance.report.markdown import markdown
 from conformance.report.sarif import sarif
 from conformance.report.tap import tap
+from conformance.report.traceability import traceability
 from conformance.report.witness import hashes_of, witness_of
 from conformance.run.folders import EVIDENCE
 from conformance.suite.check import Outcome
@@ -38,6 +39,7 @@ from lab.version import lab_version
 
 FORMATS: Mapping[str, Callable[[Results], str]] = {
     "badge": badge_of,
+    "csv": traceability,
     "ctrf": ctrf,
     "github": github,
     "gitlab": gitlab,
@@ -46,9 +48,9 @@ FORMATS: Mapping[str, Callable[[Results], str]] = {
     "sarif": sarif,
     "tap": tap,
 }
-COMPARING: Mapping[str, Callable[[Results, Path | None], str]] = {
-    "html": lambda results, baseline: html(results, _material(results, baseline)),
-    "markdown": lambda results, baseline: markdown(results, release_of(read(baseline), results)[0] if baseline else None),
+COMPARING: Mapping[str, Callable[[Results, Path | None, Path | None], str]] = {
+    "html": lambda results, baseline, template: html(results, _material(results, baseline), template),
+    "markdown": lambda results, baseline, _: markdown(results, release_of(read(baseline), results)[0] if baseline else None),
 }
 """The formats that can show the difference from a baseline."""
 
@@ -190,13 +192,23 @@ def _judge_into(results: Results, evidence: Evidence, selected: Selection, asked
     metavar="RESULT",
     help=f"show the difference from it ({', '.join(COMPARING)})",
 )
+@click.option(
+    "--template",
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    metavar="FILE",
+    help="a Jinja template of your own for --format html, which extends report.html.j2",
+)
 @VERBOSE
-def report(results: Sequence[Path], form: str, output: Path | None, baseline: Path | None, verbose: bool) -> int:
+def report(
+    results: Sequence[Path], form: str, output: Path | None, baseline: Path | None, template: Path | None, verbose: bool
+) -> int:
     """Render results; several (shards) are merged first. RESULT: folders that nvme-lab run wrote, or their results.json.
 
     \b
     nvme-lab report nvme-lab-results/latest --format html -o report.html
     nvme-lab report nvme-lab-results/latest --format html --baseline baseline/results.json -o report.html
+    nvme-lab report nvme-lab-results/latest --format html --template ours.html.j2 -o report.html
+    nvme-lab report nvme-lab-results/latest --format csv -o traceability.csv
     nvme-lab report nvme-lab-results/latest --format markdown
     nvme-lab report shard-1 shard-2 --format junit -o junit.xml
 
@@ -205,22 +217,26 @@ def report(results: Sequence[Path], form: str, output: Path | None, baseline: Pa
     parts = [(path if path.is_dir() else path.parent, read(path)) for path in results]
     if baseline is not None and form not in COMPARING:
         raise UsageError(f"--baseline goes with --format {' or '.join(COMPARING)}.", remedy="nvme-lab compare OLD NEW")
+    if template is not None and form != "html":
+        raise UsageError("--template goes with --format html.")
     merged = merge(parts, Path.cwd())
-    _render(merged, form, output, baseline, verbose)
+    _render(merged, form, output, baseline, template, verbose)
     if missing := merged.missing_shards:
         numbers = ", ".join(map(str, missing))
         click.echo(f"nvme-lab: missing of {merged.shards[0].of} shards: {numbers}", err=True)
     return LAB_FAILED if merged.shards and (missing or merged.unfinished) else 0
 
 
-def _render(merged: Results, form: str, output: Path | None, baseline: Path | None, verbose: bool) -> None:
+def _render(
+    merged: Results, form: str, output: Path | None, baseline: Path | None, template: Path | None, verbose: bool
+) -> None:
     if form == "text" and output is None:
         terminal.show(terminal.summary(merged, Path(), verbose=verbose))
         return
     if form == "text":
         text = terminal.plain_summary(merged, Path(), verbose=verbose)
     elif form in COMPARING:
-        text = COMPARING[form](merged, baseline)
+        text = COMPARING[form](merged, baseline, template)
     else:
         text = FORMATS[form](merged)
     if output is None:

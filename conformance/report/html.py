@@ -8,30 +8,32 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template, TemplateNotFound, TemplateSyntaxError
 from markupsafe import Markup
 
 from conformance.judging.compare import HEADINGS, Comparison, compare
 from conformance.judging.models import Results, RunEntry
 from conformance.judging.summary import (
+    SummaryRow,
     gate_failures,
     lab_failures,
     rows,
     stage_index,
-    stale,
     unjudged,
     unproven,
     worst_with_outcome,
 )
 from conformance.report import charts
-from conformance.report.cards import ORDER, cards, word
+from conformance.report.cards import KNOWN, ORDER, cards, word
 from conformance.report.conclusion import Conclusion, State, conclude
 from conformance.report.coverage import percent
+from conformance.report.matrix import MARKS
+from conformance.report.waivers import waivers
 from conformance.report.witness import Witness, speaker
 from conformance.suite.check import Outcome
 from conformance.suite.measure import Measurement
@@ -39,11 +41,19 @@ from conformance.suite.selection import CHECKS
 from conformance.wire import ladder
 from conformance.wire.decode import printable_lines, shortened
 from conformance.wire.excerpts import Gap, key
-from lab.data.manifest import PROFILES
+from lab.data.manifest import PROFILES, STAGES
+from lab.errors import UsageError
 
+TEMPLATES = Path(__file__).parent
+QUIET = ("PASS", "UNSUPPORTED", "INCONCLUSIVE")
+"""Checks that need no look."""
 LEVELS = {"M": "mandatory", "R": "recommended", "O": "optional"}
 LOOKS = {State.QUALIFIES: "good", State.FAILS: "bad", State.LAB: "bad"}
 """How a state is coloured; others are open."""
+CONFORMANCE = {
+    State.QUALIFIES: "conformant", State.FAILS: "not conformant", State.ACCEPTED: "not fully conformant",
+}  # fmt: skip
+"""How a driver conforms, where it is not called like the state."""
 FINDINGS_SHOWN = 3
 LONGEST = 2000
 """Characters that a finding shows of what a driver said."""
@@ -68,8 +78,11 @@ class Material:
     """What was found there."""
 
 
-def html(results: Results, material: Material | None = None) -> str:
-    """Return the report as one HTML file without external parts."""
+def html(results: Results, material: Material | None = None, template: Path | None = None) -> str:
+    """Return the report as one HTML file without external parts; by a ``template`` of the user's own, if there is one.
+
+    That extends ``report.html.j2``, and may replace its blocks title, style, header, summary and footer.
+    """
     material = material or Material()
     comparison = compare(material.before, results) if material.before else None
     made = cards(results, material.witness)
@@ -78,12 +91,13 @@ def html(results: Results, material: Material | None = None) -> str:
     by_stage = {(row.driver, row.device, row.stage): row for row in rows(results)}
     paths = {run.key: run.evidence for run in results.runs}
     slowest = sorted(results.runs, key=lambda run: -run.seconds)
-    return environment().get_template("report.html.j2").render(
+    return _template(template).render(
         results=results,
         conclusions=conclusions,
         overall=_overall(conclusions),
         headline=_headline,
         looks=LOOKS,
+        conformance=CONFORMANCE,
         machines=machines,
         stages=sorted({stage for _, _, stage in by_stage}, key=stage_index),
         profile_names=PROFILES,
@@ -110,8 +124,13 @@ def html(results: Results, material: Material | None = None) -> str:
         errors=lab_failures(results),
         strict=[(verdict, reason) for verdict, reason in gate_failures(results) if verdict.outcome is not Outcome.FAIL],
         unproven=unproven(results),
-        known=[verdict for verdict, _ in worst_with_outcome(results, Outcome.FAIL) if verdict.known is not None],
-        stale=stale(results),
+        waivers=list(waivers(results)),
+        gate=_gate(results),
+        marks=MARKS,
+        counted=_counted,
+        first_quiet=next((card for card in made if card.worst in QUIET), None),
+        quiet=sum(card.worst in QUIET for card in made),
+        stage_names=STAGES,
         unjudged=unjudged(results),
         left_out=_left_out(results),
         silent=_silent(results),
@@ -127,10 +146,21 @@ def html(results: Results, material: Material | None = None) -> str:
     )  # fmt: skip
 
 
-def environment() -> Environment:
+def _template(own: Path | None) -> Template:
+    """Return the page's template; UsageError for one of the user's own that is none."""
+    folders = [own.parent, TEMPLATES] if own else [TEMPLATES]
+    try:
+        return environment(folders).get_template(own.name if own else "report.html.j2")
+    except TemplateNotFound as error:
+        raise UsageError(f"{own}: the template {error.name!r} cannot be read.") from error
+    except TemplateSyntaxError as error:
+        raise UsageError(f"{error.filename or own}:{error.lineno}: not a template of Jinja: {error.message}") from error
+
+
+def environment(folders: Sequence[Path] = (TEMPLATES,)) -> Environment:
     """Return the environment of all pages: everything is escaped, and control characters are shown as such."""
     made = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
+        loader=FileSystemLoader(folders),
         autoescape=True,
         undefined=StrictUndefined,
         finalize=_shown,
@@ -159,6 +189,19 @@ def _headline(conclusions: Sequence[Conclusion]) -> str:
     good = sum(one.state is State.QUALIFIES for one in conclusions)
     gate = f"{failing} of {count} drivers failed" if failing else "No new failures"
     return f"{gate}; {'all' if good == count else good or 'none'} of {count} drivers qualify"
+
+
+def _gate(results: Results) -> Callable[[str], bool]:
+    """Return a function that says whether a driver turns the gate red."""
+    red = {verdict.driver for verdict, _ in gate_failures(results)}
+    red |= {v.driver for v in results.verdicts if v.outcome is Outcome.ERROR}
+    return lambda driver: driver in red
+
+
+def _counted(row: SummaryRow) -> str:
+    """Return the numbers of a cell of the matrix, what needs a look first."""
+    counts = [(name, row.known if name == KNOWN else row.counts.get(Outcome(name), 0)) for name in ORDER]
+    return ", ".join(f"{number} {name.lower()}" for name, number in counts if number)
 
 
 def _overall(conclusions: Sequence[Conclusion]) -> str:
