@@ -57,6 +57,10 @@ class GuestTimeoutError(GuestError):
     """The deadline passed; the message says what was waited for and what came last."""
 
 
+NO_ACCESS = "Its driver has accessed no register."
+"""In the words of a GuestNotReadyError: the driver may not have been reached at all."""
+
+
 class GuestNotReadyError(GuestError):
     """The guest did not show that it is ready, and nothing says that its driver is to blame."""
 

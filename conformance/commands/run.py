@@ -65,6 +65,8 @@ NEWEST = Path("nvme-lab-results/latest")
     help="exit 125 on lab failure or no verdict (for git bisect run); with --driver NAME@FIRST..LAST: which version changed it",
 )  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="say what would be recorded and how long it would take, and do nothing")
+@click.option("--console-text", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
+              help="with --dry-run: what the driver's manifest reads in this text of a console")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="events as they happen, a JSON object a line; all else goes to stderr")
 @VERBOSE
 @machine

@@ -24,12 +24,13 @@ from conformance.judging.summary import DRIVER_FAILED, LAB_FAILED, NOTHING_JUDGE
 from conformance.report import terminal
 from conformance.report.steps import Steps
 from conformance.run import signals
+from conformance.run.costs import remembered
 from conformance.run.folders import check_free, default_folder, lock_folder, prepare_folder, prune, shown
 from conformance.run.identity import new_results
 from conformance.run.live_events import Ended, Events, Preparing, planned
 from conformance.run.output import guarding
 from conformance.run.plan import DEFAULT_SEED, Campaign, RunRequest, plan
-from conformance.run.prepare import prepare_campaign, prepare_offline
+from conformance.run.prepare import cache_root, prepare_campaign, prepare_offline
 from conformance.run.progress import Lines
 from conformance.run.resume import check_same, read_run, write_run
 from conformance.run.runner import (
@@ -42,9 +43,13 @@ from conformance.run.runner import (
     workers,
     write_reports,
 )
+from conformance.run.unready import LIMIT
 from conformance.suite.check import Outcome
 from conformance.suite.selection import CHECKS
+from conformance.wire.decode import printable_lines
+from lab import drivers
 from lab.data.scenario_file import STAGE as FILE_STAGE
+from lab.drivers.rehearsal import rehearse
 from lab.errors import LabError, UsageError, nearest
 from lab.recording.stopping import EVENTS
 from lab.settings import Settings
@@ -95,6 +100,10 @@ def _run(options: Mapping[str, Any], console: Console, events: Events | None) ->
             events.write(Ended(status=0))
         return 0
     chosen = settings({name: options[name] for name in MACHINE})
+    if options["console_text"]:
+        if not options["dry_run"]:
+            raise UsageError("--console-text is for --dry-run.", remedy="add --dry-run")
+        return _rehearse(selected.request, options["console_text"], console)
     if options["dry_run"]:
         return _dry_run(selected.request, chosen, options, console, events)
 
@@ -272,7 +281,41 @@ def _dry_run(request: RunRequest, chosen: Settings, options: Mapping[str, Any], 
     left_out = f", {len(campaign.left_out)} left out" if campaign.left_out else ""
     extent = " · ".join(_extent(campaign, on, f"{times} times" if times > 1 else ""))
     console.print(f"Would record {extent}{left_out}, in about {_duration(seconds)}. Nothing was done.")
+    known = remembered(cache_root(campaign))
+    unknown_costs = sum(job.name not in known for job in campaign.jobs)
+    if unknown_costs:
+        console.print(
+            f"The time is a guess for {unknown_costs} of {len(campaign.jobs)} scenarios, which were never recorded here; "
+            f"a driver that does not answer costs its time-outs: up to {_duration(_longest(campaign))} in all.",
+            style="dim", soft_wrap=True,
+        )  # fmt: skip
     return 0
+
+
+def _longest(campaign: Campaign) -> float:
+    """Return the seconds that the boots may take where no guest becomes ready: a run gives up after two of a driver."""
+    return sum(LIMIT * driver.boot.seconds for driver in {job.driver.name: job.driver for job in campaign.jobs}.values())
+
+
+def _rehearse(request: RunRequest, file: Path, console: Console) -> int:
+    """Print what the drivers' manifests read in a console's text; return 1 where something in it does not fit."""
+    try:
+        text = file.read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise UsageError(f"--console-text: {file} cannot be read: {error.strerror}.", remedy="name a text file") from error
+    status = 0
+    for name in request.drivers:
+        manifest = drivers.find(name)
+        if manifest.adapter != "generic-serial":
+            raise UsageError(
+                f"--console-text: {name} has the adapter {manifest.adapter}, which reads no text.",
+                remedy="name a driver of generic-serial",
+            )
+        for outcome in rehearse(manifest, text):
+            mark, style = {True: ("ok  ", ""), False: ("no  ", "yellow"), None: ("-   ", "dim")}[outcome.ok]
+            console.print(Text(f"{mark}{outcome.key}  {printable_lines(outcome.text)}", style=style), soft_wrap=True)
+            status |= outcome.ok is False
+    return status
 
 
 def _table(campaign: Campaign, *, each: bool) -> Table:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import sys
+import time
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
+from rich.console import Console
+from rich.text import Text
 
 from conformance.commands import completing
 from conformance.commands.options import machine, settings
@@ -17,17 +22,24 @@ from conformance.report import terminal
 from conformance.run.folders import shell_folder, shown
 from conformance.run.plan import DEFAULT_SEED, Job, RunRequest, plan
 from conformance.run.prepare import prepare_campaign
+from conformance.wire.decode import printable_lines
 from lab import drivers
 from lab.data.evidence import Evidence
 from lab.data.plan import Scenario
-from lab.errors import LabError, UsageError
+from lab.deadline import Deadline
+from lab.drivers.generic_serial import SerialSession
+from lab.drivers.reading import without_echo
+from lab.errors import GuestTimeoutError, LabError, UsageError
 from lab.guest import keyboard
+from lab.guest.console import plain
 from lab.guest.machine import Machine
 from lab.guest.terminal import talk
 from lab.recording.record import record
 from lab.toolchain import Toolchain
 
 DEFAULT_SCENARIO = "read/basic"
+LINE_SECONDS, SILENT_SECONDS = 60.0, 1.0
+"""For a line of a script; and without a prompt, it is done when nothing came for so long."""
 LEAVE = "Ctrl-] leaves"
 
 
@@ -39,9 +51,14 @@ LEAVE = "Ctrl-] leaves"
 @click.option("--device", type=click.Choice(DEVICES), help="device in front of it [default: the first that can be that]")
 @click.option("--seed", type=int, default=DEFAULT_SEED, show_default=True, help="draws serial numbers, sizes and data")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), metavar="DIR", help="new folder for the evidence")
+@click.option("--script", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
+              help="type the lines of FILE instead, one after the other, and print what comes; needs no terminal")  # fmt: skip
 @click.option("--gdb", metavar="PORT|SOCKET", help="let gdb attach to the guest's processors there, by TCP or a unix socket")
 @machine
-def shell(driver: str, scenario: str, device: str | None, seed: int, out: Path | None, gdb: str | None, **options: Any) -> None:
+def shell(
+    driver: str, scenario: str, device: str | None, seed: int, out: Path | None, gdb: str | None, script: Path | None,
+    **options: Any,
+) -> None:  # fmt: skip
     """Boot a guest in a scenario, plug its device, load the driver, and leave the rest to you: its console is your terminal.
 
     What the device sees is recorded meanwhile; the folder is named at the end, for wire, judge and diff. Ctrl-] leaves.
@@ -49,10 +66,12 @@ def shell(driver: str, scenario: str, device: str | None, seed: int, out: Path |
     \b
     nvme-lab shell
     nvme-lab shell --driver u-boot --scenario read/high-lba --device lab
+    nvme-lab shell --driver u-boot --script commands.txt
     nvme-lab shell --gdb 1234                        then elsewhere: gdb -ex 'target remote localhost:1234'
     """
-    if not (sys.stdin.isatty() and sys.stdout.isatty()):
-        raise UsageError("A shell needs a terminal.", remedy="without one: nvme-lab run --scenario records what is asked")
+    lines = _script(script)
+    if lines is None and not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise UsageError("A shell needs a terminal.", remedy="without one, --script FILE types the lines of a file")
     console = terminal.console()
     request = RunRequest(drivers=(driver,), devices=(device,) if device else (), scenarios=(scenario,), seed=seed)
     campaign = prepare_campaign(plan(request), settings(options), lambda text: console.print(text, style="dim"))
@@ -64,11 +83,16 @@ def shell(driver: str, scenario: str, device: str | None, seed: int, out: Path |
     folder = out or shell_folder(Path.cwd())
     if folder.exists():
         raise UsageError(f"{folder} exists already.", remedy="name a new folder with --out")
-    console.print(f"{job.name}: {job.scenario.title}", f"{LEAVE}, Enter shows the prompt.", sep="\n", style="bold")
+    console.print(f"{job.name}: {job.scenario.title}", style="bold")
+    if lines is None:
+        console.print(f"{LEAVE}, Enter shows the prompt.", style="bold")
 
     def visit(guest: Machine) -> None:
         if gdb:
             console.print(open_gdb(guest, gdb), style="bold", markup=False)
+        if lines is not None:
+            run_script(guest, job, lines, console)
+            return
         console.print(guest.console.last_lines(), style="dim", markup=False, end=" ")  # the last one may be a prompt
         at_keyboard = job.driver.boot.input == "keyboard"
         typed = partial(keyboard.press_all, guest) if at_keyboard else guest.console.send
@@ -85,6 +109,46 @@ def shell(driver: str, scenario: str, device: str | None, seed: int, out: Path |
         console.print(f"The guest died: {end.reason}", style="bold red", markup=False)
     elif end and end.outcome != "complete":
         raise LabError(end.reason)
+
+
+def _script(file: Path | None) -> list[str] | None:
+    if file is None:
+        return None
+    try:
+        return file.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"--script: {file} cannot be read: {error}.", remedy="name a text file of lines") from error
+
+
+def run_script(guest: Machine, job: Job, lines: Sequence[str], console: Console) -> None:
+    """Type each line once the one before is done, and print what came of it. GuestTimeoutError where it never is.
+
+    A line is done when the manifest's prompt (`boot.ready`) is back; without one, when the console has been silent for a while.
+    """
+    session = None
+    if job.driver.adapter == "generic-serial" and job.driver.boot.ready and job.driver.boot.input != "none":
+        session = SerialSession(guest, job.driver, job.scenario)
+    for line in lines:
+        console.print(Text(f"> {line}", style="bold"), soft_wrap=True)
+        if session:
+            said = session.ask(line, Deadline(LINE_SECONDS))
+        else:
+            before = len(guest.console.text())
+            guest.console.send(line + "\n")
+            _until_silent(guest)
+            said = without_echo(plain(guest.console.text()[before:]), line)
+        if said.strip():
+            console.print(Text(printable_lines(said.strip("\n"))), soft_wrap=True)
+
+
+def _until_silent(guest: Machine) -> None:
+    """Wait until the console has been silent for a while."""
+    deadline, length, began = Deadline(LINE_SECONDS), -1, time.monotonic()
+    while not deadline.expired and (length < 0 or time.monotonic() - began < SILENT_SECONDS):
+        with suppress(GuestTimeoutError):
+            guest.console.expect("(?!)", Deadline(SILENT_SECONDS / 5))
+        if (found := len(guest.console.text())) != length:
+            length, began = found, time.monotonic()
 
 
 def open_gdb(guest: Machine, where: str) -> str:

@@ -16,7 +16,7 @@ from lab.data import manifest
 from lab.data.events import Event, RegisterWrite, Submitted
 from lab.data.evidence import Evidence
 from lab.drivers.generic_serial import SCREEN_TEXT
-from lab.errors import LabError
+from lab.errors import NO_ACCESS, LabError
 from lab.guest.console import plain
 from lab.guest.folder import run_folder
 from lab.guest.idle import prompts
@@ -100,7 +100,7 @@ def look(boot: dict[str, Any], path: Path, seconds: float, toolchain: Toolchain,
         spoke: Iterator[Output] = (output for output in LOGS if heard[output].strip())
         output: Output = next(spoke, "serial")
         said = heard[output]
-        lab_failed = end is not None and end.outcome == "lab-error" and "accessed no register" not in end.reason
+        lab_failed = end is not None and end.outcome == "lab-error" and NO_ACCESS not in end.reason
         if end is not None and lab_failed and not said.strip() and "not waiting for the device" not in end.reason:
             raise LabError(f"It does not boot: {end.reason}", remedy="correct the file, or skip this look with --no-boot")
         seen = set(_seen(evidence.events()))

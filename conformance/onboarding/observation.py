@@ -21,7 +21,7 @@ from lab.data import manifest as manifests
 from lab.data.evidence import Evidence
 from lab.data.manifest import PROFILES, STAGES, DriverManifest
 from lab.deadline import Deadline
-from lab.errors import GuestError
+from lab.errors import NO_ACCESS, GuestError
 from lab.guest import keyboard, screen
 from lab.guest.console import plain
 from lab.guest.idle import prompts
@@ -267,7 +267,7 @@ def _boot(rung: Rung, evidence: Evidence, shown: str, seconds: float) -> Boot:
     end = evidence.end
     assert end is not None
     reason = end.reason
-    if end.outcome == "lab-error" and not found.accesses and "accessed no register" in reason:
+    if end.outcome == "lab-error" and not found.accesses and NO_ACCESS in reason:
         how = "not-reached"
     elif end.outcome == "panic":
         how = ENDED

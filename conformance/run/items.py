@@ -26,6 +26,7 @@ from conformance.record.record import Record
 from conformance.run.folders import evidence_folder
 from conformance.run.plan import DEVICES, Campaign, Job, RunRequest
 from conformance.run.scheduler import ScenarioReport
+from conformance.run.unready import UnreadyGuests
 from conformance.suite.check import EVERY, MANDATORY, Check, Outcome
 from conformance.suite.measure import measurements
 from conformance.suite.selection import CHECKS
@@ -190,10 +191,19 @@ class Recording(pytest.Collector):
                 raise
 
     def _record_with_retry(self) -> tuple[Evidence, str]:
-        """Record once, and once more if the lab fails. Return the evidence and why the first attempt failed ("" if not)."""
+        """Record once, and once more if the lab fails. Return the evidence and why the first attempt failed ("" if not).
+
+        LabError if the guests of this driver do not come to it (`conformance.run.unready`).
+        """
+        unready = UnreadyGuests(self.campaign.out, self.job.driver.name)
+        if why := unready.why_not():
+            raise LabError(
+                why, remedy="nvme-lab observe shows what it does; correct boot.ready, or give boot.quiet or boot.after"
+            )
         try:
             evidence = self._record_once()
-            if evidence.end is None or evidence.end.outcome != "lab-error":
+            unready.note(self.job.scenario.id, evidence.end)
+            if evidence.end is None or evidence.end.outcome != "lab-error" or unready.is_unready(evidence.end):
                 return evidence, ""
             failure = evidence.end.reason
         except UsageError:

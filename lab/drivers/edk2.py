@@ -88,6 +88,6 @@ class Edk2Session(SerialSession):
         return Answer()
 
     def _functions(self, deadline: Deadline) -> int:
-        said = self._ask(FOLLOW, deadline)
+        said = self.ask(FOLLOW, deadline)
         found = _FUNCTIONS.search(said)
         return int(found[1], 16) if found else 0

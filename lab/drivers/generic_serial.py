@@ -20,7 +20,7 @@ from lab.data.plan import Action, Answer, Scenario
 from lab.deadline import Deadline
 from lab.drivers import arithmetic, reading, shape
 from lab.drivers.base import mebibytes, own_file, target
-from lab.errors import GuestNotReadyError, GuestTimeoutError, LabError, UsageError
+from lab.errors import NO_ACCESS, GuestNotReadyError, GuestTimeoutError, LabError, UsageError
 from lab.guest import keyboard, screen
 from lab.guest.arguments import GuestSpec
 from lab.guest.console import plain
@@ -165,7 +165,7 @@ class SerialSession:
             raise GuestTimeoutError(what, last=late.last) from late
         remedy = "nvme-lab observe shows what it does; correct boot.ready, or give boot.quiet or boot.after instead"
         if not activity.accesses:
-            raise GuestNotReadyError(f"{what}\nIts driver has accessed no register.", last=late.last, remedy=remedy) from late
+            raise GuestNotReadyError(f"{what}\n{NO_ACCESS}", last=late.last, remedy=remedy) from late
         if not activity.unanswered and (activity.quiet_seconds or 0.0) >= FINISHED_SECONDS:
             why = f"Its driver is not waiting for the device, and has accessed nothing for {activity.quiet_seconds:.0f} s."
             raise GuestNotReadyError(f"{what}\n{why}", last=late.last, remedy=remedy) from late
@@ -237,7 +237,7 @@ class SerialSession:
                 return self._unasked(words, action, deadline)
             output = ""
             for line in self._lines(words, action, data):
-                output += self._ask(line, deadline)
+                output += self.ask(line, deadline)
                 if words.error and patterns.search(words.error, output):
                     break
         except GuestTimeoutError as late:
@@ -325,7 +325,7 @@ class SerialSession:
                 values["bytes"] = values["blocks"] * found.namespace.block_size
         return values
 
-    def _ask(self, line: str, deadline: Deadline) -> str:
+    def ask(self, line: str, deadline: Deadline) -> str:
         """Run one line of commands and return its output."""
         if self._busy:
             self._console.expect(self._ready, Deadline(0), f"the prompt after {self._busy!r}, which came too late before")

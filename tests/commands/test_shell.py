@@ -106,3 +106,17 @@ def test_bash_completes_by_the_script() -> None:
     }
     done = subprocess.run([bash, "-c", script], env=environment, capture_output=True, text=True, check=False, timeout=60)
     assert done.stdout.split() == ["read/prp-chain"], done.stderr
+
+
+def test_a_script_is_typed_without_a_terminal(
+    toolchain: Toolchain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    del toolchain  # its fixture has fetched QEMU
+    monkeypatch.chdir(tmp_path)
+    Path("lines").write_text("nvme read 0x1000000 0 2\necho over\n")
+    assert run_command(("shell", "--driver", "u-boot", "--script", "lines", "--out", "out", "--offline")) == 0
+    said = capsys.readouterr().out
+    assert "> nvme read 0x1000000 0 2" in said
+    assert "2 blocks read: OK" in said
+    assert said.index("2 blocks read") < said.index("\nover\n")
+    assert run_command(("shell", "--script", "nothing")) == 4
