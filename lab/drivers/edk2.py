@@ -67,7 +67,7 @@ class Edk2Session(SerialSession):
 
     def ask_build(self, deadline: Deadline) -> None:
         """Ask the firmware which one it is."""
-        self.build = self._ask(VERSION, deadline).strip().removeprefix("firmware ")
+        self.build = self.ask(VERSION, deadline).strip().removeprefix("firmware ")
 
     def plugged(self, controllers: int, deadline: Deadline) -> None:
         """Wait until the guest has followed a plug or unplug; see `lab.drivers.base.Session`."""
