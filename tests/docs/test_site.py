@@ -58,7 +58,7 @@ def test_each_check_has_a_page_and_the_reference_links_to_it(site: Path) -> None
     assert (missing, [check for check in CHECKS if f'href="checks/{check}.html"' not in reference]) == ([], [])
     page = (site / "checks" / "read" / "prp2.html").read_text(encoding="utf-8")
     assert "second_page" in page
-    assert "nvme-lab run --check read/prp2 --defect read/prp2:missing" in html.unescape(re.sub("<[^>]*>", "", page))
+    assert "nvme-lab run --check read/prp2 --defect read/prp2:" in html.unescape(re.sub("<[^>]*>", "", page))
 
 
 @pytest.mark.xdist_group("site")
