@@ -351,3 +351,20 @@ class Coalescing(Controller):
         with suppress(CommandFailed):
             self.execution.admin(SetFeatures.of(FID=Fid.INTERRUPT_COALESCING, CDW11=0x0102))
         super().create_io_queues()
+
+
+@variant(
+    "io-queues/after-refusal",
+    allowed='Base 2.0, 5.6 "Delete I/O Completion Queue command": nothing says what follows where an SQ cannot be deleted',
+    scenarios=("reset/delete-fails",),
+)
+class DeletesAfterRefusal(Controller):
+    """Deletes the completion queues too when the controller refuses to delete a submission queue, like Linux."""
+
+    def delete_io_queues(self) -> None:
+        """Delete all submission queues, then all completion queues."""
+        pairs, self.io = self.io, []
+        for command in (DeleteIoSq, DeleteIoCq):
+            for pair in pairs:
+                self.was_deleted(command.of(QID=pair.qid))
+                pair.live = False

@@ -137,9 +137,16 @@ def qid0(record: Record) -> Iterator[Finding]:
 @check("io-queues/cq-after-sqs", cite=BASE_2_0["5.6"], level=MANDATORY, why="shall", witnesses=["wire"])
 def cq_after_sqs(record: Record) -> Iterator[Finding]:
     """Deletes a completion queue only after the submission queues that use it, on the way out of an error too."""
-    for state, event, command in record.commands(c.DeleteIoCq):
-        users = [sq.qid for sq in state.sqs.values() if sq.cqid == command.QID and sq.qid]
-        yield Finding(not users, event, f"no SQ uses CQ {command.QID}", f"used by SQs: {listed(users)}", fields=("QID",))
+    refused = set[tuple[str, int, int]]()  # submission queues that could not be deleted: nothing says how to go on there
+    for state, event in record.walk(Submitted, Completed):
+        here, sent = (state.spec.id, state.epoch), state.answered(event) if isinstance(event, Completed) else event
+        match event, sent:
+            case Completed(), Submitted(command=c.DeleteIoSq(QID=qid)) if not event.completion.ok:
+                refused.add((*here, qid))
+            case Submitted(command=c.DeleteIoCq(QID=cqid)), _:
+                users = [sq.qid for sq in state.sqs.values() if sq.cqid == cqid and sq.qid]
+                if not users or any((*here, qid) not in refused for qid in users):
+                    yield Finding(not users, event, f"no SQ uses CQ {cqid}", f"used by SQs: {listed(users)}", fields=("QID",))
 
 
 @check("io-queues/ivc-order", cite=BASE_2_0["5.27.1.7"], level=MANDATORY, why="shall", witnesses=["wire"])
