@@ -225,7 +225,9 @@ class FakeGuest:
     process: Any = field(default_factory=lambda: SimpleNamespace(processor_seconds=lambda: 0.0))
     asked: list[tuple[str, Any]] = field(default_factory=list)
 
-    def qmp(self, command: str, arguments: Any = None) -> None:
+    def qmp(self, command: str, arguments: Any = None) -> list[Any]:
+        if command.startswith("query-"):
+            return []
         self.asked.append((command, arguments))
         if command == "cont":
             self.console.pending.append("version 1.4\r\n")
@@ -233,6 +235,7 @@ class FakeGuest:
             self.console.send("\n")
         else:
             self.console.pending.append(key)
+        return []
 
 
 def opened(boot: dict[str, Any], actions: dict[str, Any], *outputs: str) -> tuple[Session, FakeGuest]:
