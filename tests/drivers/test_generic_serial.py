@@ -225,7 +225,7 @@ class FakeGuest:
     process: Any = field(default_factory=lambda: SimpleNamespace(processor_seconds=lambda: 0.0))
     asked: list[tuple[str, Any]] = field(default_factory=list)
 
-    def qmp(self, command: str, arguments: Any = None) -> list[Any]:
+    def qmp(self, command: str, arguments: Any = None) -> Any:
         if command.startswith("query-"):
             return []
         self.asked.append((command, arguments))
@@ -366,7 +366,7 @@ def test_a_system_without_output_is_ready_when_it_is_quiet_or_after_a_while() ->
         session, guest = opened({"input": "none", "ready": "", **sign}, {})
         guest.activity = Wire(3, 1.0)
         guest.console.pending.clear()
-        guest.qmp = lambda *given: None  # type: ignore[method-assign]
+        guest.qmp = lambda *given: []  # type: ignore[method-assign]
         assert session.perform(Action("load"), None, Deadline(5)).status == "success"
 
 
