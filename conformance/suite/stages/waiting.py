@@ -10,7 +10,7 @@ from conformance.suite.check import RECOMMENDED, Finding, check
 from conformance.suite.citations import BASE_2_0
 from conformance.suite.scenario import LOAD, Draw, Plan, do, scenario
 from conformance.suite.stages.reset import strikes
-from lab.data.events import Completed, Doorbell, RegisterWrite, Submitted
+from lab.data.events import ActionStarted, Completed, Doorbell, RegisterWrite, Submitted
 from lab.data.plan import Fault
 from lab.nvme import commands as c
 from lab.nvme.identify import Anacap, Cmic
@@ -96,8 +96,10 @@ def ana(record: Record) -> Iterator[Finding]:
     given the transition time."""
     waiting: dict[tuple[str, int], Unusable] = {}
     expected = "the ANA log page read, or a part of ANATT waited for"
-    for state, event in record.walk(Completed, Submitted, Doorbell):
+    for state, event in record.walk(Completed, Submitted, Doorbell, ActionStarted):
         match event:
+            case ActionStarted():  # what comes now was asked for by the driver's user, whose pace is not the driver's
+                waiting.clear()
             case Completed() if event.completion.status in ANA_STATUSES and (sent := state.answered(event)) is not None:
                 if state.profile is not None and state.profile.controller.CMIC.ANA:
                     seconds = float(state.profile.controller.ANATT)
