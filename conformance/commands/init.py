@@ -14,7 +14,8 @@ from jinja2 import Environment, PackageLoader
 from rich.console import Console
 
 from conformance.commands.options import machine, settings
-from conformance.onboarding.first_look import Look, look
+from conformance.onboarding.first_look import Look, help_of, look
+from conformance.onboarding.help_drafts import drafts
 from conformance.onboarding.own_source import PLACEHOLDER, own_source
 from conformance.onboarding.recognise import Recognised, recognise
 from conformance.report import terminal
@@ -31,6 +32,9 @@ LINUX_STAGES = STAGES
 PROGRAM_STAGES = STAGES[:5]
 GUESSED_READY = "^> "
 MEMORY = "256M"
+LINUX_APPEND = "console=ttyS0 panic=-1"
+NAME = re.compile(r"[a-z0-9][a-z0-9.+-]*")
+"""As in a manifest's `name`."""
 
 
 @click.command()
@@ -59,8 +63,17 @@ def init(file: Path, output: Path | None, name: str, ci: str | None, boot: bool,
         raise UsageError(f"The lab cannot start {file}, which is {found.what}.", remedy=found.remedy)
     if found.remedy:
         console.print(f"But {found.remedy}.", soft_wrap=True)
+    if "bzImage" in found.what:
+        console.print("A Linux kernel and its modules: nvme-lab run --driver linux --kernel FILE fits better.", soft_wrap=True)
     name = name or written_name(file)
+    if not NAME.fullmatch(name):
+        raise UsageError(
+            f"--name: {name!r} is no name of a driver: it has lower-case letters, digits, '.', '+' and '-', and begins with "
+            "a letter or digit.", remedy=f"--name {written_name(Path(name))}",
+        )  # fmt: skip
     output = output or Path(f"{name}.toml")
+    if not output.parent.is_dir() and not output.resolve().is_relative_to(Path.cwd().resolve()):  # here one is made
+        raise UsageError(f"the folder {output.parent} is not there.", remedy=f"mkdir {output.parent}, or name another with -o")
     written = {output: "", **({CI[ci]: ""} if ci else {})}
     for path in written:
         if path.exists():
@@ -80,7 +93,17 @@ def init(file: Path, output: Path | None, name: str, ci: str | None, boot: bool,
         values |= _system(file, found, output.parent)
         if boot:
             toolchain = prepare(settings(options), {"qemu"}, say)
-            values |= _heard(look({found.boots: str(file.absolute())}, output, seconds, toolchain, say), console)
+            booted = {found.boots: str(file.absolute()), **_append(found)}
+            heard = look(booted, output, seconds, toolchain, say)
+            if heard.trouble and len(heard.steps) <= 1:
+                raise LabError(
+                    f"It ended early, so no manifest was written: {heard.crash or heard.trouble}",
+                    remedy="build it for this machine; nvme-lab observe tries others; --no-boot writes a manifest all the same",
+                )
+            values |= _heard(heard, console)
+            if heard.prompts and heard.output == "serial":
+                say('typing "help" at its prompt')
+                values["drafts"] = tuple(drafts(help_of(booted, output, heard.ready, toolchain)))
     template = "program.toml.j2" if found.boots == "program" else "manifest.toml.j2"
     written[output] = render(template, **values)
     if ci:
@@ -113,11 +136,17 @@ def _as_driver(path: Path) -> str:
     return str(path) if path.suffix == ".toml" or "/" in str(path) else f"./{path}"
 
 
+def _append(found: Recognised) -> dict[str, str]:
+    """Return what a Linux kernel needs to be heard on its serial line, and to end when it panics."""
+    return {"append": LINUX_APPEND} if "bzImage" in found.what else {}
+
+
 def _system(file: Path, found: Recognised, folder: Path) -> dict[str, Any]:
     return {
         "adapter": "generic-serial", "stages": FIRST_STAGES, "boots": found.boots, "path": os.path.relpath(file, folder),
         "memory": MEMORY, "output": "serial", "prompts": True, "ready": GUESSED_READY, "looked": False,
         "seconds": READY_SECONDS, "screen": False, "dead": "",
+        "append": _append(found).get("append", ""), "drafts": (),
     }  # fmt: skip
 
 

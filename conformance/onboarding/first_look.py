@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -15,11 +16,13 @@ from lab import drivers
 from lab.data import manifest
 from lab.data.events import Event, RegisterWrite, Submitted
 from lab.data.evidence import Evidence
-from lab.drivers.generic_serial import SCREEN_TEXT
-from lab.errors import NO_ACCESS, LabError
+from lab.deadline import Deadline
+from lab.drivers.generic_serial import SCREEN_TEXT, SerialSession
+from lab.errors import NO_ACCESS, GuestError, LabError
 from lab.guest.console import plain
 from lab.guest.folder import run_folder
 from lab.guest.idle import prompts
+from lab.guest.machine import Machine
 from lab.nvme.commands import CreateIoSq, Identify, Read
 from lab.nvme.registers import CC
 from lab.recording.record import record
@@ -30,6 +33,8 @@ LOGS: Mapping[Output, str] = {"serial": "console.log", "serial2": "serial2.log",
 """Where each output is recorded while the guest is listened to on its first serial line."""
 QUIET_SECONDS = 2.0
 """Without an access to the device for so long, its driver has done what it does by itself."""
+HELP_SECONDS = 15.0
+"""For a boot to the prompt, and for the answer to "help" there."""
 NEVER = "(?!)"
 """A pattern that matches nothing, so that all output is read until the time is over."""
 SCENARIO = "read/basic"
@@ -104,9 +109,25 @@ def look(boot: dict[str, Any], path: Path, seconds: float, toolchain: Toolchain,
         if end is not None and lab_failed and not said.strip() and "not waiting for the device" not in end.reason:
             raise LabError(f"It does not boot: {end.reason}", remedy="correct the file, or skip this look with --no-boot")
         seen = set(_seen(evidence.events()))
-        trouble = end.reason if end and end.outcome == "panic" else ""
+        trouble = end.reason.partition(" while the lab waited")[0] if end and end.outcome == "panic" else ""
     steps = next((STEPS[:count] for count in range(len(STEPS), 0, -1) if seen.issuperset(STEPS[1:count])), STEPS[:1])
     return Look(output, said, steps, trouble, screen)
+
+
+def help_of(boot: dict[str, Any], path: Path, prompt: str, toolchain: Toolchain) -> str:
+    """Boot a guest once more, type "help" at its prompt, and return what it prints; "" if that comes to nothing."""
+    asked = {**boot, "ready": prompt, "input": "serial", "seconds": HELP_SECONDS}
+    driver = manifest.parse({"name": "unknown", "adapter": "generic-serial", "boot": asked}, path, drivers.adapters())
+    scenario = replace(SCENARIOS[SCENARIO].resolve(0), actions=(LOAD,))
+    printed: list[str] = []
+
+    def visit(guest: Machine) -> None:
+        with suppress(GuestError):
+            printed.append(SerialSession(guest, driver, scenario).ask("help", Deadline(HELP_SECONDS)))
+
+    with run_folder() as scratch:
+        record(driver, scenario, "qemu", scratch / "evidence", toolchain=toolchain, visit=visit)
+    return "".join(printed)
 
 
 def _text(path: Path) -> str:

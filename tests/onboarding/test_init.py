@@ -231,6 +231,36 @@ def test_a_crash_is_no_prompt_and_all_outputs_are_heard(
     assert {key: getattr(boot, key) for key in expected} == expected
 
 
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("--name", "Bad_Name!"), "is no name of a driver"),
+        (("-o", "../missing-folder/os.toml"), "the folder ../missing-folder is not there"),
+    ],
+)
+def test_what_cannot_be_written_is_refused_before_the_boot(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], says: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "os.img").write_bytes(image(b""))
+    assert run_command(("init", "os.img", *words)) == 4
+    shown = capsys.readouterr()
+    assert says in shown.err
+    assert "booting" not in shown.out
+    assert not (tmp_path.parent / "missing-folder").exists()
+
+
+def test_a_triple_fault_is_no_success(
+    toolchain: Toolchain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    del toolchain  # its fixture has fetched QEMU
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "os.img").write_bytes(image(bytes.fromhex("fa 31c0 8ed8 0f011e007d cc ebfe")))  # no vectors, and int3
+    assert run_command(("init", "os.img")) == 2
+    assert "triple fault" in capsys.readouterr().err
+    assert not (tmp_path / "os.toml").exists()
+
+
 def test_a_file_that_qemu_refuses_is_said_and_no_manifest_is_left(
     toolchain: Toolchain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
