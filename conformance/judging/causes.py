@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 from conformance.record.record import Asked, Record
 from conformance.suite.check import MANDATORY, Check, Finding, Outcome
-from lab.data.events import ActionEnded, Completed, RegisterRead, RegisterWrite, Submitted
+from lab.data.events import ActionEnded, Completed, Event, RegisterRead, RegisterWrite, Submitted
 from lab.nvme.commands import CreateIoCq, CreateIoSq
 
 LOAD, ANSWER, UNUSUAL = "every/load", "every/answer", "every/unusual-device"
@@ -28,17 +28,21 @@ GENERIC = (LOAD, ANSWER, UNUSUAL)
 
 
 TRANSFERS = frozenset({
-    "read/prp2", "read/prp-list", "read/prp-chain", "read/prp-entries", "read/prp1-aligned", "read/sgl-shape", "read/sgl-gate",
-    "admin-queue/doorbell", "admin-queue/entry-written", "admin-queue/unique-cid", "admin-queue/bus-master",
+    "read/nlb", "read/prp2", "read/prp-list", "read/prp-chain", "read/prp-entries", "read/prp1-aligned", "read/sgl-shape",
+    "read/sgl-gate", "admin-queue/doorbell", "admin-queue/entry-written", "admin-queue/unique-cid", "admin-queue/bus-master",
     "multi-namespace/no-crosstalk", "io-queues/no-overlap",
 })  # fmt: skip
 """Rules of the wire without which a transfer cannot end well."""
 DATA = frozenset({
     "read/exact", "read/scattered", "read/first-last-high", "read/mbr", "read/prp1-offset", "read/block-4096", "write/exact",
-    "write/signature", "multi-namespace/block-size",
+    "write/signature", "multi-namespace/block-size", "read/media-error", "read/out-of-order",
+    "read/prp-chain", "read/odd-buffer",
 })  # fmt: skip
 """Checks of what a transfer has moved, whatever it was by."""
 MEMORY = "read/owned-memory"
+LENGTH = "read/nlb"
+BY_LENGTH = frozenset({MEMORY, "read/prp2", "read/prp-list", "read/prp-chain", "read/odd-buffer"})
+"""Checks of one command that a wrong length of it breaks too."""
 CONTENT = frozenset({"multi-namespace/no-crosstalk", "write/zeroes-error", "write/retried", "write/error"})
 """Rules without which the disk does not hold what it must: later reads show it too."""
 CAUSES = TRANSFERS | CONTENT | {MEMORY}
@@ -101,7 +105,7 @@ class Causes:
         """Return the rule of transfers that a command of this action, or the very command, had broken before."""
         event = finding.event
         asked = self._asked.get(id(event)) if isinstance(event, ActionEnded) else None
-        command = self._record.owner(event) if event is not None and check.id == MEMORY else None
+        command = self._command(event) if check.id in BY_LENGTH else None
         if (asked is None or check.id not in DATA) and command is None:
             return None
         for other, earlier in self._others(check):
@@ -112,11 +116,17 @@ class Causes:
                 return Cause(other.id, "the disk does not hold what it must")
             if other.id not in TRANSFERS and (other.id != MEMORY or asked is None):
                 continue
+            if command is not None and check.id != MEMORY and other.id != LENGTH:
+                continue
             if asked is not None and asked.covers(broken) and not isinstance(broken, ActionEnded):
                 return Cause(other.id, f"{asked.action} failed by it")
-            if command is not None and command in (broken, self._record.owner(broken)):
+            if command is not None and command is self._command(broken):
                 return Cause(other.id, "its command says so")
         return None
+
+    def _command(self, event: Event | None) -> Submitted | None:
+        """Return the command that an event is, or belongs to."""
+        return event if isinstance(event, Submitted) or event is None else self._record.owner(event)
 
     def _answer(self, check: Check, finding: Finding) -> Cause | None:
         asked = self._asked.get(id(finding.event)) if isinstance(finding.event, ActionEnded) else None
