@@ -41,7 +41,7 @@ def vmlinux(image: bytes) -> bytes:
     if image.startswith(b"\x7fELF"):
         return image
     if image[_MAGIC_OFFSET : _MAGIC_OFFSET + 4] != _MAGIC:
-        raise LabError("The guest kernel is neither an ELF vmlinux nor a bzImage.")
+        raise LabError("The guest kernel is neither an ELF vmlinux nor a bzImage.", remedy="name one of these with --kernel")
     setup_sectors = image[0x1F1] or 4
     offset, length = struct.unpack_from("<II", image, 0x248)
     start = (setup_sectors + 1) * 512 + offset

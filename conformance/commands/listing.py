@@ -25,7 +25,7 @@ from lab.nvme.status import Status
 
 @click.group("list")
 def list_group() -> None:
-    """List what there is: drivers, stages, profiles, checks, scenarios, faults.
+    """List what there is: drivers, stages, profiles, checks, scenarios, defects, faults.
 
     \b
     nvme-lab list checks
@@ -134,6 +134,19 @@ def list_scenarios(as_json: bool) -> None:
     """
     rows = [{"id": name, "stage": template.stage, "title": template.title} for name, template in SCENARIOS.items()]
     _show(rows, as_json, ("id", "title"))
+
+
+@list_group.command("defects")
+@JSON
+def list_defects(as_json: bool) -> None:
+    """List the mistakes that can be seeded into the reference driver: what each does, and who shipped it.
+
+    \b
+    nvme-lab list defects
+    nvme-lab run --defect read/nlb:one-fewer
+    """
+    rows = [{"id": one.id, "does": one.summary, "source": one.source} for one in DEFECTS.values()]
+    _show(rows, as_json, ("id", "does", "source"))
 
 
 @list_group.command("faults")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Any, get_args
 
@@ -10,15 +11,44 @@ import click
 
 from conformance.commands import completing
 from conformance.commands.options import STRICT, VERBOSE, machine, selection
+from lab.data.manifest import PROFILES, STAGES
 from lab.data.plan import DeviceKind
 
 DEVICES: tuple[DeviceKind, ...] = get_args(DeviceKind)
 NEWEST = Path("nvme-lab-results/latest")
 
 
+def option_for(name: str) -> str:
+    """Return the option that takes a name: --stage, --profile, --check, --scenario, --driver; "" if none does."""
+    from conformance.suite.selection import CHECKS, SCENARIOS
+    from lab import drivers
+
+    known = {"--stage": STAGES, "--profile": PROFILES, "--check": CHECKS, "--scenario": SCENARIOS, "--driver": drivers.names()}
+    if name.endswith(".toml"):
+        return "--driver"
+    return next((option for option, names in known.items() if name in names), "")
+
+
+class Selecting(click.Command):
+    """A command that knows what people mean who name a stage, check, scenario or driver without its option."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the arguments; for one that is no option, say which option takes it."""
+        words = list(args)  # the parser takes them off the list
+        try:
+            return super().parse_args(ctx, args)
+        except click.UsageError as error:
+            found = re.match(r"Got unexpected extra arguments? \((\S+)", error.message)
+            named = found[1].rstrip(")") if found else ""
+            if named in words and (option := option_for(named)):
+                ctx.fail(f"Got unexpected extra argument {named!r}; did you mean {option} {named}?")
+            raise
+
+
 @click.command(
+    cls=Selecting,
     epilog="Exit status: 0 nothing new failed, 1 a driver failed, 2 the lab failed, 3 a selected stage with nothing judged, "
-    "4 wrong usage, 129, 130 or 143 interrupted, 141 its output was closed."
+    "4 wrong usage, 129, 130 or 143 interrupted, 141 its output was closed.",
 )
 @click.option(
     "--driver", "drivers", multiple=True, metavar="NAME|FILE", shell_complete=completing.drivers,

@@ -86,5 +86,5 @@ def find(id: str) -> Defect:
     if id not in DEFECTS:
         close = " or ".join(get_close_matches(id, DEFECTS, 3))
         hint = f"; did you mean {close}?" if close else ""
-        raise UsageError(f"there is no defect {id!r}{hint}", remedy="nvme-lab defects lists them")
+        raise UsageError(f"there is no defect {id!r}{hint}", remedy="nvme-lab list defects")
     return DEFECTS[id]

@@ -161,7 +161,10 @@ class SerialSession:
             (folder / SCREEN_TEXT).write_text(shown + "\n", encoding="utf-8")
         what = late.what + (f"\nIts screen shows:\n{shown}" if shown else "")
         activity = self._machine.activity
-        if activity is None or not shape.boots_at_load(self._manifest):
+        if not shape.boots_at_load(self._manifest):  # nothing was asked of its driver yet
+            untouched = "" if activity is not None and activity.accesses else f"\n{NO_ACCESS}"
+            raise GuestNotReadyError(f"{what}{untouched}", last=late.last, remedy=self._guidance(late.last)) from late
+        if activity is None:
             raise GuestTimeoutError(what, last=late.last) from late
         remedy = "nvme-lab observe shows what it does; correct boot.ready, or give boot.quiet or boot.after instead"
         if not activity.accesses:
@@ -170,6 +173,18 @@ class SerialSession:
             why = f"Its driver is not waiting for the device, and has accessed nothing for {activity.quiet_seconds:.0f} s."
             raise GuestNotReadyError(f"{what}\n{why}", last=late.last, remedy=remedy) from late
         raise GuestTimeoutError(what, last=late.last) from late
+
+    def _guidance(self, last: str) -> str:
+        """Return what to try where the guest never showed its prompt."""
+        boot = self._manifest.boot
+        if last.strip():
+            return (
+                f"correct boot.ready, which is {boot.ready!r}, by its last lines; or raise boot.seconds if it was still booting"
+            )
+        return (
+            f"its output ({boot.output}) said nothing at all: nvme-lab init FILE listens on all outputs and on the screen; "
+            "correct boot.output, boot.ready or boot.append (console=ttyS0 for Linux)"
+        )
 
     def _settle(self, deadline: Deadline) -> None:
         """Wait until the driver has left the device alone for `boot.settle` seconds; it may work on behind `boot.ready`."""

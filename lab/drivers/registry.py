@@ -97,6 +97,11 @@ def find(name: str) -> DriverManifest:
         return _with_python(load(Path(path), adapters(), version))
     if "/" in plain or plain.endswith(".toml"):
         return _with_python(load(Path(plain), adapters(), version))
+    if Path(plain).is_file():
+        raise UsageError(
+            f"{plain} exists, but is no .toml manifest.",
+            remedy=f"nvme-lab init {plain} writes one, if it is a kernel, an image, a module or a program",
+        )
     raise UsageError(f"there is no driver {plain!r}{nearest(plain, known)}", remedy="name one of these, or a manifest's path")
 
 

@@ -287,7 +287,10 @@ class _Preparation:
         source, key = self._named_file("kernel", path)
 
         def build(folder: Path) -> None:
-            (folder / "vmlinux").write_bytes(extract_vmlinux(source.read_bytes()))
+            try:
+                (folder / "vmlinux").write_bytes(extract_vmlinux(source.read_bytes()))
+            except LabError as error:
+                raise UsageError(f"{source}: {error.what}", remedy=error.remedy) from error
 
         vmlinux = self._cache.entry("kernels", key, build) / "vmlinux"
         return vmlinux, kernel_release(vmlinux.read_bytes())

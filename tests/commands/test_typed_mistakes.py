@@ -1,0 +1,37 @@
+"""What people type by mistake is answered with what they meant."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from conformance.commands import run_command
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["run", "read"], "did you mean --stage read?"),
+        (["run", "read/nlb"], "did you mean --check read/nlb?"),
+        (["run", "read/basic"], "did you mean --scenario read/basic?"),
+        (["run", "u-boot"], "did you mean --driver u-boot?"),
+        (["run", "my.toml"], "did you mean --driver my.toml?"),
+        (["run", "zork"], "unexpected extra argument (zork)"),
+        (["run", "--driver", "README.md"], "README.md exists, but is no .toml manifest."),
+        (["run", "--defect", "x"], "remedy: nvme-lab list defects"),
+        (["explain", "read/prp3"], "did you mean 'read/prp2'"),
+    ],
+)
+def test_mistakes_are_answered_with_what_was_meant(
+    words: list[str], says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "README.md").write_text("# no manifest\n")
+    assert run_command(words) == 4
+    assert says in capsys.readouterr().err
+
+
+def test_the_defects_are_listed_as_the_remedy_says(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(["list", "defects"]) == 0
+    assert "read/nlb:one-fewer" in capsys.readouterr().out
