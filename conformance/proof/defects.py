@@ -114,7 +114,11 @@ def catches(check: Check, evidence: Evidence, seed: int) -> bool:
     broken = [own for finding, own in found if not finding.ok]
     if not broken:
         return False
-    normal = _normal(check, evidence.scenario.id, seed)
+    scenario = evidence.scenario.id
+    judged = next((verdict for verdict in golden(scenario, seed) if verdict.check is check), None)
+    if judged is not None and any(broken):
+        return judged.outcome not in FAILED
+    normal = _normal(check, scenario, seed)
     if any(not finding.ok for finding, _ in normal):
         return False
     return any(broken) or not any(own for _, own in (*found, *normal))

@@ -309,6 +309,7 @@ class PriorityUnused(Controller):
     "io-queues/created-anew",
     allowed='Base 2.0, 5.6 "Delete I/O Completion Queue command": queues may be deleted and created again at any time',
     scenarios=BASIC,
+    warns=("io-queues/second-fails",),
     excludes=("io-queues/shared-completion-queue", "io-queues/falling-ids", "io-queues/completion-queues-first"),
 )
 class CreatedAnew(Controller):
