@@ -94,6 +94,7 @@ class Selecting(click.Command):
     "--bisect", is_flag=True,
     help="exit 125 on lab failure or no verdict (for git bisect run); with --driver NAME@FIRST..LAST: which version changed it",
 )  # fmt: skip
+@click.option("--watch", is_flag=True, help="run what failed again when a file of the driver's manifest changes, until Ctrl-C")
 @click.option("--dry-run", is_flag=True, help="say what would be recorded and how long it would take, and do nothing")
 @click.option("--console-text", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
               help="with --dry-run: what the driver's manifest reads in this text of a console")  # fmt: skip
@@ -107,6 +108,7 @@ def run(**options: Any) -> int:
     nvme-lab run                                     Linux, all stages
     nvme-lab run --driver u-boot --driver my.toml    two drivers
     nvme-lab run --check read/nlb --seed 7           one check, other data
+    nvme-lab run --driver my.toml --stage read --watch   what failed, after each build
     nvme-lab run --last-failed                       what failed in the run before, again
     nvme-lab run --check read/nlb --repeat 20        is the verdict the same each time?
     nvme-lab run --driver edk2@2020.11               an older version; 'edk2@*' is all of them

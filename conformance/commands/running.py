@@ -17,6 +17,7 @@ from rich.text import Text
 
 from conformance.commands.bisecting import bisect_versions, bisected_driver
 from conformance.commands.options import settings
+from conformance.commands.watching import watch
 from conformance.judging.files import read
 from conformance.judging.flaky import Rate, new_failures, rates
 from conformance.judging.models import Results
@@ -65,6 +66,8 @@ Say = Callable[[str], None]
 
 def run(**options: Any) -> int:
     """Run and return the exit status; --bisect turns a failure of the lab into 125, or goes through versions of a driver."""
+    if options["watch"]:
+        return watch(options, _run_aloud, terminal.console())
     if options["bisect"] and (name := bisected_driver(options)):
         return bisect_versions(name, options, lambda each: _run(each, terminal.console(), None), terminal.console())
     try:
