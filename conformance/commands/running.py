@@ -345,13 +345,20 @@ def _duration(seconds: float) -> str:
 
 def _extent(campaign: Campaign, workers: Sequence[str], times: str) -> list[str]:
     scenarios = f"{len(campaign.jobs)} scenario{'' if len(campaign.jobs) == 1 else 's'}"
-    where = ", ".join(worker.partition("//")[0] for worker in workers)
+    where = ", ".join(map(_in_words, workers))
     parts = [f"{scenarios} on {where}" if workers else scenarios]
     if campaign.request.only:
         parts.append("what failed before")
     if campaign.shard:
         parts.append(f"shard {campaign.shard.number} of {campaign.shard.of}")
     return [*parts, times] if times else parts
+
+
+def _in_words(worker: str) -> str:
+    """Return xdist's specification of workers in words: ``4*popen`` is "4 workers", ``2*ssh=HOST`` "2 workers on HOST"."""
+    count, star, place = worker.partition("//")[0].rpartition("*")
+    workers = f"{count} workers" if star and count != "1" else "1 worker"
+    return workers if place == "popen" else f"{workers} on {place.partition('=')[2] or place}"
 
 
 def _show_rates(found: Sequence[Rate], times: int, console: Console) -> None:
