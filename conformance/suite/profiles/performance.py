@@ -172,14 +172,11 @@ def throughput(record: Record) -> Iterator[Finding]:
 
 
 def _rate(load: Load) -> float:
-    """Return the commands a second that a medium of this latency does with what the driver keeps in flight: Little's law.
+    """Return the commands a second that a medium of this latency does with what the driver has in flight: Little's law.
 
-    Of the commands in flight at each completion the upper quartile counts, and not the clock: pauses of the machine change
-    nothing, and commands that end together are still counted as together.
+    The most commands that were in flight count, and not the clock: pauses of the machine change nothing.
     """
-    spans = [(began, end) for *_, began, end in load.own]
-    in_flight = [sum(began < end <= other for began, other in spans) for _, end in spans]
-    return 1000 / LATENCY_MS * (quantiles(in_flight, n=4)[2] if len(in_flight) > 1 else 1)
+    return 1000 / LATENCY_MS * load.peak
 
 
 @check("performance/doorbells", cite=PRACTICE, level=OPTIONAL, why="practice", witnesses=["wire"], needs=["load-mix"],
