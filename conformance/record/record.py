@@ -26,6 +26,7 @@ from lab.data.events import (
     ActionStarted,
     Completed,
     Dma,
+    DmaMap,
     Doorbell,
     Event,
     FaultInjected,
@@ -191,8 +192,28 @@ class Record:
 
     @property
     def shows_lending(self) -> bool:
-        """Whether `DmaMap` events are the driver's doing: behind an IOMMU, or in this process. Else they are the machine's."""
-        return self.exact and (self.evidence.identity.qemu is None or bool(self.scenario.guest.get("iommu")))
+        """Whether `DmaMap` events are the driver's doing: in this process, or behind an IOMMU that is on.
+
+        Else they are the machine's, which maps its memory anew whenever its firmware changes what is where.
+        """
+        if not self.exact or self.evidence.identity.qemu is None:
+            return self.exact
+        return bool(self.scenario.guest.get("iommu")) and not self.sees_the_machine
+
+    @cached_property
+    def sees_the_machine(self) -> bool:
+        """Whether a controller was enabled while it could reach both ends of a PC's lower 4 GiB: RAM and the firmware."""
+        open_: set[range] = set()
+        for event in self.events:
+            if isinstance(event, DmaMap):
+                span = range(event.address, event.address + event.length)
+                open_ = {other for other in open_ if other.stop <= span.start or span.stop <= other.start}
+                open_ |= {span} if event.mapped else set()
+            elif isinstance(event, RegisterWrite) and event.offset == CC.OFFSET and CC(event.value).EN:
+                starts, ends = {span.start for span in open_}, {span.stop for span in open_}
+                if 0 in starts and 1 << 32 in ends:
+                    return True
+        return False
 
     def claims(self, stage: str) -> bool:
         """Return whether the driver claims this stage."""
