@@ -50,7 +50,7 @@ ROUND = (
     do("read", nsid=1, lba=0, blocks=8),
     do("write", nsid=1, lba=100, blocks=2, fill=FILL),
     do("read", nsid=1, lba=99, blocks=4),
-    do("mount"),
+    do("restore"),
 )
 """Reads known blocks, writes two and reads them back with their neighbours; the last is asked of no adapter here."""
 
@@ -208,7 +208,8 @@ def disturb(monkeypatch: pytest.MonkeyPatch, at: str, happens: Callable[[Machine
 
         return Adapter
 
-    monkeypatch.setattr(registry, "_SHIPPED", {"linux": disturbed(Linux), "generic-serial": disturbed(GenericSerial)})
+    factories = {"linux": disturbed(Linux), "generic-serial": disturbed(GenericSerial)}
+    monkeypatch.setattr(registry, "_factory", lambda manifest: factories[manifest.adapter])
 
 
 def crash(machine: Machine, session: Session, deadline: Deadline) -> None:

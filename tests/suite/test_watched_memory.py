@@ -167,7 +167,7 @@ def test_unwatched_memory_cannot_be_judged_and_fails_no_driver(tmp_path: Path) -
 
 def test_only_the_scenarios_that_need_it_are_watched(tmp_path: Path) -> None:
     watched = {scenario for check in (BARRIER, PHASE) for scenario in check.scenarios}
-    assert watched == {SHADOW, WRAPS, "multiqueue/shadow-refused"}
+    assert watched == {SHADOW, WRAPS, "multiqueue/shadow-refused", "multiqueue/shadow-reset"}
     for scenario in watched:
         assert Record(record(scenario, 5, tmp_path / scenario)).memory_watched
 
