@@ -161,11 +161,15 @@ def scaling(record: Record) -> Iterator[Finding]:
 @check("performance/throughput", cite=PRACTICE, level=RECOMMENDED, why="practice", witnesses=["wire"], needs=["load-mix"],
        scenarios=["performance/curve"])  # fmt: skip
 def throughput(record: Record) -> Iterator[Finding]:
-    """Moves more with every further CPU and queue: on a medium of fixed latency the curve of throughput rises to its end."""
-    rates = {int(load.asked.arguments["jobs"]): (_rate(load), load) for load in loads(record)}
-    for cpus, (rate, load) in sorted(rates.items()):
-        if cpus - 1 in rates:
-            before = rates[cpus - 1][0]
+    """Moves more with every further queue: on a medium of fixed latency the curve of throughput rises to its end.
+
+    A driver that gives a further CPU no further queue is not judged there.
+    """
+    by_cpus = {int(load.asked.arguments["jobs"]): load for load in loads(record)}
+    for cpus, load in sorted(by_cpus.items()):
+        fewer = by_cpus.get(cpus - 1)
+        if fewer is not None and load.queues > fewer.queues:
+            before, rate = _rate(fewer), _rate(load)
             least = before * (1 + SHARE / (cpus - 1))
             expected = f"at least {least:.0f} commands/s from {cpus} CPUs, where {cpus - 1} had {before:.0f}"
             yield Finding(rate >= least, load.asked.ended, expected, f"{rate:.0f} on {load.queues} queues")
