@@ -97,11 +97,11 @@ def test_an_example_runs(name: str) -> None:
     subprocess.run([sys.executable, EXAMPLES / f"{name}.py"], check=True, capture_output=True)
 
 
-@pytest.fixture(scope="module")
-def ready(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture
+def ready(program_folder: Path) -> Path:
     """Build the example in C."""
     assert shutil.which("gcc"), "gcc is missing: the example is built from its source (install build-essential)"
-    program = tmp_path_factory.mktemp("ready") / "ready"
+    program = program_folder / "ready"
     sources = [EXAMPLES / "ready.c", EXAMPLES / "vfio_user.c"]
     subprocess.run(["gcc", "-Wall", "-Wextra", "-Werror", "-o", program, *sources], check=True)
     return program
