@@ -47,7 +47,7 @@ def watch(options: Mapping[str, Any], run: Callable[[Mapping[str, Any]], int], c
             )
         try:
             status = run(chosen)
-        except LabError as error:  # a manifest amid an edit: the next change may mend it
+        except LabError as error:  # a manifest that is being edited: the next change may correct it
             console.print(f"nvme-lab: {error}", style="red", markup=False)
             status = error.exit_status
         if signals.interrupted():

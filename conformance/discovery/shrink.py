@@ -92,7 +92,7 @@ class Shrinker:
         return time.monotonic() > self._until
 
     def _exhaust(self, smaller: Callable[[Scenario], Iterator[Scenario]], current: Scenario) -> Scenario:
-        """Take steps of one pass until none is left, each where the one before was: what came earlier was in vain."""
+        """Try the steps of one pass until none is left. After a step succeeds, go on at its place: those before it failed."""
         position = 0
         while not self._over:
             most = size(current)

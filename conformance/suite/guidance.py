@@ -14,8 +14,8 @@ FILE = Path(__file__).with_name("guidance.toml")
 KINDS = {
     "shall": "The specification obliges hosts to it: a controller may rely on it, and what it does otherwise is undefined.",
     "should": "The specification recommends it to hosts: controllers are tested with hosts that do so.",
-    "integrity": "Data are at stake: whoever breaks this rule reads or writes something else than was asked for.",
-    "safety": "The machine is at stake: whoever breaks this rule may hang, crash, or let a device into foreign memory.",
+    "integrity": "A driver that breaks this rule reads or writes other data than its caller asked for.",
+    "safety": "A driver that breaks this rule may hang, crash, or let a device into memory that is not the driver's.",
     "practice": "No section obliges hosts to it: it is what well-kept drivers do.",
 }
 """Why a check is what it is (`Check.why`), where nothing more special is known."""

@@ -5,7 +5,7 @@ Each step needs those before it and none after it; `Controller.start` can stop a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 
 from lab.nvme.commands import CreateIoCq, CreateIoSq, DeleteIoCq, DeleteIoSq, DoorbellBufferConfig, SetFeatures
@@ -365,13 +365,17 @@ class Controller(Core):
     def create_io_queues(self) -> None:
         """Create as many pairs as are wanted and granted. Fewer are enough; none is a failure."""
         entries = self.io_entries()
-        for qid in range(1, self.granted_queues() + 1):
+        for qid in self.queue_ids():
             try:
                 self.io.append(self.create_pair(qid, entries))
             except CommandFailed as failure:
                 if not self.io:
                     raise ControllerFailed(f"{self.transport.name}: no I/O queue can be created: {failure}") from failure
                 break
+
+    def queue_ids(self) -> Sequence[int]:
+        """Return the ids of the queues to create, in this order."""
+        return range(1, self.granted_queues() + 1)
 
     def io_entries(self) -> int:
         """Return the number of slots of an I/O ring."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 
 from lab.nvme.commands import CreateIoCq, CreateIoSq, DeleteIoCq, DeleteIoSq, SetFeatures
@@ -230,16 +230,9 @@ class AsksTwice(Controller):
 class FallingIds(Controller):
     """Creates its queues from the highest id down."""
 
-    def create_io_queues(self) -> None:
-        """Create the pairs from the highest id down; ControllerFailed if none can be created."""
-        entries = self.io_entries()
-        for qid in range(self.granted_queues(), 0, -1):
-            try:
-                self.io.append(self.create_pair(qid, entries))
-            except CommandFailed as failure:
-                if not self.io:
-                    raise ControllerFailed(f"{self.transport.name}: no I/O queue can be created: {failure}") from failure
-                break
+    def queue_ids(self) -> Sequence[int]:
+        """Return the ids from the highest down."""
+        return super().queue_ids()[::-1]
 
 
 @variant(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 
@@ -10,7 +11,7 @@ from lab.nvme.completions import Completion
 from lab.nvme.features import Fid, NumberOfQueues
 from lab.reference import pci
 from lab.reference.controller import Controller
-from lab.reference.errors import CommandFailed, ControllerFailed
+from lab.reference.errors import CommandFailed
 from lab.reference.queue_pair import QueuePair
 from lab.reference.ring import CQE_SIZE, PHASE_BYTE, SQE_SIZE, CompletionRing, SubmissionRing
 from lab.variants.variant import variant
@@ -130,19 +131,13 @@ class OddSizes(Controller):
 class EvenIds(Controller):
     """Uses queues of even ids only, where enough are granted."""
 
-    def create_io_queues(self) -> None:
-        """Create queues 2, 4 and so on."""
-        entries, wanted = self.io_entries(), self.settings.io_queues
+    def queue_ids(self) -> Sequence[int]:
+        """Return 2, 4 and so on, as many as are wanted and granted; 1 where only that is granted."""
+        wanted = self.settings.io_queues
         value = NumberOfQueues.of(NSQR=2 * wanted - 1, NCQR=2 * wanted - 1)
         answer = NumberOfQueues(self.execution.admin(SetFeatures.of(FID=Fid.NUMBER_OF_QUEUES, CDW11=value)).DW0)
         granted = min(answer.NSQA, answer.NCQA) + 1
-        for qid in [*range(2, granted + 1, 2)][:wanted] or [1]:
-            try:
-                self.io.append(self.create_pair(qid, entries))
-            except CommandFailed as failure:
-                if not self.io:
-                    raise ControllerFailed(f"{self.transport.name}: no I/O queue can be created: {failure}") from failure
-                break
+        return range(2, granted + 1, 2)[:wanted] or [1]
 
 
 @variant(
