@@ -33,6 +33,7 @@ class Disk:
     cached: bool = True  # what is written may be lost until it is flushed
     _changed: Extents[Held] = field(default_factory=Extents)
     _unflushed: Extents[None] = field(default_factory=Extents)
+    _started: list[tuple[range, int]] = field(default_factory=list)  # writes that nobody has collected yet, with their fills
 
     def expect(self, lba: int) -> bytes | None:
         """Return the bytes of a block; None if they are unknown."""
@@ -62,12 +63,18 @@ class Disk:
             for blocks, _ in self._unflushed:
                 self._changed.put(blocks, UNKNOWN)
             self._unflushed.clear()
+        if asked.action == "collect":
+            self._collected(asked)
         if asked.arguments.get("nsid") != self.namespace.nsid:
             return
         if asked.action == "flush" and asked.ok:
             self._unflushed.clear()
         elif asked.action == "load-mix":
             self._mixed(asked)
+        elif asked.action == "submit" and "fill" in asked.arguments:
+            blocks = touched(asked, self.namespace)
+            self._keep(blocks, UNKNOWN)
+            self._started.append((blocks, int(asked.arguments["fill"])))
         elif asked.action in CHANGES:
             blocks, durable = touched(asked, self.namespace), bool(asked.arguments.get("fua"))
             if asked.action == "write-bytes" and asked.ok:
@@ -99,6 +106,13 @@ class Disk:
         else:
             self._unflushed.put(blocks, None)
 
+    def _collected(self, asked: Asked) -> None:
+        """Take the end of all that was started: where one of it failed, nobody can say what became of the writes."""
+        clean = asked.ok and all(one.get("status") == "success" for one in asked.all("operations"))
+        for blocks, fill in self._started:
+            self._keep(blocks, fill if clean else UNKNOWN)
+        self._started.clear()
+
     def _mixed(self, asked: Asked) -> None:
         """Take a mixed load: a lane that met an error may have missed any of its writes."""
         clean = asked.ok and not asked.answer.get("errors")
@@ -115,6 +129,8 @@ class Disk:
 
 CHANGES = ("write", "write-bytes", "zeroes", "trim")
 """Actions that change blocks."""
+OF_ALL = ("cut-power", "collect")
+"""Actions that concern every disk, though they name none."""
 
 
 def touched(asked: Asked, namespace: Namespace) -> range:
@@ -147,8 +163,8 @@ def key_of(record: Record, controller: Controller, namespace: Namespace) -> Key:
 
 
 def _apply(disks: dict[Key, Disk], asked: Asked, key: Key | None) -> None:
-    """Apply an action to the disk of the namespace that it names, or to all disks for a power cut."""
-    for disk in disks.values() if asked.action == "cut-power" else [disks[key]] if key else []:
+    """Apply an action to the disk of the namespace that it names, or to all disks where it concerns all."""
+    for disk in disks.values() if asked.action in OF_ALL else [disks[key]] if key else []:
         disk.apply(asked)
 
 

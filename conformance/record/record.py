@@ -378,6 +378,18 @@ class Record:
             found.append(Asked(event.number, event.action, event.arguments, event, ended, data))
         return tuple(found)
 
+    def driver_since(self, t: float) -> float:
+        """Return the moment from which a driver was there for what happened at ``t``: later, if it was being replaced then."""
+        left: float | None = None
+        for asked in self.answers("save", "restore"):
+            if asked.action == "save":
+                left = asked.started.t
+            elif left is not None and asked.ended is not None:
+                if left <= t <= asked.ended.t:
+                    return asked.ended.t
+                left = None
+        return t
+
     def answers(self, *actions: str) -> Iterator[Asked]:
         """Return the actions of these names that were answered by anything but "unsupported"."""
         for asked in self.asked:

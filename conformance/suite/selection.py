@@ -42,6 +42,9 @@ from lab.errors import UsageError, nearest
 for _brought in extensions.points(extensions.CHECKS):  # of other packages
     extensions.imported(_brought)
 
+OF_THE_USER = ("passthrough",)
+"""Profiles whose recordings hold commands that the driver did not make up itself."""
+
 __all__ = ["CHECKS", "SCENARIOS", "Selection", "find_scenario", "profiles", "select", "stages"]
 
 
@@ -73,7 +76,7 @@ class Selection:
     def checks_of(self, scenario: str) -> list[Check]:
         """Return the selected checks that judge this scenario: its own, and every invariant.
 
-        In a profile's recording only the rules of every stage are invariants: its commands are the user's, not the driver's.
+        In a passthrough recording only the rules of every stage are invariants: its commands are the user's, not the driver's.
         A scenario that is none of the suite's, such as `lab.testing` records, is judged by the invariants.
         """
         return self._judging(scenario, SCENARIOS[scenario].stage if scenario in SCENARIOS else "", ())
@@ -83,7 +86,9 @@ class Selection:
         return self._judging(scenario.id, scenario.stage, scenario.checks)
 
     def _judging(self, scenario: str, stage: str, named: Collection[str]) -> list[Check]:
-        invariants = {check.id for check in self.checks if check.invariant and (check.stage == EVERY or stage not in PROFILES)}
+        invariants = {
+            check.id for check in self.checks if check.invariant and (check.stage == EVERY or stage not in OF_THE_USER)
+        }
         return [check for check in self.checks if check.id in invariants or scenario in check.scenarios or check.id in named]
 
 

@@ -48,6 +48,7 @@ def test_a_shared_namespace_is_one_disk(tmp_path: Path) -> None:
 
 
 Question = tuple[str, dict[str, Any]]
+Ends = tuple[str, ...]
 
 
 def after(folder: Path, *asked: Question, cached: bool = True) -> Disk:
@@ -56,15 +57,16 @@ def after(folder: Path, *asked: Question, cached: bool = True) -> Disk:
     return final_disks(record)["nv0", 1]
 
 
-def recorded_of(folder: Path, namespace: Namespace, *asked: Question, cached: bool = True) -> Record:
-    """Return the record of actions that all succeeded."""
+def recorded_of(folder: Path, namespace: Namespace, *asked: Question, cached: bool = True, ends: Ends = ()) -> Record:
+    """Return the record of actions that all succeeded; ``ends`` are the statuses of what was started and collected."""
     device = Controller(serial="x", namespaces=(namespace,), write_cache=cached)
     actions = tuple(Action(name, arguments) for name, arguments in asked)
     given = Scenario(id="a/b", stage="write", title="", seed=1, device=DeviceSpec(controllers=(device,)), actions=actions)
     writer = EvidenceWriter(folder, Identity(driver=DriverIdentity(name="some"), device="lab", scenario=given.to_json()))
     for number, action in enumerate(actions):
         writer.record(ActionStarted(t=number, number=number, action=action.name, arguments=action.arguments))
-        writer.record(ActionEnded(t=number, number=number, action=action.name, answer={"status": "success"}))
+        collected = {"operations": [{"status": status} for status in ends]} if action.name == "collect" else {}
+        writer.record(ActionEnded(t=number, number=number, action=action.name, answer={"status": "success", **collected}))
     writer.close("complete")
     return Record(Evidence(folder))
 
@@ -149,3 +151,19 @@ def test_differences_are_found_in_and_out_of_what_was_written(tmp_path: Path) ->
     wrong = {1: b"a", 3: b"b", 5: b"c", 7: b"d", 60: b"e"}
     image.write_bytes(b"".join(wrong[lba] * 512 if lba in wrong else right[lba] for lba in range(64)))
     assert [found.lba for found in differences(image, "nv0", disk)] == [1, 5, 7, 60]  # what 3 holds, nobody knows
+
+
+@pytest.mark.parametrize(
+    ("ends", "fill"), [(("success", "success"), 7), (("success", "it was lost"), None)], ids=["all", "not all"]
+)
+def test_writes_that_are_collected_later_are_known_then(tmp_path: Path, ends: Ends, fill: int | None) -> None:
+    started: Question = ("submit", {"nsid": 1, "lba": 4, "blocks": 4, "each": 2, "fill": 7})
+    record = recorded_of(tmp_path / "e", Namespace(blocks=64), started, ("collect", {}), ends=ends)
+    disk = final_disks(record)["nv0", 1]
+    assert disk.expect(5) == (None if fill is None else content.block(fill, 1, 5, 512))
+    assert disk.expect(8) == bytes(512)
+
+
+def test_writes_that_nobody_has_collected_are_unknown(tmp_path: Path) -> None:
+    disk = after(tmp_path / "e", ("submit", {"nsid": 1, "lba": 4, "blocks": 4, "each": 2, "fill": 7}))
+    assert disk.expect(5) is None

@@ -93,7 +93,7 @@ def create_cq(draw: Draw) -> Plan:
 def abort(draw: Draw) -> Plan:
     late = Fault(name="late-abort", behaviour="late-abort", queue="admin")
     actions = [LOAD, _start(draw, 1, 64), do("save", during="abort"), RESTORE, _let_go(), COLLECT]
-    return Plan(draw.device(), actions, [late, _held()])
+    return Plan(draw.device(), actions, [late, _held(lba=64)])  # another command of the successor is not held
 
 
 @scenario("servicing/twice", "twice in a row, with a command that drains", keep_alive=True, command_seconds=PATIENCE)

@@ -208,7 +208,7 @@ def handled_vector(record: Record) -> Iterator[Finding]:
                 yield Finding(True, unhandled.pop((here, late)), expected, f"vector {late}, handled once it was unmasked")
             case Doorbell(completion=True, qid=qid) if (cq := state.cqs.get(qid)) and cq.vector is not None:
                 if (first_of := unhandled.pop((here, cq.vector), None)) is not None:
-                    after = event.t - first_of.t
+                    after = max(event.t - record.driver_since(first_of.t), 0.0)
                     shown = f"vector {cq.vector} not handled, its queue looked at after {after:.2f} s"
                     yield Finding(after <= LOOK_SECONDS, first_of, expected, shown)
             case Reset():
