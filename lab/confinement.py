@@ -111,6 +111,10 @@ class InheritedFolders:
         if door is not None and door not in self._open:
             self._open[door] = os.open(door, os.O_PATH)
 
+    def add_link(self, link: Path) -> None:
+        """Inherit what a symbolic link leads to, wherever that is."""
+        self._open[link] = os.open(link, os.O_PATH)
+
     def add_paths_in(self, text: str) -> None:
         """Inherit what leads to every path in an argument."""
         for found in map(Path, _PATH.findall(text)):
@@ -124,7 +128,7 @@ class InheritedFolders:
         if isinstance(value, list | tuple):
             return [self.translate(part) for part in value]
         if isinstance(value, str):
-            for folder, descriptor in self._open.items():
+            for folder, descriptor in sorted(self._open.items(), reverse=True):  # what is deeper comes first
                 value = _leads_to(folder).sub(f"/proc/self/fd/{descriptor}", value)
         return value
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Sequence
 from typing import Any
 
@@ -44,7 +43,7 @@ def bench_group() -> None:
 def bench_fork(rounds: int, as_json: bool, **options: Any) -> None:
     """Compare forked guests with booted ones: from nothing to the first block that is read and right.
 
-    Where virtme-ng is installed (the program vng is on the PATH), one of its guests takes part.
+    Where virtme-ng is installed (the program vng is on the PATH), one of its guests takes part, unless root runs this.
 
     \b
     nvme-lab bench fork
@@ -52,7 +51,7 @@ def bench_fork(rounds: int, as_json: bool, **options: Any) -> None:
     chosen = settings(options)
     toolchain = prepare(chosen, WANTS, _say)
     figures = fork.bench(toolchain, rounds, _say)
-    if (program := shutil.which(virtme.PROGRAM)) is not None:
+    if (program := virtme.find_program(_say)) is not None:
         with run_folder() as folder:
             kernel = virtme.fetch_kernel(chosen, _say)
             figures.append(virtme.beside(figures[0], program, toolchain, kernel, folder, _say))

@@ -238,17 +238,18 @@ def _guest(
         lab = enter(LabDevice(scenario.device, folder, qemu.version, sockets=scratch, records=folder / "lab"))
         name = accelerator(qemu.command, qemu.env).name
         spec = replace(linux.guest(scenario), memory_file=scratch / "memory")
-        machine = enter(Machine(qemu.command, qemu.env, spec, name, trace=trace.write_end))
+        own, seen = (_own(serial, folder, qemu) for serial in ("own", "traced"))
+        machine = enter(Machine(qemu.command, qemu.env, spec, name, trace=trace.write_end, writable=[scratch, folder]))
         trace.started()
         trace.translator.memory = enter(machine.memory())
         session = linux.open(machine, scenario, deadline)
         lab.plug(machine, [{"bus": "rp0"}])
-        _own("own", folder, qemu).plug(machine, [{"bus": "rp1"}])
+        own.plug(machine, [{"bus": "rp1"}])
         session.plugged(2, deadline)
         _load(session, deadline)
         traced = _Traced(machine, trace)
         with traced.active():  # the translator has to see how its queues are made
-            _own("traced", folder, qemu).plug(machine, [{"bus": "rp2"}])
+            seen.plug(machine, [{"bus": "rp2"}])
             session.plugged(3, deadline)
         ssh = enter(connect(guest, machine, deadline))
         devices = _Lab(lab), _Own(machine), traced

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import TypeAlias
 
 from lab.bench.figures import Figure, Say, no_progress, numbered_rounds
 from lab.data import content
@@ -25,9 +26,10 @@ from lab.drivers import find
 from lab.drivers.linux import Linux, LinuxSession, PreloadedDriver
 from lab.errors import LabError
 from lab.guest.accelerator import accelerator
+from lab.guest.arguments import GuestSpec
 from lab.guest.folder import run_folder
 from lab.guest.machine import Machine
-from lab.guest.template import SnapshotPreparer, Template, Templates
+from lab.guest.template import SnapshotPreparer, Templates
 from lab.toolchain import Toolchain
 
 ROUNDS = 5
@@ -35,6 +37,8 @@ SECONDS = 120.0
 """For one guest, from start to end."""
 NAMESPACE = Namespace(blocks=1 << 17, areas=((0, 64),))
 LBA, BLOCKS = 8, 8
+Way: TypeAlias = Callable[[Path], AbstractContextManager[Machine]]
+"""Brings up a guest whose images are in a folder."""
 
 
 def bench(toolchain: Toolchain, rounds: int = ROUNDS, say: Say = no_progress) -> list[Figure]:
@@ -48,14 +52,14 @@ def bench(toolchain: Toolchain, rounds: int = ROUNDS, say: Say = no_progress) ->
     templates = Templates(cache, qemu, name, lambda _: None)
     preparers: dict[str, SnapshotPreparer] = {"fork": PreloadedDriver(linux), "fork and load": linux}
 
-    def start(template: Template) -> Machine:
-        return Machine(qemu.command, qemu.env, template.forked(spec), name)
+    def boot(spec: GuestSpec, images: Path) -> Machine:
+        return Machine(qemu.command, qemu.env, spec, name, writable=[images])
 
-    def fork(preparer: SnapshotPreparer) -> Callable[[], AbstractContextManager[Machine]]:
-        return lambda: templates.fork(spec, preparer, start)
+    def fork(preparer: SnapshotPreparer) -> Way:
+        return lambda images: templates.fork(spec, preparer, lambda template: boot(template.forked(spec), images))
 
-    ways: dict[str, Callable[[], AbstractContextManager[Machine]]] = {name: fork(one) for name, one in preparers.items()}
-    ways["boot"] = lambda: Machine(qemu.command, qemu.env, spec, name)
+    ways: dict[str, Way] = {name: fork(one) for name, one in preparers.items()}
+    ways["boot"] = lambda images: boot(spec, images)
     say("templates of guests")
     for preparer in preparers.values():
         templates.get(spec, preparer)
@@ -107,12 +111,12 @@ class _Measured:
         self._version = version
         self._scenario = _scenario(seed)
 
-    def run(self, start: Callable[[], AbstractContextManager[Machine]]) -> _Run:
+    def run(self, start: Way) -> _Run:
         run, deadline = _Run(), Deadline(SECONDS)
         with run_folder() as folder:
             device = self._device(folder)
             began = time.perf_counter()
-            with start() as machine:
+            with start(folder) as machine:
                 run.running = time.perf_counter() - began
                 session = self._linux.open(machine, self._scenario, deadline)
                 run.answering = time.perf_counter() - began

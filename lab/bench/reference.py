@@ -138,7 +138,7 @@ def _over_qtest(qemu: Qemu, seconds: float) -> Iterator[Callable[[], Round]]:
             memory=QTEST_MEMORY, memory_file=folder / "memory", blockdevs=device.blockdevs,
             devices=device.devices([{"bus": "pcie.0", "addr": "4"}]), extra=("-S",),
         )  # fmt: skip
-        with Machine(qemu.command, qemu.env, guest, "tcg") as machine, Qtest(machine) as qtest:
+        with Machine(qemu.command, qemu.env, guest, "tcg", writable=[folder]) as machine, Qtest(machine) as qtest:
             (transport,) = find_by_qtest(qtest, Ram(folder / "memory", QTEST_MEMORY * MIB))
             with _loaded(transport) as service:
                 yield lambda: _counted(
@@ -154,7 +154,8 @@ def _by_vfio(toolchain: Toolchain, qemu: Qemu, linux: LinuxGuest, seconds: float
         device = QemuDevice(DEVICE, folder, qemu.version)
         device.create_images(SEED)
         spec = replace(ReferenceVfio(find("reference-vfio"), toolchain).guest(scenario), memory_file=folder / "memory")
-        machine = cleanup.enter_context(Machine(qemu.command, qemu.env, spec, accelerator(qemu.command, qemu.env).name))
+        name = accelerator(qemu.command, qemu.env).name
+        machine = cleanup.enter_context(Machine(qemu.command, qemu.env, spec, name, writable=[folder]))
         deadline = Deadline(GUEST_SECONDS)
         guest = _Guest(cleanup.enter_context(connect(linux, machine, deadline)), seconds)
         guest.prepare()

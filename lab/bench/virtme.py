@@ -18,6 +18,7 @@ from pathlib import Path
 
 from images import recipe
 from lab.bench.figures import Figure, Say, no_progress
+from lab.confinement import can_switch_user
 from lab.errors import LabError
 from lab.guest.accelerator import KVM, accelerator
 from lab.guest.arguments import MIB
@@ -36,6 +37,15 @@ READ = (
 )
 SECONDS = 300.0
 """For one guest."""
+
+
+def find_program(say: Say) -> str | None:
+    """Return virtme-ng's program where it is installed, and may be run: it starts QEMU itself, as whoever it is run by."""
+    found = shutil.which(PROGRAM)
+    if found and can_switch_user():
+        say(f"{PROGRAM} is left out: it would run QEMU as root; run the benchmark as another user")
+        return None
+    return found
 
 
 def fetch_kernel(settings: Settings, say: Say) -> Path:

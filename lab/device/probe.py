@@ -14,7 +14,6 @@ from lab.data.profile import Profile
 from lab.deadline import Deadline
 from lab.device.qemu import QemuDevice
 from lab.errors import GuestError, GuestTimeoutError
-from lab.guest import user
 from lab.guest.arguments import GuestSpec
 from lab.guest.folder import run_folder
 from lab.guest.machine import Machine
@@ -61,10 +60,6 @@ def probe(qemu: Qemu, spec: DeviceSpec) -> dict[str, Profile]:
         images.mkdir()
         device = QemuDevice(_empty(spec), images, qemu.version)
         device.create_images(seed=0)
-        user_id = None
-        if user.can_switch_user():
-            user_id = cleanup.enter_context(user.allocate())
-            cleanup.enter_context(user.group_writable(images, user_id))
         places = [{"bus": "pcie.0", "addr": f"{FIRST_SLOT + n:#x}"} for n in range(len(spec.controllers))]
         guest = GuestSpec(
             arch=qemu.arch,
@@ -75,7 +70,7 @@ def probe(qemu: Qemu, spec: DeviceSpec) -> dict[str, Profile]:
             extra=("-S",),
         )
         with (
-            Machine(qemu.command, qemu.env, guest, "tcg", accessible=[images], user_id=user_id) as machine,
+            Machine(qemu.command, qemu.env, guest, "tcg", writable=[images]) as machine,
             Qtest(machine, platform.ecam) as qtest,
         ):
             return {c.id: _Twin(qtest, n, platform.bar, guest.ram_base).profile() for n, c in enumerate(spec.controllers)}

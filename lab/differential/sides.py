@@ -321,7 +321,7 @@ def pair(qemu: Qemu, spec: DeviceSpec, folder: Path, seed: int) -> Iterator[Pair
     )
     model_spec = DeviceSpec(controllers=(dressed(spec.controllers[0], profile),))
     with ExitStack() as cleanup:
-        machine = cleanup.enter_context(Machine(qemu.command, qemu.env, guest, "tcg"))
+        machine = cleanup.enter_context(Machine(qemu.command, qemu.env, guest, "tcg", writable=[folder / "qemu"]))
         qtest = cleanup.enter_context(Qtest(machine))
         with (folder / "ram").open("r+b") as file:
             ram = memoryview(mmap.mmap(file.fileno(), RAM))

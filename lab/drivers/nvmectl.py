@@ -95,7 +95,7 @@ def over_qtest(options: argparse.Namespace) -> Iterator[Open]:
             devices=(*device.subsystems, *device.devices([{"bus": "pcie.0", "addr": f"{SLOT:#x}"}])),
             extra=("-S",),
         )
-        with Machine(qemu.command, qemu.env, guest, "tcg") as machine, Qtest(machine) as qtest:
+        with Machine(qemu.command, qemu.env, guest, "tcg", writable=[folder]) as machine, Qtest(machine) as qtest:
             ram = Ram(folder / "memory", QTEST_MEMORY * MIB)
             yield lambda: list(find(qtest, ram))
 

@@ -86,7 +86,8 @@ class Machine:
         panics: Sequence[str] = LINUX_PANIC,
         trace: int | None = None,
         root: Path | None = None,
-        accessible: Sequence[Path] | None = None,
+        accessible: Sequence[Path] = (),
+        writable: Sequence[Path] = (),
         user_id: int | None = None,
     ) -> None:
         """Describe a guest that ``command`` and ``env`` start. ``console_log`` outlives the guest; by default it does not.
@@ -94,9 +95,9 @@ class Machine:
         ``trace`` is the writing end of a pipe for the trace; the caller closes its own copy once the guest has started, and
         must keep reading. ``root`` is where the run folder is made.
 
-        Where root runs the lab and ``accessible`` is given, QEMU runs as a user of its own (`lab.guest.user`). It can open its
-        run folder, what its arguments name, and the ``accessible`` folders; the caller has made writable what QEMU must write,
-        for the user ``user_id`` if it has chosen one (`lab.guest.user.allocate`).
+        Where root runs the lab, QEMU runs as a user of its own (`lab.guest.user`). It can open its run folder, what its
+        arguments name, and the ``accessible`` folders. What it must write is ``writable`` (folders with the files that are in
+        them by then), or was shared by the caller with the user ``user_id`` that it has chosen (`lab.guest.user.allocate`).
         """
         self.spec = spec
         self._command = tuple(command)
@@ -106,8 +107,7 @@ class Machine:
         self._panics = tuple(panics)
         self._trace = trace
         self._root = root
-        self._accessible = accessible if accessible is not None and user.can_switch_user() else None
-        self._user_id = user_id
+        self._accessible, self._writable, self._user_id = tuple(accessible), tuple(writable), user_id
         self._folders = user.InheritedFolders()
         self._cleanup = ExitStack()
 
@@ -154,22 +154,20 @@ class Machine:
         defer, inherited = self._cleanup, endpoints.inherited()
         command = [*self._command, *arguments(self.spec, endpoints, self._accelerator)]
         env = {**ALLOCATOR, **self._env}
-        if self._accessible is not None:
-            if self._user_id is None:
-                self._user_id = defer.enter_context(user.allocate())
-            self._hand_over(command, self._accessible)
+        own = None
+        if user.can_switch_user():
+            own = defer.enter_context(user.allocate()) if self._user_id is None else self._user_id
+            self._hand_over(command, own)
             command, env = self._folders.translate(command), self._folders.translate(env)
         inherited += self._folders.descriptors
-        self.process = Process(
-            command, env, self.folder / "stderr", inherited, user_id=None if self._accessible is None else self._user_id
-        )
+        self.process = Process(command, env, self.folder / "stderr", inherited, user_id=own)
         defer.callback(self._end)
         self.process.start()
 
-    def _hand_over(self, command: Sequence[str], accessible: Sequence[Path]) -> None:
+    def _hand_over(self, command: Sequence[str], own: int) -> None:
         """Give QEMU's own user access to the files that it opens."""
-        assert self._user_id is not None
-        own = self._user_id
+        for folder in self._writable:
+            self._cleanup.enter_context(user.group_writable(folder, own))
         self._folders = user.InheritedFolders((own, user.READERS))
         user.share(self.folder, own, writable=True)
         if self._trace is not None:
@@ -184,7 +182,10 @@ class Machine:
             user.share(spec.memory_file, user.READERS if spec.memory_private else own, writable=True)
             files.append(spec.memory_file)
         self._cleanup.callback(self._folders.close)
-        for path in (self.folder / STATE_SOCKET, *(folder / "any" for folder in accessible), *files):
+        for link in (path for folder in self._writable for path in folder.iterdir() if path.is_symlink()):
+            self._folders.add_link(link)
+        opened = (folder / "any" for folder in (*self._accessible, *self._writable))
+        for path in (self.folder / STATE_SOCKET, *opened, *files):
             self._folders.add(path)
         for argument in (*command, *self._env.values()):
             self._folders.add_paths_in(argument)

@@ -222,7 +222,7 @@ class Templates:
             raise ForkError(f"QEMU {dotted(self.qemu.version)} cannot fork this guest: {refused}") from refused
 
     def _machine(self, spec: GuestSpec, console_log: Path | None = None) -> Machine:
-        return Machine(self.qemu.command, self.qemu.env, spec, self._accelerator, console_log=console_log, accessible=())
+        return Machine(self.qemu.command, self.qemu.env, spec, self._accelerator, console_log=console_log)
 
     def _prune(self, in_use: Path) -> None:
         """Remove the templates that were not used for the longest time, until the rest is within the limit."""

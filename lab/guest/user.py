@@ -10,7 +10,7 @@ import fcntl
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from lab.confinement import FIRST, LAST, READERS, InheritedFolders, can_switch_user, options
@@ -54,7 +54,7 @@ def share(path: Path, group: int, *, writable: bool) -> None:
 
 @contextmanager
 def group_writable(folder: Path, group: int) -> Iterator[None]:
-    """Let the group write the folder and the files in it while the block lasts."""
+    """Let the group write the folder and the files in it while the block lasts. It may add files, and some may go."""
     before = {path: path.stat() for path in (folder, *folder.iterdir())}
     try:
         for path in before:
@@ -62,5 +62,6 @@ def group_writable(folder: Path, group: int) -> Iterator[None]:
         yield
     finally:
         for path, status in before.items():
-            os.chown(path, -1, status.st_gid)
-            path.chmod(stat.S_IMODE(status.st_mode))
+            with suppress(FileNotFoundError):
+                os.chown(path, -1, status.st_gid)
+                path.chmod(stat.S_IMODE(status.st_mode))

@@ -70,7 +70,8 @@ class LiveLinux:
 
             def start(template: Template) -> Machine:
                 forked = template.forked(guest, scratch / "memory")
-                return Machine(self._qemu.command, self._qemu.env, forked, chosen, console_log=self._folder / "console.log")
+                log = self._folder / "console.log"
+                return Machine(self._qemu.command, self._qemu.env, forked, chosen, console_log=log, writable=[scratch])
 
             templates = Templates(self._cache, self._qemu, chosen, lambda _: None)
             self.machine = cleanup.enter_context(templates.fork(guest, driver, start))

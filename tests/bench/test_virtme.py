@@ -18,6 +18,16 @@ dd if="${disk%% *}" bs=4096 skip=BLOCK count=1 status=none | sha256sum
 """
 
 
+def test_root_does_not_run_it(program_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stand_in(program_folder, 1)
+    monkeypatch.setenv("PATH", str(program_folder))
+    said: list[str] = []
+    for is_root, found in ((False, str(program_folder / "vng")), (True, None)):
+        monkeypatch.setattr(virtme, "can_switch_user", lambda answer=is_root: answer)
+        assert virtme.find_program(said.append) == found
+    assert said == ["vng is left out: it would run QEMU as root; run the benchmark as another user"]
+
+
 @pytest.fixture
 def kernel(tmp_path: Path) -> Path:
     (tmp_path / "package/boot").mkdir(parents=True)

@@ -104,7 +104,12 @@ def booting(toolchain: Toolchain, disk: bytes, bios: Path | None) -> Iterator[tu
             {"driver": "isa-debug-exit", "iobase": EXIT_PORT, "iosize": 4},
         )
         spec = GuestSpec(memory=128, memory_file=folder / "ram", bios=bios, devices=devices, extra=("-S",))
-        with lab, Machine(qemu.command, qemu.env, spec, accelerator(qemu.command, qemu.env).name, root=folder) as machine:
+        with (
+            lab,
+            Machine(
+                qemu.command, qemu.env, spec, accelerator(qemu.command, qemu.env).name, root=folder, writable=[folder]
+            ) as machine,
+        ):
             machine.qmp("cont")  # not before we listen: SeaBIOS is done in a tenth of a second
             yield machine, folder
 

@@ -53,7 +53,12 @@ def drive(toolchain: Toolchain, folder: Path, spec: DeviceSpec, commands: list[s
         devices=lab.devices([{"bus": "pcie.0", "addr": "5"}]),
     )
     answers = []
-    with lab, Machine(qemu.command, qemu.env, guest, accelerator(qemu.command, qemu.env).name, root=folder) as machine:
+    with (
+        lab,
+        Machine(
+            qemu.command, qemu.env, guest, accelerator(qemu.command, qemu.env).name, root=folder, writable=[folder]
+        ) as machine,
+    ):
         console = machine.console
         console.expect("Hit any key to stop autoboot", Deadline(30))
         console.send("\n")

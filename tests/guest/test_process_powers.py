@@ -65,8 +65,8 @@ def test_no_two_qemus_are_the_same_user(toolchain: Toolchain) -> None:
     assert qemu
     spec = GuestSpec(memory=16, extra=("-S",))
     with (
-        Machine(qemu.command, qemu.env, spec, TCG, accessible=()) as one,
-        Machine(qemu.command, qemu.env, spec, TCG, accessible=()) as other,
+        Machine(qemu.command, qemu.env, spec, TCG) as one,
+        Machine(qemu.command, qemu.env, spec, TCG) as other,
     ):
         users = [Path(f"/proc/{machine.process.pid}").stat().st_uid for machine in (one, other)]
         groups = [machine.folder.stat().st_gid for machine in (one, other)]
