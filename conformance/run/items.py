@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,7 @@ from lab.data.machine import TOO_SLOW
 from lab.data.manifest import PARTS, part_name
 from lab.errors import LabError, UsageError
 from lab.recording.stopping import EVENTS, Judge
+from lab.toolchain.cache import HEALED
 
 LOG = logging.getLogger(__name__)
 
@@ -125,6 +126,8 @@ class Recording(pytest.Collector):
     evidence: Evidence
     verdicts: dict[str, Verdict]
     run: RunEntry | None
+    made_of: Sequence[Path] = ()
+    """What of the cache the guest of the evidence was made of."""
 
     @classmethod
     def of(cls, parent: Suite, job: Job, campaign: Campaign) -> Recording:
@@ -166,18 +169,34 @@ class Recording(pytest.Collector):
     def judge(self) -> None:
         """Judge the evidence, unless recording it has failed and the verdicts say so already.
 
-        Where the machine was too slow for a failure to be the driver's, the scenario is recorded once more, alone.
+        Where a failure need not be the driver's, since the machine was too slow or the cache was damaged, the scenario is
+        recorded once more, alone.
         """
         if not self.verdicts:
             with self._lab_errors_as_verdicts():
                 verdicts = self._judged()
-                if slow := next((v.reason for v in verdicts if v.reason.startswith(TOO_SLOW)), ""):
-                    self._take(self._record_once(alone=True), slow)
+                if why := self._excuse(verdicts):
+                    self._take(self._record_once(alone=True), why)
                     verdicts = self._judged()
+                    if damage := self._damage(verdicts):
+                        raise LabError(damage, remedy=HEALED)
                 self.verdicts = {verdict.check.id: verdict for verdict in verdicts}
 
     def _judged(self) -> list[Verdict]:
         return judge(self.evidence, [CHECKS[check] for check in self.job.checks])
+
+    def _excuse(self, verdicts: Iterable[Verdict]) -> str:
+        """Return why a failure need not be the driver's; "" if nothing speaks for that."""
+        slow = (verdict.reason for verdict in verdicts if verdict.reason.startswith(TOO_SLOW))
+        return next(slow, "") or self._damage(verdicts)
+
+    def _damage(self, verdicts: Iterable[Verdict]) -> str:
+        """Return what was damaged of all that the guest was made of, which is asked before a driver is blamed anew."""
+        cache = self.campaign.toolchain.cache
+        if cache is None or not any(verdict.outcome is Outcome.FAIL and verdict.known is None for verdict in verdicts):
+            return ""
+        damage = cache.heal(self.made_of, trust_times=True)
+        return f"the cache was damaged: {'; '.join(damage)}" if damage else ""
 
     @contextmanager
     def _lab_errors_as_verdicts(self) -> Iterator[None]:
@@ -225,8 +244,12 @@ class Recording(pytest.Collector):
             coverage=self.campaign.request.coverage,
             stop_at=self.campaign.request.stop_at,
             stop_when=stop_judge(self.campaign.request.stop_at),
+            made_of=self._note_sources,
         )
         return Evidence(folder)
+
+    def _note_sources(self, made_of: Sequence[Path]) -> None:
+        self.made_of = made_of
 
     def report(self, verdicts: Iterable[Verdict]) -> ScenarioReport:
         """Return these verdicts for the controlling process, the first time with the recording itself."""

@@ -205,6 +205,8 @@ class Templates:
             return
 
         def start(base: Template) -> Machine:
+            if damage := self._cache.heal([base.folder]):  # or the damage would grow into what vouches for itself
+                raise GuestError(f"its template was damaged: {'; '.join(damage)}")
             shutil.copyfile(base.boot_log, template.boot_log)
             return self._machine(base.forked(spec, template.folder / RAM), template.folder / OWN_LOG)
 

@@ -38,7 +38,7 @@ from lab.recording.coverage import GuestCoverage
 from lab.recording.recording import Recording
 from lab.recording.stopping import FAULT, PANIC, TIMEOUT, Stops
 from lab.toolchain import Qemu, Toolchain
-from lab.toolchain.cache import Cache
+from lab.toolchain.cache import HEALED, Cache
 from lab.toolchain.qemu import X86_64
 from lab.trace.declarations import Declarations
 from lab.trace.reader import TraceReader
@@ -63,7 +63,6 @@ FOLLOW_SECONDS = 5.0
 POLL_SECONDS = 0.02
 STALE_BYTES = bytes(14) + b"\1\0"
 """What memory holds in a scenario with ``stale_memory``: completions of command 0 with phase tag 1. Base 2.0, 3.3.3.2."""
-HEALED = "run it again: what was damaged has been removed and will be rebuilt"
 
 
 class GuestRecording(Recording):
@@ -114,13 +113,17 @@ class GuestRecording(Recording):
 
         To be asked after a panic or a time-out: a flipped bit in a template's memory is no fault of the driver.
         """
-        if self._cache_root is None or self._started_from is None:
-            return []
-        spec, driver = self._started_from, self._driver
-        used = [spec.kernel, spec.initrd, spec.bios, spec.disk, spec.iso]
-        if spec.state:  # templates grow from others, so that all are in doubt
-            used += spec.state.parents[1].iterdir()
-        return self._cache_root.heal(path for path in (*used, *driver.files.values()) if path)
+        return self._cache_root.heal(self.made_of) if self._cache_root else []
+
+    @property
+    def made_of(self) -> tuple[Path, ...]:
+        """Return what of the cache has made this guest: files, and folders of whole entries. None before it has started."""
+        cache, spec = self._cache_root, self._started_from
+        if cache is None or spec is None:
+            return ()
+        files = (spec.kernel, spec.initrd, spec.bios, spec.disk, spec.iso, *self._driver.files.values())
+        qemu = {cache.entry_of(Path(word)) for word in self._qemu.command if Path(word).is_absolute()}
+        return tuple(path for path in (*files, *qemu, spec.state and spec.state.parent) if path)
 
     @property
     def machine_report(self) -> MachineReport | None:

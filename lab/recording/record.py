@@ -11,7 +11,7 @@ What ends a recording, and how its end marker reads:
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from lab.data.coverage import RecordingCoverage, write_coverage
@@ -46,6 +46,7 @@ def record(
     coverage: bool = False,
     stop_at: str = "",
     stop_when: Judge | None = None,
+    made_of: Callable[[Sequence[Path]], None] = lambda _: None,
 ) -> Path:
     """Record one scenario on one driver and device into a new evidence folder, and return the folder.
 
@@ -56,7 +57,7 @@ def record(
     ``coverage`` writes down which code of the driver was executed. ``stop_at`` (one of `lab.recording.stopping.EVENTS`, or
     what ``stop_when`` looks for) stops a guest there, and writes down where its processors were.
     ``shell`` marks the evidence of a guest that a person sat at. ``visit`` is called with the running guest when all actions
-    are done.
+    are done. ``made_of`` is told, at the end, what of the cache the guest was made of (for `lab.toolchain.cache.Cache.heal`).
     """
     driver = adapter(manifest, toolchain)
     scenario = with_contents(manifest, scenario)
@@ -105,6 +106,7 @@ def record(
     if (outcome != "complete" or recording.timed_out) and (damage := recording.damage()):
         what = f"the cache was damaged: {'; '.join(damage)}"
         outcome, reason = "lab-error", f"{what} (what came of it: {reason or 'a time-out'})"
+    made_of(recording.made_of)
     if stops:
         stops.write(folder, evidence_console(folder) if outcome == "panic" else "")
     if covering and coverage:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from abc import ABC, abstractmethod
 from contextlib import ExitStack
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
 
@@ -74,6 +75,11 @@ class Recording(ABC):
     def damage(self) -> list[str]:
         """Return what was damaged of all that the recording was made from; to be asked after a panic or a time-out."""
         return []
+
+    @property
+    def made_of(self) -> tuple[Path, ...]:
+        """Return what of the cache it was made from: files, and folders of whole entries."""
+        return ()
 
     @property
     def machine_report(self) -> MachineReport | None:

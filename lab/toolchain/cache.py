@@ -23,6 +23,9 @@ from lab.toolchain import digests
 
 LOG = logging.getLogger(__name__)
 
+HEALED = "run it again: what was damaged has been removed and will be rebuilt"
+"""The remedy for damage that `Cache.heal` has found."""
+
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
@@ -69,12 +72,18 @@ class Cache:
             LOG.info("built %s in %.1f s", final, time.monotonic() - began)
         return final
 
-    def heal(self, paths: Iterable[Path]) -> list[str]:
+    def entry_of(self, path: Path) -> Path | None:
+        """Return the folder of the entry that a path belongs to; None for what is not in this cache."""
+        parts = path.relative_to(self.root).parts if path.is_relative_to(self.root) else ()
+        return self.root.joinpath(*parts[:2]) if len(parts) > 1 else None
+
+    def heal(self, paths: Iterable[Path], *, trust_times: bool = False) -> list[str]:
         """Remove the entries that hold one of these files with other content than was built; what was damaged, in words.
 
         A path that is an entry's folder stands for all of its files. What is removed is built again by the next `entry`.
+        ``trust_times``: see `lab.toolchain.digests.damaged`.
         """
-        damaged = digests.damaged(self.root, paths)
+        damaged = digests.damaged(self.root, paths, trust_times=trust_times)
         for entry, reason in damaged.items():
             LOG.info("remove %s, to be built again: %s", entry, reason)
             gone = entry.with_name(f"{entry.name}.gone-{uuid.uuid4().hex}")

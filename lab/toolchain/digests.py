@@ -16,6 +16,9 @@ from lab.files import write_atomically
 FOLDER = "digests"
 CHUNK = 1 << 20
 
+_sound: dict[Path, tuple[int, ...]] = {}
+"""What this process has found to be as it was built, and when it had been changed last by then."""
+
 
 def note(root: Path, kind: str, key: str, content: Path) -> None:
     """Store the digests of all that is in the folder ``content``, which becomes the entry ``kind/key``."""
@@ -25,11 +28,12 @@ def note(root: Path, kind: str, key: str, content: Path) -> None:
     write_atomically(file, json.dumps({str(path.relative_to(content)): digest(path) for path in names}))
 
 
-def damaged(root: Path, paths: Iterable[Path]) -> dict[Path, str]:
+def damaged(root: Path, paths: Iterable[Path], *, trust_times: bool = False) -> dict[Path, str]:
     """Return the entries in the cache ``root`` that hold one of these files with other content than was built, and why.
 
     A path that is a folder stands for all files of its entry. What is not in the cache, or was built before there were digests,
-    cannot be doubted here.
+    cannot be doubted here. With ``trust_times`` a file that this process has found sound is read again only if its size or its
+    time of change is another one.
     """
     found: dict[Path, str] = {}
     for path in paths:
@@ -39,7 +43,9 @@ def damaged(root: Path, paths: Iterable[Path]) -> dict[Path, str]:
         noted = _noted(root, parts[0], parts[1])
         names = [str(path.relative_to(entry))] if path != entry else list(noted)
         for name in names:
-            if name in noted and (why := _difference(entry / name, noted[name])):
+            if name not in noted or (trust_times and _is_unchanged(entry / name)):
+                continue
+            if why := _difference(entry / name, noted[name]):
                 found.setdefault(entry, f"{entry / name} {why}")
     return found
 
@@ -72,9 +78,25 @@ def digest(path: Path) -> str:
 
 def _difference(path: Path, noted: str) -> str:
     try:
-        return "" if digest(path) == noted else "has other content than was built"
+        before = _times(path)
+        if digest(path) != noted:
+            return "has other content than was built"
     except OSError as error:
         return f"cannot be read: {error.strerror}"
+    _sound[path] = before
+    return ""
+
+
+def _is_unchanged(path: Path) -> bool:
+    try:
+        return path in _sound and _sound[path] == _times(path)
+    except OSError:
+        return False
+
+
+def _times(path: Path) -> tuple[int, ...]:
+    status = path.lstat()
+    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def _noted(root: Path, kind: str, key: str) -> dict[str, str]:

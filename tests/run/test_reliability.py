@@ -250,3 +250,30 @@ def test_repetitions_count_how_often_each_check_failed(lab: Lab) -> None:
     (verdict,) = [v for v in lab.results()["verdicts"] if v["check"] == "write/pass"]
     assert verdict["outcome"] == "FLAKY"
     assert Counter(one["outcome"] for one in verdict["occurrences"]) == {"FAIL": 1, "PASS": 2}
+
+
+# -- damage -----------------------------------------------------------------------------------------------------------
+
+
+def of_write(lab: Lab) -> tuple[str, str, str]:
+    """Return outcome and reason of write/pass, and why its scenario was recorded again."""
+    results = lab.results()
+    (verdict,) = (verdict for verdict in results["verdicts"] if verdict["check"] == "write/pass")
+    (run,) = (run for run in results["runs"] if run["scenario"] == "write/basic")
+    return verdict["outcome"], verdict["reason"], run["again"]
+
+
+def test_no_driver_is_blamed_for_a_failure_on_a_damaged_cache(lab: Lab) -> None:
+    """A guest that neither panicked nor hung: only a check failed. The same failure with a sound cache is the driver's."""
+    arguments = ("--jobs", "1", "--scenario", "write/basic")
+    damage = f"the cache was damaged: {lab.cache}/trees/toy/rom has other content than was built"
+    assert lab.run(*arguments, TOY_FLAKY="1", TOY_DAMAGED="1").returncode == 0
+    assert of_write(lab) == ("PASS", "", damage)
+    (lab.folder / "log").unlink()
+    assert lab.run(*arguments, TOY_FLAKY="2", TOY_DAMAGED="2").returncode == 2
+    outcome, reason, retried = of_write(lab)
+    assert (outcome, retried) == ("ERROR", damage)
+    assert reason.startswith(damage)
+    (lab.folder / "log").unlink()
+    assert lab.run(*arguments, TOY_FLAKY="1").returncode == 1
+    assert of_write(lab) == ("FAIL", "", "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -64,3 +65,20 @@ def test_a_hole_is_the_same_as_zeros_and_a_flip_behind_it_is_not(tmp_path: Path)
     assert digest(sparse) == digest(full)
     flip(full, CHUNK + 5)
     assert digest(sparse) != digest(full)
+
+
+def test_what_was_sound_is_read_again_once_its_time_has_changed(tmp_path: Path) -> None:
+    cache = Cache(tmp_path)
+    rom = cache.entry("trees", "a", build) / "firmware.rom"
+    assert cache.heal([rom], trust_times=True) == []
+    before = rom.stat()
+    assert cache.heal([rom], trust_times=True) == []
+    flip(rom, 5)
+    os.utime(rom, ns=(before.st_atime_ns, before.st_mtime_ns))  # the time of the inode's change stays
+    assert cache.heal([rom], trust_times=True) == [f"{rom} has other content than was built"]
+
+
+def test_the_entry_of_a_path(tmp_path: Path) -> None:
+    cache = Cache(tmp_path)
+    assert cache.entry_of(tmp_path / "trees/a/usr/bin/qemu") == cache.entry_of(tmp_path / "trees/a") == tmp_path / "trees/a"
+    assert cache.entry_of(tmp_path / "trees") is cache.entry_of(Path("/usr/bin/qemu")) is None

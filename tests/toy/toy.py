@@ -94,7 +94,19 @@ def note(text: str) -> None:
         log.write(f"{text}\n")
 
 
-def record(manifest: DriverManifest, scenario: Scenario, device: str, folder: Path, **how: object) -> Path:
+def built_from(damaged: bool) -> Path:
+    """Return what of the cache the toy is made of; a bit of it may be flipped."""
+
+    def build(folder: Path) -> None:
+        (folder / "rom").write_bytes(b"toy")
+
+    rom = Cache(Path(os.environ["TOY_CACHE"])).entry("trees", "toy", build) / "rom"
+    if damaged:
+        rom.write_bytes(b"toz")
+    return rom
+
+
+def record(manifest: DriverManifest, scenario: Scenario, device: str, folder: Path, *, made_of: Any, **how: object) -> Path:
     """Record the toy, however it is asked to."""
     note(f"record {scenario.id}")
     attempt = LOG.read_text().splitlines().count(f"record {scenario.id}")
@@ -121,6 +133,8 @@ def record(manifest: DriverManifest, scenario: Scenario, device: str, folder: Pa
         finally:
             note("ended in order")
     writer.close("complete")
+    if damaged := int(os.environ.get("TOY_DAMAGED", 0)):
+        made_of([built_from(damaged=status == "flaky" and attempt <= damaged)])
     return folder
 
 
