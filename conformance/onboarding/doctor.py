@@ -17,6 +17,7 @@ from lab import extensions
 from lab.errors import LabError
 from lab.guest.accelerator import KVM, accelerator
 from lab.guest.folder import LONGEST_SOCKET_NAME, SOCKET_PATH_LIMIT, default_root
+from lab.guest.loopback import has_ipv4_loopback
 from lab.guest.template import LIMIT, templates
 from lab.settings import Settings
 from lab.toolchain import Qemu, mirrors
@@ -232,7 +233,9 @@ def _loopback() -> Diagnosis:
             return Diagnosis("loopback", "ok", f"ports can be forwarded (127.0.0.1:{server.getsockname()[1]} was tried)")
     except OSError as error:
         says = f"no port of 127.0.0.1 can be connected to: {error.strerror or error}"
-        return Diagnosis("loopback", "error", says, "ip link set lo up, and let no firewall close it")
+        if not has_ipv4_loopback():
+            return Diagnosis("loopback", "ok", f"{says}; guests are reached by a socket, which the fetched QEMU can forward")
+        return Diagnosis("loopback", "error", says, "let no firewall close it")
 
 
 def _extensions() -> Iterator[Diagnosis]:

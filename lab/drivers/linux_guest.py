@@ -82,7 +82,7 @@ def code(program: bytes, *files: str | Path) -> str:
 
 def connect(guest: LinuxGuest, machine: Machine, deadline: Deadline) -> Ssh:
     """Return a connection to the SSH server in the guest, which ``machine`` runs. The caller closes it."""
-    return Ssh.connect(machine.ssh_port(), guest.private_key, guest.host_key, machine.check, deadline)
+    return Ssh.connect(machine.ssh_address(), guest.private_key, guest.host_key, machine.check, deadline)
 
 
 def start_agent(guest: LinuxGuest, machine: Machine, command: str, program: bytes, deadline: Deadline) -> None:

@@ -79,8 +79,8 @@ class GuestSpec:
     iommu: bool = False
     """A strict Intel IOMMU with interrupt remapping."""
     network: bool = False
-    """A network card whose only way out is a forwarded loopback port to the guest's port 22. No IPv6, and no announcement to a
-    network that is not there: under TCG each costs a fork the time to translate the kernel's code for it."""
+    """A network card whose only way out is a forwarded loopback port (`Endpoints.ssh`) to the guest's port 22. No IPv6, and no
+    announcement to a network that is not there: under TCG each costs a fork the time to translate the kernel's code for it."""
     channel: bool = False
     """A virtio-serial port named `CHANNEL`, whose other end is `Machine.channel`."""
     vmgenid: bool = False
@@ -112,6 +112,8 @@ class Endpoints:
     channel: int | None = None
     heard: tuple[int, ...] = ()
     """One for each of `GuestSpec.heard`, opened for writing."""
+    ssh: str = "tcp:127.0.0.1:0"
+    """What QEMU forwards to the guest's port 22, in the words of its ``hostfwd``."""
 
     def inherited(self) -> list[int]:
         """Return all descriptors that QEMU must inherit."""
@@ -153,7 +155,7 @@ def _options(spec: GuestSpec, endpoints: Endpoints, accelerator: str) -> Iterato
         yield "-chardev", f"socket,id=channel,fd={endpoints.channel}"
     yield from _boot(spec)
     if spec.network:
-        yield "-netdev", "user,id=net0,ipv6=off,restrict=on,hostfwd=tcp:127.0.0.1:0-:22"
+        yield "-netdev", f"user,id=net0,ipv6=off,restrict=on,hostfwd={endpoints.ssh}-:22"
     yield from (("-blockdev", _json(blockdev)) for blockdev in spec.blockdevs)
     yield from (("-device", _json(device)) for device in _devices(spec))
     if spec.state:

@@ -8,6 +8,7 @@ import socket
 import stat
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
@@ -18,6 +19,7 @@ from lab.guest import user
 from lab.guest.arguments import MIB, Endpoints, GuestSpec, arguments
 from lab.guest.console import LINUX_PANIC, Console
 from lab.guest.folder import run_folder
+from lab.guest.loopback import SshAddress, has_ipv4_loopback, own_network
 from lab.guest.memory import ForkMemory, GuestMemory, Ram
 from lab.guest.monitor import Event, Monitor, any_event
 from lab.guest.process import Process
@@ -32,7 +34,7 @@ MIGRATION = {"capabilities": [
     {"capability": "x-ignore-shared", "state": True},  # leaves out the RAM, which is in a file
     {"capability": "events", "state": True},  # reports the progress by the event MIGRATION
 ]}  # fmt: skip
-STATE_SOCKET = "state.sock"
+STATE_SOCKET, SSH_SOCKET = "state.sock", "ssh.sock"
 CHUNK = 1 << 18
 
 ALLOCATOR = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1:glibc.malloc.top_pad=8388608:glibc.malloc.arena_max=1"}
@@ -109,6 +111,7 @@ class Machine:
         self._root = root
         self._accessible, self._writable, self._user_id = tuple(accessible), tuple(writable), user_id
         self._folders = user.InheritedFolders()
+        self._descriptors: list[int] = []
         self._cleanup = ExitStack()
 
     def __enter__(self) -> Machine:
@@ -144,10 +147,19 @@ class Machine:
             with ExitStack() as opened:  # QEMU gets copies of its own
                 heard = tuple(opened.enter_context(path.open("wb")).fileno() for path in self.outputs.values())
                 endpoints = Endpoints(their_qmp.fileno(), their_console.fileno(), self._trace, their_channel_fd, heard)
+                if self.spec.network and not has_ipv4_loopback():
+                    endpoints = replace(endpoints, ssh=f"unix:/proc/self/fd/{self._folder_descriptor()}/{SSH_SOCKET}")
                 self._run(endpoints)
         self._monitor.connect(Deadline(START_SECONDS))
         if self.spec.state:
             self._restore(self.spec.state)
+
+    def _folder_descriptor(self) -> int:
+        """Let QEMU inherit its folder, for a path without the "-" that ends a path in its ``hostfwd``."""
+        descriptor = os.open(self.folder, os.O_PATH)
+        self._cleanup.callback(os.close, descriptor)
+        self._descriptors.append(descriptor)
+        return descriptor
 
     def _run(self, endpoints: Endpoints) -> None:
         """Start QEMU as its own user, if it can have one."""
@@ -159,8 +171,9 @@ class Machine:
             own = defer.enter_context(user.allocate()) if self._user_id is None else self._user_id
             self._hand_over(command, own)
             command, env = self._folders.translate(command), self._folders.translate(env)
-        inherited += self._folders.descriptors
-        self.process = Process(command, env, self.folder / "stderr", inherited, user_id=own)
+        inherited += self._folders.descriptors + self._descriptors
+        within = own_network() if self._descriptors else ()
+        self.process = Process(command, env, self.folder / "stderr", inherited, user_id=own, within=within)
         defer.callback(self._end)
         self.process.start()
 
@@ -243,8 +256,10 @@ class Machine:
             return ForkMemory(self.process.pid, self.spec.memory_file, self.spec.memory)  # of x86-64: it begins at 0
         return GuestMemory(self.spec.memory_file, self.spec.memory, self.spec.ram_base)
 
-    def ssh_port(self) -> int:
-        """Return the loopback port that leads to the guest's port 22."""
+    def ssh_address(self) -> SshAddress:
+        """Return the loopback port that leads to the guest's port 22; a socket's path where IPv4 has no loopback."""
+        if self._descriptors:
+            return self.folder / SSH_SOCKET
         listing = self.qmp("human-monitor-command", {"command-line": "info usernet"})
         forward = _SSH_FORWARD.search(listing)
         if not forward:

@@ -38,11 +38,14 @@ class Process:
         inherit: Iterable[int] = (),
         *,
         user_id: int | None = None,
+        within: Sequence[str] = (),
     ) -> None:
         """Describe a process; ``env`` is added to our own environment, and the command gets the descriptors ``inherit``.
 
-        ``user_id`` is the user that it runs as (`lab.guest.user`); None for ours.
+        ``user_id`` is the user that it runs as (`lab.guest.user`); None for ours. ``within`` is a command that starts what
+        follows it, before that loses its powers (`lab.guest.loopback.own_network`).
         """
+        self._within = tuple(within)
         self._user = () if user_id is None else user.options(user_id)
         self._command = tuple(command)
         self._env = {**os.environ, **env}
@@ -70,7 +73,15 @@ class Process:
         try:
             with self._output.open("wb") as output:
                 self._popen = subprocess.Popen(
-                    [*_TIED_TO_US, *self._user, *relinquished(), *_UNLESS_ORPHANED, str(os.getpid()), *self._command],
+                    [
+                        *self._within,
+                        *_TIED_TO_US,
+                        *self._user,
+                        *relinquished(),
+                        *_UNLESS_ORPHANED,
+                        str(os.getpid()),
+                        *self._command,
+                    ],
                     env=self._env,
                     stdin=subprocess.DEVNULL,
                     stdout=output,

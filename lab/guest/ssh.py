@@ -1,4 +1,4 @@
-"""A shell in the guest, by SSH over the forwarded loopback port. The host key is known beforehand, never learnt."""
+"""A shell in the guest, by SSH over what QEMU forwards (`lab.guest.loopback`). The host key is pinned, never learnt."""
 
 from __future__ import annotations
 
@@ -22,6 +22,8 @@ import paramiko
 
 from lab.deadline import Deadline
 from lab.errors import GuestError, GuestTimeoutError
+from lab.guest import loopback
+from lab.guest.loopback import SshAddress
 
 HOST = "guest"
 """The name by which the pinned host key is known; the port differs at each start."""
@@ -61,19 +63,19 @@ class Ssh:
 
     @classmethod
     def connect(
-        cls, port: int, key: Path, host_key: str, check: Callable[[str], None], deadline: Deadline, user: str = "root"
+        cls, address: SshAddress, key: Path, host_key: str, check: Callable[[str], None], deadline: Deadline, user: str = "root"
     ) -> Ssh:
         """Try until the deadline. ``key`` is the user's private key, ``host_key`` a public one: ``ssh-ed25519 AAAA…``.
 
         ``check`` is given what is waited for and raises if that can no longer come (`Machine.check`).
         """
-        waiting_for = f"the guest's SSH server on the forwarded port {port}"
+        waiting_for = f"the guest's SSH server on the forwarded {'port' if isinstance(address, int) else 'socket'} {address}"
         private = paramiko.PKey.from_path(key)
         last: Exception | None = None
         while not deadline.expired:
             client = _client_that_knows(host_key)
             try:
-                connection = _reach(port, lambda: check(waiting_for), deadline)
+                connection = _reach(address, lambda: check(waiting_for), deadline)
                 left = deadline.remaining()
                 log_in = partial(client.connect, HOST, 22, user, None, private, look_for_keys=False, allow_agent=False,
                                  sock=connection, timeout=left, banner_timeout=left, auth_timeout=left)  # fmt: skip
@@ -201,12 +203,11 @@ def _client_that_knows(host_key: str) -> paramiko.SSHClient:
     return client
 
 
-def _reach(port: int, check: Callable[[], None], deadline: Deadline) -> socket.socket:
+def _reach(address: SshAddress, check: Callable[[], None], deadline: Deadline) -> socket.socket:
     """Return a connection on which the server has already spoken. Raises OSError when this attempt leads to nothing."""
     attempt = Deadline(min(ATTEMPT_SECONDS, deadline.remaining()))
-    connection = socket.create_connection(("127.0.0.1", port), timeout=LIVENESS_POLL_SECONDS)
+    connection = loopback.connect(address, LIVENESS_POLL_SECONDS)
     try:
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         while not attempt.expired:
             with suppress(TimeoutError):
                 if not connection.recv(1, socket.MSG_PEEK):

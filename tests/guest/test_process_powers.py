@@ -126,7 +126,7 @@ def test_the_only_way_into_the_guest_is_a_loopback_port(toolchain: Toolchain) ->
     qemu = toolchain.qemu
     assert qemu
     with Machine(qemu.command, qemu.env, GuestSpec(memory=16, network=True, extra=("-S",)), TCG) as machine:
-        port = machine.ssh_port()
+        port = machine.ssh_address()
         inodes = {link.readlink().name for link in Path(f"/proc/{machine.process.pid}/fd").iterdir() if link.is_symlink()}
         listening = []
         for table in ("tcp", "tcp6", "udp", "udp6"):

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import random
 import signal
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,7 +34,7 @@ def boot(toolchain: Toolchain, root: Path | None = None) -> Machine:
 
 def connect(guest: Machine, linux: LinuxGuest | None, host_key: str = "", seconds: float = 60) -> Ssh:
     assert linux
-    return Ssh.connect(guest.ssh_port(), linux.private_key, host_key or linux.host_key, guest.check, Deadline(seconds))
+    return Ssh.connect(guest.ssh_address(), linux.private_key, host_key or linux.host_key, guest.check, Deadline(seconds))
 
 
 @pytest.fixture(scope="module")
@@ -130,3 +133,37 @@ def test_a_guest_that_panics_ends_the_command_at_once(toolchain: Toolchain, root
         with pytest.raises(GuestPanicError, match="sysrq triggered crash"):
             ssh.run("echo c > /proc/sysrq-trigger; sleep 60", deadline=Deadline(60))
         assert time.monotonic() - begin < 20
+
+
+WITHOUT_IPV4 = """
+ip link set lo up && ip address del 127.0.0.1/8 dev lo && exec "$@"
+"""
+REACHED = """
+import json, sys
+from pathlib import Path
+from lab.guest import loopback
+from lab.guest.arguments import GuestSpec
+from lab.guest.machine import Machine
+assert not loopback.has_ipv4_loopback()
+command, env, root = json.loads(sys.argv[1])
+spec = GuestSpec(memory=16, network=True, extra=("-S",))
+with Machine(command, env, spec, "tcg", root=Path(root)) as machine:
+    address = machine.ssh_address()
+    assert isinstance(address, Path)
+    loopback.connect(address, 10).close()
+    print("reached")
+"""
+
+
+def test_a_guest_is_reached_where_the_loopback_has_no_ipv4(toolchain: Toolchain, root: Path) -> None:
+    """In a network namespace whose only address is ::1."""
+    namespace = ["unshare", "--net", *(() if os.getuid() == 0 else ("--map-root-user",)), "sh", "-c", WITHOUT_IPV4, "sh"]
+    tried = subprocess.run([*namespace, "true"], capture_output=True, text=True, check=False)
+    if tried.returncode:
+        pytest.skip(f"no network namespace can be made here: {tried.stderr.strip()}")
+    assert toolchain.qemu
+    given = json.dumps([toolchain.qemu.command, dict(toolchain.qemu.env), str(root)])
+    done = subprocess.run(
+        [*namespace, sys.executable, "-c", REACHED, given], capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.stdout == "reached\n", done.stderr

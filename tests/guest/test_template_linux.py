@@ -75,7 +75,7 @@ def test_two_forks_are_two_guests(fork: Fork) -> None:
         assert shell(two, "ls /root") == ""
         shell(two, "echo two > /root/mine")
         assert shell(one, "cat /root/mine") == "one"
-        assert one.ssh_port() != two.ssh_port()
+        assert one.ssh_address() != two.ssh_address()
     with fork() as three:
         assert shell(three, "ls /root") == "", "a fork has written to the template"
 
@@ -136,7 +136,7 @@ def test_ssh_is_up_in_a_fork(fork: Fork, toolchain: Toolchain) -> None:
     assert guest
     with (
         fork() as machine,
-        Ssh.connect(machine.ssh_port(), guest.private_key, guest.host_key, machine.check, Deadline(SECONDS)) as ssh,
+        Ssh.connect(machine.ssh_address(), guest.private_key, guest.host_key, machine.check, Deadline(SECONDS)) as ssh,
     ):
         assert ssh.run("echo here", deadline=Deadline(SECONDS)).stdout == b"here\n"
 

@@ -218,7 +218,9 @@ def run(qemu: Qemu, out: Path, spec: DeviceSpec = BEHIND_A_PORT, *, sampling: bo
             sandbox=False,
             extra=("-S", "-qtest", f"unix:{short}/qtest", "-qtest-log", "none"),
         )
-        with reader, Machine(qemu.command, qemu.env, guest, "tcg", trace=reader.write_end, root=Path(short)) as machine:
+        writable = [Path(short), writer.folder / "namespaces"]
+        machine = Machine(qemu.command, qemu.env, guest, "tcg", trace=reader.write_end, root=Path(short), writable=writable)
+        with reader, machine:
             reader.started()
             host = Host(server.accept()[0], ram, lambda: reader.last)
             with GuestMemory(ram, MEMORY) as memory:
