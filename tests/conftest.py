@@ -103,6 +103,13 @@ def headers(request: pytest.FixtureRequest) -> Mapping[str, Path]:
 
 
 @pytest.fixture(scope="session")
+def sshd_files(request: pytest.FixtureRequest) -> Fetched:
+    """Return OpenSSH's server with its libraries."""
+    found: Fetched = _setups(request.config).made["sshd_files"]
+    return found
+
+
+@pytest.fixture(scope="session")
 def fio_files(request: pytest.FixtureRequest) -> Fio:
     """Debian's fio with its libraries."""
     found: Fio = _setups(request.config).made["fio_files"]

@@ -39,6 +39,7 @@ SETUPS: Mapping[str, Callable[[Progress], Any]] = {
     "headers": lambda progress: {
         name: closure(name, progress, of="headers").root for name in ("linux-headers", "mingw-headers")
     },
+    "sshd_files": lambda progress: closure("sshd", progress),
     "fio_files": lambda progress: fio.fetch(settings.load(), progress),
 }
 """By the name of the fixture that gives it to a test. Whatever uses one of these fixtures is marked ``slow``."""

@@ -3,68 +3,66 @@
 from __future__ import annotations
 
 import os
+import pwd
 import shlex
 import shutil
 import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
-import paramiko
 import pytest
 
 from conformance.judging.files import read
 from conformance.run.scheduler import pack, unpack
 from lab.data.evidence import Evidence
+from lab.toolchain import contents
+from lab.toolchain.closures import Fetched
+
+WITH_PASSWD = 'mount --bind "$0" /etc/passwd && exec "$@"'
+"""What gives a program another list of users, in a mount namespace of its own."""
 
 
-class Server(paramiko.ServerInterface):
-    """Lets everybody with the key run commands, like OpenSSH's. For machines that have a client only."""
+@dataclass(frozen=True)
+class Sshd:
+    """OpenSSH's server: the machine's, or Debian's."""
 
-    def __init__(self, key: paramiko.PKey) -> None:
-        self._key = key
-
-    def get_allowed_auths(self, username: str) -> str:
-        return "publickey"
-
-    def check_auth_publickey(self, username: str, key: paramiko.PKey) -> int:
-        return paramiko.common.AUTH_SUCCESSFUL if key == self._key else paramiko.common.AUTH_FAILED
-
-    def check_channel_request(self, kind: str, chanid: int) -> int:
-        return paramiko.common.OPEN_SUCCEEDED
-
-    def check_channel_exec_request(self, channel: paramiko.Channel, command: bytes) -> bool:
-        threading.Thread(target=_execute, args=(channel, command), daemon=True).start()
-        return True
-
-
-def _execute(channel: paramiko.Channel, command: bytes) -> None:
-    """Between a channel and a shell, until both have ended."""
-    with subprocess.Popen(["sh", "-c", command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0) as shell:
-        assert shell.stdin
-        assert shell.stdout
-        copied = threading.Thread(target=_copy_in, args=(channel, shell.stdin.fileno(), shell), daemon=True)
-        copied.start()
-        while data := os.read(shell.stdout.fileno(), 1 << 16):
-            channel.sendall(data)
-    channel.send_exit_status(shell.returncode)
-    channel.close()
-
-
-def _copy_in(channel: paramiko.Channel, to: int, shell: subprocess.Popen[bytes]) -> None:
-    with suppress(OSError):
-        while data := channel.recv(1 << 16):
-            os.write(to, data)
-    assert shell.stdin
-    shell.stdin.close()
+    command: Sequence[str]
+    environment: Mapping[str, str]
 
 
 @pytest.fixture
-def configuration(tmp_path: Path) -> Iterator[Path]:
-    """Return the ssh_config of a server on the loopback, called ``elsewhere``: OpenSSH's if installed, else our own."""
+def sshd(sshd_files: Fetched, tmp_path: Path) -> Sshd:
+    """Return a server that accepts this user. Root's needs a user called sshd; where there is none it is given one."""
+    users = {entry.pw_name: entry for entry in pwd.getpwall()}
+    if os.getuid() not in {entry.pw_uid for entry in users.values()}:
+        pytest.skip(f"sshd knows no user {os.getuid()}")
+    installed = shutil.which("sshd", path="/usr/sbin:/usr/local/sbin")
+    command, environment = [installed or ""], dict(os.environ)
+    if not installed:
+        root = sshd_files.root
+        command = [str(root / "usr/sbin/sshd")]
+        libraries = (str(root / folder) for folder in contents.read(root).library_folders)
+        environment["LD_LIBRARY_PATH"] = ":".join(libraries)
+    if os.getuid() == 0:
+        Path("/run/sshd").mkdir(exist_ok=True)
+        if "sshd" not in users:
+            known = tmp_path / "passwd"
+            known.write_text(Path("/etc/passwd").read_text() + "sshd:x:65534:65534::/run/sshd:/usr/sbin/nologin\n")
+            within = ["unshare", "--mount", "sh", "-c", WITH_PASSWD, str(known)]
+            if subprocess.run([*within, "true"], capture_output=True, check=False).returncode:
+                pytest.skip("root's sshd needs a user sshd, and here is neither that nor a mount namespace")
+            command = [*within, *command]
+    return Sshd(command, environment)
+
+
+@pytest.fixture
+def configuration(tmp_path: Path, sshd: Sshd) -> Iterator[Path]:
+    """Return the ssh_config of OpenSSH's server on the loopback, called ``elsewhere``."""
     folder = tmp_path / "ssh"
     folder.mkdir(mode=0o700)
     for name in ("host", "user"):
@@ -79,7 +77,6 @@ def configuration(tmp_path: Path) -> Iterator[Path]:
             f"Host elsewhere\nHostName 127.0.0.1\nPort {port}\nIdentityFile {folder}/user\nIdentitiesOnly yes\nBatchMode yes\n"
             f"HostKeyAlias elsewhere\nUserKnownHostsFile {folder}/known\n"
         )
-        sshd = shutil.which("sshd", path="/usr/sbin:/usr/local/sbin") if os.environ.get("NVME_LAB_TEST_SSHD") != "own" else None
         serve = threading.Thread(target=_serve, args=(listener, folder, sshd), daemon=True)
         serve.start()
         yield folder / "config"
@@ -87,37 +84,25 @@ def configuration(tmp_path: Path) -> Iterator[Path]:
     serve.join()
 
 
-def _serve(listener: socket.socket, folder: Path, sshd: str | None) -> None:
+def _serve(listener: socket.socket, folder: Path, sshd: Sshd) -> None:
     """Serve a session for each connection, until the listener is shut down."""
-    sessions: list[subprocess.Popen[bytes] | paramiko.Transport] = []
+    sessions: list[subprocess.Popen[bytes]] = []
     with suppress(OSError):
         while True:
             connection, _ = listener.accept()
-            sessions.append(_openssh(sshd, connection, folder) if sshd else _own(connection, folder))
+            sessions.append(_session(sshd, connection, folder))
     for session in sessions:
-        if isinstance(session, subprocess.Popen):
-            session.wait(30)
-        else:
-            session.close()
+        session.wait(30)
 
 
-def _openssh(sshd: str, connection: socket.socket, folder: Path) -> subprocess.Popen[bytes]:
+def _session(sshd: Sshd, connection: socket.socket, folder: Path) -> subprocess.Popen[bytes]:
     """As from inetd: the connection is its standard input and output."""
-    if os.getuid() == 0:
-        Path("/run/sshd").mkdir(exist_ok=True)
     keys = (f"-oHostKey={folder / 'host'}", f"-oAuthorizedKeysFile={folder / 'user.pub'}", "-oStrictModes=no")
-    others = ("-oUsePAM=no", "-oPidFile=none", "-oPasswordAuthentication=no")
-    command = [sshd, "-i", "-f", os.devnull, *keys, *others]
+    others = ("-oUsePAM=no", "-oPidFile=none", "-oPasswordAuthentication=no", f"-E{folder / 'log'}")
+    command = [*sshd.command, "-i", "-f", os.devnull, *keys, *others]
     with connection:
         fd = connection.fileno()
-        return subprocess.Popen(command, stdin=fd, stdout=fd, stderr=subprocess.DEVNULL)
-
-
-def _own(connection: socket.socket, folder: Path) -> paramiko.Transport:
-    transport = paramiko.Transport(connection)
-    transport.add_server_key(paramiko.Ed25519Key.from_private_key_file(str(folder / "host")))
-    transport.start_server(server=Server(paramiko.Ed25519Key.from_private_key_file(str(folder / "user"))))
-    return transport
+        return subprocess.Popen(command, env=sshd.environment, stdin=fd, stdout=fd, stderr=subprocess.DEVNULL)
 
 
 def tx(configuration: Path, machine: str = "elsewhere") -> str:
@@ -146,7 +131,10 @@ def test_workers_elsewhere_return_the_same_verdicts_and_the_evidence(tmp_path: P
     here = run(tmp_path, "--jobs", "1", "--out", "here")
     there = run(tmp_path, "--tx", tx(configuration), "--out", "there")
     both = run(tmp_path, "--tx", tx(configuration), "--jobs", "1", "--out", "both")
-    assert here.returncode == there.returncode == both.returncode == 0, here.stderr + there.stdout + there.stderr + both.stderr
+    log = (configuration.parent / "log").read_text(errors="replace")
+    assert here.returncode == there.returncode == both.returncode == 0, (
+        log + here.stderr + there.stdout + there.stderr + both.stderr
+    )
     assert verdicts(tmp_path / "here") == verdicts(tmp_path / "there") == verdicts(tmp_path / "both")
     assert len(verdicts(tmp_path / "here")) > 40
     for place in ("there", "both"):
