@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from conformance.judging.causes import Causes, consequence
+from conformance.judging.causes import Causes, consequences
 from conformance.judging.explaining import Explainer
 from conformance.judging.slowness import slowness
 from conformance.record.record import Record
@@ -93,16 +93,18 @@ def judge(evidence: Evidence, checks: Iterable[Check]) -> list[Verdict]:
     slow = cache(lambda: slowness(evidence))  # asked only where something failed
     judged = {check: (Outcome.ERROR, defect, Findings()) if defect else _apply(check, record, driver) for check in checks}
     violations = {check: found.violations for check, (_, _, found) in judged.items() if found.violations}
-    causes = Causes(record, violations) if violations else None
+    outcomes = {check: outcome for check, (outcome, _, _) in judged.items()}
+    causes = consequences(violations, Causes(record, violations), outcomes) if violations else {}
     explainer = Explainer(record)
     verdicts = []
     for check, (outcome, reason, findings) in judged.items():
-        cause = consequence(check, findings.violations, causes, outcome) if causes else None
+        cause = causes.get(check)
         if cause is not None:
             outcome, reason = Outcome.INCONCLUSIVE, f"because of {cause.check}: {cause.why}"
         elif outcome in (Outcome.FAIL, Outcome.WARN) and slow():
             outcome, reason = Outcome.ERROR, slow()
         speaks = findings.violations[0] if outcome in (Outcome.FAIL, Outcome.WARN) else None
+        first = findings.violations[0] if cause else speaks  # what the device saw is told of what only follows too
         verdicts.append(
             Verdict(
                 driver=driver.name,
@@ -115,7 +117,7 @@ def judge(evidence: Evidence, checks: Iterable[Check]) -> list[Verdict]:
                 known=_known(driver, check, device) if outcome is Outcome.FAIL else None,
                 findings=(*findings.violations, *findings.examples),
                 judged=findings.judged,
-                seen=explainer.cause(speaks) if speaks else "",
+                seen=explainer.cause(first) if first else "",
                 wire=explainer.wire(speaks) if speaks else (),
                 evidence=evidence.folder,
             )

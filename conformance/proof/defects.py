@@ -13,7 +13,7 @@ from functools import cache
 from types import CodeType, FunctionType
 from typing import Any, cast
 
-from conformance.judging.causes import CAUSES
+from conformance.judging.explanations import GENERIC
 from conformance.judging.judge import Verdict, judge
 from conformance.proof.recording import FAILED, Alarm, alarm, golden, record, unworded, verdicts
 from conformance.record.record import Record
@@ -37,6 +37,7 @@ class Examined:
     also: tuple[str, ...]  # other checks that failed up to there
     errors: tuple[Alarm, ...]  # what the lab could not judge
     problem: str = ""  # why it could not be examined, or why a failure of its check does not count
+    failures: tuple[str, ...] = ()  # all checks that are shown as FAIL where it was caught: one, if causes are told apart
 
     def to_json(self) -> dict[str, Any]:
         """Return it as ``nvme-lab defects --json`` prints it."""
@@ -49,6 +50,7 @@ class Examined:
             "caught": bool(self.caught),
             "scenario": self.caught,
             "also": list(self.also),
+            "failures": list(self.failures),
         }
         return found | ({"problem": self.problem} if self.problem else {})
 
@@ -89,19 +91,21 @@ def examine(id: str, seed: int) -> Examined:
             failed |= {
                 verdict.check.id for verdict in found if verdict.outcome in FAILED or own_consequence(verdict, defect.check)
             }
+            shown = tuple(sorted(verdict.check.id for verdict in found if verdict.outcome is Outcome.FAIL))
             errors += [alarm(verdict) for verdict in found if verdict.outcome is Outcome.ERROR] + unworded(found)
             if defect.check == UNNAMED and failed:
-                return Examined(id, scenario, tuple(sorted(failed)), tuple(errors))
+                return Examined(id, scenario, tuple(sorted(failed)), tuple(errors), failures=shown)
             if defect.check in failed:
                 if catches(CHECKS[defect.check], evidence, seed):
-                    return Examined(id, scenario, tuple(sorted(failed - {defect.check})), tuple(errors))
+                    also = tuple(sorted(failed - {defect.check}))
+                    return Examined(id, scenario, also, tuple(errors), failures=shown)
                 problem = f"{defect.check} failed in {scenario} only by what it shares with other checks"
     return Examined(id, "", tuple(sorted(failed - {defect.check})), tuple(errors), problem)
 
 
 def own_consequence(verdict: Verdict, check: str) -> bool:
-    """Return whether the defect's own check has found it too, and another check of transfers is named as the cause."""
-    return verdict.check.id == check and verdict.because in CAUSES
+    """Return whether the defect's own check has found it too, and another check than those of answers is named as the cause."""
+    return verdict.check.id == check and bool(verdict.because) and verdict.because not in GENERIC
 
 
 def catches(check: Check, evidence: Evidence, seed: int) -> bool:

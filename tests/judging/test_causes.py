@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from conformance.judging.causes import Causes, consequences
 from conformance.judging.judge import Verdict, judge
 from conformance.proof.recording import record
-from conformance.suite.check import Outcome
-from conformance.suite.selection import select
+from conformance.record.record import Record
+from conformance.suite.check import Finding, Outcome
+from conformance.suite.selection import CHECKS, select
+from lab.data.events import Doorbell, Submitted
 
 
 def verdicts(scenario: str, defect: str, folder: Path) -> dict[str, Verdict]:
@@ -74,7 +78,51 @@ def test_a_driver_that_never_loads_fails_at_nothing_else(scenario: str, failures
 def test_a_stuck_queue_is_seen_on_the_wire(tmp_path: Path) -> None:
     """An unanswered action does not hide the cause: the driver takes no entry after the first wrap."""
     found = verdicts("admin-queue/wraps", "admin-queue/phase:fixed", tmp_path)
-    assert {"admin-queue/phase", "every/answer"} <= failed(found)
+    assert failed(found) == {"admin-queue/phase"}
+    assert found["every/answer"].because == "admin-queue/phase"
+
+
+@pytest.mark.parametrize(
+    ("scenario", "defect", "speaks"),
+    [
+        ("read/sizes", "read/exact:list-of-one", "read/exact"),  # wrong in three kinds of reads: what they have in common
+        ("write/basic", "write/exact:cut-short", "write/exact"),  # what was written wrongly is read so too
+        ("read/protected", "read/pi-type1:no-tag", "read/pi-type1"),  # the wire says why each transfer fails
+        ("admin-queue/basic", "admin-queue/both-halves:low-only", "admin-queue/both-halves"),
+        ("reset/removed", "reset/removal:crashes", "reset/removal"),
+        ("io-queues/watched", "admin-queue/entry-written:doorbell-first", "admin-queue/entry-written"),
+    ],
+)
+def test_one_mistake_is_one_failure(scenario: str, defect: str, speaks: str, tmp_path: Path) -> None:
+    assert failed(verdicts(scenario, defect, tmp_path)) == {speaks}
+
+
+CHECK_A, CHECK_B = CHECKS["admin-queue/doorbell"], CHECKS["admin-queue/head-doorbell"]
+
+
+@pytest.mark.parametrize("same_moment", [True, False])
+def test_two_that_explain_each_other_do_not_both_fall_silent(same_moment: bool, tmp_path: Path) -> None:
+    """Each may bring the other about; the earlier one speaks, or the first of two of the same moment."""
+    evidence = record("admin-queue/basic", 5, tmp_path / "evidence")
+    times = (2.0, 2.0 if same_moment else 1.0)
+    found = [
+        Finding(False, Doorbell(t=t, controller="nv0", offset=0x1000, size=4, value=1, qid=0, completion=False)) for t in times
+    ]
+    violations = {CHECK_A: [found[0]], CHECK_B: [found[1]]}
+    causes = consequences(violations, Causes(Record(evidence), violations), dict.fromkeys(violations, Outcome.FAIL))
+    assert len(causes) == 1
+    assert (CHECK_A if not same_moment else CHECK_B) in causes
+
+
+def test_what_was_only_sampled_explains_nothing(tmp_path: Path) -> None:
+    """A check that cannot fail, because the device did not see the field, would take the failure of another with it."""
+    evidence = record("admin-queue/basic", 5, tmp_path / "evidence")
+    sent = next(event for event in evidence.events() if isinstance(event, Submitted))
+    sampled = replace(sent, exact=())
+    owned, length = CHECKS["read/owned-memory"], CHECKS["read/nlb"]
+    violations = {length: [Finding(False, sampled, fields=("NLB",))], owned: [Finding(False, sampled)]}
+    outcomes = {length: Outcome.INCONCLUSIVE, owned: Outcome.FAIL}
+    assert consequences(violations, Causes(Record(evidence), violations), outcomes) == {}
 
 
 def test_an_unanswered_action_is_one_failure(tmp_path: Path) -> None:

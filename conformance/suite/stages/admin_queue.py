@@ -25,7 +25,7 @@ from lab.data.events import (
     Submitted,
 )
 from lab.data.plan import Fault
-from lab.nvme.commands import Abort, Command, CreateIoCq, CreateIoSq, Read, Write
+from lab.nvme.commands import Abort, AsyncEventRequest, Command, CreateIoCq, CreateIoSq, Read, Write
 from lab.nvme.registers import ACQ, AQA, ASQ, CC, CSTS, INTMC, INTMS, doorbell_at
 
 
@@ -327,6 +327,10 @@ def _lag(cq: CompletionQueue) -> int:
     return cq.posted - cq.returned
 
 
+STILL_SECONDS = 1.0
+"""How long nothing happens on the wire where a driver overlooks a completion."""
+
+
 def queue_ends(record: Record) -> Iterator[tuple[CompletionQueue, Event, bool]]:
     """Every completion queue whose head doorbell says all, and the last event on the wire before it ends.
 
@@ -378,10 +382,24 @@ def phase(record: Record) -> Iterator[Finding]:
     """Follows the phase tag over three wraps of a completion queue and more."""
     for cq, event, _ in queue_ends(record):
         if cq.posted >= cq.size and cq.returned:
-            stuck = _lag(cq) > 0 and any(asked.status == "timeout" for asked in record.asked)
+            stuck = _lag(cq) > 0 and _overlooks(record, event)
             shown = f"CQ {cq.qid}: {cq.posted} posted, {cq.returned} returned, {cq.size} slots"
             if stuck or _lag(cq) < 0 or cq.posted > 3 * cq.size:
                 yield Finding(not stuck and _lag(cq) >= 0, event, "every entry taken once, wrap after wrap", shown)
+
+
+def _overlooks(record: Record, last: Event) -> bool:
+    """Return whether an action was not answered in time although all its commands had been, long before.
+
+    A driver that waits for a command which never completes, or that ends while it is busy, overlooks nothing.
+    """
+    completed = {id(record.owner(event)) for event in record.all(Completed)}
+    for asked in record.asked:
+        if asked.status == "timeout" and asked.ended and asked.covers(last) and asked.ended.t - last.t > STILL_SECONDS:
+            sent = [event for event in record.all(Submitted) if asked.covers(event)]
+            if all(id(event) in completed for event in sent if not isinstance(event.command, AsyncEventRequest)):
+                return True
+    return False
 
 
 PHASE_BYTE, CQE_BYTES = 14, 16
