@@ -21,6 +21,8 @@ from lab.data.manifest import part_name
 from lab.errors import LabError
 
 LOG = logging.getLogger(__name__)
+NEVER_USED = "never used: "
+"""How the reason of an INCONCLUSIVE verdict begins if the driver left out what the rule is about."""
 UNWATCHED = "the driver's own memory accesses are visible only if it runs in the lab's process"
 KEPT_VIOLATIONS = 20
 KEPT_EXAMPLES = 2
@@ -45,6 +47,11 @@ class Verdict:
     wire: tuple[str, ...] = ()  # the rows of the timeline that lead to the first violation
     evidence: Path = field(default=Path(), compare=False)
 
+    @property
+    def unused(self) -> bool:
+        """Whether the rule is about something that every driver is free to leave out, and this one did."""
+        return self.reason.startswith(NEVER_USED)
+
     def to_json(self) -> dict[str, Any]:
         """Return the verdict as results.json holds it."""
         return {
@@ -58,6 +65,7 @@ class Verdict:
             "outcome": str(self.outcome),
             "reason": self.reason,
             "because": self.because,
+            "unused": self.unused,
             "known": self.known,
             "witnesses": list(self.check.witnesses),
             "cite": vars(self.check.cite),
@@ -145,10 +153,12 @@ class Findings:
     examples: list[Finding] = field(default_factory=list)
     judged: int = 0
     violated: bool = False  # by a finding that the device itself saw
+    unseen: int = 0  # those of which nobody saw what they rest on
 
     def add(self, finding: Finding) -> None:
         """Count a finding, and keep it while there is room."""
         if not finding.seen:
+            self.unseen += 1
             return
         self.judged += 1
         if finding.ok:
@@ -196,7 +206,7 @@ def _unasked(check: Check, driver: DriverIdentity) -> str:
 
 def _outcome(check: Check, findings: Findings) -> tuple[Outcome, str]:
     if not findings.judged:
-        return Outcome.INCONCLUSIVE, "nothing observed"
+        return Outcome.INCONCLUSIVE, f"{NEVER_USED}{check.uses}" if check.uses and not findings.unseen else "nothing observed"
     if findings.violated:
         return (Outcome.FAIL if check.level == MANDATORY else Outcome.WARN), ""
     if findings.violations:

@@ -68,6 +68,8 @@ class VerdictEntry(_Model):
     reason: str = ""
     because: str = ""
     """The check whose failure this verdict only follows from; it is INCONCLUSIVE then."""
+    unused: bool = False
+    """The rule is about something that every driver is free to leave out, and nothing of it was seen."""
     known: str | None = None
     witnesses: list[str] = []
     cite: Cite

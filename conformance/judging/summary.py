@@ -25,8 +25,8 @@ SEVERITY = tuple(Outcome)
 
 
 def severity(verdict: VerdictEntry) -> tuple[int, bool]:
-    """Return a sort key, the worst verdict first; among failures an unknown one is worse than a known one."""
-    return SEVERITY.index(verdict.outcome), verdict.known is not None
+    """Return a sort key, the worst verdict first; what is known, or about what was never used, comes behind its like."""
+    return SEVERITY.index(verdict.outcome), verdict.known is not None or verdict.unused
 
 
 def worst_per_device(verdicts: Iterable[VerdictEntry]) -> dict[tuple[str, str, str], VerdictEntry]:
@@ -137,7 +137,8 @@ def stale(results: Results) -> list[tuple[str, str, KnownEntry]]:
 def disqualified(results: Results, driver: str) -> list[VerdictEntry]:
     """Return the mandatory checks of the selected stages that did not pass; a driver without any qualifies.
 
-    Checks that need a look into the driver's own memory do not count where that cannot be done.
+    Checks that need a look into the driver's own memory do not count where that cannot be done, and rules about what every
+    driver is free to leave out do not count where this one never used it.
     """
     return [
         verdict
@@ -145,6 +146,7 @@ def disqualified(results: Results, driver: str) -> list[VerdictEntry]:
         if verdict.level == MANDATORY
         and (asked_for(results, verdict) or verdict.outcome is Outcome.FAIL)
         and verdict.outcome is not Outcome.PASS
+        and not verdict.unused
         and not (verdict.outcome is Outcome.UNSUPPORTED and "memory" in verdict.witnesses)
     ]
 
@@ -191,17 +193,20 @@ def _gate_reason(verdict: VerdictEntry) -> str:
 
 def unproven(results: Results) -> list[VerdictEntry]:
     """Return the mandatory checks of the selected stages that nothing observed, in the order of stages."""
-    found = (v for v in worst_overall(results.verdicts).values() if v.outcome is Outcome.INCONCLUSIVE)
-    mandatory = [verdict for verdict in found if verdict.level == MANDATORY and asked_for(results, verdict)]
-    return sorted(mandatory, key=lambda verdict: stage_index(verdict.stage))
+    found = [verdict for verdict in worst_overall(results.verdicts).values() if _is_unproven(results, verdict)]
+    return sorted(found, key=lambda verdict: stage_index(verdict.stage))
+
+
+def _is_unproven(results: Results, verdict: VerdictEntry) -> bool:
+    unclear = verdict.outcome is Outcome.INCONCLUSIVE and verdict.level == MANDATORY and not verdict.unused
+    return unclear and asked_for(results, verdict)
 
 
 def fails(results: Results, verdict: VerdictEntry) -> bool:
     """Return whether this verdict, as the worst of its check, fails the run."""
     if verdict.outcome is Outcome.FAIL:
         return verdict.known is None
-    unclear = verdict.outcome is Outcome.INCONCLUSIVE and verdict.level == MANDATORY and asked_for(results, verdict)
-    return results.strict and (unclear or verdict.outcome in (Outcome.WARN, Outcome.FLAKY))
+    return results.strict and (_is_unproven(results, verdict) or verdict.outcome in (Outcome.WARN, Outcome.FLAKY))
 
 
 def evidence_of(results: Results, verdict: VerdictEntry) -> str:

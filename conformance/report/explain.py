@@ -78,6 +78,7 @@ class Explanation:
             "cite": vars(check.cite),
             "witnesses": list(check.witnesses),
             "needs": list(check.needs),
+            "uses": check.uses,
             "scenarios": list(check.scenarios),
             **vars(self.guidance),
             "bugs": [vars(bug) for bug in self.bugs],
@@ -122,6 +123,7 @@ def _facts(check: Check, room: int) -> RenderableType:
         "stands in": str(check.cite),
         "seen by": ", ".join(WITNESSES[witness] for witness in check.witnesses),
         "judged in": scenarios or "every scenario",
+        "about": f"{check.uses} (which a driver is free never to use)" if check.uses else "",
         "needs": f"{', '.join(check.needs)} (a driver that cannot be asked is UNSUPPORTED)" if check.needs else "",
     }
     grid = Table.grid(padding=(0, 2, 0, 0))

@@ -364,7 +364,7 @@ class CheckItem(pytest.Item):
                 raise CheckFailedError(self._explanation())
             case Outcome.WARN:
                 warnings.warn(ConformanceWarning(self._explanation()), stacklevel=1)
-            case Outcome.INCONCLUSIVE if strict and verdict.check.level == MANDATORY:
+            case Outcome.INCONCLUSIVE if strict and verdict.check.level == MANDATORY and not verdict.unused:
                 raise CheckFailedError(f"{verdict.check.statement}\n  --strict: mandatory and not proven: {verdict.reason}")
             case Outcome.UNSUPPORTED | Outcome.INCONCLUSIVE:
                 pytest.skip(f"{verdict.outcome}: {verdict.reason}")

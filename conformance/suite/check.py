@@ -97,6 +97,8 @@ class Check:
     scenarios: tuple[str, ...]  # where it is judged; none: an invariant, judged on all evidence
     find: Function
     stops: str = ""  # the stage after which a driver must be able to stop, or it cannot be judged
+    uses: str = ""
+    """What the rule is about, where every driver is free to use it or not: a driver that never does stands by the rule."""
 
     @property
     def stage(self) -> str:
@@ -127,6 +129,7 @@ def check(
     witnesses: Iterable[Witness],
     needs: Iterable[str] = (),
     stops: str = "",
+    uses: str = "",
     scenarios: Iterable[str] = (),
 ) -> Callable[[Function], Check]:
     """Register the decorated function as a check; ValueError where the id is taken or the statement is missing."""
@@ -134,7 +137,7 @@ def check(
     def register(find: Function) -> Check:
         if id in CHECKS:
             raise ValueError(f"check {id} is declared twice")
-        made = Check(id, cite, level, why, tuple(witnesses), tuple(needs), tuple(scenarios), find, stops)
+        made = Check(id, cite, level, why, tuple(witnesses), tuple(needs), tuple(scenarios), find, stops, uses)
         if not made.statement:
             raise ValueError(f"check {id} has no statement: write a docstring")
         CHECKS[id] = made

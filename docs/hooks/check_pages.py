@@ -68,5 +68,7 @@ def _facts(check: Check, level: str) -> Iterator[str]:
     yield f"| stands in | {check.cite} |"
     yield f"| seen by | {', '.join(WITNESSES[witness] for witness in check.witnesses)} |"
     yield f"| judged in | {', '.join(f'`{scenario}`' for scenario in check.scenarios) or 'every scenario'} |"
+    if check.uses:
+        yield f"| about | {check.uses} (which a driver is free never to use) |"
     if check.needs:
         yield f"| needs | {', '.join(check.needs)} (a driver that cannot be asked is UNSUPPORTED) |"

@@ -61,8 +61,17 @@ def test_what_findings_amount_to(
 
 def test_what_was_not_seen_proves_nothing(make_evidence: MakeEvidence) -> None:
     unseen = (Finding(True, REBUILT, fields=("NLB",)), Finding(False, REBUILT))
-    (verdict,) = judge(make_evidence(), [made(yielding(*unseen))])
-    assert (verdict.outcome, verdict.judged) == (Outcome.INCONCLUSIVE, 0)
+    for check in (made(yielding(*unseen)), made(yielding(*unseen), uses="SGLs")):
+        (verdict,) = judge(make_evidence(), [check])
+        assert (verdict.outcome, verdict.judged, verdict.reason) == (Outcome.INCONCLUSIVE, 0, "nothing observed")
+        assert not verdict.unused
+
+
+def test_what_a_driver_is_free_to_leave_out_is_not_held_against_it(make_evidence: MakeEvidence) -> None:
+    (verdict,) = judge(make_evidence(), [made(yielding(), uses="SGLs")])
+    assert (verdict.outcome, verdict.reason) == (Outcome.INCONCLUSIVE, "never used: SGLs")
+    assert verdict.unused
+    assert verdict.to_json()["unused"]
 
 
 @pytest.mark.parametrize(("end", "reason"), [(None, "cut short"), ("lab-error", "because")])

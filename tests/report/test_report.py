@@ -9,6 +9,7 @@ import pytest
 from junitparser import JUnitXml
 
 from conformance.judging.models import Cite, DriverEntry, FindingEntry, LeftOut, Results, RunEntry, VerdictEntry
+from conformance.judging.summary import exit_status, unproven
 from conformance.report.annotations import github, gitlab
 from conformance.report.html import html
 from conformance.report.junit import LONGEST, junit
@@ -83,6 +84,11 @@ def test_a_known_failure_is_shown_with_its_reason_and_never_qualifies() -> None:
     ("verdicts", "more", "says"),
     [
         ([PASS, verdict(Outcome.INCONCLUSIVE)], {}, "toy: nothing mandatory failed; not proven: 1 could not be observed."),
+        (
+            [PASS, verdict(Outcome.INCONCLUSIVE, "read/sgl-shape", unused=True)],
+            {},
+            "toy qualifies: every mandatory check of read passed; 1 is about what it never used.",
+        ),
         ([PASS], {"narrowed": True}, "toy: every mandatory check that was selected passed."),
         ([PASS], {"unfinished": "interrupted: 3 of 4 verdicts are missing"}, "This result is partial. Interrupted: 3 of 4"),
         ([verdict(Outcome.UNSUPPORTED)], {}, "Nothing was judged in stage read (toy)."),
@@ -92,7 +98,19 @@ def test_a_known_failure_is_shown_with_its_reason_and_never_qualifies() -> None:
 def test_the_conclusion_claims_no_more_than_was_shown(verdicts: list[VerdictEntry], more: dict[str, Any], says: str) -> None:
     text = plain_summary(result(*verdicts, **more), Path("out"))
     assert says in text
-    assert "qualifies:" not in text or "partial" in text
+    assert ("qualifies:" in text) == ("qualifies:" in says) or "partial" in text
+
+
+def test_a_rule_about_what_was_never_used_gives_way_to_a_rule_that_nobody_observed() -> None:
+    unused = verdict(Outcome.INCONCLUSIVE, unused=True, scenario="read/a", reason="never used: SGLs")
+    sampled = verdict(
+        Outcome.INCONCLUSIVE, scenario="read/b", reason="a violation was seen only in memory sampled after the fact"
+    )
+    for order in ([unused, sampled], [sampled, unused]):
+        assert unproven(result(PASS, *order)) == [sampled]
+    assert unproven(result(PASS, unused)) == []
+    assert exit_status(result(PASS, unused, strict=True)) == 0
+    assert exit_status(result(PASS, sampled, strict=True)) == 1
 
 
 def test_the_labs_failure_is_shown_once_for_all_checks() -> None:

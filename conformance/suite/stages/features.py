@@ -182,7 +182,14 @@ def select_gated(record: Record) -> Iterator[Finding]:
             yield Finding(bits == 0, event, f"{name} 0, as ONCS bit 4 is", f"{name} {bits}", fields=(name,))
 
 
-@check("features/buffer", cite=BASE_2_0["5.15"], level=MANDATORY, why="integrity", witnesses=["wire"])
+@check(
+    "features/buffer",
+    cite=BASE_2_0["5.15"],
+    level=MANDATORY,
+    why="integrity",
+    witnesses=["wire"],
+    uses="features with a buffer",
+)
 def buffer(record: Record) -> Iterator[Finding]:
     """Passes a data buffer where the feature has one."""
     for _, event, command in record.commands(GetFeatures, SetFeatures):

@@ -149,7 +149,14 @@ def cq_after_sqs(record: Record) -> Iterator[Finding]:
                     yield Finding(not users, event, f"no SQ uses CQ {cqid}", f"used by SQs: {listed(users)}", fields=("QID",))
 
 
-@check("io-queues/ivc-order", cite=BASE_2_0["5.27.1.7"], level=MANDATORY, why="shall", witnesses=["wire"])
+@check(
+    "io-queues/ivc-order",
+    cite=BASE_2_0["5.27.1.7"],
+    level=MANDATORY,
+    why="shall",
+    witnesses=["wire"],
+    uses="Interrupt Vector Configuration",
+)
 def ivc_order(record: Record) -> Iterator[Finding]:
     """Configures an interrupt vector only once a completion queue uses it."""
     for state, event, command in record.commands(c.SetFeatures):
@@ -180,7 +187,7 @@ HMB_DESCRIPTOR = "hmb-descriptor"
 SGL_REMARK, PSDT_REMARK = "sgl", "psdt"
 
 
-@check("read/sgl-shape", cite=BASE_2_0["4.1.2"], level=MANDATORY, why="shall", witnesses=["wire"])
+@check("read/sgl-shape", cite=BASE_2_0["4.1.2"], level=MANDATORY, why="shall", witnesses=["wire"], uses="SGLs")
 def sgl_shape(record: Record) -> Iterator[Finding]:
     """Builds SGLs of valid descriptors that cover the data."""
     broken = set[int]()  # identities of the commands whose list was remarked on
@@ -194,7 +201,9 @@ def sgl_shape(record: Record) -> Iterator[Finding]:
             yield Finding(True, event, "a valid SGL", "nothing to remark")
 
 
-@check("read/mptr-aligned", cite=BASE_2_0["3.3.3.1"], level=MANDATORY, why="shall", witnesses=["wire"])
+@check(
+    "read/mptr-aligned", cite=BASE_2_0["3.3.3.1"], level=MANDATORY, why="shall", witnesses=["wire"], uses="a buffer of metadata"
+)
 def mptr_aligned(record: Record) -> Iterator[Finding]:
     """Aligns MPTR to a dword wherever it names a buffer of metadata."""
     for state, event, command in record.commands(c.Read, c.Write, c.Compare):
@@ -324,7 +333,7 @@ def copy_limits(record: Record) -> Iterator[Finding]:
         yield Finding(ok, event, f"at most {most} ranges, formats {formats:#x}", shown, fields=("NR", "DESFMT"))
 
 
-@check("write/fused-pair", cite=BASE_2_0["3.4.2"], level=MANDATORY, why="shall", witnesses=["wire"])
+@check("write/fused-pair", cite=BASE_2_0["3.4.2"], level=MANDATORY, why="shall", witnesses=["wire"], uses="fused operations")
 def fused_pair(record: Record) -> Iterator[Finding]:
     """Sends the two commands of a fused operation next to each other in one queue: Compare, then Write of the same blocks."""
     first: dict[tuple[str, int], Submitted] = {}
@@ -351,7 +360,7 @@ def _compare_and_write(first: Command, second: Command) -> bool:
     return (first.NSID, first.SLBA, first.NLB) == (second.NSID, second.SLBA, second.NLB)
 
 
-@check("write/directive-enable", cite=BASE_2_0["8.7"], level=MANDATORY, why="shall", witnesses=["wire"])
+@check("write/directive-enable", cite=BASE_2_0["8.7"], level=MANDATORY, why="shall", witnesses=["wire"], uses="directives")
 def directive_enable(record: Record) -> Iterator[Finding]:
     """Sets DTYPE in a write only after Directive Send has enabled that directive."""
     enabled: dict[tuple[str, int], set[int]] = {}
@@ -387,7 +396,14 @@ def value_reserved(record: Record) -> Iterator[Finding]:
             yield Finding(not stray, event, "reserved bits of dword 11 clear", shown, fields=("FID", "CDW11"))
 
 
-@check("features/hmb-shape", cite=BASE_2_0["5.27.1.10"], level=MANDATORY, why="shall", witnesses=["wire"])
+@check(
+    "features/hmb-shape",
+    cite=BASE_2_0["5.27.1.10"],
+    level=MANDATORY,
+    why="shall",
+    witnesses=["wire"],
+    uses="a host memory buffer",
+)
 def hmb_shape(record: Record) -> Iterator[Finding]:
     """Enables a host memory buffer only with a size, and by a list that is aligned to 16 bytes and names whole memory pages."""
     for remark in record.all(Remark):

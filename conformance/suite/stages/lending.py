@@ -81,7 +81,14 @@ def _takes_back(state: State, event: Completed) -> bool:
     return sent.command.FID == Fid.HOST_MEMORY_BUFFER and not HostMemoryBuffer(sent.command.CDW11).EHM
 
 
-@check("features/hmb-untouched", cite=BASE_2_0["5.27.1.10"], level=MANDATORY, why="shall", witnesses=["wire"])
+@check(
+    "features/hmb-untouched",
+    cite=BASE_2_0["5.27.1.10"],
+    level=MANDATORY,
+    why="shall",
+    witnesses=["wire"],
+    uses="a host memory buffer",
+)
 def hmb_untouched(record: Record) -> Iterator[Finding]:
     """Writes neither to the memory that it has lent the controller nor to the list of it, until it has taken it back."""
     loans: dict[str, Loan] = {}
@@ -107,7 +114,14 @@ def hmb_untouched(record: Record) -> Iterator[Finding]:
                 del loans[state.spec.id]
 
 
-@check("features/hmb-return", cite=BASE_2_0["5.27.1.10"], level=MANDATORY, why="shall", witnesses=["wire"])
+@check(
+    "features/hmb-return",
+    cite=BASE_2_0["5.27.1.10"],
+    level=MANDATORY,
+    why="shall",
+    witnesses=["wire"],
+    uses="returned memory (MR)",
+)
 def hmb_return(record: Record) -> Iterator[Finding]:
     """Says that it returns memory (MR) only of the same memory, by the same list, with what the controller has left in it."""
     for _, event in record.walk(Remark):
@@ -189,7 +203,7 @@ Queue = tuple[str, bool, int]
 
 
 @check("io-queues/pc0-list", cite=BASE_2_0["5.4"], level=MANDATORY, why="shall", witnesses=["wire", "memory"],
-       scenarios=["io-queues/scattered"])  # fmt: skip
+       uses="queues that are not contiguous", scenarios=["io-queues/scattered"])  # fmt: skip
 def pc0_list(record: Record) -> Iterator[Finding]:
     """Keeps the PRP list of a queue that is not contiguous, where it is and as it is, until the queue is deleted."""
     kept: dict[Queue, ListOfQueue] = {}
@@ -246,7 +260,9 @@ def host_id(record: Record) -> Iterator[Finding]:
             yield Finding(not long or bool(offered), event, "EXHID 0, or CTRATT bit 0 set", shown, fields=("FID", "CDW11"))
 
 
-@check("multi-namespace/resv-keys", cite=BASE_2_0["8.19"], level=MANDATORY, why="shall", witnesses=["wire"])
+@check(
+    "multi-namespace/resv-keys", cite=BASE_2_0["8.19"], level=MANDATORY, why="shall", witnesses=["wire"], uses="reservations"
+)
 def resv_keys(record: Record) -> Iterator[Finding]:
     """Registers a key with a namespace before it reserves it, and names that key."""
     for _, event in record.walk(Remark):
@@ -270,7 +286,14 @@ def d3(record: Record) -> Iterator[Finding]:
 # -- shadow doorbells -----------------------------------------------------------------------------------------------------
 
 
-@check("multiqueue/shadow-buffers", cite=BASE_2_0["5.8"], level=MANDATORY, why="shall", witnesses=["wire"])
+@check(
+    "multiqueue/shadow-buffers",
+    cite=BASE_2_0["5.8"],
+    level=MANDATORY,
+    why="shall",
+    witnesses=["wire"],
+    uses="Doorbell Buffer Config",
+)
 def shadow_buffers(record: Record) -> Iterator[Finding]:
     """Gives Doorbell Buffer Config two separate memory pages, each aligned to the memory page size."""
     for state, event, command in record.commands(c.DoorbellBufferConfig):

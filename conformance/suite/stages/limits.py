@@ -204,7 +204,14 @@ def mdts_metadata(record: Record) -> Iterator[Finding]:
 # -- protection information -----------------------------------------------------------------------------------------------
 
 
-@check("read/pi-type1", cite=NVM_1_0["4.1.2"], level=MANDATORY, why="shall", witnesses=["wire"])
+@check(
+    "read/pi-type1",
+    cite=NVM_1_0["4.1.2"],
+    level=MANDATORY,
+    why="shall",
+    witnesses=["wire"],
+    uses="checks of protection information",
+)
 def pi_type1(record: Record) -> Iterator[Finding]:
     """Sets ILBRT to the low 32 bits of the first LBA where type 1 protection is checked by it, or inserted from it."""
     for state, event, command in record.commands(c.Read, c.Write, c.Compare, c.Verify):
@@ -218,7 +225,14 @@ def pi_type1(record: Record) -> Iterator[Finding]:
             yield Finding(command.ILBRT == low, event, f"ILBRT {low:#x}", shown, fields=("SLBA", "ILBRT", "PRINFO"))
 
 
-@check("write/zeroes-prchk", cite=NVM_1_0["3.2.8"], level=MANDATORY, why="shall", witnesses=["wire"])
+@check(
+    "write/zeroes-prchk",
+    cite=NVM_1_0["3.2.8"],
+    level=MANDATORY,
+    why="shall",
+    witnesses=["wire"],
+    uses="Write Zeroes with protection information",
+)
 def zeroes_prchk(record: Record) -> Iterator[Finding]:
     """Asks for no check of protection information in Write Zeroes, which moves none: PRCHK and STC 0."""
     for state, event, command in record.commands(c.WriteZeroes):
@@ -229,7 +243,14 @@ def zeroes_prchk(record: Record) -> Iterator[Finding]:
             yield Finding(ok, event, "PRCHK 000b, STC 0", shown, fields=("PRINFO", "STC"))
 
 
-@check("write/compare-pract", cite=NVM_1_0["3.2.1"], level=MANDATORY, why="shall", witnesses=["wire"])
+@check(
+    "write/compare-pract",
+    cite=NVM_1_0["3.2.1"],
+    level=MANDATORY,
+    why="shall",
+    witnesses=["wire"],
+    uses="Compare with protection information",
+)
 def compare_pract(record: Record) -> Iterator[Finding]:
     """Clears PRACT in Compare: there is nothing to insert, and nothing to strip."""
     for state, event, command in record.commands(c.Compare):

@@ -559,7 +559,14 @@ def csts_first(record: Record) -> Iterator[Finding]:
                     break
 
 
-@check("reset/bme-after-flr", cite=PCIE_1_0["3.3"], level=MANDATORY, why="integrity", witnesses=["wire"])
+@check(
+    "reset/bme-after-flr",
+    cite=PCIE_1_0["3.3"],
+    level=MANDATORY,
+    why="integrity",
+    witnesses=["wire"],
+    uses="function level reset",
+)
 def bme_after_flr(record: Record) -> Iterator[Finding]:
     """Sets Bus Master Enable again after a function level reset, which has cleared it."""
     reset = dict[str, bool]()
