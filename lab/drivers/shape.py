@@ -26,7 +26,7 @@ ARGUMENTS: Mapping[str, frozenset[str]] = {
     "load": frozenset({"until"}),
     "noop": OF_A_NAMESPACE, "flush": OF_A_NAMESPACE, "format": OF_A_NAMESPACE | {"format"},
     "mount": OF_A_NAMESPACE | {"file", "filesystem"},
-    "read": OF_BLOCKS | {"polled"}, "write": OF_BLOCKS | {"fua"}, "zeroes": OF_BLOCKS, "trim": OF_BLOCKS,
+    "read": OF_BLOCKS | {"polled", "parts"}, "write": OF_BLOCKS | {"fua", "parts"}, "zeroes": OF_BLOCKS, "trim": OF_BLOCKS,
     "write-bytes": OF_A_NAMESPACE | {"lba", "at", "length"},
     "raw": frozenset({"queue", "opcode", "nsid"}),
     "load-ring": OF_A_NAMESPACE | {"lba", "blocks", "operations", "scheduler", "first_ms", "step_ms"},
@@ -39,7 +39,7 @@ ARGUMENTS: Mapping[str, frozenset[str]] = {
 """What the braces in an action's commands may hold beyond that."""
 OPTIONAL: Mapping[str, Any] = {
     "until": "", "offset": 0, "nsid": 0, "fua": 0, "save": 0, "errors": 0, "pairs": 0, "during": "",
-    "first_ms": 0, "step_ms": 0, "halt": 0, "state": "", "polled": 0,
+    "first_ms": 0, "step_ms": 0, "halt": 0, "state": "", "polled": 0, "parts": 0,
 }  # fmt: skip
 """Arguments that a scenario may leave out, and what they are then."""
 ANSWERABLE_UNASKED = frozenset({"load", "info", "ready", "identify", "list", "queues"})

@@ -25,9 +25,11 @@ from lab.nvme.commands import (
     GetLogPage,
     Identify,
     Read,
+    SecurityReceive,
+    SecuritySend,
     Write,
 )
-from lab.nvme.identify import Cns
+from lab.nvme.identify import Cns, Oacs
 from lab.nvme.registers import CC
 
 BLOCKS = 8
@@ -55,6 +57,10 @@ LOADING = "load", "load-polled", "restore"
 NAMESPACE_NOT_READY = 0x82
 """A status that passes."""
 EVERY_NAMESPACE = 0xFFFF_FFFF
+PARTS = 8
+"""Requests that are begun side by side."""
+UNRECOVERED_READ = 0x81
+"""Of status code type 2h."""
 
 
 def _read(lba: int, blocks: int = BLOCKS, **more: int) -> Action:
@@ -452,6 +458,57 @@ def sgl_offered(draw: Draw) -> Plan:
 def mdts_long(draw: Draw) -> Plan:
     lba = draw.between(8, 400)
     return Plan(draw.device(mdts=10), [LOAD, _read(lba, 1024), _read(lba + 1, 4600 - 512, offset=512)])
+
+
+# -- requests side by side ------------------------------------------------------------------------------------------
+
+
+def _parts(draw: Draw, lba: int) -> list[Action]:
+    """Return a write as requests side by side, a read around it as one, and a read of the same blocks side by side."""
+    write = do("write", nsid=1, lba=lba, blocks=PARTS * BLOCKS, fill=draw.fill(), parts=PARTS)
+    return [write, _read(lba - 1, PARTS * BLOCKS + 2), _read(lba, PARTS * BLOCKS, parts=PARTS)]
+
+
+@scenario("read/parts", "reads that their caller begins side by side, of one block and of many")
+def parts_read(draw: Draw) -> Plan:
+    lba = draw.between(8, 300)
+    many, single = _read(lba, 600, parts=PARTS), _read(lba + 3, PARTS, parts=PARTS)
+    return Plan(draw.device(mdts=1), [LOAD, do("identify"), many, single, _read(lba, BLOCKS, parts=1)])
+
+
+@scenario("write/parts", "writes and reads that their caller begins side by side, and a flush behind them")
+def parts_write(draw: Draw) -> Plan:
+    lba = draw.between(8, 300)
+    return Plan(draw.device(), [LOAD, *_parts(draw, lba), do("flush", nsid=1), _write(draw, lba, 3), _read(lba, 5)])
+
+
+@scenario("reset/parts", "a reset after requests side by side, and more of them")
+def parts_reset(draw: Draw) -> Plan:
+    lba = draw.between(8, 300)
+    return Plan(draw.device(), [LOAD, *_parts(draw, lba), do("reset"), *_parts(draw, lba + 9), _read(lba, 3, parts=1)])
+
+
+@scenario("read/parts-error", "one of the reads side by side fails with a media error", hostile=True)
+def parts_error(draw: Draw) -> Plan:
+    lba = draw.between(8, 300)
+    bad = Fault(name="bad", behaviour="completion-status", queue="io", opcode=Read.OPCODE, lba=lba + BLOCKS,
+                arguments={"sct": 2, "sc": UNRECOVERED_READ, "dnr": 1})  # fmt: skip
+    return Plan(draw.device(), [LOAD, _read(lba, PARTS * BLOCKS, parts=PARTS), _read(lba + 100, BLOCKS, parts=2)], [bad])
+
+
+@scenario("reset/parts-stall", "one of the reads side by side never completes", hostile=True, command_seconds=PATIENCE)
+def parts_stall(draw: Draw) -> Plan:
+    lba = draw.between(8, 300)
+    lost = Fault(name="lost", behaviour="drop", queue="io", opcode=Read.OPCODE, lba=lba + BLOCKS, times=1)
+    return Plan(draw.device(), [LOAD, _read(lba, 2 * BLOCKS, parts=2), _read(lba + 100, BLOCKS, parts=2)], [lost])
+
+
+@scenario("reset/security", "Security Receive and Send are passed through, which the controller refuses", hostile=True)
+def security(draw: Draw) -> Plan:
+    sent = [do("raw", queue="admin", opcode=one.OPCODE, nsid=1) for one in (SecurityReceive, SecuritySend)]
+    good = do("raw", queue="admin", opcode=GetLogPage.OPCODE)
+    flush = do("raw", queue="io", opcode=Flush.OPCODE, nsid=1)
+    return Plan(draw.device(identify={"OACS": Oacs.of(SECURITY=1)}), [LOAD, *sent, good, flush, _read(draw.between(8, 900))])
 
 
 @scenario("io-queues/pin", "a controller with INTx only")

@@ -4,6 +4,8 @@ import ctypes
 import fcntl
 import os
 import struct
+import threading
+from collections.abc import Callable
 
 from lab.drivers.linux_agent.answers import CompletedWithError, Fields, RefusedError
 from lab.drivers.linux_agent.buffers import OpenFile, new_buffer, spare, take_buffer
@@ -20,36 +22,66 @@ POISON = b"\x5a"
 def read(request: Fields) -> bytes:
     """Return blocks, read without the page cache; ``polled``: without an interrupt, where the driver has such queues.
 
-    RefusedError where the disk ends before.
+    ``parts``: by so many threads side by side. RefusedError where the disk ends before.
     """
     node, size = find_disk(request)
-    length, offset = request["blocks"] * size, request.get("offset", 0)
+    length, offset, begin = request["blocks"] * size, request.get("offset", 0), request["lba"] * size
     buffer = take_buffer(length + offset)
     buffer[:] = POISON * len(buffer)
     with OpenFile(node, os.O_RDONLY | os.O_DIRECT) as source, memoryview(buffer)[offset : offset + length] as view:
-        done = 0
-        while done < length:
-            at = request["lba"] * size + done
-            count = read_polled(source, view[done:], at) if request.get("polled") else os.preadv(source, [view[done:]], at)
-            if count == 0:
-                raise RefusedError(f"the disk ends after {done} of {length} bytes")
-            done += count
+
+        def part(first: int, end: int) -> None:
+            done = first
+            while done < end:
+                rest, at = view[done:end], begin + done
+                count = read_polled(source, rest, at) if request.get("polled") else os.preadv(source, [rest], at)
+                if count == 0:
+                    raise RefusedError(f"the disk ends after {done} of {length} bytes")
+                done += count
+
+        side_by_side(part, request["blocks"], size, request.get("parts", 0))
         found = bytes(view)
     spare.append(buffer)
     return found
 
 
+def side_by_side(part: Callable[[int, int], None], blocks: int, size: int, parts: int) -> None:
+    """Do so many parts of some blocks at once, by bytes from and to; raise the first part's error."""
+    if parts <= 1:
+        part(0, blocks * size)
+        return
+    each = -(-blocks // parts) * size
+    errors: dict[int, Exception] = {}
+
+    def guarded(first: int) -> None:
+        try:
+            part(first, min(first + each, blocks * size))
+        except (OSError, RefusedError) as error:
+            errors[first] = error
+
+    threads = [threading.Thread(target=guarded, args=(first,)) for first in range(0, blocks * size, each)]
+    for one in threads:
+        one.start()
+    for one in threads:
+        one.join()
+    for first in sorted(errors):
+        raise errors[first]
+
+
 def write(request: Fields) -> Fields:
-    """Write blocks without the page cache; with ``fua`` by Force Unit Access."""
+    """Write blocks without the page cache; ``fua`` is Force Unit Access, ``parts`` so many threads side by side."""
     node, size = find_disk(request)
     data, offset = request["data"], request.get("offset", 0)
     buffer = take_buffer(len(data) + offset)
     flags = os.RWF_DSYNC if request.get("fua") else 0  # with O_DIRECT: Force Unit Access, where the write cache is volatile
     with OpenFile(node, os.O_WRONLY | os.O_DIRECT) as sink, memoryview(buffer)[offset : offset + len(data)] as view:
         view[:] = data
-        done = 0
-        while done < len(data):
-            done += os.pwritev(sink, [view[done:]], request["lba"] * size + done, flags)
+
+        def part(first: int, end: int) -> None:
+            while first < end:
+                first += os.pwritev(sink, [view[first:end]], request["lba"] * size + first, flags)
+
+        side_by_side(part, len(data) // size, size, request.get("parts", 0))
     spare.append(buffer)
     return {}
 

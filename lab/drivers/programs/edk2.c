@@ -8,16 +8,23 @@
  *   v                            which firmware it is: its vendor and revision, and what SMBIOS says of it
  *   i                            the controllers (NVM Express Pass Thru Protocol, which the driver installs on each)
  *   l                            the disks
+ *   d                            what Disk Info and NVM Express Pass Thru say of the disks
  *   r DISK LBA BLOCKS ADDRESS    Block I/O: ReadBlocks, WriteBlocks, FlushBlocks, Reset
  *   w DISK LBA BLOCKS ADDRESS
  *   f DISK
  *   z DISK
+ *                                r and w with a fifth number: Block I/O 2, ReadBlocksEx and WriteBlocksEx, so many requests
+ *                                that are begun before the first is waited for (1: one that blocks); f and z go on with the
+ *                                interface of the last transfer
+ *   n QUEUE OPCODE NAMESPACE     a command on the admin or io queue: NVM Express Pass Thru, on the io queue without blocking;
+ *                                Security Receive and Send by Storage Security Command
  *   c                            connects the drivers to all functions of class 0108h
  *   u                            disconnects them
  *   s                            Runtime Services: ResetSystem, to shut down
  *
  * Names and layouts are those of the UEFI Specification 2.10: the system table, boot and runtime services, device path nodes, and
- * the protocols PCI I/O, Block I/O, NVM Express Pass Thru and Component Name2; of the PI Specification 1.8: PCI Hot Plug Request;
+ * the protocols PCI I/O, Block I/O, Block I/O 2, Storage Security Command, NVM Express Pass Thru and Component Name2; of the PI
+ * Specification 1.8: PCI Hot Plug Request and Disk Info;
  * and of the SMBIOS Specification 3.7: the entry points (5.2) and structure 0 (7.1).
  *
  * Build:
@@ -76,6 +83,13 @@ __asm__(
 #define TIMER 0x80000000
 #define NOTIFY_SIGNAL 0x200
 #define TIMER_RELATIVE 2
+#define NOT_READY 0x8000000000000006
+#define MOST_PARTS 32
+#define PART_SECONDS 5
+#define SECOND 10000000				/* times 100 ns */
+#define SECURITY_SEND 0x81			/* opcodes of NVMe */
+#define SECURITY_RECEIVE 0x82
+#define TRANSFER 4096
 #define LONG 2000000				/* times 100 ns: no command takes so long that does not fail */
 #define PROCESSOR_PRIORITY 0xfee000a0		/* of the local APIC: the class of the interrupt that is in service */
 #define INTERRUPTS_ON 0x200			/* RFLAGS.IF */
@@ -103,7 +117,8 @@ typedef struct {
 	Status (API *free_pool)(void *);
 	Status (API *create_event)(uint32_t type, uint64_t tpl, void (API *notify)(void *, void *), void *context, void **event);
 	Status (API *set_timer)(void *event, uint64_t type, uint64_t time);
-	void *wait_for_event, *signal_event, *close_event;
+	void *wait_for_event, *signal_event;
+	Status (API *close_event)(void *event);
 	Status (API *check_event)(void *event);
 	void *install_protocol, *reinstall_protocol, *uninstall_protocol;
 	Status (API *handle_protocol)(Handle, const Guid *, void **);
@@ -155,6 +170,31 @@ typedef struct BlockIo {
 	Status (API *flush)(struct BlockIo *);
 } BlockIo;
 
+typedef struct { void *event; Status status; } Token;
+
+typedef struct BlockIo2 {
+	Media *media;
+	Status (API *reset)(struct BlockIo2 *, bool extended);
+	Status (API *read)(struct BlockIo2 *, uint32_t media, uint64_t lba, Token *, uint64_t bytes, void *buffer);
+	Status (API *write)(struct BlockIo2 *, uint32_t media, uint64_t lba, Token *, uint64_t bytes, void *buffer);
+	Status (API *flush)(struct BlockIo2 *, Token *);
+} BlockIo2;
+
+typedef struct Security {
+	Status (API *receive)(struct Security *, uint32_t media, uint64_t timeout, uint8_t protocol, uint16_t specific,
+			      uint64_t size, void *buffer, uint64_t *received);
+	Status (API *send)(struct Security *, uint32_t media, uint64_t timeout, uint8_t protocol, uint16_t specific,
+			   uint64_t size, void *buffer);
+} Security;
+
+typedef struct DiskInfo {
+	Guid interface;
+	Status (API *inquiry)(struct DiskInfo *, void *data, uint32_t *size);
+	Status (API *identify)(struct DiskInfo *, void *data, uint32_t *size);
+	Status (API *sense)(struct DiskInfo *, void *data, uint32_t *size, uint8_t *number);
+	Status (API *which_ide)(struct DiskInfo *, uint32_t *channel, uint32_t *device);
+} DiskInfo;
+
 typedef struct PciIo {
 	void *poll_memory, *poll_io, *read_memory, *write_memory, *read_io, *write_io;
 	Status (API *read)(struct PciIo *, uint64_t width, uint32_t offset, uint64_t count, void *buffer);
@@ -167,16 +207,37 @@ typedef struct HotPlug {
 	Status (API *notify)(struct HotPlug *, uint64_t operation, Handle, void *path, uint8_t *count, Handle *children);
 } HotPlug;
 
-typedef struct { struct { uint32_t attributes, align, version; } *mode; } PassThru;
+typedef struct { uint32_t opcode; uint8_t valid; uint32_t namespace, dword2, dword3, dword10[6]; } Command;
+
+typedef struct {
+	uint64_t timeout;
+	void *data;
+	uint32_t length;
+	void *metadata;
+	uint32_t metadata_length;
+	uint8_t queue;				/* 0: admin, 1: I/O */
+	Command *command;
+	uint32_t *completion;
+} Packet;
+
+typedef struct PassThru {
+	struct { uint32_t attributes, align, version; } *mode;
+	Status (API *send)(struct PassThru *, uint32_t namespace, Packet *, void *event);
+	void *next_namespace, *build_path;
+	Status (API *namespace_of)(struct PassThru *, const void *path, uint32_t *namespace);
+} PassThru;
 
 typedef struct ComponentName {
-	void *driver_name;
+	Status (API *driver_name)(struct ComponentName *, const char *language, uint16_t **name);
 	Status (API *controller_name)(struct ComponentName *, Handle controller, Handle child, const char *language, uint16_t **name);
 } ComponentName;
 
 typedef struct { uint8_t type, subtype, length[2], data[]; } Node;
 
 static const Guid BLOCK_IO = {0x964e5b21, 0x6459, 0x11d2, {0x8e, 0x39, 0x00, 0xa0, 0xc9, 0x69, 0x72, 0x3b}};
+static const Guid BLOCK_IO_2 = {0xa77b2472, 0xe282, 0x4e9f, {0xa2, 0x45, 0xc2, 0xc0, 0xe2, 0x7b, 0xbc, 0xc1}};
+static const Guid SECURITY = {0xc88b0b6d, 0x0dfc, 0x49a7, {0x9c, 0xb4, 0x49, 0x07, 0x4b, 0x4c, 0x3a, 0x78}};
+static const Guid DISK_INFO = {0xd432a67f, 0x14dc, 0x484b, {0xb3, 0xbb, 0x3f, 0x02, 0x91, 0x84, 0x93, 0x27}};
 static const Guid DEVICE_PATH = {0x09576e91, 0x6d3f, 0x11d2, {0x8e, 0x39, 0x00, 0xa0, 0xc9, 0x69, 0x72, 0x3b}};
 static const Guid PCI_IO = {0x4cf5b200, 0x68b8, 0x4ca5, {0x9e, 0xec, 0xb2, 0x3e, 0x3f, 0x50, 0x02, 0x9a}};
 static const Guid HOT_PLUG = {0x19cb87ab, 0x2cb9, 0x4665, {0x83, 0x60, 0xdd, 0xcf, 0x60, 0x54, 0xf7, 0x9d}};
@@ -191,6 +252,7 @@ static Handle disks[MOST];
 static uint64_t disk_count;
 static Handle controllers[MOST];
 static uint64_t controller_count;
+static bool by_parts;				/* the last transfer was by Block I/O 2 */
 
 static void out8(uint16_t port, uint8_t value) { __asm__ volatile("outb %0, %1" : : "a"(value), "Nd"(port)); }
 
@@ -327,20 +389,25 @@ static Handle owner(Handle disk)
 	return found;
 }
 
-/* What the driver calls the disk: the one that has its controller, for others (VirtioKeyboardDxe) name what is not theirs. */
-static void say_name(Handle disk)
+static void say_wide(const uint16_t *text)
+{
+	for (; *text; text++)
+		put(*text < 0x7f ? (char)*text : '?');
+}
+
+/* What the driver that has the controller calls itself, or the disk: others (VirtioKeyboardDxe) name what is not theirs. */
+static void say_name(Handle controller, Handle disk)
 {
 	Opened *opened;
 	uint64_t count = 0;
-	if (boot->open_information(owner(disk), &PCI_IO, &opened, &count) >> 63)
+	if (boot->open_information(controller, &PCI_IO, &opened, &count) >> 63)
 		return;
 	for (uint64_t n = 0; n < count; n++) {
 		ComponentName *names = opened[n].attributes & OPEN_BY_DRIVER ? protocol(opened[n].agent, &COMPONENT_NAME) : NULL;
 		uint16_t *name;
-		if (!names || names->controller_name(names, owner(disk), disk, "en", &name) >> 63)
-			continue;
-		for (; *name; name++)
-			put(*name < 0x7f ? (char)*name : '?');
+		if (names && !((disk ? names->controller_name(names, controller, disk, "en", &name)
+				     : names->driver_name(names, "en", &name)) >> 63))
+			say_wide(name);
 	}
 	boot->free_pool(opened);
 }
@@ -357,6 +424,8 @@ static void show_controllers(void)
 		say_number(pass->mode->version >> 16, 1);	/* as the register VS: major, minor */
 		put('.');
 		say_number(pass->mode->version >> 8, 1);
+		say(" of ");
+		say_name(controllers[n], NULL);
 	}
 }
 
@@ -377,7 +446,7 @@ static void show_disks(void)
 		say(" of ");
 		say_number(media->block_size, 8);
 		say(" called ");
-		say_name(disks[n]);
+		say_name(owner(disks[n]), disks[n]);
 	}
 }
 
@@ -391,16 +460,161 @@ static void say_status(Status status)
 	}
 }
 
+/* What other protocols say of each disk: which namespace Pass Thru finds at the end of its path, and the size in Disk Info. */
+static void show_details(void)
+{
+	uint64_t *data = (void *)BUFFER;
+	for (uint64_t n = 0; n < disk_count; n++) {
+		PassThru *pass = protocol(owner(disks[n]), &PASS_THRU);
+		DiskInfo *info = protocol(disks[n], &DISK_INFO);
+		uint32_t namespace = 0, size = TRANSFER, channel, device;
+		uint8_t number;
+		if (pass)
+			pass->namespace_of(pass, node(disks[n], 3, 23) - sizeof(Node), &namespace);
+		say("\r\ndetails ");
+		say_number(n, 2);
+		say(": namespace ");
+		say_number(namespace, 8);
+		if (!info)
+			continue;
+		say(" blocks ");
+		say_number(info->identify(info, data, &size) >> 63 ? 0 : data[0], 16);
+		say(" inquiry ");
+		say_status(info->inquiry(info, data, &size));
+		say(" sense ");
+		say_status(info->sense(info, data, &size, &number));
+		say(" ide ");
+		say_status(info->which_ide(info, &channel, &device));
+	}
+}
+
+static void *new_event(void)
+{
+	void *event = NULL;
+	boot->create_event(0, 0, NULL, NULL, &event);
+	return event;
+}
+
+/* Wait until the driver signals the event; for ever, if it never does. */
+static void wait_for(void *event)
+{
+	while (boot->check_event(event) == NOT_READY) { }
+	boot->close_event(event);
+}
+
+/* The first failure of so many requests side by side. */
+static Status transfer_in_parts(BlockIo2 *io, bool write, uint64_t lba, uint64_t blocks, uint8_t *address, uint64_t parts)
+{
+	static Token tokens[MOST_PARTS];
+	uint64_t begun = 0, each = (blocks + parts - 1) / parts;
+	Status worst = 0;
+	for (uint64_t at = 0; at < blocks && begun < parts && !(worst >> 63); at += each, begun++) {
+		uint64_t bytes = (at + each < blocks ? each : blocks - at) * io->media->block_size;
+		tokens[begun] = (Token) {parts > 1 ? new_event() : NULL, 0};
+		worst = (write ? io->write : io->read)(io, io->media->id, lba + at, &tokens[begun], bytes,
+						      address + at * io->media->block_size);
+	}
+	if (parts == 1)
+		return worst;
+	if (worst >> 63)
+		boot->close_event(tokens[--begun].event);
+	for (uint64_t n = 0; n < begun; n++) {
+		wait_for(tokens[n].event);
+		if (!(worst >> 63))
+			worst = tokens[n].status;
+	}
+	return worst;
+}
+
+static Status flush_side_by_side(BlockIo2 *io)
+{
+	Token token = {new_event(), 0};
+	Status status = io->flush(io, &token);
+	if (status >> 63) {
+		boot->close_event(token.event);
+		return status;
+	}
+	wait_for(token.event);
+	return token.status;
+}
+
+static Status use_security(Security *security, uint8_t opcode, void *buffer)
+{
+	uint64_t received = 0;
+	if (opcode == SECURITY_RECEIVE)
+		return security->receive(security, 0, PART_SECONDS * SECOND, 0, 0, TRANSFER, buffer, &received);
+	return security->send(security, 0, PART_SECONDS * SECOND, 0, 0, TRANSFER, buffer);
+}
+
+/* The completion's status is what the driver's caller sees, whatever the call returns. */
+static void pass_command(const char *line)
+{
+	static uint32_t completion[4];
+	static Command command;
+	while (*line == ' ')
+		line++;
+	bool io = *line == 'i';
+	while (*line && *line != ' ')
+		line++;
+	uint8_t opcode = (uint8_t)number(&line);
+	uint32_t namespace = (uint32_t)number(&line);
+	Security *security = disk_count ? protocol(disks[0], &SECURITY) : NULL;
+	PassThru *pass = controller_count ? protocol(controllers[0], &PASS_THRU) : NULL;
+	if (!pass) {
+		say("failed, no such controller");
+		return;
+	}
+	if (!io && security && (opcode == SECURITY_SEND || opcode == SECURITY_RECEIVE)) {
+		say_status(use_security(security, opcode, (void *)BUFFER));
+		return;
+	}
+	command = (Command) {.opcode = opcode, .namespace = namespace};
+	completion[3] = 0;
+	Packet packet = {.timeout = PART_SECONDS * SECOND, .queue = io, .command = &command, .completion = completion};
+	if (opcode & 3) {			/* bits 1:0 of an opcode: the direction of its data */
+		packet.data = (void *)BUFFER;
+		packet.length = TRANSFER;
+	}
+	void *event = io ? new_event() : NULL;
+	Status status = pass->send(pass, namespace, &packet, event);
+	if (event && !(status >> 63))
+		wait_for(event);
+	else if (event)
+		boot->close_event(event);
+	if (completion[3] >> 17) {
+		say("failed, completion ");
+		say_number(completion[3] >> 17 & 0x7ff, 4);
+	} else if (status >> 63) {
+		say_status(status);
+	} else {
+		say("done, result ");
+		say_number(completion[0], 8);
+	}
+}
+
 static void use_disk(char operation, const char *line)
 {
 	uint64_t disk = number(&line), lba = number(&line), blocks = number(&line);
 	void *address = (void *)number(&line);
+	uint64_t parts = number(&line);
 	if (*line || disk >= disk_count) {
 		say(*line ? "?" : "failed, no such disk");
 		return;
 	}
 	BlockIo *io = protocol(disks[disk], &BLOCK_IO);
+	BlockIo2 *other = protocol(disks[disk], &BLOCK_IO_2);
 	uint64_t bytes = blocks * io->media->block_size;
+	bool transfer = operation == 'r' || operation == 'w';
+	if (transfer)
+		by_parts = parts && other;
+	if (by_parts) {
+		if (transfer)
+			say_status(transfer_in_parts(other, operation == 'w', lba, blocks, address,
+						     parts < MOST_PARTS ? parts : MOST_PARTS));
+		else
+			say_status(operation == 'f' ? flush_side_by_side(other) : other->reset(other, false));
+		return;
+	}
 	switch (operation) {
 	case 'r': say_status(io->read(io, io->media->id, lba, bytes, address)); break;
 	case 'w': say_status(io->write(io, io->media->id, lba, bytes, address)); break;
@@ -510,6 +724,8 @@ static void obey(SystemTable *system, const char *line)
 	case 'h': follow_slots(); break;
 	case 'i': show_controllers(); break;
 	case 'l': show_disks(); break;
+	case 'd': show_details(); break;
+	case 'n': pass_command(line + 1); break;
 	case 'r': case 'w': case 'f': case 'z': use_disk(*line, line + 1); break;
 	case 'u': say_status(each_controller(false)); break;
 	case 'c': say_status(each_controller(true)); break;
