@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import click
 
 from conformance.run.folders import default_folder, shown
+from conformance.run.signals import SIGNALS
 from lab.data.device_file import DeviceFile, default_device, read_device
 from lab.data.plan import Controller, DeviceSpec, Namespace
 from lab.device.images import image
@@ -31,7 +33,9 @@ MEMORY = "1G"
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), metavar="DIR", help="new folder for the evidence")
 @click.option("--sockets", type=click.Path(path_type=Path, file_okay=False), metavar="DIR",
               help="folder for the sockets [default: a private one]")  # fmt: skip
-def serve(spec: Path | None, disk: Path | None, out: Path | None, sockets: Path | None) -> None:
+@click.option("--seconds", type=click.FloatRange(0, threading.TIMEOUT_MAX), metavar="N",
+              help="end after so long [default: at Ctrl-C]")  # fmt: skip
+def serve(spec: Path | None, disk: Path | None, out: Path | None, sockets: Path | None, seconds: float | None) -> None:
     """Serve a device with its faults by the vfio-user protocol, until Ctrl-C. What it sees is recorded.
 
     Prints the line to type for QEMU 10.1 or newer, and the sockets for other vfio-user clients.
@@ -52,12 +56,26 @@ def serve(spec: Path | None, disk: Path | None, out: Path | None, sockets: Path 
             described.device, *described.faults, folder=folder.absolute(), driver="served", images=images,
             sockets=sockets.absolute() if sockets else None,
         )  # fmt: skip
-        with recording, suppress(KeyboardInterrupt):
+        stop = cleanup.enter_context(_stopped_by_signals())
+        with recording:
             click.echo("\n".join(_lines(recording)))
-            threading.Event().wait()
+            stop.wait(seconds)
         click.echo(
             f"Evidence: {shown(folder.absolute())}\nThe conversation: nvme-lab wire FOLDER; the verdicts: nvme-lab judge FOLDER"
         )
+
+
+@contextmanager
+def _stopped_by_signals() -> Iterator[threading.Event]:
+    """Yield an event that the signals of `interrupting` set: however early they come, the evidence is closed in order."""
+    stop = threading.Event()
+    caught = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, lambda *_: stop.set()) for number in caught}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _lines(recording: ServedRecording) -> Iterator[str]:

@@ -123,3 +123,23 @@ def test_a_script_in_the_guest_ends_with_its_status(tmp_path: Path, capfdbinary:
 def test_a_script_that_is_missing_is_wrong_usage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_command(["guest", "--script", str(tmp_path / "none")]) == 4
     assert "there is no such file" in capsys.readouterr().err
+
+
+def test_a_device_is_served_for_some_seconds(tmp_path: Path) -> None:
+    process, _ = served(tmp_path, "--seconds", "0.1", "--out", "short")
+    assert process.communicate(timeout=60)[0].startswith("Evidence: short")
+    assert process.returncode == 0
+    assert Evidence(tmp_path / "short").end is not None
+
+
+def test_a_signal_at_the_first_moment_leaves_whole_evidence(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "conformance.cli", "serve", "--out", "early"]
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+    deadline = Deadline(60)
+    while not (tmp_path / "early").exists() and not deadline.expired:
+        time.sleep(0.001)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    end = Evidence(tmp_path / "early").end
+    assert end is not None
+    assert end.outcome == "complete"
