@@ -87,11 +87,15 @@ def bench_controller(seconds: float, rounds: int, as_json: bool, **options: Any)
 def bench_reference(seconds: float, rounds: int, as_json: bool, **options: Any) -> None:
     """Compare the reference driver in process, over qtest and by VFIO with the bare cost of each transport: reads a second.
 
+    By VFIO it is also compared with Linux's own driver on the same kind of device, which fio asks in a guest of its own.
+
     \b
     nvme-lab bench reference
     """
-    toolchain = prepare(settings(options), WANTS, _say)
-    _tell(reference.bench(toolchain, rounds=rounds, seconds=seconds, say=_say), toolchain, as_json)
+    chosen = settings(options)
+    toolchain = prepare(chosen, WANTS, _say)
+    program = fio.fetch(chosen, _say)
+    _tell(reference.bench(toolchain, program, rounds=rounds, seconds=seconds, say=_say), toolchain, as_json)
 
 
 @bench_group.command("scaling")

@@ -9,7 +9,6 @@ verified, and the devices' own counters must tell of as many commands as fio doe
 from __future__ import annotations
 
 import os
-import re
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,20 +19,20 @@ from typing import Protocol
 
 from lab.bench.figures import Figure, Say, no_progress, numbered_rounds
 from lab.bench.fio import Done, Fio, FioInGuest, FioJob, install
+from lab.bench.linux import disks, load
 from lab.data.evidence import EvidenceWriter
 from lab.data.identity import DriverIdentity, Identity
-from lab.data.plan import Action, Controller, DeviceSpec, Namespace, Scenario
+from lab.data.plan import Controller, DeviceSpec, Namespace, Scenario
 from lab.deadline import Deadline
 from lab.device.lab import LabDevice
 from lab.device.qemu import QemuDevice
 from lab.drivers import find
-from lab.drivers.linux import Linux, LinuxSession
+from lab.drivers.linux import Linux
 from lab.drivers.linux_guest import connect
 from lab.errors import LabError
 from lab.guest.accelerator import accelerator
 from lab.guest.folder import run_folder
 from lab.guest.machine import Machine
-from lab.guest.ssh import Ssh
 from lab.toolchain import LinuxGuest, Qemu, Toolchain
 from lab.trace.declarations import Declarations
 from lab.trace.reader import TraceReader
@@ -246,16 +245,16 @@ def _guest(
         lab.plug(machine, [{"bus": "rp0"}])
         own.plug(machine, [{"bus": "rp1"}])
         session.plugged(2, deadline)
-        _load(session, deadline)
+        load(session, deadline)
         traced = _Traced(machine, trace)
         with traced.active():  # the translator has to see how its queues are made
             seen.plug(machine, [{"bus": "rp2"}])
             session.plugged(3, deadline)
         ssh = enter(connect(guest, machine, deadline))
         devices = _Lab(lab), _Own(machine), traced
-        disks = _disks(ssh, [device.serial for device in devices], deadline)
+        found = disks(ssh, [device.serial for device in devices], deadline)
         install(fio, session, deadline)
-        yield devices, _Bencher(machine.process.pid, FioInGuest(ssh), disks)
+        yield devices, _Bencher(machine.process.pid, FioInGuest(ssh), found)
 
 
 @contextmanager
@@ -281,25 +280,3 @@ def _scenario(controller: Controller) -> Scenario:
     return Scenario(
         id="bench/controller", stage="read", title="direct I/O", seed=0, device=device, actions=(), guest={"memory": MEMORY}
     )
-
-
-def _load(session: LinuxSession, deadline: Deadline) -> None:
-    answer = session.perform(Action("load"), None, deadline)
-    if answer.status != "success":
-        raise LabError(f"The driver of the benchmark cannot be loaded: {answer.status}.")
-
-
-def _disks(ssh: Ssh, serials: Sequence[str], deadline: Deadline) -> dict[str, str]:
-    """Return the block device of each controller's only namespace, on which neighbours are not merged: one I/O is one command.
-
-    The driver may still be on its way to it.
-    """
-    missing = list(serials)
-    while not deadline.expired:
-        said = ssh.run("grep . /sys/block/nvme*n*/device/serial", deadline=deadline).stdout.decode()
-        found = {serial: f"/dev/{name}" for name, serial in re.findall(r"^/sys/block/(\w+)/\S+:(\S+)", said, re.M)}
-        missing = [serial for serial in serials if serial not in found]
-        if not missing:
-            ssh.run("for merges in /sys/block/nvme*n*/queue/nomerges; do echo 2 > $merges; done", deadline=deadline)
-            return found
-    raise LabError(f"The guest shows no disk of {', '.join(missing)}.")

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from lab.bench.figures import Figure, Say, no_progress, numbered_rounds
+from lab.bench.linux import load
 from lab.data import content
 from lab.data.plan import Action, Controller, DeviceSpec, Namespace, Scenario
 from lab.deadline import Deadline
@@ -122,7 +123,7 @@ class _Measured:
                 run.answering = time.perf_counter() - began
                 device.plug(machine, [{"bus": "rp0"}])
                 session.plugged(1, deadline)
-                _load(session, deadline)
+                load(session, deadline)
                 self._read(session, deadline)
                 run.first_read = time.perf_counter() - began
                 run.processor, run.memory = _processor(machine.process.pid), _private(machine.process.pid)
@@ -142,12 +143,6 @@ class _Measured:
         right = b"".join(content.initial(self._scenario.seed, NAMESPACE, LBA + n) for n in range(BLOCKS))
         if answer.data != right:
             raise LabError(f"The first read of the benchmark is wrong: {answer.status}, {len(answer.data or b'')} bytes.")
-
-
-def _load(session: LinuxSession, deadline: Deadline) -> None:
-    answer = session.perform(Action("load"), None, deadline)
-    if answer.status != "success":
-        raise LabError(f"The driver of the benchmark cannot be loaded: {answer.status}.")
 
 
 def _scenario(seed: int) -> Scenario:

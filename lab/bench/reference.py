@@ -2,6 +2,9 @@
 
 The floor is what a transport cannot do without: in process and by VFIO the copy of 4 KiB from one place to another by the same
 interpreter, over qtest a register read, which is a round trip over the socket. A floor is measured beside each of its rates.
+
+By VFIO it is measured against Linux's own driver too, which fio asks in a guest beside it, in turns: on the same kind of
+device, but without an IOMMU, which only VFIO needs.
 """
 
 from __future__ import annotations
@@ -16,6 +19,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from lab.bench.figures import Figure, Say, no_progress, numbered_rounds
+from lab.bench.fio import Fio
+from lab.bench.linux import reads_by_linux, reads_of
 from lab.controller.in_process import InProcess
 from lab.data import content
 from lab.data.plan import Controller, DeviceSpec, Namespace, Scenario
@@ -49,12 +54,13 @@ SECONDS = 1.0
 GUEST_SECONDS = 120.0
 """For the guest to come up, and for what is asked of it beyond the measurement."""
 SEED = 1
-NAMESPACE = Namespace(blocks=1 << 15, areas=((0, 64),))
+NAMESPACE = Namespace(blocks=1 << 18, areas=((0, 64),))
 DEVICE = DeviceSpec(controllers=(Controller(serial="BENCH", namespaces=(NAMESPACE,)),))
 FIRST = b"".join(content.initial(SEED, NAMESPACE, lba) for lba in range(TRANSFER // NAMESPACE.block_size))
 """What the first 4 KiB must be."""
 LEAST = 2 * FIRST_ROUND * len(DEPTHS)
 """Reads that a device must have carried out for one round."""
+LINUX = "Linux's own driver, by fio"
 COPY, ROUND_TRIP, INTERRUPTS = "a bare copy of 4 KiB", "a bare round trip", "the same with interrupts"
 
 
@@ -67,9 +73,13 @@ class Round:
     floor: float
     polled: tuple[float, ...] = ()
     """The same while the driver polls, where that is measured."""
+    linux: tuple[float, ...] = ()
+    """The same of Linux's own driver, where that is measured."""
 
 
-def bench(toolchain: Toolchain, *, rounds: int = ROUNDS, seconds: float = SECONDS, say: Say = no_progress) -> list[Figure]:
+def bench(
+    toolchain: Toolchain, fio: Fio, *, rounds: int = ROUNDS, seconds: float = SECONDS, say: Say = no_progress
+) -> list[Figure]:
     """Return the medians of so many rounds on each transport."""
     qemu, linux = toolchain.qemu, toolchain.linux
     if qemu is None or linux is None:
@@ -78,7 +88,7 @@ def bench(toolchain: Toolchain, *, rounds: int = ROUNDS, seconds: float = SECOND
     for name, floor, opened in (
         ("in process", COPY, _in_process(seconds)),
         ("over qtest", ROUND_TRIP, _over_qtest(qemu, seconds)),
-        ("by VFIO", COPY, _by_vfio(toolchain, qemu, linux, seconds)),
+        ("by VFIO", COPY, _by_vfio_and_linux(toolchain, qemu, linux, fio, seconds)),
     ):
         with opened as measure:
             done = [measure() for _ in numbered_rounds(rounds, f"reading {name}", say)]
@@ -89,6 +99,11 @@ def bench(toolchain: Toolchain, *, rounds: int = ROUNDS, seconds: float = SECOND
             if done[0].polled:
                 polled = statistics.median(one.polled[at] for one in done)
                 found.append(Figure(f"reads {name}, polled, QD{depth}", polled, "per s", INTERRUPTS, rate, more_is_better=True))
+                linux_rate = statistics.median(one.linux[at] for one in done)
+                found += [
+                    Figure(f"reads {name}{how}, QD{depth}", value, "per s", LINUX, linux_rate, more_is_better=True)
+                    for how, value in (("", rate), (", polled", polled))
+                ]
     return found
 
 
@@ -142,7 +157,7 @@ def _over_qtest(qemu: Qemu, seconds: float) -> Iterator[Callable[[], Round]]:
             (transport,) = find_by_qtest(qtest, Ram(folder / "memory", QTEST_MEMORY * MIB))
             with _loaded(transport) as service:
                 yield lambda: _counted(
-                    lambda: _read_by(machine), lambda: _local(service, seconds, _round_trips(transport, seconds))
+                    lambda: reads_of(machine), lambda: _local(service, seconds, _round_trips(transport, seconds))
                 )
 
 
@@ -161,7 +176,19 @@ def _by_vfio(toolchain: Toolchain, qemu: Qemu, linux: LinuxGuest, seconds: float
         guest.prepare()
         device.plug(machine, [{"bus": "rp0"}])
         guest.wait_for_controller()
-        yield lambda: _counted(lambda: _read_by(machine), guest.measure)
+        yield lambda: _counted(lambda: reads_of(machine), guest.measure)
+
+
+@contextmanager
+def _by_vfio_and_linux(
+    toolchain: Toolchain, qemu: Qemu, linux: LinuxGuest, fio: Fio, seconds: float
+) -> Iterator[Callable[[], Round]]:
+    """Measure both, each in a guest of its own, in turns."""
+    with (
+        _by_vfio(toolchain, qemu, linux, seconds) as by_vfio,
+        reads_by_linux(toolchain, DEVICE, fio, seconds, SEED) as by_linux,
+    ):
+        yield lambda: replace(by_vfio(), linux=tuple(by_linux(depth) for depth in DEPTHS))
 
 
 class _Guest:
@@ -238,8 +265,3 @@ def _counted(count: Callable[[], int], measure: Callable[[], Round]) -> Round:
     if (seen := count() - before) < LEAST:
         raise LabError(f"the device saw {seen} reads of a benchmark that makes at least {LEAST}")
     return done
-
-
-def _read_by(machine: Machine) -> int:
-    """Return the reads that QEMU's device, the only one, has carried out."""
-    return sum(one["stats"]["rd_operations"] for one in machine.qmp("query-blockstats"))

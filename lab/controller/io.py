@@ -17,6 +17,9 @@ from lab.nvme.identify import IdentifyControllerNvm
 from lab.nvme.ranges import CopyRange, DsmRange, dsm_ranges
 from lab.nvme.status import Status
 
+PROTECTED = (nvme.Read, nvme.Write)
+"""Commands whose PRINFO may leave the metadata in the controller."""
+
 
 def read(parts: Parts, request: FetchedCommand, command: nvme.Read) -> int:
     """Execute Read."""
@@ -169,8 +172,9 @@ def _range(
     core = parts.core
     ns = core.attached.get(request.nsid) or parts.inventory.active(request.nsid)
     lba, blocks = command.SLBA, command.NLB + 1
-    stripped = isinstance(command, nvme.Read | nvme.Write) and protection.strips(ns, command)
-    size = ns.block_size + (ns.metadata_size if ns.extended and not stripped else 0)
+    size = ns.block_size
+    if ns.extended and not (isinstance(command, PROTECTED) and protection.strips(ns, command)):
+        size += ns.metadata_size
     moved = blocks * size if moves_data else 0
     if core.max_transfer and moved > core.max_transfer:
         core.remark("mdts", sqid=request.sq.qid, cid=request.cid, bytes=moved, limit=core.max_transfer)

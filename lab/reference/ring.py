@@ -64,10 +64,11 @@ class Ring:
 
         The other side does not know before the doorbell is rung, or the phase tag in the entry says it.
         """
-        if not self.free:
+        following = self.following(self.tail)
+        if following == self.head:
             raise IndexError(f"all {self.entries - 1} usable slots of the ring are taken")
         self.memory.write(self.tail * self.size, entry)
-        self.tail = self.following(self.tail)
+        self.tail = following
 
     def advance(self) -> None:
         """Take the entry at the head; the other side does not know before the doorbell is rung."""

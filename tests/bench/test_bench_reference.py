@@ -8,13 +8,20 @@ import time
 import pytest
 
 from lab.bench import reference
+from lab.bench.fio import Fio
 from lab.bench.reference import LEAST, Round, bench, copies
 from lab.errors import LabError
 from lab.toolchain import Toolchain
 
 
-def test_all_transports_are_measured_against_their_floors(toolchain: Toolchain) -> None:
-    figures = bench(toolchain, rounds=1, seconds=0.05)
+def test_all_transports_are_measured_against_their_floors(toolchain: Toolchain, fio_files: Fio) -> None:
+    figures = bench(toolchain, fio_files, rounds=1, seconds=0.05)
+    linux = [figure for figure in figures if figure.against == reference.LINUX]
+    assert [figure.name for figure in linux] == [
+        f"reads by VFIO{how}, QD{depth}" for depth in (1, 32) for how in ("", ", polled")
+    ]
+    assert all(figure.value > 0 and figure.against_value > 0 and figure.more_is_better for figure in linux)
+    figures = [figure for figure in figures if figure not in linux]
     assert [figure.name for figure in figures] == [
         *(f"reads {how}, QD{depth}" for how in ("in process", "over qtest") for depth in (1, 32)),
         *(f"reads by VFIO{how}, QD{depth}" for depth in (1, 32) for how in ("", ", polled")),
@@ -47,4 +54,4 @@ def test_the_floor_is_a_copy_and_its_rate_does_not_depend_on_the_time(monkeypatc
 
 def test_without_a_guest_there_is_nothing_to_measure() -> None:
     with pytest.raises(LabError, match="needs QEMU and the Linux guest"):
-        bench(Toolchain(qemu=None, linux=None))
+        bench(Toolchain(qemu=None, linux=None), Fio({}, {}))
