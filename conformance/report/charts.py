@@ -1,16 +1,23 @@
-"""Charts as places on a drawing: ``charts.svg.j2`` draws them. Pure, and no scale hides anything: axes start at nothing."""
+"""Charts as places on a drawing: ``charts.svg.j2`` draws them. Pure, and no scale hides anything: axes start at nothing.
+
+A chart is as wide as a column of the page, so that its text is as large as the page's on a phone, a screen and paper.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from conformance.suite.measure import Measurement, Series
+from conformance.suite.measure import Axis, Measurement, Series
 
-WIDTH, HEIGHT = 560, 300
-LEFT, RIGHT, TOP, BOTTOM = 64, 20, 12, 44
-"""Margins, in the drawing's units."""
+WIDTH, HEIGHT = 380, 250
+LEFT, RIGHT, TOP, BOTTOM = 46, 18, 30, 44
+"""Margins, in the drawing's units. The y axis has its label above it, from the left edge on."""
+LETTER = 9
+"""Width that a letter takes at most, on paper too."""
+LONGEST = 54
+"""Letters of an axis' label that fit; a longer one is set narrower."""
 TICKS = 5
 """Lines across, about."""
 
@@ -59,28 +66,20 @@ class DrawnSeries:
 
 @dataclass(frozen=True)
 class Chart:
-    """A measurement as it is drawn; a histogram has one for each of its series, named by ``part``.
+    """What is drawn of a measurement: all of its lines, or one of its histograms."""
 
-    ``upwards`` is the label of the y axis.
-    """
-
-    of: Measurement
-    part: str
+    title: str
+    across: str
+    """The label of the x axis, with its unit."""
     upwards: str
+    """The label of the y axis, with its unit."""
     x_ticks: list[Tick]
     y_ticks: list[Tick]
     series: list[DrawnSeries]
-
-    @property
-    def rows(self) -> list[tuple[str, str, str]]:
-        """(series, x, y) in words, for a table."""
-        drawn = {series.name for series in self.series}
-        return [
-            (series.name, number(point.x) + (f" to {number(point.to)}" if point.to is not None else ""), number(point.y))
-            for series in self.of.series
-            if series.name in drawn
-            for point in series.points
-        ]
+    rows: list[tuple[str, str, str]]
+    """(series, x, y) in words, for a table."""
+    counted: str
+    """The heading of the table's column of y: in a histogram a number, where the chart shows a share."""
 
 
 def charts(measurement: Measurement, beside: Sequence[Measurement] = ()) -> Iterator[Chart]:
@@ -90,17 +89,31 @@ def charts(measurement: Measurement, beside: Sequence[Measurement] = ()) -> Iter
         return
     edges = sorted({edge for point in points for edge in (point.x, point.to) if edge is not None})
     scale = _Logarithmic(edges)
-    x_ticks = [Tick(scale.at(edge), number(edge)) for edge in _sparse(edges, scale)]
+    x_ticks = [Tick(scale.at(edge), number(edge)) for edge in sparse(edges, scale.at)]
+    across, counted = labelled(measurement.x), labelled(measurement.y)
     if measurement.kind == "line":
         compared = [point.y for other in beside for series in other.series for point in series.points]
-        top, y_ticks = _linear(max([point.y for point in points] + compared))
+        top, y_ticks = linear(max([point.y for point in points] + compared))
         drawn = [_line(series, scale, top) for series in measurement.series]
-        yield Chart(measurement, "", f"{measurement.y.name} ({measurement.y.unit})", x_ticks, y_ticks, drawn)
+        rows = [row for series in measurement.series for row in _rows(series)]
+        yield Chart(measurement.title, across, counted, x_ticks, y_ticks, drawn, rows, counted)
     else:
-        top, y_ticks = _linear(max(share for series in measurement.series for share in _shares(series)))
+        top, y_ticks = linear(max(share for series in measurement.series for share in _shares(series)))
+        upwards = f"{measurement.y.name} (% of all)"
         for series in measurement.series:
             drawn = [_histogram(series, scale, top)]
-            yield Chart(measurement, series.name, f"{measurement.y.name} (% of all)", x_ticks, y_ticks, drawn)
+            yield Chart(series.name, across, upwards, x_ticks, y_ticks, drawn, list(_rows(series)), counted)
+
+
+def labelled(axis: Axis) -> str:
+    """Return an axis' name with its unit."""
+    return f"{axis.name} ({axis.unit})"
+
+
+def _rows(series: Series) -> Iterator[tuple[str, str, str]]:
+    for point in series.points:
+        span = f" to {number(point.to)}" if point.to is not None else ""
+        yield series.name, number(point.x) + span, number(point.y)
 
 
 def _shares(series: Series) -> list[float]:
@@ -124,32 +137,34 @@ class _Logarithmic:
         return LEFT + share * (WIDTH - LEFT - RIGHT)
 
 
-def _sparse(edges: Sequence[float], scale: _Logarithmic) -> Iterator[float]:
-    """Edges whose words do not run into each other."""
+def sparse(values: Sequence[float], at: Callable[[float], float]) -> Iterator[float]:
+    """Yield the values whose words do not run into each other where they stand."""
     last = -math.inf
-    for edge in edges:
-        if scale.at(edge) - last >= 7 * len(number(edge)) + 8:
-            last = scale.at(edge)
-            yield edge
+    for value in values:
+        half = LETTER * len(number(value)) / 2
+        if at(value) - half >= last:
+            last = at(value) + half + LETTER
+            yield value
 
 
-def _linear(largest: float) -> tuple[float, list[Tick]]:
-    """Where the y axis ends, and its lines at round numbers."""
+def linear(largest: float) -> tuple[float, list[Tick]]:
+    """Return where the y axis ends, and its lines at round numbers."""
     if largest <= 0:
-        return 1.0, [Tick(_y(0, 1.0), "0")]
+        return 1.0, [Tick(height(0, 1.0), "0")]
     rough = largest / TICKS
     power = 10 ** math.floor(math.log10(rough))
     step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough)
     count = math.ceil(largest / step)
-    return count * step, [Tick(_y(at * step, count * step), number(at * step)) for at in range(count + 1)]
+    return count * step, [Tick(height(at * step, count * step), number(at * step)) for at in range(count + 1)]
 
 
-def _y(value: float, top: float) -> float:
+def height(value: float, top: float) -> float:
+    """Return where a value stands on a y axis that ends at ``top``."""
     return HEIGHT - BOTTOM - value / top * (HEIGHT - BOTTOM - TOP)
 
 
 def _line(series: Series, scale: _Logarithmic, top: float) -> DrawnSeries:
-    dots = [Dot(scale.at(p.x), _y(p.y, top), f"{series.name}: {number(p.y)} at {number(p.x)}") for p in series.points]
+    dots = [Dot(scale.at(p.x), height(p.y, top), f"{series.name}: {number(p.y)} at {number(p.x)}") for p in series.points]
     return DrawnSeries(series.name, dots=dots)
 
 
@@ -157,9 +172,9 @@ def _histogram(series: Series, scale: _Logarithmic, top: float) -> DrawnSeries:
     boxes = []
     for point, share in zip(series.points, _shares(series), strict=True):
         left, right = scale.at(point.x), scale.at(point.to if point.to is not None else point.x)
-        y = _y(share, top)
+        top_edge = height(share, top)
         says = f"{number(point.y)} from {number(point.x)} to {number(point.to if point.to is not None else point.x)}"
-        boxes.append(Box(left, y, max(right - left - 1, 1), HEIGHT - BOTTOM - y, says))
+        boxes.append(Box(left, top_edge, max(right - left - 1, 1), HEIGHT - BOTTOM - top_edge, says))
     return DrawnSeries(series.name, boxes=boxes)
 
 

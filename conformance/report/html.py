@@ -248,14 +248,18 @@ def _unselected(results: Results) -> dict[str, list[str]]:
 # -- what is drawn ----------------------------------------------------------------------------------------------------
 
 
-def _charts(results: Results) -> list[tuple[RunEntry, list[charts.Chart]]]:
-    """Return the charts of each measurement, those of different drivers next to each other and on the same y axis."""
+def _charts(results: Results) -> list[tuple[Measurement, RunEntry, list[charts.Chart]]]:
+    """Return the charts of each measurement, those of different drivers next to each other and on the same y axis.
+
+    Lines come first, for histograms have rows of their own.
+    """
     measured = [(measurement, run) for run in results.runs for measurement in run.measurements]
-    measured.sort(key=lambda one: (one[1].scenario, one[0].id))
+    measured.sort(key=lambda one: (one[0].kind != "line", one[1].scenario, one[0].id))
     beside: dict[tuple[str, str], list[Measurement]] = {}
     for measurement, run in measured:
         beside.setdefault((run.scenario, measurement.id), []).append(measurement)
-    return [(run, list(charts.charts(measurement, beside[run.scenario, measurement.id]))) for measurement, run in measured]
+    drawn = [list(charts.charts(measurement, beside[run.scenario, measurement.id])) for measurement, run in measured]
+    return [(measurement, run, made) for (measurement, run), made in zip(measured, drawn, strict=True)]
 
 
 def _bars(runs: Sequence[RunEntry]) -> Iterator[tuple[int, RunEntry, float]]:

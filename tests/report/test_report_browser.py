@@ -51,6 +51,11 @@ CONTRAST = """(() => {
 """Texts whose contrast is below 4.5 to 1. Web Content Accessibility Guidelines 2.1, 1.4.3 "Contrast (Minimum)"."""
 
 
+SMALLEST = """Math.min(...[...document.querySelectorAll("svg text")].map(
+  (one) => parseFloat(getComputedStyle(one).fontSize) * one.getScreenCTM().a))"""
+"""Size of the smallest letters in any drawing, in pixels of the screen."""
+
+
 @pytest.fixture(scope="module")
 def browser(chromium: Program, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     made = Browser(chromium, tmp_path_factory.mktemp("profile"))
@@ -212,6 +217,8 @@ def test_every_text_stands_out(browser: Browser, scheme: str, tmp_path: Path) ->
 def test_it_fits_any_window(browser: Browser, width: int, tmp_path: Path) -> None:
     tab = show(browser, tmp_path, full(tmp_path), width=width)
     assert tab.run("document.documentElement.scrollWidth") <= width  # wide content scrolls in its own box
+    tab.run("document.querySelectorAll('details').forEach((part) => { part.open = true; })")
+    assert tab.run(SMALLEST) >= 10  # pixels: drawings shrink with the window, and their letters with them
 
 
 def test_a_screen_reader_finds_its_way(browser: Browser, tmp_path: Path) -> None:

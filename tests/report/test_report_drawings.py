@@ -144,7 +144,8 @@ def test_a_histogram_a_series_in_percent_on_the_same_axes() -> None:
     one = [Point(x=1, to=2, y=1), Point(x=2, to=4, y=3)]
     other = [Point(x=4, to=8, y=5)]
     first, second = charts(measurement("histogram", one=one, other=other))
-    assert (first.part, second.part) == ("one", "other")
+    assert (first.title, second.title) == ("one", "other")
+    assert first.upwards.endswith("(% of all)")
     assert first.y_ticks == second.y_ticks
     low, high = first.series[0].boxes
     assert high.height == pytest.approx(3 * low.height)

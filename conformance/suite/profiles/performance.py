@@ -326,21 +326,21 @@ def zero_copy(record: Record) -> Iterator[Finding]:
 # -- figures --------------------------------------------------------------------------------------------------------
 
 
-@measure("performance/interrupts", title="Interrupts for each command", x=Axis("load from", "CPUs"),
+@measure("performance/interrupts", title="Interrupts for each command", x=Axis("under load", "CPUs"),
          y=Axis("interrupts", "for each command"), scenarios=["performance/queues"])  # fmt: skip
 def interrupts(record: Record) -> Iterator[Series]:
     """How many interrupts the driver takes for a command: commands that end together can share one."""
     yield _series(record, "interrupts", lambda load: _interrupts(record, load.asked) / len(load.commands))
 
 
-@measure("performance/throughput", title=f"Throughput on a medium of {LATENCY_MS} ms", x=Axis("load from", "CPUs"),
+@measure("performance/throughput", title=f"Throughput on a medium of {LATENCY_MS} ms", x=Axis("under load", "CPUs"),
          y=Axis("blocks of 4 KiB moved", "KiB/s"), scenarios=["performance/curve"])  # fmt: skip
 def throughput_by_queues(record: Record) -> Iterator[Series]:
     """What the driver moves, by the number of CPUs, each with a queue of its own where the driver has as many."""
     yield _series(record, f"depth {DEPTH} for each CPU", lambda load: 4 * _rate(load))
 
 
-@measure("performance/in-flight", title=f"Commands in flight on a medium of {LATENCY_MS} ms", x=Axis("load from", "CPUs"),
+@measure("performance/in-flight", title=f"Commands in flight on a medium of {LATENCY_MS} ms", x=Axis("under load", "CPUs"),
          y=Axis("in flight on all queues, on average", "commands"), scenarios=["performance/queues"])  # fmt: skip
 def in_flight(record: Record) -> Iterator[Series]:
     """How well the driver keeps the device busy, from one CPU to all."""

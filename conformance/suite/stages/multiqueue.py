@@ -473,8 +473,8 @@ MICROSECONDS = (0.0, *(float(digit * 10**power) for power in range(9) for digit 
 """Where the bars of the histogram begin; the last one ends beyond any scenario."""
 
 
-@measure("multiqueue/latency", title="Latency that the driver adds to the medium's", kind="histogram",
-         x=Axis("from the completion's being posted to its slot's being given back", "µs"), y=Axis("completions", "commands"),
+@measure("multiqueue/latency", title="Latency that the driver adds", kind="histogram",
+         x=Axis("from a completion to its head doorbell", "µs"), y=Axis("completions", "commands"),
          scenarios=["multiqueue/scaling"])  # fmt: skip
 def latency_added(record: Record) -> Iterator[Series]:
     """Interrupt, and whatever lies between it and the driver's having taken the completion."""
