@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import click
@@ -13,6 +14,7 @@ from conformance.commands.run import DEVICES
 from conformance.judging.compare import baseline as release_of
 from conformance.judging.coverage import coverage_entries
 from conformance.judging.files import merge, read
+from conformance.judging.history import Input, history, versioned
 from conformance.judging.judge import Verdict
 from conformance.judging.judge import judge as judge_evidence
 from conformance.judging.models import DriverEntry, KnownEntry, Results, RunEntry, VerdictEntry
@@ -21,13 +23,14 @@ from conformance.report import terminal
 from conformance.report.annotations import github, gitlab
 from conformance.report.badge import badge_of
 from conformance.report.ctrf import ctrf
+from conformance.report.history import HistoryView
 from conformance.report.html import Material, html
 from conformance.report.junit import junit
 from conformance.report.markdown import markdown
 from conformance.report.sarif import sarif
 from conformance.report.tap import tap
 from conformance.report.traceability import traceability
-from conformance.report.witness import hashes_of, witness_of
+from conformance.report.witness import differences_of, hashes_of, witness_of
 from conformance.run.folders import EVIDENCE
 from conformance.suite.check import Outcome
 from conformance.suite.measure import measurements
@@ -48,20 +51,41 @@ FORMATS: Mapping[str, Callable[[Results], str]] = {
     "sarif": sarif,
     "tap": tap,
 }
-COMPARING: Mapping[str, Callable[[Results, Path | None, Path | None], str]] = {
-    "html": lambda results, baseline, template: html(results, _material(results, baseline), template),
-    "markdown": lambda results, baseline, _: markdown(results, release_of(read(baseline), results)[0] if baseline else None),
+
+
+@dataclass(frozen=True)
+class Page:
+    """What the user says of a page beside the results."""
+
+    baseline: Path | None = None
+    template: Path | None = None
+    folder: Path = Path()
+    """Where it will lie."""
+
+
+COMPARING: Mapping[str, Callable[[Results, Page], str]] = {
+    "html": lambda results, page: html(results, _material(results, page), page.template),
+    "markdown": lambda results, page: markdown(results, release_of(read(page.baseline), results)[0] if page.baseline else None),
 }
 """The formats that can show the difference from a baseline."""
 
 
-def _material(results: Results, baseline: Path | None) -> Material:
+def _material(results: Results, page: Page) -> Material:
     here = Path.cwd()
-    if not baseline:
-        return Material(witness_of(results, here), hashes_of(results, here))
-    before, releases = release_of(read(baseline), results)
-    name = ", ".join((str(baseline), *dict.fromkeys(releases.values())))
-    return Material(witness_of(results, here), hashes_of(results, here), name, before)
+    material = Material(witness_of(results, here), hashes_of(results, here), history=_history(results, page.folder))
+    if not page.baseline:
+        return material
+    before, releases = release_of(read(page.baseline), results)
+    return replace(material, before=before, baseline=", ".join((str(page.baseline), *dict.fromkeys(releases.values()))))
+
+
+def _history(results: Results, folder: Path) -> HistoryView | None:
+    """Return what changed between the versions of the drivers of which the results hold several."""
+    drivers = versioned(results)
+    if not drivers:
+        return None
+    found = history([Input("", Path(), results)], drivers)
+    return HistoryView(found, differences_of(found), folder)
 
 
 @click.command()
@@ -236,7 +260,7 @@ def _render(
     if form == "text":
         text = terminal.plain_summary(merged, Path(), verbose=verbose)
     elif form in COMPARING:
-        text = COMPARING[form](merged, baseline, template)
+        text = COMPARING[form](merged, Page(baseline, template, output.parent if output else Path()))
     else:
         text = FORMATS[form](merged)
     if output is None:

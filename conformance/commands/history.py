@@ -15,16 +15,17 @@ from rich.text import Text
 from conformance.commands import completing
 from conformance.commands.options import JSON
 from conformance.judging.files import read
-from conformance.judging.history import ALWAYS, NEVER, History, Input, Kind, Row, Side, Transition
+from conformance.judging.history import ALWAYS, NEVER, History, Input, Kind, Point, Row, Side, Transition
 from conformance.judging.history import history as history_of
 from conformance.judging.models import FILE
-from conformance.report import history as pages
+from conformance.report.history import HistoryView
+from conformance.report.html import history_html
 from conformance.report.terminal import show
+from conformance.report.witness import differences_of
 from conformance.suite.check import Outcome
-from conformance.wire.around import Around, around
+from conformance.wire.around import Around
 from conformance.wire.decode import printable, shortened
-from lab.data.evidence import Evidence
-from lab.errors import LabError, UsageError
+from lab.errors import UsageError
 
 STYLES: dict[Kind, str] = {
     Kind.INTRODUCED: "bold red", Kind.UNCOVERED: "yellow", Kind.FLAKY: "bold yellow", Kind.HIDDEN: "yellow",
@@ -58,10 +59,10 @@ def history(
     """  # fmt: skip
     inputs = [Input(_name(path), path if path.is_dir() else path.parent, read(path)) for path in results]
     found = history_of(inputs, drivers, checks)
-    differences = {transition: _difference(transition) for transition in found.transitions} if wire else {}
+    differences = differences_of(found) if wire else {}
     if page is not None:
         try:
-            page.write_text(pages.html(found, differences), encoding="utf-8")
+            page.write_text(history_html(HistoryView(found, differences, page.parent)), encoding="utf-8")
         except OSError as error:
             raise UsageError(f"{page} cannot be written: {error.strerror}.") from error
     if as_json:
@@ -74,18 +75,6 @@ def history(
 
 def _name(path: Path) -> str:
     return str(path.parent if path.name == FILE else path)
-
-
-def _difference(transition: Transition) -> Around | None:
-    """Return what the recordings of both sides differ in; None where one is not there, or they do the same."""
-    sides = transition.before, transition.after
-    if not all(side.evidence and (Path(side.evidence) / "identity.json").is_file() for side in sides):
-        return None
-    try:
-        left, right = (Evidence(Path(side.evidence)) for side in sides)
-        return around(left, right, transition.bad.event, of_left=transition.bad is transition.before)
-    except LabError:  # damaged evidence: its verdicts say so
-        return None
 
 
 def _json(found: History, differences: Mapping[Transition, Around | None]) -> dict[str, Any]:
@@ -113,6 +102,8 @@ def _text(found: History, differences: Mapping[Transition, Around | None], *, ev
                     f"stale  {entry.check}  known in {entry.versions or 'all versions'}, passes in {', '.join(entry.stale)}",
                     style="yellow",
                 )
+        if len(points := found.trend.get(driver, ())) > 1:
+            yield from (Text(""), _trend(points))
         counts = ", ".join(f"{sum(t.kind is kind for t in own)} {kind}" for kind in Kind)
         never = sum(row.words == (NEVER,) for row in found.rows if row.driver == driver)
         always = sum(row.words == (ALWAYS,) for row in found.rows if row.driver == driver)
@@ -129,6 +120,18 @@ def _table(found: History, driver: str, *, every: bool) -> Table:
     for row in (row for row in found.rows if row.driver == driver):
         if every or row.words != (NEVER,):
             grid.add_row(row.check, *(_cell(row, version) for version in versions), ", ".join(row.words))
+    return grid
+
+
+def _trend(points: Sequence[Point]) -> Table:
+    """Return a row for each result: what passed of what was judged, what code was executed, how long the recordings took."""
+    grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    covered = any(point.covered is not None for point in points)
+    for heading in ("trend", "passed", "judged", "share", *(["code"] if covered else []), "seconds"):
+        grid.add_column(heading, justify="left" if heading == "trend" else "right")
+    for point in points:
+        code = [f"{point.covered:.1%}" if point.covered is not None else "-"] if covered else []
+        grid.add_row(point.version, str(point.passed), str(point.judged), f"{point.rate:.1%}", *code, f"{point.seconds:.0f}")
     return grid
 
 

@@ -217,6 +217,16 @@ def history(inputs: Sequence[Input], drivers: Sequence[str] = (), checks: Sequen
     )
 
 
+def versioned(results: Results) -> list[str]:
+    """Return the drivers of which one result holds several versions."""
+    found: dict[str, set[str]] = {}
+    for name, entry in results.drivers.items():
+        driver, version = _named(name, entry)
+        if version:
+            found.setdefault(driver, set()).add(version)
+    return [driver for driver, known in found.items() if len(known) > 1]
+
+
 # -- versions -------------------------------------------------------------------------------------------------------
 
 

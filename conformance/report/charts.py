@@ -14,7 +14,7 @@ from conformance.suite.measure import Axis, Measurement, Series
 WIDTH, HEIGHT = 380, 250
 LEFT, RIGHT, TOP, BOTTOM = 46, 18, 30, 44
 """Margins, in the drawing's units. The y axis has its label above it, from the left edge on."""
-LETTER = 9
+LETTER = 10
 """Width that a letter takes at most, on paper too."""
 LONGEST = 54
 """Letters of an axis' label that fit; a longer one is set narrower."""

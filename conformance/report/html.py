@@ -32,6 +32,7 @@ from conformance.report import charts
 from conformance.report.cards import KNOWN, ORDER, cards, word
 from conformance.report.conclusion import Conclusion, State, conclude
 from conformance.report.coverage import percent
+from conformance.report.history import HistoryView
 from conformance.report.matrix import MARKS
 from conformance.report.waivers import waivers
 from conformance.report.witness import Witness, speaker
@@ -76,6 +77,8 @@ class Material:
     """The name of what the results are compared with."""
     before: Results | None = None
     """What was found there."""
+    history: HistoryView | None = None
+    """What changed between versions of a driver, where the results hold several."""
 
 
 def html(results: Results, material: Material | None = None, template: Path | None = None) -> str:
@@ -111,6 +114,7 @@ def html(results: Results, material: Material | None = None, template: Path | No
         baseline=material.baseline,
         comparison=comparison,
         before=material.before,
+        view=material.history,
         headings=HEADINGS,
         worse=_worse(comparison),
         drawing=ladder,
@@ -144,6 +148,11 @@ def html(results: Results, material: Material | None = None, template: Path | No
         more_bars=len(slowest[BARS:]),
         seconds=sum(run.seconds for run in results.runs),
     )  # fmt: skip
+
+
+def history_html(view: HistoryView) -> str:
+    """Return a history as one HTML file without external parts."""
+    return environment().get_template("history.html.j2").render(view=view)
 
 
 def _template(own: Path | None) -> Template:

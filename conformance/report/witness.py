@@ -6,7 +6,9 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 
+from conformance.judging.history import History, Transition
 from conformance.judging.models import FindingEntry, Results, VerdictEntry
+from conformance.wire.around import Around, around
 from conformance.wire.decode import timeline
 from conformance.wire.excerpts import Excerpt, Key, excerpts
 from lab.data.evidence import Evidence
@@ -64,3 +66,20 @@ def hashes_of(results: Results, folder: Path) -> dict[str, dict[str, str]]:
                 continue
             found[run.driver] = {"manifest": driver.manifest, **driver.files}
     return found
+
+
+def differences_of(found: History) -> dict[Transition, Around | None]:
+    """Return how the recordings of both sides of each transition differ, as far as they are there."""
+    return {transition: _difference(transition) for transition in found.transitions}
+
+
+def _difference(transition: Transition) -> Around | None:
+    """Return what the recordings of both sides differ in; None where one is not there, or they do the same."""
+    sides = transition.before, transition.after
+    if not all(side.evidence and (Path(side.evidence) / "identity.json").is_file() for side in sides):
+        return None
+    try:
+        left, right = (Evidence(Path(side.evidence)) for side in sides)
+        return around(left, right, transition.bad.event, of_left=transition.bad is transition.before)
+    except LabError:  # damaged evidence: its verdicts say so
+        return None

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
-from conformance.report.charts import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, charts, number
+from conformance.judging.history import Point as TrendPoint
+from conformance.report.charts import BOTTOM, HEIGHT, LEFT, LETTER, RIGHT, TOP, WIDTH, charts, number
+from conformance.report.trends import trends
 from conformance.suite.measure import Axis, Measurement, Point, Series
 from conformance.wire.decode import WireLine, timeline
 from conformance.wire.excerpts import AFTER, BEFORE, TRANSFERS, Gap, excerpt, key, of_command
@@ -164,3 +167,30 @@ def test_nothing_is_drawn_of_nothing_and_of_zeros_a_flat_line() -> None:
 @pytest.mark.parametrize(("value", "said"), [(0, "0"), (12345.6, "12346"), (0.123456, "0.1235"), (512.0, "512")])
 def test_numbers_are_short(value: float, said: str) -> None:
     assert number(value) == said
+
+
+# -- trends -----------------------------------------------------------------------------------------------------------
+
+
+def results_of(*versions: str) -> list[TrendPoint]:
+    return [TrendPoint(version, f"r{at}", passed=90 + at, judged=100, seconds=10.0) for at, version in enumerate(versions)]
+
+
+def test_a_trend_has_a_point_for_each_result_from_edge_to_edge() -> None:
+    passed, against, time = trends(results_of("1.0", "1.1", "2.0"))
+    assert [dot.x for dot in passed.series[0].dots] == [LEFT, pytest.approx((LEFT + WIDTH - RIGHT) / 2), WIDTH - RIGHT]
+    assert [tick.text for tick in passed.x_ticks] == ["1.0", "1.1", "2.0"]
+    assert passed.y_ticks[-1].text == "100"
+    assert [row[2] for row in against.rows] == ["10", "9", "8"]
+    assert {dot.y for dot in time.series[0].dots} == {TOP}
+
+
+def test_names_of_many_versions_do_not_run_into_each_other() -> None:
+    (chart, *_) = trends(results_of(*(f"2.{at}-beta" for at in range(40))))
+    assert chart.x_ticks[-1].text == "2.39-beta"
+    assert all(after.at - before.at >= len(before.text) * LETTER for before, after in pairwise(chart.x_ticks))
+    assert all(0 <= tick.at <= WIDTH for tick in chart.x_ticks)
+
+
+def test_a_single_result_has_no_trend() -> None:
+    assert list(trends(results_of("1.0"))) == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -48,8 +49,20 @@ def test_all_versions_in_one_run_and_their_history(toy: Path, capsys: pytest.Cap
     page = Path("history.html").read_text()
     assert "read/nlb" in page
     assert "2 → 3" in page
+    assert "Verdicts against the driver" in page
+    assert run_command(["report", "all", "--format", "html", "-o", "pages/report.html"]) == 4  # there is no such folder
+    Path("pages").mkdir()
+    assert run_command(["report", "all", "--format", "html", "-o", "pages/report.html"]) == 0
+    report = Path("pages/report.html").read_text()
+    assert '<h2 id="history">' in report
+    assert "2 → 3" in report
+    assert "On the wire" in report
+    (linked,) = set(re.findall(r'href="([^"]+/toy@3/[^"]+)"', report))
+    assert Path("pages", linked, "identity.json").is_file()
     assert run_command(["history", "all"]) == 0
-    assert "introduced  read/nlb  toy 2 → 3" in capsys.readouterr().out
+    text = capsys.readouterr().out
+    assert "introduced  read/nlb  toy 2 → 3" in text
+    assert ["3", "0", "1", "0.0%"] in [line.split()[:4] for line in text.splitlines()]  # the trend
     identity = json.loads(Path(transition["after"]["evidence"], "identity.json").read_text())["driver"]
     assert (identity["name"], identity["base"], identity["release"]) == ("toy@3", "toy", "3")
 
