@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -13,6 +12,7 @@ from hypothesis import HealthCheck, settings
 from lab.bench.fio import Fio
 from lab.toolchain import Toolchain
 from lab.toolchain.closures import Fetched
+from tests.files import executable_folder
 from tests.report.browser import Program
 from tests.setups import SETUPS, Setups, shown
 
@@ -22,7 +22,6 @@ settings.load_profile("lab")
 SETUPS_KEY = pytest.StashKey[Setups]()
 
 
-OURS = Path(__file__).parents[1] / ".pytest_cache"
 CHANGES_BEHAVIOUR = ("CI", "PYTHONUNBUFFERED")
 """By ``CI`` runs confirm what failed; without buffers, programs that forget to flush work."""
 
@@ -119,13 +118,5 @@ def fio_files(request: pytest.FixtureRequest) -> Fio:
 @pytest.fixture
 def program_folder(tmp_path: Path) -> Iterator[Path]:
     """Return a folder whose programs can be executed, also where the temporary one is mounted noexec."""
-    probe = tmp_path / "probe"
-    probe.touch(0o755)
-    executable = os.access(probe, os.X_OK)
-    probe.unlink()
-    if executable:
-        yield tmp_path
-        return
-    OURS.mkdir(exist_ok=True)
-    with TemporaryDirectory(dir=OURS) as folder:
-        yield Path(folder)
+    with executable_folder(tmp_path) as folder:
+        yield folder

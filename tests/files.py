@@ -2,11 +2,31 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 import tarfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
+
+OURS = Path(__file__).parents[1] / ".pytest_cache"
+
+
+@contextmanager
+def executable_folder(temporary: Path) -> Iterator[Path]:
+    """Yield ``temporary``, or a folder of the project where that is mounted noexec, where no program and no library runs."""
+    probe = temporary / "probe"
+    probe.touch(0o755)
+    executable = os.access(probe, os.X_OK)
+    probe.unlink()
+    if executable:
+        yield temporary
+        return
+    OURS.mkdir(exist_ok=True)
+    with TemporaryDirectory(dir=OURS) as folder:
+        yield Path(folder)
 
 
 def python_program(path: Path, *arguments: str) -> None:

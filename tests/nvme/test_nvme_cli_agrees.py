@@ -10,7 +10,7 @@ import json
 import random
 import struct
 import subprocess
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,6 +36,7 @@ from lab.nvme.identify import (
 )
 from lab.nvme.logs import EnduranceGroup, ErrorInformation, Smart
 from lab.nvme.ranges import CopyRange, DsmRange
+from tests.files import executable_folder
 
 if TYPE_CHECKING:
     from tests.nvme.conftest import SecondOpinion
@@ -101,11 +102,12 @@ class NvmeCli:
 
 
 @pytest.fixture(scope="module")
-def shim(second_opinion: SecondOpinion, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    library = tmp_path_factory.mktemp("shim") / "shim.so"
-    complaints = second_opinion.compile(SHIM.read_text(), library, "-shared", "-fPIC", "-Wall")
-    assert not complaints, complaints
-    return library
+def shim(second_opinion: SecondOpinion, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    with executable_folder(tmp_path_factory.mktemp("shim")) as folder:
+        library = folder / "shim.so"
+        complaints = second_opinion.compile(SHIM.read_text(), library, "-shared", "-fPIC", "-Wall")
+        assert not complaints, complaints
+        yield library
 
 
 @pytest.fixture
