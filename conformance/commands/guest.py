@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from conformance.commands.options import machine, settings
-from conformance.commands.run import DEVICES
+from conformance.commands.run import EMULATED
 from conformance.run.folders import default_folder, shown
 from lab import drivers
 from lab.data.device_file import default_device, read_device
@@ -38,7 +38,7 @@ TIMED_OUT = 124
               help="a shell or Python script with #!, or a static executable")  # fmt: skip
 @click.option("--spec", type=click.Path(path_type=Path), metavar="FILE",
               help="the device specification, TOML [default: one controller, one namespace of 64 MiB]")  # fmt: skip
-@click.option("--device", type=click.Choice(DEVICES), default="lab", show_default=True, help="device in front of the guest")
+@click.option("--device", type=click.Choice(EMULATED), default="lab", show_default=True, help="device in front of the guest")
 @click.option("--driver", default="linux", show_default=True, metavar="NAME|FILE", help="a driver of adapter linux")
 @click.option("--seconds", type=click.FloatRange(min=1), default=SECONDS, show_default=True, help="time limit of the script")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="draws the pattern in the areas")

@@ -12,9 +12,11 @@ import click
 from conformance.commands import completing
 from conformance.commands.options import STRICT, VERBOSE, machine, selection
 from lab.data.manifest import PROFILES, STAGES
-from lab.data.plan import DeviceKind
+from lab.data.plan import MACHINE, DeviceKind
 
 DEVICES: tuple[DeviceKind, ...] = get_args(DeviceKind)
+EMULATED = tuple(device for device in DEVICES if device != MACHINE)
+"""Devices that stand in front of a guest."""
 NEWEST = Path("nvme-lab-results/latest")
 
 

@@ -17,7 +17,7 @@ from rich.text import Text
 
 from conformance.commands import completing
 from conformance.commands.options import machine, settings
-from conformance.commands.run import DEVICES
+from conformance.commands.run import EMULATED
 from conformance.report import terminal
 from conformance.run.folders import shell_folder, shown
 from conformance.run.plan import DEFAULT_SEED, Job, RunRequest, plan
@@ -48,7 +48,7 @@ LEAVE = "Ctrl-] leaves"
               help="a driver's name or its manifest")  # fmt: skip
 @click.option("--scenario", default=DEFAULT_SCENARIO, metavar="ID|FILE", shell_complete=completing.scenarios, show_default=True,
               help="whose device, faults and guest (see nvme-lab list scenarios)")  # fmt: skip
-@click.option("--device", type=click.Choice(DEVICES), help="device in front of it [default: the first that can be that]")
+@click.option("--device", type=click.Choice(EMULATED), help="device in front of it [default: the first that can be that]")
 @click.option("--seed", type=int, default=DEFAULT_SEED, show_default=True, help="draws serial numbers, sizes and data")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), metavar="DIR", help="new folder for the evidence")
 @click.option("--script", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from conformance.commands import completing
 from conformance.commands.options import JSON, machine, settings
-from conformance.commands.run import DEVICES
+from conformance.commands.run import EMULATED
 from conformance.commands.running import MACHINE
 from conformance.discovery.behaviours import LEFT_OUT, USES
 from conformance.discovery.pool import default_jobs
@@ -34,7 +34,7 @@ DRIVER_FAILED, LAB_FAILED = 1, 2
 )
 @click.option("--driver", default="", metavar="NAME|FILE", shell_complete=completing.drivers,
               help="a driver's name or its manifest [default: linux]")  # fmt: skip
-@click.option("--device", type=click.Choice(DEVICES), default="lab", show_default=True, help="only lab serves faults")
+@click.option("--device", type=click.Choice(EMULATED), default="lab", show_default=True, help="only lab serves faults")
 @click.option("--scenario", "scenarios", multiple=True, metavar="ID|FILE", shell_complete=completing.scenarios,
               help=f"whose commands, accesses … are struck (repeatable) [default: {', '.join(DEFAULT_SCENARIOS)}]")  # fmt: skip
 @click.option("--behaviour", "behaviours", multiple=True, metavar="NAME", help="only this one (repeatable) [default: all]")

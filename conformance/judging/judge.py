@@ -24,6 +24,8 @@ LOG = logging.getLogger(__name__)
 NEVER_USED = "never used: "
 """How the reason of an INCONCLUSIVE verdict begins if the driver left out what the rule is about."""
 UNWATCHED = "the driver's own memory accesses are visible only if it runs in the lab's process"
+NO_WIRE = "no wire record: judged by what the machine said and what its disk held"
+"""What every verdict says that is about a real machine."""
 KEPT_VIOLATIONS = 20
 KEPT_EXAMPLES = 2
 """Findings that a verdict keeps: violations, and findings that met the rule. ``judged`` is the number of all."""
@@ -111,6 +113,8 @@ def judge(evidence: Evidence, checks: Iterable[Check]) -> list[Verdict]:
             outcome, reason = Outcome.INCONCLUSIVE, f"because of {cause.check}: {cause.why}"
         elif outcome in (Outcome.FAIL, Outcome.WARN) and slow():
             outcome, reason = Outcome.ERROR, slow()
+        if not record.has_wire:
+            reason = f"{reason}; {NO_WIRE}" if reason else NO_WIRE
         speaks = findings.violations[0] if outcome in (Outcome.FAIL, Outcome.WARN) else None
         first = findings.violations[0] if cause else speaks  # what the device saw is told of what only follows too
         verdicts.append(
@@ -125,7 +129,7 @@ def judge(evidence: Evidence, checks: Iterable[Check]) -> list[Verdict]:
                 known=_known(driver, check, device) if outcome is Outcome.FAIL else None,
                 findings=(*findings.violations, *findings.examples),
                 judged=findings.judged,
-                seen=explainer.cause(first) if first else "",
+                seen=explainer.cause(first) if first and record.has_wire else "",
                 wire=explainer.wire(speaks) if speaks else (),
                 evidence=evidence.folder,
             )

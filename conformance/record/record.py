@@ -39,7 +39,7 @@ from lab.data.events import (
     Submitted,
 )
 from lab.data.evidence import Evidence
-from lab.data.plan import Controller
+from lab.data.plan import MACHINE, Controller
 from lab.data.profile import Profile, read_profiles
 from lab.nvme.commands import Command
 from lab.nvme.registers import CAP, CC, CSTS, VS
@@ -184,6 +184,11 @@ class Record:
     def exact(self) -> bool:
         """Whether the programmable controller recorded this, which sees and remarks everything."""
         return self.evidence.identity.device == "lab"
+
+    @property
+    def has_wire(self) -> bool:
+        """Whether anybody could see what the device saw; nobody can at a real machine."""
+        return self.evidence.identity.device != MACHINE
 
     @property
     def unit(self) -> int:

@@ -9,6 +9,7 @@ from enum import StrEnum
 from conformance.judging.models import Results, VerdictEntry
 from conformance.judging.summary import JUDGED, asked_for, disqualified, severity, stage_index, worst_overall
 from conformance.suite.check import MANDATORY, Outcome
+from lab.data.plan import MACHINE
 
 MISSING = {
     Outcome.FAIL: "failed",
@@ -19,6 +20,8 @@ MISSING = {
 }
 """Why a mandatory check did not pass, in the order of the report."""
 PARTIAL = "not fully conformant"
+NO_WIRE = " There is no record of the wire: it was judged by what the machine said and what its disk held."
+"""Of a driver on a real machine."""
 
 
 class State(StrEnum):
@@ -77,6 +80,7 @@ def conclude(results: Results, driver: str) -> Conclusion:
     state, begin, why = _said(results, driver, missing, silent=not any(v.outcome in JUDGED for v in own), passed=passed)
     if unused := sum(verdict.unused for verdict in mandatory):
         why = f"{why[:-1]}; {unused} {'is' if unused == 1 else 'are'} about what it never used."
+    why += NO_WIRE if any(verdict.device == MACHINE for verdict in own) else ""
     return Conclusion(driver, state, begin + why, f"{why[0].upper()}{why[1:]}", missing, passed, passed + len(missing))
 
 

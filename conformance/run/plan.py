@@ -9,14 +9,16 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import get_args
 
 from conformance.judging.models import LeftOut, ShardEntry
 from conformance.run import costs
 from conformance.run.scenario_files import load_scenarios
+from conformance.suite.check import EVERY
 from conformance.suite.selection import CHECKS, Selection, select
 from lab import defects, drivers, variants
 from lab.data.manifest import PROFILES, DriverManifest, part_name
-from lab.data.plan import DeviceKind, Scenario
+from lab.data.plan import MACHINE, DeviceKind, Scenario
 from lab.data.scenario_file import STAGE as FILE_STAGE
 from lab.data.scenario_file import is_file_name
 from lab.errors import UsageError, nearest
@@ -26,8 +28,11 @@ DEFAULT_DRIVER = "linux"
 REFERENCE = "reference"
 DEFAULT_SEED = 0
 """Fixed, so that a failure in CI is the same failure at home."""
-DEVICES: tuple[DeviceKind, ...] = ("qemu", "lab")
+DEVICES: tuple[DeviceKind, ...] = get_args(DeviceKind)
 """Devices that can be recorded; all of them by default."""
+
+WITHOUT_WIRE = frozenset({"out", "store"})
+"""Witnesses that a real machine has."""
 
 UNPREPARED = Toolchain(None, None)
 """The toolchain of a campaign that `conformance.run.prepare` has not prepared."""
@@ -130,6 +135,7 @@ def plan(request: RunRequest) -> Campaign:
         leave_out(job, f"the manifest does not claim {part_name(job.scenario.stage)}")
         for job in jobs
         if job not in claimed and (job.scenario.stage not in PROFILES or job.scenario.stage in request.profiles)
+        if job.device != MACHINE or job.scenario.stage in request.stages  # where no stage can be judged, that is no news
     )
     return Campaign(request, manifests, tuple(claimed), left_out)
 
@@ -184,7 +190,10 @@ def _with_absolute_path(manifest: DriverManifest) -> DriverManifest:
 
 
 def _job(manifest: DriverManifest, device: DeviceKind, scenario: Scenario, selection: Selection) -> Job:
-    return Job(manifest, device, scenario, tuple(check.id for check in selection.checks_for(scenario)))
+    checks = selection.checks_for(scenario)
+    if device == MACHINE:
+        checks = [one for one in checks if {*one.witnesses} <= WITHOUT_WIRE and one.stage in (scenario.stage, EVERY)]
+    return Job(manifest, device, scenario, tuple(check.id for check in checks))
 
 
 def _scenarios(request: RunRequest, files: Sequence[str], selection: Selection) -> list[Scenario]:

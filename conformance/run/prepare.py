@@ -15,6 +15,7 @@ from conformance.run import costs
 from conformance.run.plan import Campaign, Job, RunRequest, leave_out
 from conformance.run.shard import select_shard
 from lab import drivers
+from lab.data.plan import MACHINE
 from lab.device import lab as lab_device
 from lab.device import qemu as qemu_device
 from lab.errors import LabError, UsageError
@@ -77,6 +78,8 @@ def obstacle(job: Job, qemu: Qemu | None) -> str | None:
     scenario, version = job.scenario, qemu.version if qemu else None
     if scenario.guest.get("in_process") and drivers.in_qemu(job.driver):
         return "it takes too long in a guest"
+    if job.device == MACHINE:
+        return "the device of a real machine serves no faults" if scenario.faults else None
     if job.device == "lab":
         return lab_device.unservable(scenario.device, version, scenario.faults)
     if scenario.faults:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
+import conformance.suite.profiles.bare_metal
 import conformance.suite.profiles.passthrough
 import conformance.suite.profiles.performance
 import conformance.suite.profiles.servicing

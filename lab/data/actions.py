@@ -59,6 +59,7 @@ _ARGUMENTS: Mapping[str, str] = {
     "cut-power": "",
     "release": "name [count]",
     "bus-error": "kind",
+    "inspect": _BLOCKS,
 }
 
 _TYPES: Mapping[str, Any] = {

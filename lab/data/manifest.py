@@ -29,7 +29,7 @@ STAGES = (
 )  # fmt: skip
 """The ten steps of building a driver, in order."""
 
-PROFILES = ("performance", "passthrough", "servicing")
+PROFILES = ("performance", "passthrough", "servicing", "bare-metal")
 """What drivers can do beyond the stages. A driver is asked only about what it claims."""
 PARTS = (*STAGES, *PROFILES)
 """All that a manifest can claim, in the order in which it is shown."""
@@ -173,7 +173,7 @@ class Known(_Table):
 
     check: str
     reason: str
-    devices: tuple[Literal["qemu", "lab"], ...] = ("qemu", "lab")
+    devices: tuple[Literal["qemu", "lab", "machine"], ...] = ("qemu", "lab", "machine")
     owner: str = ""  # who answers for it
     expires: date | None = None  # the last day on which it excuses the failure
     link: str = ""  # an issue, a page
@@ -193,6 +193,30 @@ class Limits(_Table):
     controllers: Literal["in-order", "any-order"] = "in-order"  # in which it numbers the disks of several controllers
     # seconds: the shortest of its time-outs; a verdict does not count where the machine stood still for half of it
     shortest_timeout: Annotated[float, Field(gt=0)] = 1.0
+
+
+class MachineDisk(_Table):
+    """The NVMe disk of a real machine: what it is, and where on it scenarios may write (docs/bare-metal.md)."""
+
+    serial: str = ""  # as the driver shows it; "" where that is not judged
+    nsid: Annotated[int, Field(ge=1)] = 1
+    blocks: Annotated[int, Field(ge=0)] = 0  # of the namespace
+    block_size: Annotated[int, Field(ge=512)] = 512
+    scratch: Annotated[int, Field(ge=0)] = 0  # the first of `scratch_blocks` blocks that scenarios overwrite
+    scratch_blocks: Annotated[int, Field(ge=0)] = 0  # at least 1024; to give them is the consent to lose what they hold
+    # a command on the machine of `machine.ssh` that prints `{blocks}` blocks from `{lba}` on, as they are on the disk
+    read: str = ""
+
+
+class RealMachine(_Table):
+    """A real machine, reached by a serial line or by SSH (adapter `bare-metal`, docs/bare-metal.md)."""
+
+    serial: str = ""  # a serial device of this host, or HOST:PORT of a terminal server
+    baud: int = 115200
+    ssh: str = ""  # USER@HOST: lines are typed there where there is no serial line, and the disk is read there
+    ssh_options: tuple[str, ...] = ()  # of the ssh client
+    start: tuple[str, ...] = ()  # a command on this host that starts the machine, or starts it again; none: it runs already
+    disk: MachineDisk = MachineDisk()
 
 
 class Program(_Table):
@@ -277,6 +301,7 @@ class DriverManifest(_Table):
     profiles: tuple[str, ...] = ()  # what it claims beyond the stages
     passthrough: Passthrough = Passthrough()
     program: Program = Program()
+    machine: RealMachine = RealMachine()
     python: Python = Python()
     coverage: Coverage = Coverage()
     stops: tuple[str, ...] = ()  # stages after which it can stop
@@ -387,7 +412,9 @@ def _keys_at(where: Sequence[str]) -> list[str]:
     tables: Mapping[str, type[_Table]] = {
         "boot": Boot, "push": Push, "actions": ActionSyntax, "known": Known, "limits": Limits, "lists": Listing, "disk": Disk,
         "passthrough": Passthrough, "python": Python, "program": Program, "coverage": Coverage,
-        "source": Source,
+        "source": Source, "machine": RealMachine,
     }  # fmt: skip
+    if tuple(where[:2]) == ("machine", "disk"):
+        tables = {"disk": MachineDisk}
     model = next((tables[name] for name in reversed(where) if name in tables), DriverManifest)
     return [name for name in model.model_fields if name != "path"]

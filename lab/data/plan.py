@@ -10,7 +10,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-DeviceKind = Literal["qemu", "lab"]
+DeviceKind = Literal["qemu", "lab", "machine"]
+"""What stands in front of the driver. ``machine`` is whatever a real machine has: there is no record of what it saw."""
+MACHINE: DeviceKind = "machine"
 
 
 @dataclass(frozen=True, kw_only=True)

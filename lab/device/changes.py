@@ -2,7 +2,8 @@
 
 These are actions of the lab: ``attach`` and ``detach`` {nsid, controller?; detach: quiet?}, ``warn`` {warning, controller?}.
 Without ``controller`` (its id) they change the first one. ``cut-power`` affects the whole device, which loses what was written
-and not flushed; the driver is not informed, and must be started again. ``release`` {name, count?} lets a fault of behaviour
+and not flushed; the driver is not informed, and must be started again. ``inspect`` {nsid, lba, blocks, controller?} reads what
+the disk holds, past the driver. ``release`` {name, count?} lets a fault of behaviour
 `hold` execute one command, or ``count`` of them.
 """
 
@@ -16,7 +17,7 @@ CHANGES = frozenset({"attach", "detach", "warn", "cut-power", "release"})
 BUS_ERRORS = {"correctable": "RCVR", "nonfatal": "COMP_TIME", "fatal": "MALF_TLP"}
 """Kinds of ``bus-error``, and errors of the port above the device that are of this kind, in QEMU's words
 (hw/pci/pcie_aer.c; PCI Express Base, 6.2.7)."""
-LAB_ACTIONS = frozenset({"plug", "unplug", "fault", "bus-error", *CHANGES})
+LAB_ACTIONS = frozenset({"plug", "unplug", "fault", "bus-error", "inspect", *CHANGES})
 """All actions that the lab does to the device itself, and does not ask of the driver."""
 
 

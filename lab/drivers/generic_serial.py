@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from lab.data import patterns
 from lab.data.manifest import ActionSyntax, DriverManifest
 from lab.data.patterns import search
 from lab.data.plan import Action, Answer, Scenario
 from lab.deadline import Deadline
-from lab.drivers import arithmetic, reading, shape
-from lab.drivers.base import mebibytes, own_file, target
+from lab.drivers import shape
+from lab.drivers.base import mebibytes, own_file
+from lab.drivers.prompt import NEVER, NO_SYNTAX, PromptSession
 from lab.errors import NO_ACCESS, GuestNotReadyError, GuestTimeoutError, LabError, UsageError
 from lab.guest import keyboard, screen
 from lab.guest.arguments import GuestSpec
@@ -29,15 +30,6 @@ from lab.guest.machine import Machine
 from lab.guest.memory import Ram
 from lab.toolchain import Toolchain
 
-NO_SYNTAX = ActionSyntax()
-"""Of an action that the manifest does not mention: only ``load`` may be asked all the same."""
-ELEMENTS = {"info": "controllers", "identify": "controllers", "list": "namespaces", "rescan": "namespaces"}
-"""What an answer lists. A manifest that reads no list speaks of the only element."""
-STATUSES = ("success", "timeout", "unsupported")
-"""What a printed object may say; else its status is an object too (`lab.data.plan.Status`)."""
-POISON = b"\x5a"
-NEVER = "(?!)"
-"""A pattern that matches nothing."""
 SCREEN_PICTURE, SCREEN_TEXT = "screen.png", "screen.txt"
 """In the evidence, where a guest with a screen was not ready in time."""
 POLL_SECONDS = 0.1
@@ -105,24 +97,15 @@ class GenericSerial:
         return session
 
 
-class SerialSession:
+class SerialSession(PromptSession):
     """See `lab.drivers.base.Session`."""
 
     def __init__(self, machine: Machine, manifest: DriverManifest, scenario: Scenario) -> None:
         """Take a running guest, which may still be coming up."""
+        super().__init__(machine.console, manifest, scenario)
         self._machine = machine
-        self._console = machine.console
-        self._manifest = manifest
-        self._scenario = scenario
-        self._ready = f"(?m-s:{manifest.boot.ready or NEVER})"
         self._memory: Ram | None = None  # mapped once it is needed
         self._said: str | None = None  # what the guest said while it came up; None before it has
-        self._busy = ""  # what has not come back to the prompt
-        self._echoes = False  # a line that was typed came back once
-        self.build = ""
-
-    def plugged(self, controllers: int, deadline: Deadline) -> None:
-        """Do nothing: its devices are present at start."""
 
     def come_up(self, deadline: Deadline) -> None:
         """Wait until the guest accepts requests, or has done its work. Raises GuestTimeoutError."""
@@ -242,28 +225,6 @@ class SerialSession:
             self._send(boot.interrupt_key)
         return said + plain(self._console.expect(self._ready, deadline, what).before)
 
-    def perform(self, action: Action, data: bytes | None, deadline: Deadline) -> Answer:
-        """Return the driver's answer; see `lab.drivers.base.Session`."""
-        words = self._manifest.actions.get(action.name, NO_SYNTAX)
-        if self._is_ambiguous(action):
-            return Answer("unsupported", {"log": "which disk is which controller's is not known"})
-        try:
-            if not words.commands:
-                return self._unasked(words, action, deadline)
-            output = ""
-            for line in self._lines(words, action, data):
-                output += self.ask(line, deadline)
-                if words.error and patterns.search(words.error, output):
-                    break
-        except GuestTimeoutError as late:
-            return Answer("timeout", {"log": late.what})
-        return self._answer(words, action, output)
-
-    def _is_ambiguous(self, action: Action) -> bool:
-        """Return whether an action names a disk that cannot be told from another controller's."""
-        several = len(self._scenario.device.controllers) > 1
-        return several and self._manifest.limits.controllers == "any-order" and "nsid" in action.arguments
-
     def _unasked(self, words: ActionSyntax, action: Action, deadline: Deadline) -> Answer:
         """Return the answer to ``load`` from the output of the boot."""
         if action.name == "load":
@@ -298,89 +259,6 @@ class SerialSession:
             self._memory = self._machine.memory()
         return self._memory
 
-    def _answer(self, words: ActionSyntax, action: Action, output: str) -> Answer:
-        status = reading.status(words, output)
-        if status != "success":
-            return Answer(status, {"log": output.strip()})
-        if words.answer == "json":
-            return _of_object(output)
-        values = self._values(action)
-        if words.memory and action.name == "read":
-            return Answer(data=_wanted(values, self._mapped().read(values["address"], values["bytes"])))
-        if words.hexdump:
-            data = reading.dumped(words.hexdump, output)
-            expected = values.get("bytes", len(data))
-            if len(data) != expected:
-                return Answer({"words": f"the hex dump has {len(data)} of {expected} bytes"}, {"log": output.strip()})
-            return Answer(data=_wanted(values, data))
-        log = {"log": output.strip()} if action.name == "load" else {}
-        fields = reading.fields(words, output)
-        if (listed := ELEMENTS.get(action.name)) and fields and not words.lists:
-            fields = {listed: [fields]}
-        return Answer(fields={**fields, **log})
-
-    def _lines(self, words: ActionSyntax, action: Action, data: bytes | None) -> Iterator[str]:
-        values = self._values(action)
-        if words.memory:  # a read that does nothing must not show an earlier one's bytes
-            self._mapped().write(values["address"], data or POISON * values["bytes"])
-        elif words.fill and data is not None:
-            yield from filled(words, values["address"], data)
-        for command in words.commands:
-            yield arithmetic.fill(command, values)
-
-    def _values(self, action: Action) -> dict[str, Any]:
-        """Return the values of the placeholders in braces."""
-        values: dict[str, Any] = {**shape.OPTIONAL, **self._manifest.variables, **action.arguments}
-        values["address"] = self._manifest.limits.address + values["offset"]
-        if found := target(self._scenario, action):
-            values |= {"index": found.index, "block_size": found.namespace.block_size}
-            if action.name == "read" and self._manifest.limits.round:
-                values |= _whole_units(values, self._manifest.limits.unit)
-            if "blocks" in values:
-                values["bytes"] = values["blocks"] * found.namespace.block_size
-        return values
-
-    def ask(self, line: str, deadline: Deadline) -> str:
-        """Run one line of commands and return its output."""
-        if self._busy:
-            self._console.expect(self._ready, Deadline(0), f"the prompt after {self._busy!r}, which came too late before")
-        self._busy = line
-        self._type(line, deadline)
-        seen = self._console.expect(self._ready, deadline, f"the prompt after {line[:80]!r}")
-        self._busy = ""
-        said = plain(seen.before)
-        output = reading.without_echo(said, line)
-        self._check_echo(line, said, came_back=output != said)
-        return output
-
-    def _check_echo(self, line: str, said: str, *, came_back: bool) -> None:
-        """Raise LabError where the guest shows that a part of the line did not arrive: it was asked something else then."""
-        if came_back or not self._echoes or self._manifest.boot.input != "serial":
-            self._echoes = self._echoes or came_back
-            return
-        first = next((text.strip() for text in said.splitlines() if text.strip()), "")
-        if reading.lost_part(first, line):
-            raise LabError(
-                f"{line[:80]!r} was typed, and the guest shows {first[:80]!r}: a key did not arrive",
-                remedy="give boot.pace, the milliseconds between two characters",
-            )
-
-    def _type(self, line: str, deadline: Deadline) -> None:
-        """Type a line and Enter. On a keyboard each key waits for the echo of the one before."""
-        boot = self._manifest.boot
-        if boot.input == "serial":
-            for text in line + boot.enter if boot.pace else [line + boot.enter]:
-                self._send(text)
-                if boot.pace:
-                    self._listen_for_pace()
-            return
-        for character in line:
-            self._press(character, deadline)
-        self._send(boot.enter)
-
-    def _listen_for_pace(self) -> None:
-        time.sleep(self._manifest.boot.pace / 1000)
-
     def _press(self, character: str, deadline: Deadline) -> None:
         """Press a key until its character is shown. LabError if it never is: the guest must not be asked something else."""
         for _ in range(KEY_ATTEMPTS):
@@ -403,50 +281,6 @@ class SerialSession:
             return
         for character in text:
             keyboard.press(self._machine, character)
-
-
-def _whole_units(values: Mapping[str, Any], unit: int) -> dict[str, int]:
-    """Return the blocks of whole units that hold the ones wanted, and which bytes of them those are."""
-    size = values["block_size"]
-    per_unit = max(unit // size, 1)
-    first = values["lba"] // per_unit * per_unit
-    end = -(-(values["lba"] + values["blocks"]) // per_unit) * per_unit
-    return {
-        "lba": first, "blocks": end - first, "skip": (values["lba"] - first) * size, "wanted": values["blocks"] * size
-    }  # fmt: skip
-
-
-def _wanted(values: Mapping[str, Any], data: bytes | None) -> bytes | None:
-    """Return the bytes that were asked for out of whole units."""
-    return data[values["skip"] :][: values["wanted"]] if data is not None and "wanted" in values else data
-
-
-def _of_object(output: str) -> Answer:
-    """Return the answer printed as JSON: its status, its bytes in hexadecimal as ``data``, and its fields."""
-    found = reading.printed_object(output)
-    if found is None:
-        return Answer({"words": "it printed no JSON object"}, {"log": output.strip()})
-    status, data = found.pop("status", "success"), found.pop("data", None)
-    if not isinstance(status, dict) and status not in STATUSES:
-        return Answer({"words": f"its status is none: {status!r:.80}"}, {"log": output.strip()})
-    try:
-        return Answer(status, found, None if data is None else bytes.fromhex(data))
-    except (TypeError, ValueError):
-        return Answer({"words": "data is no text of hexadecimal digits"}, {"log": output.strip()})
-
-
-def filled(words: ActionSyntax, address: int, data: bytes) -> Iterator[str]:
-    """Return the commands that put the data into memory word by word; a rest shorter than a word is padded with zeros."""
-    line = ""
-    for start in range(0, len(data), words.word):
-        word = int.from_bytes(data[start : start + words.word], "little")
-        command = words.fill.format(address=address + start, word=word)
-        if line and len(line) + 1 + len(command) > words.line:
-            yield line
-            line = ""
-        line = f"{line};{command}" if line else command
-    if line:
-        yield line
 
 
 def _file(manifest: DriverManifest, toolchain: Toolchain, key: str, name: str) -> Path:

@@ -22,6 +22,7 @@ MANIFESTS = Path(__file__).with_name("manifests")
 Factory: TypeAlias = Callable[[DriverManifest, Toolchain], Adapter]
 
 _SHIPPED = {
+    "bare-metal": "lab.drivers.bare_metal:BareMetal",
     "edk2": "lab.drivers.edk2:Edk2",
     "generic-serial": "lab.drivers.generic_serial:GenericSerial",
     "guest-program": "lab.drivers.guest_program:GuestProgram",

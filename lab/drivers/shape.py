@@ -77,7 +77,7 @@ def heard(manifest: DriverManifest) -> tuple[str, ...]:
 
 def check(manifest: DriverManifest) -> None:
     """Raise UsageError for the first mistake."""
-    for mistake in (*_heard_and_typed_at(manifest), *_names(manifest), *_booted(manifest), *_asked(manifest)):
+    for mistake in (*_heard_and_typed_at(manifest), *words(manifest), *_booted(manifest), *_asked(manifest)):
         raise UsageError(f"{manifest.path}: {mistake.key}: {mistake.what}", remedy=mistake.remedy)
 
 
@@ -162,15 +162,16 @@ def _asked(manifest: DriverManifest) -> Iterator[Mistake]:
                 yield Mistake(key, f"a US keyboard has no {character!r}")
 
 
-def _names(manifest: DriverManifest) -> Iterator[Mistake]:
+def words(manifest: DriverManifest) -> Iterator[Mistake]:
     """Return unknown names in braces, and commands that cannot be formatted."""
-    for action, words in manifest.actions.items():
+    for action, syntax in manifest.actions.items():
         known = ALWAYS | ARGUMENTS.get(action, frozenset()) | manifest.variables.keys()
-        yield from _braces(f"actions.{action}.command", words.commands, known)
-        yield from _braces(f"actions.{action}.fill", (words.fill,), {"address", "word"})
+        yield from braces(f"actions.{action}.command", syntax.commands, known)
+        yield from braces(f"actions.{action}.fill", (syntax.fill,), {"address", "word"})
 
 
-def _braces(key: str, commands: tuple[str, ...], known: frozenset[str] | set[str]) -> Iterator[Mistake]:
+def braces(key: str, commands: tuple[str, ...], known: frozenset[str] | set[str]) -> Iterator[Mistake]:
+    """Return what is wrong with the braces of commands that may hold these names."""
     for command in commands:
         try:
             fields = [field[1:] for field in string.Formatter().parse(command) if field[1] is not None]

@@ -11,9 +11,9 @@ import re
 import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from io import FileIO
+from io import FileIO, StringIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 
 import pexpect
 from pexpect.spawnbase import SpawnBase
@@ -46,6 +46,22 @@ def plain(text: str) -> str:
     return _ANSI.sub("", text).replace("\r", "")
 
 
+class Connection(Protocol):
+    """What leads to the other end of the line: a socket, or a serial line."""
+
+    def recv(self, size: int, /) -> bytes:
+        """Return what has come, nothing at the end."""
+
+    def sendall(self, data: bytes, /) -> None:
+        """Send all bytes."""
+
+    def shutdown(self, how: int, /) -> None:
+        """Let a read in another thread end."""
+
+    def close(self) -> None:
+        """Close it."""
+
+
 class ConsoleMatch(NamedTuple):
     """The match of a pattern in the console's output, and what came before it."""
 
@@ -61,7 +77,7 @@ class Console:
 
     def __init__(
         self,
-        connection: socket.socket,
+        connection: Connection,
         log: Path,
         died: Callable[[str], GuestError],
         panics: Sequence[str] = LINUX_PANIC,
@@ -121,6 +137,10 @@ class Console:
         before = self._stream.before
         assert isinstance(before, str)
         return ConsoleMatch(before, cast(Match, self._stream.match), index)
+
+    def skip(self) -> None:
+        """Forget what has come so far: waits are about what comes from now on."""
+        self._stream.skip()
 
     def rest(self, deadline: Deadline) -> str:
         """Return all output until QEMU hangs up, where that is wanted. Raises GuestPanicError and GuestTimeoutError."""
@@ -235,6 +255,14 @@ class _Stream(TextSpawn):
 
     def feed_end(self) -> None:
         self._fed.put(None)
+
+    def skip(self) -> None:
+        """Drop what was fed and not matched."""
+        while not self._fed.empty():
+            if self._fed.get() is None:
+                self.feed_end()
+                break
+        self._buffer, self._before = StringIO(), StringIO()
 
     def wait_for(self, patterns: Sequence[Any], deadline: Deadline) -> int:
         """Return the index of what comes first. Raises pexpect's TIMEOUT and EOF, and SlowPatternError."""

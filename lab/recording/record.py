@@ -23,6 +23,7 @@ from lab.drivers import adapter
 from lab.errors import GuestPanicError, LabError
 from lab.guest.machine import Machine
 from lab.recording import guest
+from lab.recording.bare_metal import BareMetalRecording, MachineAdapter, on_machine
 from lab.recording.contents import with_contents
 from lab.recording.coverage import NO_MACHINE_CODE, GuestCoverage
 from lab.recording.identity import identify, in_guest
@@ -60,12 +61,16 @@ def record(
     are done. ``made_of`` is told, at the end, what of the cache the guest was made of (for `lab.toolchain.cache.Cache.heal`).
     """
     driver = adapter(manifest, toolchain)
-    scenario = with_contents(manifest, scenario)
+    on_real_machine = isinstance(driver, MachineAdapter)
+    scenario = on_machine(manifest, scenario) if on_real_machine else with_contents(manifest, scenario)
     identity = identify(manifest, driver, scenario, device, toolchain, shell=shell)
     recording: Recording
     covering: GuestCoverage | None = None
     stops: Stops | None = None
-    if isinstance(driver, InProcessAdapter):
+    if isinstance(driver, MachineAdapter):
+        evidence = EvidenceWriter(folder, identity)
+        recording = BareMetalRecording(driver, manifest, scenario, evidence, device)
+    elif isinstance(driver, InProcessAdapter):
         evidence = EvidenceWriter(folder, identity)
         recording = InProcessRecording(driver, manifest, scenario, evidence, device)
     else:

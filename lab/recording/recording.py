@@ -15,7 +15,9 @@ from lab.data.machine import MachineReport
 from lab.data.manifest import DriverManifest
 from lab.data.plan import Action, Answer, Scenario
 from lab.device.changes import LAB_ACTIONS
+from lab.device.images import image
 from lab.drivers.base import Session, askable, write_payload
+from lab.errors import LabError
 
 LOG = logging.getLogger(__name__)
 
@@ -103,6 +105,18 @@ class Recording(ABC):
     def _change(self, action: Action) -> Answer:
         """Do an action of the lab to the device (`LAB_ACTIONS`)."""
 
+    def _inspect(self, action: Action) -> Answer:
+        """Return blocks of the disk as they are, whatever the driver says of them: an emulated one is a file."""
+        asked = action.arguments
+        spec = self._scenario.device
+        controller = spec.controller(asked["controller"]) if "controller" in asked else spec.controllers[0]
+        namespace = controller.namespace(asked["nsid"]) if controller else None
+        if controller is None or namespace is None:
+            raise LabError(f"scenario {self._scenario.id}: inspect names namespace {asked['nsid']}, which is not there")
+        with image(self._evidence.folder / "namespaces", controller.id, namespace.nsid).open("rb") as file:
+            file.seek(asked["lba"] * namespace.block_size)
+            return Answer(data=file.read(asked["blocks"] * namespace.block_size))
+
     @abstractmethod
     def _ask(self, action: Action, data: bytes | None) -> Answer:
         """Return the driver's answer; ``data`` is what a write must write."""
@@ -117,7 +131,9 @@ class Recording(ABC):
         self._evidence.record(ActionStarted(t=self.now(), number=number, action=action.name, arguments=action.arguments))
         if action.name == "load":
             self._begin_loading()
-        if action.name in LAB_ACTIONS:
+        if action.name == "inspect":
+            answer = self._inspect(action)
+        elif action.name in LAB_ACTIONS:
             answer = self._change(action)
         elif not askable(action, self._driver.actions, self._manifest.stops):
             answer = Answer("unsupported")

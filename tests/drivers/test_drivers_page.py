@@ -35,6 +35,8 @@ TABLES = (
     "Limits",
     "Known",
     "Source",
+    "RealMachine",
+    "MachineDisk",
 )
 
 

@@ -13,7 +13,8 @@ from lab.data.patterns import search
 from lab.data.plan import Action, Answer, Controller, DeviceSpec, Fault, Namespace, Scenario
 from lab.deadline import Deadline
 from lab.drivers.base import Session
-from lab.drivers.generic_serial import NEVER, GenericSerial, filled
+from lab.drivers.generic_serial import GenericSerial
+from lab.drivers.prompt import NEVER, filled
 from lab.errors import GuestNotReadyError, GuestPanicError, GuestTimeoutError, LabError
 from lab.guest.arguments import MIB, GuestSpec
 from lab.guest.console import ConsoleMatch

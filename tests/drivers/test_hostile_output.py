@@ -12,7 +12,7 @@ import pytest
 from lab.data import patterns
 from lab.data.manifest import ActionSyntax, DriverManifest, parse
 from lab.drivers import reading, shape
-from lab.drivers.generic_serial import _of_object
+from lab.drivers.prompt import _of_object
 from lab.drivers.registry import find, shipped
 from lab.errors import LabError, UsageError
 
