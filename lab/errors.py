@@ -59,6 +59,8 @@ class GuestTimeoutError(GuestError):
 
 NO_ACCESS = "Its driver has accessed no register."
 """In the words of a GuestNotReadyError: the driver may not have been reached at all."""
+NOT_SET_UP = "The guest cannot be set up for its driver:"
+"""In the words of a GuestNotReadyError: a second guest would be none either."""
 
 
 class GuestNotReadyError(GuestError):

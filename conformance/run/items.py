@@ -34,7 +34,7 @@ from lab.data.backtrace import read_backtraces
 from lab.data.evidence import Evidence
 from lab.data.machine import TOO_SLOW
 from lab.data.manifest import PARTS, part_name
-from lab.errors import LabError, UsageError
+from lab.errors import NOT_SET_UP, LabError, UsageError
 from lab.recording.stopping import EVENTS, Judge
 from lab.toolchain.cache import HEALED
 
@@ -216,9 +216,8 @@ class Recording(pytest.Collector):
         """
         unready = UnreadyGuests(self.campaign.out, self.job.driver.name)
         if why := unready.why_not():
-            raise LabError(
-                why, remedy="nvme-lab observe shows what it does; correct boot.ready, or give boot.quiet or boot.after"
-            )
+            remedy = "nvme-lab observe shows what it does; correct boot.ready, or give boot.quiet or boot.after"
+            raise LabError(why, remedy="" if NOT_SET_UP in why else remedy)
         try:
             evidence = self._record_once()
             unready.note(self.job.scenario.id, evidence.end)

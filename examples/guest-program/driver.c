@@ -1,4 +1,7 @@
-/* An NVMe driver in user space, by VFIO: one admin queue and one I/O queue pair, polled. To be copied.
+/* An NVMe driver in user space: one admin queue and one I/O queue pair, polled. To be copied.
+ *
+ * It reaches the controller as NVME_ACCESS says: by "vfio", by "vfio-noiommu", or by "sysfs". The last two have no IOMMU, so
+ * addresses for the controller are physical ones, in a huge page that stays where it is.
  *
  * gcc -static -O2 -Wall -Wextra -o driver driver.c
  */
@@ -12,7 +15,7 @@
 
 #include "nvme_lab.h"
 
-enum { PAGE = 4096, ENTRIES = 32, TRANSFER = 64 * PAGE, IOVA = 0x100000 };
+enum { PAGE = 4096, ENTRIES = 32, TRANSFER = 64 * PAGE, HUGE_PAGE = 2 << 20 };
 enum { ASQ_AT = 0, ACQ_AT = PAGE, SQ_AT = 2 * PAGE, CQ_AT = 3 * PAGE, DATA_AT = 4 * PAGE, LIST_AT = 5 * PAGE,
        BUFFER_AT = 6 * PAGE, MEMORY = BUFFER_AT + TRANSFER };
 
@@ -22,10 +25,10 @@ struct queue { volatile struct command *sq; volatile struct completion *cq; unsi
 
 static const char *failure;             /* in words; NULL if a status is in `status` */
 static unsigned status;
-static int device = -1, loaded;
+static int device = -1, loaded;         /* `device`: its configuration space is at `config` in that file */
 static volatile uint8_t *bar;
 static uint8_t *memory;
-static uint64_t config;
+static uint64_t config, iova = 0x100000; /* `iova`: where the controller sees `memory` */
 static unsigned stride, max_transfer;
 static struct queue admin, io;
 
@@ -89,20 +92,56 @@ static void set_up(struct queue *q, unsigned id, unsigned entries, unsigned sq, 
     *q = (struct queue){ (void *)(memory + sq), (void *)(memory + cq), id, entries, 0, 0, 1, 0 };
 }
 
-static int open_device(void)
+/* Maps memory that has one physical address, and finds that out. */
+static int map_physical(void)
 {
-    const char *address = getenv("NVME_ADDRESSES");
-    char name[64], path[256], link[256];
-    if (!address || sscanf(address, "%63s", name) != 1)
-        return fail("there is no NVMe controller");
+    uint64_t entry = 0;
+    memory = mmap(NULL, HUGE_PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | MAP_POPULATE, -1, 0);
+    if (memory == MAP_FAILED)
+        return fail("there is no huge page");
+    int pages = open("/proc/self/pagemap", O_RDONLY);
+    ssize_t got = pread(pages, &entry, sizeof entry, (uintptr_t)memory / PAGE * sizeof entry);
+    close(pages);
+    iova = (entry & ((1ull << 55) - 1)) * PAGE;           /* bits 54:0: the page's number; 0 for who may not know it */
+    return got == sizeof entry && iova ? 0 : fail("the physical address of a page cannot be found out");
+}
+
+/* Maps memory and shows it to the controller at `iova`. */
+static int map_by_iommu(int container)
+{
+    memory = mmap(NULL, MEMORY, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (memory == MAP_FAILED)
+        return fail("there is no memory");
+    struct vfio_iommu_type1_dma_map map = { .argsz = sizeof map, .flags = VFIO_DMA_MAP_FLAG_READ | VFIO_DMA_MAP_FLAG_WRITE,
+                                            .vaddr = (uintptr_t)memory, .iova = iova, .size = MEMORY };
+    return ioctl(container, VFIO_IOMMU_MAP_DMA, &map) ? fail("memory cannot be mapped for the controller") : 0;
+}
+
+static int open_by_sysfs(const char *name)
+{
+    char path[256];
+    snprintf(path, sizeof path, "/sys/bus/pci/devices/%s/resource0", name);
+    int registers = open(path, O_RDWR);
+    bar = mmap(NULL, 2 * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, registers, 0);
+    close(registers);
+    snprintf(path, sizeof path, "/sys/bus/pci/devices/%s/config", name);
+    if (bar == MAP_FAILED || (device = open(path, O_RDWR)) < 0)
+        return fail("the controller cannot be opened");
+    return map_physical();
+}
+
+static int open_by_vfio(const char *name, int iommu)
+{
+    char path[256], link[256];
     snprintf(path, sizeof path, "/sys/bus/pci/devices/%s/iommu_group", name);
     ssize_t length = readlink(path, link, sizeof link - 1);
     if (length < 0)
         return fail("the controller is in no IOMMU group");
     link[length] = 0;
-    snprintf(path, sizeof path, "/dev/vfio/%s", strrchr(link, '/') + 1);
+    snprintf(path, sizeof path, "/dev/vfio/%s%s", iommu ? "" : "noiommu-", strrchr(link, '/') + 1);
     int container = open("/dev/vfio/vfio", O_RDWR), group = open(path, O_RDWR);
-    if (ioctl(group, VFIO_GROUP_SET_CONTAINER, &container) || ioctl(container, VFIO_SET_IOMMU, VFIO_TYPE1_IOMMU))
+    if (ioctl(group, VFIO_GROUP_SET_CONTAINER, &container) ||
+        ioctl(container, VFIO_SET_IOMMU, iommu ? VFIO_TYPE1_IOMMU : VFIO_NOIOMMU_IOMMU))
         return fail("the VFIO group cannot be used");
     if ((device = ioctl(group, VFIO_GROUP_GET_DEVICE_FD, name)) < 0)
         return fail("the VFIO device cannot be opened");
@@ -112,12 +151,20 @@ static int open_device(void)
     region = (struct vfio_region_info){ .argsz = sizeof region, .index = VFIO_PCI_BAR0_REGION_INDEX };
     ioctl(device, VFIO_DEVICE_GET_REGION_INFO, &region);
     bar = mmap(NULL, region.size, PROT_READ | PROT_WRITE, MAP_SHARED, device, region.offset);
-    memory = mmap(NULL, MEMORY, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (bar == MAP_FAILED || memory == MAP_FAILED)
-        return fail("memory cannot be mapped");
-    struct vfio_iommu_type1_dma_map map = { .argsz = sizeof map, .flags = VFIO_DMA_MAP_FLAG_READ | VFIO_DMA_MAP_FLAG_WRITE,
-                                            .vaddr = (uintptr_t)memory, .iova = IOVA, .size = MEMORY };
-    return ioctl(container, VFIO_IOMMU_MAP_DMA, &map) ? fail("memory cannot be mapped for the controller") : 0;
+    if (bar == MAP_FAILED)
+        return fail("the registers cannot be mapped");
+    return iommu ? map_by_iommu(container) : map_physical();
+}
+
+static int open_device(void)
+{
+    const char *addresses = getenv("NVME_ADDRESSES"), *access = getenv("NVME_ACCESS");
+    char name[64];
+    if (!addresses || sscanf(addresses, "%63s", name) != 1)
+        return fail("there is no NVMe controller");
+    if (access && !strcmp(access, "sysfs"))
+        return open_by_sysfs(name);
+    return open_by_vfio(name, !access || strcmp(access, "vfio-noiommu"));
 }
 
 static int load(void)
@@ -145,21 +192,21 @@ static int load(void)
         return -1;
     set_up(&admin, 0, ENTRIES, ASQ_AT, ACQ_AT);
     put(0x24, (ENTRIES - 1) << 16 | (ENTRIES - 1));
-    put64(0x28, IOVA + ASQ_AT);
-    put64(0x30, IOVA + ACQ_AT);
+    put64(0x28, iova + ASQ_AT);
+    put64(0x30, iova + ACQ_AT);
     unsigned css = high >> 5 & 0x40 ? 6 : 0;      /* CAP.CSS bit 6: several command sets */
     put(0x14, 4 << 20 | 6 << 16 | css << 4 | 1);
     if (wait_ready(1, timeout))
         return -1;
-    if (run(&admin, (struct command){ .dw0 = 6, .prp1 = IOVA + DATA_AT, .dw10 = 1 }))      /* Identify Controller */
+    if (run(&admin, (struct command){ .dw0 = 6, .prp1 = iova + DATA_AT, .dw10 = 1 }))      /* Identify Controller */
         return -1;
     unsigned mdts = memory[DATA_AT + 77];
     max_transfer = mdts && mdts < 6 ? PAGE << mdts : TRANSFER;
     if (run(&admin, (struct command){ .dw0 = 9, .dw10 = 7 }))                              /* Number of Queues: one pair */
         return -1;
     set_up(&io, 1, entries, SQ_AT, CQ_AT);
-    if (run(&admin, (struct command){ .dw0 = 5, .prp1 = IOVA + CQ_AT, .dw10 = (entries - 1) << 16 | 1, .dw11 = 1 }) ||
-        run(&admin, (struct command){ .dw0 = 1, .prp1 = IOVA + SQ_AT, .dw10 = (entries - 1) << 16 | 1, .dw11 = 1 << 16 | 1 }))
+    if (run(&admin, (struct command){ .dw0 = 5, .prp1 = iova + CQ_AT, .dw10 = (entries - 1) << 16 | 1, .dw11 = 1 }) ||
+        run(&admin, (struct command){ .dw0 = 1, .prp1 = iova + SQ_AT, .dw10 = (entries - 1) << 16 | 1, .dw11 = 1 << 16 | 1 }))
         return -1;
     return loaded = 1, 0;
 }
@@ -181,7 +228,7 @@ static int transfer(unsigned opcode, const struct nl_request *request, uint8_t *
 {
     unsigned nsid = nl_number(request, "nsid", 1);
     uint64_t lba = nl_number(request, "lba", 0), blocks = nl_number(request, "blocks", 1);
-    if (run(&admin, (struct command){ .dw0 = 6, .nsid = nsid, .prp1 = IOVA + DATA_AT }))
+    if (run(&admin, (struct command){ .dw0 = 6, .nsid = nsid, .prp1 = iova + DATA_AT }))
         return -1;
     uint32_t format;
     memcpy(&format, memory + DATA_AT + 128 + 4 * (memory[DATA_AT + 26] & 0xf), 4);
@@ -191,16 +238,16 @@ static int transfer(unsigned opcode, const struct nl_request *request, uint8_t *
     while (blocks) {
         uint64_t now_blocks = blocks << shift > max_transfer ? max_transfer >> shift : blocks;
         size_t bytes = now_blocks << shift;
-        struct command command = { .dw0 = opcode, .nsid = nsid, .prp1 = IOVA + BUFFER_AT, .dw10 = (uint32_t)lba,
+        struct command command = { .dw0 = opcode, .nsid = nsid, .prp1 = iova + BUFFER_AT, .dw10 = (uint32_t)lba,
                                    .dw11 = (uint32_t)(lba >> 32), .dw12 = (uint32_t)(now_blocks - 1) };
         if (opcode == 1)
             memcpy(memory + BUFFER_AT, data, bytes), command.dw12 |= (nl_number(request, "fua", 0) ? 1u : 0u) << 30;
         if (bytes > 2 * PAGE)
-            command.prp2 = IOVA + LIST_AT;
+            command.prp2 = iova + LIST_AT;
         else if (bytes > PAGE)
-            command.prp2 = IOVA + BUFFER_AT + PAGE;
+            command.prp2 = iova + BUFFER_AT + PAGE;
         for (size_t page = 1; page * PAGE < bytes && bytes > 2 * PAGE; page++)
-            ((volatile uint64_t *)(memory + LIST_AT))[page - 1] = IOVA + BUFFER_AT + page * PAGE;
+            ((volatile uint64_t *)(memory + LIST_AT))[page - 1] = iova + BUFFER_AT + page * PAGE;
         if (run(&io, command))
             return -1;
         if (opcode == 2)

@@ -19,7 +19,7 @@ from lab.deadline import Deadline
 from lab.drivers import guest_program_agent
 from lab.drivers.base import explicit_arguments, own_file, target
 from lab.drivers.linux_guest import IN_GUEST, KERNEL_OPTIONS, ask_agent, code, connect, linux_guest, linux_spec, start_agent
-from lab.errors import GuestError, GuestPanicError, GuestTimeoutError, LabError, UsageError
+from lab.errors import NOT_SET_UP, GuestError, GuestNotReadyError, GuestPanicError, GuestTimeoutError, LabError, UsageError
 from lab.guest.arguments import CHANNEL, GuestSpec
 from lab.guest.channel import Channel
 from lab.guest.console import LINUX_PANIC
@@ -28,8 +28,6 @@ from lab.guest.template import SnapshotPreparer
 from lab.toolchain import Toolchain
 
 AGENT = Path(guest_program_agent.__file__)
-SPARE_SECONDS = 5.0
-"""By which the agent says earlier than the lab would that the program does not answer."""
 CLOSE_SECONDS = 5.0
 STDERR = "program.log"
 """In the evidence: what the program wrote to stderr."""
@@ -59,10 +57,26 @@ class GuestProgram:
         for place in self.files:
             if not PurePosixPath(place).is_absolute():
                 raise UsageError(f"{manifest.path}: push.files: {place!r} is no absolute path in the guest")
+        self._modules = self._load_order()
+        self.files = {**self.files, **{file: path for file, path, _ in self._modules}}
         self._guest = linux_guest(manifest.model_copy(update={"needs": manifest.needs or self.needs}), toolchain)
         content = b"".join(place.encode() + path.read_bytes() for place, path in sorted(self.files.items()))
-        described = program.model_dump_json().encode()
+        described = f"{program.model_dump_json()}{manifest.push.parameters}".encode()
         self.cache_key = sha256(content + described + code(AGENT.read_bytes(), __file__).encode()).hexdigest()
+
+    def _load_order(self) -> list[tuple[str, Path, str]]:
+        """Return the modules that are loaded before VFIO's: the place in the guest, the file and the parameters of each."""
+        manifest = self._manifest
+        for name in manifest.push.modules:
+            if not name.endswith(".ko"):
+                raise UsageError(
+                    f"{manifest.path}: push.modules: {name!r} is no module's file",
+                    remedy=f'a module of the guest\'s own kernel is loaded by program.setup = ["modprobe {name}"]',
+                )
+        paths = [own_file(manifest, "push.modules", name) for name in manifest.push.modules]
+        for name in manifest.push.parameters.keys() - {path.stem for path in paths}:
+            raise UsageError(f"{manifest.path}: push.parameters: no module {name!r} is pushed (push.modules)")
+        return [(f"{IN_GUEST}/modules/{path.name}", path, manifest.push.parameters.get(path.stem, "")) for path in paths]
 
     def guest(self, scenario: Scenario) -> GuestSpec:
         """Return the guest without the device; see `lab.drivers.base.Adapter`."""
@@ -72,7 +86,7 @@ class GuestProgram:
     def seconds(self, action: str) -> float:
         """Return how long the driver may take for an action."""
         del action  # part of the protocol
-        return self._manifest.program.seconds + SPARE_SECONDS
+        return self._manifest.program.seconds
 
     def snapshot_preparers(self, scenario: Scenario) -> Sequence[SnapshotPreparer]:
         """Return the preparers (`lab.guest.template.Forkable`)."""
@@ -90,7 +104,17 @@ class GuestProgram:
                     raise LabError(f"{self._manifest.path}: push.files: {place} cannot be written in the guest")
         start_agent(self._guest, machine, _START_AGENT, AGENT.read_bytes(), deadline)
         described = self._manifest.program.model_dump(mode="json")
-        ask_agent(Channel(machine), {"action": "describe", "program": described}, b"", deadline)
+        modules = [(file, parameters) for file, _, parameters in self._modules]
+        request = {"action": "describe", "program": described, "modules": modules}
+        try:
+            ask_agent(Channel(machine), request, b"", deadline)
+        except GuestTimeoutError:
+            raise
+        except GuestError as failed:
+            where = f"{self._manifest.path}: program"
+            raise GuestNotReadyError(
+                f"{NOT_SET_UP} {failed.last or failed.what}", last=failed.last, remedy=f"correct {where}"
+            ) from failed
 
     def open(self, machine: Machine, scenario: Scenario, deadline: Deadline) -> GuestProgramSession:
         """Wait until the guest can be talked to; see `lab.drivers.base.Adapter`."""
@@ -116,11 +140,11 @@ class GuestProgramSession:
     def perform(self, action: Action, data: bytes | None, deadline: Deadline) -> Answer:
         """Return the driver's answer; see `lab.drivers.base.Session`."""
         line, sent = self._line(action, data)
-        seconds = min(self._seconds, max(0.0, deadline.remaining() - SPARE_SECONDS / 2))
+        deadline = Deadline(min(self._seconds, deadline.remaining()))
         try:
-            answer = ask_agent(self._channel, {"action": "ask", "line": line, "seconds": seconds}, sent, deadline)
-        except GuestTimeoutError as late:
-            return Answer("timeout", {"log": late.what})
+            answer = ask_agent(self._channel, {"action": "ask", "line": line}, sent, deadline)
+        except GuestTimeoutError:
+            return Answer("timeout", {"log": f"no answer to {line!r} within {deadline.seconds:g} s"})
         if "crashed" in answer.head:
             self._keep_stderr()
             raise GuestPanicError(f"The program crashed: {answer.head['crashed']}", last=answer.head["crashed"])

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 PCI = Path("/sys/bus/pci")
+NOIOMMU_MODE = Path("/sys/module/vfio/parameters/enable_unsafe_noiommu_mode")
 NVM_CLASS, NVM_EXPRESS = "0x0108", "0x010802"
 """PCI class 01 (mass storage), subclass 08 (NVM); with its programming interface 02."""
 STDERR = Path("program.log")
@@ -44,38 +45,38 @@ class SetUpError(Exception):
 
 
 class Program:
-    """The driver, as the manifest describes it."""
+    """The driver, as the manifest describes it.
 
-    def __init__(self, settings: Fields) -> None:
-        """Start nothing yet."""
+    How long it may take for an answer is measured by the lab: on a busy machine the guest's own clock may run wrongly.
+    """
+
+    def __init__(self, settings: Fields, given_up: int) -> None:
+        """Start nothing yet. ``given_up`` is a descriptor that becomes readable when the lab waits no longer."""
         self.settings = settings
+        self._given_up = given_up
         self._process: subprocess.Popen[bytes] | None = None
         self._hung = ""
         self._stderr = STDERR.open("ab")
 
-    def ask(self, line: str, data: bytes, seconds: float) -> tuple[Fields, bytes]:
+    def ask(self, line: str, data: bytes) -> tuple[Fields, bytes]:
         """Return the program's answer and the bytes behind it."""
         if self._hung:
             raise HungError(f"it still hangs in {self._hung!r}")
-        process = self._running(line) if self.settings["protocol"] == "lines" else self._once(line)
-        assert process.stdin is not None
-        end = time.monotonic() + seconds
+        asked_by_lines = self.settings["protocol"] == "lines"
+        process = self._running(line) if asked_by_lines else self._once(line)
         try:
-            if self.settings["protocol"] == "lines":
-                process.stdin.write(f"{line} nbytes={len(data)}\n".encode())
-            process.stdin.write(data)
-            process.stdin.flush()
-            if self.settings["protocol"] == "cli":
+            self._send(process, f"{line} nbytes={len(data)}\n".encode() + data if asked_by_lines else data)
+            if not asked_by_lines:
                 process.stdin.close()
-            answer = self._answer(process, line, end)
-            found = self._bytes(process, int(answer.get("bytes", 0)), line, end)
-            if self.settings["protocol"] == "cli":
-                process.wait(max(0.0, end - time.monotonic()))
+            answer = self._answer(process, line)
+            found = self._bytes(process, int(answer.get("bytes", 0)))
+            if not asked_by_lines:
+                self._wait_for_end(process)
         except (BrokenPipeError, EOFError):
             raise self._ended(process, line) from None
-        except (TimeoutError, subprocess.TimeoutExpired):
+        except TimeoutError:
             self._hung = line
-            raise HungError(f"no answer to {line!r} within {seconds:g} s") from None
+            raise HungError(f"no answer to {line!r}") from None
         return answer, found
 
     def stop(self) -> None:
@@ -83,7 +84,6 @@ class Program:
         process, self._process = self._process, None
         if process is None or process.poll() is not None:
             return
-        assert process.stdin is not None
         process.stdin.close()
         for end in (process.terminate, process.kill):
             try:
@@ -93,29 +93,38 @@ class Program:
                 end()
         process.wait()
 
-    def _running(self, line: str) -> "subprocess.Popen[bytes]":
+    def _running(self, line: str) -> "Piped":
         if self._process is None:
             self._process = self._start(self.settings["command"])
         elif self._process.poll() is not None:
             raise self._ended(self._process, line)
         return self._process
 
-    def _once(self, line: str) -> "subprocess.Popen[bytes]":
+    def _once(self, line: str) -> "Piped":
         return self._start([*self.settings["command"], *shlex.split(line)])
 
-    def _start(self, command: list[str]) -> "subprocess.Popen[bytes]":
-        env = {**os.environ, **self.settings["environment"], "NVME_ADDRESSES": " ".join(functions())}
+    def _start(self, command: list[str]) -> "Piped":
+        found = {"NVME_ADDRESSES": " ".join(functions()), "NVME_ACCESS": self.settings["access"]}
+        env = {**os.environ, **self.settings["environment"], **found}
         try:
-            return subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._stderr, bufsize=0, env=env
-            )
+            return Piped(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._stderr, bufsize=0, env=env)
         except OSError as error:
             raise SetUpError(f"the program {command[0]!r} cannot be started: {error}") from error
 
-    def _answer(self, process: "subprocess.Popen[bytes]", line: str, end: float) -> Fields:
+    def _send(self, process: "Piped", data: bytes) -> None:
+        """Write all of it, however slowly it is read."""
+        descriptor = process.stdin.fileno()
+        os.set_blocking(descriptor, False)
+        while data:
+            _, writable, _ = select.select([self._given_up], [descriptor], [])
+            if not writable:
+                raise TimeoutError
+            data = data[os.write(descriptor, data) :]
+
+    def _answer(self, process: "Piped", line: str) -> Fields:
         text = bytearray()
         while not text.endswith(b"\n"):
-            text += self._some(process, 1, end)
+            text += self._some(process, 1)
             if len(text) > LONGEST_LINE:
                 raise CrashedError(f"its answer to {line!r} is a line of more than {LONGEST_LINE} bytes")
         try:
@@ -127,23 +136,30 @@ class Program:
             return {"status": {"words": f"it answered no JSON object, but {shown!r}"}}
         return found
 
-    def _bytes(self, process: "subprocess.Popen[bytes]", count: int, line: str, end: float) -> bytes:
-        del line
+    def _bytes(self, process: "Piped", count: int) -> bytes:
         found = bytearray()
         while len(found) < count:
-            found += self._some(process, count - len(found), end)
+            found += self._some(process, count - len(found))
         return bytes(found)
 
-    def _some(self, process: "subprocess.Popen[bytes]", most: int, end: float) -> bytes:
-        assert process.stdout is not None
-        if not select.select([process.stdout], [], [], max(0.0, end - time.monotonic()))[0]:
+    def _some(self, process: "Piped", most: int) -> bytes:
+        """Return what the program has written. Raises EOFError at its end, and TimeoutError when the lab has given it up."""
+        readable, _, _ = select.select([process.stdout, self._given_up], [], [])
+        if process.stdout not in readable:
             raise TimeoutError
         found = os.read(process.stdout.fileno(), most)
         if not found:
             raise EOFError
         return found
 
-    def _ended(self, process: "subprocess.Popen[bytes]", line: str) -> Exception:
+    def _wait_for_end(self, process: "Piped") -> None:
+        try:
+            while True:
+                self._some(process, LONGEST_LINE)
+        except EOFError:
+            process.wait()
+
+    def _ended(self, process: "Piped", line: str) -> Exception:
         try:
             status = process.wait(1)
         except subprocess.TimeoutExpired:
@@ -151,6 +167,13 @@ class Program:
         last = tail(2000).decode(errors="replace").strip()
         how = f"signal {-status}" if status < 0 else f"exit status {status}"
         return CrashedError(f"{how} at {line!r}; the end of its stderr: {last or 'nothing'}")
+
+
+class Piped(subprocess.Popen[bytes]):
+    """A process whose input and output are pipes."""
+
+    stdin: Any
+    stdout: Any
 
 
 def tail(count: int) -> bytes:
@@ -187,12 +210,19 @@ def run(command: str) -> None:
 
 def describe(request: Fields) -> Fields:
     """Take the program's description, and make the guest ready for it: modules, huge pages, its own set-up."""
-    PROGRAMS[:] = [Program(request["program"])]
+    PROGRAMS[:] = [Program(request["program"], request["port"])]
     settings = request["program"]
+    for file, parameters in request["modules"]:
+        run(f"insmod {shlex.quote(file)} {parameters}")
     if settings["access"].startswith("vfio"):
         run("modprobe vfio_iommu_type1 && modprobe vfio-pci")
     if settings["access"] == "vfio-noiommu":
-        run("echo 1 > /sys/module/vfio/parameters/enable_unsafe_noiommu_mode")
+        if not NOIOMMU_MODE.exists():
+            raise SetUpError(
+                "the guest's kernel has no VFIO without IOMMU (CONFIG_VFIO_NOIOMMU; Debian's have not): "
+                'push a vfio.ko that has, by push.modules, or set program.access = "vfio" or "sysfs" (docs/guest-programs.md)'
+            )
+        NOIOMMU_MODE.write_text("1")
     if settings["hugepages"]:
         wanted = settings["hugepages"]
         run(f"echo {wanted} > /proc/sys/vm/nr_hugepages; [ $(cat /proc/sys/vm/nr_hugepages) -ge {wanted} ]")
@@ -251,7 +281,7 @@ def ask(request: Fields) -> tuple[Fields, bytes]:
     if action == "unload" and program.settings["exit_on_unload"]:
         program.stop()
         return {"status": "success"}, b""
-    answer, data = program.ask(line, request["data"], request["seconds"])
+    answer, data = program.ask(line, request["data"])
     if answer.get("status") in OWN_TIMEOUTS:
         answer["status"] = {"words": "the driver gave its command up: its own time-out"}
     return answer, data
@@ -307,7 +337,7 @@ def find_port(name: str) -> Path:
 def serve(port: BinaryIO, descriptor: int) -> None:
     """Answer one question after the other."""
     while line := port.readline():
-        question = json.loads(line)
+        question = {**json.loads(line), "port": descriptor}
         question["data"] = port.read(question["bytes"])
         reply = served(question)
         while reply:

@@ -8,7 +8,7 @@ import pytest
 
 from conformance.run.unready import UnreadyGuests
 from lab.data.evidence import End, Outcome
-from lab.errors import NO_ACCESS
+from lab.errors import NO_ACCESS, NOT_SET_UP
 
 UNREADY = f"Timed out after 60 s waiting for boot.ready\n{NO_ACCESS}"
 
@@ -35,6 +35,14 @@ def test_nothing_else_counts(other: End | None, tmp_path: Path) -> None:
     for name in ("a/a", "b/b", "c/c"):
         guests.note(name, other)
     assert guests.why_not() == ""
+
+
+def test_guests_that_cannot_be_set_up_are_two_at_most(tmp_path: Path) -> None:
+    guests, failed = UnreadyGuests(tmp_path, "x"), end("lab-error", f"{NOT_SET_UP} no huge pages\n  remedy: …")
+    assert guests.is_unready(failed), "a second attempt would end like the first"
+    for name in ("a/a", "b/b"):
+        guests.note(name, failed)
+    assert guests.why_not() == f"not recorded, after a/a and b/b: {NOT_SET_UP} no huge pages"
 
 
 def test_a_driver_that_was_reached_once_is_not_given_up(tmp_path: Path) -> None:
