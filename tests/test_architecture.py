@@ -14,7 +14,16 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("lab.errors", "lab.files", "lab.log", "lab.version", "lab.deadline", "lab.confinement", "lab.nvme"),
+    (
+        "lab.errors",
+        "lab.files",
+        "lab.log",
+        "lab.version",
+        "lab.deadline",
+        "lab.confinement",
+        "lab.architectures",
+        "lab.nvme",
+    ),
     ("images", "lab.extensions", "lab.settings", "lab.data", "lab.reference", "lab.passthrough"),
     ("lab.controller", "lab.coverage", "lab.trace", "lab.defects", "lab.variants", "lab.toolchain"),
     ("lab.guest",),
@@ -35,7 +44,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 
 JUDGING = ("conformance.record", "conformance.suite", "conformance.judging", "conformance.wire", "conformance.report")
 """Pure rooms: they read evidence and start nothing."""
-PURE = ("lab.errors", "lab.files", "lab.nvme", "lab.data", "lab.extensions")
+PURE = ("lab.errors", "lab.files", "lab.architectures", "lab.nvme", "lab.data", "lab.extensions")
 """What pure rooms may import of the lab."""
 
 PACKAGES = ("lab", "conformance", "images")

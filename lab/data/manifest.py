@@ -11,8 +11,9 @@ from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from lab.architectures import ARCHITECTURES
 from lab.data import patterns, versions
 from lab.errors import UsageError, describe_invalid, nearest
 
@@ -71,7 +72,7 @@ class Boot(_Table):
     nvme: bool = False  # it boots from its first NVMe disk (disk.contents): the firmware's use of it is left out of the record
     firmware: str = ""  # given to QEMU as -bios
     firmware_driver: bool = False  # the firmware's driver is the one under test; else it is kept from the NVMe devices
-    arch: Literal["x86_64", "aarch64"] = "x86_64"
+    arch: Literal["x86_64", "aarch64", "riscv64"] = "x86_64"  # machine and cpu follow from it where they are not given
     machine: str = "q35"
     cpu: str = "max"
     memory: Annotated[str, Field(pattern=r"^\d+[MG]$")] = "256M"
@@ -99,6 +100,13 @@ class Boot(_Table):
     build: Pattern = ""
     build_in_firmware: Pattern = ""
     seconds: Annotated[float, Field(gt=0)] = 60.0  # how long until `ready`, or its end
+
+    @model_validator(mode="before")
+    @classmethod
+    def _suit_architecture(cls, keys: Any) -> Any:
+        """Give the machine and the processor of the architecture where they are not named."""
+        found = ARCHITECTURES.get(str(keys.get("arch"))) if isinstance(keys, Mapping) else None
+        return {"machine": found.machine, "cpu": found.cpus[0], **keys} if found and not found.is_pc else keys
 
 
 class Disk(_Table):

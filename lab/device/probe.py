@@ -49,6 +49,7 @@ class Platform:
 PLATFORMS = {
     "x86_64": Platform("q35", bar=0xE000_0000),
     "aarch64": Platform("virt,highmem=off", bar=0x1000_0000, ecam=0x3F00_0000),  # hw/arm/virt.c: all below the RAM
+    "riscv64": Platform("virt", bar=0x4000_0000, ecam=0x3000_0000),  # hw/riscv/virt.c
 }
 
 

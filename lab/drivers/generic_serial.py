@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
+from lab.architectures import ARCHITECTURES
 from lab.data import patterns
 from lab.data.manifest import ActionSyntax, DriverManifest
 from lab.data.patterns import search
@@ -73,7 +74,8 @@ class GenericSerial:
             disk=self.files.get("disk"),
             iso=self.files.get("iso"),
             floppy=self.files.get("floppy"),
-            bios=self.files.get("firmware"),
+            bios=None if self._in_flash else self.files.get("firmware"),
+            flash=self.files.get("firmware") if self._in_flash else None,
             strict_boot=any(getattr(boot, key) for key in shape.SOURCES) and not boot.firmware_driver,
             console="serial" if boot.output == "exit-code" else boot.output,
             heard=shape.heard(self._manifest),
@@ -83,6 +85,12 @@ class GenericSerial:
             paused=shape.boots_at_load(self._manifest),
             extra=boot.options,
         )
+
+    @property
+    def _in_flash(self) -> bool:
+        """Return whether the firmware lies in the machine's flash memory: it is as large as that."""
+        found, flash = self.files.get("firmware"), ARCHITECTURES[self._manifest.boot.arch].flash_bytes
+        return found is not None and flash > 0 and found.stat().st_size == flash
 
     def seconds(self, action: str) -> float:
         """Return how long the driver may take for an action."""

@@ -9,13 +9,13 @@ from types import ModuleType
 from typing import TypeAlias, cast
 
 from lab import extensions
+from lab.architectures import X86_64
 from lab.data import versions
 from lab.data.manifest import DriverManifest, Source, load
 from lab.data.plan import DeviceKind
 from lab.drivers.base import Adapter
 from lab.errors import UsageError, nearest
 from lab.toolchain import Toolchain
-from lab.toolchain.qemu import X86_64
 
 MANIFESTS = Path(__file__).with_name("manifests")
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple
 
+from lab.architectures import ARCHITECTURES
 from lab.data.manifest import DriverManifest
 from lab.drivers.arithmetic import names_in
 from lab.errors import UsageError, nearest
@@ -49,7 +50,7 @@ WIDEST = 128
 SOURCES = ("kernel", "disk", "iso", "floppy")
 SIGNS = ("ready", "ready_screen", "quiet", "after")
 """Keys of [boot] of which any one says when the guest is ready."""
-OF_A_PC = {"disk": "", "iso": "", "floppy": "", "screen": False, "output": "serial", "input": "serial", "exit_success": None}
+OF_A_PC = {"floppy": "", "screen": False, "output": "serial", "input": "serial", "exit_success": None}
 """Keys of [boot] that need devices of a PC, and their values if they are not set."""
 
 
@@ -70,7 +71,7 @@ def boots_at_load(manifest: DriverManifest) -> bool:
 def heard(manifest: DriverManifest) -> tuple[str, ...]:
     """Return the outputs that are recorded beside the one that the manifest names: all that a PC has."""
     boot = manifest.boot
-    if boot.arch != "x86_64" or boot.firmware_driver:
+    if not ARCHITECTURES[boot.arch].is_pc or boot.firmware_driver:
         return ()
     return tuple(output for output in OUTPUTS if output != ("serial" if boot.output == "exit-code" else boot.output))
 
@@ -130,7 +131,13 @@ def _booted(manifest: DriverManifest) -> Iterator[Mistake]:
     for key in ("initrd", "append"):
         if getattr(boot, key) and not boot.kernel:
             yield Mistake(f"boot.{key}", "only a kernel takes it", "give boot.kernel, or remove this key")
-    for key, without in OF_A_PC.items() if boot.arch != "x86_64" else ():
+    place = ARCHITECTURES[boot.arch]
+    if not place.is_pc and (boot.disk or boot.iso or boot.nvme) and not boot.firmware:
+        yield Mistake(
+            "boot.firmware", f"a guest of {boot.arch} has no firmware of its own that boots a disk",
+            f'give firmware = "{{{place.edk2}}}" and needs = ["{place.edk2}"]',
+        )  # fmt: skip
+    for key, without in OF_A_PC.items() if not place.is_pc else ():
         if getattr(boot, key) != without:
             yield Mistake(
                 f"boot.{key}", f"it needs a PC, and the guest is {boot.arch}", "say it by boot.options, if QEMU can do it"

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
 
+from lab.architectures import ARCHITECTURES
+
 Json: TypeAlias = Mapping[str, object]
 """An object of QMP, or of an option of QEMU that takes JSON."""
 
@@ -16,8 +18,6 @@ FIRST_ROOT_PORT = 0x10
 """PCI device number of ``rp0`` on pcie.0. Fixed, so that addresses do not depend on what else is plugged."""
 CHANNEL = "nvme-lab"
 """The name of the virtio-serial port, which the guest's kernel shows in /sys/class/virtio-ports."""
-RAM_BASE = {"x86_64": 0, "aarch64": 1 << 30}
-"""By architecture; arm's is that of the machine ``virt``."""
 PREFETCHABLE = 1 << 30
 """Bytes of prefetchable memory that firmware keeps free behind each root port: so much only fits above 4 GiB."""
 DEBUG_CONSOLE = 0xE9
@@ -60,6 +60,8 @@ class GuestSpec:
     floppy: Path | None = None
     """A raw image of the floppy disk that is booted from; what is written to it is forgotten."""
     bios: Path | None = None
+    flash: Path | None = None
+    """A firmware in the machine's flash memory; what the guest writes there is forgotten."""
     strict_boot: bool = False
     """Firmware leaves alone what it is not to boot from; else SeaBIOS looks for a system on NVMe disks, and so uses them."""
     console: Literal["serial", "serial2", "debug-console"] = "serial"
@@ -99,7 +101,7 @@ class GuestSpec:
     @property
     def ram_base(self) -> int:
         """The physical address of the RAM's first byte."""
-        return RAM_BASE[self.arch]
+        return ARCHITECTURES[self.arch].ram_base
 
 
 @dataclass(frozen=True)
@@ -204,6 +206,9 @@ def _boot(spec: GuestSpec) -> Iterator[tuple[str, ...]]:
         yield "-global", "isa-fdc.bootindexA=0"
     if spec.bios:
         yield "-bios", str(spec.bios)
+    if spec.flash:
+        escaped = str(spec.flash).replace(",", ",,")
+        yield "-drive", f"if=pflash,unit=0,format=raw,snapshot=on,file={escaped}"
     if spec.kernel:
         yield "-kernel", str(spec.kernel)
     if spec.initrd:
@@ -224,10 +229,16 @@ def _devices(spec: GuestSpec) -> Iterator[Json]:
         yield {"driver": "isa-debugcon", "iobase": DEBUG_CONSOLE, "chardev": chardev}
     if spec.debug_exit:
         yield {"driver": "isa-debug-exit", "iobase": EXIT_PORT, "iosize": 4}
-    if spec.disk:
+    is_pc = ARCHITECTURES[spec.arch].is_pc
+    if spec.disk and is_pc:
         yield {"driver": "ide-hd", "drive": "boot", "bus": "ide.0", "bootindex": 0}
-    if spec.iso:
+    elif spec.disk:
+        yield {"driver": "virtio-blk-pci", "drive": "boot", "bootindex": 0}
+    if spec.iso and is_pc:
         yield {"driver": "ide-cd", "drive": "boot", "bus": "ide.0", "bootindex": 0}
+    elif spec.iso:
+        yield {"driver": "virtio-scsi-pci", "id": "scsi"}
+        yield {"driver": "scsi-cd", "drive": "boot", "bus": "scsi.0", "bootindex": 0}
     for n in range(spec.root_ports):
         yield {"driver": "pcie-root-port", "id": f"rp{n}", "bus": "pcie.0", "addr": f"{FIRST_ROOT_PORT + n:#x}",
                "chassis": n + 1, "slot": n + 1, "pref64-reserve": PREFETCHABLE}  # fmt: skip

@@ -12,6 +12,7 @@ from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 
+from lab.architectures import X86_64
 from lab.controller.device import Device as ModelledDevice
 from lab.coverage.log import LogReader
 from lab.data.evidence import EvidenceWriter
@@ -39,7 +40,6 @@ from lab.recording.recording import Recording
 from lab.recording.stopping import FAULT, PANIC, TIMEOUT, Stops
 from lab.toolchain import Qemu, Toolchain
 from lab.toolchain.cache import HEALED, Cache
-from lab.toolchain.qemu import X86_64
 from lab.trace.declarations import Declarations
 from lab.trace.reader import TraceReader
 from lab.trace.translator import EVENTS, Translator

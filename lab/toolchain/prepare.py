@@ -15,6 +15,7 @@ from images import builder, keys, recipe
 from images.kernel import release as kernel_release
 from images.kernel import vmlinux as extract_vmlinux
 from images.recipe import Closure, Image, Recipe
+from lab.architectures import ARCHITECTURES, X86_64
 from lab.data import versions
 from lab.data.manifest import Source
 from lab.errors import LabError, UsageError, nearest
@@ -23,10 +24,10 @@ from lab.toolchain import lock, qemu
 from lab.toolchain.apt import MirrorError, Package, file_sha256
 from lab.toolchain.cache import Cache, full_disk_named, require_space
 from lab.toolchain.closures import Closures, Fetched, Progress
-from lab.toolchain.qemu import X86_64, Qemu
+from lab.toolchain.qemu import Qemu
 
-_FIRMWARE = ("u-boot", "edk2", "seabios")
-_FOREIGN = {"qemu-aarch64": "aarch64"}
+_FIRMWARE = ("u-boot", "u-boot-riscv64", "edk2", "edk2-arm64", "edk2-riscv64", "seabios")
+_FOREIGN = {f"qemu-{arch}": arch for arch in ARCHITECTURES if arch != X86_64}
 """QEMUs for guests of another architecture than this machine's."""
 _LINUX = "linux-guest"
 _GUESTS = {_LINUX: "linux", **{f"{name}-guest": name for name in ("linux-backports", "qemu-vfio", "qemu-vfio-backports")}}

@@ -18,6 +18,7 @@ from types import MappingProxyType
 
 from images.elf import Tree
 from lab import confinement
+from lab.architectures import X86_64
 from lab.errors import LabError, UsageError
 from lab.toolchain.apt import INSTEAD, file_sha256
 
@@ -32,7 +33,6 @@ LADDER: Mapping[str, tuple[int, ...]] = MappingProxyType(
 )
 """Feature and the first version of QEMU that has it."""
 
-X86_64 = "x86_64"
 FLOOR = (7, 2)
 """Below this nothing has been tried."""
 ENOUGH = (10, 1)
