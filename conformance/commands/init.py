@@ -20,6 +20,7 @@ from conformance.onboarding.own_source import PLACEHOLDER, own_source
 from conformance.onboarding.recognise import Recognised, recognise
 from conformance.report import terminal
 from lab import drivers
+from lab.architectures import ARCHITECTURES, X86_64
 from lab.data.manifest import STAGES, parse
 from lab.errors import LabError, UsageError
 from lab.toolchain import prepare
@@ -32,7 +33,7 @@ LINUX_STAGES = STAGES
 PROGRAM_STAGES = STAGES[:5]
 GUESSED_READY = "^> "
 MEMORY = "256M"
-LINUX_APPEND = "console=ttyS0 panic=-1"
+LINUX_APPEND = "console={console} panic=-1"
 NAME = re.compile(r"[a-z0-9][a-z0-9.+-]*")
 """As in a manifest's `name`."""
 
@@ -92,8 +93,9 @@ def init(file: Path, output: Path | None, name: str, ci: str | None, boot: bool,
     else:
         values |= _system(file, found, output.parent)
         if boot:
-            toolchain = prepare(settings(options), {"qemu"}, say)
-            booted = {found.boots: str(file.absolute()), **_append(found)}
+            wants = {"qemu" if found.arch == X86_64 else f"qemu-{found.arch}", *_needs(found)}
+            toolchain = prepare(settings(options), wants, say)
+            booted = {found.boots: str(file.absolute()), **_append(found), **_place(found)}
             heard = look(booted, output, seconds, toolchain, say)
             if heard.trouble and len(heard.steps) <= 1:
                 raise LabError(
@@ -138,7 +140,17 @@ def _as_driver(path: Path) -> str:
 
 def _append(found: Recognised) -> dict[str, str]:
     """Return what a Linux kernel needs to be heard on its serial line, and to end when it panics."""
-    return {"append": LINUX_APPEND} if "bzImage" in found.what else {}
+    is_linux = "a Linux kernel" in found.what
+    return {"append": LINUX_APPEND.format(console=ARCHITECTURES[found.arch].linux_console)} if is_linux else {}
+
+
+def _place(found: Recognised) -> dict[str, Any]:
+    """Return the keys of [boot] for the architecture of what was found; none for a PC."""
+    place = ARCHITECTURES[found.arch]
+    if place.is_pc:
+        return {}
+    needs_firmware = found.boots in ("disk", "iso")
+    return {"arch": place.name, **({"firmware": f"{{{place.edk2}}}"} if needs_firmware else {})}
 
 
 def _system(file: Path, found: Recognised, folder: Path) -> dict[str, Any]:
@@ -146,8 +158,13 @@ def _system(file: Path, found: Recognised, folder: Path) -> dict[str, Any]:
         "adapter": "generic-serial", "stages": FIRST_STAGES, "boots": found.boots, "path": os.path.relpath(file, folder),
         "memory": MEMORY, "output": "serial", "prompts": True, "ready": GUESSED_READY, "looked": False,
         "seconds": READY_SECONDS, "screen": False, "dead": "",
-        "append": _append(found).get("append", ""), "drafts": (),
+        "append": _append(found).get("append", ""), "drafts": (), "place": _place(found), "needs": _needs(found),
     }  # fmt: skip
+
+
+def _needs(found: Recognised) -> list[str]:
+    """Return what of the toolchain boots it, beside QEMU."""
+    return [ARCHITECTURES[found.arch].edk2] if "firmware" in _place(found) else []
 
 
 def _heard(heard: Look, console: Console) -> dict[str, Any]:

@@ -13,11 +13,13 @@ from rich.console import Console
 from conformance.commands.init import MEMORY, render, written_name
 from conformance.commands.options import settings
 from conformance.onboarding import observe_report
+from conformance.onboarding.foreign_images import disk_architecture
 from conformance.onboarding.observation import BUDGET_SECONDS, Boot, BootImage, Observer
 from conformance.onboarding.recognise import Recognised, recognise
 from conformance.onboarding.rungs import PLAIN, RUNGS
 from conformance.report import terminal
 from conformance.run.folders import default_folder, prepare_folder, shown
+from lab.architectures import ARCHITECTURES, X86_64
 from lab.errors import LabError, UsageError, nearest
 from lab.toolchain import prepare
 
@@ -40,8 +42,9 @@ def _kind_options(function: Any) -> Any:
 @click.option("--nvme-disk", type=FILE, metavar="FILE", help="raw image on the NVMe disk; booted where IMAGE is not given")
 @click.option("--initrd", type=FILE, metavar="FILE", help="for a kernel")
 @click.option("--append", metavar="WORDS", help="the kernel's command line")
-@click.option("--machine", type=click.Choice(["q35", "pc"]), help="[default: q35, then pc]")
-@click.option("--cpu", metavar="MODEL", help="QEMU's processor model [default: max, then qemu64]")
+@click.option("--arch", type=click.Choice(list(ARCHITECTURES)), help="of the system [default: as the image is]")
+@click.option("--machine", type=click.Choice(["q35", "pc", "virt"]), help="[default: q35, then pc; virt where it is no PC]")
+@click.option("--cpu", metavar="MODEL", help="QEMU's processor model [default: max, then qemu64; on no PC: cortex-a57, rv64]")
 @click.option("--memory", metavar="SIZE", help="as 128M or 1G [default: 256M, then 1G]")
 @click.option("--cpus", type=click.IntRange(1, 64), default=1, show_default=True, help="processors")
 @click.option("--qemu-option", "extra", multiple=True, metavar="WORD", help="further word for QEMU (repeatable)")
@@ -62,7 +65,8 @@ def observe(
 ) -> int:  # fmt: skip
     """Boot IMAGE before a ladder of NVMe devices, ask nothing, and judge what its driver does on the wire.
 
-    IMAGE is an ELF kernel (PVH, multiboot), a bzImage, a disk, ISO or floppy image, or a firmware. No manifest is needed.
+    IMAGE is a kernel (ELF, bzImage, Image), a disk, ISO or floppy image, or a firmware, for a PC, arm64 or riscv64. No manifest
+    is needed.
     The first answer comes after one boot.
 
     \b
@@ -82,7 +86,7 @@ def observe(
         raise UsageError(f"{write_manifest} exists already, and is not overwritten.", remedy="name another file")
     console.print(f"{what}.", soft_wrap=True, markup=False)
     chosen_tools = settings({"qemu": options["qemu"], "offline": options["offline"]})
-    toolchain = prepare(chosen_tools, {"qemu"}, lambda text: _say(console, text))
+    toolchain = prepare(chosen_tools, target.wants, lambda text: _say(console, text))
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
     folder = prepare_folder(out or default_folder(Path.cwd()).with_name(f"observe-{stamp}"))
     observer = Observer(name, target, folder, toolchain, lambda text: _say(console, text))
@@ -137,6 +141,7 @@ def _target(
         raise UsageError("One system is booted at a time.", remedy="name one image; --firmware may stand beside a disk")
     boot: dict[str, Any] = {"cpus": options["cpus"], "options": list(options["extra"])}
     named: list[str] = []
+    arch = options["arch"] or X86_64
     for kind, path in forced:
         boot[kind] = _readable(path)
         named.append(f"{path}, as a {kind}")
@@ -146,14 +151,21 @@ def _target(
             raise UsageError(f"{image} is {found.what}: it cannot be booted.", remedy=found.remedy or f"nvme-lab init {image}")
         boot[found.boots] = _readable(image)
         named.append(f"{image}: {found.what}")
+        arch = options["arch"] or found.arch
         _suit(boot, found)
     if nvme_disk is not None:
         _readable(nvme_disk)
         if not any(boot.get(kind) for kind in KINDS if kind != "firmware"):
             boot["nvme"] = True
+            arch = options["arch"] or disk_architecture(nvme_disk)
             named.append(f"{nvme_disk}, booted from the NVMe disk")
     if not named:
         raise UsageError("Nothing says what is booted.", remedy="name an image, or --nvme-disk FILE to boot from the NVMe disk")
+    needs: tuple[str, ...] = ()
+    place = ARCHITECTURES[arch]
+    if not place.is_pc and any(boot.get(kind) for kind in ("disk", "iso", "nvme")) and not boot.get("firmware"):
+        boot["firmware"], needs = f"{{{place.edk2}}}", (place.edk2,)
+        named.append(f"started by EDK2 on {place.shown}")
     if boot.get("firmware") and not any(boot.get(kind) for kind in (*KINDS[:4], "nvme")):
         boot["firmware_driver"] = True  # there is no other system: the firmware's driver is the one that is seen
     if options["initrd"]:
@@ -166,14 +178,15 @@ def _target(
     text = keys.read_text(encoding="utf-8") if keys and keys.is_file() else ""
     if keys and not text:
         raise UsageError(f"{keys} holds no keys.", remedy="write the lines to be typed into it")
-    target = BootImage(boot, Path.cwd(), disk, text, options["machine"], options["cpu"], options["memory"])
+    machine = options["machine"], options["cpu"], options["memory"]
+    target = BootImage(boot, Path.cwd(), disk, text, *machine, arch=arch, needs=needs)
     return target, written_name(main), "; ".join(named)
 
 
 def _suit(boot: dict[str, Any], found: Recognised) -> None:
     """Set what a kind of system needs to be heard."""
-    if "bzImage" in found.what:
-        boot["append"] = "console=ttyS0 panic=-1"
+    if "a Linux kernel" in found.what:
+        boot["append"] = f"console={ARCHITECTURES[found.arch].linux_console} panic=-1"
 
 
 def _readable(path: Path) -> str:
@@ -184,7 +197,7 @@ def _readable(path: Path) -> str:
 
 def _write_manifest(path: Path, name: str, what: str, target: BootImage, observer: Observer, plain: Boot) -> None:
     text = render(
-        "observed.toml.j2", name=name, what=what, boot=target.boot, machine=observer.machine, disk=target.disk,
+        "observed.toml.j2", name=name, what=what, boot=target.boot, machine=observer.machine, disk=target.disk, target=target,
         stages=list(plain.seen.steps) or ["detect"], memory=MEMORY,
     )  # fmt: skip
     try:

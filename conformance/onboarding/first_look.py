@@ -13,6 +13,7 @@ from conformance.onboarding.crashes import CRASH, crash_line, without_firmware
 from conformance.suite.scenario import LOAD
 from conformance.suite.selection import SCENARIOS
 from lab import drivers
+from lab.architectures import ARCHITECTURES, X86_64
 from lab.data import manifest
 from lab.data.events import Event, RegisterWrite, Submitted
 from lab.data.evidence import Evidence
@@ -93,8 +94,9 @@ def look(boot: dict[str, Any], path: Path, seconds: float, toolchain: Toolchain,
     ``boot`` is a manifest's table, with paths relative to ``path``. LabError where QEMU cannot start it.
     """
     say(f"booting it for at most {seconds:g} s, listening to COM1, COM2, port E9h and the screen")
-    asked = {**boot, "output": "serial", "input": "none", "screen": True, "quiet": QUIET_SECONDS, "seconds": seconds}
-    data = {"name": "unknown", "adapter": "generic-serial", "boot": asked}
+    place = ARCHITECTURES[boot.get("arch", X86_64)]
+    asked = {**boot, "output": "serial", "input": "none", "screen": place.is_pc, "quiet": QUIET_SECONDS, "seconds": seconds}
+    data = {"name": "unknown", "adapter": "generic-serial", "boot": asked, "needs": _needs(boot)}
     driver = manifest.parse(data, path, drivers.adapters())
     scenario = replace(SCENARIOS[SCENARIO].resolve(0), actions=(LOAD,))
     with run_folder() as scratch:
@@ -117,7 +119,8 @@ def look(boot: dict[str, Any], path: Path, seconds: float, toolchain: Toolchain,
 def help_of(boot: dict[str, Any], path: Path, prompt: str, toolchain: Toolchain) -> str:
     """Boot a guest once more, type "help" at its prompt, and return what it prints; "" if that comes to nothing."""
     asked = {**boot, "ready": prompt, "input": "serial", "seconds": HELP_SECONDS}
-    driver = manifest.parse({"name": "unknown", "adapter": "generic-serial", "boot": asked}, path, drivers.adapters())
+    data = {"name": "unknown", "adapter": "generic-serial", "boot": asked, "needs": _needs(boot)}
+    driver = manifest.parse(data, path, drivers.adapters())
     scenario = replace(SCENARIOS[SCENARIO].resolve(0), actions=(LOAD,))
     printed: list[str] = []
 
@@ -128,6 +131,12 @@ def help_of(boot: dict[str, Any], path: Path, prompt: str, toolchain: Toolchain)
     with run_folder() as scratch:
         record(driver, scenario, "qemu", scratch / "evidence", toolchain=toolchain, visit=visit)
     return "".join(printed)
+
+
+def _needs(boot: dict[str, Any]) -> list[str]:
+    """Return what of the toolchain a guest is booted with: a firmware whose name stands in braces."""
+    named = str(boot.get("firmware", ""))
+    return [named[1:-1]] if named.startswith("{") else []
 
 
 def _text(path: Path) -> str:

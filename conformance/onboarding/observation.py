@@ -17,6 +17,7 @@ from conformance.onboarding.steps_seen import Seen, seen
 from conformance.suite.check import EVERY, Check, Outcome
 from conformance.suite.selection import CHECKS
 from lab import drivers
+from lab.architectures import ARCHITECTURES, X86_64, Architecture
 from lab.data import manifest as manifests
 from lab.data.evidence import Evidence
 from lab.data.manifest import PROFILES, STAGES, DriverManifest
@@ -68,12 +69,26 @@ class BootImage:
     machine: str | None = None
     cpu: str | None = None
     memory: str | None = None
+    arch: str = X86_64
+    needs: tuple[str, ...] = ()  # of the toolchain, beside QEMU
+
+    @property
+    def place(self) -> Architecture:
+        """The architecture of the guest."""
+        return ARCHITECTURES[self.arch]
+
+    @property
+    def wants(self) -> set[str]:
+        """What the toolchain must prepare."""
+        return {"qemu" if self.arch == X86_64 else f"qemu-{self.arch}", *self.needs}
 
     def variants(self) -> Iterator[dict[str, Any]]:
         """Yield machines on which its driver may be reached, the usual one first."""
-        usual = {"machine": self.machine or "q35", "cpu": self.cpu or "max", "memory": self.memory or "256M"}
-        older = {"cpu": self.cpu or "qemu64", "memory": self.memory or "1G"}
-        tried = [usual, {**usual, **older}, {"machine": self.machine or self.boot.get("machine") or "pc", **older}]
+        place = self.place
+        usual = {"machine": self.machine or place.machine, "cpu": self.cpu or place.cpus[0], "memory": self.memory or "256M"}
+        other = {"cpu": self.cpu or place.cpus[1], "memory": self.memory or "1G"}
+        third = self.machine or self.boot.get("machine") or ("pc" if place.is_pc else place.machine)
+        tried = [usual, {**usual, **other}, {"machine": third, **other}]
         yield from (machine for number, machine in enumerate(tried) if machine not in tried[:number])
 
 
@@ -149,8 +164,9 @@ def manifest_of(
 ) -> DriverManifest:
     """Return the manifest that a rung is recorded with: nothing is asked, and quiet on the wire is the end of the boot."""
     typed = {"after": KEYS_AFTER_SECONDS} if target.keys else {}
-    boot = {"screen": True, **typed, **target.boot, **machine, "input": "none", "quiet": quiet, "seconds": seconds}
-    data = {"name": name, "adapter": "generic-serial", "stages": [], "boot": boot}
+    boot = {"screen": target.place.is_pc, "arch": target.arch, **typed, **target.boot, **machine, "input": "none"}
+    boot |= {"quiet": quiet, "seconds": seconds}
+    data = {"name": name, "adapter": "generic-serial", "stages": [], "boot": boot, "needs": list(target.needs)}
     if target.disk:
         data["disk"] = {"contents": str(target.disk)}
     return manifests.parse(data, target.folder / f"{name}.toml", drivers.adapters())

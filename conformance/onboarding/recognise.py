@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -18,7 +18,9 @@ from elftools.construct import ConstructError
 from elftools.elf.elffile import ELFFile
 from elftools.elf.segments import InterpSegment, NoteSegment, Segment
 
+from conformance.onboarding import foreign_images
 from images.modules import modinfo
+from lab.architectures import AARCH64, ARCHITECTURES, RISCV64, X86_64
 from lab.errors import UsageError
 
 Boots = Literal["kernel", "disk", "iso", "floppy", "firmware", "module", "program", ""]
@@ -37,6 +39,9 @@ FIRMWARE_UNIT, FIRMWARE_MOST = 64 << 10, 64 << 20
 XEN_PHYS32_ENTRY = 18
 MACHINES = {"EM_386": "i386", "EM_X86_64": "x86-64", "EM_AARCH64": "AArch64", "EM_RISCV": "RISC-V", "EM_ARM": "Arm"}
 PC_MACHINES = frozenset({"EM_386", "EM_X86_64"})
+FOREIGN_MACHINES = {("EM_AARCH64", 64): AARCH64, ("EM_RISCV", 64): RISCV64}
+MACHINE_MODE = 0x8000_0000
+"""Where a program for RISC-V begins that runs instead of OpenSBI, and not behind it."""
 MULTIBOOT, MULTIBOOT2 = 0x1BADB002, 0xE85250D6
 
 
@@ -47,6 +52,7 @@ class Recognised:
     what: str
     boots: Boots
     remedy: str = ""  # where nothing starts it, or only after something was done
+    arch: str = X86_64
     modinfo: dict[str, str] = field(default_factory=dict)  # of a kernel module
 
 
@@ -75,19 +81,29 @@ def _candidates(path: Path, head: bytes, tail: bytes, size: int) -> Iterator[Rec
         yield _elf(path, head)
     if head[0x202:0x206] == b"HdrS":
         yield Recognised("a Linux kernel (bzImage)", "kernel")
+    if arch := foreign_images.linux_image(head):
+        yield Recognised(f"a Linux kernel (Image) for {ARCHITECTURES[arch].shown}", "kernel", arch=arch)
+    if head.startswith(b"\x1f\x8b"):
+        yield Recognised("a file compressed by gzip", "", "unpack it: gunzip < IN > OUT")
     if head[16 * SECTOR + 1 : 16 * SECTOR + 6] == b"CD001":
         bootable = b"EL TORITO SPECIFICATION" in head[17 * SECTOR : 18 * SECTOR]
         remedy = "" if bootable else "it has no El Torito boot record: make it bootable (grub-mkrescue does)"
-        yield Recognised(f"an ISO 9660 image{', bootable' if bootable else ''}", "iso", remedy)
+        what = f"an ISO 9660 image{', bootable' if bootable else ''}"
+        yield _of_a_disk(path, Recognised(what, "iso", remedy))
     for magic, name in ((b"QFI\xfb", "qcow2"), (b"KDMV", "VMDK"), (b"vhdxfile", "VHDX")):
         if head.startswith(magic):
             yield Recognised(f"a disk image in {name} format", "", "convert it: qemu-img convert -O raw IN OUT")
+    what, arch = foreign_images.firmware(head)
+    if what:
+        yield Recognised(what, "firmware", arch=arch)
     if head[0x28:0x2C] == b"_FVH":
         yield Recognised("a UEFI firmware volume", "firmware")
     if head.startswith(b"MZ") and _pe(head):
+        of = ARCHITECTURES[foreign_images.pe_architecture(head) or X86_64]
         yield Recognised(
-            "a UEFI application (PE)", "", "put it on a disk with an EFI system partition, as EFI/BOOT/BOOTX64.EFI"
-        )
+            f"a UEFI application (PE) for {of.shown}", "",
+            f"put it on a disk with an EFI system partition, as EFI/BOOT/{of.efi_program}",
+        )  # fmt: skip
     if size % FIRMWARE_UNIT == 0 and 0 < size <= FIRMWARE_MOST and JUMPS.intersection(tail[:4]):
         yield Recognised("a firmware image: it ends with a reset vector", "firmware")
     if _multiboot(head, MULTIBOOT, 8192, 4):
@@ -96,7 +112,15 @@ def _candidates(path: Path, head: bytes, tail: bytes, size: int) -> Iterator[Rec
         if size in FLOPPY_SIZES:
             yield Recognised(f"a floppy disk image with a boot sector ({size >> 10} KiB)", "floppy")
         table = "GPT" if head[512:520] == b"EFI PART" else "master boot record"
-        yield Recognised(f"a disk image with a boot sector ({table})", "disk")
+        yield _of_a_disk(path, Recognised(f"a disk image with a boot sector ({table})", "disk"))
+
+
+def _of_a_disk(path: Path, found: Recognised) -> Recognised:
+    """Return what was found, with the architecture of what UEFI starts from it."""
+    arch = foreign_images.disk_architecture(path)
+    if arch == X86_64:
+        return found
+    return replace(found, what=f"{found.what} for {ARCHITECTURES[arch].shown} (UEFI)", remedy="", arch=arch)
 
 
 def _elf(path: Path, head: bytes) -> Recognised:
@@ -108,22 +132,29 @@ def _elf(path: Path, head: bytes) -> Recognised:
             is_program = any(_has_interpreter(segment) for segment in elf.iter_segments())
             is_static = any(_is_linux(segment) for segment in elf.iter_segments() if isinstance(segment, NoteSegment))
             has_pvh = any(_pvh(segment) for segment in elf.iter_segments() if isinstance(segment, NoteSegment))
-            bits, machine = elf.elfclass, elf["e_machine"]
+            bits, machine, entry = elf.elfclass, elf["e_machine"], elf["e_entry"]
     except (ELFError, ConstructError, OSError, ValueError, OverflowError) as error:
         return Recognised(
             "an ELF file that is damaged or cut off", "", f"build or copy it again: {error or type(error).__name__}"
         )
+    shown = MACHINES.get(machine, str(machine).removeprefix("EM_"))
+    if machine not in PC_MACHINES and (is_program or (is_static and not has_pvh)):
+        return Recognised(f"a {bits}-bit Linux program for {shown}", "", "the guest of programs is x86-64: build it for that")
     if is_program:
         remedy = "the guest has the C library only: link it statically, or push its libraries too"
         return Recognised(f"a {bits}-bit Linux program", "program", remedy)
     if is_static and not has_pvh:
         return Recognised(f"a {bits}-bit Linux program, linked statically", "program")
+    if arch := FOREIGN_MACHINES.get((machine, bits)):
+        if arch == RISCV64 and entry == MACHINE_MODE:
+            return Recognised(
+                f"a {bits}-bit ELF firmware for {shown}: it begins where machine mode does", "firmware", arch=arch
+            )
+        return Recognised(f"a {bits}-bit ELF kernel for {shown}", "kernel", arch=arch)
     if machine not in PC_MACHINES:
-        shown = MACHINES.get(machine, str(machine).removeprefix("EM_"))
         return Recognised(
-            f"a {bits}-bit ELF file for {shown}", "",
-            "the guests are PCs: build it for x86; for arm64, a firmware that boots it (boot.arch, docs/drivers.md)",
-        )  # fmt: skip
+            f"a {bits}-bit ELF file for {shown}", "", f"guests are of {', '.join(ARCHITECTURES)}: build it for one of them"
+        )
     if has_pvh:
         return Recognised(f"a {bits}-bit ELF kernel with a PVH entry", "kernel")
     if _multiboot(head, MULTIBOOT, 8192, 4):

@@ -54,7 +54,7 @@ class Program:
         """Start nothing yet. ``given_up`` is a descriptor that becomes readable when the lab waits no longer."""
         self.settings = settings
         self._given_up = given_up
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Piped | None = None
         self._hung = ""
         self._stderr = STDERR.open("ab")
 

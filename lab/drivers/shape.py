@@ -50,8 +50,10 @@ WIDEST = 128
 SOURCES = ("kernel", "disk", "iso", "floppy")
 SIGNS = ("ready", "ready_screen", "quiet", "after")
 """Keys of [boot] of which any one says when the guest is ready."""
-OF_A_PC = {"floppy": "", "screen": False, "output": "serial", "input": "serial", "exit_success": None}
-"""Keys of [boot] that need devices of a PC, and their values if they are not set."""
+OF_A_PC: Mapping[str, tuple[Any, ...]] = {
+    "floppy": ("",), "screen": (False,), "output": ("serial",), "input": ("serial", "none"), "exit_success": (None,),
+}  # fmt: skip
+"""Keys of [boot] that need devices of a PC, and their values that do not."""
 
 
 class Mistake(NamedTuple):
@@ -138,7 +140,7 @@ def _booted(manifest: DriverManifest) -> Iterator[Mistake]:
             f'give firmware = "{{{place.edk2}}}" and needs = ["{place.edk2}"]',
         )  # fmt: skip
     for key, without in OF_A_PC.items() if not place.is_pc else ():
-        if getattr(boot, key) != without:
+        if getattr(boot, key) not in without:
             yield Mistake(
                 f"boot.{key}", f"it needs a PC, and the guest is {boot.arch}", "say it by boot.options, if QEMU can do it"
             )

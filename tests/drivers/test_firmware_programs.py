@@ -67,7 +67,7 @@ def test_the_uefi_programs_buffer_is_where_the_manifest_has_it() -> None:
 
 
 @pytest.mark.parametrize("device", ["qemu", "lab"])
-@pytest.mark.parametrize("name", ["seabios", "edk2", "u-boot-arm64"])
+@pytest.mark.parametrize("name", ["seabios", "edk2", "u-boot-arm64", "u-boot-riscv64"])
 def test_blocks_are_read_and_written_through_it(name: str, device: DeviceKind, toolchain: Toolchain, tmp_path: Path) -> None:
     manifest = find(name)
     assert device in devices(manifest)

@@ -31,6 +31,7 @@ from lab.toolchain import LinuxGuest, Toolchain
 VFIO_KO = "NVME_LAB_TEST_VFIO_KO"
 """A variable with the path of a vfio.ko that has VFIO without IOMMU, which Debian builds for none of its kernels."""
 EXAMPLES = Path(__file__).parents[2] / "examples" / "guest-program"
+NO_GUEST = LinuxGuest(Path(), Path(), append="", release="", modules=(), private_key=Path(), host_key="")
 SCENARIO = Scenario(
     id="read/x", stage="read", title="", seed=1, actions=(),
     device=DeviceSpec(controllers=(Controller(serial="S N", namespaces=(Namespace(nsid=2, blocks=64, block_size=4096),)),)),
@@ -189,9 +190,7 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
 def test_modules_are_files_and_have_their_parameters(tmp_path: Path) -> None:
     def made(**push: Any) -> GuestProgram:
         keys = {"name": "x", "adapter": "guest-program", "program": {"command": ["/run/x"]}, "push": push}
-        return GuestProgram(
-            parse(keys, tmp_path / "x.toml", adapters()), Toolchain(None, LinuxGuest(*[Path()] * 2, "", "", (), Path(), ""))
-        )
+        return GuestProgram(parse(keys, tmp_path / "x.toml", adapters()), Toolchain(None, NO_GUEST))
 
     (tmp_path / "vfio.ko").touch()
     found = made(modules=["vfio.ko"], parameters={"vfio": "a=1"})

@@ -49,8 +49,8 @@ HOSTILE = next(rung for rung in RUNGS if rung.name == "never-ready")
 
 
 def options(**given: Any) -> dict[str, Any]:
-    kinds = dict.fromkeys(("kernel", "disk", "iso", "floppy", "firmware", "initrd", "append", "machine", "cpu", "memory"))
-    return {**kinds, "cpus": 1, "extra": (), **given}
+    keys = ("kernel", "disk", "iso", "floppy", "firmware", "initrd", "append", "machine", "cpu", "memory", "arch")
+    return {**dict.fromkeys(keys), "cpus": 1, "extra": (), **given}
 
 
 def test_the_file_says_how_it_is_booted(tmp_path: Path) -> None:
@@ -93,11 +93,11 @@ def test_what_cannot_be_booted_is_refused(given: dict[str, Any], says: str) -> N
 
 def test_a_kernel_for_another_processor_is_refused_with_what_to_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "kernel"
-    head = b"\x7fELF\2\1\1" + bytes(9) + b"\2\0" + (183).to_bytes(2, "little") + b"\1\0\0\0"
+    head = b"\x7fELF\2\1\1" + bytes(9) + b"\2\0" + (21).to_bytes(2, "little") + b"\1\0\0\0"
     file.write_bytes(head + bytes(24) + bytes(4) + (64).to_bytes(2, "little") + bytes(10))
     assert run_command(("observe", str(file))) == 4
     said = capsys.readouterr().err
-    assert "AArch64" in said
+    assert "PPC64" in said
     assert "remedy:" in said
 
 
