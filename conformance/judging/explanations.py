@@ -38,7 +38,7 @@ CONTENT = frozenset({
 """Rules without which the disk does not hold what it must: later reads show it too."""
 DISCOVERY = frozenset({
     "multi-namespace/sparse", "multi-namespace/second-list", "multi-namespace/block-size", "identify/lba-format",
-    "io-queues/no-overlap",
+    "identify/capacity64", "io-queues/no-overlap",
 })  # fmt: skip
 """Rules without which the driver does not know a namespace, or its queues are not its own: later transfers go wrong."""
 BY_LENGTH = frozenset({MEMORY, "read/prp2", "read/prp-list", "read/prp-chain", "read/odd-buffer"})

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeAlias
 
@@ -31,6 +31,7 @@ class Disk:
     seed: int
     namespace: Namespace
     cached: bool = True  # what is written may be lost until it is flushed
+    _before: Namespace | None = None  # as it was when its first content was made, where its size has changed since
     _changed: Extents[Held] = field(default_factory=Extents)
     _unflushed: Extents[None] = field(default_factory=Extents)
     _started: list[tuple[range, int]] = field(default_factory=list)  # writes that nobody has collected yet, with their fills
@@ -41,8 +42,13 @@ class Disk:
         if not changed and self.namespace.contents:
             return UNKNOWN
         if not changed:
-            return content.initial(self.seed, self.namespace, lba)
+            return content.initial(self.seed, self._origin, lba)
         return content.block(held, self.namespace.nsid, lba, self.namespace.block_size) if isinstance(held, int) else held
+
+    @property
+    def _origin(self) -> Namespace:
+        """The namespace that its first content was made for."""
+        return self._before or self.namespace
 
     def expect_range(self, lba: int, blocks: int) -> bytes | None:
         """Return the bytes that blocks from ``lba`` on must hold; None if one of them may hold anything."""
@@ -67,6 +73,8 @@ class Disk:
             self._collected(asked)
         if asked.arguments.get("nsid") != self.namespace.nsid:
             return
+        if asked.action in RESHAPES and asked.ok:
+            self._reshape(asked)
         if asked.action == "flush" and asked.ok:
             self._unflushed.clear()
         elif asked.action == "load-mix":
@@ -82,6 +90,19 @@ class Disk:
                     self._keep(range(lba, lba + 1), self._partly_new(asked, lba), durable=durable)
             else:
                 self._keep(blocks, self._new(asked) if asked.ok else UNKNOWN, durable=durable)
+
+    def _reshape(self, asked: Asked) -> None:
+        """Take another size, whose new blocks are zero, or another format, after which all blocks are."""
+        before = self.namespace
+        if asked.action == "resize":
+            self._before, self.namespace = self._origin, replace(before, blocks=int(asked.arguments["blocks"]))
+            self._keep(range(before.blocks, max(before.blocks, self.namespace.blocks)), bytes(before.block_size), durable=True)
+            return
+        size = BLOCK_SIZES[int(asked.arguments["format"])]
+        self.namespace = replace(before, blocks=before.blocks * before.block_size // size, block_size=size, areas=())
+        self._before = None
+        self._changed.clear()
+        self._unflushed.clear()
 
     def _new(self, asked: Asked) -> Held:
         """Return what each block of a write, zeroes or trim that succeeded holds now."""
@@ -121,12 +142,16 @@ class Disk:
 
     def expected_ranges(self) -> Iterator[range]:
         """Yield ranges, in no order, of every block that may differ from zero and is known."""
-        for first, count in content.areas_of(self.namespace):
+        for first, count in content.areas_of(self._origin):
             yield range(first, first + count)
         zeros = bytes(self.namespace.block_size)
         yield from (blocks for blocks, held in self._changed if held is not UNKNOWN and held != zeros)
 
 
+RESHAPES = ("resize", "reformat")
+"""Actions of the lab that change a namespace's size or format."""
+BLOCK_SIZES = (512, 4096)
+"""Bytes of a block of the programmable controller's first formats, which have no metadata."""
 CHANGES = ("write", "write-bytes", "zeroes", "trim")
 """Actions that change blocks."""
 OF_ALL = ("cut-power", "collect")

@@ -18,7 +18,7 @@ from functools import cached_property
 from math import inf
 from typing import Any, TypeVar, overload
 
-from conformance.record.state import Move, State
+from conformance.record.state import NAMESPACE_CHANGED, Move, State, changed_spec
 from conformance.record.words import words
 from lab.data.events import (
     MEMORY_WATCHED,
@@ -39,7 +39,7 @@ from lab.data.events import (
     Submitted,
 )
 from lab.data.evidence import Evidence
-from lab.data.plan import MACHINE, Controller
+from lab.data.plan import MACHINE, Controller, Namespace
 from lab.data.profile import Profile, read_profiles
 from lab.nvme.commands import Command
 from lab.nvme.registers import CAP, CC, CSTS, VS
@@ -174,6 +174,18 @@ class Record:
     def controllers(self) -> tuple[Controller, ...]:
         """The device's controllers as they were specified."""
         return self.scenario.device.controllers
+
+    def spec_at(self, controller: Controller, event: Event | None) -> Controller:
+        """Return a controller as it was specified, with the sizes and formats that its namespaces had at an event."""
+        for remark in self.all(Remark):
+            if remark.name == NAMESPACE_CHANGED and remark.controller == controller.id and event and remark.t <= event.t:
+                controller = changed_spec(controller, remark)
+        return controller
+
+    def largest(self, controller: str, namespace: Namespace) -> int:
+        """Return the blocks of a namespace, or those from before it became smaller: a driver need not know that yet."""
+        first = next((spec.namespace(namespace.nsid) for spec in self.controllers if spec.id == controller), None)
+        return max(namespace.blocks, first.blocks if first and first.block_size == namespace.block_size else 0)
 
     @cached_property
     def profiles(self) -> Mapping[str, Profile]:

@@ -18,6 +18,7 @@ from lab.data.events import (
     Interrupt,
     RegisterRead,
     RegisterWrite,
+    Remark,
     Reset,
     ShadowDoorbell,
     Submitted,
@@ -48,6 +49,19 @@ def strips_protection(namespace: Namespace, command: LbaCommand) -> bool:
     """Return whether protection information stays in the controller: PRACT=1, and the metadata is nothing else."""
     acts = isinstance(command, Read | Write) and bool(command.PRINFO & PRACT)
     return acts and bool(namespace.protection) and namespace.metadata_size == PROTECTION_BYTES
+
+
+NAMESPACE_CHANGED = "namespace-changed"
+"""The remark on a namespace that the lab has given another size or format, while the driver uses it."""
+
+
+def changed_spec(spec: Controller, event: Remark) -> Controller:
+    """Return a controller whose namespace is as the remark says; nothing is known of its blocks' former content."""
+    blocks, size = int(event.detail["blocks"]), int(event.detail["block_size"])
+    changed = (
+        replace(n, blocks=blocks, block_size=size, areas=()) if n.nsid == event.detail["nsid"] else n for n in spec.namespaces
+    )
+    return replace(spec, namespaces=tuple(changed))
 
 
 Move = Callable[["State", Any], None]
@@ -181,6 +195,8 @@ class State:
                 return State._read
             case RegisterRead() | Interrupt(how=self.interrupts):
                 return None
+            case Remark(name="namespace-changed"):
+                return State._namespace_changed
         return State.MOVES.get(type(event))
 
     def _read(self, event: RegisterRead) -> None:
@@ -192,6 +208,9 @@ class State:
     def _config(self, event: ConfigWrite) -> None:
         if event.offset <= 4 < event.offset + event.size:
             self.pci_command = event.value >> (4 - event.offset) * 8 & 0xFFFF
+
+    def _namespace_changed(self, event: Remark) -> None:
+        self.spec = changed_spec(self.spec, event)
 
     def _interrupt(self, event: Interrupt) -> None:
         self.interrupts = event.how

@@ -21,6 +21,7 @@ import conformance.suite.stages.lending
 import conformance.suite.stages.limits
 import conformance.suite.stages.multi_namespace
 import conformance.suite.stages.multiqueue
+import conformance.suite.stages.offers
 import conformance.suite.stages.power
 import conformance.suite.stages.queue_memory
 import conformance.suite.stages.read

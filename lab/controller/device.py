@@ -9,6 +9,7 @@ from lab.controller.clock import Clock
 from lab.controller.controller import ModelController
 from lab.controller.dma import HostMemory
 from lab.controller.interrupts import Signal
+from lab.controller.namespaces import StoredNamespace
 from lab.controller.record import Recorder, Unrecorded
 from lab.controller.subsystem import Subsystem
 from lab.data.plan import DeviceSpec, Fault
@@ -87,6 +88,33 @@ class Device:
         if nsid not in found.attached:
             raise UsageError(f"controller {controller} has no active namespace {nsid}")
         found.detach(nsid, report=report)
+
+    def resize(self, controller: str, nsid: int, blocks: int) -> None:
+        """Give an active namespace another size; new blocks are zero. Its hosts get the event."""
+        self._active(controller, nsid).resize(blocks)
+        self._changed(controller, nsid)
+
+    def reformat(self, controller: str, nsid: int, index: int) -> None:
+        """Format an active namespace with another LBA format, as another host would. Its hosts get the event."""
+        namespace = self._active(controller, nsid)
+        if index >= len(namespace.formats):
+            raise UsageError(f"namespace {nsid} has no LBA format {index}: it has {len(namespace.formats)}")
+        namespace.format(index, extended=False)
+        self._changed(controller, nsid)
+
+    def _active(self, controller: str, nsid: int) -> StoredNamespace:
+        found = self._find(controller).attached.get(nsid)
+        if found is None:
+            raise UsageError(f"controller {controller} has no active namespace {nsid}")
+        return found
+
+    def _changed(self, controller: str, nsid: int) -> None:
+        """Report a changed namespace to the host of each controller that has it."""
+        namespace = self._active(controller, nsid)
+        for member in self.controllers.values():
+            if member.attached.get(nsid) is namespace:
+                member.core.remark("namespace-changed", nsid=nsid, blocks=namespace.blocks, block_size=namespace.block_size)
+                member.report_change(nsid)
 
     def warn(self, controller: str, critical_warning: int) -> None:
         """Set SMART's critical warning bits, and raise the event for those that the host has asked for."""

@@ -198,6 +198,14 @@ class StoredNamespace:
         self._make_room()
         self._zero(0, os.fstat(self._fd).st_size)
 
+    def resize(self, blocks: int) -> None:
+        """Give it another size, without metadata; what it gains is zero. OSError when the machine's disk is full."""
+        before, self._size = self._size, blocks * self.block_size
+        self.cache.flush()
+        self._make_room()
+        if self._size > before:
+            self._zero(before, self._size - before)
+
     def cut_power(self, keep: float = 0.0, seed: int = 0) -> int:
         """Lose writes that were not flushed, each with probability 1 - ``keep``; return how many."""
         if self.write_protection == _UNTIL_POWER_CYCLE:

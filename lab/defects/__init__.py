@@ -17,6 +17,7 @@ import lab.defects.lending
 import lab.defects.limits
 import lab.defects.multi_namespace
 import lab.defects.multiqueue
+import lab.defects.offers
 import lab.defects.performance
 import lab.defects.pointers
 import lab.defects.power

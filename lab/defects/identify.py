@@ -4,11 +4,19 @@ from __future__ import annotations
 
 from lab.defects.defect import defect
 from lab.nvme.commands import Command, Identify
-from lab.nvme.identify import SIZE, Cns, IdentifyController, IdentifyNamespace, NamespaceList
+from lab.nvme.identify import (
+    SIZE,
+    Cns,
+    IdentifyController,
+    IdentifyNamespace,
+    NamespaceList,
+    Nidt,
+    namespace_descriptors,
+)  # fmt: skip
 from lab.reference.controller import Controller
 from lab.reference.data import DataPath
-from lab.reference.errors import CommandFailed
-from lab.reference.identification import Identification
+from lab.reference.errors import CommandFailed, Refused
+from lab.reference.identification import Identification, Identifiers
 from lab.reference.namespace import Namespace
 from lab.reference.transport import Memory
 
@@ -155,3 +163,39 @@ class GoesOnWithZeros(Identification):
             return super().identify(cns, nsid)
         except CommandFailed:
             return bytes(SIZE)
+
+
+@defect("identify/capacity64:provisioned", scenarios=("identify/thin",))
+class Provisioned(Namespace):
+    """Takes NCAP, the blocks that may be allocated, for the size."""
+
+    @property
+    def blocks(self) -> int:
+        """Return NCAP."""
+        return self.identity.NCAP
+
+
+@defect("read/exact:limit-of-32-bits", scenarios=("identify/mdts-huge",))
+class LimitOf32Bits(Controller):
+    """Computes the transfer limit in 32 bits, where 2^32 bytes are 0, and sends nothing longer than that."""
+
+    @property
+    def max_transfer(self) -> int | None:
+        """Return the limit without what 32 bits do not hold."""
+        limit = super().max_transfer
+        if limit is not None and not limit & 0xFFFF_FFFF:
+            raise Refused("the controller moves no data at all: its transfer limit is 0 bytes")
+        return limit
+
+
+@defect("every/unusual-device:unknown-identifier", scenarios=("identify/unknown-descriptor",))
+class UnknownIdentifier(Identification):
+    """Takes a namespace with an identifier of an unknown type for damaged."""
+
+    def identifiers(self, nsid: int, identity: IdentifyNamespace) -> Identifiers:
+        """Refuse what is not known."""
+        raw = self.identify(Cns.NAMESPACE_DESCRIPTORS, nsid)
+        known = {int(kind) for kind in Nidt}
+        if any(kind not in known for kind, _ in namespace_descriptors(raw)):
+            raise Refused(f"namespace {nsid} has an identifier of an unknown type")
+        return super().identifiers(nsid, identity)

@@ -10,10 +10,11 @@ from lab.defects.defect import defect
 from lab.nvme.async_events import AsyncEvent
 from lab.nvme.commands import BROADCAST_NSID, Command, LbaCommand, Read
 from lab.nvme.identify import Cns, IdentifyController, IdentifyNamespace
+from lab.nvme.logs import ChangedNamespaces, Lid
 from lab.reference.async_events import Events
 from lab.reference.controller import Controller
 from lab.reference.errors import CommandFailed
-from lab.reference.identification import Identification
+from lab.reference.identification import Identification, Identifiers
 from lab.reference.namespace import Namespace
 from lab.reference.service import Service
 
@@ -112,6 +113,43 @@ class NeverLooksAgain(Controller):
         """Scan only as long as there are no namespaces."""
         if not self.namespaces:
             super().scan()
+
+
+class _Literal(Events):
+    """Looks only at the namespaces that log page 04h lists."""
+
+    def act(self, event: AsyncEvent) -> None:
+        """Read the log page, and identify what it lists."""
+        if event.LID != Lid.CHANGED_NAMESPACES:
+            super().act(event)
+            return
+        driver = self._c
+        assert isinstance(driver, Controller)
+        for nsid in ChangedNamespaces(self._health.log(Lid.CHANGED_NAMESPACES, ChangedNamespaces.SIZE)).ids:
+            self.look(driver, nsid)
+
+    def look(self, driver: Controller, nsid: int) -> None:
+        """Identify one namespace again."""
+        identity = driver.identification.namespace(nsid) if nsid != BROADCAST_NSID else None
+        driver.namespaces.pop(nsid, None)
+        if identity is not None:
+            names = driver.identification.identifiers(nsid, identity)
+            driver.namespaces[nsid] = driver.make_namespace(nsid, identity, names)
+
+
+@defect("multi-namespace/changed:overflow", scenarios=("multi-namespace/changed-many",))
+class Overflow(_Literal):
+    """Takes FFFFFFFFh in the list of changed namespaces, which means more than it holds, for the id of one."""
+
+
+@defect("multi-namespace/resized:keeps-what-it-knows", scenarios=("multi-namespace/grown", "multi-namespace/reformatted"))
+class KeepsWhatItKnows(Controller):
+    """Looks only for namespaces that come and go when it is told of a change, and keeps what it knows of the others."""
+
+    def make_namespace(self, nsid: int, identity: IdentifyNamespace, names: Identifiers) -> Namespace:
+        """Return the namespace as it was first seen."""
+        first = self.__dict__.setdefault("first", {})
+        return first.setdefault(nsid, super().make_namespace(nsid, identity, names))  # type: ignore[no-any-return]
 
 
 @defect("multi-namespace/stale:success")

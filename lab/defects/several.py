@@ -323,6 +323,18 @@ class DeletesAtOnce(Controller):
             pair.live = False
 
 
+@defect("io-queues/awaited:anew-at-once", scenarios=("io-queues/basic",))
+class AnewAtOnce(Controller):
+    """Submits the deletion of its first submission queue and its creation anew by one doorbell."""
+
+    def create_io_queues(self) -> None:
+        """Create all queues, and the first submission queue once more."""
+        super().create_io_queues()
+        pair = self.io[0]
+        self.execution.run(self.admin, [DeleteIoSq.of(QID=pair.qid), self.create_sq_command(pair)])
+        pair.restart()
+
+
 TICK_SECONDS = 0.5
 
 

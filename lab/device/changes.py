@@ -1,6 +1,8 @@
-"""Changes of a device that a driver is using: namespaces come and go, health gets worse, and power is cut.
+"""Changes of a device that a driver is using: namespaces come, go and change, health gets worse, and power is cut.
 
-These are actions of the lab: ``attach`` and ``detach`` {nsid, controller?; detach: quiet?}, ``warn`` {warning, controller?}.
+These are actions of the lab: ``attach`` and ``detach`` {nsid, controller?; detach: quiet?}, ``warn`` {warning, controller?},
+``resize`` {nsid, blocks, controller?}, and ``reformat`` {nsid, format, controller?}, as another host would do it: the blocks
+are zero afterwards.
 Without ``controller`` (its id) they change the first one. ``cut-power`` affects the whole device, which loses what was written
 and not flushed; the driver is not informed, and must be started again. ``inspect`` {nsid, lba, blocks, controller?} reads what
 the disk holds, past the driver. ``release`` {name, count?} lets a fault of behaviour
@@ -12,7 +14,7 @@ from __future__ import annotations
 from lab.controller.device import Device as ModelledDevice
 from lab.data.plan import Action
 
-CHANGES = frozenset({"attach", "detach", "warn", "cut-power", "release"})
+CHANGES = frozenset({"attach", "detach", "resize", "reformat", "warn", "cut-power", "release"})
 """The actions of this module."""
 BUS_ERRORS = {"correctable": "RCVR", "nonfatal": "COMP_TIME", "fatal": "MALF_TLP"}
 """Kinds of ``bus-error``, and errors of the port above the device that are of this kind, in QEMU's words
@@ -37,5 +39,9 @@ def change_modelled(device: ModelledDevice, action: Action) -> None:
             device.attach(controller, action.arguments["nsid"])
         case "detach":
             device.detach(controller, action.arguments["nsid"], report=not action.arguments.get("quiet"))
+        case "resize":
+            device.resize(controller, action.arguments["nsid"], action.arguments["blocks"])
+        case "reformat":
+            device.reformat(controller, action.arguments["nsid"], action.arguments["format"])
         case "warn":
             device.warn(controller, action.arguments["warning"])

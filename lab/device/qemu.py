@@ -218,6 +218,8 @@ class QemuDevice:
             raise UnsupportedChangeError("QEMU's own device loses nothing: what is written is in its image at once")
         if action.name == "release":
             raise UnsupportedChangeError("QEMU's own device has no faults, and so holds no command")
+        if action.name in ("resize", "reformat"):
+            raise UnsupportedChangeError("QEMU's own device changes neither the size nor the format of a namespace in use")
         if action.name != "warn" and self.version < LIVE_NAMESPACES:
             first = ".".join(map(str, LIVE_NAMESPACES))
             raise UnsupportedChangeError(f"QEMU adds and removes namespaces live from {first} on")

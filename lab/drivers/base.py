@@ -104,9 +104,18 @@ def write_payload(scenario: Scenario, action: Action) -> bytes | None:
 
 
 def is_stale_listing(action: Action, answer: Answer) -> bool:
-    """Return whether the driver shows other namespaces than those that a list waits for (``until``: their ids)."""
+    """Return whether the driver shows other namespaces than those that a list waits for.
+
+    ``until`` are their ids, and ``blocks`` the size of the first of them.
+    """
     wanted = action.arguments.get("until") if action.name == "list" else None
-    return wanted is not None and wanted != sorted(listed["nsid"] for listed in answer.fields.get("namespaces", ()))
+    if wanted is None:
+        return False
+    shown = {listed["nsid"]: listed.get("blocks") for listed in answer.fields.get("namespaces", ())}
+    if sorted(shown) != wanted:
+        return True
+    size: int | None = action.arguments.get("blocks")
+    return size is not None and shown[wanted[0]] != size
 
 
 def explicit_arguments(scenario: Scenario, action: Action, data: bytes | None) -> tuple[dict[str, Any], bytes]:

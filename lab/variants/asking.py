@@ -36,6 +36,7 @@ LOGS = {
     "features/asks-for-everything",
     allowed="Base 2.0, 5.15 to 5.17 and 5.27: a host may ask for any of them; what is not there is refused",
     scenarios=("admin-queue/basic",),
+    warns=("features/log-gated",),
 )
 class AsksForEverything(Controller):
     """Asks, once it is up, for lists, log pages and features, and sets features to values that change little."""

@@ -47,7 +47,7 @@ WAKE_SECONDS = 0.01
     scenarios=BASIC,
     settings={"depth": 2, "admin_depth": 2, "events": 0},
     warns=("multiqueue/depth", "multiqueue/scaling", "multiqueue/batch", "reset/aer", "features/critical-warning",
-           "multi-namespace/changed", "performance/depth"),
+           "multi-namespace/changed", "multi-namespace/resized", "performance/depth"),
 )  # fmt: skip
 class CidZero(QueuePair):
     """Has one command outstanding on each queue, whose identifier is always 0."""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from lab.nvme.commands import Identify
+from lab.nvme.async_events import AsyncEvent
+from lab.nvme.commands import BROADCAST_NSID, Identify
 from lab.nvme.identify import SIZE, Cns, IdentifyController, IdentifyNamespace
+from lab.nvme.logs import ChangedNamespaces, Lid
+from lab.reference.async_events import Events
 from lab.reference.controller import Controller
 from lab.reference.identification import Identification
 from lab.reference.namespace import Namespace
@@ -52,3 +55,29 @@ class AsksBeforeEach(Namespace):
         if any(raw):
             self.identity = IdentifyNamespace(raw)
         super().check_range(lba, blocks)
+
+
+@variant(
+    "multi-namespace/looks-at-the-changed",
+    allowed='Base 2.0, 5.16.1.5 "Changed Namespace List": it lists the namespaces that have changed, or FFFFFFFFh for too many',
+    scenarios=("multi-namespace/grown", "multi-namespace/changed"),
+)
+class LooksAtTheChanged(Events):
+    """Identifies only the namespaces again that log page 04h lists, and all of them where it holds FFFFFFFFh."""
+
+    def act(self, event: AsyncEvent) -> None:
+        """Read the log page, and identify what it lists."""
+        driver = self._c
+        if event.LID != Lid.CHANGED_NAMESPACES or not isinstance(driver, Controller):
+            super().act(event)
+            return
+        changed = ChangedNamespaces(self._health.log(Lid.CHANGED_NAMESPACES, ChangedNamespaces.SIZE)).ids
+        if BROADCAST_NSID in changed:
+            self._rescan()
+            return
+        for nsid in changed:
+            identity = driver.identification.namespace(nsid)
+            driver.namespaces.pop(nsid, None)
+            if identity is not None:
+                names = driver.identification.identifiers(nsid, identity)
+                driver.namespaces[nsid] = driver.make_namespace(nsid, identity, names)

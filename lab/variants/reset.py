@@ -70,7 +70,7 @@ class Subsystem(Recovery):
     allowed='Base 2.0, 5.2 "Asynchronous Event Request command": a host that sends none receives no events',
     scenarios=ASKED,
     settings={"events": 0},
-    warns=("reset/aer", "features/critical-warning", "multi-namespace/changed"),
+    warns=("reset/aer", "features/critical-warning", "multi-namespace/changed", "multi-namespace/resized"),
 )
 class NoEvents(Controller):
     """Sends no Asynchronous Event Request."""

@@ -41,6 +41,23 @@ def test_the_model_changes(tmp_path: Path) -> None:
             change_modelled(process.device, Action("detach", {"nsid": 3}))
 
 
+def test_a_namespace_in_use_changes_its_size_and_its_format(tmp_path: Path) -> None:
+    with InProcess(SPEC, tmp_path) as process:
+        controller = process.function.controller
+        controller.attached[1].write(63, b"\x77" * 512, durable=True)
+        change_modelled(process.device, Action("resize", {"nsid": 1, "blocks": 128}))
+        assert controller.identify_namespace(1).NSZE == 128
+        assert controller.attached[1].read(63, 2) == b"\x77" * 512 + bytes(512), "what it gains is zero"
+        change_modelled(process.device, Action("resize", {"nsid": 1, "blocks": 32}))
+        change_modelled(process.device, Action("reformat", {"nsid": 1, "format": 1}))
+        assert (controller.identify_namespace(1).NSZE, controller.attached[1].block_size) == (4, 4096)
+        assert controller.logs.changed_namespaces == {1}
+        with pytest.raises(UsageError, match="no LBA format 9"):
+            change_modelled(process.device, Action("reformat", {"nsid": 1, "format": 9}))
+        with pytest.raises(UsageError, match="no active namespace 3"):
+            change_modelled(process.device, Action("resize", {"nsid": 3, "blocks": 8}))
+
+
 def test_a_command_that_a_fault_holds_is_released(tmp_path: Path) -> None:
     fault = Fault(name="h", behaviour="hold")
     with InProcess(SPEC, tmp_path, faults=(fault,)) as process:
@@ -89,6 +106,12 @@ def test_a_list_is_late_until_it_is_as_wanted(shown: list[int], late: bool) -> N
     assert is_stale_listing(Action("list", {"until": [1, 2]}), answer) is late
     assert not is_stale_listing(Action("list"), answer)
     assert not is_stale_listing(Action("load", {"until": "detect"}), answer)  # which is where to stop, not what to wait for
+
+
+@pytest.mark.parametrize(("shown", "late"), [(8, False), (16, True)])
+def test_a_list_is_late_until_the_size_is_as_wanted(shown: int, late: bool) -> None:
+    answer = Answer(fields={"namespaces": [{"nsid": 1, "blocks": shown}]})
+    assert is_stale_listing(Action("list", {"until": [1], "blocks": 8}), answer) is late
 
 
 def test_a_driver_that_cannot_be_started_anew_keeps_its_power(toolchain: Toolchain, tmp_path: Path) -> None:

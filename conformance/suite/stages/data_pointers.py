@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 from conformance.record.record import Record
 from conformance.record.state import State
-from conformance.suite.check import MANDATORY, Finding, check
+from conformance.suite.check import MANDATORY, RECOMMENDED, Finding, check
 from conformance.suite.citations import BASE_2_0
 from conformance.suite.stages.fields import own
 from lab.data.events import Submitted
-from lab.nvme.commands import Command, Psdt
+from lab.nvme.commands import Command, Flush, Psdt, Verify, WriteUncorrectable, WriteZeroes
 
 DWORD, ENTRY = 4, 8
 """What PRP1 is aligned to, and the bytes of an entry of a PRP list."""
@@ -51,3 +51,15 @@ def data_pointer(record: Record) -> Iterator[Finding]:
             expected, ok = "PRP2 a PRP list at a multiple of 8", two != 0 and two % ENTRY == 0
         shown = f"{type(event.command).__name__} of {length} bytes, PRP1 {one:#x}, PRP2 {two:#x}"
         yield Finding(ok, event, expected, shown, fields=FIELDS)
+
+
+WITHOUT_DATA = Flush, Verify, WriteUncorrectable, WriteZeroes
+"""I/O commands that move no data, and so leave their pointers reserved. Base 2.0, 7.1; NVM Command Set 1.0, 3.2.5 to 3.2.8."""
+
+
+@check("write/pointers-unused", cite=BASE_2_0["3.3.3.1"], level=RECOMMENDED, why="practice", witnesses=["wire"])
+def pointers_unused(record: Record) -> Iterator[Finding]:
+    """Leaves PRP1 and PRP2 0 in I/O commands that move no data."""
+    for _, event, command in own(record, *WITHOUT_DATA):
+        shown = f"{type(command).__name__} with PRP1 {command.PRP1:#x}, PRP2 {command.PRP2:#x}"
+        yield Finding(not command.PRP1 and not command.PRP2, event, "PRP1 0, PRP2 0", shown, fields=("OPC", "PRP1", "PRP2"))

@@ -72,7 +72,7 @@ def no_cache(draw: Draw) -> Plan:
 @scenario("features/bare", "only current values of features, an error log of four entries, no format; all of it is asked for")
 def bare(draw: Draw) -> Plan:
     oncs, oacs = Oncs.of(DATASET_MANAGEMENT=1, WRITE_ZEROES=1), Oacs.of(NAMESPACE_MANAGEMENT=1)
-    device = draw.device(identify={"ONCS": int(oncs), "OACS": int(oacs), "ELPE": 3})
+    device = draw.device(identify={"ONCS": int(oncs), "OACS": int(oacs), "ELPE": 3, "FNA": 0})
     threshold = TemperatureThreshold.of(TMPTH=KELVIN + draw.between(60, 90))
     saved = [_set(Fid.TEMPERATURE_THRESHOLD, int(threshold), save=True), _get(Fid.TEMPERATURE_THRESHOLD)]
     errors = [_get(Fid.NAMESPACE_METADATA), do("smart", errors=True)]

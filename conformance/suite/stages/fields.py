@@ -260,7 +260,8 @@ ADMIN_OFFERS: Mapping[type[Command], Offer] = {
     c.NamespaceAttachment: ("OACS", "NAMESPACE_MANAGEMENT"), c.DeviceSelfTest: ("OACS", "SELF_TEST"),
     c.DirectiveSend: ("OACS", "DIRECTIVES"), c.DirectiveReceive: ("OACS", "DIRECTIVES"), c.NvmeMiSend: ("OACS", "NVME_MI"),
     c.NvmeMiReceive: ("OACS", "NVME_MI"), c.VirtualizationManagement: ("OACS", "VIRTUALIZATION"),
-    c.DoorbellBufferConfig: ("OACS", "DOORBELL_BUFFER"), c.GetLbaStatus: ("OACS", "GET_LBA_STATUS"),
+    c.Lockdown: ("OACS", "LOCKDOWN"), c.DoorbellBufferConfig: ("OACS", "DOORBELL_BUFFER"),
+    c.GetLbaStatus: ("OACS", "GET_LBA_STATUS"),
 }  # fmt: skip
 
 
@@ -440,7 +441,7 @@ def apst(record: Record) -> Iterator[Finding]:
             yield Finding(bool(offered), event, "APSTA bit 0 set", shown, fields=("FID", "CDW11"))
 
 
-@check("features/power-state", cite=BASE_2_0["5.27.1.2"], level=RECOMMENDED, why="practice", witnesses=["wire"])
+@check("features/power-state", cite=BASE_2_0["5.27.1.2"], level=MANDATORY, why="shall", witnesses=["wire"])
 def power_state(record: Record) -> Iterator[Finding]:
     """Selects only power states that NPSS counts."""
     for state, event, command in own(record, c.SetFeatures):
@@ -504,7 +505,7 @@ def event_cleared(record: Record) -> Iterator[Finding]:
             yield Finding(False, event, f"log page {lid:02X}h read", "never read")
 
 
-@check("features/log-aligned", cite=BASE_2_0["5.16"], level=RECOMMENDED, why="practice", witnesses=["wire"])
+@check("features/log-aligned", cite=BASE_2_0["5.16"], level=MANDATORY, why="shall", witnesses=["wire"])
 def log_aligned(record: Record) -> Iterator[Finding]:
     """Reads log pages from a multiple of 4 bytes on."""
     for _, event, command in record.commands(c.GetLogPage):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import Any
+from uuid import UUID
 
 from conformance.record.record import Asked, Record
 from conformance.record.words import listed
@@ -14,7 +15,12 @@ from lab.data.events import Submitted
 from lab.data.plan import Fault, Namespace
 from lab.data.profile import Profile
 from lab.nvme.commands import Identify, LbaCommand, Read
-from lab.nvme.identify import Cns, Oacs, Oncs
+from lab.nvme.identify import Cns, Nidt, Oacs, Oncs
+
+UNKNOWN_NIDT = 0x7F
+"""A type of identifiers that no revision defines yet."""
+THIN_PROVISIONING = 1
+"""NSFEAT bit 0: NCAP may be below NSZE."""
 
 
 @scenario("identify/basic", "one namespace of 512-byte blocks")
@@ -42,6 +48,29 @@ def inactive_scenario(draw: Draw) -> Plan:
 @scenario("identify/no-limit", "MDTS 0: transfers of any length")
 def no_limit(draw: Draw) -> Plan:
     return Plan(draw.device(mdts=0), [LOAD, do("identify"), do("read", nsid=1, lba=draw.between(1, 512), blocks=64)])
+
+
+@scenario("identify/mdts-huge", "MDTS 20: the limit in bytes is 2^32, which 32 bits do not hold")
+def mdts_huge(draw: Draw) -> Plan:
+    return Plan(draw.device(mdts=20), [LOAD, do("identify"), do("read", nsid=1, lba=draw.between(1, 512), blocks=64)])
+
+
+@scenario("identify/thin", "a thinly provisioned namespace: NCAP and NUSE are far below NSZE")
+def thin(draw: Draw) -> Plan:
+    namespace = draw.namespace()
+    provisioned = {"NSFEAT": THIN_PROVISIONING, "NCAP": namespace.blocks // 2, "NUSE": draw.between(1, 100)}
+    last = do("read", nsid=1, lba=namespace.blocks - 1, blocks=1)
+    return Plan(draw.device(namespace, identify_namespace=provisioned), [LOAD, do("identify"), do("list"), last])
+
+
+@scenario("identify/unknown-descriptor", "a namespace whose first identifier is of a type that only later revisions know")
+def unknown_descriptor(draw: Draw) -> Plan:
+    uuid = UUID(int=draw.fill() << 80 | draw.fill() << 16 | 1)
+    listed = bytes((UNKNOWN_NIDT, 8, 0, 0)) + draw.fill().to_bytes(8, "little") + bytes((Nidt.UUID, 16, 0, 0)) + uuid.bytes
+    longer = Fault(name="longer", behaviour="replace", queue="admin", opcode=Identify.OPCODE, cdw10=Cns.NAMESPACE_DESCRIPTORS,
+                   arguments={"hex": listed.hex()})  # fmt: skip
+    read = do("read", nsid=1, lba=draw.between(1, 512), blocks=8)
+    return Plan(draw.device(draw.namespace(uuid=str(uuid)), version="1.4"), [LOAD, do("list"), read], [longer])
 
 
 @scenario("identify/version-1.0", "a controller of 1.0, which has no active namespace list")
@@ -81,6 +110,8 @@ def controller_claims(record: Record) -> Iterator[tuple[Asked, Mapping[str, Any]
 def namespace_claims(record: Record) -> Iterator[tuple[Asked, Mapping[str, Any], Namespace]]:
     """Yield what the driver says of each namespace, beside that namespace as it was specified; unknown ones are left out.
 
+    So are those that have changed meanwhile: that a driver follows is multi-namespace/resized's.
+
     A driver that does not say which namespace a disk is can only mean the one that there is.
     """
     if len(record.controllers) != 1:
@@ -89,7 +120,8 @@ def namespace_claims(record: Record) -> Iterator[tuple[Asked, Mapping[str, Any],
     only = attached[0].nsid if len(attached) == 1 else 0
     for asked in record.answers("list"):
         for claim in asked.all("namespaces"):
-            if namespace := record.controllers[0].namespace(claim.get("nsid", only)):
+            namespace = record.controllers[0].namespace(claim.get("nsid", only))
+            if namespace and namespace == record.spec_at(record.controllers[0], asked.ended).namespace(namespace.nsid):
                 yield asked, claim, namespace
 
 
@@ -190,7 +222,7 @@ def block_4096(record: Record) -> Iterator[Finding]:
     why="integrity",
     witnesses=["wire"],
     needs=["read"],
-    scenarios=["identify/no-limit", "read/mdts"],
+    scenarios=["identify/no-limit", "identify/mdts-huge", "read/mdts"],
 )
 def mdts(record: Record) -> Iterator[Finding]:
     """Takes MDTS 0 as unlimited and any other as a power of two of minimum pages."""

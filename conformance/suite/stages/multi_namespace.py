@@ -38,6 +38,12 @@ FLUSH_BROADCAST_REFUSED = 2
 """VWC bits 2:1 of a controller whose Flush does not take NSID FFFFFFFFh."""
 
 
+RESHAPED, FORMAT_4096 = 4096, 1
+"""Blocks of 512 bytes of a namespace that changes, and the programmable controller's LBA format of 4096 bytes."""
+RESHAPES = ("resize", "reformat")
+"""Actions of the lab that change a namespace in use."""
+
+
 def _read(nsid: int, lba: int, blocks: int, **more: str) -> Action:
     return do("read", nsid=nsid, lba=lba, blocks=blocks, **more)
 
@@ -110,10 +116,49 @@ def many_scenario(draw: Draw) -> Plan:
 
 @scenario("multi-namespace/changed", "a namespace is detached from the running controller, and attached again")
 def changed_scenario(draw: Draw) -> Plan:
+    return _comes_and_goes(draw)
+
+
+def _comes_and_goes(draw: Draw, *faults: Fault) -> Plan:
     held = draw.namespace(1), draw.namespace(2), draw.namespace(3)
     away = [do("detach", nsid=2), do("list", until=[1, 3])]
     back = [do("attach", nsid=2), do("list", until=[1, 2, 3])]
-    return Plan(draw.device(*held), [LOAD, do("list"), *away, *back, _read(2, draw.between(1, 900), 8)])
+    return Plan(draw.device(*held), [LOAD, do("list"), *away, *back, _read(2, draw.between(1, 900), 8)], faults)
+
+
+def _reshaped(draw: Draw, change: Action, blocks: int, *then: Action) -> Plan:
+    """Return a plan in which the first of two namespaces changes, and has so many blocks then."""
+    device = draw.device(draw.namespace(1, blocks=RESHAPED), draw.namespace(2))
+    asked = [LOAD, do("list"), _read(1, draw.between(1, 900), 4), change, do("list", until=[1, 2], blocks=blocks)]
+    return Plan(device, [*asked, *then, _read(2, 3, 4)])
+
+
+@scenario("multi-namespace/grown", "a namespace in use becomes twice as large", hostile=True)
+def grown(draw: Draw) -> Plan:
+    lba = RESHAPED + draw.between(8, 900)
+    written = do("write", nsid=1, lba=lba, blocks=4, fill=draw.fill())
+    return _reshaped(draw, do("resize", nsid=1, blocks=2 * RESHAPED), 2 * RESHAPED, written, _read(1, lba - 1, 6))
+
+
+@scenario("multi-namespace/shrunk", "a namespace in use becomes half as large", hostile=True)
+def shrunk(draw: Draw) -> Plan:
+    half = RESHAPED // 2
+    return _reshaped(draw, do("resize", nsid=1, blocks=half), half, _read(1, RESHAPED - 8, 4), _read(1, 5, 4))
+
+
+@scenario(
+    "multi-namespace/reformatted", "a namespace in use is formatted by another host, with blocks of 4096 bytes", hostile=True
+)
+def reformatted(draw: Draw) -> Plan:
+    return _reshaped(draw, do("reformat", nsid=1, format=FORMAT_4096), RESHAPED // 8)
+
+
+@scenario("multi-namespace/changed-many", "the same, and the log says that more have changed than it can hold")
+def changed_many(draw: Draw) -> Plan:
+    overflow = BROADCAST_NSID.to_bytes(4, "little") + bytes(4092)
+    many = Fault(name="many", behaviour="replace", queue="admin", opcode=GetLogPage.OPCODE, cdw10=Lid.CHANGED_NAMESPACES,
+                 arguments={"hex": overflow.hex()})  # fmt: skip
+    return _comes_and_goes(draw, many)
 
 
 @scenario("multi-namespace/gone", "blocks of a namespace that has been detached", hostile=True)
@@ -182,7 +227,7 @@ def block_size(record: Record) -> Iterator[Finding]:
     """Keeps the block size of each namespace apart."""
     for asked in record.answers("list"):
         for claim in asked.all("namespaces"):
-            namespace = record.controllers[0].namespace(claim.get("nsid", 0))
+            namespace = record.spec_at(record.controllers[0], asked.ended).namespace(claim.get("nsid", 0))
             if namespace and "block_size" in claim and (_identified(record) or claim["block_size"] != namespace.block_size):
                 expected = f"namespace {namespace.nsid}: {namespace.block_size}"
                 yield Finding(claim["block_size"] == namespace.block_size, asked.ended, expected, claim["block_size"])
@@ -265,7 +310,7 @@ def _means_all(command: Command, admin: bool, flush_refused: bool) -> bool:
 
 
 @check("multi-namespace/changed", cite=BASE_2_0["5.16"], level=RECOMMENDED, why="practice", witnesses=["wire", "fault"],
-       needs=["list"], scenarios=["multi-namespace/changed"])  # fmt: skip
+       needs=["list"], scenarios=["multi-namespace/changed", "multi-namespace/changed-many"])  # fmt: skip
 def changed(record: Record) -> Iterator[Finding]:
     """Follows namespaces that come and go, by the event and by log page 04h."""
     changes = [asked for asked in record.asked if asked.action in ("attach", "detach")]
@@ -285,6 +330,20 @@ def changed(record: Record) -> Iterator[Finding]:
             yield from (Finding(True, claim, "log page 04h is read", "it is", fields=("DW0",)) for claim in unread)
             unread.clear()
     yield from (Finding(False, claim, "log page 04h is read", "it is not", fields=("DW0",)) for claim in unread)
+
+
+@check("multi-namespace/resized", cite=BASE_2_0["5.2"], level=RECOMMENDED, why="practice", witnesses=["out", "fault"],
+       needs=["list"], scenarios=[f"multi-namespace/{how}" for how in ("grown", "shrunk", "reformatted")])  # fmt: skip
+def resized(record: Record) -> Iterator[Finding]:
+    """Follows a namespace in use whose size or format changes."""
+    if not any(asked.ok for asked in record.asked if asked.action in RESHAPES):
+        return
+    for asked in record.answers("list"):
+        if (blocks := asked.arguments.get("blocks")) is not None:
+            nsid = asked.arguments["until"][0]
+            shown = next((claim.get("blocks") for claim in asked.all("namespaces") if claim.get("nsid") == nsid), None)
+            said = "no such namespace" if shown is None else f"{shown} blocks"
+            yield Finding(shown == blocks, asked.ended, f"namespace {nsid} of {blocks} blocks", said)
 
 
 def _tells_of_namespaces(state: State, event: Event) -> bool:

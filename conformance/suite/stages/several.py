@@ -214,8 +214,9 @@ def _owned(own: Opened, event: RegisterWrite | Submitted, name: str, address: in
 
 @check("io-queues/awaited", cite=BASE_2_0["5.6"], level=RECOMMENDED, why="practice", witnesses=["wire"])
 def awaited(record: Record) -> Iterator[Finding]:
-    """Sees a completion queue created before it submits the creation of a submission queue on it, and all of its submission
-    queues deleted before it submits the deletion of it: a controller may take submitted commands in any order."""
+    """Sees a completion queue created before it submits the creation of a submission queue on it, all of its submission
+    queues deleted before it submits the deletion of it, and a queue deleted before it submits its creation anew: a controller
+    may take submitted commands in any order."""
     answered: dict[tuple[str, type, int], float] = {}  # controller, command and queue: when it was completed last
     rung: dict[str, list[float]] = {}  # by controller: when the doorbell announced each command of the admin queue
     for state, event in record.walk(Doorbell, Submitted, Completed, RegisterWrite):
@@ -226,13 +227,16 @@ def awaited(record: Record) -> Iterator[Finding]:
                 answered = {key: t for key, t in answered.items() if key[0] != here}
             case Doorbell(completion=False, qid=0, value=value) if (sq := state.sqs.get(0)) is not None:
                 rung.setdefault(here, []).extend([event.t] * ((value - sq.tail) % sq.size))
-            case Submitted(sqid=0, command=CreateIoSq(CQID=qid)):
+            case Submitted(sqid=0, command=CreateIoSq(QID=own, CQID=qid)):
                 yield from _after(state, event, rung, answered.get((here, CreateIoCq, qid)), f"CQ {qid} created")
+                yield from _after(state, event, rung, answered.get((here, DeleteIoSq, own)), f"SQ {own} deleted")
+            case Submitted(sqid=0, command=CreateIoCq(QID=own)):
+                yield from _after(state, event, rung, answered.get((here, DeleteIoCq, own)), f"CQ {own} deleted")
             case Submitted(sqid=0, command=DeleteIoCq(QID=qid)):
                 deleted = [t for (at, kind, _), t in answered.items() if at == here and kind is DeleteIoSq]
                 yield from _after(state, event, rung, max(deleted, default=None), f"the submission queues of CQ {qid} deleted")
             case Completed() if event.completion.ok and (sent := state.answered(event)) is not None:
-                if isinstance(sent.command, CreateIoCq | DeleteIoSq):
+                if isinstance(sent.command, CreateIoCq | DeleteIoSq | DeleteIoCq):
                     answered[here, type(sent.command), sent.command.QID] = event.t
 
 

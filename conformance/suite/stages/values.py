@@ -63,15 +63,19 @@ WITHOUT_SELECTORS = frozenset({
 })  # fmt: skip
 """Structures that need neither a controller identifier nor an identifier specific to CNS. Base 2.0, 5.17, figure 273."""
 
+BY_COMMAND_SET = frozenset({Cns.CSI_NAMESPACE, Cns.CSI_CONTROLLER})
+"""Those of them that CSI chooses. Base 2.0, 5.17, figures 271 and 273."""
+
 
 @check("identify/selectors-unused", cite=BASE_2_0["5.17"], level=MANDATORY, why="shall", witnesses=["wire"])
 def selectors_unused(record: Record) -> Iterator[Finding]:
-    """Leaves CNTID and CNSSID 0 in an Identify of a structure that does not use them."""
+    """Leaves CNTID, CNSSID and CSI 0 in an Identify of a structure that does not use them."""
     for _, event, command in own(record, c.Identify):
         if command.CNS in WITHOUT_SELECTORS:
-            shown = f"CNS {command.CNS:02X}h with CNTID {command.CNTID:#x}, CNSSID {command.CNSSID:#x}"
-            ok = not command.CNTID and not command.CNSSID
-            yield Finding(ok, event, "CNTID 0, CNSSID 0", shown, fields=("CNS", "CNTID", "CNSSID"))
+            csi = command.CSI if command.CNS not in BY_COMMAND_SET else 0
+            shown = f"CNS {command.CNS:02X}h with CNTID {command.CNTID:#x}, CNSSID {command.CNSSID:#x}, CSI {csi:02X}h"
+            ok = not command.CNTID and not command.CNSSID and not csi
+            yield Finding(ok, event, "CNTID 0, CNSSID 0, CSI 0", shown, fields=("CNS", "CNTID", "CNSSID", "CSI"))
 
 
 PLAIN_LOGS = frozenset({

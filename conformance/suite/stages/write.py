@@ -293,7 +293,8 @@ def in_range(record: Record) -> Iterator[Finding]:
     for state, event, command in record.commands(Write):
         if namespace := state.spec.namespace(command.NSID):
             end = command.SLBA + command.blocks
-            yield Finding(end <= namespace.blocks, event, f"up to LBA {namespace.blocks - 1}", end - 1, ("SLBA", "NLB"))
+            size = record.largest(state.spec.id, namespace)
+            yield Finding(end <= size, event, f"up to LBA {size - 1}", end - 1, ("SLBA", "NLB"))
 
 
 @check("write/error", cite=NVM_1_0["3.2.6"], level=MANDATORY, why="integrity", witnesses=["fault"], needs=["write"],
