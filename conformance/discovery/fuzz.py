@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from conformance.discovery.behaviours import Effect
 from conformance.discovery.groups import Group, grouped
 from conformance.discovery.journal import Entry
 from conformance.discovery.mutations import effects, mutate
-from conformance.discovery.novelty import Feature, driver_lines, wire_features
+from conformance.discovery.novelty import Feature, block_features, driver_lines, wire_features
 from conformance.discovery.oracles import judging
 from conformance.discovery.places import Place, places
 from conformance.discovery.pool import Workers, workers
@@ -53,6 +54,8 @@ class FuzzState(BaseModel):
     inputs: int = 0
     lines: int = 0
     """Of the driver that were reached, where it is Python in the lab's own process."""
+    blocks: int = 0
+    """Of the driver's machine code that were executed, where it runs in a guest and its code is known."""
     pairs: int = 0
     """Of successive steps on the wire that were seen."""
     errors: int = 0
@@ -110,6 +113,7 @@ class Fuzzing:
             self._round(pool, first, keep=not known)
             if not self._corpus:
                 raise LabError("None of the scenarios that fuzzing starts from could be recorded.", remedy="name others")
+            self._write()
             last = None if rounds is None else self.state.rounds + rounds
             while time.monotonic() - began < 60 * minutes and self.state.rounds != last:
                 self._round(pool, self._drawn(), keep=True)
@@ -152,8 +156,8 @@ class Fuzzing:
         if not reached.features - self._seen:
             return False
         self._seen |= reached.features
-        self.state.lines = sum(feature[0] == "line" for feature in self._seen)
-        self.state.pairs = len(self._seen) - self.state.lines
+        kinds = Counter(kind for kind, *_ in self._seen)
+        self.state.lines, self.state.blocks, self.state.pairs = kinds["line"], kinds["block"], kinds["wire"]
         if len(self._corpus) < MOST_INPUTS:
             self._corpus.append(Input(scenario, reached.places))
             self.state.inputs = len(self._corpus)
@@ -211,6 +215,7 @@ def progress(state: FuzzState) -> str:
     """Return how far it has come, in a line."""
     rate = state.executions / state.seconds if state.seconds else 0.0
     lines = f"{state.lines} lines of the driver, " if state.lines else ""
+    lines += f"{state.blocks} blocks of the driver, " if state.blocks else ""
     found = f"{len(state.groups)} kinds of failures" if state.groups else "no failure"
     return f"{state.executions} scenarios ({rate:.0f}/s), {state.inputs} kept, {lines}{state.pairs} steps on the wire, {found}"
 
@@ -249,10 +254,12 @@ def reach(piece: Piece) -> Reached:
     """
     scenario, lines, watched = piece.scenario, set[Feature](), _bench.in_process and not piece.by_all
     checks = judging(scenario, effects(scenario) if piece.by_all else {*effects(scenario), Effect.WIRE_LIE})
-    tried = attempt(_bench, scenario, checks=checks, events=True, watch=driver_lines(lines) if watched else None)
+    tried = attempt(_bench, scenario, checks=checks, events=True, watch=driver_lines(lines) if watched else None, cover=True)
     controller = scenario.device.controllers[0].id
+    entry = Entry.of(scenario.id, tried)
+    entry.where = tried.function if entry.failures else ""
     return Reached(
-        Entry.of(scenario.id, tried),
-        frozenset(lines | wire_features(scenario, tried.events)),
+        entry,
+        frozenset(lines | block_features(tried.coverage) | wire_features(scenario, tried.events)),
         tuple(places(tried.events, controller)),
     )

@@ -28,6 +28,8 @@ class Group(BaseModel):
     """Whether the first case failed once more; None where it was not tried."""
     control: Control = ""
     """What the reference driver made of the first case: where it fails too, the finding is the lab's until proven otherwise."""
+    function: str = ""
+    """How far the driver came in the first case, where it runs in a guest and its code is known."""
     evidence: str = ""
     scenario: str = ""
 
@@ -40,6 +42,22 @@ class Group(BaseModel):
     def counts(self) -> bool:
         """Whether it is a finding about the driver: mandatory, seen twice, and not made by the reference driver too."""
         return self.check != RECOVERS and self.confirmed is not False and self.control != "fails too"
+
+
+def joined(groups: Iterable[Group]) -> list[Group]:
+    """Return the groups, those as one that are of the same kind and came as far in the driver."""
+    found: dict[tuple[str, ...], Group] = {}
+    for number, group in enumerate(groups):
+        check, expected, actual, where = group.key
+        kept = found.setdefault((check, expected, actual, group.function or f"{where} {number}"), group)
+        if kept is not group:
+            kept.cases += group.cases
+            kept.also = sorted({*kept.also, *group.also})
+    return _ordered(found.values())
+
+
+def _ordered(groups: Iterable[Group]) -> list[Group]:
+    return sorted(groups, key=lambda group: (group.check == RECOVERS, -len(group.cases), group.key))
 
 
 def grouped(entries: Iterable[Entry]) -> list[Group]:
@@ -59,4 +77,4 @@ def grouped(entries: Iterable[Entry]) -> list[Group]:
         kept = found.setdefault(group.key, group)
         kept.cases.append(entry.case)
         kept.also = sorted({*kept.also, *(other.check for other in others)})
-    return sorted(found.values(), key=lambda group: (group.check == RECOVERS, -len(group.cases), group.key))
+    return _ordered(found.values())

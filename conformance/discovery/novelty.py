@@ -1,4 +1,4 @@
-"""What an input reaches: lines of a Python driver, and pairs of successive steps on the wire of any driver."""
+"""What an input reaches: lines of a Python driver, blocks of machine code in a guest, pairs of successive steps on the wire."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import lab.reference
 from conformance.discovery.oracles import without_numbers
 from conformance.wire.decode import timeline
 from conformance.wire.diff import joined, steps
+from lab.data.coverage import RecordingCoverage
 from lab.data.events import Event
 from lab.data.plan import Scenario
 
@@ -24,6 +25,23 @@ TRACED_CALLS = 40
 """Calls of one function whose lines are looked at, where each line costs: a driver that polls makes millions."""
 
 Feature = tuple[str, ...]
+
+
+def block_features(coverage: RecordingCoverage | None) -> set[Feature]:
+    """Return each basic block of a driver's machine code that was executed."""
+    return {
+        ("block", item.name, function.name, str(number))
+        for item in (coverage.objects if coverage else ())
+        for function in item.functions
+        for number in _bits(function.executed & function.blocks)
+    }
+
+
+def _bits(mask: int) -> Iterator[int]:
+    while mask:
+        low = mask & -mask
+        yield low.bit_length() - 1
+        mask ^= low
 
 
 def wire_features(scenario: Scenario, events: Iterable[Event]) -> set[Feature]:

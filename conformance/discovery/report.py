@@ -98,6 +98,8 @@ def _facts(group: Group, report: SweepReport, out: Path) -> Iterator[str]:
         yield f"also      {', '.join(group.also)}"
     if group.where:
         yield f"parts at  {group.where}"
+    if group.function:
+        yield f"came to   {group.function}"
     for case in group.cases[:SHOWN_CASES]:
         yield f"fault     {case}"
     if len(group.cases) > SHOWN_CASES:

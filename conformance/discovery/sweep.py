@@ -13,7 +13,7 @@ from typing import Literal, Protocol, TypeAlias
 from pydantic import BaseModel, ConfigDict, Field
 
 from conformance.discovery.cases import Case, Followed, followed, following, prepared, select, singles
-from conformance.discovery.groups import Control, Group, grouped
+from conformance.discovery.groups import Control, Group, grouped, joined
 from conformance.discovery.journal import Entry, SweepJournal
 from conformance.discovery.oracles import Failure
 from conformance.discovery.places import places
@@ -227,7 +227,7 @@ class Sweep:
         for entry in journal.bad:
             if entry.error:
                 report.errors[entry.error] = report.errors.get(entry.error, 0) + 1
-        report.groups = [_with_confirmation(group, self._confirmed.get(group.key)) for group in grouped(journal.bad)]
+        report.groups = joined(_with_confirmation(group, self._confirmed.get(group.key)) for group in grouped(journal.bad))
         write_atomically(self.out / REPORT, report.model_dump_json(by_alias=True, indent=1) + "\n")
 
 
@@ -242,7 +242,7 @@ def read_report(folder: Path) -> SweepReport:
 def _with_confirmation(group: Group, kept: Group | None) -> Group:
     if kept is None:
         return group
-    found = {name: getattr(kept, name) for name in ("confirmed", "control", "evidence", "scenario")}
+    found = {name: getattr(kept, name) for name in ("confirmed", "control", "function", "evidence", "scenario")}
     return group.model_copy(update=found)
 
 
@@ -260,7 +260,7 @@ def work(piece: Piece) -> list[Judged] | Group:
     """Do one piece of a sweep's work."""
     match piece:
         case Confirmation():
-            return _confirmed(piece, _try(piece.case, keep=piece.folder / "evidence"))
+            return _confirmed(piece, _try(piece.case, keep=piece.folder / "evidence", cover=True))
         case Retrial():
             return [(piece.case, Entry.of(piece.case.name, _try(piece.case, alone=True)))]
         case Followed():
@@ -268,11 +268,19 @@ def work(piece: Piece) -> list[Judged] | Group:
     return [(piece, Entry.of(piece.name, _try(piece)))]
 
 
-def _try(case: Case, *, keep: Path | None = None, events: bool = False, alone: bool = False) -> Tried:
+def _try(case: Case, *, keep: Path | None = None, events: bool = False, alone: bool = False, cover: bool = False) -> Tried:
     calm = _setting.calms[case.scenario.id]
     recovers = not case.lasts
     tried = attempt(
-        _setting.bench, case.stricken, case.effects, recovers=recovers, keep=keep, calm=calm, events=events, alone=alone
+        _setting.bench,
+        case.stricken,
+        case.effects,
+        recovers=recovers,
+        keep=keep,
+        calm=calm,
+        events=events,
+        alone=alone,
+        cover=cover,
     )
     return replace(tried, failures=tuple(one for one in tried.failures if one.check not in _setting.ignored))
 
@@ -300,6 +308,7 @@ def _confirmed(piece: Confirmation, tried: Tried) -> Group:
         expected=shown.expected,
         actual=shown.actual,
         where=tried.where,
+        function=tried.function,
         cases=[piece.case.name],
         confirmed=same is not None,
         control=_control(piece.case, check) if same else "",

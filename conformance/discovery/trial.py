@@ -17,6 +17,7 @@ from conformance.suite.check import Check
 from conformance.wire.decode import timeline
 from conformance.wire.diff import diff, joined, parting
 from lab import drivers
+from lab.data.coverage import RecordingCoverage, read_coverage
 from lab.data.events import Event, FaultInjected, Submitted
 from lab.data.evidence import Evidence
 from lab.data.manifest import DriverManifest
@@ -58,6 +59,13 @@ class Tried:
     seconds: float = 0.0
     events: tuple[Event, ...] = field(default=(), compare=False)
     """The record, where it was asked for."""
+    coverage: RecordingCoverage | None = field(default=None, compare=False)
+    """What was executed of a driver in a guest, where it was asked for."""
+
+    @property
+    def function(self) -> str:
+        """Return how far the driver came; "" where that was not asked for, or is not known."""
+        return self.coverage.last if self.coverage else ""
 
 
 def attempt(
@@ -72,18 +80,20 @@ def attempt(
     events: bool = False,
     alone: bool = False,
     watch: AbstractContextManager[None] | None = None,
+    cover: bool = False,
 ) -> Tried:
     """Record a scenario, and judge it by what ``effects`` leave to be judged, or by these ``checks``.
 
     ``keep`` is the new folder for the evidence; without one nothing is left of it.
     ``calm`` is the scenario without faults and its record, for `Tried.where`; ``events`` asks for the record.
-    ``alone`` waits until no other recording runs on this machine; ``watch`` is entered for the recording only.
+    ``alone`` waits until no other recording runs on this machine; ``watch`` is entered for the recording only; ``cover`` asks
+    for the coverage of a driver in a guest.
     """
     began = time.monotonic()
     try:
         with _folder(keep) as folder:
             with watch or nullcontext():
-                evidence = record(bench, scenario, folder, alone=alone)
+                evidence = record(bench, scenario, folder, alone=alone, cover=cover and not bench.in_process)
             if evidence.end is None or evidence.end.outcome == "lab-error":
                 return Tried(error=evidence.end.reason if evidence.end else "cut short", seconds=time.monotonic() - began)
             found, errors = failures(evidence, judging(scenario, effects) if checks is None else checks, recovers=recovers)
@@ -95,15 +105,18 @@ def attempt(
                 error=errors[0] if errors else "",
                 seconds=time.monotonic() - began,
                 events=seen if events else (),
+                coverage=read_coverage(folder) if cover else None,
             )
     except LabError as error:
         return Tried(error=str(error), seconds=time.monotonic() - began)
 
 
-def record(bench: Bench, scenario: Scenario, folder: Path, *, alone: bool = False) -> Evidence:
+def record(bench: Bench, scenario: Scenario, folder: Path, *, alone: bool = False, cover: bool = False) -> Evidence:
     """Record a scenario into a new folder."""
     with processor_deadline(SECONDS) if bench.in_process else nullcontext():
-        lab.recording.record.record(bench.driver, scenario, bench.device, folder, toolchain=bench.toolchain, alone=alone)
+        lab.recording.record.record(
+            bench.driver, scenario, bench.device, folder, toolchain=bench.toolchain, alone=alone, coverage=cover
+        )
     return Evidence(folder)
 
 

@@ -7,7 +7,7 @@ for the places at which the object would hold the same bytes, and the place with
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from lab.coverage.log import LINE_BYTES
@@ -34,6 +34,21 @@ def cover(item: CodeObject, executed: Mapping[int, bytes]) -> ObjectCoverage:
         mask = sum(1 << number for number, at in enumerate(function.offsets()) if at in hit)
         functions.append(replace(function, executed=mask))
     return ObjectCoverage(item.name, item.sha256, tuple(functions), places, item.sources)
+
+
+def last_function(objects: Sequence[ObjectCoverage], executed: Mapping[int, bytes]) -> str:
+    """Return the function in which an instruction was executed for the first time last; ``executed`` is in that order."""
+    ranges = [
+        (place + function.offset, sum(int(size, 16) for size in function.sizes), f"{function.name} [{item.name}]")
+        for item in objects
+        for place in item.places
+        for function in item.functions
+    ]
+    for address in reversed(list(executed)):
+        for begin, size, name in ranges:
+            if begin <= address < begin + size:
+                return name
+    return ""
 
 
 def _places(item: CodeObject, executed: Mapping[int, bytes]) -> Iterator[int]:

@@ -74,12 +74,15 @@ class RecordingCoverage:
 
     objects: tuple[ObjectCoverage, ...] = ()
     reason: str = ""
+    last: str = ""
+    """The function in which code was executed for the first time after all others: how far the driver came."""
 
     def to_json(self) -> dict[str, Any]:
         """Return it as coverage.json holds it."""
         return {
             "schema": SCHEMA,
             "reason": self.reason,
+            **({"last": self.last} if self.last else {}),
             "objects": [
                 {
                     "name": one.name,
@@ -113,7 +116,7 @@ def read_coverage(folder: Path) -> RecordingCoverage | None:
             data = json.load(file)
         if data["schema"] != SCHEMA:
             raise ValueError(f"schema {data['schema']!r}, and this lab reads {SCHEMA}")
-        return RecordingCoverage(tuple(_object(one) for one in data["objects"]), str(data["reason"]))
+        return RecordingCoverage(tuple(_object(one) for one in data["objects"]), str(data["reason"]), str(data.get("last", "")))
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise LabError(f"{folder / FILE} holds no coverage: {error}", remedy=DAMAGED) from error
 

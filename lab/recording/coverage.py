@@ -50,7 +50,8 @@ class GuestCoverage:
 
     def write(self, folder: Path) -> None:
         """Write coverage.json into the evidence."""
-        from lab.coverage.places import cover
+        from lab.coverage.places import cover, last_function
 
-        objects = tuple(cover(one, self.executed.code) for one in self._targets.objects)
-        write_coverage(folder, RecordingCoverage(objects, self._targets.reason))
+        code = dict(self.executed.code)
+        objects = tuple(cover(one, code) for one in self._targets.objects)
+        write_coverage(folder, RecordingCoverage(objects, self._targets.reason, last_function(objects, code)))

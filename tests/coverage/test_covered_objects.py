@@ -7,7 +7,7 @@ import pytest
 
 from lab.coverage.log import ExecutedCode
 from lab.coverage.objects import NoSymbolsError, read_object
-from lab.coverage.places import cover
+from lab.coverage.places import cover, last_function
 from lab.data.coverage import ObjectCoverage, RecordingCoverage, read_coverage, write_coverage
 from lab.errors import LabError
 from tests.coverage.tiny_elf import AARCH64, EXEC, elf, log, moves
@@ -95,8 +95,16 @@ def test_the_code_of_others_is_not_taken_for_the_object(tmp_path: Path) -> None:
 def test_coverage_is_read_as_it_was_written(tmp_path: Path) -> None:
     covered = cover(read_object(ko(tmp_path)), executed(log(PROBE, 0, PLACE)))
     assert read_coverage(tmp_path) is None
-    write_coverage(tmp_path, RecordingCoverage((covered,)))
-    assert read_coverage(tmp_path) == RecordingCoverage((covered,))
+    for coverage in (RecordingCoverage((covered,)), RecordingCoverage((covered,), last="probe [a.ko]")):
+        write_coverage(tmp_path, coverage)
+        assert read_coverage(tmp_path) == coverage
+
+
+def test_how_far_a_driver_came_is_the_function_with_the_newest_code(tmp_path: Path) -> None:
+    code = executed(log(PROBE, 0, PLACE), log(READ[:25], 101, PLACE), log(PROBE, 0, PLACE))
+    item = cover(read_object(ko(tmp_path)), code)
+    assert last_function([item], {**code, 0x1234: b"\x90"}) == f"read [{item.name}]"
+    assert last_function([item], {0x1234: b"\x90"}) == ""
 
 
 DOCUMENT = (

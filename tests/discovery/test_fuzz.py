@@ -14,7 +14,7 @@ from conformance.discovery.behaviours import FUZZED, USES, Effect
 from conformance.discovery.cases import prepared, singles
 from conformance.discovery.fuzz import FINDINGS, INPUTS, STATE, Fuzzing, FuzzState, open_state
 from conformance.discovery.mutations import MOST_ACTIONS, MOST_FAULTS, MUTATIONS, effects, mutate, sparse
-from conformance.discovery.novelty import driver_lines, wire_features
+from conformance.discovery.novelty import block_features, driver_lines, wire_features
 from conformance.discovery.oracles import SAFETY, judging
 from conformance.discovery.places import Place, places
 from conformance.discovery.trial import Bench, attempt, reference_bench
@@ -22,6 +22,7 @@ from conformance.run.plan import seed_defect
 from conformance.run.scenario_files import load_scenario
 from conformance.suite.selection import find_scenario
 from lab.controller.faults import check_fault
+from lab.data.coverage import FunctionCoverage, ObjectCoverage, RecordingCoverage
 from lab.data.plan import Fault, Scenario
 from lab.defects.defect import DEFECTS, defect
 from lab.errors import UsageError
@@ -152,3 +153,19 @@ def test_the_command_fuzzes_and_refuses_a_foreign_corpus(
     assert (said["rounds"], said["groups"]) == (1, [])
     with pytest.raises(UsageError, match="is a corpus of seed 0, not 1"):
         open_state(tmp_path / "corpus", FuzzState(driver="reference", seed=1))
+
+
+def test_what_a_driver_in_a_guest_reaches_are_blocks_of_its_code() -> None:
+    functions = FunctionCoverage("nvme_probe", 0, "1111", 0b1011, 0b0011), FunctionCoverage("nvme_remove", 4, "1")
+    reached = RecordingCoverage((ObjectCoverage("nvme.ko", "aa", functions),))
+    assert block_features(reached) == {("block", "nvme.ko", "nvme_probe", "0"), ("block", "nvme.ko", "nvme_probe", "1")}
+    assert block_features(RecordingCoverage(reason="KVM")) == block_features(None) == set()
+
+
+@pytest.mark.slow
+def test_a_driver_in_a_guest_is_fuzzed_by_its_blocks(tmp_path: Path) -> None:
+    options = ("--scenario", "identify/basic", "--minutes", "0.001", "--jobs", "1")
+    assert run_command(["fuzz", "--driver", "linux", *options, "--corpus", str(tmp_path)]) == 0
+    state = FuzzState.model_validate_json((tmp_path / STATE).read_text())
+    assert state.executions == state.inputs == 1
+    assert state.blocks > 500

@@ -14,7 +14,7 @@ import pytest
 from conformance.commands import run_command
 from conformance.discovery.behaviours import LEFT_OUT, USES, Effect
 from conformance.discovery.cases import followed, following, prepared, select, singles
-from conformance.discovery.groups import grouped
+from conformance.discovery.groups import Group, grouped, joined
 from conformance.discovery.journal import FILE, Entry, SweepJournal
 from conformance.discovery.oracles import RECOVERS, SAFETY, Failure, judging
 from conformance.discovery.places import Place, places
@@ -282,3 +282,22 @@ def test_wrong_usage_is_named(
     monkeypatch.chdir(tmp_path)
     assert run_command(["sweep", "--driver", "reference", *arguments]) == 4
     assert message in capsys.readouterr().err
+
+
+def test_groups_that_came_to_the_same_function_are_one() -> None:
+    def group(where: str, function: str, *cases: str, actual: str = "timeout") -> Group:
+        return Group(
+            check="every/answer", outcome="FAIL", expected="an answer", actual=actual, where=where, cases=list(cases),
+            also=[f"also/{cases[0]}"], function=function,
+        )  # fmt: skip
+
+    found = joined([
+        group("read of CAP", "nvme_timeout [nvme.ko]", "a", "b"),
+        group("no Read", "nvme_timeout [nvme.ko]", "c"),
+        group("no Read", "nvme_timeout [nvme.ko]", "d", actual="an error"),
+        group("no Write", "nvme_remove [nvme.ko]", "e"),
+        group("no Flush", "", "f"),
+        group("no Flush", "", "g"),
+    ])  # fmt: skip
+    assert sorted(one.cases for one in found) == [["a", "b", "c"], ["d"], ["e"], ["f"], ["g"]]
+    assert found[0].also == ["also/a", "also/c"]
