@@ -41,6 +41,8 @@ DEFAULT_SCENARIO = "read/basic"
 LINE_SECONDS, SILENT_SECONDS = 60.0, 1.0
 """For a line of a script; and without a prompt, it is done when nothing came for so long."""
 LEAVE = "Ctrl-] leaves"
+GDB_SOCKET = "gdb"
+"""In the folder of the guest's machine; what the user names leads there."""
 
 
 @click.command()
@@ -99,10 +101,14 @@ def shell(
         talk(guest.console, typed, lambda: guest.process.alive, sys.stdin.fileno(), sys.stdout.fileno())
         console.print()
 
-    record(
-        job.driver, _until_loaded(job.scenario), job.device, folder.absolute(), toolchain=campaign.toolchain,
-        shell=True, visit=visit,
-    )  # fmt: skip
+    try:
+        record(
+            job.driver, _until_loaded(job.scenario), job.device, folder.absolute(), toolchain=campaign.toolchain,
+            shell=True, visit=visit,
+        )  # fmt: skip
+    finally:
+        if gdb and Path(gdb).is_symlink():
+            Path(gdb).unlink()
     end = Evidence(folder).end
     console.print(f"Evidence: {shown(folder)}", "The conversation: nvme-lab wire FOLDER", sep="\n", soft_wrap=True)
     if end and end.outcome == "panic":
@@ -154,13 +160,28 @@ def _until_silent(guest: Machine) -> None:
 def open_gdb(guest: Machine, where: str) -> str:
     """Let gdb attach to a guest at a TCP port or a unix socket; return the command for it. UsageError if QEMU cannot listen."""
     target = f"localhost:{where}" if where.isdecimal() else str(Path(where).absolute())
-    listen = f"tcp:127.0.0.1:{where}" if where.isdecimal() else f"unix:{target},server=on,wait=off"
+    socket = guest.folder / GDB_SOCKET  # QEMU may have a user of its own, which can write nowhere else
+    listen = f"tcp:127.0.0.1:{where}" if where.isdecimal() else f"unix:{socket},server=on,wait=off"
+    if not where.isdecimal():
+        _link(Path(target), socket)
     said = str(guest.qmp("human-monitor-command", {"command-line": f"gdbserver {listen}"})).strip()
     if not said.startswith("Waiting for gdb connection"):
         raise UsageError(
             f"--gdb: QEMU cannot listen at {where}: {said}", remedy="name a free port, or a path that QEMU may use"
         )
     return f"gdb -ex 'target remote {target}'"
+
+
+def _link(path: Path, socket: Path) -> None:
+    """Let a path lead to a socket; one that an earlier guest has left is replaced. UsageError where it cannot be made."""
+    try:
+        if path.is_symlink():
+            path.unlink()
+        path.symlink_to(socket)
+    except OSError as error:
+        raise UsageError(
+            f"--gdb: {path} cannot be made: {error.strerror}.", remedy="name a new path, or a free port"
+        ) from error
 
 
 def _until_loaded(scenario: Scenario) -> Scenario:
