@@ -178,7 +178,8 @@ def capacity64(record: Record) -> Iterator[Finding]:
     """
     for asked, claim, namespace in namespace_claims(record):
         if "blocks" in claim and (claim["blocks"] or not namespace.metadata_size):
-            yield Finding(claim["blocks"] == namespace.blocks, asked.ended, f"{namespace.blocks} blocks", claim["blocks"])
+            blocks = record.controllers[0].identify_namespace.get("NSZE", namespace.blocks)
+            yield Finding(claim["blocks"] == blocks, asked.ended, f"{blocks} blocks", claim["blocks"])
 
 
 @check(
