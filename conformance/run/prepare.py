@@ -65,6 +65,7 @@ def prepare_offline(campaign: Campaign, settings: Settings) -> tuple[Campaign, s
 def prepare_toolchain(campaign: Campaign, settings: Settings, progress: Progress) -> Toolchain:
     """Prepare everything that the campaign's drivers need of this machine."""
     wants = dict.fromkeys(want for manifest in campaign.drivers for want in drivers.wants(manifest))
+    wants |= dict.fromkeys(want for job in campaign.jobs for want in drivers.programs(job.driver, job.scenario))
     return prepare(settings, tuple(wants), progress, drivers.sources(campaign.drivers))
 
 

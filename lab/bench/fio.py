@@ -8,21 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from images import recipe
-from images.elf import Tree
 from lab.deadline import Deadline
+from lab.drivers.fio import IN_GUEST, LOADER, PROGRAM
 from lab.drivers.linux import LinuxSession
 from lab.errors import GuestError
 from lab.guest.ssh import Result
 from lab.settings import Settings
-from lab.toolchain.cache import Cache
-from lab.toolchain.closures import Closures, Progress
+from lab.toolchain import prepare
+from lab.toolchain.closures import Progress
 
 BLOCK = 4096
 """Bytes of each read and write."""
-PROGRAM = "fio"
-LOADER = "ld-linux-x86-64.so.2"
-IN_GUEST = "/run/fio"
 
 
 @dataclass(frozen=True)
@@ -35,11 +31,8 @@ class Fio:
 
 def fetch(settings: Settings, progress: Progress) -> Fio:
     """Return fio from the cache; download it (35 MB) if it is not there."""
-    closure = recipe.load("fio").closures["fio"]
-    fetched = Closures(settings, Cache(settings.open_cache()), progress).fetch("fio", closure)
-    tree, path = Tree(fetched.root), f"/usr/bin/{PROGRAM}"
-    versions = {f"fio/{package}": facts for package, facts in fetched.versions.items()}
-    return Fio({**tree.closure(path), PROGRAM: tree.require(path)}, versions)
+    prepared = prepare(settings, (PROGRAM,), progress)
+    return Fio(prepared.programs[PROGRAM], prepared.versions)
 
 
 @dataclass(frozen=True)

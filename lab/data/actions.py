@@ -38,6 +38,7 @@ _ARGUMENTS: Mapping[str, str] = {
     "unload": "",
     "load-mix": f"{_BLOCKS} jobs depth operations seed",
     "load-polled": "",
+    "load-fio": "nsid blocks depth operations [controller]",
     "load-ring": f"{_BLOCKS} operations scheduler [first_ms step_ms]",
     "get-feature": "feature",
     "set-feature": "feature value [save]",

@@ -19,7 +19,8 @@ from lab.errors import UsageError, describe_invalid, nearest
 
 ACTIONS = (
     "load", "info", "ready", "identify", "list", "queues", "noop", "read", "write", "write-bytes", "flush", "zeroes", "trim",
-    "mount", "rescan", "reset", "raw", "shutdown", "unload", "load-mix", "load-polled", "load-ring", "get-feature",
+    "mount", "rescan", "reset", "raw", "shutdown", "unload", "load-mix", "load-polled", "load-ring", "load-fio",
+    "get-feature",
     "set-feature", "smart", "format", "passthrough", "file-reads", "submit", "collect", "save", "restore",
     "suspend", "reset-function", "reset-subsystem", "host-memory",
 )  # fmt: skip

@@ -7,14 +7,15 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from images.modules import modinfo
 from lab.data.manifest import DriverManifest
 from lab.data.plan import Action, Answer, Scenario
 from lab.deadline import Deadline
-from lab.drivers import passthrough
-from lab.drivers.base import explicit_arguments, own_file
+from lab.drivers import fio, passthrough
+from lab.drivers.base import explicit_arguments, own_file, target
 from lab.drivers.bundle import linux_agent_program
 from lab.drivers.linux_agent import server
 from lab.drivers.linux_guest import (
@@ -58,6 +59,8 @@ class Linux:
     hotplug = True
     needs = ("linux-guest",)
     """What a manifest that names no guest gets."""
+    programs: Mapping[str, str] = MappingProxyType({fio.ACTION: fio.PROGRAM})
+    """What the toolchain prepares for an action, where a scenario has it."""
     panics: tuple[str, ...] = LINUX_PANIC
     base = None
 
@@ -74,7 +77,9 @@ class Linux:
         others = {destination: own_file(manifest, "push.files", name) for destination, name in manifest.push.files.items()}
         self.sdk = passthrough.Sdk(manifest) if passthrough.PROFILE in manifest.profiles else None
         self.files: Mapping[str, Path] = {**pushed, **others, **(self.sdk.files if self.sdk else {})}
+        self.fio = toolchain.programs.get(fio.PROGRAM, {})
         self.actions = frozenset(server.ACTIONS) | (passthrough.ACTIONS if self.sdk else frozenset())
+        self.actions |= {fio.ACTION} if self.fio else frozenset()
 
     def guest(self, scenario: Scenario) -> GuestSpec:
         """Return the guest without the device; see `lab.drivers.base.Adapter`."""
@@ -112,7 +117,7 @@ class Linux:
         modules = with_parameters(self.load_order, settings)
         said = begun.head["log"] if preloaded else ()
         build = ", ".join((begun.head["fields"]["kernel"], *self._source_versions))
-        return LinuxSession(agent, scenario, modules, self.sdk, preloaded, said, machine, build)
+        return LinuxSession(agent, scenario, modules, self.sdk, preloaded, said, machine, build, self.fio)
 
     @cached_property
     def _source_versions(self) -> list[str]:
@@ -216,12 +221,14 @@ class LinuxSession:
         said: Sequence[str] = (),
         machine: Machine | None = None,
         build: str = "",
+        fio_files: Mapping[str, Path] = MappingProxyType({}),
     ) -> None:
         """Take a guest whose agent answers.
 
         ``loaded``: the driver is there already, and takes its controller when that is plugged. ``said`` is the
-        kernel's log of that. ``machine`` is the guest, for what ends it.
+        kernel's log of that. ``machine`` is the guest, for what ends it. ``fio_files`` are copied into it when they are needed.
         """
+        self._fio_files = fio_files
         self._machine = machine
         self.agent = agent
         self.build = build
@@ -242,6 +249,8 @@ class LinuxSession:
         """Return the driver's answer; see `lab.drivers.base.Session`."""
         if self._sdk and action.name in passthrough.ACTIONS:
             return self._passthrough(self._sdk, action, deadline)
+        if action.name == fio.ACTION:
+            return self._load_fio(action, deadline)
         if action.name == "shutdown" and action.arguments.get("halt") and self._machine:
             self._machine.qmp("set-action", {"shutdown": "pause"})  # QEMU stays, for the lab to see what it was
         arguments, payload = explicit_arguments(self._scenario, action, data)
@@ -263,6 +272,29 @@ class LinuxSession:
         is_file = action.name == "mount" and answer["status"] == "success"  # which may hold no byte
         has_data = is_file or (action.name in ("read", "raw") and read)
         return Answer(answer["status"], {**answer["fields"], **log}, read if has_data else None)
+
+    def _load_fio(self, action: Action, deadline: Deadline) -> Answer:
+        """Ask fio for a load on the node of a namespace."""
+        files, self._fio_files = self._fio_files, {}
+        found = target(self._scenario, action)
+        assert found is not None, "a load is on a namespace"
+        node = self._asked({"action": "node", "serial": found.serial, "nsid": found.namespace.nsid}, deadline)["namespace"]
+        try:
+            return fio.perform(
+                lambda request: self._asked(request, deadline),
+                lambda file, destination: self.agent.put(file, destination, 0o755, deadline),
+                files, node, found.namespace.block_size, action,
+            )  # fmt: skip
+        except GuestTimeoutError as late:
+            return Answer("timeout", {"log": late.what})
+
+    def _asked(self, request: Mapping[str, Any], deadline: Deadline) -> Mapping[str, Any]:
+        """Return the fields of the agent's answer. GuestError if it could not do what was asked."""
+        answer = self.agent.ask(request, deadline=deadline).head
+        if answer["status"] != "success":
+            raise GuestError(f"{request['action']} failed in the guest: {answer['status']}")
+        fields: Mapping[str, Any] = answer["fields"]
+        return fields
 
     def _passthrough(self, sdk: passthrough.Sdk, action: Action, deadline: Deadline) -> Answer:
         """Ask the SDK and return its answer. Its program is copied into the guest on first use."""

@@ -12,7 +12,7 @@ from lab import extensions
 from lab.architectures import X86_64
 from lab.data import versions
 from lab.data.manifest import DriverManifest, Source, load
-from lab.data.plan import DeviceKind
+from lab.data.plan import DeviceKind, Scenario
 from lab.drivers.base import Adapter
 from lab.errors import UsageError, nearest
 from lab.toolchain import Toolchain
@@ -169,3 +169,9 @@ def wants(manifest: DriverManifest) -> tuple[str, ...]:
     if not in_qemu(manifest):
         return needs
     return ("qemu" if manifest.boot.arch == X86_64 else f"qemu-{manifest.boot.arch}", *needs)
+
+
+def programs(manifest: DriverManifest, scenario: Scenario) -> tuple[str, ...]:
+    """Return what the toolchain must prepare besides, for actions of this scenario that a program in the guest carries out."""
+    by_action: Mapping[str, str] = getattr(_factory(manifest), "programs", {})
+    return tuple(by_action[action.name] for action in scenario.actions if action.name in by_action)

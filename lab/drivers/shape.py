@@ -32,6 +32,7 @@ ARGUMENTS: Mapping[str, frozenset[str]] = {
     "raw": frozenset({"queue", "opcode", "nsid"}),
     "load-ring": OF_A_NAMESPACE | {"lba", "blocks", "operations", "scheduler", "first_ms", "step_ms"},
     "load-mix": frozenset({"nsid", "lba", "blocks", "jobs", "depth", "operations", "seed"}),
+    "load-fio": OF_A_NAMESPACE | {"blocks", "depth", "operations"},
     "get-feature": frozenset({"feature"}), "set-feature": frozenset({"feature", "value", "save"}),
     "smart": frozenset({"errors"}), "shutdown": frozenset({"halt"}), "suspend": frozenset({"state"}),
     "host-memory": frozenset({"lent"}),

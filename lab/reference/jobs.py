@@ -38,6 +38,8 @@ class Job:
     rwmixread: int = 50
     runtime: float = 1.0
     randseed: int = 1
+    number_ios: int = 1 << 62
+    """Operations after which it ends, before its time has passed."""
 
     @property
     def read_percent(self) -> int:
@@ -116,6 +118,7 @@ OPTIONS: dict[str, tuple[Callable[[str], Any], str]] = {
     "rwmixread": (_at_least(0, 100), "a number of percent from 0 to 100"),
     "runtime": (_seconds, "a number of seconds above 0"),
     "randseed": (_at_least(0), "a number of at least 0"),
+    "number_ios": (_at_least(1, 1 << 62), "a number of at least 1"),
 }
 """Name: how its text is converted, and what is allowed."""
 
@@ -161,13 +164,13 @@ def run(controller: Controller, namespace: Namespace, job: Job, progress: Progre
 
         end = now() + job.runtime
         shown = now() + PROGRESS_SECONDS
-        for lane in range(lanes):
+        for lane in range(min(lanes, job.number_ios)):
             address = memory.address + lane * job.bs | PHYSICAL
             prepare(Operation(Read, namespace, blocks=blocks, address=address, cpu=lane // job.iodepth))
         while ring.outstanding:
             for result in ring.wait(1):
                 first_error = first_error or str(result.error or "")
-                if now() < end and not first_error:
+                if now() < end and sequence < job.number_ios and not first_error:
                     prepare(result.operation)
             if progress is not None and now() >= shown:
                 shown = now() + PROGRESS_SECONDS

@@ -11,6 +11,7 @@ from lab.nvme.commands import Command, LbaCommand, Read, Transfer, decode
 from lab.nvme.fields import Register
 from lab.nvme.identify import Oacs, Oncs
 from lab.nvme.logs import Smart
+from lab.reference import jobs
 from lab.reference.controller import LAST, Controller
 from lab.reference.errors import CommandFailed, CommandTimedOut, ControllerFailed, DriverError, Refused
 from lab.reference.fat import FatVolume
@@ -531,6 +532,23 @@ def load_ring(call: Call) -> Reply:
     return Reply(fields={"operations": ended})
 
 
+def load_fio(call: Call) -> Reply:
+    """Read random blocks as fio's job does: ``operations`` reads of ``blocks``, ``depth`` outstanding; return its figures."""
+    namespace, arguments = call.namespace("multiqueue"), call.arguments
+    count, depth, size = arguments["operations"], arguments["depth"], arguments["blocks"] * namespace.block_size
+    job = jobs.Job("load", bs=size, iodepth=depth, runtime=inf, number_ios=count)
+    done = jobs.run(call.controller("multiqueue"), namespace, job)
+    if done.first_error:
+        raise Refused(f"the load stopped at an error: {done.first_error}")
+    reads = done.statistics.reads
+    figures = {
+        "iops": done.statistics.iops(reads),
+        "average_us": reads.latency.mean / 1000,
+        "p99_us": reads.latency.percentile(99) / 1000,
+    }
+    return Reply(fields={"reads": reads.operations, **{name: round(value, 1) for name, value in figures.items()}})
+
+
 def _outcome(error: DriverError | None) -> str:
     if error is None:
         return "success"
@@ -672,7 +690,7 @@ _ACTIONS: Mapping[str, Callable[[Call], Reply]] = {
     "reset": reset, "shutdown": shutdown, "get-feature": get_feature, "set-feature": set_feature, "smart": smart,
     "submit": submit, "collect": collect, "save": save, "restore": restore,
     "format": format_, "mi": manage, "raw": raw, "load-mix": load_mix,
-    "load-polled": load_polled, "load-ring": load_ring,
+    "load-polled": load_polled, "load-ring": load_ring, "load-fio": load_fio,
     "suspend": suspend, "reset-function": reset_function, "reset-subsystem": reset_subsystem, "host-memory": host_memory,
 }  # fmt: skip
 ACTIONS = frozenset(_ACTIONS)

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from images import builder, keys, recipe
+from images.elf import Tree
 from images.kernel import release as kernel_release
 from images.kernel import vmlinux as extract_vmlinux
 from images.recipe import Closure, Image, Recipe
@@ -32,7 +33,9 @@ _FOREIGN = {f"qemu-{arch}": arch for arch in ARCHITECTURES if arch != X86_64}
 _LINUX = "linux-guest"
 _GUESTS = {_LINUX: "linux", **{f"{name}-guest": name for name in ("linux-backports", "qemu-vfio", "qemu-vfio-backports")}}
 """Linux guests and their recipes."""
-_RECIPE_OF = {"qemu": "qemu", **_GUESTS, **{name: name for name in (*_FIRMWARE, *_FOREIGN)}}
+_PROGRAMS = ("fio",)
+"""Programs for guests, by the names of their recipes."""
+_RECIPE_OF = {"qemu": "qemu", **_GUESTS, **{name: name for name in (*_PROGRAMS, *_FIRMWARE, *_FOREIGN)}}
 WANTS = tuple(want for want in _RECIPE_OF if want != "seabios")
 """What can be prepared without a version; a SeaBIOS without one is QEMU's own."""
 
@@ -78,6 +81,8 @@ class Toolchain:
     variants: Mapping[str, LinuxGuest] = field(default_factory=dict)
     """Linux guests with another kernel or more tools than ``linux``, by the names under which they are wanted."""
 
+    programs: Mapping[str, Mapping[str, Path]] = field(default_factory=dict)
+    """Programs for guests by name: each with its loader and its libraries, file name and file."""
     packages: Mapping[str, str] = field(default_factory=dict)
     """The name and version of the package that each want's driver comes from."""
 
@@ -171,9 +176,15 @@ class _Preparation:
         linux = guests.pop(_LINUX, None)
         wanted = [self._firmware(want) for want in wants if versions.split(want)[0] in _FIRMWARE]
         firmware = {name: file for files in wanted for name, file in files.items()}
+        programs = {want: self._program(want) for want in wants if want in _PROGRAMS}
         return Toolchain(
-            machine, linux, firmware, dict(sorted(self._versions.items())), self._cache, foreign, guests, dict(self._packages)
-        )
+            machine, linux, firmware, dict(sorted(self._versions.items())), self._cache, foreign, guests, programs,
+            dict(self._packages),
+        )  # fmt: skip
+
+    def _program(self, want: str) -> dict[str, Path]:
+        tree, path = Tree(self._fetch(recipe.load(want), want).root), f"usr/bin/{want}"
+        return {**tree.closure(path), want: tree.require(path)}
 
     def _fetch(self, loaded: Recipe, name: str, want: str = "") -> Fetched:
         """Fetch a closure of a recipe; ``want`` is given where it holds the driver under test."""

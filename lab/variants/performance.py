@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from lab.reference.controller import Controller
 from lab.reference.execution import Execution
@@ -13,7 +13,7 @@ from lab.reference.operation import Operation
 from lab.reference.queue_pair import QueuePair
 from lab.reference.request import Request
 from lab.reference.schedulers import SCHEDULERS, EarliestDeadline, Priority, Scheduler
-from lab.reference.service import Service
+from lab.reference.service import Reply, Service
 from lab.variants.variant import variant
 
 ORDER = 'Base 2.0, 3.4.1 "Command Ordering Requirements": commands are independent, and the host chooses their order'
@@ -75,3 +75,19 @@ class OneQueue(Service):
     """Sends operations of all classes and deadlines to one queue, in the order of both."""
 
     ring = _OneQueueRing
+
+
+@variant(
+    "performance/reads-ahead",
+    allowed='NVM Command Set 1.0, 3.2.4 "Read command": what is read, and how often, is the host\'s choice',
+    scenarios=("performance/fio",),
+)
+class ReadsAhead(Service):
+    """Reads more than its caller asks for, here the first blocks at the end of each load."""
+
+    def perform(self, action: str, arguments: Mapping[str, Any], data: bytes | None = None) -> Reply:
+        """Read once more in the time of the load."""
+        reply = super().perform(action, arguments, data)
+        if action == "load-fio":
+            super().perform("read", {"nsid": arguments["nsid"], "lba": 0, "blocks": arguments["blocks"]})
+        return reply

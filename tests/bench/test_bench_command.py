@@ -68,7 +68,7 @@ def test_figures_for_people(asked: list[dict[str, Any]], capsys: pytest.CaptureF
     assert re.split(" {2,}", second) == ["a time", "0.25", "s", "1", "4"]
     (given,) = asked
     assert callable(given.pop("say"))
-    assert given == {"others": (), "rounds": 5, "seconds": 0.5}
+    assert given == {"others": ("fio",), "rounds": 5, "seconds": 0.5}
 
 
 def test_the_controllers_benchmark_gets_fio_and_a_folder_for_its_time(

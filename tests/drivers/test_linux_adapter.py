@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import threading
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,6 +14,7 @@ import pytest
 
 from lab.data.manifest import DriverManifest, parse
 from lab.data.plan import Action, Controller, DeviceSpec, Namespace, Scenario
+from lab.drivers import fio
 from lab.drivers.bundle import linux_agent_program
 from lab.drivers.linux import Linux, can_preload, module_parameters, with_parameters
 from lab.drivers.linux_agent import information, server, sysfs
@@ -209,3 +211,38 @@ def test_a_controller_that_has_no_state_yet_is_waited_for(tmp_path: Path, monkey
     state.write_text("live")
     waiting.join(10)
     assert not waiting.is_alive()
+
+
+FIO_SAID = """fio: this is a warning
+{"jobs": [{"read": {"total_ios": 40, "iops": 77.71, "lat_ns": {"mean": 101200000.0},
+                    "clat_ns": {"percentile": {"99.000000": 110600000}}}}]}"""
+
+
+@pytest.mark.parametrize(
+    ("ran", "status", "fields"),
+    [
+        (
+            {"exit": 0, "out": FIO_SAID, "err": ""},
+            "success",
+            {"reads": 40, "iops": 77.7, "average_us": 101200.0, "p99_us": 110600.0},
+        ),
+        ({"exit": 1, "out": "", "err": "fio: no such device\n"}, {"words": "fio: no such device"}, {}),
+        ({"exit": None, "out": "", "err": ""}, "timeout", {"log": "fio did not end in 60 s"}),
+    ],
+)
+def test_fio_is_copied_once_and_its_figures_are_the_answer(ran: dict[str, Any], status: Any, fields: dict[str, Any]) -> None:
+    put: list[tuple[Path, str]] = []
+    asked: list[list[str]] = []
+
+    def ask(request: Mapping[str, Any]) -> Mapping[str, Any]:
+        asked.append(request["program"])
+        return ran
+
+    action = Action("load-fio", {"nsid": 1, "blocks": 8, "depth": 8, "operations": 40})
+    files = {"fio": Path("/tree/fio")}
+    answer = fio.perform(ask, lambda file, name: put.append((file, name)), files, "nvme0n1", 512, action)
+    assert (answer.status, answer.fields) == (status, fields)
+    assert put == [(Path("/tree/fio"), "/run/fio/fio")]
+    (words,) = asked
+    assert words[:4] == ["/run/fio/ld-linux-x86-64.so.2", "--library-path", "/run/fio", "/run/fio/fio"]
+    assert {"--filename=/dev/nvme0n1", "--rw=randread", "--bs=4096", "--iodepth=8", "--io_size=163840"} < set(words)

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from lab.bench.fio import LOADER, PROGRAM, fetch
+from lab.bench.fio import fetch
+from lab.drivers.fio import LOADER, PROGRAM
 from lab.drivers.nvmectl import main
 from lab.reference import fio_output
 from lab.reference.jobs import STANDARD, parse

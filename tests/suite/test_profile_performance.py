@@ -10,6 +10,7 @@ from conformance.proof.recording import record
 from conformance.record.record import Record
 from conformance.suite.check import CHECKS
 from conformance.suite.measure import measurements
+from conformance.suite.profiles.performance import LATENCY_MS
 
 SEED = 3
 
@@ -42,6 +43,20 @@ def test_interrupts_and_commands_in_flight_are_measured_from_one_cpu_to_all(tmp_
     for one in measured.values():
         assert [point.x for point in one.series[0].points] == [1, 2]
         assert all(point.y > 0 for point in one.series[0].points)
+
+
+def test_fios_load_is_measured_by_depth_and_all_that_was_counted_was_read(tmp_path: Path) -> None:
+    evidence = record("performance/fio", SEED, tmp_path / "evidence")
+    rate, latency = measurements(evidence)
+    assert (rate.id, latency.id) == ("performance/fio", "performance/fio-latency")
+    ((one, more, most),) = (series.points for series in rate.series)
+    assert [point.x for point in (one, more, most)] == [1, 8, 32]
+    assert 4 * one.y < more.y < most.y / 2
+    assert {series.name: [point.x for point in series.points] for series in latency.series} == {
+        "average": [1, 8, 32], "p99": [1, 8, 32],
+    }  # fmt: skip
+    assert all(point.y >= LATENCY_MS for series in latency.series for point in series.points)
+    assert [finding.ok for finding in CHECKS["performance/counted"].find(Record(evidence))] == [True] * 3
 
 
 @pytest.mark.parametrize("check", ["tail", "polling", "priority", "deadline", "zero-copy"])

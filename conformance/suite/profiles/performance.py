@@ -28,6 +28,8 @@ LATENCY_MS = 100
 DEPTH, STEPS = 8, 10
 GROWTH = 1.5
 """How many times more commands two queues must keep in flight than one."""
+FIO_DEPTHS, FIO_STEPS = (1, 8, 32), 5
+"""Outstanding reads of fio's load, and how many follow one another at each place."""
 CURVE_CPUS = 4
 """Points of the curve of throughput."""
 SHARE = 0.3
@@ -77,6 +79,13 @@ def curve(draw: Draw) -> Plan:
     """Plan the same load on each number of queues."""
     loads_by_cpus = [_load(draw, cpus) for cpus in range(1, CURVE_CPUS + 1)]
     return Plan(draw.device(vectors=1 + CURVE_CPUS), [LOAD, *loads_by_cpus], [_fixed_latency()])
+
+
+@scenario("performance/fio", f"fio's random reads at the depths {', '.join(map(str, FIO_DEPTHS))}", cpus=CPUS)
+def fio_scenario(draw: Draw) -> Plan:
+    """Plan the same load as people measure disks by, ever deeper."""
+    asked = [do("load-fio", nsid=1, blocks=8, depth=depth, operations=depth * FIO_STEPS) for depth in FIO_DEPTHS]
+    return Plan(draw.device(), [LOAD, *asked], [_fixed_latency()])
 
 
 @scenario("performance/polled", "a load while the driver polls", cpus=CPUS)
@@ -323,6 +332,34 @@ def zero_copy(record: Record) -> Iterator[Finding]:
                 yield Finding(pointer == given[lba], sent.event, expected, f"{pointer:#x}", ("PRP1",))
 
 
+def _read_blocks(record: Record, asked: Asked) -> list[tuple[float, int]]:
+    """Return when each read of an action completed with success, and its blocks."""
+    flying: dict[tuple[int, int], int] = {}
+    done = []
+    for _, event in record.during(asked, Submitted, Completed):
+        if isinstance(event, Completed):
+            blocks = flying.pop(event.key, 0)
+            if blocks and event.completion.ok:
+                done.append((event.t, blocks))
+        elif isinstance(event, Submitted) and isinstance(event.command, Read):
+            flying[event.key] = event.command.NLB + 1
+    return done
+
+
+@check("performance/counted", cite=PRACTICE, level=RECOMMENDED, why="integrity", witnesses=["out", "wire"], needs=["load-fio"],
+       scenarios=["performance/fio"])  # fmt: skip
+def counted(record: Record) -> Iterator[Finding]:
+    """Carries out every read that its caller gets: the device has completed as many blocks as fio has counted.
+
+    Reads may be merged or split on the way; the load reads past all caches.
+    """
+    for asked in record.answers("load-fio"):
+        if asked.ok and asked.answer.get("reads"):
+            least = int(asked.answer["reads"]) * int(asked.arguments["blocks"])
+            seen = sum(blocks for _, blocks in _read_blocks(record, asked))
+            yield Finding(seen >= least, asked.ended, f"at least {least} blocks for {asked.answer['reads']} reads", f"{seen}")
+
+
 # -- figures --------------------------------------------------------------------------------------------------------
 
 
@@ -345,6 +382,29 @@ def throughput_by_queues(record: Record) -> Iterator[Series]:
 def in_flight(record: Record) -> Iterator[Series]:
     """How well the driver keeps the device busy, from one CPU to all."""
     yield _series(record, f"depth {DEPTH} for each CPU", lambda load: load.overlap)
+
+
+@measure("performance/fio", title=f"fio's random reads of 4 KiB on a medium of {LATENCY_MS} ms",
+         x=Axis("outstanding", "reads"), y=Axis("reads completed", "reads/s"), scenarios=["performance/fio"])  # fmt: skip
+def fio_rate(record: Record) -> Iterator[Series]:
+    """What fio gets of Linux, and the same job of a driver that has it, as the device saw it."""
+    points = []
+    for asked in record.answers("load-fio"):
+        done = _read_blocks(record, asked) if asked.ok else []
+        if len(done) > 1:
+            first = next(event.t for _, event in record.during(asked, Submitted) if isinstance(event.command, Read))
+            seconds = max(done[-1][0] - first, 1e-9)
+            points.append(Point(int(asked.arguments["depth"]), round(len(done) / seconds, 1)))
+    yield Series("seen by the device", tuple(points))
+
+
+@measure("performance/fio-latency", title=f"Latency of fio's random reads on a medium of {LATENCY_MS} ms",
+         x=Axis("outstanding", "reads"), y=Axis("latency", "ms"), scenarios=["performance/fio"])  # fmt: skip
+def fio_latency(record: Record) -> Iterator[Series]:
+    """What the caller waits for a read, as it counts itself: the driver's and the machine's time is above the medium's."""
+    told = [asked for asked in record.answers("load-fio") if asked.ok and asked.answer.get("reads")]
+    for name, field in (("average", "average_us"), ("p99", "p99_us")):
+        yield Series(name, tuple(Point(int(asked.arguments["depth"]), round(asked.answer[field] / 1000, 1)) for asked in told))
 
 
 def _series(record: Record, name: str, value: Callable[[Load], float]) -> Series:
