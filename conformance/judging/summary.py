@@ -118,10 +118,14 @@ def unjudged(results: Results) -> list[tuple[str, str]]:
 
 
 def stale(results: Results) -> list[tuple[str, str, KnownEntry]]:
-    """Return (driver, device, entry) of known failures that pass now; none for a partial run."""
+    """Return (driver, device, entry) of known failures that pass now; none for a partial run.
+
+    A check that only follows from another failure in one of the scenarios is violated still.
+    """
     if not results.is_complete:
         return []
     best = worst_per_device(results.verdicts)
+    followed = {(verdict.driver, verdict.device, verdict.check) for verdict in results.verdicts if verdict.because}
     return [
         (name, device, entry)
         for name, driver in results.drivers.items()
@@ -130,6 +134,7 @@ def stale(results: Results) -> list[tuple[str, str, KnownEntry]]:
         for device in entry.devices
         if (verdict := best.get((name, device, entry.check))) is not None
         and verdict.outcome is Outcome.PASS
+        and (name, device, entry.check) not in followed
         and asked_for(results, verdict)
     ]
 
