@@ -117,7 +117,7 @@ class AllEvents(Events):
         return AsyncEventConfig(super().wanted() | 0xFF00)
 
 
-@defect("features/smart:one-dword-more")
+@defect("admin-queue/data-pointer:one-dword-more", scenarios=("features/basic",))
 class OneDwordMore(Health):
     """Sends the number of dwords, where NUMD is 0's based, into a buffer that has room for it by chance."""
 

@@ -240,7 +240,6 @@ class KeepsEvent(Health):
     allowed='Base 2.0, 5.16 "Get Log Page command", NUMDL: more than the page has may be asked for',
     scenarios=("features/smart",),
     excludes=("identify/log-in-parts", "identify/keeps-event"),
-    warns=("features/smart",),
 )
 class RoundsUp(Health):
     """Asks for SMART with a length of 4096 bytes, into a buffer of that size."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 
-from lab.nvme.commands import DeleteIoCq, DeleteIoSq
+from lab.nvme.commands import Abort, DeleteIoCq, DeleteIoSq
 from lab.nvme.registers import CC, NSSR
 from lab.reference import pci
 from lab.reference.controller import Controller
@@ -252,3 +252,45 @@ class HeadAfterShutdown(Controller):
         if self.admin.completion.head != self.head_before:
             self.admin.give_back()
         super().wait_shut_down()
+
+
+@variant(
+    "reset/deletes-the-queue",
+    allowed='Base 2.0, 5.1 "Abort command" and 3.7.3: commands are ended too by deleting their queue and creating it again',
+    scenarios=("reset/stall",),
+    warns=("reset/abort",),
+)
+class DeletesTheQueue(Recovery):
+    """Deletes the queues of a command that is late, and creates them again, instead of aborting the command."""
+
+    def abort(self, pair: QueuePair, request: Request) -> bool:
+        """Delete the submission queue, which ends its commands, then the completion queue, and create both again."""
+        driver = self._c
+        if not isinstance(driver, Controller) or pair not in driver.io:
+            return super().abort(pair, request)
+        try:
+            self._execution.run(driver.admin, [DeleteIoSq.of(QID=pair.qid)], retry=False)
+            pair.reap()
+            pair.abandon(CommandLost("its queue was deleted"))
+            for command in (DeleteIoCq.of(QID=pair.qid), driver.create_cq_command(pair), driver.create_sq_command(pair)):
+                pair.restart()
+                self._execution.run(driver.admin, [command], retry=False)
+        except DriverError:
+            return request.done
+        return True
+
+
+@variant(
+    "reset/aborts-what-is-done",
+    allowed='Base 2.0, 5.1 "Abort command": it is a best effort, and the command to abort may have completed already',
+    scenarios=("admin-queue/basic",),
+    warns=("every/no-recovery",),
+)
+class AbortsWhatIsDone(Controller):
+    """Aborts its first Identify once more when that has completed."""
+
+    def identify(self) -> None:
+        """Identify, and abort the first command of the admin queue."""
+        super().identify()
+        with contextlib.suppress(DriverError):
+            self.execution.admin(Abort.of(SQID=0, ABORT_CID=0))

@@ -25,7 +25,7 @@ from lab.data.events import (
     Submitted,
 )
 from lab.data.plan import Action, Fault
-from lab.nvme.commands import Abort, AsyncEventRequest, CreateIoCq, CreateIoSq, Read
+from lab.nvme.commands import Abort, AsyncEventRequest, CreateIoCq, CreateIoSq, DeleteIoSq, Read
 from lab.nvme.registers import CC, CSTS
 
 PATIENCE = 2
@@ -185,7 +185,7 @@ NOTHING_DONE = "no abort, no reset"
 """What `deeds` says where there were none."""
 
 
-ABORTED, WAS_RESET, REMOVED = "abort", "reset", "removal"
+ABORTED, WAS_RESET, REMOVED, DELETED = "abort", "reset", "removal", "deletion of the queue"
 """What a driver may have done to a controller during an action (`acts`)."""
 
 
@@ -193,12 +193,15 @@ def acts(record: Record, asked: Asked) -> list[str]:
     """List what the driver did to the controller during an action, besides commands of its daily work.
 
     Any Controller Level Reset counts as one: EN=0, a function level reset, an NVM subsystem reset. PCIe Transport 1.0, 3.3.
+    The deletion of a submission queue ends the commands on it too. Base 2.0, 3.7.3 and 5.7.
     """
     done: list[str] = []
     for state, event in record.during(asked, Submitted, RegisterWrite, RegisterRead, Reset):
         match event:
             case Submitted(command=Abort()):
                 done.append(ABORTED)
+            case Submitted(command=DeleteIoSq()):
+                done.append(DELETED)
             case RegisterWrite(offset=CC.OFFSET, value=value) if state.enabled and not CC(value).EN:
                 done.append(WAS_RESET)
             case Reset(cause=cause) if cause not in NOT_RESETS:
@@ -272,19 +275,20 @@ def _but_cid(event: Submitted) -> bytes:
 @check("reset/stall", cite=PRACTICE, level=MANDATORY, why="safety", witnesses=["wire", "fault"], needs=["read"],
        scenarios=["reset/stall", "reset/abort-refused", "reset/unseen"])  # fmt: skip
 def stall(record: Record) -> Iterator[Finding]:
-    """Aborts a command whose completion is never seen or resets the controller, and never takes it for done."""
+    """Ends a command whose completion is never seen by Abort, a reset, or the end of its queue, and never takes it for done."""
     yield from comes_through(record)
     for asked in struck(record)[:1]:
         done = acts(record, asked)
-        yield Finding(bool({ABORTED, WAS_RESET} & {*done}), asked.ended, "an Abort or a reset", deeds(record, asked))
+        ok = bool({ABORTED, WAS_RESET, DELETED} & {*done})
+        yield Finding(ok, asked.ended, "an Abort, a reset, or the deletion of its queue", deeds(record, asked))
 
 
 @check("reset/abort", cite=BASE_2_0["5.1"], level=RECOMMENDED, why="practice", witnesses=["wire", "fault"])
 def abort(record: Record) -> Iterator[Finding]:
-    """Names in Abort a command that is in flight, and does more about one that was not aborted (bit 0 of the result)."""
+    """Names in Abort a command that was sent, and does more about one in flight that was not aborted (bit 0 of the result)."""
+    sent = set[tuple[int, int]]()  # it may have been completed while the driver was deciding
     for asked in record.asked:
         refused: dict[tuple[int, int], Event] = {}
-        sent = set[tuple[int, int]]()  # it may have been completed while the driver was deciding
         for state, event in record.during(asked, Submitted, Completed, RegisterWrite, Reset):
             match event:
                 case Submitted(command=Abort(SQID=sqid, ABORT_CID=cid)):
@@ -295,7 +299,8 @@ def abort(record: Record) -> Iterator[Finding]:
                 case Completed() if submitted := state.answered(event):
                     command = submitted.command
                     if isinstance(command, Abort) and event.completion.ok and event.completion.DW0 & 1:
-                        refused[command.SQID, command.ABORT_CID] = event
+                        named = command.SQID, command.ABORT_CID
+                        refused |= {named: event} if named in state.in_flight else {}
                     elif event.key in refused:
                         yield Finding(True, refused.pop(event.key), "its command ends in another way", "completed")
                 case RegisterWrite(offset=CC.OFFSET, value=value) if not CC(value).EN:
