@@ -258,6 +258,9 @@ class State:
         was_enabled, self.cc = self.enabled, cc
         if cc.SHN and cc.EN:
             self.shutdown = cc.SHN
+            if not was_enabled:  # somebody else has enabled it, of whom the record knows nothing
+                self.cc = cc.but(EN=0)
+                return
         if cc.EN and not was_enabled:
             self.epoch += 1
             self.enabled_at, self.stopping = t, False

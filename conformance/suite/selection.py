@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 import conformance.suite.profiles.bare_metal
+import conformance.suite.profiles.hand_over
 import conformance.suite.profiles.passthrough
 import conformance.suite.profiles.performance
 import conformance.suite.profiles.servicing

@@ -50,6 +50,7 @@ _ARGUMENTS: Mapping[str, str] = {
     "collect": "",
     "save": "[during]",
     "restore": "",
+    "hand-over": "",
     # of the lab
     "fault": "name armed",
     "attach": "nsid [controller]",

@@ -11,6 +11,7 @@ import lab.defects.detect
 import lab.defects.every
 import lab.defects.features
 import lab.defects.fields
+import lab.defects.hand_over
 import lab.defects.identify
 import lab.defects.io_queues
 import lab.defects.lending

@@ -97,16 +97,24 @@ class Linux:
 
     def prepare(self, machine: Machine, deadline: Deadline) -> None:
         """Start the agent (`lab.guest.template.SnapshotPreparer`)."""
+        self.start(machine, deadline).warm_up(deadline)
+
+    def start(self, machine: Machine, deadline: Deadline) -> Agent:
+        """Start the agent, and return it once it alone is busy."""
         start_agent(self._guest, machine, _START_AGENT, linux_agent_program(), deadline)
         agent = Agent(machine)
         agent.ask({"action": "quiet"}, deadline=deadline)
-        agent.warm_up(deadline)
+        return agent
 
     def open(self, machine: Machine, scenario: Scenario, deadline: Deadline) -> LinuxSession:
         """Wait until the guest can be talked to; see `lab.drivers.base.Adapter`."""
         deadline = Deadline(min(self._manifest.boot.seconds, deadline.remaining()))
         if machine.spec.state is None:  # it was booted; what is forked was settled before
             self.prepare(machine, deadline)
+        return self.session(machine, scenario, deadline)
+
+    def session(self, machine: Machine, scenario: Scenario, deadline: Deadline) -> LinuxSession:
+        """Return the session of a guest whose agent answers."""
         agent = Agent(machine)
         settings = module_parameters(self.load_order, scenario)
         parameters = {f"{module}/parameters/{name}": v for module, values in settings.items() for name, v in values.items()}

@@ -27,6 +27,8 @@ _SHIPPED = {
     "generic-serial": "lab.drivers.generic_serial:GenericSerial",
     "guest-program": "lab.drivers.guest_program:GuestProgram",
     "linux": "lab.drivers.linux:Linux",
+    "linux-kexec": "lab.drivers.succession:LinuxKexec",
+    "loader-then-linux": "lab.drivers.succession:LoaderThenLinux",
     "qemu-vfio": "lab.drivers.qemu_vfio:QemuVfio",
     "reference-in-process": "lab.drivers.reference:ReferenceInProcess",
     "reference-qtest": "lab.drivers.reference:ReferenceQtest",

@@ -478,6 +478,15 @@ def save(call: Call) -> Reply:
     return Reply(fields={"keep_alive": True, "bytes": sum(len(document) for document, _ in service.saved)})
 
 
+def hand_over(call: Call) -> Reply:
+    """Let go of all controllers as they are, as a boot loader does when it starts a kernel: the next load knows nothing."""
+    service = call.service
+    for controller in service.loaded():
+        controller.transport.detach()
+    service.controllers = []
+    return Reply()
+
+
 def restore(call: Call) -> Reply:
     """Start the successor of the driver that was saved."""
     service = call.service
@@ -688,7 +697,7 @@ _ACTIONS: Mapping[str, Callable[[Call], Reply]] = {
     "queues": queues, "noop": noop, "read": read, "mount": mount, "write": write,
     "write-bytes": write_bytes, "flush": flush, "zeroes": zeroes, "trim": trim,
     "reset": reset, "shutdown": shutdown, "get-feature": get_feature, "set-feature": set_feature, "smart": smart,
-    "submit": submit, "collect": collect, "save": save, "restore": restore,
+    "submit": submit, "collect": collect, "save": save, "restore": restore, "hand-over": hand_over,
     "format": format_, "mi": manage, "raw": raw, "load-mix": load_mix,
     "load-polled": load_polled, "load-ring": load_ring, "load-fio": load_fio,
     "suspend": suspend, "reset-function": reset_function, "reset-subsystem": reset_subsystem, "host-memory": host_memory,

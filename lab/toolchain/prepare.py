@@ -41,6 +41,8 @@ WANTS = tuple(want for want in _RECIPE_OF if want != "seabios")
 
 _VERSIONED = (*_FIRMWARE, *_GUESTS)
 """What there can be versions of."""
+_KERNELS = ("boot/vmlinuz-*", "usr/lib/modules/*/vmlinuz")
+"""Where packages put the kernel: those of Debian 12, and those of newer suites."""
 _NO_SOURCES: Mapping[str, Source] = MappingProxyType({})
 
 _IMAGE_SPACE = 250_000_000
@@ -63,6 +65,8 @@ class LinuxGuest:
     """The key that root in the guest accepts, in OpenSSH's format."""
     host_key: str
     """The guest's public key, to be pinned: ``ssh-ed25519 BASE64``."""
+    packed: Path | None = None
+    """The kernel as a bzImage, which boot loaders and kexec take; None for one that was named and is none."""
 
 
 @dataclass(frozen=True)
@@ -233,11 +237,14 @@ class _Preparation:
         folder = None if named_kernel and named_image else self._build(loaded, image, want)
         if named_kernel:
             vmlinux, release, modules = *self._named_kernel(named_kernel), ()
+            packed = None if named_kernel.read_bytes()[:4] == b"\x7fELF" else named_kernel
         else:
             assert folder is not None
             facts = json.loads((folder / "image.json").read_text())
             vmlinux, release = folder / "vmlinux", facts["release"]
             modules = tuple(folder / "modules" / name for name in facts["modules"])
+            root = self._fetch(loaded, image.kernel, want if image.kernel == loaded.varying else "").root
+            packed = next((file for pattern in _KERNELS for file in sorted(root.glob(pattern))), None)
         if named_image:
             base, key = self._named_file("image", named_image)
         else:
@@ -252,6 +259,7 @@ class _Preparation:
             modules=modules,
             private_key=keyed / "id_ed25519",
             host_key=(keyed / "host_key.pub").read_text(),
+            packed=packed,
         )
 
     def _build(self, loaded: Recipe, image: Image, want: str) -> Path:

@@ -10,6 +10,7 @@ import lab.variants.bare_metal
 import lab.variants.detect
 import lab.variants.features
 import lab.variants.habits
+import lab.variants.hand_over
 import lab.variants.identify
 import lab.variants.io_queues
 import lab.variants.lending

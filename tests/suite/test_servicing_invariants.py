@@ -24,7 +24,7 @@ def test_commands_of_an_sdk_are_not() -> None:
     [
         ("admin-queue/sqe-clean:junk", "servicing/two", "admin-queue/sqe-clean"),
         ("admin-queue/doorbell-unchanged:twice", "servicing/full", "admin-queue/doorbell-unchanged"),
-        ("servicing/written:clears", "servicing/two", "write/signature"),
+        ("servicing/written:clears", "servicing/two", "read/exact"),
     ],
 )
 def test_a_violation_beside_a_hand_over_is_seen(defect: str, scenario: str, check: str) -> None:

@@ -92,9 +92,9 @@ def high_status(draw: Draw) -> Plan:
 
 
 def enables(record: Record) -> Iterator[tuple[State, RegisterWrite, CC]]:
-    """Every write that takes CC.EN from 0 to 1, with the value written."""
+    """Every write that takes CC.EN from 0 to 1, with the value written; not a shutdown of what somebody else has enabled."""
     for state, event in record.walk(RegisterWrite):
-        if event.offset == CC.OFFSET and not state.enabled and CC(event.value).EN:
+        if event.offset == CC.OFFSET and not state.enabled and CC(event.value).EN and not CC(event.value).SHN:
             yield state, event, CC(event.value)
 
 

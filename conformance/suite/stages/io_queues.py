@@ -231,7 +231,7 @@ def no_overlap(record: Record) -> Iterator[Finding]:
     """Lays no queue over another live queue or over memory that a command moves data to."""
     for state, event in record.walk(Completed, Dma, RegisterWrite):
         match event:
-            case RegisterWrite(offset=CC.OFFSET, value=value) if CC(value).EN and not state.enabled:
+            case RegisterWrite(offset=CC.OFFSET, value=value) if CC(value).EN and not CC(value).SHN and not state.enabled:
                 one = range(int(state.asq), int(state.asq) + (state.aqa.ASQS + 1) * SQE_BYTES)
                 two = range(int(state.acq), int(state.acq) + (state.aqa.ACQS + 1) * CQE_BYTES)
                 apart = one.stop <= two.start or two.stop <= one.start

@@ -196,7 +196,9 @@ def owned_queues(record: Record) -> Iterator[Finding]:
         match event:
             case DmaMap():
                 opened.setdefault(state.spec.id, Opened()).follow(event)
-            case RegisterWrite(offset=CC.OFFSET, value=value) if own and CC(value).EN and not state.enabled:
+            case RegisterWrite(offset=CC.OFFSET, value=value) if (
+                own and CC(value).EN and not CC(value).SHN and not state.enabled
+            ):
                 yield _owned(own, event, "the admin submission queue", int(state.asq), (state.aqa.ASQS + 1) * 64)
                 yield _owned(own, event, "the admin completion queue", int(state.acq), (state.aqa.ACQS + 1) * 16)
             case Completed() if own and event.completion.ok and (sent := state.answered(event)) is not None:

@@ -48,7 +48,7 @@ LATE_SECONDS = 0.5
 """A command that is in flight for longer without a fault is the lab's own delay."""
 EVENT_REQUESTS = 64
 """Asynchronous Event Requests that are too many while they are refused."""
-RESTARTS = ("reset", "reset-function", "reset-subsystem", "suspend", "unload", "shutdown", "raw")
+RESTARTS = ("reset", "reset-function", "reset-subsystem", "suspend", "unload", "shutdown", "raw", "hand-over")
 """Actions that may be done by a reset."""
 NEEDED: Mapping[str, type[Command]] = {"smart": GetLogPage}
 """Admin commands without which an action cannot have succeeded."""
@@ -311,7 +311,8 @@ def no_recovery(record: Record) -> Iterator[Finding]:
     slow_by_intention = bool(strikes(record))
     for asked in record.asked:
         replaced = asked.action == "save" and not record.scenario.guest.get("keep_alive")
-        wanted = asked.action in RESTARTS or asked.arguments.get("during") == "abort" or replaced
+        succeeds = asked.action == "load" and any(one.ok for one in record.answers("hand-over") if one.number < asked.number)
+        wanted = asked.action in RESTARTS or asked.arguments.get("during") == "abort" or replaced or succeeds
         if wanted or not asked.ended:
             continue
         wrong = _recovery(record, asked, slow_by_intention)

@@ -17,7 +17,7 @@ DECODE = json.JSONDecoder().raw_decode
 OF_THE_LAB: Mapping[str, Callable[[Fields], Fields | bytes]] = {
     "begin": lab_requests.begin, "quiet": lab_requests.quiet, "put": lab_requests.put,
     "node": lab_requests.node, "run": lab_requests.run,
-    "plugged": lifecycle.plugged, "preload": lifecycle.preload,
+    "plugged": lifecycle.plugged, "preload": lifecycle.preload, "kexec": power.kexec,
 }  # fmt: skip
 """What the lab asks for itself."""
 ACTIONS: Mapping[str, Callable[[Fields], Fields | bytes]] = {
