@@ -76,7 +76,9 @@ def shell(
         raise UsageError("A shell needs a terminal.", remedy="without one, --script FILE types the lines of a file")
     console = terminal.console()
     request = RunRequest(drivers=(driver,), devices=(device,) if device else (), scenarios=(scenario,), seed=seed)
-    campaign = prepare_campaign(plan(request), settings(options), lambda text: console.print(text, style="dim"))
+    campaign = prepare_campaign(
+        plan(request, only_claimed=False), settings(options), lambda text: console.print(text, style="dim")
+    )
     if not campaign.jobs:
         why = "; ".join(f"{left.device}: {left.reason}" for left in campaign.left_out) or "the driver reaches no such device"
         raise UsageError(f"There is no such guest: {why}.", remedy="name another scenario or device")

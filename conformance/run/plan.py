@@ -103,8 +103,11 @@ class Campaign:
         return [by_name[name] for name in costs.in_rounds({name: self.costs.get(name, 0.0) for name in by_name})]
 
 
-def plan(request: RunRequest) -> Campaign:
-    """Resolve a request. UsageError for a name that does not exist."""
+def plan(request: RunRequest, *, only_claimed: bool = True) -> Campaign:
+    """Resolve a request. UsageError for a name that does not exist.
+
+    ``only_claimed`` leaves out what the manifests do not claim: it is not judged, but a user may sit down at such a guest.
+    """
     if request.shard:
         parse_shard(request.shard)
     asked = request.drivers or (default_driver(request),)
@@ -130,7 +133,7 @@ def plan(request: RunRequest) -> Campaign:
         for scenario in scenarios
         if (job := _job(manifest, device, scenario, selection)).checks and (not request.only or job.name in request.only)
     ]
-    claimed = [job for job in jobs if _claims(job)]
+    claimed = [job for job in jobs if _claims(job)] if only_claimed else jobs
     left_out = tuple(
         leave_out(job, f"the manifest does not claim {part_name(job.scenario.stage)}")
         for job in jobs

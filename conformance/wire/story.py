@@ -140,7 +140,7 @@ def story(record: Record, asked: Asked) -> str:
             facts[state.spec.id].faults.append(behaviours.get(event.fault, event.fault))
     told = [f"the guest died: {shortened(printable(one.text), LONGEST)}" for one in record.all(Panicked) if asked.covers(one)]
     if not any(one.accesses or one.submitted or one.resets or one.faults for one in facts.values()):
-        return "; ".join([*told, "the driver did not touch the controller"])
+        return "; ".join([*told, "the driver did not touch the controller meanwhile"])
     for id, one in facts.items():
         prefix = f"{id}: " if len(facts) > 1 else ""
         told += [f"{prefix}{fact}" for fact in one.said(in_time=asked.status not in (None, "timeout"))]

@@ -13,7 +13,8 @@ import pexpect
 import pytest
 
 from conformance.commands import COMMANDS, run_command
-from conformance.commands.shell import _until_loaded
+from conformance.commands.shell import DEFAULT_SCENARIO, _until_loaded
+from conformance.run.plan import RunRequest, plan
 from conformance.suite.selection import SCENARIOS
 from lab.data.events import ActionEnded, Submitted
 from lab.data.evidence import Evidence
@@ -120,3 +121,14 @@ def test_a_script_is_typed_without_a_terminal(
     assert "2 blocks read: OK" in said
     assert said.index("2 blocks read") < said.index("\nover\n")
     assert run_command(("shell", "--script", "nothing")) == 4
+
+
+def test_a_shell_needs_no_claim_of_the_stage(tmp_path: Path) -> None:
+    manifest = tmp_path / "my-os.toml"
+    manifest.write_text(
+        'name = "my-os"\nadapter = "generic-serial"\nneeds = ["u-boot"]\nstages = ["detect"]\n'
+        '[boot]\nfirmware = "{u-boot}"\nready = "^=> "\n[actions.load]\ncommand = "nvme scan"\n'
+    )
+    request = RunRequest(drivers=(str(manifest),), scenarios=(DEFAULT_SCENARIO,))
+    assert not plan(request).jobs
+    assert [job.scenario.id for job in plan(request, only_claimed=False).jobs] == [DEFAULT_SCENARIO] * 2

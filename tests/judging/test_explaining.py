@@ -33,7 +33,7 @@ def test_the_cause_of_a_failed_answer_is_what_the_device_saw(tmp_path: Path) -> 
 def test_an_answer_without_any_access_says_so(tmp_path: Path) -> None:
     assert (
         verdicts("read/basic", "every/load:one-vendor", tmp_path)["every/load"].seen
-        == "the driver did not touch the controller"
+        == "the driver did not touch the controller meanwhile"
     )
 
 
