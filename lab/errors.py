@@ -79,7 +79,8 @@ class QmpError(LabError):
 def nearest(name: str, valid: Iterable[str]) -> str:
     """Return the end of a sentence about an unknown name: `; did you mean 'x'?` and the choice, if that is short."""
     valid = sorted(valid)
-    close = difflib.get_close_matches(name, valid, 1)
+    by_lower = {one.lower(): one for one in valid}
+    close = [by_lower[one] for one in difflib.get_close_matches(name.lower(), by_lower, 1)]
     hint = f"; did you mean {close[0]!r}?" if close else ""
     return hint if len(valid) > LISTED_NAMES else f"{hint} (there are: {', '.join(valid)})"
 

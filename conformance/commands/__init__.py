@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
@@ -127,7 +128,7 @@ def run_command(arguments: Sequence[str] | None = None) -> int:
         except click.exceptions.Exit as ended:
             status = ended.exit_code
         except click.ClickException as error:
-            error.show()
+            _in_plain_words(error).show()
             status = UsageError.exit_status
         except LabError as error:
             _report(str(error))
@@ -144,6 +145,14 @@ def run_command(arguments: Sequence[str] | None = None) -> int:
             _report(f"{what}\n  remedy: nvme-lab --debug shows the traceback; report it")
             status = LabError.exit_status
     return signals.status(received, int(status or 0))
+
+
+def _in_plain_words(error: click.ClickException) -> click.ClickException:
+    """Return click's error about a number in words of ours; any other as it is."""
+    if not isinstance(error, click.BadParameter):
+        return error
+    message = re.sub(r"is not a valid integer( range)?\.$", "is not a whole number.", error.message)
+    return click.BadParameter(message, error.ctx, error.param, error.param_hint) if message != error.message else error
 
 
 def _report(text: str) -> None:

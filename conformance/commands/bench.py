@@ -11,7 +11,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from conformance.commands.options import JSON, machine, settings
+from conformance.commands.options import JSON, NearestGroup, machine, settings
 from conformance.proof import benchmarks
 from conformance.report.terminal import show
 from lab.bench import controller, fio, fork, reference, virtme
@@ -26,7 +26,7 @@ SECONDS = click.option("--seconds", type=click.FloatRange(0.01), metavar="N", de
                        help="seconds per figure and round")  # fmt: skip
 
 
-@click.group("bench")
+@click.group("bench", cls=NearestGroup)
 def bench_group() -> None:
     """Measure the lab itself, always against something else in the same run.
 

@@ -23,6 +23,7 @@ from conformance.report import terminal
 from conformance.report.annotations import github, gitlab
 from conformance.report.badge import badge_of
 from conformance.report.ctrf import ctrf
+from conformance.report.cyclonedx import cyclonedx
 from conformance.report.history import HistoryView
 from conformance.report.html import Material, html
 from conformance.report.junit import junit
@@ -44,6 +45,7 @@ FORMATS: Mapping[str, Callable[[Results], str]] = {
     "badge": badge_of,
     "csv": traceability,
     "ctrf": ctrf,
+    "cyclonedx": lambda results: cyclonedx(results, hashes_of(results, Path.cwd())),
     "github": github,
     "gitlab": gitlab,
     "json": lambda results: results.model_dump_json(by_alias=True, indent=1),
@@ -233,17 +235,17 @@ def report(
     nvme-lab report nvme-lab-results/latest --format html --baseline baseline/results.json -o report.html
     nvme-lab report nvme-lab-results/latest --format html --template ours.html.j2 -o report.html
     nvme-lab report nvme-lab-results/latest --format csv -o traceability.csv
+    nvme-lab report nvme-lab-results/latest --format cyclonedx -o bom.json
     nvme-lab report nvme-lab-results/latest --format markdown
     nvme-lab report shard-1 shard-2 --format junit -o junit.xml
 
     Exit status: 0, or 2 where shards or some of their verdicts are missing.
     """
-    parts = [(path if path.is_dir() else path.parent, read(path)) for path in results]
     if baseline is not None and form not in COMPARING:
         raise UsageError(f"--baseline goes with --format {' or '.join(COMPARING)}.", remedy="nvme-lab compare OLD NEW")
     if template is not None and form != "html":
         raise UsageError("--template goes with --format html.")
-    merged = merge(parts, Path.cwd())
+    merged = merge([(path if path.is_dir() else path.parent, read(path)) for path in results], Path.cwd())
     _render(merged, form, output, baseline, template, verbose)
     if missing := merged.missing_shards:
         numbers = ", ".join(map(str, missing))

@@ -14,6 +14,7 @@ from conformance.suite import findings
 from conformance.suite.check import Check
 from conformance.suite.guidance import guidance
 from conformance.suite.selection import CHECKS
+from lab.data.manifest import PARTS
 from lab.defects import DEFECTS
 from lab.defects.defect import PRACTICE
 from lab.errors import UsageError, nearest
@@ -39,6 +40,8 @@ def explain(name: str, as_json: bool) -> None:
         return
     check = CHECKS.get(name.partition(":")[0])
     if check is None:
+        if name in PARTS:
+            raise UsageError(f"{name!r} is a part of the suite, not a check", remedy=f"nvme-lab list checks --stage {name}")
         names = [*CHECKS, *(page.name for page in findings.pages())]
         raise UsageError(f"there is no check {name!r}{nearest(name, names)}", remedy="nvme-lab list checks")
     explanation = explanation_of(check)

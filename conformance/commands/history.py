@@ -104,6 +104,9 @@ def _text(found: History, differences: Mapping[Transition, Around | None], *, ev
                 )
         if len(points := found.trend.get(driver, ())) > 1:
             yield from (Text(""), _trend(points))
+        if len(found.releases_of(driver)) == 1:
+            yield Text(f"\n{driver}: one version, so there is nothing to compare: name more results.", style="bold")
+            continue
         counts = ", ".join(f"{sum(t.kind is kind for t in own)} {kind}" for kind in Kind)
         never = sum(row.words == (NEVER,) for row in found.rows if row.driver == driver)
         always = sum(row.words == (ALWAYS,) for row in found.rows if row.driver == driver)

@@ -11,7 +11,7 @@ from typing import Any
 import click
 from rich.table import Table
 
-from conformance.commands.options import JSON
+from conformance.commands.options import JSON, NearestGroup
 from conformance.report.reference import check_reference
 from conformance.report.terminal import show
 from conformance.suite.check import Check
@@ -23,7 +23,7 @@ from lab.defects import DEFECTS
 from lab.nvme.status import Status
 
 
-@click.group("list")
+@click.group("list", cls=NearestGroup)
 def list_group() -> None:
     """List what there is: drivers, stages, profiles, checks, scenarios, defects, faults.
 
@@ -194,5 +194,14 @@ def _table(rows: Iterable[Mapping[str, Any]], columns: Iterable[str]) -> None:
     for column in columns:
         grid.add_column(column, no_wrap=column == "id", overflow="fold")
     for row in rows:
-        grid.add_row(*(str(row[column]) for column in columns))
+        grid.add_row(*(_words(row[column]) for column in columns))
     show(grid)
+
+
+def _words(value: Any) -> str:
+    """Return a value as people write it: arguments as NAME=VALUE."""
+    return (
+        " ".join(f"{key}={one or ''}" if one != 0 else f"{key}=0" for key, one in value.items())
+        if isinstance(value, Mapping)
+        else str(value)
+    )

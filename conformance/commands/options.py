@@ -9,9 +9,21 @@ from typing import Any, TypeVar
 import click
 
 from conformance.commands import completing
+from lab.errors import nearest
 from lab.settings import Settings, load
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+class NearestGroup(click.Group):
+    """A group of commands that answers an unknown one with the nearest, and with all of them."""
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find a command by its name; `click.UsageError` where there is none."""
+        if args[0] not in self.commands and not args[0].startswith("-"):
+            ctx.fail(f"No such command {args[0]!r}{nearest(args[0], self.commands)}")
+        return super().resolve_command(ctx, args)
+
 
 _FILE = click.Path(path_type=Path)
 

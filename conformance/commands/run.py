@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args
 
@@ -31,6 +32,18 @@ def option_for(name: str) -> str:
     return next((option for option, names in known.items() if name in names), "")
 
 
+PYTESTS: Mapping[str, str] = {
+    "-k": "--check, --scenario or --stage selects",
+    "-m": "--stage or --check selects",
+    "-n": "--jobs N records N scenarios at once",
+    "-x": "a run goes on after a failure; --check or --scenario narrows it",
+    "--exitfirst": "a run goes on after a failure; --check or --scenario narrows it",
+    "--lf": "--last-failed runs what failed",
+    "--junitxml": "a run writes junit.xml into its folder, --out DIR",
+}
+"""Options of pytest that people type here, and what does it instead."""
+
+
 class Selecting(click.Command):
     """A command that knows what people mean who name a stage, check, scenario or driver without its option."""
 
@@ -39,6 +52,10 @@ class Selecting(click.Command):
         words = list(args)  # the parser takes them off the list
         try:
             return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            if error.option_name in PYTESTS:
+                ctx.fail(f"No such option {error.option_name!r}: {PYTESTS[error.option_name]}.")
+            raise
         except click.UsageError as error:
             found = re.match(r"Got unexpected extra arguments? \((\S+)", error.message)
             named = found[1].rstrip(")") if found else ""

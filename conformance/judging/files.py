@@ -59,7 +59,7 @@ def read(path: Path) -> Results:
             raise UsageError(f"{file}: results of schema {data.get('schema')!r}; this lab reads {SCHEMA}.")
         return _checked(Results.model_validate(_printable(data)))
     except json.JSONDecodeError as error:
-        raise UsageError(f"{file} is not JSON: {error}.") from error
+        raise UsageError(f"{file} is not JSON: {error}.", remedy="name the folder that nvme-lab run wrote") from error
     except OSError as error:
         raise UsageError(
             f"There are no results at {file}: {error.strerror}.", remedy="name the folder that nvme-lab run wrote"

@@ -21,6 +21,17 @@ from conformance.commands import run_command
         (["run", "--driver", "README.md"], "README.md exists, but is no .toml manifest."),
         (["run", "--defect", "x"], "remedy: nvme-lab list defects"),
         (["explain", "read/prp3"], "did you mean 'read/prp2'"),
+        (["explain", "READ/PRP2"], "did you mean 'read/prp2'"),
+        (["explain", "read"], "remedy: nvme-lab list checks --stage read"),
+        (["RUN"], "did you mean 'run'"),
+        (["list", "chekcs"], "did you mean 'checks'"),
+        (["bench", "frok"], "did you mean 'fork'"),
+        (["run", "--jobs", "two"], "'two' is not a whole number."),
+        (["run", "--seed", "-1"], "-1 is not in the range x>=0"),
+        (["run", "-k", "read"], "--check, --scenario or --stage selects"),
+        (["run", "--exitfirst"], "a run goes on after a failure"),
+        (["report", "README.md"], "remedy: name the folder that nvme-lab run wrote"),
+        (["report", "nowhere", "--template", "README.md"], "--template goes with --format html."),
     ],
 )
 def test_mistakes_are_answered_with_what_was_meant(
@@ -35,3 +46,10 @@ def test_mistakes_are_answered_with_what_was_meant(
 def test_the_defects_are_listed_as_the_remedy_says(capsys: pytest.CaptureFixture[str]) -> None:
     assert run_command(["list", "defects"]) == 0
     assert "read/nlb:one-fewer" in capsys.readouterr().out
+
+
+def test_arguments_of_faults_are_listed_in_words(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(["list", "faults"]) == 0
+    said = capsys.readouterr().out
+    assert "dnr=1" in said
+    assert "{" not in said

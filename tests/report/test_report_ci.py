@@ -14,12 +14,15 @@ from xml.etree import ElementTree
 import jsonschema
 import pytest
 import yaml
+from referencing import Registry
+from referencing.jsonschema import DRAFT7
 
 from conformance.judging.models import DriverEntry, KnownEntry, Results
 from conformance.report.annotations import github, gitlab
 from conformance.report.badge import badge_of
 from conformance.report.cases import cases
 from conformance.report.ctrf import ctrf
+from conformance.report.cyclonedx import cyclonedx
 from conformance.report.junit import junit
 from conformance.report.sarif import sarif
 from conformance.report.tap import tap
@@ -123,6 +126,43 @@ def test_sarif_is_valid(example: Results) -> None:
     jsonschema.validate(document, SCHEMAS["sarif"], format_checker=jsonschema.FormatChecker())
     rules = [rule["id"] for rule in document["runs"][0]["tool"]["driver"]["rules"]]
     assert all(rules[found["ruleIndex"]] == found["ruleId"] for found in document["runs"][0]["results"])
+
+
+BOM_LAB = {
+    "version": "0.2",
+    "started": "2026-01-02T03:04:05Z",
+    "host": {"system": "Linux", "release": "6.12", "python": "3.11.2"},
+    "versions": {
+        "qemu": {"version": "11.1", "sha256": "ab" * 32},
+        "qemu/libc6": {"version": "1:2.41+deb13", "sha256": "cd" * 32},
+    },
+}
+
+
+def test_the_bill_of_materials_is_valid_and_names_what_was_tested_with_what(example: Results) -> None:
+    results = example.model_copy(update={"lab": BOM_LAB})
+    text = cyclonedx(results, {"toy": {"driver.ko": "ef" * 32}})
+    document = json.loads(text)
+    others = [(f"http://cyclonedx.org/schema/{name}.schema.json", DRAFT7.create_resource({})) for name in ("spdx", "jsf-0.82")]
+    validator = jsonschema.Draft7Validator(
+        SCHEMAS["cyclonedx"], registry=Registry().with_resources(others), format_checker=jsonschema.FormatChecker()
+    )
+    assert [error.message for error in validator.iter_errors(document)] == []
+    assert validator.is_valid(document | {"components": [{"type": "package", "name": "x"}]}) is False
+    found = {one["bom-ref"]: one for one in document["components"]}
+    assert found["qemu/libc6@1:2.41+deb13"]["purl"] == "pkg:deb/debian/libc6@1%3A2.41%2Bdeb13"
+    assert found["qemu@11.1"]["hashes"] == [{"alg": "SHA-256", "content": "ab" * 32}]
+    assert {"host/Linux@6.12", "host/python@3.11.2"} <= found.keys()
+    tested = {one["name"]: one for one in document["components"] if one.get("group") == "driver"}
+    assert tested.keys() == example.drivers.keys()
+    assert all(one["components"][0]["hashes"][0]["content"] == "ef" * 32 for name, one in tested.items() if name == "toy")
+    assert cyclonedx(results, {"toy": {"driver.ko": "ef" * 32}}) == text
+
+
+def test_a_bill_of_materials_of_an_odd_lab_is_valid_too(example: Results) -> None:
+    odd = {"started": "", "versions": {"x": {}}, "host": {}, "qemu": {"version": None, "sha256": "short"}}
+    components = json.loads(cyclonedx(example.model_copy(update={"lab": odd})))["components"]
+    assert {one["name"] for one in components} == {*example.drivers, "x", "qemu"}
 
 
 def test_sarif_suppresses_what_the_manifest_knows() -> None:
