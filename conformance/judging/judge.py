@@ -11,7 +11,7 @@ from typing import Any
 
 from conformance.judging.causes import Causes, consequences
 from conformance.judging.explaining import Explainer
-from conformance.judging.slowness import slowness
+from conformance.judging.slowness import slowness, starved
 from conformance.record.record import Record
 from conformance.suite.check import MANDATORY, Check, Finding, Outcome
 from lab.data.events import ActionEnded, Event
@@ -111,8 +111,8 @@ def judge(evidence: Evidence, checks: Iterable[Check]) -> list[Verdict]:
         cause = causes.get(check)
         if cause is not None:
             outcome, reason = Outcome.INCONCLUSIVE, f"because of {cause.check}: {cause.why}"
-        elif outcome in (Outcome.FAIL, Outcome.WARN) and slow():
-            outcome, reason = Outcome.ERROR, slow()
+        elif outcome in (Outcome.FAIL, Outcome.WARN) and (why := slow() or (check.timed and starved(evidence))):
+            outcome, reason = Outcome.ERROR, why
         if not record.has_wire:
             reason = f"{reason}; {NO_WIRE}" if reason else NO_WIRE
         speaks = findings.violations[0] if outcome in (Outcome.FAIL, Outcome.WARN) else None

@@ -23,6 +23,12 @@ def slowness(evidence: Evidence) -> str:
     return ""
 
 
+def starved(evidence: Evidence) -> str:
+    """Return why what the driver's clock decided proves nothing: the guest was run in small pieces; "" if it was not."""
+    machine = evidence.end.machine if evidence.end else None
+    return machine.starvation if machine else ""
+
+
 def device_latency(events: Iterable[Event]) -> float:
     """Return the longest time in seconds that the device took for a command where no fault was in play.
 

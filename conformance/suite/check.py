@@ -99,6 +99,8 @@ class Check:
     stops: str = ""  # the stage after which a driver must be able to stop, or it cannot be judged
     uses: str = ""
     """What the rule is about, where every driver is free to use it or not: a driver that never does stands by the rule."""
+    timed: bool = False
+    """Whether it compares the driver's time with another clock's: a guest that is run in pieces lags behind, and catches up."""
 
     @property
     def stage(self) -> str:
@@ -131,13 +133,14 @@ def check(
     stops: str = "",
     uses: str = "",
     scenarios: Iterable[str] = (),
+    timed: bool = False,
 ) -> Callable[[Function], Check]:
     """Register the decorated function as a check; ValueError where the id is taken or the statement is missing."""
 
     def register(find: Function) -> Check:
         if id in CHECKS:
             raise ValueError(f"check {id} is declared twice")
-        made = Check(id, cite, level, why, tuple(witnesses), tuple(needs), tuple(scenarios), find, stops, uses)
+        made = Check(id, cite, level, why, tuple(witnesses), tuple(needs), tuple(scenarios), find, stops, uses, timed)
         if not made.statement:
             raise ValueError(f"check {id} has no statement: write a docstring")
         CHECKS[id] = made

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
 
-from lab.data.machine import MachineReport
+from lab.data.machine import WINDOW, MachineReport
 
 SAMPLE_SECONDS = 0.05
 STOPPED = frozenset("Tt")
@@ -41,7 +42,8 @@ class MachineWitness:
         self._bound = bound
         self._processes = (Path(f"/proc/{pid}"), OWN)
         self._before: dict[Path, _Waits] = {}
-        self._longest_stall = self._longest_stop = self._stopped = 0.0
+        self._longest_stall = self._longest_stop = self._stopped = self._most_waited = 0.0
+        self._recent: deque[tuple[float, float]] = deque()  # seconds of a sample, and what QEMU waited of them
         self._steal = _steal()
         self._offset = time.time() - time.monotonic()
         self._end = threading.Event()
@@ -65,6 +67,7 @@ class MachineWitness:
             longest_stall=round(self._longest_stall, 3),
             longest_stop=round(self._longest_stop, 3),
             steal=round(_steal() - self._steal, 3),
+            most_waited=round(self._most_waited, 3),
             clock_jump=round(time.time() - time.monotonic() - self._offset, 3),
         )
 
@@ -78,9 +81,11 @@ class MachineWitness:
     def _sample(self, elapsed: float) -> None:
         """Look once; ``elapsed`` is the time since the last look, which is late where the lab itself was not run."""
         late = max(0.0, elapsed - SAMPLE_SECONDS)
-        stall, lost = late, late
-        for waits, slices in self._delays():
+        stall, lost, waited = late, late, 0.0
+        for process, waits, slices in self._delays():
             stall, lost = max(stall, waits / max(slices, 1)), max(lost, waits)
+            waited = max(waited, waits if process != OWN else 0.0)
+        self._add_waited(elapsed, waited)
         if _state(self._processes[0]) in STOPPED:
             self._stopped += elapsed
             self._longest_stop = max(self._longest_stop, self._stopped)
@@ -90,8 +95,15 @@ class MachineWitness:
         self._longest_stall = max(self._longest_stall, stall)
         self.lost += min(lost, elapsed)
 
-    def _delays(self) -> Iterator[tuple[float, int]]:
-        """Yield for each thread the seconds that it has waited for a processor since the last look, and how often it ran."""
+    def _add_waited(self, elapsed: float, waited: float) -> None:
+        """Add up what QEMU has waited in the last `WINDOW` seconds."""
+        self._recent.append((elapsed, waited))
+        while sum(seconds for seconds, _ in self._recent) > WINDOW and len(self._recent) > 1:
+            self._recent.popleft()
+        self._most_waited = max(self._most_waited, sum(waits for _, waits in self._recent))
+
+    def _delays(self) -> Iterator[tuple[Path, float, int]]:
+        """Yield (process, seconds waited for a processor since the last look, times that it ran) of each thread."""
         after: dict[Path, _Waits] = {}
         for process in self._processes:
             for task in process.glob("task/*/schedstat"):
@@ -101,7 +113,7 @@ class MachineWitness:
                     continue
                 after[task] = _Waits(waited, slices)
                 if before := self._before.get(task):
-                    yield (waited - before.waited) / 1e9, slices - before.slices
+                    yield process, (waited - before.waited) / 1e9, slices - before.slices
         self._before = after
 
 

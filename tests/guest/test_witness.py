@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from lab.data.machine import MachineReport
+from lab.data.machine import WINDOW, MachineReport
 from lab.guest.witness import SAMPLE_SECONDS, MachineWitness
 
 SPIN = "while True: pass"
@@ -57,6 +57,7 @@ def test_what_waits_for_a_processor_is_measured() -> None:
         report = witness.report()
     assert 0 < report.longest_stall
     assert report.longest_stop == 0
+    assert 0.2 < report.most_waited <= WINDOW
 
 
 def test_a_stall_below_the_bound_is_no_trouble() -> None:
@@ -82,3 +83,10 @@ def test_a_clock_that_is_set_is_the_machines_trouble(jump: float, monkeypatch: p
         report = witness.report()
     assert abs(report.clock_jump - jump) < 1
     assert f"its clock was set: by {jump:+.1f} s" in report.trouble
+
+
+def test_many_short_waits_starve_a_guest_though_none_of_them_is_a_stall() -> None:
+    report = MachineReport(bound=0.5, longest_stall=0.1, longest_stop=0.0, most_waited=2.0)
+    assert not report.trouble
+    assert report.starvation.startswith("this machine was too slow: a thread of QEMU was not run for 2.0 s of 5 s")
+    assert not MachineReport(bound=0.5, longest_stall=0.1, longest_stop=0.0, most_waited=0.5).starvation

@@ -88,3 +88,24 @@ def test_an_end_marker_holds_the_machine_report(make_evidence: MakeEvidence, tmp
     assert end is not None
     assert end.machine is not None
     assert end.machine.bound == 0.5
+
+
+@pytest.mark.parametrize(
+    ("check", "waited", "outcome"),
+    [("every/prompt", 0.4, Outcome.WARN), ("every/prompt", 1.9, Outcome.ERROR), ("every/panic", 1.9, Outcome.FAIL)],
+)
+def test_what_the_drivers_clock_decides_proves_nothing_where_its_guest_was_run_in_pieces(
+    make_evidence: MakeEvidence, check: str, waited: float, outcome: Outcome
+) -> None:
+    """A guest that gets a third of a processor lags, and catches up at once: a time-out of seconds is over too early then."""
+    read = [
+        ActionStarted(t=3.0, number=1, action="read", arguments={"nsid": 1, "lba": 0, "blocks": 1}),
+        *command(1, 7, rung=3.1, done=3.2),
+        Doorbell(t=20.0, controller="nv0", offset=0x100C, size=4, value=1, qid=1, completion=True),
+        ActionEnded(t=20.1, number=1, action="read", answer={"status": "success"}),
+    ]
+    evidence = with_machine(make_evidence([*(PANIC if check == "every/panic" else ANSWERED), *read]), most_waited=waited)
+    (verdict,) = judge(evidence, [CHECKS[check]])
+    assert verdict.outcome is outcome
+    starved = f"this machine was too slow: a thread of QEMU was not run for {waited} s of 5 s"
+    assert verdict.reason.startswith(starved) == (outcome is Outcome.ERROR)

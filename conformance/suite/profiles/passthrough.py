@@ -328,6 +328,7 @@ def command(record: Record) -> Iterator[Finding]:
     "passthrough/answer", cite=PRACTICE, level=MANDATORY, why="practice", witnesses=["out"], needs=NEEDS,
     scenarios=[*MOVING, "passthrough/lengths", "passthrough/closed", "passthrough/unprivileged", "passthrough/destructive",
                "passthrough/throughput"],
+    timed=True,
 )  # fmt: skip
 def answer(record: Record) -> Iterator[Finding]:
     """Answers every step, by a completion or by a refusal with its reason."""

@@ -186,6 +186,7 @@ def ready_wait(record: Record) -> Iterator[Finding]:
     why="practice",
     witnesses=["fault", "wire"],
     scenarios=["admin-queue/never-ready", "admin-queue/fatal"],
+    timed=True,
 )
 def ready_bound(record: Record) -> Iterator[Finding]:
     """Gives a controller up that is not ready when CAP.TO is over, or that has failed."""

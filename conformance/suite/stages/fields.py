@@ -467,7 +467,7 @@ def ns_scope(record: Record) -> Iterator[Finding]:
             yield Finding(ok, event, "NSID 0 or FFFFFFFFh", shown, fields=("FID", "NSID"))
 
 
-@check("features/keep-alive", cite=BASE_2_0["3.9"], level=RECOMMENDED, why="should", witnesses=["wire"])
+@check("features/keep-alive", cite=BASE_2_0["3.9"], level=RECOMMENDED, why="should", witnesses=["wire"], timed=True)
 def keep_alive(record: Record) -> Iterator[Finding]:
     """Sends Keep Alive within the time-out that it has set itself."""
     limit, last = 0.0, 0.0

@@ -268,7 +268,7 @@ SAME = slice(40, 52)
 """Bytes of a submission that a retry of a command over blocks repeats, with its opcode and namespace: LBA and length."""
 
 
-@check("reset/crd", cite=BASE_2_0["3.3.3.2.1"], level=RECOMMENDED, why="should", witnesses=["wire"])
+@check("reset/crd", cite=BASE_2_0["3.3.3.2.1"], level=RECOMMENDED, why="should", witnesses=["wire"], timed=True)
 def crd(record: Record) -> Iterator[Finding]:
     """Retries a command only after the delay that its completion names by CRD, once it has enabled such delays (ACRE)."""
     enabled: dict[tuple[str, int], bool] = {}

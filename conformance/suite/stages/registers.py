@@ -135,7 +135,14 @@ def rdy0_before_en(record: Record) -> Iterator[Finding]:
             yield Finding(not state.stopping, event, "RDY=0 read between EN=0 and EN=1", shown)
 
 
-@check("admin-queue/no-disable-while-starting", cite=BASE_2_0["3.1.3.5"], level=MANDATORY, why="safety", witnesses=["wire"])
+@check(
+    "admin-queue/no-disable-while-starting",
+    cite=BASE_2_0["3.1.3.5"],
+    level=MANDATORY,
+    why="safety",
+    witnesses=["wire"],
+    timed=True,
+)
 def no_disable_while_starting(record: Record) -> Iterator[Finding]:
     """Clears EN only while RDY is 1, or once the controller has failed or has had all the time that CAP.TO allows: to clear it
     before that has undefined results."""

@@ -500,7 +500,7 @@ def shutdown(record: Record) -> Iterator[Finding]:
             yield Finding(good, reported or asked.ended, "SHN=01b or 10b, and no I/O command after it", shown)
 
 
-@check("reset/shst-wait", cite=BASE_2_0["3.6.1"], level=RECOMMENDED, why="should", witnesses=["wire"])
+@check("reset/shst-wait", cite=BASE_2_0["3.6.1"], level=RECOMMENDED, why="should", witnesses=["wire"], timed=True)
 def shst_wait(record: Record) -> Iterator[Finding]:
     """Waits until a shutdown is complete, or for RTD3E (at least one second where that is 0), before it leaves."""
     for asked in record.answers("shutdown", "unload") if not record.scenario.hostile else ():

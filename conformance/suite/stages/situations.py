@@ -336,7 +336,7 @@ def _recovery(record: Record, asked: Asked, slow_by_intention: bool) -> Event | 
     return None
 
 
-@check("every/prompt", cite=PRACTICE, level=RECOMMENDED, why="practice", witnesses=["wire"])
+@check("every/prompt", cite=PRACTICE, level=RECOMMENDED, why="practice", witnesses=["wire"], timed=True)
 def prompt(record: Record) -> Iterator[Finding]:
     """Goes on soon after a command has completed on a healthy controller."""
     if record.scenario.hostile:

@@ -90,7 +90,7 @@ class Unusable:
         return self.seconds * LEAST_PART
 
 
-@check("multi-namespace/ana", cite=BASE_2_0["8.10"], level=RECOMMENDED, why="should", witnesses=["fault", "wire"])
+@check("multi-namespace/ana", cite=BASE_2_0["8.10"], level=RECOMMENDED, why="should", witnesses=["fault", "wire"], timed=True)
 def ana(record: Record) -> Iterator[Finding]:
     """Sends a namespace that is inaccessible, lost or in transition no command before it has read the ANA log page, or has
     given the transition time."""
