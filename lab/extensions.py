@@ -12,6 +12,7 @@ from __future__ import annotations
 import importlib.util
 import sys
 from collections.abc import Callable, Iterator
+from functools import cache
 from hashlib import sha256
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -27,7 +28,13 @@ GROUPS = (ADAPTERS, DRIVERS, BEHAVIOURS, CHECKS, DEFECTS)
 
 def names(group: str) -> list[str]:
     """Return what other packages provide of a kind, without importing them."""
-    return sorted({point.name for point in entry_points(group=group)})
+    return list(_names(group, tuple(sys.path)))
+
+
+@cache
+def _names(group: str, _path: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the names of a kind where Python looks for packages: it reads files of all of them, and that takes time."""
+    return tuple(sorted({point.name for point in entry_points(group=group)}))
 
 
 def points(*groups: str) -> Iterator[EntryPoint]:

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from importlib import import_module
 from signal import SIGPIPE
+from typing import NamedTuple
 
 import click
 
@@ -19,38 +20,46 @@ from lab import log
 from lab.errors import LabError, UsageError, nearest
 from lab.guest.folder import sweep_all
 
-COMMANDS: Mapping[str, str] = {
-    "run": "run:run",
-    "observe": "observe:observe",
-    "init": "init:init",
-    "list": "listing:list_group",
-    "explain": "explain:explain",
-    "shell": "shell:shell",
-    "guest": "guest:guest",
-    "serve": "serve:serve",
-    "replay": "replay:replay",
-    "sweep": "sweep:sweep",
-    "shrink": "shrink:shrink_command",
-    "fuzz": "fuzz:fuzz",
-    "judge": "evidence:judge",
-    "report": "evidence:report",
-    "matrix": "matrix:matrix",
-    "compare": "compare:compare",
-    "history": "history:history",
-    "coverage": "coverage:coverage",
-    "verify": "verify:verify_command",
-    "sign": "verify:sign_command",
-    "wire": "wire:wire",
-    "diff": "diff:diff",
-    "doctor": "machine:doctor",
-    "fetch": "machine:fetch",
-    "defects": "defects:defects",
-    "behaviours": "behaviours:behaviours",
-    "bench": "bench:bench_group",
-    "test": "project:test",
-    "completion": "completion:completion",
+
+class Entry(NamedTuple):
+    """A command: its module in here and what of it is the command, and what it does in a line that fits 80 columns."""
+
+    place: str
+    summary: str
+
+
+COMMANDS: Mapping[str, Entry] = {
+    "run": Entry("run:run", "Record and judge drivers."),
+    "observe": Entry("observe:observe", "Boot a system as it is, and judge its driver on the wire."),
+    "init": Entry("init:init", "Write a manifest for a kernel, disk, firmware or module."),
+    "list": Entry("listing:list_group", "List drivers, stages, checks, scenarios, defects, faults."),
+    "explain": Entry("explain:explain", "Explain a check: the rule, why it matters, right code."),
+    "shell": Entry("shell:shell", "Sit at a guest's console in a scenario."),
+    "guest": Entry("guest:guest", "Run a script in the Linux guest, on a device of yours."),
+    "serve": Entry("serve:serve", "Serve a device with its faults by the vfio-user protocol."),
+    "replay": Entry("replay:replay", "Record a scenario again, and compare the verdicts."),
+    "sweep": Entry("sweep:sweep", "Strike with each fault at every command and access."),
+    "shrink": Entry("shrink:shrink_command", "Find the smallest scenario that fails the same check."),
+    "fuzz": Entry("fuzz:fuzz", "Mutate device, bytes and questions; keep what is new."),
+    "judge": Entry("evidence:judge", "Judge recorded evidence again, without QEMU."),
+    "report": Entry("evidence:report", "Render results; several (shards) are merged first."),
+    "matrix": Entry("matrix:matrix", "Render many results as one static site with badges."),
+    "compare": Entry("compare:compare", "Find what has changed from one result to another."),
+    "history": Entry("history:history", "Show which version of a driver brought which fault."),
+    "coverage": Entry("coverage:coverage", "Tell which code of its drivers a run has executed."),
+    "verify": Entry("verify:verify_command", "Check that a result is what was written, and who signed."),
+    "sign": Entry("verify:sign_command", "Verify a result, and sign its digests with an ssh key."),
+    "wire": Entry("wire:wire", "Show what host and device said to each other, decoded."),
+    "diff": Entry("diff:diff", "Show where two recordings part."),
+    "doctor": Entry("machine:doctor", "Say what this machine has and lacks, with the remedy."),
+    "fetch": Entry("machine:fetch", "Download and build all that runs need, to work offline."),
+    "defects": Entry("defects:defects", "Seed mistakes into the reference driver: are they caught?"),
+    "behaviours": Entry("behaviours:behaviours", "Show each behaviour of the device on a live Linux."),
+    "bench": Entry("bench:bench_group", "Measure the lab itself, against another in the same run."),
+    "test": Entry("project:test", "Run the project's own tests."),
+    "completion": Entry("completion:completion", "Print the script that completes commands and names."),
 }
-"""Name → module in here, and what of it is the command; in the order of --help."""
+"""Every command by its name, in the order of --help, which imports none of them."""
 
 
 class Commands(click.Group):
@@ -64,9 +73,14 @@ class Commands(click.Group):
         """Import and return a command; None if there is none of that name."""
         if cmd_name not in COMMANDS:
             return None
-        module, _, attribute = COMMANDS[cmd_name].partition(":")
+        module, _, attribute = COMMANDS[cmd_name].place.partition(":")
         command: click.Command = getattr(import_module(f"conformance.commands.{module}"), attribute)
         return command
+
+    def format_commands(self, _context: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the commands and what they do."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, entry.summary) for name, entry in COMMANDS.items()])
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
         """Find a command by its name; an unknown name is answered with the nearest."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from functools import cached_property
 
@@ -13,8 +14,14 @@ from conformance.wire.story import story
 from lab.data.events import ActionEnded
 
 
+LOG = logging.getLogger(__name__)
+
+
 class Explainer:
-    """Explains findings of one record; the timeline is decoded when the first one asks for it."""
+    """Explains findings of one record; the timeline is decoded when the first one asks for it.
+
+    Evidence that is damaged spoils the explanation, and never the verdict.
+    """
 
     def __init__(self, record: Record) -> None:
         """Take the record that the findings are about."""
@@ -25,7 +32,11 @@ class Explainer:
         if not isinstance(finding.event, ActionEnded):
             return ""
         asked = next((one for one in self._record.asked if one.ended is finding.event), None)
-        return story(self._record, asked) if asked else ""
+        try:
+            return story(self._record, asked) if asked else ""
+        except Exception:  # damaged evidence of any kind
+            LOG.debug("no story of %s", self._record.evidence.folder, exc_info=True)
+            return ""
 
     def wire(self, finding: Finding) -> tuple[str, ...]:
         """Return the rows that lead to a finding's event, that one last; none without an event."""
@@ -34,7 +45,11 @@ class Explainer:
 
     @cached_property
     def _rows(self) -> Sequence[WireLine]:
-        return list(timeline(self._record.scenario, self._record.events))
+        try:
+            return list(timeline(self._record.scenario, self._record.events))
+        except Exception:  # damaged evidence of any kind
+            LOG.debug("no timeline of %s", self._record.evidence.folder, exc_info=True)
+            return []
 
     @cached_property
     def _places(self) -> dict[Key, int]:

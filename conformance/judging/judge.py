@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from conformance.judging.causes import Causes, consequences
+from conformance.judging.causes import Cause, Causes, consequences
 from conformance.judging.explaining import Explainer
 from conformance.judging.slowness import slowness, starved
 from conformance.record.record import Record
@@ -92,10 +92,11 @@ def place(event: Event) -> str:
     return f"events.jsonl:{event.line}" if event.line >= 0 else f"device/{event.controller}.rec:{-event.line}"
 
 
-def judge(evidence: Evidence, checks: Iterable[Check]) -> list[Verdict]:
+def judge(evidence: Evidence, checks: Iterable[Check], *, explain: bool = True) -> list[Verdict]:
     """Return one verdict per check. Evidence that is cut short or damaged, or that the lab failed on, gives ERROR.
 
     So does a violation on a machine that was too slow (`conformance.judging.slowness`): it proves nothing about the driver.
+    Without ``explain`` a failure comes without the rows of the wire and what the device saw, for those who only count it.
     """
     driver, device = evidence.identity.driver, evidence.identity.device
     record = Record(evidence)
@@ -104,7 +105,7 @@ def judge(evidence: Evidence, checks: Iterable[Check]) -> list[Verdict]:
     judged = {check: (Outcome.ERROR, defect, Findings()) if defect else _apply(check, record, driver) for check in checks}
     violations = {check: found.violations for check, (_, _, found) in judged.items() if found.violations}
     outcomes = {check: outcome for check, (outcome, _, _) in judged.items()}
-    causes = consequences(violations, Causes(record, violations), outcomes) if violations else {}
+    causes = _causes(record, violations, outcomes) if violations else {}
     explainer = Explainer(record)
     verdicts = []
     for check, (outcome, reason, findings) in judged.items():
@@ -115,8 +116,9 @@ def judge(evidence: Evidence, checks: Iterable[Check]) -> list[Verdict]:
             outcome, reason = Outcome.ERROR, why
         if not record.has_wire:
             reason = f"{reason}; {NO_WIRE}" if reason else NO_WIRE
-        speaks = findings.violations[0] if outcome in (Outcome.FAIL, Outcome.WARN) else None
-        first = findings.violations[0] if cause else speaks  # what the device saw is told of what only follows too
+        speaks = findings.violations[0] if explain and outcome in (Outcome.FAIL, Outcome.WARN) else None
+        # what the device saw is told of what only follows too
+        first = findings.violations[0] if explain and cause else speaks
         verdicts.append(
             Verdict(
                 driver=driver.name,
@@ -135,6 +137,17 @@ def judge(evidence: Evidence, checks: Iterable[Check]) -> list[Verdict]:
             )
         )
     return verdicts
+
+
+def _causes(
+    record: Record, violations: Mapping[Check, list[Finding]], outcomes: Mapping[Check, Outcome]
+) -> Mapping[Check, Cause]:
+    """Return what only follows from other violations, with its cause."""
+    try:
+        return consequences(violations, Causes(record, violations), outcomes)
+    except Exception:  # damaged evidence of any kind: each violation stands for itself
+        LOG.debug("no causes in %s", record.evidence.folder, exc_info=True)
+        return {}
 
 
 def _defect(evidence: Evidence) -> str:

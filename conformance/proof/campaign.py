@@ -8,11 +8,11 @@ All of it happens in process, on the programmable controller, with every check j
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
 from multiprocessing import get_context
-from typing import Any, TypeVar
+from typing import Any
 
 from conformance.proof.defects import Examined, examine, false_alarms, false_passes, scenarios_of
 from conformance.proof.recording import Alarm
@@ -21,8 +21,6 @@ from conformance.suite.selection import SCENARIOS
 from lab.defects import DEFECTS, Defect
 from lab.errors import UsageError
 from lab.variants import JOIN, VARIANTS, Variant, groups
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -81,6 +79,44 @@ class CampaignReport:
         }
 
 
+@dataclass
+class Share:
+    """What one process does in one scenario: it records the unmodified driver once for all of it, and makes its images once."""
+
+    scenario: str
+    seed: int
+    unmodified: bool = False
+    """Whether the unmodified driver and the liar go through it."""
+    defects: list[str] = field(default_factory=list)
+    """Those that can show here first; each goes on through its other scenarios until it is caught."""
+    shown: list[str] = field(default_factory=list)
+    """Variants that are said to show here first."""
+    sets: list[list[str]] = field(default_factory=list)
+    """Variants that go through it together."""
+
+
+@dataclass(frozen=True)
+class Done:
+    """What came of a share."""
+
+    false_alarms: list[Alarm]
+    false_passes: list[Alarm]
+    examined: dict[str, Examined]
+    shown: dict[str, str]
+    complaints: list[list[Complaint]]
+
+
+def _do(share: Share) -> Done:
+    scenario, seed = share.scenario, share.seed
+    return Done(
+        false_alarms(scenario, seed) if share.unmodified else [],
+        false_passes(scenario, seed) if share.unmodified else [],
+        {id: examine(id, seed) for id in share.defects},
+        {id: _shows(id, seed) for id in share.shown},
+        [complaints(scenario, seed, ids) for ids in share.sets],
+    )
+
+
 def campaign(
     defects: Iterable[Defect],
     variants: Iterable[Variant] = (),
@@ -99,31 +135,40 @@ def campaign(
     ids, chosen = [defect.id for defect in defects], list(variants)
     scenarios = list(SCENARIOS) if set(ids) >= set(DEFECTS) else list(dict.fromkeys(s for id in ids for s in _scenarios(id)))
     sets = [[one] for one in chosen] if alone else groups(chosen)
+    shares: dict[str, Share] = {}
+
+    def share(name: str) -> Share:
+        return shares.setdefault(name, Share(name, seed))
+
+    for id in ids:
+        share(next(iter(_scenarios(id)), "")).defects.append(id)
+    for one in chosen:
+        share(next(iter(one.scenarios), "")).shown.append(one.id)
+    for name in scenarios:
+        share(name).unmodified = True
+    for name in SCENARIOS if sets else ():
+        share(name).sets = [[one.id for one in group] for group in sets]
     with ProcessPoolExecutor(jobs or len(os.sched_getaffinity(0)), mp_context=get_context("spawn")) as pool:
         try:
-            golden = [pool.submit(false_alarms, scenario, seed) for scenario in scenarios]
-            passes = [pool.submit(false_passes, scenario, seed) for scenario in scenarios]
-            seeded = [pool.submit(examine, id, seed) for id in ids]
-            shown = [pool.submit(_shows, one.id, seed) for one in chosen]
-            legal = [pool.submit(complaints, s, seed, [one.id for one in group]) for group in sets for s in SCENARIOS]
+            futures = {name: pool.submit(_do, one) for name, one in shares.items()}
             examined = []
-            for future in seeded:
-                examined.append(future.result())
+            for id in ids:
+                examined.append(futures[next(iter(_scenarios(id)), "")].result().examined[id])
                 if on_done:
                     on_done(examined[-1])
-            reported = _all(legal)
-            reports = tuple(
-                VariantReport(one.id, seen.result(), tuple(c.alarm for c in reported if c.variant == one.id))
-                for one, seen in zip(chosen, shown, strict=True)
-            )
-            together = tuple(complaint for complaint in reported if JOIN in complaint.variant)
-            return CampaignReport(tuple(examined), _all(golden), _all(passes), reports, together)
+            done = {name: future.result() for name, future in futures.items()}
         finally:
             pool.shutdown(cancel_futures=True)  # an interrupted campaign waits for nothing that has not begun
-
-
-def _all(futures: Sequence[Future[list[T]]]) -> tuple[T, ...]:
-    return tuple(one for future in futures for one in future.result())
+    # in the order of the sets, and in each of the scenarios
+    reported = [one for number in range(len(sets)) for name in SCENARIOS for one in done[name].complaints[number]]
+    seen = {id: where for one in done.values() for id, where in one.shown.items()}
+    return CampaignReport(
+        tuple(examined),
+        tuple(alarm for name in scenarios for alarm in done[name].false_alarms),
+        tuple(alarm for name in scenarios for alarm in done[name].false_passes),
+        tuple(VariantReport(one.id, seen[one.id], tuple(c.alarm for c in reported if c.variant == one.id)) for one in chosen),
+        tuple(complaint for complaint in reported if JOIN in complaint.variant),
+    )
 
 
 def _scenarios(id: str) -> list[str]:

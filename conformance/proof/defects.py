@@ -87,7 +87,7 @@ def examine(id: str, seed: int) -> Examined:
     for scenario in scenarios:
         with run_folder(shared_root() if SHARED_MEMORY.is_dir() else None) as folder:
             evidence = record(scenario, seed, folder / "evidence", id)
-            found = judge(evidence, select().checks_of(scenario))
+            found = judge(evidence, select().checks_of(scenario), explain=False)
             failed |= {
                 verdict.check.id for verdict in found if verdict.outcome in FAILED or own_consequence(verdict, defect.check)
             }

@@ -53,7 +53,7 @@ def verdicts(scenario: str, seed: int, defect: str = "", variant: str = "") -> l
     """Record the driver in a scenario and judge it by all checks of that scenario."""
     with run_folder(shared_root() if SHARED_MEMORY.is_dir() else None) as folder:
         evidence = record(scenario, seed, folder / "evidence", defect, variant)
-        return judge(evidence, select().checks_of(scenario))
+        return judge(evidence, select().checks_of(scenario), explain=False)
 
 
 @cache

@@ -57,7 +57,19 @@ class Disk:
         if self.namespace.contents:
             parts = [self.expect(lba + i) for i in range(blocks)]
             return None if UNKNOWN in parts else b"".join(part for part in parts if part is not None)
-        return b"".join(part for i in range(blocks) if (part := self.expect(lba + i)) is not None)
+        changed = list(self._changed.within(range(lba, lba + blocks)))
+        if not changed:
+            return content.initial_blocks(self.seed, self.namespace, lba, blocks)
+        found, size, at = [], self.namespace.block_size, lba
+        for part, held in changed:
+            found.append(content.initial_blocks(self.seed, self.namespace, at, part.start - at))
+            if isinstance(held, bytes):
+                found.append(held * len(part))
+            elif held is not UNKNOWN:
+                found.append(content.blocks(held, self.namespace.nsid, part.start, len(part), size))
+            at = part.stop
+        found.append(content.initial_blocks(self.seed, self.namespace, at, lba + blocks - at))
+        return b"".join(found)
 
     def was_changed(self, lba: int, blocks: int) -> bool:
         """Return whether an action may have changed one of the blocks."""
@@ -232,22 +244,26 @@ def differences(image: Path, controller: str, disk: Disk) -> Iterator[BlockDiffe
     size = disk.namespace.block_size
     with image.open("rb") as file:
         total = min(os.fstat(file.fileno()).st_size // size, disk.namespace.blocks)  # metadata lie behind
-        for lba in _each_once((*disk.expected_ranges(), *_written_ranges(file.fileno(), size)), total):
-            expected = disk.expect(lba)
-            if expected is None:
+        for run in _each_once((*disk.expected_ranges(), *_written_ranges(file.fileno(), size)), total):
+            file.seek(run.start * size)
+            held = file.read(len(run) * size)
+            if held == disk.expect_range(run.start, len(run)):
                 continue
-            file.seek(lba * size)
-            actual = file.read(size)
-            if actual != expected:
-                yield BlockDifference(controller, disk.namespace.nsid, lba, expected, actual)
+            for number, lba in enumerate(run):
+                expected, actual = disk.expect(lba), held[number * size : (number + 1) * size]
+                if expected is not None and actual != expected:
+                    yield BlockDifference(controller, disk.namespace.nsid, lba, expected, actual)
 
 
-def _each_once(ranges: Iterable[range], total: int) -> Iterator[int]:
-    """Yield in order the blocks below ``total`` that are in one of the ranges."""
+def _each_once(ranges: Iterable[range], total: int) -> Iterator[range]:
+    """Yield in order, in runs of `content.RUN` at most, the blocks below ``total`` that are in one of the ranges."""
     begin = 0
     for blocks in sorted(ranges, key=lambda blocks: blocks.start):
-        yield from range(max(begin, blocks.start), min(blocks.stop, total))
-        begin = max(begin, blocks.stop)
+        begin = max(begin, blocks.start)
+        while begin < min(blocks.stop, total):
+            end = min(blocks.stop, total, (begin // content.RUN + 1) * content.RUN)
+            yield range(begin, end)
+            begin = end
 
 
 def _written_ranges(descriptor: int, block_size: int) -> Iterator[range]:

@@ -2,20 +2,25 @@
 
 `Record.walk` folds the events over `conformance.record.state.State`. Checks read that state; none of them rebuilds it.
 
-All checks walk the same record, so what can be known beforehand is: each `Stretch` of it knows the states that it begins with,
-which kinds of events it holds, and which of them change anything at all. A walk that names the kinds of events it wants goes
-through the stretches that hold them, and there over nothing but them and what changes a state.
+All checks walk the same record, so it is folded once: each event is kept with the state just before it (`Sight`), by its kind,
+and a walk that names the kinds of events it wants goes over nothing else.
+
+Where that would take too much memory (`KEPT_BYTES`), the rest of a long record is folded anew by each walk. Each `Stretch` of
+it knows the states that it begins with, which kinds of events it holds, and which of them change anything at all.
 """
 
 from __future__ import annotations
 
 import gc
+from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 from math import inf
+from operator import itemgetter
 from typing import Any, TypeVar, overload
 
 from conformance.record.state import NAMESPACE_CHANGED, Move, State, changed_spec
@@ -46,10 +51,13 @@ from lab.nvme.registers import CAP, CC, CSTS, VS
 
 C = TypeVar("C", bound=Command)
 E = TypeVar("E", bound=Event)
+T = TypeVar("T")
 Kind = type[Event] | type[Command]
 """What an event is: its class, or its command's class if it is a submission."""
 Step = tuple[Kind, str, Event, Move | None]
 """An event as it is walked: with its kind, its controller's id, and its move if it changes anything."""
+Sight = tuple[State, Any]
+"""An event with its controller's state just before it."""
 
 REMOVED = "removed"
 """The behaviour that takes a controller away: its registers read all ones."""
@@ -58,7 +66,11 @@ NEVER_ALL_ONES = frozenset({CAP.OFFSET, VS.OFFSET, CC.OFFSET, CSTS.OFFSET})
 """Registers that read all ones only where there is no controller any more."""
 
 STRETCH = 1024
-"""Events of a stretch. To copy the states that it begins with costs as much as some dozens of moves."""
+"""Events of a stretch. To find the beginning of what a walk wants costs as much as some dozens of moves."""
+KEPT_BYTES = 256 << 20
+"""Memory for the states of a record's events: those of some 300,000."""
+STATE_BYTES, IN_FLIGHT_BYTES = 700, 40
+"""What an event's state takes of it, and each command that is in flight there."""
 
 
 @dataclass
@@ -91,6 +103,73 @@ class Stretch:
 
 def _copies(states: Mapping[str, State]) -> dict[str, State]:
     return {id: state.copy() for id, state in states.items()}
+
+
+class Sights:
+    """The beginning of a record, of which each event is kept with the state just before it."""
+
+    def __init__(self) -> None:
+        """Begin with no event."""
+        self.kinds: dict[Kind, list[tuple[int, Sight]]] = {}
+        self._count = 0
+        self._room = KEPT_BYTES
+        self._chosen: dict[frozenset[Kind], tuple[Sequence[Sight], bool]] = {}
+
+    @property
+    def has_room(self) -> bool:
+        """Return whether another event may be kept."""
+        return self._room > 0
+
+    def add(self, event: Event, state: State) -> State:
+        """Keep the next event with its controller's state, and return the state after it."""
+        kind = type(event.command) if isinstance(event, Submitted) else type(event)
+        self.kinds.setdefault(kind, []).append((self._count, (state, event)))
+        self._count += 1
+        self._room -= STATE_BYTES + IN_FLIGHT_BYTES * len(state.in_flight)
+        return state.after(event)
+
+    def of(self, wanted: frozenset[Kind]) -> Sequence[Sight]:
+        """Return the events of these kinds, in order."""
+        return self._choose(wanted)[0]
+
+    def within(self, wanted: frozenset[Kind], begin: float, end: float) -> Sequence[Sight]:
+        """Return the events of these kinds that happened between these times."""
+        found, in_order = self._choose(wanted)
+        if not in_order:
+            return [sight for sight in found if begin <= sight[1].t <= end]
+        return found[bisect_left(found, begin, key=_time) : bisect_right(found, end, key=_time)]
+
+    def _choose(self, wanted: frozenset[Kind]) -> tuple[Sequence[Sight], bool]:
+        """Return the events of these kinds, and whether their times are in order, which a damaged record's may not be."""
+        if wanted not in self._chosen:
+            numbered = [one for kind in wanted for one in self.kinds.get(kind, ())]
+            found = [sight for _, sight in sorted(numbered, key=itemgetter(0))]
+            self._chosen[wanted] = found, all(one[1].t <= other[1].t for one, other in pairwise(found))
+        return self._chosen[wanted]
+
+
+def _time(sight: Sight) -> float:
+    time: float = sight[1].t
+    return time
+
+
+def _fold(stretches: Iterable[Stretch], wanted: frozenset[Kind]) -> Iterator[Sight]:
+    """Yield the events of these kinds, in each stretch up to the last of them, with the state just before each."""
+    for stretch in stretches:
+        left = sum(stretch.kinds[kind] for kind in wanted)
+        if not left:
+            continue
+        states = dict(stretch.states)
+        for kind, id, event, move in stretch.moves if wanted.isdisjoint(stretch.still) else stretch.steps:
+            state = states[id]
+            if kind in wanted:
+                yield state, event
+                left -= 1
+            if move is not None:
+                states[id] = moved = state.copy()
+                move(moved, event)
+            if not left:
+                break
 
 
 @dataclass(frozen=True)
@@ -152,6 +231,8 @@ class Record:
         """Read a finished evidence folder; events are read when they are first needed."""
         self.evidence = evidence
         self.scenario = evidence.scenario
+        self._kinds_of: dict[tuple[type[Event], ...], frozenset[Kind]] = {}
+        self._found: dict[Callable[[Record], Iterable[Any]], Sequence[Any]] = {}
 
     @cached_property
     @_uncollected()
@@ -168,6 +249,13 @@ class Record:
         found: dict[type[Event], list[Any]] = {}
         for event in self.events:
             found.setdefault(type(event), []).append(event)
+        return found
+
+    def once(self, function: Callable[[Record], Iterable[T]]) -> Sequence[T]:
+        """Return all that a function finds in this record, which several checks want and which is found once."""
+        if function not in self._found:
+            self._found[function] = tuple(function(self))
+        found: Sequence[T] = self._found[function]
         return found
 
     @cached_property
@@ -260,11 +348,11 @@ class Record:
         from a state that is a mixture. So are doorbells of a controller that has lost power, until its driver looks at it, and
         all writes to one that is gone.
         """
-        return self._walk(self._stretches, self._kinds(kinds))
+        return self._walk(self._kinds(kinds))
 
     def commands(self, *kinds: type[C]) -> Iterator[tuple[State, Submitted, C]]:
         """Return the submissions of commands of these classes, with the state just before each."""
-        for state, event in self._walk(self._stretches, {kind for kind in self._there if issubclass(kind, kinds)}):
+        for state, event in self._walk(frozenset(kind for kind in self._there if issubclass(kind, kinds))):
             yield state, event, event.command
 
     @overload
@@ -274,36 +362,31 @@ class Record:
     def during(self, asked: Asked, *kinds: type[Event]) -> Iterator[tuple[State, Event]]:
         """Return what the device saw between an action and its answer; of these classes, as `walk` has them."""
         begin, end = asked.started.t, asked.ended.t if asked.ended else inf
-        stretches = [stretch for stretch in self._stretches if stretch.touches(begin, end)]
-        for state, event in self._walk(stretches, self._kinds(kinds)):
+        wanted, (sights, rest) = self._kinds(kinds), self._folded
+        yield from sights.within(wanted, begin, end)
+        for state, event in _fold([stretch for stretch in rest if stretch.touches(begin, end)], wanted):
             if begin <= event.t <= end:
                 yield state, event
 
-    def _kinds(self, classes: tuple[type[Event], ...]) -> set[Kind]:
+    def _kinds(self, classes: tuple[type[Event], ...]) -> frozenset[Kind]:
         """Return the kinds of events in the record that belong to these classes; all of them if there are no classes."""
-        return {kind for kind in self._there if issubclass(Submitted if issubclass(kind, Command) else kind, classes or Event)}
+        if classes not in self._kinds_of:
+            self._kinds_of[classes] = frozenset(
+                kind for kind in self._there if issubclass(Submitted if issubclass(kind, Command) else kind, classes or Event)
+            )
+        return self._kinds_of[classes]
 
-    def _walk(self, stretches: Iterable[Stretch], wanted: set[Kind]) -> Iterator[tuple[State, Any]]:
-        """Return the events of these kinds, in each stretch up to the last of them, with the state just before each."""
-        for stretch in stretches:
-            left = sum(stretch.kinds[kind] for kind in wanted)
-            if not left:
-                continue
-            states = _copies(stretch.states)
-            for kind, id, event, move in stretch.moves if wanted.isdisjoint(stretch.still) else stretch.steps:
-                state = states[id]
-                if kind in wanted:
-                    yield state, event
-                    left -= 1
-                if move is not None:
-                    move(state, event)
-                if not left:
-                    break
+    def _walk(self, wanted: frozenset[Kind]) -> Iterator[Sight]:
+        """Return the events of these kinds, with the state just before each."""
+        sights, rest = self._folded
+        yield from sights.of(wanted)
+        yield from _fold(rest, wanted)
 
     @cached_property
     def _there(self) -> set[Kind]:
         """Every kind of event that is walked."""
-        return {kind for stretch in self._stretches for kind in stretch.kinds}
+        sights, rest = self._folded
+        return {*sights.kinds, *(kind for stretch in rest for kind in stretch.kinds)}
 
     def _goes_away(self, event: Event) -> bool:
         """Return whether a controller leaves its slot here, or is seen to have left. Its driver cannot know at once."""
@@ -323,11 +406,11 @@ class Record:
 
     @cached_property
     @_uncollected()
-    def _stretches(self) -> list[Stretch]:
-        """The record as it is walked: decided once, for all checks."""
+    def _folded(self) -> tuple[Sights, list[Stretch]]:
+        """The record as it is walked, once for all checks: what is kept of it, and the rest."""
         only = self.controllers[0].id if len(self.controllers) == 1 else ""
         states = {spec.id: State(spec, self.profiles.get(spec.id)) for spec in self.controllers}
-        found, dark, gone = [Stretch(_copies(states))], set[str](), set[str]()
+        sights, rest, dark, gone = Sights(), list[Stretch](), set[str](), set[str]()
         for event in self.events:
             if (id := event.controller or only) not in states:
                 continue
@@ -341,10 +424,14 @@ class Record:
                 gone.discard(id)
             if isinstance(event, Doorbell | RegisterWrite) and (id in gone or (id in dark and isinstance(event, Doorbell))):
                 continue
-            if len(found[-1].steps) == STRETCH:
-                found.append(Stretch(_copies(states)))
-            found[-1].add(event, states[id])
-        return found
+            if sights.has_room:
+                states[id] = sights.add(event, states[id])
+                continue
+            if not rest or len(rest[-1].steps) == STRETCH:
+                rest.append(Stretch(states))
+                states = _copies(states)  # those of the stretch, and of what is kept, stay as they are
+            rest[-1].add(event, states[id])
+        return sights, rest
 
     @cached_property
     def _owners(self) -> Mapping[int, Submitted]:

@@ -2,13 +2,17 @@
 
 `State` is the only place that knows what a controller was at each moment: enabled, live queues, commands in flight, epoch
 since the last reset. `conformance.record.record.Record.walk` folds the events over it.
+
+A move replaces what it changes, a queue or a collection, and alters nothing that an earlier copy of the state has too. So a
+copy shares all its parts with the state, and costs next to nothing: every event of a record can have its own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar
+from dataclasses import dataclass, field, fields
+from operator import attrgetter
+from typing import Any, ClassVar, TypeVar
 
 from lab.data.events import (
     Completed,
@@ -41,6 +45,9 @@ from lab.nvme.completions import Completion
 from lab.nvme.features import Fid
 from lab.nvme.registers import ACQ, AQA, ASQ, CAP, CC, CSTS
 
+K = TypeVar("K")
+V = TypeVar("V")
+
 PRACT, PROTECTION_BYTES = 1 << 3, 8
 """The bit of PRINFO that lets the controller insert and strip protection information, and the bytes of that."""
 
@@ -72,7 +79,7 @@ NOT_RESETS = ("cc-en", "shutdown")
 """Causes of `Reset` that the fold has already seen, as writes of CC: EN=0 disables, SHN leaves everything as it is."""
 
 
-@dataclass
+@dataclass(slots=True)
 class SubmissionQueue:
     """A live submission queue.
 
@@ -89,13 +96,17 @@ class SubmissionQueue:
     head: int = 0
     fetched: int = 0  # commands taken since it was created
 
+    def copy(self) -> SubmissionQueue:
+        """Return a copy of the queue."""
+        return SubmissionQueue(*_sq_values(self))
+
     def consume(self, head: int) -> None:
         """Move the head on to what a completion says; a completion that another one has overtaken moves nothing back."""
         if head < self.size and (head - self.head) % self.size <= (self.tail - self.head) % self.size:
             self.head = head
 
 
-@dataclass
+@dataclass(slots=True)
 class CompletionQueue:
     """A live completion queue. ``posted`` and ``returned`` count entries since it was created."""
 
@@ -108,10 +119,14 @@ class CompletionQueue:
     posted: int = 0
     returned: int = 0
 
+    def copy(self) -> CompletionQueue:
+        """Return a copy of the queue."""
+        return CompletionQueue(*_cq_values(self))
 
-@dataclass
+
+@dataclass(slots=True)
 class State:
-    """One controller between two events. It is the walk's own and changes under its reader's hands: keep no reference."""
+    """One controller between two events. A walk's states stay as they are: what follows happens to copies."""
 
     spec: Controller
     profile: Profile | None  # what its registers and Identify data really are, where the lab has read them
@@ -126,10 +141,10 @@ class State:
     acq: ACQ = field(default_factory=ACQ)
     stopping: bool = False  # EN went from 1 to 0, and RDY=0 was not read since
     enabled_at: float = 0.0  # when EN last went from 0 to 1
-    written: set[int] = field(default_factory=set)  # dword offsets of registers written since power-on
-    sqs: dict[int, SubmissionQueue] = field(default_factory=dict)
-    cqs: dict[int, CompletionQueue] = field(default_factory=dict)
-    in_flight: dict[tuple[int, int], Submitted] = field(default_factory=dict)  # by (SQID, CID)
+    written: frozenset[int] = frozenset()  # dword offsets of registers written since power-on
+    sqs: Mapping[int, SubmissionQueue] = field(default_factory=dict)
+    cqs: Mapping[int, CompletionQueue] = field(default_factory=dict)
+    in_flight: Mapping[tuple[int, int], Submitted] = field(default_factory=dict)  # by (SQID, CID)
     granted: tuple[int, int] | None = None  # I/O (submission, completion) queues granted since the reset
     shadow: tuple[int, int] | None = None
     """Where shadow doorbells and EventIdxs are, once Doorbell Buffer Config has succeeded: not every tail and head of an I/O
@@ -139,7 +154,7 @@ class State:
     """CC.SHN as the host last wrote it while EN was 1; the queues live on until EN becomes 0."""
     shut_complete: bool = False
     """The host has read SHST=10b since it asked for the shutdown: it may switch the power off, and take its memory back."""
-    shadowed: set[tuple[int, bool]] = field(default_factory=set)
+    shadowed: frozenset[tuple[int, bool]] = frozenset()
     """(queue id, completion) of the queues whose shadow doorbells are in the record."""
 
     @property
@@ -176,15 +191,8 @@ class State:
         return self.in_flight.get(event.key)
 
     def copy(self) -> State:
-        """Return a copy of the state, which changes on its own."""
-        return replace(
-            self,
-            written=set(self.written),
-            sqs={qid: replace(sq) for qid, sq in self.sqs.items()},
-            cqs={qid: replace(cq) for qid, cq in self.cqs.items()},
-            in_flight=dict(self.in_flight),
-            shadowed=set(self.shadowed),
-        )
+        """Return a copy of the state, which moves on its own."""
+        return State(*_values(self))
 
     # -- how it moves -----------------------------------------------------------------------------------------------
 
@@ -198,6 +206,14 @@ class State:
             case Remark(name="namespace-changed"):
                 return State._namespace_changed
         return State.MOVES.get(type(event))
+
+    def after(self, event: Event) -> State:
+        """Return the state that an event leads to: this very one if the event changes nothing."""
+        if (move := self.move(event)) is None:
+            return self
+        moved = self.copy()
+        move(moved, event)
+        return moved
 
     def _read(self, event: RegisterRead) -> None:
         self.csts = CSTS(event.value)
@@ -220,7 +236,7 @@ class State:
             return
         self._disable()
         self.csts, self.stopping = None, False
-        self.written.clear()
+        self.written = frozenset()
         if self.pci_command is not None:
             self.pci_command = 0
 
@@ -229,23 +245,39 @@ class State:
             self._reported_namespaces(event)  # else it may be old: the controller has looked at the shadow meanwhile
 
     def _shadow_rung(self, event: ShadowDoorbell) -> None:
-        self.shadowed.add((event.qid, event.completion))
+        self.shadowed |= {(event.qid, event.completion)}
         self._reported_namespaces(event)
 
     def _reported_namespaces(self, event: Doorbell | ShadowDoorbell) -> None:
-        if event.completion and (cq := self.cqs.get(event.qid)):
+        if event.completion and (cq := self._changing_cq(event.qid)):
             cq.returned += (event.value - cq.head) % cq.size
             cq.head = event.value & 0xFFFF
-        elif not event.completion and (sq := self.sqs.get(event.qid)):
+        elif not event.completion and (sq := self._changing_sq(event.qid)):
             sq.tail = event.value & 0xFFFF
 
+    def _changing_sq(self, qid: int) -> SubmissionQueue | None:
+        """Return a live submission queue as this state alone has it; None if there is none."""
+        if (shared := self.sqs.get(qid)) is None:
+            return None
+        own = shared.copy()
+        self.sqs = {**self.sqs, qid: own}
+        return own
+
+    def _changing_cq(self, qid: int) -> CompletionQueue | None:
+        """Return a live completion queue as this state alone has it; None if there is none."""
+        if (shared := self.cqs.get(qid)) is None:
+            return None
+        own = shared.copy()
+        self.cqs = {**self.cqs, qid: own}
+        return own
+
     def _submitted(self, event: Submitted) -> None:
-        self.in_flight[event.key] = event
-        if sq := self.sqs.get(event.sqid):
+        self.in_flight = {**self.in_flight, event.key: event}
+        if sq := self._changing_sq(event.sqid):
             sq.fetched += 1
 
     def _register(self, event: RegisterWrite) -> None:
-        self.written.update(range(event.offset & ~3, event.offset + event.size, 4))
+        self.written |= frozenset(range(event.offset & ~3, event.offset + event.size, 4))
         for register, name in ((AQA, "aqa"), (ASQ, "asq"), (ACQ, "acq")):
             shift = (event.offset - register.OFFSET) * 8
             if 0 <= shift < register.SIZE * 8:
@@ -266,44 +298,46 @@ class State:
             self.enabled_at, self.stopping = t, False
             self.csts, self.been_ready = None, False
             self.shutdown, self.shut_complete = 0, False
-            self.sqs[0] = SubmissionQueue(0, self.aqa.ASQS + 1, int(self.asq), cqid=0)
-            self.cqs[0] = CompletionQueue(0, self.aqa.ACQS + 1, int(self.acq), vector=0)
+            self.sqs = {**self.sqs, 0: SubmissionQueue(0, self.aqa.ASQS + 1, int(self.asq), cqid=0)}
+            self.cqs = {**self.cqs, 0: CompletionQueue(0, self.aqa.ACQS + 1, int(self.acq), vector=0)}
         elif was_enabled and not cc.EN:
             self.csts, self.stopping = None, True
             self._disable()
 
     def _disable(self) -> None:
         self.cc = self.cc.but(EN=0)
-        for live in (self.sqs, self.cqs, self.in_flight, self.shadowed):
-            live.clear()
+        self.sqs, self.cqs, self.in_flight, self.shadowed = {}, {}, {}, frozenset()
         self.granted = self.shadow = None
         self.interrupts = ""
         self.shutdown, self.shut_complete = 0, False
 
     def _completed(self, event: Completed) -> None:
-        if cq := self.cqs.get(event.cqid):
+        if cq := self._changing_cq(event.cqid):
             cq.posted += 1
-        if sq := self.sqs.get(event.key[0]):
+        if sq := self._changing_sq(event.key[0]):
             sq.consume(sq.fetched % sq.size if event.head is None else event.head)
-        if (submitted := self.in_flight.pop(event.key, None)) is None:
+        if (submitted := self.in_flight.get(event.key)) is None:
             return
+        self.in_flight = _without(self.in_flight, event.key)
         succeed = State.SUCCESSES.get(type(submitted.command))
         if succeed is not None and event.completion.ok:
             succeed(self, submitted.command, event.completion)
 
     def _cq_created(self, command: CreateIoCq, _done: Completion) -> None:
         vector = command.IV if command.IEN else None
-        self.cqs[command.QID] = CompletionQueue(command.QID, command.entries, command.PRP1, vector, bool(command.PC))
+        made = CompletionQueue(command.QID, command.entries, command.PRP1, vector, bool(command.PC))
+        self.cqs = {**self.cqs, command.QID: made}
 
     def _sq_created(self, command: CreateIoSq, _done: Completion) -> None:
-        self.sqs[command.QID] = SubmissionQueue(command.QID, command.entries, command.PRP1, command.CQID, bool(command.PC))
+        made = SubmissionQueue(command.QID, command.entries, command.PRP1, command.CQID, bool(command.PC))
+        self.sqs = {**self.sqs, command.QID: made}
 
     def _cq_deleted(self, command: DeleteIoCq, _done: Completion) -> None:
-        self.cqs.pop(command.QID, None)
+        self.cqs = _without(self.cqs, command.QID)
 
     def _sq_deleted(self, command: DeleteIoSq, _done: Completion) -> None:
         """Delete the queue; its commands that have no completion are complete all the same. Base 2.0, 5.7."""
-        self.sqs.pop(command.QID, None)
+        self.sqs = _without(self.sqs, command.QID)
         self.in_flight = {key: event for key, event in self.in_flight.items() if key[0] != command.QID}
 
     def _shadowing(self, command: DoorbellBufferConfig, _done: Completion) -> None:
@@ -335,3 +369,15 @@ class State:
         Reset: _reset,
     }
     """What each kind of event does to it, unless `move` finds that it changes nothing; the others do nothing."""
+
+
+def _without(entries: Mapping[K, V], key: K) -> dict[K, V]:
+    """Return a copy of a mapping without one of its keys."""
+    rest = dict(entries)
+    rest.pop(key, None)
+    return rest
+
+
+_values = attrgetter(*(one.name for one in fields(State)))
+_sq_values = attrgetter(*(one.name for one in fields(SubmissionQueue)))
+_cq_values = attrgetter(*(one.name for one in fields(CompletionQueue)))

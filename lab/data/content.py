@@ -12,11 +12,17 @@ from lab.data.plan import Namespace
 
 KEPT_BLOCKS = 2048
 """Several checks expect the same blocks."""
+RUN, KEPT_RUNS = 64, 128
+"""Blocks of the pattern that are made at once, and how many such runs are kept: what makes an image also judges it."""
 
 
 @lru_cache(KEPT_BLOCKS)
 def block(fill: int, nsid: int, lba: int, size: int) -> bytes:
     """Return one logical block of ``size`` bytes; no two of them are alike."""
+    return _pattern(fill, nsid, lba, size)
+
+
+def _pattern(fill: int, nsid: int, lba: int, size: int) -> bytes:
     return hashlib.shake_128(struct.pack("<QIQ", fill, nsid, lba)).digest(size)
 
 
@@ -25,19 +31,36 @@ def blocks(fill: int, nsid: int, lba: int, count: int, size: int) -> bytes:
     return b"".join(block(fill, nsid, lba + i, size) for i in range(count))
 
 
+@lru_cache(KEPT_RUNS)
+def _run(fill: int, nsid: int, number: int, size: int) -> bytes:
+    """Return `RUN` blocks, the ``number``-th so many."""
+    return b"".join(_pattern(fill, nsid, lba, size) for lba in range(number * RUN, (number + 1) * RUN))
+
+
 def initial(seed: int, namespace: Namespace, lba: int) -> bytes:
     """Return what block ``lba`` of a fresh namespace holds: pattern inside its areas, zeros outside, and an MBR in block 0.
 
     Or what the image of its file system holds there.
     """
+    return initial_blocks(seed, namespace, lba, 1)
+
+
+def initial_blocks(seed: int, namespace: Namespace, lba: int, count: int) -> bytes:
+    """Return what ``count`` blocks from ``lba`` on of a fresh namespace hold."""
+    size = namespace.block_size
     if namespace.filesystem:
-        at = lba * namespace.block_size
-        return filesystems.image(namespace.filesystem)[at : at + namespace.block_size].ljust(namespace.block_size, b"\0")
-    inside = any(first <= lba < first + count for first, count in namespace.areas)
-    if not inside:
-        return bytes(namespace.block_size)
-    raw = block(seed, namespace.nsid, lba, namespace.block_size)
-    return mbr(raw, namespace.blocks) if lba == 0 else raw
+        return filesystems.image(namespace.filesystem)[lba * size : (lba + count) * size].ljust(count * size, b"\0")
+    found = bytearray(count * size)
+    for area, length in namespace.areas:
+        first, last = max(area, lba), min(area + length, lba + count)
+        while first < last:
+            number, inside = divmod(first, RUN)
+            part = _run(seed, namespace.nsid, number, size)[inside * size : min(RUN, inside + last - first) * size]
+            found[(first - lba) * size : (first - lba) * size + len(part)] = part
+            first += len(part) // size
+    if lba == 0 and any(area == 0 and length for area, length in namespace.areas):
+        found[:size] = mbr(bytes(found[:size]), namespace.blocks)
+    return bytes(found)
 
 
 def mbr(raw: bytes, disk_blocks: int) -> bytes:
@@ -55,5 +78,4 @@ def areas_of(namespace: Namespace) -> tuple[tuple[int, int], ...]:
 def areas(seed: int, namespace: Namespace) -> Iterator[tuple[int, bytes]]:
     """Yield (byte offset, bytes) of everything that is not zero at the start."""
     for first, count in areas_of(namespace):
-        data = b"".join(initial(seed, namespace, lba) for lba in range(first, first + count))
-        yield first * namespace.block_size, data
+        yield first * namespace.block_size, initial_blocks(seed, namespace, first, count)

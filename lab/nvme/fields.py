@@ -371,6 +371,13 @@ class Array(Field[tuple[D, ...]]):
         """Return the value of the run's bits."""
         return tuple(self.kind.from_bits(part) for part in _split(bits, self.count, self.kind.SIZE))
 
+    def at(self, holder: Any, index: int) -> D:
+        """Return one of the elements without decoding the others; IndexError if there is none."""
+        if not 0 <= index < self.count:
+            raise IndexError(f"{self.name} has {self.count} elements, none is {index}")
+        bits = self.bits_of(holder) >> index * self.kind.SIZE * 8
+        return self.kind.from_bits(bits & (1 << self.kind.SIZE * 8) - 1)
+
     def encode(self, value: Any) -> int:
         """Return the run's bits for a value; ValueError if it does not fit."""
         if len(value) > self.count:

@@ -509,7 +509,7 @@ class IdentifyNamespace(Structure, size=SIZE):
     @property
     def format(self) -> LbaFormat:
         """The format in use."""
-        return self.LBAF[self.format_index]
+        return type(self).LBAF.at(self, self.format_index)
 
     @property
     def formats(self) -> tuple[LbaFormat, ...]:

@@ -43,6 +43,21 @@ def test_every_command_explains_itself_with_an_example(capsys: pytest.CaptureFix
     assert re.search(rf"^ +nvme-lab {name}\b", out, re.M), out
 
 
+def test_help_names_every_command_in_80_columns_and_imports_none_of_them() -> None:
+    names = ", ".join(f"'conformance.commands.{entry.place.partition(':')[0]}'" for entry in COMMANDS.values())
+    program = (
+        "import sys; from conformance.commands import run_command; status = run_command(['--help']); "
+        f"sys.exit(status or any(name in sys.modules for name in ({names})))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False, env={**os.environ, "COLUMNS": "80"}
+    )
+    assert done.returncode == 0, done.stderr
+    listed = done.stdout.partition("Commands:\n")[2].splitlines()
+    assert [line.split()[0] for line in listed] == list(COMMANDS)
+    assert max(map(len, listed)) <= 80
+
+
 def test_checks_are_listed_as_the_contract_says(capsys: pytest.CaptureFixture[str]) -> None:
     status, out, _ = lab(capsys, "list", "checks", "--json")
     listed = {entry["id"]: entry for entry in json.loads(out)}

@@ -101,6 +101,7 @@ def test_adapters_of_other_packages_are_found_by_entry_point(monkeypatch: pytest
         return EntryPoints([*points, broken]).select(group=group, **named)
 
     monkeypatch.setattr(extensions, "entry_points", entry_points)
+    monkeypatch.syspath_prepend(tmp_path)  # another path: what was found on the one before is not asked
     assert {"theirs", "broken", "linux"} <= set(adapters())
     made = adapter(find(str(manifest(tmp_path, 'name = "mine"\nadapter = "theirs"'))), NOTHING)
     assert isinstance(made, Theirs)

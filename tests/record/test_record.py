@@ -180,12 +180,14 @@ def busy(make_evidence: MakeEvidence) -> Record:
     return Record(make_evidence(script.events))
 
 
+@pytest.mark.parametrize("kept", [0, 1, 50, record_module.KEPT_BYTES // record_module.STATE_BYTES])
 @pytest.mark.parametrize("length", [1, 2, 7, 1000])
 def test_a_walk_of_some_kinds_sees_what_a_walk_of_all_sees(
-    make_evidence: MakeEvidence, monkeypatch: pytest.MonkeyPatch, length: int
+    make_evidence: MakeEvidence, monkeypatch: pytest.MonkeyPatch, length: int, kept: int
 ) -> None:
-    """However the record is cut, and whatever is skipped."""
+    """However the record is cut, whatever is skipped, and however many states are kept."""
     monkeypatch.setattr(record_module, "STRETCH", length)
+    monkeypatch.setattr(record_module, "KEPT_BYTES", kept * record_module.STATE_BYTES)
     record = busy(make_evidence)
     state, seen = State(record.controllers[0], None), []
     for event in record.events:  # the fold as such

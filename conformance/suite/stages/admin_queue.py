@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from math import inf
 
 from conformance.record.record import Record
@@ -332,31 +332,47 @@ STILL_SECONDS = 1.0
 """How long nothing happens on the wire where a driver overlooks a completion."""
 
 
-def queue_ends(record: Record) -> Iterator[tuple[CompletionQueue, Event, bool]]:
+def queue_ends(record: Record) -> Sequence[tuple[CompletionQueue, Event, bool]]:
     """Every completion queue whose head doorbell says all, and the last event on the wire before it ends.
 
     It ends at a reset, or with the driver's last answer. The last value shows whether commands wait for room in it. What is
     posted after that, before the machine stops, need not be taken in time.
     """
+    return record.once(_queue_ends)
+
+
+def _queue_ends(record: Record) -> Iterator[tuple[CompletionQueue, Event, bool]]:
     last: dict[int, tuple[CompletionQueue, Event, bool]] = {}
     epoch = -1
     wire: Event | None = None
+    seen: tuple[State, Event, Event] | None = None  # a state, its event, and the last one on the wire, not yet in ``last``
     answered = max((asked.ended.t for asked in record.asked if asked.ended), default=inf)
     for state, event in record.walk():
         if event.t > answered:
             break
+        if seen and (state.epoch != epoch or not seen[0].cqs.keys() <= state.cqs.keys()):
+            _note_queues(last, *seen)  # else its queues are all in this state too
         if state.epoch != epoch:
             yield from last.values()
             last, epoch = {}, state.epoch
         if wire is None or isinstance(event, Submitted | Completed | Doorbell):
             wire = event
-        for qid, cq in state.cqs.items():
-            if state.rings_all(qid):
-                users = [sq for sq in state.sqs.values() if sq.cqid == qid]
-                last[qid] = cq, wire, any((sq.tail - sq.fetched) % sq.size for sq in users)
-            else:
-                last.pop(qid, None)
+        seen = state, event, wire
+    if seen:
+        _note_queues(last, *seen)
     yield from last.values()
+
+
+def _note_queues(last: dict[int, tuple[CompletionQueue, Event, bool]], state: State, event: Event, wire: Event) -> None:
+    """Note the queues of a state as its event has left them, and whether commands wait for room in them."""
+    after = state.after(event)
+    for qid, cq in state.cqs.items():
+        if state.rings_all(qid):
+            users = [sq for sq in state.sqs.values() if sq.cqid == qid]
+            ended = after.cqs.get(qid, cq) if after.epoch == state.epoch else cq
+            last[qid] = ended, wire, any((sq.tail - sq.fetched) % sq.size for sq in users)
+        else:
+            last.pop(qid, None)
 
 
 @check("admin-queue/head-doorbell", cite=BASE_2_0["3.3.1"], level=MANDATORY, why="shall", witnesses=["wire"])
