@@ -13,7 +13,6 @@ from conformance.wire.excerpts import Key, brief, key
 from conformance.wire.story import story
 from lab.data.events import ActionEnded
 
-
 LOG = logging.getLogger(__name__)
 
 

@@ -354,6 +354,8 @@ def from_json(data: Mapping[str, Any], line: int = 0) -> Event:
     for name, read in _READ[kind]:
         if name in values:
             values[name] = read(values[name])
+    if not isinstance(values["t"], int | float):
+        raise TypeError("its time is no number")
     return Event.KINDS[kind](**values, line=line)
 
 
