@@ -10,7 +10,7 @@ copy shares all its parts with the state, and costs next to nothing: every event
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from operator import attrgetter
 from typing import Any, ClassVar, TypeVar
 
