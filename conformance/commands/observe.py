@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from lab.toolchain import prepare
 FILE = click.Path(path_type=Path, dir_okay=False)
 KINDS = ("kernel", "disk", "iso", "floppy", "firmware")
 NOT_REACHED = 2
+MOST_JOBS = 4
 
 
 def _kind_options(function: Any) -> Any:
@@ -51,6 +53,8 @@ def _kind_options(function: Any) -> Any:
 @click.option("--keys", type=FILE, metavar="FILE", help="lines that are typed once it is quiet, on keyboard and COM1")
 @click.option("--seconds", type=click.FloatRange(0), default=BUDGET_SECONDS, show_default=True, metavar="N",
               help="begin no further boot after so long; 0: try all devices, however long it takes")  # fmt: skip
+@click.option("--jobs", type=click.IntRange(1, 16), default=lambda: min(MOST_JOBS, len(os.sched_getaffinity(0))), metavar="N",
+              help=f"boots at once [default: as many as processors, {MOST_JOBS} at most]")  # fmt: skip
 @click.option("--rung", "rungs", multiple=True, metavar="NAME", help="only these devices, beside the plain one (repeatable)")
 @click.option(
     "--out", type=click.Path(path_type=Path, file_okay=False), metavar="DIR", help="new folder for report and evidence"
@@ -61,7 +65,7 @@ def _kind_options(function: Any) -> Any:
 @click.option("--offline", is_flag=True, default=None, help="only what the cache holds")
 def observe(
     image: Path | None, nvme_disk: Path | None, rungs: tuple[str, ...], out: Path | None, write_manifest: Path | None,
-    as_json: bool, keys: Path | None, seconds: float, **options: Any,
+    as_json: bool, keys: Path | None, seconds: float, jobs: int, **options: Any,
 ) -> int:  # fmt: skip
     """Boot IMAGE before a ladder of NVMe devices, ask nothing, and judge what its driver does on the wire.
 
@@ -96,13 +100,15 @@ def observe(
     left_out: list[str] = []
     observe_report.show_plain(console, plain, observer.machine)
     if plain.reached:
-        for rung in chosen:
-            if seconds and time.monotonic() - began + plain.seconds > seconds:
+        _say(console, f"booting it before up to {len(chosen)} further devices, {jobs} at once")
+        left = max(plain.seconds / 2, seconds - (time.monotonic() - began)) if seconds else 0  # 0 has no limit
+        for rung, boot in observer.all_beside(plain, chosen, jobs, left):
+            if boot is None:
                 left_out.append(rung.name)
                 continue
+            boots.append(boot)
             _say(console, f"{rung.name}: {rung.title}")
-            boots.append(observer.beside(plain, rung))
-            observe_report.show_rung(console, plain, boots[-1])
+            observe_report.show_rung(console, plain, boot)
     report = observe_report.Report(name, what, dict(observer.machine), tuple(boots), tuple(observer.tried), tuple(left_out))
     data = observe_report.to_json(report, folder)
     (folder / "observe.json").write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -27,6 +28,7 @@ from lab.guest import keyboard, screen
 from lab.guest.console import plain
 from lab.guest.idle import prompts
 from lab.guest.machine import Machine
+from lab.guest.process import kill_all
 from lab.recording.record import record
 from lab.toolchain import Toolchain
 
@@ -181,6 +183,7 @@ class Observer:
         self.machine: Mapping[str, Any] = {}
         self._toolchain, self._say = toolchain, say
         self._seconds = FIRST_SECONDS
+        self._stopped = False
         self.tried: list[str] = []
 
     def plain(self) -> Boot:
@@ -204,10 +207,29 @@ class Observer:
             self._seconds = max(LEAST_SECONDS, best.seconds * TIMES)
         return best
 
+    def all_beside(self, plain: Boot, rungs: Sequence[Rung], jobs: int, seconds: float) -> Iterator[tuple[Rung, Boot | None]]:
+        """Boot on these rungs, ``jobs`` at once, and yield each in its order with its boot.
+
+        None where it could not end within so many seconds, as long as the plain boot took; 0: without a limit.
+        """
+        until = Deadline(seconds) if seconds else None
+
+        def climb(rung: Rung) -> Boot | None:
+            is_late = until is not None and until.remaining() < plain.seconds
+            return None if self._stopped or is_late else self.beside(plain, rung)
+
+        with ThreadPoolExecutor(jobs, thread_name_prefix="rung") as pool:
+            try:
+                yield from zip(rungs, pool.map(climb, rungs), strict=True)
+            except BaseException:  # a Ctrl-C reaches this thread only: what the others wait for ends
+                self._stopped = True
+                kill_all()
+                raise
+
     def beside(self, plain: Boot, rung: Rung) -> Boot:
         """Boot on a rung; once more, and with more patience, where the driver gets less far than before the plain device."""
         boot = self.boot(rung)
-        if compared(plain, boot).is_worse:
+        if compared(plain, boot).is_worse and not self._stopped:
             self._say(f"{rung.name}: once more, for it got less far")
             boot = self.boot(rung, suffix="-again", quiet=CONFIRM_QUIET_SECONDS)
         return boot

@@ -17,6 +17,8 @@ from lab.data.manifest import PARTS
 
 MARKS = {"passes": "✓", "fails": "✗", "known failure": "≈", "flaky": "~", "lab error": "!", "fails --strict": "✗"}
 """What a cell shows beside its word."""
+SHORT = {"known failure": "known", "nothing judged": "none", "fails --strict": "strict"}
+"""Words that are too long for a cell, and what stands there instead."""
 WORST_FIRST = ("fails", "lab error", "fails --strict", "known failure", "flaky", "nothing judged", "passes")
 """The words of `conformance.judging.summary.Row.word`."""
 
@@ -57,7 +59,7 @@ def site(named: Sequence[tuple[str, Results]]) -> dict[str, str]:
     found = entries(named)
     stages = [stage for stage in PARTS if any(stage in entry.cells for entry in found)]
     environment = Environment(loader=PackageLoader("conformance.report", "."), autoescape=True, undefined=StrictUndefined)
-    page = environment.get_template("matrix.html.j2").render(entries=found, stages=stages, marks=MARKS)
+    page = environment.get_template("matrix.html.j2").render(entries=found, stages=stages, marks=MARKS, short=SHORT)
     badges = {entry.badge: badge(str(entry.conclusion.state), COLOURS[entry.conclusion.state]) for entry in found}
     return {"index.html": page, **badges}
 

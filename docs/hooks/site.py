@@ -17,6 +17,7 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 from mkdocs.utils import get_relative_url
 
+from docs.hooks import sample_matrix
 from docs.hooks.check_pages import check_pages, with_links
 
 WORKER = "assets/worker.js"
@@ -24,13 +25,16 @@ FOREIGN = "https://unpkg.com/iframe-worker/shim"
 """What the theme loads so that search works on a page that was opened as a file."""
 REFERENCE = "checks.md"
 PAGE = "sample-report.html"
+MATRIX = "sample-matrix"
 RUN = ("run", "--driver", "reference", "--stage", "identify", "--stage", "read", "--defect", "read/nlb:one-fewer")
 
 
 def on_files(files: Files, *, config: MkDocsConfig) -> Files:
-    """Add the sample report and a page for each check to the site's files."""
+    """Add the sample report, the sample matrix and a page for each check to the site's files."""
     files.append(File.generated(config, PAGE, content=report()))
     files.append(File.generated(config, WORKER, abs_src_path=str(Path(__file__).with_name("worker.js"))))
+    for address, text in sample_matrix.files().items():
+        files.append(File.generated(config, f"{MATRIX}/{address}", content=text))
     for address, text in check_pages():
         files.append(File.generated(config, address, content=text))
     return files

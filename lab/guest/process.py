@@ -9,6 +9,7 @@ import shlex
 import signal
 import subprocess
 import threading
+import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -25,6 +26,15 @@ LAST_LINES = 8
 # be noticed; the shell runs after the request and sees its parent ($0 is our pid), so the gap is closed before QEMU starts.
 _TIED_TO_US = ("setpriv", "--pdeathsig", "KILL", "--no-new-privs")
 _UNLESS_ORPHANED = ("--", "sh", "-c", '[ "$PPID" = "$0" ] && exec "$@"')
+
+
+_STARTED: weakref.WeakSet[Process] = weakref.WeakSet()
+
+
+def kill_all() -> None:
+    """Kill what this process has started, for threads that wait for it and cannot be interrupted themselves."""
+    for process in list(_STARTED):
+        process.kill()
 
 
 class Process:
@@ -60,6 +70,7 @@ class Process:
 
     def start(self) -> None:
         """Start the process and return once it exists. Raises LabError when it cannot be started."""
+        _STARTED.add(self)
         self._keeper.start()
         self._started.wait()
         if self._failure:
@@ -150,6 +161,10 @@ class Process:
             LOG.info("process %d does not end on SIGTERM: it is killed", self.pid)
             self._signal(signal.SIGKILL)
             self._exited.wait()
+
+    def kill(self) -> None:
+        """Kill the whole group at once; who waits for it learns that it has died."""
+        self._signal(signal.SIGKILL)
 
     def _signal(self, number: signal.Signals) -> None:
         """Signal the group, unless its leader is reaped: the number may then belong to another process."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,8 +33,10 @@ from conformance.suite.check import EVERY, Finding, Outcome
 from conformance.suite.selection import CHECKS
 from lab.data.events import Completed, Event, RegisterRead, RegisterWrite, Submitted
 from lab.data.manifest import STAGES
+from lab.deadline import Deadline
 from lab.device.lab import unservable
 from lab.errors import UsageError
+from lab.guest.process import Process
 from lab.nvme.commands import CreateIoSq, Identify, Read
 from lab.nvme.registers import CC, CSTS
 from lab.toolchain import Toolchain
@@ -320,3 +323,48 @@ def test_the_page_lists_the_ladder() -> None:
     page = (Path(__file__).parents[2] / "docs" / "observing.md").read_text(encoding="utf-8")
     rows = [row for row in page.splitlines() if row.startswith("| `")]
     assert rows == [f"| `{rung.name}` | {rung.title} |" for rung in RUNGS]
+
+
+# -- several at once ------------------------------------------------------------------------------------------------
+
+
+class FakeObserver(Observer):
+    """Boots nothing: each boot waits for as many others as there shall be at once."""
+
+    def __init__(self, folder: Path, at_once: int) -> None:
+        super().__init__("x", BootImage({}, folder), folder, Toolchain(None, None), lambda _: None)
+        self.together = threading.Barrier(at_once)
+
+    def boot(self, rung: Rung, *, suffix: str = "", quiet: float = 0.0) -> Boot:
+        del suffix, quiet
+        self.together.wait(10)
+        return boot(rung)
+
+
+def test_several_devices_are_tried_at_once_and_told_in_their_order(tmp_path: Path) -> None:
+    found = list(FakeObserver(tmp_path, 2).all_beside(boot(), RUNGS[1:7], 2, 0))
+    assert [rung.name for rung, _ in found] == [rung.name for rung in RUNGS[1:7]]
+    assert all(made is not None and made.rung is rung for rung, made in found)
+
+
+def test_no_boot_is_begun_that_would_end_too_late(tmp_path: Path) -> None:
+    slow = replace(boot(), seconds=100.0)
+    assert [made for _, made in FakeObserver(tmp_path, 1).all_beside(slow, RUNGS[1:4], 2, 50)] == [None] * 3
+
+
+def test_an_interrupt_ends_the_guests_of_all_threads(tmp_path: Path) -> None:
+    running = Process(["sleep", "60"], {}, tmp_path / "output")
+
+    class Interrupted(FakeObserver):
+        def boot(self, rung: Rung, *, suffix: str = "", quiet: float = 0.0) -> Boot:
+            if rung is RUNGS[1]:
+                self.together.wait(10)
+                raise KeyboardInterrupt
+            running.start()
+            self.together.wait(10)
+            assert running.wait(Deadline(30)), "it was not killed"
+            return boot(rung)
+
+    with pytest.raises(KeyboardInterrupt):
+        list(Interrupted(tmp_path, 2).all_beside(boot(), RUNGS[1:6], 2, 0))
+    assert not running.alive

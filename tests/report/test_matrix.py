@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -9,10 +10,11 @@ import pytest
 
 from conformance.commands import run_command
 from conformance.judging.files import write
-from conformance.judging.models import Cite, DriverEntry, Results, VerdictEntry
+from conformance.judging.models import Cite, DriverEntry, FindingEntry, Results, VerdictEntry
 from conformance.report.badge import badge
 from conformance.report.matrix import entries, site, slug
 from conformance.suite.check import Outcome
+from docs.hooks import sample_matrix
 
 EVIL = "<script>alert(1)</script>"
 
@@ -63,3 +65,24 @@ def test_the_command_takes_folders_of_folders(
     assert {path.name for path in (tmp_path / "site/badges").iterdir()} == {"mine-6.1.svg", "mine-6.12.svg"}
     assert run_command(("matrix", "site", "-o", "other")) == 4
     assert "There is no result in site" in capsys.readouterr().err
+
+
+def test_the_sample_of_the_documentation_is_what_the_whole_results_would_show() -> None:
+    whole = results(read=Outcome.FAIL, detect=Outcome.PASS)
+    whole.verdicts[0].known = "a reason that is not shown"
+    whole.verdicts[1].findings = [FindingEntry(ok=False, event=1, expected="1", actual="2")]
+    whole.verdicts.append(
+        whole.verdicts[0].model_copy(update={"scenario": "read/other", "outcome": Outcome.PASS, "known": None})
+    )
+    assert site([("x", sample_matrix.small(whole))]) == site([("x", whole)])
+
+
+def test_the_sample_holds_our_drivers_and_nothing_of_the_machine() -> None:
+    kept = dict(sample_matrix.kept())
+    drivers = {name.partition("@")[0] for result in kept.values() for name in result.drivers}
+    assert {"linux", "reference"} <= drivers
+    for result in kept.values():
+        assert "/" not in json.dumps(result.lab)
+        assert not any(driver.manifest or driver.source for driver in result.drivers.values())
+    files = sample_matrix.files()
+    assert {"index.html", "badges/linux-linux-6.1.svg"} <= set(files)
