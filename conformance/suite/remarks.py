@@ -29,6 +29,7 @@ JUDGED: Mapping[str, str] = {
     "dsm-range": "features/trim-range",
     "enable-invalid": "admin-queue/cc-valid",
     "entry-size": "admin-queue/entry-sizes",
+    "feature-data-reserved": "features/value-reserved",
     "feature-reserved": "features/value-reserved",
     "fuse": "write/fused-pair",
     "fused-pair": "write/fused-pair",

@@ -81,6 +81,8 @@ def set_features(parts: Parts, request: FetchedCommand, command: SetFeatures) ->
     length = features.data_length(command.FID, command.CDW11, setting=True)
     if length:
         values.buffers[command.FID] = transfer.receive(core, request, length)
+        if (stray_byte := features.reserved_byte(command.FID, values.buffers[command.FID])) is not None:
+            core.remark("feature-data-reserved", fid=command.FID, offset=stray_byte)
         if command.FID == Fid.HOST_BEHAVIOR_SUPPORT:
             core.remark("host-behavior", acre=features.HostBehavior(values.buffers[command.FID]).ACRE)
     if feature.set is not None:

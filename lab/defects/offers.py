@@ -29,6 +29,13 @@ def _download(driver: Controller, *offsets: int) -> list[Command]:
     return [c.FirmwareDownload.of(NUMD=1023, OFST=offset // 4, PRP1=page.address) for offset in offsets]
 
 
+def _behavior(driver: Controller, first: bytes) -> Command:
+    """Return Set Features, Host Behavior Support, with these bytes at the start of its data."""
+    page = driver.transport.allocate(driver.page_size, driver.page_size)
+    page.write(0, first)
+    return c.SetFeatures.of(FID=Fid.HOST_BEHAVIOR_SUPPORT, PRP1=page.address)
+
+
 sends(
     "features/log-gated:telemetry",
     "Reads the telemetry log of a controller that has none.",
@@ -122,4 +129,40 @@ sends(
     lambda driver: [c.Flush.of(NSID=1)],
     io=True,
     scenarios=("write/basic",),
+)
+sends(
+    "features/feature-gated:deallocated-error",
+    "Asks for an error where deallocated blocks are read, whatever NSFEAT says.",
+    lambda driver: [c.SetFeatures.of(FID=Fid.ERROR_RECOVERY, CDW11=1 << 16, NSID=1)],
+    None,
+)
+sends(
+    "features/io-gated:fused-admin",
+    "Sets FUSE in an admin command.",
+    lambda driver: [c.SetFeatures.of(FID=Fid.ARBITRATION, CDW11=7, FUSE=1)],
+    None,
+)
+sends(
+    "features/coded-values:reserved-feature",
+    "Sets a feature whose identifier is reserved.",
+    lambda driver: [c.SetFeatures.of(FID=0x40, CDW11=1)],
+    lambda driver: [c.SetFeatures.of(FID=Fid.ARBITRATION, CDW11=7)],
+)
+sends(
+    "features/coded-values:protection",
+    "Formats with a type of protection information that is reserved.",
+    lambda driver: [c.FormatNvm.of(NSID=1, PI=6)],
+    lambda driver: [c.FormatNvm.of(NSID=1, PI=1)],
+)
+sends(
+    "features/log-specific:index",
+    "Reads the SMART log from an index on, where there are bytes only.",
+    lambda driver: [_log(driver, Lid.SMART, OT=1)],
+    lambda driver: [_log(driver, Lid.SMART)],
+)
+sends(
+    "features/value-reserved:host-behavior",
+    "Sends the Host Behavior Support page with what the buffer held before.",
+    lambda driver: [_behavior(driver, b"\x01\x00\x00\x55")],
+    lambda driver: [_behavior(driver, b"\x01\x00\x00\x00")],
 )

@@ -378,3 +378,16 @@ def data_length(fid: int, cdw11: int, *, setting: bool) -> int | None:
     if fid == Fid.HOST_IDENTIFIER:
         return 16 if HostIdentifier(cdw11).EXHID else 8
     return (_BUFFERS if setting else _BUFFERS_OF_GET).get(fid, 0)
+
+
+_DEFINED: dict[int, bytes] = {
+    Fid.TIMESTAMP: b"\xff" * 6 + bytes(2),
+    Fid.HOST_BEHAVIOR_SUPPORT: b"\x01\x01\x01" + bytes(HostBehavior.SIZE - 3),
+}
+"""The bits that a host may set in the data of features with reserved bytes. Base 2.0, 5.27.1.11 and 5.27.1.18."""
+
+
+def reserved_byte(fid: int, data: bytes) -> int | None:
+    """Return the first byte of a feature's data in which a reserved bit is set; None if there is none, or nothing is known."""
+    defined = _DEFINED.get(fid, b"")
+    return next((at for at, (byte, mask) in enumerate(zip(data, defined, strict=False)) if byte & ~mask & 0xFF), None)

@@ -276,13 +276,14 @@ def _offered(record: Record, offers: Mapping[type[Command], Offer]) -> Iterator[
 
 @check("features/io-gated", cite=BASE_2_0["5.17.2.1"], level=RECOMMENDED, why="practice", witnesses=["wire"])
 def io_gated(record: Record) -> Iterator[Finding]:
-    """Sends optional I/O commands only where ONCS offers them, and fused ones where FUSES does."""
+    """Sends optional I/O commands only where ONCS offers them, fused ones where FUSES does, and no fused admin command."""
     yield from _offered(record, IO_OFFERS)
     for state, event, command in record.commands(Command):
-        if command.FUSE and event.sqid and state.profile is not None:
+        if command.FUSE and state.profile is not None:
             fuses = int(state.profile.controller.FUSES)
             shown = f"{type(command).__name__} with FUSE={command.FUSE:02b}b, FUSES {fuses:#06x}"
-            yield Finding(bool(fuses & 1), event, "FUSES bit 0 set", shown, fields=("FUSE",))
+            ok, expected = bool(event.sqid and fuses & 1), "FUSES bit 0 set" if event.sqid else "FUSE=00b in an admin command"
+            yield Finding(ok, event, expected, shown, fields=("FUSE",))
 
 
 @check("features/admin-gated", cite=BASE_2_0["5.17.2.1"], level=RECOMMENDED, why="practice", witnesses=["wire"])
@@ -389,7 +390,13 @@ def own(record: Record, *kinds: type[Command]) -> Iterator[tuple[State, Submitte
 
 @check("features/value-reserved", cite=BASE_2_0["5.27"], level=MANDATORY, why="shall", witnesses=["wire"])
 def value_reserved(record: Record) -> Iterator[Finding]:
-    """Leaves the reserved bits of a feature's value 0."""
+    """Leaves the reserved bits of a feature's value 0, and the reserved bytes of its data."""
+    for remark in record.all(Remark):
+        if remark.name == FEATURE_DATA:
+            asked = [one for one in record.asked if one.action in PASSED_THROUGH and one.covers(remark)]
+            if not asked:
+                shown = f"feature {remark.detail.get('fid', 0):02X}h: byte {remark.detail.get('offset')} of its data is not"
+                yield Finding(False, remark, "reserved bytes of the data clear", shown)
     for _, event, command in own(record, c.SetFeatures):
         if command.FID in VALUES:
             stray = VALUES[Fid(command.FID)](command.CDW11).reserved
@@ -485,6 +492,8 @@ def keep_alive(record: Record) -> Iterator[Finding]:
         yield Finding(False, started, f"Keep Alive each {limit:g} s", f"none for {ended - last:.2f} s")
 
 
+FEATURE_DATA = "feature-data-reserved"
+"""The remark on data of a feature in which something reserved is set."""
 EVENT_LOGS = frozenset({Lid.ERROR_INFORMATION, Lid.SMART, Lid.CHANGED_NAMESPACES})
 
 

@@ -11,14 +11,14 @@ from conformance.suite.citations import BASE_2_0
 from conformance.suite.stages.fields import own
 from lab.nvme import commands as c
 from lab.nvme.commands import Command
-from lab.nvme.features import Fid, TemperatureThreshold
+from lab.nvme.features import Fid, NamespaceWriteProtection, TemperatureThreshold
 from lab.nvme.identify import Cns
 from lab.nvme.logs import Lid
 
 RESERVATION_TYPES = range(1, 7)
 CODES: Mapping[type[Command], Mapping[str, Collection[int]]] = {
     c.GetFeatures: {"SEL": range(4)},
-    c.FormatNvm: {"SES": range(3)},
+    c.FormatNvm: {"SES": range(3), "PI": range(4)},
     c.Sanitize: {"SANACT": range(1, 5)},
     c.DeviceSelfTest: {"STC": (1, 2, 0xE, 0xF)},
     c.NamespaceManagement: {"SEL": range(2)},
@@ -41,19 +41,35 @@ def _temperature(command: c.SetFeatures | c.GetFeatures) -> list[str]:
     return wrong if value.THSEL in THRESHOLDS else [*wrong, f"THSEL {value.THSEL:02b}b"]
 
 
-FEATURES: Mapping[int, Callable[[Any], list[str]]] = {Fid.TEMPERATURE_THRESHOLD: _temperature}
+def _protection(command: c.SetFeatures | c.GetFeatures) -> list[str]:
+    state = NamespaceWriteProtection(command.CDW11).WPS
+    return [f"WPS {state:03b}b"] if isinstance(command, c.SetFeatures) and state > PERMANENT else []
+
+
+PERMANENT = 3
+"""WPS: protected for ever; the values above are reserved. Base 2.0, 5.27.1.28."""
+RESERVED_FEATURES = (range(1), range(0x1B, 0x78))
+RESERVED_LOGS = (range(0x17, 0x70), range(0x71, 0x80))
+"""Identifiers that are reserved. Base 2.0, 5.27.1, figure 317, and 5.16.1, figure 202."""
+FEATURES: Mapping[int, Callable[[Any], list[str]]] = {
+    Fid.TEMPERATURE_THRESHOLD: _temperature, Fid.NAMESPACE_WRITE_PROTECTION: _protection,
+}  # fmt: skip
 """Features whose dword 11 has such fields, and what is reserved in it, in words."""
 
 
 @check("features/coded-values", cite=BASE_2_0["5"], level=RECOMMENDED, why="practice", witnesses=["wire"])
 def coded_values(record: Record) -> Iterator[Finding]:
     """Gives fields that list their values one of these: a controller answers a reserved one with an error."""
-    for _, event, command in own(record, *CODES, c.SetFeatures):
+    for _, event, command in own(record, *CODES, c.SetFeatures, c.GetLogPage):
         fields = CODES.get(type(command), {})
         values = {name: getattr(command, name) for name in fields}
         wrong = [f"{name} {value:X}h" for name, value in values.items() if value not in fields[name]]
         if isinstance(command, c.SetFeatures | c.GetFeatures) and command.FID in FEATURES:
             wrong += FEATURES[command.FID](command)
+        if isinstance(command, c.SetFeatures) and any(command.FID in reserved for reserved in RESERVED_FEATURES):
+            wrong.append(f"FID {command.FID:02X}h")
+        if isinstance(command, c.GetLogPage) and any(command.LID in reserved for reserved in RESERVED_LOGS):
+            wrong.append(f"LID {command.LID:02X}h")
         shown = f"{type(command).__name__}: {', '.join(wrong) or 'no reserved value'}"
         yield Finding(not wrong, event, "no reserved value", shown, fields=("OPC", "CDW10", "CDW11"))
 
@@ -86,8 +102,9 @@ PLAIN_LOGS = frozenset({
 
 @check("features/log-specific", cite=BASE_2_0["5.16"], level=RECOMMENDED, why="practice", witnesses=["wire"])
 def log_specific(record: Record) -> Iterator[Finding]:
-    """Leaves LSP and LSI 0 for log pages that define neither."""
+    """Leaves LSP, LSI and OT 0 for log pages that define none of them."""
     for _, event, command in own(record, c.GetLogPage):
         if command.LID in PLAIN_LOGS:
-            shown = f"log page {command.LID:02X}h with LSP {command.LSP:#x}, LSI {command.LSI:#x}"
-            yield Finding(not command.LSP and not command.LSI, event, "LSP 0, LSI 0", shown, fields=("LID", "LSP", "LSI"))
+            shown = f"log page {command.LID:02X}h with LSP {command.LSP:#x}, LSI {command.LSI:#x}, OT {command.OT}"
+            ok = not command.LSP and not command.LSI and not command.OT
+            yield Finding(ok, event, "LSP 0, LSI 0, OT 0", shown, fields=("LID", "LSP", "LSI", "OT"))
