@@ -76,7 +76,8 @@ def sweep(**options: Any) -> int:
     campaign = prepare_campaign(
         plan(chosen), settings({name: options[name] for name in MACHINE}), lambda said: console.print(said, style="dim")
     )
-    if campaign.left_out or not campaign.jobs:
+    named = request.scenarios != DEFAULT_SCENARIOS  # of the default ones, those that the driver claims
+    if (campaign.left_out and named) or not campaign.jobs:
         why = "; ".join(f"{left.scenario}: {left.reason}" for left in campaign.left_out) or "nothing is left"
         raise UsageError(f"The scenarios cannot be recorded: {why}.", remedy="name others")
     bench = Bench(campaign.drivers[0], "lab", campaign.toolchain)

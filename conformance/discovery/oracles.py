@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from conformance.discovery.behaviours import RECOVERY, Effect
 from conformance.judging.judge import Verdict, judge
 from conformance.record.record import Record
-from conformance.suite.check import Check, Outcome
+from conformance.suite.check import MANDATORY, Check, Outcome
 from conformance.suite.selection import select
 from lab.data.events import FaultInjected
 from lab.data.evidence import Evidence
@@ -50,8 +50,8 @@ def without_numbers(text: str) -> str:
 
 
 def judging(scenario: Scenario, effects: Collection[Effect]) -> list[Check]:
-    """Return the checks that may judge a driver in front of a device with these effects."""
-    checks = select().checks_for(scenario)
+    """Return the mandatory checks that may judge a driver in front of a device with these effects."""
+    checks = [check for check in select().checks_for(scenario) if check.level == MANDATORY]
     if Effect.DATA_LIE in effects:
         return [check for check in checks if check.id in SAFETY]
     if Effect.WIRE_LIE in effects:

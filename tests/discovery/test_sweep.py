@@ -152,7 +152,7 @@ def test_a_mistake_at_the_third_access_is_found_there_only(
     for case in singles(scenario, found, ["status"]):
         if tried := attempt(third_failure, case.stricken, case.effects, recovers=True).failures:
             failed[case.name] = tried[0].check
-    assert failed == {"read/basic: status sc=6 dnr=1 at Read 3": "read/exact"}
+    assert failed == {"read/basic: status sc=6 dnr=1 at Read 3": "read/media-error"}
 
 
 def test_a_mistake_that_needs_two_faults_is_found_by_pairs_only(scenario: Scenario, found: list[Place]) -> None:
