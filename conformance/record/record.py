@@ -400,6 +400,11 @@ class Record:
         return False
 
     @cached_property
+    def was_removed(self) -> bool:
+        """Whether a fault has taken a controller away: what the driver wrote in that moment is lost, and not in the record."""
+        return any(event.fault in self._removals for event in self.all(FaultInjected))
+
+    @cached_property
     def _removals(self) -> frozenset[str]:
         """The faults that take a controller away."""
         return frozenset(fault.name for fault in self.scenario.faults if fault.behaviour == REMOVED)
