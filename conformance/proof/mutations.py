@@ -315,8 +315,9 @@ MUTATIONS: tuple[Mutation, ...] = (
              _register(CC, lambda d, v: int(CC(v).but(CSS=d.choice((1, 2, 3, 4, 5)))), _enables)),
     Mutation("arbitration that is not offered", "admin-queue/cc-valid", BRING_UP,
              _register(CC, lambda d, v: int(CC(v).but(AMS=d.choice((1, 2, 3, 4, 5, 6, 7)))), _enables)),
-    Mutation("CC changed while enabled", "admin-queue/cc-frozen", LEAVING,
-             _register(CC, lambda d, v: int(CC(v).but(MPS=CC(v).MPS ^ 1 << d.randrange(4))), lambda v: bool(CC(v).SHN))),
+    Mutation("CC changed while enabled", "admin-queue/cc-frozen", QUEUES,
+             _insert(lambda d, e: RegisterWrite(t=e.t, controller=e.controller, offset=CC.OFFSET, size=4, value=int(
+                 CC.of(EN=1, IOSQES=6, IOCQES=4, MPS=1 << d.randrange(4)))), _is(CreateIoSq))),
     Mutation("doorbell before CSTS.RDY is seen", "admin-queue/quiet-until-ready", BRING_UP,
              _before(_is_doorbell(completion=False), _sees_ready)),
     Mutation("mask register under MSI-X", "admin-queue/no-intm-with-msix", READS,

@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 
 from lab.nvme.commands import Abort, DeleteIoCq, DeleteIoSq
+from lab.nvme.fields import Register
 from lab.nvme.registers import CC, NSSR
 from lab.reference import pci
 from lab.reference.controller import Controller
 from lab.reference.errors import CommandLost, DriverError
 from lab.reference.queue_pair import QueuePair
 from lab.reference.recovery import Recovery
+from lab.reference.registers import Registers
 from lab.reference.request import Request
 from lab.variants.variant import variant
 
@@ -294,3 +296,17 @@ class AbortsWhatIsDone(Controller):
         super().identify()
         with contextlib.suppress(DriverError):
             self.execution.admin(Abort.of(SQID=0, ABORT_CID=0))
+
+
+@variant(
+    "reset/disables-as-it-notifies",
+    allowed='Base 2.0, 3.1.3.5 "Offset 14h: CC", SHN: the write that begins a shutdown may modify other fields, EN too',
+    scenarios=("write/fresh",),
+    excludes=("reset/clears-shn-late", "reset/abrupt", "reset/disables-only"),
+)
+class DisablesAsItNotifies(Registers):
+    """Clears EN, and sets MPS back to 0, by the very write that notifies of the shutdown."""
+
+    def write(self, value: Register) -> None:
+        """Write a register."""
+        super().write(value.but(EN=0, MPS=0) if isinstance(value, CC) and value.EN and value.SHN else value)

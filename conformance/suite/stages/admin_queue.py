@@ -268,16 +268,27 @@ def cc_valid(record: Record) -> Iterator[Finding]:
             yield Finding(bool(css and ams), event, allowed, f"CSS {cc.CSS:03b}b, AMS {cc.AMS:03b}b")
 
 
+def begins_shutdown(old: CC, new: CC) -> bool:
+    """Return whether a write of CC notifies of a shutdown: it may modify other fields with it. Base 2.0, 3.1.3.5, SHN."""
+    return new.SHN in NOTIFICATIONS and new.SHN != old.SHN
+
+
+NOTIFICATIONS = (0b01, 0b10)
+"""SHN: a normal and an abrupt shutdown."""
+
+
 @check("admin-queue/cc-frozen", cite=BASE_2_0["3.1.3.5"], level=MANDATORY, why="shall", witnesses=["wire"])
 def cc_frozen(record: Record) -> Iterator[Finding]:
     """Changes neither CSS, MPS nor AMS while EN=1.
 
-    IOSQES and IOCQES may be set later, up to the first I/O queue, so they are not judged here.
+    IOSQES and IOCQES may be set later, up to the first I/O queue, so they are not judged here. The write that notifies of a
+    shutdown may change other fields.
     """
     for state, event in record.walk(RegisterWrite):
         if event.offset == CC.OFFSET and state.enabled:
             old, new = state.cc, CC(event.value)
-            ok = (old.CSS, old.MPS, old.AMS) == (new.CSS, new.MPS, new.AMS) or not new.EN
+            same = (old.CSS, old.MPS, old.AMS) == (new.CSS, new.MPS, new.AMS)
+            ok = same or not new.EN or begins_shutdown(old, new)
             yield Finding(ok, event, f"CSS, MPS, AMS as in {old}", new)
 
 

@@ -8,7 +8,7 @@ from conformance.record.record import Record
 from conformance.record.state import CompletionQueue, State, SubmissionQueue
 from conformance.suite.check import MANDATORY, RECOMMENDED, Finding, check
 from conformance.suite.citations import BASE_2_0, PCIE_1_0
-from conformance.suite.stages.admin_queue import TAIL_BITS, enables
+from conformance.suite.stages.admin_queue import TAIL_BITS, begins_shutdown, enables
 from lab.data.events import Doorbell, RegisterRead, RegisterWrite
 from lab.nvme.registers import (
     AQA,
@@ -180,6 +180,8 @@ def crime(record: Record) -> Iterator[Finding]:
 def crime_early(record: Record) -> Iterator[Finding]:
     """Chooses the ready mode before it sets EN, and leaves CRIME alone after that."""
     for state, event in record.walk(RegisterWrite):
+        if event.offset == CC.OFFSET and begins_shutdown(state.cc, CC(event.value)):
+            continue
         if event.offset == CC.OFFSET and state.enabled and CC(event.value).EN:
             new = CC(event.value).CRIME
             yield Finding(new == state.cc.CRIME, event, f"CRIME={state.cc.CRIME} as long as EN=1", f"CRIME={new}")
@@ -191,9 +193,11 @@ def crime_early(record: Record) -> Iterator[Finding]:
 def es_frozen(record: Record) -> Iterator[Finding]:
     """Leaves IOSQES and IOCQES alone while there are I/O queues: to change them then has undefined results."""
     for state, event in record.walk(RegisterWrite):
-        if event.offset != CC.OFFSET or not state.enabled or not CC(event.value).EN:
+        if event.offset != CC.OFFSET or not state.enabled:
             continue
         old, new = state.cc, CC(event.value)
+        if not new.EN or begins_shutdown(old, new):
+            continue
         ok = (old.IOSQES == new.IOSQES or not _io(state.sqs)) and (old.IOCQES == new.IOCQES or not _io(state.cqs))
         shown = f"IOSQES={new.IOSQES}, IOCQES={new.IOCQES}"
         yield Finding(ok, event, f"IOSQES={old.IOSQES}, IOCQES={old.IOCQES} as they were", shown)
