@@ -133,6 +133,9 @@ def shown_columns(found: Sequence[SummaryRow]) -> list[Column]:
 
 
 def _number(row: SummaryRow, outcome: Outcome | None) -> int:
+    """Return what a cell counts; of other stages' rules most have nothing to see in a stage's scenarios."""
+    if row.stage == OTHERS and outcome in (Outcome.INCONCLUSIVE, Outcome.UNSUPPORTED):
+        return 0
     return row.known if outcome is None else row.counts.get(outcome, 0)
 
 

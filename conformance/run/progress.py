@@ -24,7 +24,8 @@ from conformance.run.scheduler import ScenarioReport
 from conformance.suite.check import Outcome
 
 BAD = {Outcome.FAIL: "bold red", Outcome.ERROR: "bold magenta", Outcome.WARN: "yellow"}
-ORDER = ("fail", "error", "flaky", "warn", "known", "pass", "inconclusive", "unsupported")
+ORDER = ("fail", "error", "flaky", "warn", "known", "pass")
+"""Outcomes that a line counts: the rules about which one scenario says nothing are most, and tell nothing of it."""
 
 LEAST_COST = 0.1
 """Seconds, of a scenario that is recorded at once."""
@@ -190,7 +191,7 @@ class Lines:
         bad = next((colour for outcome, colour in BAD.items() if scenario.counts.get(outcome.lower())), "")
         if self._spinner and not bad and not scenario.retry_reason:
             return
-        said = ", ".join(f"{scenario.counts[word]} {word}" for word in ORDER if word in scenario.counts)
+        said = ", ".join(f"{scenario.counts[word]} {word}" for word in ORDER if word in scenario.counts) or "nothing judged"
         retried = " again: the lab failed at the first attempt" if scenario.retry_reason else ""
         width = len(str(tally.total))
         place = f"[{tally.done:{width}}/{tally.total}]"

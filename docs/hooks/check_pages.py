@@ -64,7 +64,7 @@ def _facts(check: Check, level: str) -> Iterator[str]:
     yield "| | |"
     yield "|---|---|"
     yield f"| level | {level} |"
-    yield f"| stage | {'every' if check.stage == EVERY else part_name(check.stage)} |"
+    yield f"| part | {'every' if check.stage == EVERY else part_name(check.stage)} |"
     yield f"| stands in | {check.cite} |"
     yield f"| seen by | {', '.join(WITNESSES[witness] for witness in check.witnesses)} |"
     yield f"| judged in | {', '.join(f'`{scenario}`' for scenario in check.scenarios) or 'every scenario'} |"
