@@ -18,7 +18,7 @@ from images import kernel
 from images.cpio import Archive
 from images.elf import Tree, header
 from images.modules import Modules
-from images.recipe import RECIPES, Image, Python
+from images.recipe import RECIPES, Image, Initrd, Python
 from lab.errors import LabError
 
 _MERGED = {"lib": "usr/lib", "lib64": "usr/lib", "bin": "usr/bin", "sbin": "usr/bin", "usr/sbin": "bin"}
@@ -76,7 +76,21 @@ def build(image: Image, roots: Mapping[str, Path], recipes: Path = RECIPES) -> B
     return Built(vmlinux, folder.name, archive.to_bytes(), pushed)
 
 
-def source_key(image: Image, recipes: Path = RECIPES) -> str:
+def build_initrd(made: Initrd, roots: Mapping[str, Path], recipes: Path = RECIPES) -> Built:
+    """Build the initramfs of busybox and modules, from its unpacked closures, given by their names."""
+    folder = _only(roots[made.kernel], *_MODULES)
+    modules, archive = Modules(folder), Archive()
+    for path in ("bin", "dev", "modules", "proc", "sys", "tmp"):
+        archive.directory(path, 0o755)
+    archive.character_device("dev/console", 5, 1)
+    archive.file("bin/busybox", _only(roots[made.tools], made.busybox).read_bytes(), 0o755)
+    for number, name in enumerate(modules.order(made.modules)):
+        archive.file(f"modules/{number:02}-{name}.ko", modules.content(name))
+    archive.file("init", (recipes / made.init).read_bytes(), 0o755)
+    return Built(_only(roots[made.kernel], *_KERNELS).read_bytes(), folder.name, archive.to_bytes(), {})
+
+
+def source_key(image: Image | Initrd, recipes: Path = RECIPES) -> str:
     """Return an identity of the build: the recipe, its init script and the builder's own source."""
     digest = sha256(image.model_dump_json().encode())
     for file in (recipes / image.init, *sorted(Path(__file__).parent.glob("*.py"))):

@@ -36,6 +36,8 @@ class Closure(_Table):
     """Paths (glob patterns, relative to the root) that must be there once it is unpacked."""
     base: list[str] = []
     """Libraries, by file name, that programs of the closure take from the system on which they run."""
+    architecture: str = "amd64"
+    """Of the packages, as Debian calls it. Programs of another one are not run by the lab, only carried into its guests."""
 
 
 class Python(_Table):
@@ -79,6 +81,20 @@ class Image(_Table):
     """Path and octal mode."""
 
 
+class Initrd(_Table):
+    """An initramfs of busybox and some modules, for a guest on its console. Nothing of it is run while it is built."""
+
+    kernel: str
+    tools: str
+    """Closures of the same recipe."""
+    init: str
+    """File beside the recipe that becomes /init."""
+    busybox: str
+    """Linked statically."""
+    modules: list[str]
+    """They lie in /modules with what they depend on; the numbers before their names are the order of loading."""
+
+
 class Recipe(_Table):
     """A recipe: the closures of packages, and what is made of them."""
 
@@ -86,6 +102,7 @@ class Recipe(_Table):
     """Another recipe: this one has its closures too, and of its image all that is not said here."""
     closures: dict[str, Closure] = Field(min_length=1)
     image: Image | None = None
+    initrd: Initrd | None = None
     firmware: dict[str, str] = {}
     """Name of a firmware and its file in the (only) closure."""
     varies: str = ""
@@ -94,7 +111,8 @@ class Recipe(_Table):
     @property
     def varying(self) -> str:
         """Return the name of the closure that holds the driver under test."""
-        return self.varies or (self.image.kernel if self.image else next(iter(self.closures)))
+        made = self.image or self.initrd
+        return self.varies or (made.kernel if made else next(iter(self.closures)))
 
 
 def of_version(recipe: Recipe, version: str, over: Mapping[str, Any]) -> Recipe:

@@ -51,6 +51,8 @@ _TRANSIENT = re.compile(
 _UNSIGNED = re.compile(r"NO_PUBKEY|Missing key|not signed")
 """What apt reports, by gpgv or sqv, of lists that no known key has signed."""
 
+NATIVE = "amd64"
+"""The architecture of what runs on this machine."""
 _MACHINE = Path("/etc/apt")
 """Where the configuration of this machine's own apt is."""
 
@@ -64,8 +66,8 @@ Dir::Etc::preferencesparts "/dev/null";
 #clear APT::Update::Post-Invoke;
 #clear APT::Update::Post-Invoke-Success;
 #clear APT::Architectures;
-APT::Architecture "amd64";
-APT::Architectures {{ "amd64"; }};
+APT::Architecture "{architecture}";
+APT::Architectures {{ "{architecture}"; }};
 APT::Install-Recommends "false";
 APT::Sandbox::User "root";
 Acquire::Languages "none";
@@ -109,7 +111,14 @@ class TransientError(MirrorError):
 class Apt:
     """One isolated apt for one set of suites of one mirror, living in ``folder``. Not for two processes at once."""
 
-    def __init__(self, folder: Path, mirror: Source, suites: Sequence[str], progress: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        mirror: Source,
+        suites: Sequence[str],
+        progress: Callable[[str], None],
+        architecture: str = NATIVE,
+    ) -> None:
         """Write the configuration of apt into ``folder``. LabError without apt-get or dpkg-deb."""
         if not shutil.which("apt-get") or not shutil.which("dpkg-deb"):
             raise LabError("Packages cannot be fetched: this machine has no apt-get and dpkg-deb.", remedy=INSTEAD)
@@ -123,7 +132,7 @@ class Apt:
         configuration = folder / "apt.conf"
         machine = "\n".join(f'#include "{path}";' for path in _machine_files())
         dated = _DATED if mirror.dated else ""
-        configuration.write_text(_CONFIGURATION.format(folder=folder, machine=machine) + dated)
+        configuration.write_text(_CONFIGURATION.format(folder=folder, machine=machine, architecture=architecture) + dated)
         signed_by = f"Signed-By: {mirror.signed_by}\n" if mirror.signed_by else ""
         (folder / "sources" / "mirror.sources").write_text(
             f"Types: deb\nURIs: {mirror.uri}\nSuites: {' '.join(suites)}\nComponents: main\n{signed_by}"

@@ -18,7 +18,7 @@ from images.recipe import Closure
 from lab.errors import LabError
 from lab.settings import Settings
 from lab.toolchain import contents, lock, mirrors
-from lab.toolchain.apt import INSTEAD, Apt, MirrorError, Package
+from lab.toolchain.apt import INSTEAD, NATIVE, Apt, MirrorError, Package
 from lab.toolchain.cache import Cache, full_disk_named, require_space
 from lab.toolchain.debs import Debs, control, unpack
 from lab.toolchain.mirrors import Source
@@ -129,7 +129,7 @@ class Closures:
         dated = []
         for source in self._sources():
             try:
-                with self._opened(source, closure.suites) as apt:
+                with self._opened(source, closure) as apt:
                     dated.append((not source.dated, apt.dates(), source))
             except MirrorError as error:
                 LOG.info("%s", error.what)
@@ -137,7 +137,7 @@ class Closures:
         found = False
         for _, _, source in sorted(dated, key=lambda entry: entry[:2], reverse=True):
             try:
-                with self._opened(source, closure.suites) as apt:
+                with self._opened(source, closure) as apt:
                     packages = _kept(closure, apt.resolve(closure.packages, closure.newest))
             except MirrorError as error:
                 LOG.info("%s", error.what)
@@ -156,7 +156,7 @@ class Closures:
         while missing:
             source, offered = self._offers(closure, missing, sources)[0]
             try:
-                with self._opened(source, closure.suites) as apt:
+                with self._opened(source, closure) as apt:
                     self._download_from(apt, name, offered)
             except MirrorError as error:
                 sources.remove(source)
@@ -174,7 +174,7 @@ class Closures:
         remaining = set(missing)
         for source in sources:
             try:
-                with self._opened(source, closure.suites) as apt:
+                with self._opened(source, closure) as apt:
                     served = apt.available(remaining)
             except MirrorError as error:
                 LOG.info("%s", error.what)
@@ -217,13 +217,14 @@ class Closures:
         return sources
 
     @contextmanager
-    def _opened(self, source: Source, suites: Collection[str]) -> Iterator[Apt]:
-        """Return the apt for these suites of a mirror, its lists up to date. A mirror that has failed is not tried again."""
-        key = sha256(repr((source, list(suites))).encode()).hexdigest()[:16]
+    def _opened(self, source: Source, closure: Closure) -> Iterator[Apt]:
+        """Return the apt for a closure's suites of a mirror, its lists up to date. One that has failed is not tried again."""
+        foreign = () if closure.architecture == NATIVE else (closure.architecture,)
+        key = sha256(repr((source, closure.suites, *foreign)).encode()).hexdigest()[:16]
         with self._cache.lock(f"apt.{key}"), full_disk_named(self._cache.root):
             if key in self._failed:
                 raise self._failed[key]
-            apt = Apt(self._cache.folder("apt", key), source, list(suites), self._progress)
+            apt = Apt(self._cache.folder("apt", key), source, closure.suites, self._progress, closure.architecture)
             if key not in self._updated:
                 try:
                     apt.update()

@@ -15,7 +15,7 @@ from pathlib import Path
 from images.recipe import RECIPES, Closure
 from lab.errors import LabError
 from lab.files import write_atomically
-from lab.toolchain.apt import Package
+from lab.toolchain.apt import NATIVE, Package
 
 LOCK_FILE = RECIPES.parent / "lock.json"
 _SCHEMA = 1
@@ -25,7 +25,9 @@ _TREE = 2
 
 def request(closure: Closure) -> str:
     """Return an identity of the request, so that a lock made for another recipe is not mistaken for this one's."""
-    asked = [closure.suites, closure.packages, closure.newest, closure.keep, closure.drop]
+    asked: list[object] = [closure.suites, closure.packages, closure.newest, closure.keep, closure.drop]
+    if closure.architecture != NATIVE:
+        asked.append(closure.architecture)
     return sha256(json.dumps(asked).encode()).hexdigest()[:16]
 
 

@@ -15,7 +15,7 @@ from images import builder, keys, recipe
 from images.elf import Tree
 from images.kernel import release as kernel_release
 from images.kernel import vmlinux as extract_vmlinux
-from images.recipe import Closure, Image, Recipe
+from images.recipe import Closure, Image, Initrd, Recipe
 from lab.architectures import ARCHITECTURES, X86_64
 from lab.data import versions
 from lab.data.manifest import Source
@@ -27,7 +27,7 @@ from lab.toolchain.cache import Cache, full_disk_named, require_space
 from lab.toolchain.closures import Closures, Fetched, Progress
 from lab.toolchain.qemu import Qemu
 
-_FIRMWARE = ("u-boot", "u-boot-riscv64", "edk2", "edk2-arm64", "edk2-riscv64", "seabios")
+_FIRMWARE = ("u-boot", "u-boot-riscv64", "edk2", "edk2-arm64", "edk2-riscv64", "linux-arm64", "seabios")
 _FOREIGN = {f"qemu-{arch}": arch for arch in ARCHITECTURES if arch != X86_64}
 """QEMUs for guests of another architecture than this machine's."""
 _LINUX = "linux-guest"
@@ -222,12 +222,31 @@ class _Preparation:
 
     def _firmware(self, want: str) -> dict[str, Path]:
         loaded = _recipe(want, self._sources)
+        if loaded.initrd:
+            return self._initrd(loaded, loaded.initrd, want)
         root = self._fetch(loaded, loaded.varying, want).root
         files = {name: root / path for name, path in loaded.firmware.items()}
         for name, file in files.items():
             if not file.is_file():
                 raise LabError(f"The package of {name} has no file {loaded.firmware[name]}.")
         return files
+
+    def _initrd(self, loaded: Recipe, made: Initrd, want: str) -> dict[str, Path]:
+        """Return a kernel and its initramfs in the cache: WANT and WANT-initrd."""
+        roots = {
+            name: self._fetch(loaded, name, want if name == made.kernel else "").root for name in (made.kernel, made.tools)
+        }
+
+        def build(folder: Path) -> None:
+            require_space(self._cache.root, _IMAGE_SPACE)
+            self._progress(f"building the initramfs of {' and '.join(roots)}")
+            built = builder.build_initrd(made, roots)
+            (folder / "vmlinuz").write_bytes(built.vmlinux)
+            (folder / "initrd.cpio").write_bytes(built.initrd)
+
+        made_of = (builder.source_key(made), *(root.name for root in roots.values()))
+        folder = self._cache.entry("images", sha256("\n".join(made_of).encode()).hexdigest()[:32], build)
+        return {want: folder / "vmlinuz", f"{want}-initrd": folder / "initrd.cpio"}
 
     def _linux(self, want: str) -> LinuxGuest:
         loaded = _recipe(want, self._sources)

@@ -26,7 +26,7 @@ def test_every_shipped_manifest_is_valid_and_named_like_its_file() -> None:
     assert {"linux", "u-boot"} <= set(shipped())
     for name in shipped():
         assert find(name).name == name
-        of_others = {"u-boot-arm64": ("qemu-aarch64",), "u-boot-riscv64": ("qemu-riscv64",)}
+        of_others = {"linux-arm64": ("qemu-aarch64",), "u-boot-arm64": ("qemu-aarch64",), "u-boot-riscv64": ("qemu-riscv64",)}
         qemu = {"reference": (), **of_others}.get(name, ("qemu",))  # the reference runs in process
         assert wants(find(name))[:1] == qemu
 

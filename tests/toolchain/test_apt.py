@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from images.recipe import Closure
 from lab.errors import LabError
-from lab.toolchain.apt import Apt, MirrorError, Package, file_sha256
+from lab.toolchain.apt import NATIVE, Apt, MirrorError, Package, file_sha256
+from lab.toolchain.lock import request
 from lab.toolchain.mirrors import Source
 
 
@@ -31,6 +33,14 @@ def test_its_configuration_stays_in_its_folder(tmp_path: Path) -> None:
     assert "Suites: one two\n" in sources
     assert "Signed-By: /keys/some.gpg\n" in sources
     assert str(tmp_path / "lists") in (tmp_path / "apt.conf").read_text()
+
+
+def test_packages_of_another_architecture_are_asked_for_by_themselves(tmp_path: Path) -> None:
+    source = Source(f"file://{tmp_path}/no-mirror", (), ("main",), "/keys/some.gpg")
+    Apt(tmp_path, source, ["one"], print, "arm64")
+    assert 'APT::Architectures { "arm64"; };' in (tmp_path / "apt.conf").read_text()
+    native, foreign = (Closure(suites=["one"], packages=["x"], architecture=name) for name in (NATIVE, "arm64"))
+    assert request(native) == request(Closure(suites=["one"], packages=["x"])) != request(foreign)
 
 
 def test_the_plan_is_read_with_epochs_unquoted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

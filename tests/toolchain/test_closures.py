@@ -44,8 +44,9 @@ class FakeMirror:
         return package
 
     def __call__(
-        self, folder: Path, mirror: mirrors.Source, suites: Sequence[str], progress: Callable[[str], None]
+        self, folder: Path, mirror: mirrors.Source, suites: Sequence[str], progress: Callable[[str], None], architecture: str
     ) -> FakeMirror:
+        assert architecture == "amd64"
         self.mirror = mirror
         return self
 
