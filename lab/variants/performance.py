@@ -79,7 +79,7 @@ class OneQueue(Service):
 
 @variant(
     "performance/reads-ahead",
-    allowed='NVM Command Set 1.0, 3.2.4 "Read command": what is read, and how often, is the host\'s choice',
+    allowed='NVM 1.0, 3.2.4 "Read command": what is read, and how often, is the host\'s choice',
     scenarios=("performance/fio",),
 )
 class ReadsAhead(Service):
