@@ -146,3 +146,19 @@ class LiveEntrySizes(Controller):
         super().create_io_queues()
         self.registers.write(self.configuration().but(IOSQES=7))
         self.registers.write(self.configuration())
+
+
+@defect("reset/shn-cleared:kept", scenarios=("admin-queue/again",))
+class KeepsShn(Controller):
+    """Sets EN beside the shutdown notification that it left in CC when it went."""
+
+    found = 0
+
+    def stop(self) -> None:
+        """Remember what is in SHN, and stop the controller."""
+        self.found = self.registers.read(CC).SHN
+        super().stop()
+
+    def configuration(self) -> CC:
+        """Return CC with SHN as it was."""
+        return super().configuration().but(SHN=self.found)

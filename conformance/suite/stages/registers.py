@@ -189,6 +189,14 @@ def crime_early(record: Record) -> Iterator[Finding]:
             yield Finding(True, event, "CRIME chosen with EN=1 or before", f"CRIME={CC(event.value).CRIME}")
 
 
+@check("reset/shn-cleared", cite=BASE_2_0["3.1.3.6"], level=RECOMMENDED, why="practice", witnesses=["wire"])
+def shn_cleared(record: Record) -> Iterator[Finding]:
+    """Clears SHN by the write that sets EN: a controller that was shut down with EN=0 starts no other way."""
+    for state, event in record.walk(RegisterWrite):
+        if event.offset == CC.OFFSET and not state.enabled and CC(event.value).EN:
+            yield Finding(not CC(event.value).SHN, event, "EN=1 with SHN=00b", f"EN=1 with SHN={CC(event.value).SHN:02b}b")
+
+
 @check("io-queues/es-frozen", cite=BASE_2_0["3.1.3.5"], level=MANDATORY, why="safety", witnesses=["wire"])
 def es_frozen(record: Record) -> Iterator[Finding]:
     """Leaves IOSQES and IOCQES alone while there are I/O queues: to change them then has undefined results."""
