@@ -46,9 +46,16 @@ NAME = re.compile(r"[a-z0-9][a-z0-9.+-]*")
 @click.option("--ci", type=click.Choice(list(CI)), help="write a CI job too, in this folder")
 @click.option("--boot/--no-boot", default=True, show_default=True,
               help="boot once to detect console and prompt")  # fmt: skip
+@click.option("--machine", "machine_type", metavar="NAME", help="QEMU's machine [default: q35; virt where it is no PC]")
+@click.option("--cpu", metavar="MODEL", help="QEMU's processor model [default: max; cortex-a57, rv64]")
+@click.option("--memory", metavar="SIZE", help=f"as 128M or 1G [default: {MEMORY}]")
+@click.option("--append", metavar="WORDS", help="a kernel's command line")
 @click.option("--seconds", type=click.FloatRange(1, 600), default=LOOK_SECONDS, show_default=True, help="how long then")
 @machine
-def init(file: Path, output: Path | None, name: str, ci: str | None, boot: bool, seconds: float, **options: Any) -> None:
+def init(
+    file: Path, output: Path | None, name: str, ci: str | None, boot: bool, seconds: float, machine_type: str | None,
+    cpu: str | None, memory: str | None, append: str | None, **options: Any,
+) -> None:  # fmt: skip
     """Write a manifest for FILE: a kernel, a disk, ISO or floppy image, a firmware, a .ko module of Linux, or a program for it.
 
     What FILE is is recognised and said. Nothing is overwritten.
@@ -91,11 +98,16 @@ def init(file: Path, output: Path | None, name: str, ci: str | None, boot: bool,
         values |= _module(file, found, output.parent)
         _compare_kernels(found, options, console)
     else:
-        values |= _system(file, found, output.parent)
+        chosen = {key: value for key, value in (("machine", machine_type), ("cpu", cpu), ("memory", memory)) if value}
+        if append is not None:
+            chosen["append"] = append
+        place = _place(found) | {key: chosen[key] for key in ("machine", "cpu") if key in chosen}
+        values |= _system(file, found, output.parent) | chosen | {"place": place}
+        _check(render("manifest.toml.j2", **values), output)  # before it takes its time to boot
         if boot:
             wants = {"qemu" if found.arch == X86_64 else f"qemu-{found.arch}", *_needs(found)}
             toolchain = prepare(settings(options), wants, say)
-            booted = {found.boots: str(file.absolute()), **_append(found), **_place(found)}
+            booted = {found.boots: str(file.absolute()), **_append(found), **_place(found), **chosen}
             heard = look(booted, output, seconds, toolchain, say)
             if heard.trouble and len(heard.steps) <= 1:
                 raise LabError(

@@ -93,8 +93,9 @@ def look(boot: dict[str, Any], path: Path, seconds: float, toolchain: Toolchain,
 
     ``boot`` is a manifest's table, with paths relative to ``path``. LabError where QEMU cannot start it.
     """
-    say(f"booting it for at most {seconds:g} s, listening to COM1, COM2, port E9h and the screen")
     place = ARCHITECTURES[boot.get("arch", X86_64)]
+    heard_at = "COM1, COM2, port E9h and the screen" if place.is_pc else "its serial port"
+    say(f"booting it for at most {seconds:g} s, listening to {heard_at}")
     asked = {**boot, "output": "serial", "input": "none", "screen": place.is_pc, "quiet": QUIET_SECONDS, "seconds": seconds}
     data = {"name": "unknown", "adapter": "generic-serial", "boot": asked, "needs": _needs(boot)}
     driver = manifest.parse(data, path, drivers.adapters())

@@ -15,6 +15,7 @@ from conformance.onboarding.recognise import recognise
 from lab.drivers import find
 from lab.errors import UsageError
 from lab.toolchain import Toolchain
+from tests.onboarding.bare_kernels import ARM, kernel
 from tests.onboarding.boot_sectors import COM1, COM2, image, printer, shower
 
 ROOT = Path(__file__).parents[2]
@@ -269,3 +270,32 @@ def test_a_file_that_qemu_refuses_is_said_and_no_manifest_is_left(
     assert run_command(("init", "bad.elf", "--seconds", "2")) == 2
     assert "It does not boot" in capsys.readouterr().err
     assert not (tmp_path / "bad.toml").exists()
+
+
+def test_what_is_said_of_the_machine_stands_in_the_manifest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "d.img").write_bytes(at(SECTOR, size=4096))
+    told = ("--no-boot", "--machine", "pc", "--cpu", "qemu64", "--memory", "64M")
+    assert run_command(("init", "d.img", *told)) == 0
+    boot = find(str(tmp_path / "d.toml")).boot
+    assert (boot.machine, boot.cpu, boot.memory) == ("pc", "qemu64", "64M")
+
+
+def test_a_kernel_for_arm64_becomes_a_manifest_for_that(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "k.elf").write_bytes(kernel(ARM, b"> "))
+    assert run_command(("init", "k.elf", "--no-boot", "--append", "x=1")) == 0
+    boot = find(str(tmp_path / "k.toml")).boot
+    assert (boot.arch, boot.machine, boot.cpu, boot.append) == ("aarch64", "virt", "cortex-a57", "x=1")
+
+
+def test_a_size_that_is_none_is_refused_before_the_boot(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "d.img").write_bytes(at(SECTOR, size=4096))
+    assert run_command(("init", "d.img", "--memory", "lots")) == 4
+    said = capsys.readouterr()
+    assert "boot.memory" in said.err
+    assert "booting" not in said.out
+    assert not (tmp_path / "d.toml").exists()
