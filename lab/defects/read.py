@@ -303,7 +303,18 @@ class NeverChained(_ListDefect):
         return command
 
 
-@defect("read/prp-chain:one-slot-too-far", source="U-Boot 4f510505988", scenarios=("read/chain",))
+@defect("read/prp-chain:filled-elsewhere", source="U-Boot 4f510505988", scenarios=("read/chain", "read/mdts-long"))
+class FilledElsewhere(_ListDefect):
+    """Writes the entries of a chained list page eight pages further on: the page has what was there before."""
+
+    def spoil(self, command: Command, memory: Memory, offset: int, page: Memory, lists: list[Memory]) -> Command:
+        """Fill chained pages with the bytes of an earlier owner."""
+        for chained in lists[1:]:
+            chained.write(0, b"\x00\x50\x5a\x5a\x5a\x5a\x00\x00" * (len(chained) // 8))
+        return command
+
+
+@defect("read/prp-chain:one-slot-too-far", scenarios=("read/chain",))
 class OneSlotTooFar(_ListDefect):
     """Advances the pointer into a chained list page by one slot too much."""
 

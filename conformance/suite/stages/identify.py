@@ -33,6 +33,15 @@ def block_4096_scenario(draw: Draw) -> Plan:
     return Plan(draw.device(draw.namespace(block_size=4096)), [LOAD, do("identify"), do("list")])
 
 
+@scenario("identify/one-id", "a controller with a single namespace id (NN 1), whose format is not the first of the list")
+def one_id(draw: Draw) -> Plan:
+    """Drivers keep tables of NN namespaces: one that has no room for more comes no further than this anywhere else."""
+    lba = draw.between(1, 200)
+    reads = [do("read", nsid=1, lba=lba, blocks=blocks) for blocks in (1, 5)]
+    device = draw.device(draw.namespace(block_size=4096), identify={"NN": 1})
+    return Plan(device, [LOAD, do("identify"), do("list"), *reads])
+
+
 @scenario("identify/capacity", "a namespace of more than 2^32 blocks, without a byte behind most of them")
 def capacity_scenario(draw: Draw) -> Plan:
     blocks = (1 << 32) + draw.between(1 << 20, 1 << 24)

@@ -19,11 +19,14 @@ from lab.data import filesystems
 from lab.data.events import Completed, Dma, DmaMap, PrpList, RegisterRead, RegisterWrite, Remark, Submitted
 from lab.data.plan import Action, Fault, Namespace
 from lab.nvme.commands import Command, Copy, DatasetManagement, Psdt, Read, Write, WriteUncorrectable, WriteZeroes
+from lab.nvme.status import Status
 
 PAGE = 4096
 """Bytes of the smallest memory page."""
 REFUSALS = ("not mapped", "mapped for reading only")
 """How the host's memory refuses an access, in the device's words."""
+NOWHERE = Status.DATA_TRANSFER_ERROR, Status.PRP_OFFSET_INVALID
+"""How a controller answers a transfer whose entries lead nowhere, as those of a list page do that was filled elsewhere."""
 BUS_MASTER = 1 << 2
 """Of PCI's Command register."""
 MANY_BYTES = 10_000
@@ -367,6 +370,17 @@ def prp_chain(record: Record) -> Iterator[Finding]:
             for found in returned(record, asked, disk):
                 if not found.ok:
                     yield found
+    for state, event in record.walk(Completed) if not record.scenario.faults else ():
+        sent = state.answered(event)
+        if sent is not None and event.completion.status in NOWHERE and _chains(state, sent):
+            yield Finding(False, event, "a chained list page whose entries are the data's pages", event.completion.text)
+
+
+def _chains(state: State, event: Submitted) -> bool:
+    """Return whether the command's PRP list needs more than the list page that it begins in."""
+    if not event.sqid or event.command.PSDT != Psdt.PRP or not (length := state.transfer_bytes(event.command)):
+        return False
+    return list_entries(state, event, length) > (state.page - event.command.PRP2 % state.page) // 8
 
 
 def _chained(state: State, start: int, entries: int, seen: Sequence[PrpList]) -> Iterator[Finding]:

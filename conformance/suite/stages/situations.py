@@ -455,10 +455,13 @@ def sgl_offered(draw: Draw) -> Plan:
     return Plan(draw.device(sgl=True), [LOAD, _read(lba), _write(draw, lba), long, _read(lba, 200), _read(lba + 1, 3)])
 
 
-@scenario("read/mdts-long", "MDTS 10: transfers of up to 4 MiB, by chained PRP lists")
+@scenario("read/mdts-long", "MDTS 10: transfers of up to 4 MiB, by PRP lists that are just full, or chained")
 def mdts_long(draw: Draw) -> Plan:
-    lba = draw.between(8, 400)
-    return Plan(draw.device(mdts=10), [LOAD, _read(lba, 1024), _read(lba + 1, 4600 - 512, offset=512)])
+    """Unlike read/chain it says how long a transfer may be: drivers that take MDTS 0 for some limit chain nothing there."""
+    lba, namespace = draw.between(8, 400), draw.namespace()
+    just_full, chained = 8 * 513, 8 * 514  # one page by PRP1, and 512 or 513 by the list: its end is where the pattern is
+    ends = [_read(namespace.blocks - blocks, blocks) for blocks in (just_full, chained)]
+    return Plan(draw.device(namespace, mdts=10), [LOAD, _read(lba, 1024), _read(lba + 1, 4600 - 512, offset=512), *ends])
 
 
 # -- requests side by side ------------------------------------------------------------------------------------------
