@@ -100,6 +100,7 @@ All that is given must fit; a behaviour with a predicate of its own (say `aer-re
 
 | field of the fault | strikes |
 |---|---|
+| `controller` | only the controller with this id, where the device has several |
 | `queue`, `sqid`, `opcode`, `nsid`, `lba` | commands of that queue, opcode or namespace, over that block |
 | `cdw10` | commands whose dword 10 has this low byte: a CNS, a feature, a log page |
 | `fields` | commands whose fields have these values, by the names of `lab.nvme.commands`: `{{"SLBA": 8, "FUA": 1}}` |

@@ -24,7 +24,7 @@ KEPT_GUEST = frozenset({"command_seconds"})
 """What of the guest stays: without a short time-out each trial takes minutes."""
 _IDENTITY = frozenset({"id", "nsid", "name", "behaviour", "serial", "namespaces"})
 """Fields that say which one it is; others are set back to their defaults."""
-_PREDICATES = ("sqid", "nsid", "cdw10", "mask", "match", "fields", "value", "value_mask", "times")
+_PREDICATES = ("controller", "sqid", "nsid", "cdw10", "mask", "match", "fields", "value", "value_mask", "times")
 """What a fault need not say. Queue, opcode and register stay: a reader wants to know what is struck."""
 
 

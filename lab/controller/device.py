@@ -14,7 +14,7 @@ from lab.controller.record import Recorder, Unrecorded
 from lab.controller.subsystem import Subsystem
 from lab.data.plan import DeviceSpec, Fault
 from lab.data.stream import StreamWriter
-from lab.errors import UsageError
+from lab.errors import UsageError, nearest
 
 
 class Device:
@@ -40,6 +40,11 @@ class Device:
         self.subsystem = Subsystem(spec, images)
         self.controllers: dict[str, ModelController] = {}
         kept = tuple(faults)
+        ids = [one.id for one in spec.controllers]
+        for fault in kept:
+            if fault.controller is not None and fault.controller not in ids:
+                unknown = f"there is no controller {fault.controller!r}{nearest(fault.controller, ids)}"
+                raise UsageError(f"fault {fault.name!r}: {unknown}")
         for one in spec.controllers:
             self.controllers[one.id] = ModelController(
                 one, self.subsystem, memory(one.id), self._recorder(one.id, records), self.clock, signal(one.id), kept

@@ -126,12 +126,19 @@ class Faults:
         self.listener: Callable[[str], None] | None = None
         """Is called with the name of each fault that strikes, once its strike is recorded."""
         self._all: dict[str, ArmedFault] = {}
+        self._elsewhere = set[str]()
+        """The names of faults that strike another controller only."""
         for fault in faults:
-            self._all[fault.name] = ArmedFault(fault, _kind(fault)(target, fault))
+            if fault.controller in (None, target.core.spec.id):
+                self._all[fault.name] = ArmedFault(fault, _kind(fault)(target, fault))
+            else:
+                self._elsewhere.add(fault.name)
         self._select()
 
     def arm(self, name: str, armed: bool) -> None:
         """Flip the switch of a fault. One that is about the controller as a whole strikes when it is switched on."""
+        if name in self._elsewhere:
+            return
         found = self._find(name)
         LOG.debug("fault %s of %s is %s", name, self._target.core.spec.id, "armed" if armed else "disarmed")
         found.armed = armed
@@ -144,11 +151,11 @@ class Faults:
 
     def release(self, name: str, count: int) -> int:
         """Let a fault that holds something release ``count`` of it; return how many were released."""
-        return self._find(name).behaviour.release(count)
+        return 0 if name in self._elsewhere else self._find(name).behaviour.release(count)
 
     def strikes(self, name: str) -> int:
         """Return how often a fault has struck."""
-        return self._find(name).struck
+        return 0 if name in self._elsewhere else self._find(name).struck
 
     def at_plug(self) -> None:
         """Let faults strike that are about the controller as a whole and armed from the start."""

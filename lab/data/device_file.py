@@ -90,6 +90,12 @@ def parse_device(data: Mapping[str, Any], path: Path, base: DeviceFile | None = 
     faults = plain.faults if "fault" not in data else _faults(path, tables_at(path, "fault", data["fault"]), plain.faults)
     _unique(path, "the id of controllers", [one.id for one in controllers])
     _unique(path, "the name of faults", [one.name for one in faults])
+    ids = [one.id for one in controllers]
+    for n, one in enumerate(faults):
+        if one.controller is not None and one.controller not in ids:
+            raise UsageError(
+                f"{path}: fault[{n}].controller: there is no controller {one.controller!r}{nearest(one.controller, ids)}"
+            )
     return DeviceFile(DeviceSpec(controllers=controllers), faults)
 
 

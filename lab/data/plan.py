@@ -89,6 +89,7 @@ class Fault:
     name: str
     behaviour: str  # a name out of the device's table of behaviours
     arguments: Mapping[str, Any] = field(default_factory=dict)
+    controller: str | None = None  # the id of the only controller that it strikes
     queue: Literal["admin", "io"] | None = None
     sqid: int | None = None
     opcode: int | None = None

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import takewhile
 
 from lab.defects.defect import defect
 from lab.nvme.registers import CC, CSTS, DOORBELLS, VS, doorbell_offset
 from lab.reference import pci
 from lab.reference.controller import Controller
 from lab.reference.errors import ControllerGone, Refused
-from lab.reference.registers import R, Registers
+from lab.reference.registers import ALL_ONES, R, Registers
 from lab.reference.service import Open, Service
 from lab.reference.settings import Settings
+from lab.reference.transport import Transport
 
 
 @defect("detect/access-width:misaligned")
@@ -72,6 +74,19 @@ class FirstOnly(Service):
     def __init__(self, open: Open, settings: Settings | None = None, driver: type[Controller] = Controller) -> None:
         """Open the first function only."""
         super().__init__(lambda: open()[:1], settings, driver)
+
+
+@defect("detect/others:ends-at-the-first", source="U-Boot 85946d69d6f", scenarios=("detect/one-gone",))
+class EndsAtTheFirst(Service):
+    """Looks at no further function behind one that is gone."""
+
+    def __init__(self, open: Open, settings: Settings | None = None, driver: type[Controller] = Controller) -> None:
+        """Open the functions up to the first whose registers read all ones."""
+        super().__init__(lambda: list(takewhile(self._there, open())), settings, driver)
+
+    @staticmethod
+    def _there(transport: Transport) -> bool:
+        return transport.read32(CSTS.OFFSET) != ALL_ONES
 
 
 @defect("detect/bar64:lower-half")

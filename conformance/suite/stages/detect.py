@@ -16,6 +16,8 @@ from lab.nvme.registers import CSTS, DOORBELLS, READ_ONLY, register_at
 NVME_CLASS = 0x010802
 """Class code of an NVM Express I/O controller."""
 ACCESSES = RegisterRead, RegisterWrite, Doorbell
+GONE = "nv0"
+"""The controller of detect/one-gone that is not there any more."""
 BAR0_HIGH = 0x14
 """Offset in configuration space of the high half of BAR0."""
 
@@ -65,6 +67,14 @@ def all_ones_scenario(draw: Draw) -> Plan:
     """Its configuration space stays, as in reset/removed: it is the driver that shall notice, not the kernel below it."""
     gone = Fault(name="gone", behaviour="removed", arguments={"config": False}, armed=False)
     return Plan(draw.device(), [do("fault", name="gone", armed=True), LOAD, do("ready")], [gone])
+
+
+@scenario("detect/one-gone", "two controllers, of which the first goes away before the driver comes", hostile=True)
+def one_gone(draw: Draw) -> Plan:
+    one, two = draw.device(id=GONE), draw.device(id="nv1")
+    gone = Fault(name="gone", behaviour="removed", controller=GONE, arguments={"config": False}, armed=False)
+    device = DeviceSpec(controllers=one.controllers + two.controllers)
+    return Plan(device, [do("fault", name="gone", armed=True), LOAD, do("list")], [gone])
 
 
 @check("detect/class-code", cite=PCIE_1_0["3.8.1.5"], level=RECOMMENDED, why="practice", witnesses=["out", "wire"],
@@ -213,3 +223,18 @@ def all_controllers(record: Record) -> Iterator[Finding]:
     for asked in record.answers("identify"):
         found = sorted(str(reported.get("serial", "")).strip() for reported in asked.all("controllers"))
         yield Finding(found == expected, asked.ended, expected, found)
+
+
+@check("detect/others", cite=PRACTICE, level=RECOMMENDED, why="practice", witnesses=["fault", "wire"],
+       scenarios=["detect/one-gone"])  # fmt: skip
+def others(record: Record) -> Iterator[Finding]:
+    """Brings the other controller up where one is gone."""
+    if not record.claims("admin-queue"):
+        return
+    for asked in record.answers("load"):
+        seen = [(state.spec.id, state.enabled) for state, _ in record.during(asked, RegisterRead, RegisterWrite)]
+        if seen:  # of a driver that accesses no register nothing is known
+            enabled = any(up for id, up in seen if id != GONE)
+            touched = any(id != GONE for id, _ in seen)
+            shown = "enabled" if enabled else "never enabled" if touched else "none of its registers is accessed"
+            yield Finding(enabled, asked.ended, "the second controller enabled", shown)
