@@ -238,6 +238,15 @@ class NextFormat(Namespace):
         super().format(index + 1)
 
 
+@defect("features/format-scope:first-format", source="EDK2 c8833afa7a", scenarios=("write/format-kept",))
+class FirstFormat(Namespace):
+    """Loses the dword that says which format: the first one of the list is taken."""
+
+    def format(self, index: int) -> None:
+        """Format with dword 10 as 0."""
+        super().format(index & 0)
+
+
 @defect("identify/names:reversed", scenarios=("identify/names",))
 class Reversed(Identification):
     """Tells an NGUID by its bytes from the last to the first."""

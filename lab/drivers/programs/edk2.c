@@ -18,13 +18,14 @@
  *                                interface of the last transfer
  *   n QUEUE OPCODE NAMESPACE     a command on the admin or io queue: NVM Express Pass Thru, on the io queue without blocking;
  *                                Security Receive and Send by Storage Security Command
+ *   m DISK FORMAT                Media Sanitize (of EDK2, since 2024): MediaFormat, to the block size of that LBA format
  *   c                            connects the drivers to all functions of class 0108h
  *   u                            disconnects them
  *   s                            Runtime Services: ResetSystem, to shut down
  *
  * Names and layouts are those of the UEFI Specification 2.10: the system table, boot and runtime services, device path nodes, and
  * the protocols PCI I/O, Block I/O, Block I/O 2, Storage Security Command, NVM Express Pass Thru and Component Name2; of the PI
- * Specification 1.8: PCI Hot Plug Request and Disk Info;
+ * Specification 1.8: PCI Hot Plug Request and Disk Info; of EDK2 itself, MdeModulePkg/Include/Protocol/MediaSanitize.h;
  * and of the SMBIOS Specification 3.7: the entry points (5.2) and structure 0 (7.1).
  *
  * Build:
@@ -87,7 +88,8 @@ __asm__(
 #define MOST_PARTS 32
 #define PART_SECONDS 5
 #define SECOND 10000000				/* times 100 ns */
-#define SECURITY_SEND 0x81			/* opcodes of NVMe */
+#define IDENTIFY 0x06				/* opcodes of NVMe */
+#define SECURITY_SEND 0x81
 #define SECURITY_RECEIVE 0x82
 #define TRANSFER 4096
 #define LONG 2000000				/* times 100 ns: no command takes so long that does not fail */
@@ -187,6 +189,14 @@ typedef struct Security {
 			   uint64_t size, void *buffer);
 } Security;
 
+typedef struct MediaSanitize {
+	uint64_t revision;
+	Media *media;
+	uint32_t capabilities;
+	void *clear, *purge;
+	Status (API *format)(struct MediaSanitize *, uint32_t media, uint32_t block_size_log, uint32_t erase);
+} MediaSanitize;
+
 typedef struct DiskInfo {
 	Guid interface;
 	Status (API *inquiry)(struct DiskInfo *, void *data, uint32_t *size);
@@ -237,6 +247,7 @@ typedef struct { uint8_t type, subtype, length[2], data[]; } Node;
 static const Guid BLOCK_IO = {0x964e5b21, 0x6459, 0x11d2, {0x8e, 0x39, 0x00, 0xa0, 0xc9, 0x69, 0x72, 0x3b}};
 static const Guid BLOCK_IO_2 = {0xa77b2472, 0xe282, 0x4e9f, {0xa2, 0x45, 0xc2, 0xc0, 0xe2, 0x7b, 0xbc, 0xc1}};
 static const Guid SECURITY = {0xc88b0b6d, 0x0dfc, 0x49a7, {0x9c, 0xb4, 0x49, 0x07, 0x4b, 0x4c, 0x3a, 0x78}};
+static const Guid MEDIA_SANITIZE = {0x0d799a99, 0x25af, 0x429e, {0x92, 0x72, 0xd0, 0xb2, 0x7d, 0x6d, 0x5f, 0x14}};
 static const Guid DISK_INFO = {0xd432a67f, 0x14dc, 0x484b, {0xb3, 0xbb, 0x3f, 0x02, 0x91, 0x84, 0x93, 0x27}};
 static const Guid DEVICE_PATH = {0x09576e91, 0x6d3f, 0x11d2, {0x8e, 0x39, 0x00, 0xa0, 0xc9, 0x69, 0x72, 0x3b}};
 static const Guid PCI_IO = {0x4cf5b200, 0x68b8, 0x4ca5, {0x9e, 0xec, 0xb2, 0x3e, 0x3f, 0x50, 0x02, 0x9a}};
@@ -592,6 +603,31 @@ static void pass_command(const char *line)
 	}
 }
 
+/* The protocol takes a block size, and the lab's action the index of a format: Identify Namespace has both. */
+static void format_disk(const char *line)
+{
+	static uint32_t completion[4];
+	static Command identify;
+	uint64_t disk = number(&line), format = number(&line);
+	if (*line || disk >= disk_count || format > 15) {
+		say(*line ? "?" : "failed, no such disk or format");
+		return;
+	}
+	MediaSanitize *sanitize = protocol(disks[disk], &MEDIA_SANITIZE);
+	PassThru *pass = protocol(owner(disks[disk]), &PASS_THRU);
+	if (!sanitize || !pass) {
+		say("failed, unsupported");
+		return;
+	}
+	identify = (Command) {.opcode = IDENTIFY};
+	pass->namespace_of(pass, node(disks[disk], 3, 23) - sizeof(Node), &identify.namespace);
+	Packet packet = {.timeout = PART_SECONDS * SECOND, .data = (void *)BUFFER, .length = TRANSFER, .command = &identify,
+			 .completion = completion};
+	Status status = pass->send(pass, identify.namespace, &packet, NULL);
+	const uint8_t *formats = (const uint8_t *)BUFFER + 128;
+	say_status(status >> 63 ? status : sanitize->format(sanitize, sanitize->media->id, formats[4 * format + 2], 0));
+}
+
 static void use_disk(char operation, const char *line)
 {
 	uint64_t disk = number(&line), lba = number(&line), blocks = number(&line);
@@ -727,6 +763,7 @@ static void obey(SystemTable *system, const char *line)
 	case 'd': show_details(); break;
 	case 'n': pass_command(line + 1); break;
 	case 'r': case 'w': case 'f': case 'z': use_disk(*line, line + 1); break;
+	case 'm': format_disk(line + 1); break;
 	case 'u': say_status(each_controller(false)); break;
 	case 'c': say_status(each_controller(true)); break;
 	case 's': system->runtime->reset_system(RESET_SHUTDOWN, 0, 0, NULL); break;
