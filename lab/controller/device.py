@@ -35,16 +35,16 @@ class Device:
         faults: Iterable[Fault] = (),
     ) -> None:
         """Make the controllers; ``memory`` and ``signal`` give a controller's host memory and way to interrupt, by its id."""
-        self.spec = spec
-        self.clock = Clock()
-        self.subsystem = Subsystem(spec, images)
-        self.controllers: dict[str, ModelController] = {}
         kept = tuple(faults)
         ids = [one.id for one in spec.controllers]
         for fault in kept:
             if fault.controller is not None and fault.controller not in ids:
                 unknown = f"there is no controller {fault.controller!r}{nearest(fault.controller, ids)}"
                 raise UsageError(f"fault {fault.name!r}: {unknown}")
+        self.spec = spec
+        self.clock = Clock()
+        self.subsystem = Subsystem(spec, images)
+        self.controllers: dict[str, ModelController] = {}
         for one in spec.controllers:
             self.controllers[one.id] = ModelController(
                 one, self.subsystem, memory(one.id), self._recorder(one.id, records), self.clock, signal(one.id), kept

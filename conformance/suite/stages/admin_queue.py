@@ -146,8 +146,8 @@ def not_ready(record: Record) -> Iterator[Finding]:
 READY_SLACK = 3.0
 """Seconds that a driver may wait beyond CAP.TO: guests are emulated, and some round TO up."""
 READY_STRETCH = 4
-"""Of CAP.TO, how much longer it may be by the host's clock. A driver that waits a millisecond at a time, and has counted them,
-takes several where its guest is emulated beside others: EDK2 2025.02 looks 1001 times in a second, as 2022.11 does, and needs 4.7."""
+"""How many times CAP.TO longer it may be by our clock. A driver that waits a millisecond at a time, and counts them, takes
+longer where its guest is emulated beside others: EDK2 2025.02 looks 1001 times in a second, as 2022.11 does, and needs 4.7."""
 
 
 @check(

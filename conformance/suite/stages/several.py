@@ -130,7 +130,9 @@ def format_of_one(draw: Draw) -> Plan:
     return Plan(draw.device(draw.namespace(1), draw.namespace(2)), [LOAD, *asked])
 
 
-@scenario("write/format-kept", "a namespace of 4096-byte blocks is formatted, in the format that it has: the second of the list")
+@scenario(
+    "write/format-kept", "a namespace of 4096-byte blocks is formatted, in the format that it has: the second of the list"
+)
 def format_kept(draw: Draw) -> Plan:
     """It is a scenario of write, because firmware formats disks too and has no other features."""
     return Plan(draw.device(draw.namespace(block_size=4096)), [LOAD, do("format", nsid=1, format=1), do("list")])
