@@ -25,6 +25,7 @@ from lab.nvme.commands import (
     GetLogPage,
     Identify,
     Read,
+    Sanitize,
     SecurityReceive,
     SecuritySend,
     Write,
@@ -513,6 +514,12 @@ def security(draw: Draw) -> Plan:
     good = do("raw", queue="admin", opcode=GetLogPage.OPCODE)
     flush = do("raw", queue="io", opcode=Flush.OPCODE, nsid=1)
     return Plan(draw.device(identify={"OACS": Oacs.of(SECURITY=1)}), [LOAD, *sent, good, flush, _read(draw.between(8, 900))])
+
+
+@scenario("reset/sanitize", "Sanitize is passed through, with no action, which the controller refuses", hostile=True)
+def sanitize(draw: Draw) -> Plan:
+    sent = do("raw", queue="admin", opcode=Sanitize.OPCODE)
+    return Plan(draw.device(), [LOAD, sent, _read(draw.between(8, 900))])
 
 
 @scenario("io-queues/pin", "a controller with INTx only")

@@ -17,7 +17,7 @@
  *                                that are begun before the first is waited for (1: one that blocks); f and z go on with the
  *                                interface of the last transfer
  *   n QUEUE OPCODE NAMESPACE     a command on the admin or io queue: NVM Express Pass Thru, on the io queue without blocking;
- *                                Security Receive and Send by Storage Security Command
+ *                                Security Receive and Send by Storage Security Command, Sanitize by Media Sanitize if there is one
  *   m DISK FORMAT                Media Sanitize (of EDK2, since 2024): MediaFormat, to the block size of that LBA format
  *   c                            connects the drivers to all functions of class 0108h
  *   u                            disconnects them
@@ -91,6 +91,7 @@ __asm__(
 #define IDENTIFY 0x06				/* opcodes of NVMe */
 #define SECURITY_SEND 0x81
 #define SECURITY_RECEIVE 0x82
+#define SANITIZE 0x84
 #define TRANSFER 4096
 #define LONG 2000000				/* times 100 ns: no command takes so long that does not fail */
 #define PROCESSOR_PRIORITY 0xfee000a0		/* of the local APIC: the class of the interrupt that is in service */
@@ -193,7 +194,8 @@ typedef struct MediaSanitize {
 	uint64_t revision;
 	Media *media;
 	uint32_t capabilities;
-	void *clear, *purge;
+	void *clear;
+	Status (API *purge)(struct MediaSanitize *, uint32_t media, uint32_t action, uint32_t pattern);
 	Status (API *format)(struct MediaSanitize *, uint32_t media, uint32_t block_size_log, uint32_t erase);
 } MediaSanitize;
 
@@ -569,6 +571,7 @@ static void pass_command(const char *line)
 		line++;
 	uint8_t opcode = (uint8_t)number(&line);
 	uint32_t namespace = (uint32_t)number(&line);
+	MediaSanitize *sanitize;
 	Security *security = disk_count ? protocol(disks[0], &SECURITY) : NULL;
 	PassThru *pass = controller_count ? protocol(controllers[0], &PASS_THRU) : NULL;
 	if (!pass) {
@@ -577,6 +580,10 @@ static void pass_command(const char *line)
 	}
 	if (!io && security && (opcode == SECURITY_SEND || opcode == SECURITY_RECEIVE)) {
 		say_status(use_security(security, opcode, (void *)BUFFER));
+		return;
+	}
+	if (!io && opcode == SANITIZE && (sanitize = disk_count ? protocol(disks[0], &MEDIA_SANITIZE) : NULL)) {
+		say_status(sanitize->purge(sanitize, sanitize->media->id, 0, 0));
 		return;
 	}
 	command = (Command) {.opcode = opcode, .namespace = namespace};
