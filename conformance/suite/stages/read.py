@@ -370,10 +370,10 @@ def prp_chain(record: Record) -> Iterator[Finding]:
             for found in returned(record, asked, disk):
                 if not found.ok:
                     yield found
-    for state, event in record.walk(Completed) if not record.scenario.faults else ():
-        sent = state.answered(event)
-        if sent is not None and event.completion.status in NOWHERE and _chains(state, sent):
-            yield Finding(False, event, "a chained list page whose entries are the data's pages", event.completion.text)
+    for state, done in record.walk(Completed) if not record.scenario.faults else ():
+        sent = state.answered(done)
+        if sent is not None and done.completion.status in NOWHERE and _chains(state, sent):
+            yield Finding(False, done, "a chained list page whose entries are the data's pages", done.completion.text)
 
 
 def _chains(state: State, event: Submitted) -> bool:
