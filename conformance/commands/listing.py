@@ -21,11 +21,12 @@ from lab.controller import behaviour
 from lab.data import versions
 from lab.defects import DEFECTS
 from lab.nvme.status import Status
+from lab.variants import VARIANTS
 
 
 @click.group("list", cls=NearestGroup)
 def list_group() -> None:
-    """List what there is: drivers, stages, profiles, checks, scenarios, defects, faults.
+    """List what there is: drivers, stages, profiles, checks, scenarios, defects, variants, faults.
 
     \b
     nvme-lab list checks
@@ -147,6 +148,19 @@ def list_defects(as_json: bool) -> None:
     """
     rows = [{"id": one.id, "does": one.summary, "source": one.source} for one in DEFECTS.values()]
     _show(rows, as_json, ("id", "does", "source"))
+
+
+@list_group.command("variants")
+@JSON
+def list_variants(as_json: bool) -> None:
+    """List the legal peculiarities that the reference driver can have: what each does, and what allows it.
+
+    \b
+    nvme-lab list variants
+    nvme-lab run --variant io-queues/priority-unused
+    """
+    rows = [{"id": one.id, "does": one.summary, "allowed": one.allowed} for one in VARIANTS.values()]
+    _show(rows, as_json, ("id", "does", "allowed"))
 
 
 @list_group.command("faults")

@@ -47,8 +47,11 @@ def _only(what: str, metavar: str, complete: completing.Complete) -> Callable[[F
 
 
 def _split(_context: click.Context, _option: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
-    """Split values at commas, which no name holds."""
-    return tuple(name for value in values for name in value.split(",") if name)
+    """Split values at commas, which no name holds; an empty value, as of an unset variable, must not select everything."""
+    named = [[name for name in value.split(",") if name] for value in values]
+    if not all(named):
+        raise click.BadParameter("it names nothing; without the option everything is selected.")
+    return tuple(name for names in named for name in names)
 
 
 _SELECTION = (

@@ -200,7 +200,10 @@ def history(inputs: Sequence[Input], drivers: Sequence[str] = (), checks: Sequen
             seen.setdefault(release, {}).setdefault(place, []).append(_Seen(verdict, evidence))
     ordered = sorted(seen)
     if not ordered:
-        raise UsageError("None of the results judges what was selected.", remedy="select other checks or drivers, or none")
+        judged = {verdict.check for one in inputs for verdict in one.results.verdicts}
+        unknown = [f"{check}{nearest(check, judged)}" for check in checks if check not in judged]
+        why = f": {'; '.join(unknown)}" if unknown else "."
+        raise UsageError(f"None of the results judges what was selected{why}", remedy="select other checks or drivers, or none")
     transitions: list[Transition] = []
     rows: list[Row] = []
     for _, group in groupby(ordered, key=lambda release: release.driver):

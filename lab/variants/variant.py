@@ -154,7 +154,7 @@ def find(ids: str) -> list[Variant]:
         if id not in VARIANTS:
             close = " or ".join(get_close_matches(id, VARIANTS, 3))
             hint = f"; did you mean {close}?" if close else ""
-            raise UsageError(f"there is no legal variant {id!r}{hint}", remedy="nvme-lab defects lists them")
+            raise UsageError(f"there is no legal variant {id!r}{hint}", remedy="nvme-lab list variants")
         found.append(VARIANTS[id])
     for index, one in enumerate(found):
         for other in found[:index]:

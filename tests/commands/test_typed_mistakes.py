@@ -27,6 +27,9 @@ from conformance.commands import run_command
         (["list", "chekcs"], "did you mean 'checks'"),
         (["bench", "frok"], "did you mean 'fork'"),
         (["run", "--jobs", "two"], "'two' is not a whole number."),
+        (["run", "--stage", ""], "it names nothing"),
+        (["run", "--check", ","], "it names nothing"),
+        (["run", "--variant", "zork"], "remedy: nvme-lab list variants"),
         (["run", "--seed", "-1"], "-1 is not in the range x>=0"),
         (["run", "-k", "read"], "--check, --scenario or --stage selects"),
         (["run", "--exitfirst"], "a run goes on after a failure"),
@@ -46,6 +49,8 @@ def test_mistakes_are_answered_with_what_was_meant(
 def test_the_defects_are_listed_as_the_remedy_says(capsys: pytest.CaptureFixture[str]) -> None:
     assert run_command(["list", "defects"]) == 0
     assert "read/nlb:one-fewer" in capsys.readouterr().out
+    assert run_command(["list", "variants"]) == 0
+    assert "io-queues/priority-unused" in capsys.readouterr().out
 
 
 def test_arguments_of_faults_are_listed_in_words(capsys: pytest.CaptureFixture[str]) -> None:
