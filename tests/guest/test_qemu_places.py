@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import os
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,7 @@ PLACES: Mapping[str, str] = {
     "lab/drivers/linux_agent/program.py": "what it is told, in a guest",
     "lab/drivers/qemu_vfio_agent.py": "qemu-io, in a guest",
     "lab/guest/process.py": "QEMU, confined",
+    "lab/guest/remote.py": "ssh, to a real machine",
     "lab/guest/template.py": "fallocate",
     "lab/toolchain/apt.py": "apt",
     "lab/toolchain/debs.py": "dpkg and tar",
@@ -45,16 +47,23 @@ CONFINING = {"lab/guest/machine.py", "lab/guest/accelerator.py"}
 
 def calling(names: set[str]) -> set[str]:
     """Return the files that call one of these names, in full or as an attribute."""
-    return {str(file.relative_to(ROOT)) for file in _sources() if names & set(_calls(file))}
+    return {file for file, tree in _trees().items() if names & set(_calls(tree))}
 
 
-def _sources() -> Iterator[Path]:
-    for room in ("lab", "conformance", "images"):
-        yield from (ROOT / room).rglob("*.py")
+@cache
+def _trees() -> Mapping[str, ast.Module]:
+    """Return the syntax of all files that may call something of `STARTERS`, or make a `Process`."""
+    words = {name.partition(".")[0] for name in STARTERS} | {Process.__name__}
+    texts = {
+        str(file.relative_to(ROOT)): file.read_text()
+        for room in ("lab", "conformance", "images")
+        for file in (ROOT / room).rglob("*.py")
+    }
+    return {file: ast.parse(text) for file, text in texts.items() if any(word in text for word in words - {"os"} | {"os."})}
 
 
-def _calls(file: Path) -> Iterator[str]:
-    for node in ast.walk(ast.parse(file.read_text())):
+def _calls(tree: ast.Module) -> Iterator[str]:
+    for node in ast.walk(tree):
         if isinstance(node, ast.Call):
             yield ast.unparse(node.func)
 
@@ -71,9 +80,9 @@ def test_none_of_them_is_the_import_of_a_name_alone() -> None:
     """`STARTERS` are found by their full names, so nothing may import them otherwise."""
     modules = {name.partition(".")[0] for name in STARTERS}
     found = [
-        f"{file.relative_to(ROOT)}: {ast.unparse(node)}"
-        for file in _sources()
-        for node in ast.walk(ast.parse(file.read_text()))
+        f"{file}: {ast.unparse(node)}"
+        for file, tree in _trees().items()
+        for node in ast.walk(tree)
         if isinstance(node, ast.ImportFrom) and node.module in modules
         and {f"{node.module}.{one.name}" for one in node.names} & STARTERS
     ]  # fmt: skip
