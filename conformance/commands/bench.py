@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import click
@@ -13,6 +14,7 @@ from rich.text import Text
 
 from conformance.commands.options import JSON, NearestGroup, machine, settings
 from conformance.proof import benchmarks
+from conformance.proof.loop import loop
 from conformance.report.terminal import show
 from lab.bench import controller, fio, fork, reference, virtme
 from lab.bench.figures import Figure, environment
@@ -131,6 +133,28 @@ def bench_judge(rounds: int, as_json: bool, **options: Any) -> None:
     with run_folder() as folder:
         figures = benchmarks.judging(chosen, folder, _say, rounds=rounds)
     _tell(figures, toolchain, as_json)
+
+
+@bench_group.command("loop")
+@click.option("--against", type=click.Path(path_type=Path, file_okay=False, exists=True), required=True, metavar="CHECKOUT",
+              help="another version of the lab, set up in a folder of its own")  # fmt: skip
+@click.option("--driver", "drivers", multiple=True, metavar="NAME|FILE", default=("reference",), show_default=True,
+              help="whose scenario and stage are run (repeatable)")  # fmt: skip
+@click.option("--whole", is_flag=True, help="all scenarios of each driver too")
+@ROUNDS
+@JSON
+def bench_loop(against: Path, drivers: Sequence[str], whole: bool, rounds: int, as_json: bool) -> None:
+    """Compare the inner loop with another version's: from what is typed to the prompt, by the clock and by processor time.
+
+    Both versions run the same, in turns, and must take the same verdicts.
+
+    \b
+    nvme-lab bench loop --against ../before
+    nvme-lab bench loop --against ../before --driver linux --rounds 3
+    """
+    with run_folder() as folder:
+        figures = loop(against, drivers, folder, _say, rounds=rounds, whole=whole)
+    _tell(figures, Toolchain(None, None), as_json)
 
 
 def _say(text: str) -> None:
