@@ -32,7 +32,7 @@ NUMBERS = re.compile(r"(I/O|id|request|tag) (?:0x[0-9a-f]+|\d+)\b")
 @click.command()
 @click.option("--behaviour", "names", multiple=True, metavar="NAME", help="only this behaviour (repeatable)")
 @click.option("--write", "document", type=click.Path(path_type=Path), metavar="FILE", help="write a Markdown document too")
-@click.option("--jobs", type=click.IntRange(1), default=2, show_default=True, help="guests at a time")
+@click.option("--jobs", type=click.IntRange(1), metavar="N", default=2, show_default=True, help="guests at a time")
 @JSON
 @machine
 def behaviours(names: Sequence[str], document: Path | None, jobs: int, as_json: bool, **options: Any) -> int:

@@ -25,7 +25,14 @@ from lab.defects import DEFECTS
 @click.option("--variant", "variant_ids", multiple=True, metavar="ID", help="only this legal variant (repeatable)")
 @click.option("--alone", is_flag=True, help="each legal variant alone through every scenario, not several at once (slow)")
 @click.option("--jobs", type=click.IntRange(1, 64), metavar="N", help="defects at once [default: one a processor]")
-@click.option("--seed", type=int, default=DEFAULT_SEED, show_default=True, help="draws serial numbers, sizes and data")
+@click.option(
+    "--seed",
+    type=click.IntRange(0),
+    metavar="N",
+    default=DEFAULT_SEED,
+    show_default=True,
+    help="draws serial numbers, sizes and data",
+)
 @JSON
 def defects(
     checks: Sequence[str],

@@ -32,9 +32,11 @@ from lab.errors import LabError, UsageError
               help="a driver's name or its manifest")  # fmt: skip
 @click.option("--scenario", "scenarios", multiple=True, metavar="ID|FILE", shell_complete=completing.scenarios,
               help=f"what a new corpus starts from (repeatable) [default: {', '.join(DEFAULT_SCENARIOS)}]")  # fmt: skip
-@click.option("--minutes", type=click.FloatRange(0, min_open=True), default=1.0, show_default=True, help="how long")
+@click.option(
+    "--minutes", type=click.FloatRange(0, min_open=True), metavar="N", default=1.0, show_default=True, help="how long"
+)
 @click.option("--rounds", type=click.IntRange(1), metavar="N", help="at most N rounds of 32 scenarios")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="draws everything")
+@click.option("--seed", type=click.IntRange(0), metavar="N", default=0, show_default=True, help="draws everything")
 @click.option("--corpus", type=click.Path(path_type=Path, file_okay=False), required=True, metavar="DIR",
               help="folder of what is kept; one that exists goes on")  # fmt: skip
 @click.option("--defect", default="", metavar="ID", help="seed this mistake into the reference driver")

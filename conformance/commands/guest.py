@@ -40,8 +40,12 @@ TIMED_OUT = 124
               help="the device specification, TOML [default: one controller, one namespace of 64 MiB]")  # fmt: skip
 @click.option("--device", type=click.Choice(EMULATED), default="lab", show_default=True, help="device in front of the guest")
 @click.option("--driver", default="linux", show_default=True, metavar="NAME|FILE", help="a driver of adapter linux")
-@click.option("--seconds", type=click.FloatRange(min=1), default=SECONDS, show_default=True, help="time limit of the script")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="draws the pattern in the areas")
+@click.option(
+    "--seconds", type=click.FloatRange(min=1), metavar="N", default=SECONDS, show_default=True, help="time limit of the script"
+)
+@click.option(
+    "--seed", type=click.IntRange(min=0), metavar="N", default=0, show_default=True, help="draws the pattern in the areas"
+)
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), metavar="DIR", help="new folder for the evidence")
 @machine
 def guest(

@@ -50,7 +50,9 @@ NAME = re.compile(r"[a-z0-9][a-z0-9.+-]*")
 @click.option("--cpu", metavar="MODEL", help="QEMU's processor model [default: max; cortex-a57, rv64]")
 @click.option("--memory", metavar="SIZE", help=f"as 128M or 1G [default: {MEMORY}]")
 @click.option("--append", metavar="WORDS", help="a kernel's command line")
-@click.option("--seconds", type=click.FloatRange(1, 600), default=LOOK_SECONDS, show_default=True, help="how long then")
+@click.option(
+    "--seconds", type=click.FloatRange(1, 600), metavar="N", default=LOOK_SECONDS, show_default=True, help="how long then"
+)
 @machine
 def init(
     file: Path, output: Path | None, name: str, ci: str | None, boot: bool, seconds: float, machine_type: str | None,

@@ -48,7 +48,7 @@ def _kind_options(function: Any) -> Any:
 @click.option("--machine", type=click.Choice(["q35", "pc", "virt"]), help="[default: q35, then pc; virt where it is no PC]")
 @click.option("--cpu", metavar="MODEL", help="QEMU's processor model [default: max, then qemu64; on no PC: cortex-a57, rv64]")
 @click.option("--memory", metavar="SIZE", help="as 128M or 1G [default: 256M, then 1G]")
-@click.option("--cpus", type=click.IntRange(1, 64), default=1, show_default=True, help="processors")
+@click.option("--cpus", type=click.IntRange(1, 64), metavar="N", default=1, show_default=True, help="processors")
 @click.option("--qemu-option", "extra", multiple=True, metavar="WORD", help="further word for QEMU (repeatable)")
 @click.option("--keys", type=FILE, metavar="FILE", help="lines that are typed once it is quiet, on keyboard and COM1")
 @click.option("--seconds", type=click.FloatRange(0), default=BUDGET_SECONDS, show_default=True, metavar="N",

@@ -51,7 +51,14 @@ GDB_SOCKET = "gdb"
 @click.option("--scenario", default=DEFAULT_SCENARIO, metavar="ID|FILE", shell_complete=completing.scenarios, show_default=True,
               help="whose device, faults and guest (see nvme-lab list scenarios)")  # fmt: skip
 @click.option("--device", type=click.Choice(EMULATED), help="device in front of it [default: the first that can be that]")
-@click.option("--seed", type=int, default=DEFAULT_SEED, show_default=True, help="draws serial numbers, sizes and data")
+@click.option(
+    "--seed",
+    type=click.IntRange(0),
+    metavar="N",
+    default=DEFAULT_SEED,
+    show_default=True,
+    help="draws serial numbers, sizes and data",
+)
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), metavar="DIR", help="new folder for the evidence")
 @click.option("--script", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
               help="type the lines of FILE instead, one after the other, and print what comes; needs no terminal")  # fmt: skip

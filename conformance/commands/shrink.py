@@ -44,7 +44,9 @@ MINUTES = 10.0
 @click.option("--driver", default="", metavar="NAME|FILE", shell_complete=completing.drivers, help="its manifest, if it moved")
 @click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), default=Path("shrunk.toml"), show_default=True,
               help="the scenario file")  # fmt: skip
-@click.option("--minutes", type=click.FloatRange(0, min_open=True), default=MINUTES, show_default=True, help="for all of it")
+@click.option(
+    "--minutes", type=click.FloatRange(0, min_open=True), metavar="N", default=MINUTES, show_default=True, help="for all of it"
+)
 @click.option("--jobs", type=click.IntRange(1, 64), metavar="N", help="recordings at once [default: by the processors]")
 @JSON
 @machine

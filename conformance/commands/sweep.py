@@ -43,7 +43,9 @@ DRIVER_FAILED, LAB_FAILED = 1, 2
               help="unload and load the driver at the end of each trial, which costs as much as the trial")  # fmt: skip
 @click.option("--limit", type=click.IntRange(1), metavar="N", help="at most N single faults, drawn from the seed")
 @click.option("--minutes", type=click.FloatRange(0, min_open=True), metavar="M", help="begin no trial after M minutes")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="draws the order, pairs, data and sizes")
+@click.option(
+    "--seed", type=click.IntRange(0), metavar="N", default=0, show_default=True, help="draws the order, pairs, data and sizes"
+)
 @click.option("--shard", default="1/1", metavar="N/M", help="only this one of M parts")
 @click.option("--jobs", type=click.IntRange(1, 64), metavar="N", help="trials at once [default: by the processors]")
 @click.option("--defect", default="", metavar="ID", help="seed this mistake into the reference driver")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import click
 import pytest
 
-from conformance.commands import run_command
+from conformance.commands import COMMANDS, nvme_lab, run_command
 
 
 @pytest.mark.parametrize(
@@ -58,3 +59,15 @@ def test_arguments_of_faults_are_listed_in_words(capsys: pytest.CaptureFixture[s
     said = capsys.readouterr().out
     assert "dnr=1" in said
     assert "{" not in said
+
+
+def test_numbers_are_called_n_in_every_help() -> None:
+    odd = {
+        f"{name} {option.opts[0]}"
+        for name in COMMANDS
+        if (command := nvme_lab.get_command(click.Context(nvme_lab), name))
+        for option in command.params
+        if isinstance(option, click.Option) and isinstance(option.type, click.types.IntRange | click.types.FloatRange)
+        if not option.metavar and not option.is_flag and not option.count
+    }
+    assert odd == set()
