@@ -15,6 +15,7 @@ from typing import Any
 
 from conformance.judging.models import DriverEntry, KnownEntry, Results, VerdictEntry
 from conformance.judging.summary import SEVERITY, stage_index
+from conformance.judging.summary import stale as stale_entries
 from conformance.suite.check import Outcome
 from lab.data import versions
 from lab.errors import UsageError, nearest
@@ -378,15 +379,21 @@ def _known(
     seen: Mapping[Release, Mapping[_Place, list[_Seen]]],
     checks: Sequence[str],
 ) -> Iterator[KnownRange]:
-    """Yield each known failure of the manifests, with the versions in which it was seen, and in which it is stale."""
+    """Yield each known failure of the manifests, with the versions in which it was seen, and in which it is stale.
+
+    A few scenarios make no entry stale: the failure may be in others (`conformance.judging.summary.stale`).
+    """
     claimed: dict[tuple[str, str, str], tuple[KnownEntry, dict[str, Release]]] = {}
     for one in inputs:
+        passing = {(name, entry.check) for name, _, entry in stale_entries(one.results)}
         for name, entry in one.results.drivers.items():
             release = releases[one.name, name]
             for known in entry.known if release in seen else ():
                 if not checks or known.check in checks:
                     key = release.driver, known.check, known.versions
-                    claimed.setdefault(key, (known, {}))[1][release.version] = release
+                    where = claimed.setdefault(key, (known, {}))[1]
+                    if (name, known.check) in passing:
+                        where[release.version] = release
     for (driver, check, _), (known, where) in claimed.items():
         own = [release for release in ordered if release.driver == driver]
         states = {release.version: list(_states(seen[release], check, known.devices)) for release in own}

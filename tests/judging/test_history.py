@@ -109,9 +109,11 @@ def test_versions_are_in_their_order_and_without_one_results_are_in_theirs() -> 
 
 def test_a_known_failure_says_where_it_was_seen_and_where_it_is_stale() -> None:
     known = [KnownEntry(check="read/nlb", reason="why", devices=["lab"], versions="1..3")]
-    parts = [results("toy", str(n), {"read/a": one}, known=known) for n, one in ((1, FAIL), (2, FAIL), (3, PASS))]
-    (entry,) = history([Input(f"r{n}", Path(), part) for n, part in enumerate(parts)]).known
-    assert (entry.first, entry.last, entry.stale) == ("1", "2", ("3",))
+    for stages, stale in ((["read"], ("3",)), (["read", "write"], ())):  # a part of a driver's stages makes nothing stale
+        claims = {"known": known, "stages": stages, "asked": ["read"]}
+        parts = [results("toy", str(n), {"read/a": one}, **claims) for n, one in ((1, FAIL), (2, FAIL), (3, PASS))]
+        (entry,) = history([Input(f"r{n}", Path(), part) for n, part in enumerate(parts)]).known
+        assert (entry.first, entry.last, entry.stale) == ("1", "2", stale)
 
 
 def test_the_trend_counts_verdicts_and_seconds() -> None:
