@@ -14,6 +14,7 @@ import pytest
 from lab.drivers import find
 from lab.drivers.registry import adapter, devices
 from lab.errors import UsageError
+from lab.extensions import GROUPS
 from lab.toolchain import Toolchain
 
 ROOT = Path(__file__).parents[2]
@@ -68,3 +69,7 @@ def test_a_missing_file_or_adapter_is_named(tmp_path: Path) -> None:
     path = write(tmp_path, manifest='name = "mine"\nadapter = "python"\n')
     with pytest.raises(UsageError, match=r"python\.file: this key is required"):
         adapter(find(str(path)), Toolchain(None, None))
+
+
+def test_the_page_lists_every_group_of_entry_points() -> None:
+    assert set(re.findall(r"^\| `(nvme_lab\.\w+)` \|", PAGE, re.MULTILINE)) == set(GROUPS)
