@@ -12,7 +12,7 @@ from lab.variants.variant import variant
     allowed='Base 2.0, 3.6.1 "Memory-based Controller Shutdown": a host may shut a controller down that it finds enabled',
     scenarios=("hand-over/used",),
     warns=("reset/queues-deleted",),
-    excludes=("reset/clears-shn-late",),
+    excludes=("reset/clears-shn-late", "reset/head-after-shutdown", "reset/disables-as-it-notifies"),
 )
 class ShutsDownFirst(Controller):
     """Shuts down a controller that it finds enabled and running, and disables it then."""

@@ -232,7 +232,13 @@ class DisablesOnly(Controller):
     "reset/head-after-shutdown",
     allowed='Base 2.0, 3.6.1 "Memory-based Controller Shutdown": until SHST is 10b the controller may still complete commands',
     scenarios=("reset/shutdown",),
-    excludes=("admin-queue/cid-zero", "reset/abrupt", "reset/disables-only", "reset/clears-shn-late"),
+    excludes=(
+        "admin-queue/cid-zero",
+        "reset/abrupt",
+        "reset/disables-only",
+        "reset/clears-shn-late",
+        "reset/disables-as-it-notifies",
+    ),
 )
 class HeadAfterShutdown(Controller):
     """Gives completion slots of the admin queue back only after it has written CC.SHN."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from conformance.suite.check import Outcome
 from conformance.suite.selection import SCENARIOS, select
 from lab import drivers
 from lab.data.evidence import Evidence
+from lab.errors import UsageError
 from lab.recording.record import record
 from lab.toolchain import Toolchain
 from tests.recording.toy_machine import ToyMachine, manifest_of
@@ -69,3 +71,38 @@ def test_a_machine_without_a_mistake_passes_every_check(tmp_path: Path, manner: 
 )
 def test_a_mistake_is_caught_without_a_wire(tmp_path: Path, mistake: str, scenario: str, check: str) -> None:
     assert check in failed(tmp_path, mistake, scenario)
+
+
+@pytest.mark.parametrize(
+    ("was", "instead", "message"),
+    [
+        ("scratch_blocks = 1024", "scratch_blocks = 8", "machine.disk.scratch_blocks: scenarios overwrite 1024 blocks"),
+        ("scratch = 2048", "scratch = 8000", "machine.disk.scratch_blocks: "),
+        ("blocks = 8192\n", "", "machine.disk.blocks: this key is required"),
+        ("stages = []", 'stages = ["read"]', "so no stage can be judged"),
+        ("ready = '^> '", "kernel = 'x'\nready = '^> '", "boot.kernel: a real machine is not started by QEMU"),
+        ('ssh = "somebody@toy"', "", "machine.ssh: machine.disk.read is a command there"),
+        ("skip={lba}", "skip={lbas}", "machine.disk.read: there is no {lbas}"),
+        ("scratch = 2048", "scrach = 2048", "did you mean 'scratch'"),
+    ],
+)
+def test_what_contradicts_itself_is_refused(tmp_path: Path, was: str, instead: str, message: str) -> None:
+    with ToyMachine(tmp_path) as machine:
+        path = manifest_of(machine, tmp_path)
+        text = path.read_text()
+        assert was in text
+        path.write_text(text.replace(was, instead, 1))
+        with pytest.raises(UsageError, match=re.escape(message)):
+            drivers.adapter(drivers.find(str(path)), Toolchain(None, None))
+
+
+def test_a_line_that_is_none_is_the_labs_failure(tmp_path: Path) -> None:
+    with ToyMachine(tmp_path) as machine:
+        path = manifest_of(machine, tmp_path)
+        path.write_text(path.read_text().replace(machine.line, str(machine.disk)))
+        folder = record(drivers.find(str(path)), SCENARIOS["bare-metal/ready"].resolve(5), "machine", tmp_path / "e",
+                        toolchain=Toolchain(None, None))  # fmt: skip
+    end = Evidence(folder).end
+    assert end is not None
+    assert end.outcome == "lab-error"
+    assert "is no serial line" in end.reason
