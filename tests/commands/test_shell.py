@@ -84,7 +84,7 @@ def test_a_completion_script_is_printed(capsys: pytest.CaptureFixture[str], shel
         ("run --check read/nl", {"read/nlb"}),
         ("run --scenario read/high", {"read/high-lba"}),
         ("judge x --stage multi", {"multi-namespace", "multiqueue"}),
-        ("run --device ", {"qemu", "lab"}),
+        ("run --device ", {"qemu", "lab", "machine"}),
     ],
 )
 def test_names_are_completed(line: str, offers: set[str]) -> None:
