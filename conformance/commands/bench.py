@@ -146,7 +146,7 @@ def bench_judge(rounds: int, as_json: bool, **options: Any) -> None:
 def bench_loop(against: Path, drivers: Sequence[str], whole: bool, rounds: int, as_json: bool) -> None:
     """Compare the inner loop with another version's: from what is typed to the prompt, by the clock and by processor time.
 
-    Both versions run the same, in turns, and must take the same verdicts.
+    Both versions run the same, in turns; verdicts that differ are reported.
 
     \b
     nvme-lab bench loop --against ../before
