@@ -22,6 +22,7 @@ PLACES: Mapping[str, str] = {
     "conformance/commands/project.py": "pytest, for the tests",
     "conformance/commands/verify.py": "ssh-keygen",
     "conformance/onboarding/own_source.py": "git",
+    "conformance/proof/loop.py": "nvme-lab, to measure it",
     "conformance/run/driver_versions.py": "git",
     "conformance/run/scheduler.py": "tar",
     "images/builder.py": "busybox and python of the guest image",
