@@ -39,6 +39,7 @@ def test_a_disk_without_a_namespace_id_is_the_only_namespace_or_none(
     nsids: tuple[int, ...], claims: list[dict[str, int]], expected: list[int]
 ) -> None:
     held = (*(SpecifiedNamespace(nsid=nsid, blocks=64) for nsid in nsids), SpecifiedNamespace(nsid=9, blocks=8, attached=False))
-    asked = SimpleNamespace(all=lambda _: claims)
-    record = SimpleNamespace(controllers=(Controller(serial="S", namespaces=held),), answers=lambda _: [asked])
+    asked = SimpleNamespace(all=lambda _: claims, ended=None)
+    controller = Controller(serial="S", namespaces=held)
+    record = SimpleNamespace(controllers=(controller,), answers=lambda _: [asked], spec_at=lambda one, _: one)
     assert [namespace.nsid for _, _, namespace in namespace_claims(cast(Record, record))] == expected
