@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,18 +13,18 @@ from conformance.commands import run_command
 from conformance.proof import loop as module
 from conformance.proof.loop import Case, cases, loop
 from lab.errors import LabError, UsageError
+from tests.files import python_program
 
 SCENARIO = Case("reference: detect/basic", ("run", "--driver", "reference", "--scenario", "detect/basic"))
 
 
 @pytest.fixture
-def before(tmp_path: Path) -> Path:
+def before(program_folder: Path) -> Path:
     """Return a checkout that is this very version."""
-    python = tmp_path / "before" / module.PYTHON
+    python = program_folder / "before" / module.PYTHON
     python.parent.mkdir(parents=True)
-    python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
-    python.chmod(0o755)
-    return tmp_path / "before"
+    python_program(python)
+    return program_folder / "before"
 
 
 def only(*given: Case) -> object:
@@ -48,7 +49,7 @@ def test_two_versions_are_measured_by_the_clock_and_by_processor_time(
 
 def test_verdicts_that_differ_are_reported(before: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     python = before / module.PYTHON
-    python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@" --defect detect/cap:mqes\n')
+    python.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} "$@" --defect detect/cap:mqes\n')
     monkeypatch.setattr(module, "cases", only(SCENARIO))
     said: list[str] = []
     loop(before, ["reference"], tmp_path / "runs", said.append, rounds=1)

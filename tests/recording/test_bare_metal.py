@@ -24,9 +24,9 @@ FAILED = (Outcome.FAIL, Outcome.WARN)
 
 
 @pytest.fixture(autouse=True)
-def ssh_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def ssh_here(program_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Give the lab an ssh that runs the command line on this machine: the disk of the toy is a file here."""
-    programs = tmp_path / "programs"
+    programs = program_folder / "programs"
     programs.mkdir()
     (programs / "ssh").write_text('#!/bin/sh\nfor last; do :; done\nexec sh -c "$last"\n')
     (programs / "ssh").chmod(0o755)

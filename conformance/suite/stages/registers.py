@@ -192,9 +192,14 @@ def crime_early(record: Record) -> Iterator[Finding]:
 @check("reset/shn-cleared", cite=BASE_2_0["3.1.3.6"], level=RECOMMENDED, why="practice", witnesses=["wire"])
 def shn_cleared(record: Record) -> Iterator[Finding]:
     """Clears SHN by the write that sets EN: a controller that was shut down with EN=0 starts no other way."""
-    for state, event in record.walk(RegisterWrite):
-        if event.offset == CC.OFFSET and not state.enabled and CC(event.value).EN:
-            yield Finding(not CC(event.value).SHN, event, "EN=1 with SHN=00b", f"EN=1 with SHN={CC(event.value).SHN:02b}b")
+    found = dict[str, bool]()  # whether CC, when it was read last, had EN=1: then somebody else has enabled the controller
+    for state, event in record.walk(RegisterWrite, RegisterRead):
+        match event:
+            case RegisterRead(offset=CC.OFFSET, value=value):
+                found[state.spec.id] = bool(CC(value).EN)
+            case RegisterWrite(offset=CC.OFFSET, value=value):
+                if not found.pop(state.spec.id, False) and not state.enabled and CC(value).EN:
+                    yield Finding(not CC(value).SHN, event, "EN=1 with SHN=00b", f"EN=1 with SHN={CC(value).SHN:02b}b")
 
 
 @check("io-queues/es-frozen", cite=BASE_2_0["3.1.3.5"], level=MANDATORY, why="safety", witnesses=["wire"])

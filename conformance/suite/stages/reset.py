@@ -176,8 +176,12 @@ def strikes(record: Record) -> Sequence[FaultInjected]:
 
 
 def struck(record: Record) -> list[Asked]:
-    """Return the reads during which a fault struck, and those after it."""
-    first = min((event.t for event in strikes(record)), default=float("inf"))
+    """Return the reads during which a fault struck, and those after it.
+
+    A fault of admin commands counts only where none strikes anything else: a driver may send the command before it reads.
+    """
+    others = [event for event in strikes(record) if event.sqid]
+    first = min((event.t for event in others or strikes(record)), default=float("inf"))
     return [asked for asked in record.answers("read") if asked.ended and asked.ended.t >= first]
 
 
