@@ -96,13 +96,19 @@ EARLIER: Mapping[str, tuple[str, ...]] = {
 """A check to those whose violation, at any moment before, brings it about."""
 
 EVER: Mapping[str, tuple[str, ...]] = {
+    "admin-queue/cq-zeroed": ("hand-over/own-queues",),
+    "admin-queue/disable-first": ("hand-over/takes-over",),
+    "admin-queue/unique-cid": ("servicing/cid",),
+    "bare-metal/stored": ("bare-metal/beside",),
     "features/queues-early": ("reset/queue-state",),
-    "read/exact": ("write/exact", "write/durable"),
+    "io-queues/no-overlap": ("hand-over/takes-over",),
+    "io-queues/qid0": ("hand-over/takes-over",),
+    "read/exact": ("write/exact", "write/durable", "servicing/written", "servicing/ended"),
     "read/first-last-high": ("write/exact",),
     "read/scattered": ("write/exact", "write/durable"),
     "servicing/ended": ("servicing/cid",),
     "servicing/written": ("servicing/once", "servicing/ended"),
-    "write/exact": ("write/durable",),
+    "write/exact": ("write/durable", "bare-metal/beside", "bare-metal/stored", "bare-metal/kept"),
     "write/signature": ("write/exact", "write/durable"),
 }
 """A check to those that explain it wherever they are violated: when the disk was looked at does not say when it went wrong."""
