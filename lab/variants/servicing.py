@@ -148,7 +148,7 @@ class Flushes(_AfterTakingOver):
 
 @variant(
     "servicing/looks-at-disk",
-    allowed='NVM Command Set 1.0, 3.2.4 "Read command": a host may read any block at any time, as often as it likes',
+    allowed='NVM 1.0, 3.2.4 "Read command": a host may read any block at any time, as often as it likes',
     scenarios=("servicing/two",),
     excludes=("servicing/late", "servicing/flushes", ASKS),
 )
