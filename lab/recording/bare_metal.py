@@ -5,15 +5,17 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from lab.data.evidence import EvidenceWriter
 from lab.data.manifest import DriverManifest
 from lab.data.plan import MACHINE, Action, Answer, Controller, DeviceKind, DeviceSpec, Namespace, Scenario
 from lab.deadline import Deadline
-from lab.drivers.bare_metal import MachineSession
 from lab.errors import LabError
 from lab.recording.recording import Driver, Recording
+
+if TYPE_CHECKING:
+    from lab.drivers.bare_metal import MachineSession  # imports paramiko, which takes a tenth of a second
 
 INSPECT_SECONDS = 60.0
 
