@@ -267,8 +267,8 @@ def test_a_driver_in_c_by_vfio_without_iommu_passes(driver: Path, toolchain: Too
 
 
 @pytest.mark.skipif(not shutil.which("rustc"), reason="rustc is missing: the frame in Rust is built where it is there")
-def test_the_frame_in_rust_speaks_the_protocol(program: Make, tmp_path: Path) -> None:
-    binary = tmp_path / "driver"
+def test_the_frame_in_rust_speaks_the_protocol(program: Make, program_folder: Path) -> None:
+    binary = program_folder / "driver"
     subprocess.run(["rustc", "-D", "warnings", "-o", binary, EXAMPLES / "harness.rs"], check=True)
     running = program(command=[str(binary)])
     assert running.ask("read nsid=1 blocks=3 serial='a \"b'", b"")[0]["status"] == {"words": "no driver reads these 1536 bytes"}
