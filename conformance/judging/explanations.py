@@ -106,7 +106,7 @@ EVER: Mapping[str, tuple[str, ...]] = {
     "read/exact": ("write/exact", "write/durable", "servicing/written", "servicing/ended"),
     "read/first-last-high": ("write/exact",),
     "read/scattered": ("write/exact", "write/durable"),
-    "servicing/ended": ("servicing/cid",),
+    "servicing/ended": ("servicing/cid", "servicing/once"),
     "servicing/written": ("servicing/once", "servicing/ended"),
     "write/exact": ("write/durable", "bare-metal/beside", "bare-metal/stored", "bare-metal/kept"),
     "write/signature": ("write/exact", "write/durable"),
