@@ -8,13 +8,12 @@ from collections.abc import Sequence
 import click
 from rich.markup import escape
 
-from conformance.commands.options import JSON
+from conformance.commands.options import JSON, SEED
 from conformance.proof.campaign import CampaignReport, campaign
 from conformance.proof.defects import Examined, choose
 from conformance.proof.recording import Alarm
 from conformance.report import terminal
 from conformance.report.steps import Steps
-from conformance.run.plan import DEFAULT_SEED
 from lab import variants as legal
 from lab.defects import DEFECTS
 
@@ -25,14 +24,7 @@ from lab.defects import DEFECTS
 @click.option("--variant", "variant_ids", multiple=True, metavar="ID", help="only this legal variant (repeatable)")
 @click.option("--alone", is_flag=True, help="each legal variant alone through every scenario, not several at once (slow)")
 @click.option("--jobs", type=click.IntRange(1, 64), metavar="N", help="defects at once [default: one a processor]")
-@click.option(
-    "--seed",
-    type=click.IntRange(0),
-    metavar="N",
-    default=DEFAULT_SEED,
-    show_default=True,
-    help="draws serial numbers, sizes and data",
-)
+@SEED
 @JSON
 def defects(
     checks: Sequence[str],

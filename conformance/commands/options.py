@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from conformance.commands import completing
+from conformance.run.plan import DEFAULT_SEED
 from lab.errors import nearest
 from lab.settings import Settings, load
 
@@ -63,6 +64,8 @@ _SELECTION = (
 
 STRICT = click.option("--strict", is_flag=True, help="warnings, flaky and unproven mandatory checks fail; they are listed")
 VERBOSE = click.option("-v", "--verbose", is_flag=True, help="also list what could not be judged")
+SEED = click.option("--seed", type=click.IntRange(0), metavar="N", default=DEFAULT_SEED, show_default=True,
+                    help="draws serial numbers, sizes and data")  # fmt: skip
 JSON = click.option("--json", "as_json", is_flag=True, help="as JSON")
 
 

@@ -16,11 +16,11 @@ from rich.console import Console
 from rich.text import Text
 
 from conformance.commands import completing
-from conformance.commands.options import machine, settings
+from conformance.commands.options import SEED, machine, settings
 from conformance.commands.run import EMULATED
 from conformance.report import terminal
 from conformance.run.folders import shell_folder, shown
-from conformance.run.plan import DEFAULT_SEED, Job, RunRequest, plan
+from conformance.run.plan import Job, RunRequest, plan
 from conformance.run.prepare import prepare_campaign
 from conformance.wire.decode import printable_lines
 from lab import drivers
@@ -51,14 +51,7 @@ GDB_SOCKET = "gdb"
 @click.option("--scenario", default=DEFAULT_SCENARIO, metavar="ID|FILE", shell_complete=completing.scenarios, show_default=True,
               help="whose device, faults and guest (see nvme-lab list scenarios)")  # fmt: skip
 @click.option("--device", type=click.Choice(EMULATED), help="device in front of it [default: the first that can be that]")
-@click.option(
-    "--seed",
-    type=click.IntRange(0),
-    metavar="N",
-    default=DEFAULT_SEED,
-    show_default=True,
-    help="draws serial numbers, sizes and data",
-)
+@SEED
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), metavar="DIR", help="new folder for the evidence")
 @click.option("--script", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
               help="type the lines of FILE instead, one after the other, and print what comes; needs no terminal")  # fmt: skip

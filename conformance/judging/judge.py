@@ -117,7 +117,7 @@ def judge(evidence: Evidence, checks: Iterable[Check], *, explain: bool = True) 
         if not record.has_wire:
             reason = f"{reason}; {NO_WIRE}" if reason else NO_WIRE
         speaks = findings.violations[0] if explain and outcome in (Outcome.FAIL, Outcome.WARN) else None
-        # what the device saw is told of what only follows too
+        # what only follows from another failure is shown with what the device saw, too
         first = findings.violations[0] if explain and cause else speaks
         verdicts.append(
             Verdict(

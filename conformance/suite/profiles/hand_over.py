@@ -9,12 +9,13 @@ from collections.abc import Iterator
 from typing import Any
 
 from conformance.record.disk import replay, show
+from conformance.record.first_use import RESET_BEFORE_USE, first_use
 from conformance.record.record import Record
 from conformance.record.words import listed
 from conformance.suite.check import MANDATORY, RECOMMENDED, Finding, check
 from conformance.suite.citations import BASE_2_0, INTEGRITY
 from conformance.suite.scenario import LOAD, Draw, Plan, do, scenario
-from lab.data.events import Dma, Doorbell, RegisterWrite, Reset, Submitted
+from lab.data.events import Dma, RegisterWrite, Reset, Submitted
 from lab.data.plan import Action, Fault
 from lab.nvme.commands import CreateIoCq, CreateIoSq, Read
 from lab.nvme.registers import ACQ, AQA, ASQ, CC
@@ -77,19 +78,11 @@ def comes_up(record: Record) -> Iterator[Finding]:
 @check("hand-over/takes-over", cite=BASE_2_0["3.5.1"], level=MANDATORY, why="integrity", witnesses=["wire"], **RULE)
 def takes_over(record: Record) -> Iterator[Finding]:
     """Resets a controller that the system before has left enabled before it uses it with queues of its own."""
-    found, reset = _found(record), False
-    for state, event in record.walk(RegisterWrite, Reset, Submitted, Doorbell):
-        if found is None or event.t < found:
-            continue
-        written = CC(event.value) if isinstance(event, RegisterWrite) and event.offset == CC.OFFSET else None
-        if isinstance(event, Reset) or (written is not None and not written.EN):
-            reset = True
-        elif written is None and isinstance(event, RegisterWrite):
-            continue  # another register
-        elif written is None or not written.SHN:
-            reset = reset or not state.cc.EN  # it was left disabled
-            yield Finding(reset, event, "a reset before the controller is used", "reset" if reset else "no reset")
-            return
+    found = _found(record)
+    if found is not None and (use := first_use(record, found)):
+        state, event, reset = use
+        reset = reset or not state.cc.EN  # it was left disabled
+        yield Finding(reset, event, RESET_BEFORE_USE, "reset" if reset else "no reset")
 
 
 @check("hand-over/own-queues", cite=INTEGRITY, level=MANDATORY, why="integrity", witnesses=["wire"], **RULE)

@@ -58,10 +58,14 @@ def log_gated(record: Record) -> Iterator[Finding]:
     """Asks for optional log pages only where Identify Controller announces them."""
     for state, event, command in own(record, c.GetLogPage):
         if state.profile is not None and command.LID in LOGS:
-            word, offered = LOGS[command.LID]
-            there = bool(offered(state.profile.controller))
-            shown = f"log page {command.LID:02X}h, {word} {'set' if there else 'clear'}"
-            yield Finding(there, event, f"{word} set", shown, fields=("LID",))
+            yield _offered(state.profile, event, f"log page {command.LID:02X}h", LOGS[command.LID], "LID")
+
+
+def _offered(profile: Profile, event: Submitted, what: str, offer: tuple[str, Offer], field: str) -> Finding:
+    """Return whether Identify Controller announces what a command, by this field of it, asks for."""
+    word, offered = offer
+    there = bool(offered(profile.controller))
+    return Finding(there, event, f"{word} set", f"{what}, {word} {'set' if there else 'clear'}", fields=(field,))
 
 
 @check("features/rae-unused", cite=BASE_2_0["5.16"], level=RECOMMENDED, why="should", witnesses=["wire"])
@@ -99,10 +103,7 @@ def feature_gated(record: Record) -> Iterator[Finding]:
     """Sets optional features only where Identify Controller announces them."""
     for state, event, command in own(record, c.SetFeatures):
         if state.profile is not None and command.FID in FEATURES:
-            word, offered = FEATURES[command.FID]
-            there = bool(offered(state.profile.controller))
-            shown = f"feature {command.FID:02X}h, {word} {'set' if there else 'clear'}"
-            yield Finding(there, event, f"{word} set", shown, fields=("FID",))
+            yield _offered(state.profile, event, f"feature {command.FID:02X}h", FEATURES[command.FID], "FID")
         if state.profile is not None and command.FID == Fid.ERROR_RECOVERY and ErrorRecovery(command.CDW11).DULBE:
             every = state.profile.namespaces
             named = every.values() if command.NSID == BROADCAST_NSID else filter(None, [every.get(command.NSID)])

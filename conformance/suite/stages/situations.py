@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from conformance.record.first_use import RESET_BEFORE_USE, first_use
 from conformance.record.record import Asked, Record
 from conformance.suite.check import MANDATORY, RECOMMENDED, Finding, check
 from conformance.suite.citations import BASE_2_0, PCIE_1_0, PRACTICE
 from conformance.suite.scenario import LOAD, Draw, Plan, do, scenario
 from conformance.suite.stages.multiqueue import loads
 from conformance.suite.stages.reset import NOTHING_DONE, comes_through, deeds, proven, strikes
-from lab.data.events import Completed, Doorbell, Event, RegisterRead, RegisterWrite, Reset, Submitted
+from lab.data.events import Completed, Doorbell, Event, RegisterRead, RegisterWrite, Submitted
 from lab.data.plan import Action, Fault
 from lab.nvme.commands import (
     Abort,
@@ -214,18 +215,9 @@ OWNED = [f"admin-queue/owned{how}" for how in ("", "-busy", "-shut", "-shutting-
 def takes_over(record: Record) -> Iterator[Finding]:
     """Resets a controller that an earlier owner has left enabled before it uses it with queues of its own."""
     found = next(iter(strikes(record)), None)
-    reset = False
-    for _, event in record.walk(RegisterWrite, Reset, Submitted, Doorbell):
-        if found is None or event.t < found.t:
-            continue
-        configured = CC(event.value) if isinstance(event, RegisterWrite) and event.offset == CC.OFFSET else None
-        if isinstance(event, Reset) or (configured is not None and not configured.EN):
-            reset = True
-        elif configured is None and isinstance(event, RegisterWrite):
-            continue  # another register
-        elif configured is None or not configured.SHN:
-            yield Finding(reset, event, "a reset before the controller is used", "reset" if reset else "no reset")
-            break
+    if found and (use := first_use(record, found.t)):
+        _, event, reset = use
+        yield Finding(reset, event, RESET_BEFORE_USE, "reset" if reset else "no reset")
     loaded = any(asked.ok for asked in record.answers("load"))  # a driver may refuse a controller that somebody else uses
     for asked in record.answers("load", "read") if found and loaded else ():
         yield Finding(asked.ok, asked.ended, "a controller that can be used", asked.said)
