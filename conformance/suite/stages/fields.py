@@ -448,7 +448,7 @@ def apst(record: Record) -> Iterator[Finding]:
             yield Finding(bool(offered), event, "APSTA bit 0 set", shown, fields=("FID", "CDW11"))
 
 
-@check("features/power-state", cite=BASE_2_0["5.27.1.2"], level=MANDATORY, why="shall", witnesses=["wire"])
+@check("features/power-state", cite=BASE_2_0["5.27.1.2"], level=MANDATORY, why="shall", witnesses=["wire"], uses="power states")
 def power_state(record: Record) -> Iterator[Finding]:
     """Selects only power states that NPSS counts."""
     for state, event, command in own(record, c.SetFeatures):

@@ -128,7 +128,7 @@ PLAIN_FORMATS = 16
 CRYPTOGRAPHIC = 0b010
 
 
-@check("features/format-exists", cite=BASE_2_0["5.14"], level=MANDATORY, why="shall", witnesses=["wire"])
+@check("features/format-exists", cite=BASE_2_0["5.14"], level=MANDATORY, why="shall", witnesses=["wire"], uses="Format NVM")
 def format_exists(record: Record) -> Iterator[Finding]:
     """Names in Format NVM a format that the namespace has."""
     for state, event, command in own(record, c.FormatNvm):

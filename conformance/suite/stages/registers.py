@@ -202,7 +202,14 @@ def shn_cleared(record: Record) -> Iterator[Finding]:
                     yield Finding(not CC(value).SHN, event, "EN=1 with SHN=00b", f"EN=1 with SHN={CC(value).SHN:02b}b")
 
 
-@check("io-queues/es-frozen", cite=BASE_2_0["3.1.3.5"], level=MANDATORY, why="safety", witnesses=["wire"])
+@check(
+    "io-queues/es-frozen",
+    cite=BASE_2_0["3.1.3.5"],
+    level=MANDATORY,
+    why="safety",
+    witnesses=["wire"],
+    uses="writes to CC of an enabled controller",
+)
 def es_frozen(record: Record) -> Iterator[Finding]:
     """Leaves IOSQES and IOCQES alone while there are I/O queues: to change them then has undefined results."""
     for state, event in record.walk(RegisterWrite):
