@@ -66,10 +66,12 @@ class NvmeCli:
     def run(self, words: str) -> str:
         """Run ``nvme COMMAND /dev/null OPTIONS``; the device is never touched."""
         command, _, options = words.partition(" ")
-        environment = self.opinion.environment | {"LD_PRELOAD": str(self.shim), "NVME_PROOF": str(self.folder)}
+        # relative to the shim's folder, for the loader takes a space in LD_PRELOAD for the end of a name
+        environment = self.opinion.environment | {"LD_PRELOAD": f"./{self.shim.name}", "NVME_PROOF": str(self.folder)}
         done = subprocess.run(
             [str(self.opinion.nvme_cli), command, "/dev/null", *options.split()],
             env=environment,
+            cwd=self.shim.parent,
             input="",
             capture_output=True,
             text=True,
