@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from conformance.judging.models import Results, VerdictEntry
-from conformance.judging.summary import JUDGED, asked_for, disqualified, severity, stage_index, worst_overall
+from conformance.judging.summary import JUDGED, asked_for, disqualified, severity, stage_index, unjudged, worst_overall
 from conformance.suite.check import MANDATORY, Outcome
 from lab.data.plan import MACHINE
 
@@ -106,5 +106,6 @@ def _said(results: Results, driver: str, missing: list[VerdictEntry], *, silent:
         return State.SILENT, f"{driver}: ", "nothing mandatory was judged."
     if not results.is_complete:
         return State.SELECTION, f"{driver}: ", "every mandatory check that was selected passed."
-    stages = ", ".join(results.drivers[driver].asked)
+    silent_stages = {stage for name, stage in unjudged(results) if name == driver}  # those that it does not claim
+    stages = ", ".join(stage for stage in results.drivers[driver].asked if stage not in silent_stages)
     return State.QUALIFIES, f"{driver} qualifies: ", f"every mandatory check of {stages} passed."

@@ -32,7 +32,7 @@ from conformance.report.coverage import sentence
 from conformance.report.failure import facts
 from conformance.suite.check import EVERY, Outcome
 from conformance.wire.decode import printable_lines, shortened
-from lab.data.manifest import PROFILES
+from lab.data.manifest import PROFILES, part_name
 
 COLOURS = {
     "fails": "bold red",
@@ -285,8 +285,8 @@ def _conclusion(results: Results) -> Iterator[RenderableType]:
         yield Text(f"This result is partial. Of {results.shards[0].of} shards there is no {lost}.", style="bold magenta")
     missing = unjudged(results)
     if missing:
-        stages = ", ".join(f"{stage} ({driver})" for driver, stage in missing)
-        yield Text(f"Nothing was judged in {_plural(len(missing), 'stage')} {stages}.", style="bold yellow")
+        where = ", ".join(f"{part_name(part)} ({driver})" for driver, part in missing)
+        yield Text(f"Nothing was judged in {where}.", style="bold yellow")
     yield from _gate(results)
     for driver in results.drivers:
         conclusion = conclude(results, driver)

@@ -87,7 +87,7 @@ def _driver(manifest: DriverManifest, campaign: Campaign) -> DriverEntry:
         package=package,
         stages=list(manifest.stages),
         profiles=list(manifest.profiles),
-        asked=_selected_parts(manifest, campaign.request),
+        asked=selected_parts(manifest, campaign.request),
         known=known,
         version=driver_version(manifest, campaign.toolchain.versions) or package.partition(" ")[2],
         manifest=named(manifest),
@@ -96,10 +96,14 @@ def _driver(manifest: DriverManifest, campaign: Campaign) -> DriverEntry:
     )
 
 
-def _selected_parts(manifest: DriverManifest, request: RunRequest) -> list[str]:
-    """Return the stages and profiles that must get a verdict: the selected ones, or else those that the driver claims."""
+def selected_parts(manifest: DriverManifest, request: RunRequest) -> list[str]:
+    """Return the stages and profiles that must get a verdict: the selected ones, or else those that the driver claims.
+
+    Of several that were selected a driver is not asked for the profiles that it does not claim.
+    """
     if request.stages or request.profiles:
-        return list(dict.fromkeys((*request.stages, *request.profiles)))
+        selected = list(dict.fromkeys((*request.stages, *request.profiles)))
+        return [part for part in selected if part in request.stages or part in manifest.profiles] or selected
     if request.checks:
         return list(dict.fromkeys(CHECKS[check].stage for check in request.checks))
     if request.scenarios:

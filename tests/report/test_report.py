@@ -101,6 +101,14 @@ def test_the_conclusion_claims_no_more_than_was_shown(verdicts: list[VerdictEntr
     assert ("qualifies:" in text) == ("qualifies:" in says) or "partial" in text
 
 
+def test_a_driver_qualifies_in_what_was_judged_only() -> None:
+    found = result(PASS)
+    found.drivers["toy"].asked += ["write", "passthrough"]
+    text = plain_summary(found, Path("out"))
+    assert "Nothing was judged in stage write (toy), profile passthrough (toy)." in text
+    assert "toy qualifies: every mandatory check of read passed." in text
+
+
 def test_a_rule_about_what_was_never_used_gives_way_to_a_rule_that_nobody_observed() -> None:
     unused = verdict(Outcome.INCONCLUSIVE, unused=True, scenario="read/a", reason="never used: SGLs")
     sampled = verdict(

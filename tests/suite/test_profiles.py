@@ -65,6 +65,12 @@ def test_a_named_profile_that_a_driver_does_not_claim_is_left_out_with_its_reaso
     assert summary.unjudged(new_results(campaign)) == [("u-boot", PROFILE)]
 
 
+def test_of_several_profiles_a_driver_is_asked_for_those_that_it_claims() -> None:
+    results = new_results(plan(RunRequest(drivers=("linux", "reference"), profiles=("performance", PROFILE))))
+    assert results.drivers["linux"].asked == ["performance", PROFILE]
+    assert results.drivers["reference"].asked == ["performance"]
+
+
 def test_a_named_profile_is_all_that_is_asked() -> None:
     assert planned(profiles=(PROFILE,)) == {PROFILE}
     assert planned(profiles=(PROFILE,), stages=("detect",)) == {PROFILE, "detect"}
