@@ -336,6 +336,8 @@ class ModelController:
 
     def interrupts_changed(self) -> None:
         """Signal what waits, by the kind of interrupt that is switched on now."""
+        if self.core.config.msix and self.core.config.msi:
+            self.core.remark("msi-and-msix")
         self.interrupts.resignal()
 
     def _stop(self, cause: str) -> None:

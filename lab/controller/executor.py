@@ -73,8 +73,10 @@ class Executor:
             if cq is not None and value < cq.memory.entries and (value - cq.head) % cq.memory.entries <= cq.unconsumed:
                 cq.head = value
             return
+        csts = self._core.registers.csts
+        state = {} if shut else {"ready": bool(csts.RDY), "fatal": bool(csts.CFS)}
         rule = "doorbell-after-shutdown" if shut else "doorbell-while-not-ready"
-        self._core.remark(rule, offset=offset, value=value, qid=qid, completion=completion)
+        self._core.remark(rule, offset=offset, value=value, qid=qid, completion=completion, **state)
 
     def _tail(self, offset: int, qid: int, value: int) -> None:
         sq = self._queues.submission.get(qid)

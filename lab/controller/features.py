@@ -12,7 +12,14 @@ from lab.controller.fetched import CommandStatusError, FetchedCommand
 from lab.controller.parts import Parts
 from lab.nvme import features
 from lab.nvme.commands import BROADCAST_NSID, GetFeatures, Select, SetFeatures
-from lab.nvme.features import AsyncEventConfig, Fid, NamespaceWriteProtection, NumberOfQueues, TemperatureThreshold
+from lab.nvme.features import (
+    AsyncEventConfig,
+    Fid,
+    HostControlledThermalManagement,
+    NamespaceWriteProtection,
+    NumberOfQueues,
+    TemperatureThreshold,
+)
 from lab.nvme.status import Status
 
 _CHANGEABLE, _NAMESPACE = 1 << 2, 1 << 1  # Get Features, supported capabilities
@@ -33,6 +40,8 @@ class Feature:
     """Which of its values dword 11 of Get Features names; CommandStatusError if there is none such."""
     supported: Callable[[Core], bool] | None = None
     """Whether a controller has it; None for all."""
+    accept: Callable[[Core, FetchedCommand, bytes], None] | None = None
+    """Looks at its data before they are taken; CommandStatusError for those that cannot be."""
 
 
 def get_features(parts: Parts, request: FetchedCommand, command: GetFeatures) -> int:
@@ -80,7 +89,10 @@ def set_features(parts: Parts, request: FetchedCommand, command: SetFeatures) ->
         core.remark("feature-reserved", fid=command.FID, value=command.CDW11, bits=stray)
     length = features.data_length(command.FID, command.CDW11, setting=True)
     if length:
-        values.buffers[command.FID] = transfer.receive(core, request, length)
+        data = transfer.receive(core, request, length)
+        if feature.accept is not None:
+            feature.accept(core, request, data)
+        values.buffers[command.FID] = data
         if (stray_byte := features.reserved_byte(command.FID, values.buffers[command.FID])) is not None:
             core.remark("feature-data-reserved", fid=command.FID, offset=stray_byte)
         if command.FID == Fid.HOST_BEHAVIOR_SUPPORT:
@@ -184,6 +196,34 @@ def _set_power_state(parts: Parts, _nsid: int, command: SetFeatures) -> int:
     return 0
 
 
+def _accept_transitions(core: Core, request: FetchedCommand, data: bytes) -> None:
+    """Look at the table of autonomous power state transitions. Base 2.0, 5.27.1.9: they lead to non-operational states."""
+    identity, refused = core.identity, False
+    for state, entry in enumerate(features.ApstTable(data).ENTRY):
+        leads = entry.ITPT and state <= identity.NPSS
+        if leads and not (entry.ITPS <= identity.NPSS and identity.PSD[entry.ITPS].NOPS):
+            problem, refused = "target", True
+        elif state > identity.NPSS and int(entry):
+            problem = "state"
+        elif entry.reserved:
+            problem = "reserved"
+        else:
+            continue
+        core.remark("power-transitions", sqid=0, cid=request.cid, state=state, target=entry.ITPS, problem=problem)
+    if refused:
+        raise CommandStatusError(Status.INVALID_FIELD)
+
+
+def _set_thermal(parts: Parts, _nsid: int, command: SetFeatures) -> int:
+    """Take the two temperatures, 0 for none. Base 2.0, 5.27.1.13: in order, and within what the controller reports."""
+    identity, asked = parts.core.identity, HostControlledThermalManagement(command.CDW11)
+    wanted = [one for one in (asked.TMT1, asked.TMT2) if one]
+    if not all(identity.MNTMT <= one <= identity.MXTMT for one in wanted) or (len(wanted) == 2 and asked.TMT1 >= asked.TMT2):
+        raise CommandStatusError(Status.INVALID_FIELD)
+    parts.features.values[Fid.HOST_CONTROLLED_THERMAL_MANAGEMENT, 0] = command.CDW11
+    return 0
+
+
 def _set_vector(parts: Parts, _nsid: int, command: SetFeatures) -> int:
     """Configure a vector, which at least one I/O completion queue must use. Base 2.0, 5.27.1.7."""
     vector = _vector(parts.core, command.CDW11)
@@ -246,9 +286,13 @@ FEATURES: dict[int, Feature] = {
     Fid.INTERRUPT_VECTOR_CONFIG: Feature(set=_set_vector, select_get=_vector),
     Fid.WRITE_ATOMICITY: Feature(),
     Fid.ASYNC_EVENT_CONFIG: Feature(set=_set_async_events),
+    Fid.AUTONOMOUS_POWER_STATE_TRANSITION: Feature(
+        supported=lambda core: bool(core.identity.APSTA & 1), accept=_accept_transitions
+    ),
     Fid.HOST_MEMORY_BUFFER: Feature(set=_set_host_memory, supported=lambda core: bool(core.identity.HMPRE)),
     Fid.TIMESTAMP: Feature(set=_set_timestamp),
     Fid.KEEP_ALIVE_TIMER: Feature(set=_set_keep_alive, supported=lambda core: bool(core.identity.KAS)),
+    Fid.HOST_CONTROLLED_THERMAL_MANAGEMENT: Feature(set=_set_thermal, supported=lambda core: bool(core.identity.HCTMA & 1)),
     Fid.HOST_BEHAVIOR_SUPPORT: Feature(),
     Fid.HOST_IDENTIFIER: Feature(),
     Fid.RESERVATION_NOTIFICATION_MASK: Feature(of_namespace=True, supported=lambda core: bool(core.identity.ONCS.RESERVATIONS)),

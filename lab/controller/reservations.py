@@ -15,7 +15,7 @@ from lab.nvme.features import Fid
 from lab.nvme.status import Status
 
 REGISTER, UNREGISTER, REPLACE = range(3)
-ACQUIRE = 0
+ACQUIRE, PREEMPT, PREEMPT_AND_ABORT = range(3)
 RELEASE, CLEAR = range(2)
 TYPES = range(1, 7)
 """Reservation types."""
@@ -46,16 +46,12 @@ def register(parts: Parts, request: FetchedCommand, command: ReservationRegister
 
 
 def acquire(parts: Parts, request: FetchedCommand, command: ReservationAcquire) -> int:
-    """Execute Reservation Acquire; its remark says whether the host was a registrant, by this key."""
+    """Execute Reservation Acquire; a remark says whether the host was a registrant, by this key."""
     ns, host = _reservable(parts, request), _host(parts)
     current, _ = _keys(parts, request, command.data_length)
     held = ns.registrants.get(host)
-    acquires, registered = command.RACQA == ACQUIRE, held is not None
-    parts.core.remark(
-        "reservation-key",
-        sqid=request.sq.qid, cid=request.cid, acquires=acquires, registered=registered, matches=held == current,
-    )  # fmt: skip
-    if command.IEKEY or command.RTYPE not in TYPES:
+    _remark_on_key(parts, request, "acquires" if command.RACQA == ACQUIRE else "preempts", held, current)
+    if command.IEKEY or command.RTYPE not in TYPES or command.RACQA > PREEMPT_AND_ABORT:
         raise CommandStatusError(Status.INVALID_FIELD)
     if held is None or held != current or ns.holder not in (None, (host, command.RTYPE)):
         raise CommandStatusError(Status.RESERVATION_CONFLICT)
@@ -64,9 +60,12 @@ def acquire(parts: Parts, request: FetchedCommand, command: ReservationAcquire) 
 
 
 def release(parts: Parts, request: FetchedCommand, command: ReservationRelease) -> int:
-    """Execute Reservation Release."""
+    """Execute Reservation Release; remarks say whether it was by the host's key, and by the type that the reservation has."""
     ns, host = _reservable(parts, request), _host(parts)
     current, _ = _keys(parts, request, command.data_length)
+    _remark_on_key(parts, request, "releases" if command.RRELA == RELEASE else "clears", ns.registrants.get(host), current)
+    if command.RRELA == RELEASE and ns.holder is not None and ns.holder[0] == host:
+        parts.core.remark("reservation-type", sqid=request.sq.qid, cid=request.cid, named=command.RTYPE, held=ns.holder[1])
     if command.IEKEY or command.RRELA not in (RELEASE, CLEAR):
         raise CommandStatusError(Status.INVALID_FIELD)
     if ns.registrants.get(host) != current:
@@ -87,6 +86,13 @@ def report(parts: Parts, request: FetchedCommand, command: ReservationReport) ->
     transfer.check_length(parts.core, request, len(status))
     transfer.send(parts.core, request, bytes(status))
     return 0
+
+
+def _remark_on_key(parts: Parts, request: FetchedCommand, does: str, held: int | None, current: int) -> None:
+    parts.core.remark(
+        "reservation-key",
+        sqid=request.sq.qid, cid=request.cid, does=does, registered=held is not None, matches=held == current,
+    )  # fmt: skip
 
 
 def _reservable(parts: Parts, request: FetchedCommand) -> StoredNamespace:

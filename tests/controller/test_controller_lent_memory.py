@@ -1,4 +1,4 @@
-"""Memory that the controller borrows, and keys of namespaces. Base 2.0, 5.27.1.10, 7.2 to 7.4, 8.19."""
+"""What a host leaves with the controller: memory, keys of namespaces, tables of power states. Base 2.0, 5.27.1, 7.2 to 7.4."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from lab.data.events import Remark
 from lab.nvme.commands import GetFeatures, ReservationAcquire, ReservationRegister, ReservationRelease, SetFeatures
-from lab.nvme.features import Fid, HostMemoryDescriptor
-from lab.nvme.identify import Oncs
+from lab.nvme.features import ApstEntry, ApstTable, Fid, HostControlledThermalManagement, HostMemoryDescriptor
+from lab.nvme.identify import Oncs, PowerState
 from lab.nvme.status import Status
 
 if TYPE_CHECKING:
@@ -87,4 +88,45 @@ def test_a_namespace_is_reserved_by_the_key_that_was_registered(host: Host) -> N
     assert host.do(ReservationRelease.of(NSID=1, RTYPE=2, PRP1=keys(host, 7)), 1).status == Status.INVALID_FIELD
     assert host.do(ReservationRelease.of(NSID=1, RTYPE=1, PRP1=keys(host, 7)), 1).ok
     assert host.do(ReservationRegister.of(NSID=1, RREGA=1, PRP1=keys(host, 7)), 1).ok
-    assert host.remarks() == ["reservation-key"] * 4
+    assert host.remarks() == ["reservation-key"] * 4 + ["reservation-key", "reservation-type"] * 2
+
+
+def table(host: Host, *entries: tuple[int, int]) -> SetFeatures:
+    """Return Set Features of a table of power state transitions: (state, target) each."""
+    at, content = host.pages(), [0] * 32
+    for state, target in entries:
+        content[state] = int(ApstEntry.of(ITPS=target, ITPT=100))
+    host.poke(at, ApstTable.of(ENTRY=content))
+    return SetFeatures.of(FID=Fid.AUTONOMOUS_POWER_STATE_TRANSITION, CDW11=1, PRP1=at)
+
+
+RESTS = PowerState.of(NOPS=1)
+STATES = {"APSTA": 1, "NPSS": 2, "PSD": (PowerState(), PowerState(), RESTS), "HCTMA": 1, "MXTMT": 350}
+
+
+@pytest.mark.parametrize(
+    ("entries", "problems"),
+    [
+        ([(0, 2), (1, 2)], []),
+        ([(0, 1)], ["target"]),
+        ([(0, 3)], ["target"]),
+        ([(0, 2), (3, 2)], ["state"]),
+    ],
+)
+def test_transitions_lead_to_states_without_work(
+    make_host: MakeHost, entries: list[tuple[int, int]], problems: list[str]
+) -> None:
+    host = make_host(identify=STATES).up()
+    refused = Status.INVALID_FIELD if "target" in problems else Status.SUCCESS
+    assert host.do(table(host, *entries)).status == refused
+    assert [event.detail["problem"] for event in host.events() if isinstance(event, Remark)] == problems
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "status"),
+    [(320, 340, Status.SUCCESS), (340, 320, Status.INVALID_FIELD), (0, 340, Status.SUCCESS), (320, 360, Status.INVALID_FIELD)],
+)
+def test_thermal_thresholds_are_in_order(make_host: MakeHost, first: int, second: int, status: Status) -> None:
+    host = make_host(identify=STATES).up()
+    value = HostControlledThermalManagement.of(TMT1=first, TMT2=second)
+    assert host.do(SetFeatures.of(FID=Fid.HOST_CONTROLLED_THERMAL_MANAGEMENT, CDW11=value)).status == status

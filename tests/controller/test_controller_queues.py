@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lab.data.events import Completed, Doorbell, Interrupt, Submitted
+from lab.data.events import Completed, Doorbell, Interrupt, Remark, Submitted
 from lab.nvme import commands as nvme
 from lab.nvme.async_events import AsyncEvent, ErrorEvent, EventType
 from lab.nvme.prp import build
@@ -118,7 +118,9 @@ def test_doorbells_of_wrong_width_and_with_reserved_bits(host: Host) -> None:
 def test_a_doorbell_before_ready(make_host: MakeHost) -> None:
     host = make_host()
     host.ring(0, completion=False, value=1)
-    assert host.remarks() == ["doorbell-while-not-ready"]
+    (remark,) = [event for event in host.events() if isinstance(event, Remark)]
+    assert remark.name == "doorbell-while-not-ready"
+    assert (remark.detail["ready"], remark.detail["fatal"]) == (False, False)
 
 
 def test_the_same_value_twice(host: Host) -> None:

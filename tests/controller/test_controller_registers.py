@@ -206,3 +206,12 @@ def test_every_access_is_in_the_record(make_host: MakeHost) -> None:
     ]
     assert events[3].value == READY
     assert events[4].value == 1
+
+
+def test_msi_and_msix_at_a_time_are_remarked(make_host: MakeHost) -> None:
+    host = make_host()
+    host.function.config_write(0x52, 2, 1)  # MSI on
+    host.function.config_write(0x52, 2, 0)
+    host.function.config_write(0x72, 2, 0x8000)  # MSI-X on
+    host.function.config_write(0x52, 2, 1)
+    assert host.remarks() == ["msi-and-msix"]
