@@ -15,8 +15,8 @@ LENGTH = "read/nlb"
 
 QUEUES = frozenset({
     "admin-queue/doorbell", "admin-queue/head-doorbell", "admin-queue/entry-written", "admin-queue/phase",
-    "admin-queue/never-full", "admin-queue/cq-zeroed", "admin-queue/rdy0-before-en", "io-queues/wrap", "io-queues/no-overlap",
-    "io-queues/owned-memory", "reset/queue-state",
+    "admin-queue/never-full", "admin-queue/cq-zeroed", "admin-queue/rdy0-before-en", "admin-queue/submitted-ready",
+    "io-queues/wrap", "io-queues/no-overlap", "io-queues/owned-memory", "reset/queue-state",
 })  # fmt: skip
 """Rules without which a queue carries nothing, or what nobody has written."""
 TRANSFERS = QUEUES | {
@@ -76,6 +76,7 @@ EARLIER: Mapping[str, tuple[str, ...]] = {
     "admin-queue/doorbell-unchanged": ("admin-queue/disable-first",),
     "admin-queue/entry-written": ("admin-queue/doorbell",),
     "admin-queue/head-doorbell": ("admin-queue/doorbell", "admin-queue/cq-zeroed"),
+    "admin-queue/no-disable-while-starting": ("admin-queue/submitted-ready",),
     "identify/capacity64": ("features/format-scope",),
     "identify/lba-format": ("features/format-scope",),
     "io-queues/aligned": ("admin-queue/cc-frozen",),

@@ -29,6 +29,7 @@ import conformance.suite.stages.read
 import conformance.suite.stages.refused
 import conformance.suite.stages.registers
 import conformance.suite.stages.reset
+import conformance.suite.stages.settings
 import conformance.suite.stages.several
 import conformance.suite.stages.situations
 import conformance.suite.stages.values

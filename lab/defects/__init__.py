@@ -29,6 +29,7 @@ import lab.defects.registers
 import lab.defects.reported
 import lab.defects.reset
 import lab.defects.servicing
+import lab.defects.settings
 import lab.defects.several
 import lab.defects.situations
 import lab.defects.vectors

@@ -6,6 +6,7 @@ from contextlib import suppress
 from dataclasses import replace
 
 from lab.defects.defect import defect
+from lab.defects.senders import NEIGHBOURS
 from lab.nvme.completions import Completion
 from lab.nvme.fields import Register
 from lab.nvme.registers import ACQ, AQA, ASQ, CC, CSTS, INTMC, doorbell_offset
@@ -140,6 +141,30 @@ class NoWaitForReady(Controller):
         """Wait for RDY=0 only."""
         if not ready:
             super().wait_ready(ready)
+
+
+@defect("admin-queue/submitted-ready:too-short", scenarios=("admin-queue/slow-ready",))
+class TooShortForReady(NoWaitForReady):
+    """Takes the controller for ready 50 ms after EN=1, without a look at RDY."""
+
+    def wait_ready(self, ready: int) -> None:
+        """Wait for RDY=0, or for 50 ms."""
+        super().wait_ready(ready)
+        if ready:
+            self.transport.sleep(0.05)
+
+
+class LongEnoughForReady(NoWaitForReady):
+    """Takes the controller for ready as long after EN=1 as CAP.TO says, without a look at RDY."""
+
+    def wait_ready(self, ready: int) -> None:
+        """Wait for RDY=0, or for all of CAP.TO."""
+        super().wait_ready(ready)
+        if ready:
+            self.transport.sleep(self.cap.TO / 2)
+
+
+NEIGHBOURS["admin-queue/submitted-ready:too-short"] = LongEnoughForReady
 
 
 @defect("admin-queue/doorbell:stride")

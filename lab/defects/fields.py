@@ -133,12 +133,13 @@ class DescriptorsAnyway(Identification):
         return super().identifiers(nsid, identity)
 
 
-class _Meanwhile(Controller):
+class Meanwhile(Controller):
     """The driver that submits an admin command, and I/O before it has ended."""
 
     admin_command: Command = Command.of()
 
     def start(self, until: str = LAST) -> None:
+        """Start as usual, and send both."""
         super().start(until)
         if until == LAST:
             self.admin.submit(Request(self.admin_command, lambda request: None), self.transport.now())
@@ -148,14 +149,14 @@ class _Meanwhile(Controller):
 
 
 @defect("features/format-quiet:busy", scenarios=("features/slow-format",))
-class BusyFormat(_Meanwhile):
+class BusyFormat(Meanwhile):
     """Goes on with I/O while a namespace is being formatted."""
 
     admin_command = c.FormatNvm.of(NSID=1)
 
 
 @defect("features/sanitize-quiet:busy", scenarios=("features/slow-sanitize",))
-class BusySanitize(_Meanwhile):
+class BusySanitize(Meanwhile):
     """Goes on with I/O while it waits for Sanitize."""
 
     admin_command = c.Sanitize.of(SANACT=2)
@@ -209,6 +210,14 @@ sends(
     "read/sgl-shape:no-such-type",
     "Builds an SGL of a descriptor type that there is not.",
     lambda driver: [_sgl(driver, 0xF0)],
+    lambda driver: [_sgl(driver, 0x00)],
+    io=True,
+    scenarios=("read/sgl-offered",),
+)
+sends(
+    "read/sgl-shape:too-long",
+    "Gives an SGL twice the bytes that the command moves, which SGLS does not offer.",
+    lambda driver: [_sgl(driver, 0x00, 1024)],
     lambda driver: [_sgl(driver, 0x00)],
     io=True,
     scenarios=("read/sgl-offered",),
@@ -320,10 +329,10 @@ sends(
 )
 
 
-def _sgl(driver: Controller, kind: int) -> Command:
-    """Return a Read of one block into the admin completion ring's page, by one SGL descriptor of this type."""
+def _sgl(driver: Controller, kind: int, length: int = 512) -> Command:
+    """Return a Read of one block into the admin completion ring's page, by one SGL descriptor of this type and length."""
     at = driver.io[0].completion.memory.address + 3072
-    descriptor = at.to_bytes(8, "little") + (512).to_bytes(4, "little") + bytes(3) + bytes([kind])
+    descriptor = at.to_bytes(8, "little") + length.to_bytes(4, "little") + bytes(3) + bytes([kind])
     return c.Read.of(NSID=1, SLBA=0, PSDT=1, SGL1=descriptor)
 
 

@@ -13,6 +13,8 @@ from lab.reference.queue_pair import QueuePair
 from lab.reference.transport import Memory
 
 KEY, OTHER_KEY = 0x1122_3344_5566_7788, 0x99
+EXCLUSIVE, ALL_REGISTRANTS = 1, 6
+"""Reservation types: write exclusive, and exclusive access of all registrants."""
 POWER_CAPABILITY, D3HOT = 0x01, 0b11
 
 
@@ -118,7 +120,17 @@ def _register(driver: Controller) -> Command:
 
 
 def _acquire(driver: Controller, key: int) -> Command:
-    return c.ReservationAcquire.of(NSID=1, RTYPE=1, PRP1=_data(driver, key.to_bytes(16, "little")))
+    return c.ReservationAcquire.of(NSID=1, RTYPE=EXCLUSIVE, PRP1=_data(driver, key.to_bytes(16, "little")))
+
+
+def _preempt(driver: Controller, key: int) -> Command:
+    """Return Reservation Acquire that preempts a registrant that there is not."""
+    keys = key.to_bytes(8, "little") + OTHER_KEY.to_bytes(8, "little")
+    return c.ReservationAcquire.of(NSID=1, RACQA=1, RTYPE=EXCLUSIVE, PRP1=_data(driver, keys))
+
+
+def _release(driver: Controller, key: int, kind: int = EXCLUSIVE) -> Command:
+    return c.ReservationRelease.of(NSID=1, RTYPE=kind, PRP1=_data(driver, key.to_bytes(8, "little")))
 
 
 def _identify_host(driver: Controller, length: int) -> Command:
@@ -142,6 +154,32 @@ sends(
     io=True,
     scenarios=("multi-namespace/reservations",),
 )
+sends(
+    "multi-namespace/resv-keys:release",
+    "Releases a reservation without its key.",
+    lambda driver: [_register(driver), _acquire(driver, KEY), _release(driver, 0)],
+    lambda driver: [_register(driver), _acquire(driver, KEY), _release(driver, KEY)],
+    io=True,
+    scenarios=("multi-namespace/reservations",),
+)
+sends(
+    "multi-namespace/resv-keys:preempt",
+    "Preempts a reservation by the other host's key in place of its own.",
+    lambda driver: [_register(driver), _preempt(driver, OTHER_KEY)],
+    lambda driver: [_register(driver), _preempt(driver, KEY)],
+    io=True,
+    scenarios=("multi-namespace/reservations",),
+)
+sends(
+    "multi-namespace/resv-type:another",
+    "Releases a reservation by another type than it has acquired.",
+    lambda driver: [_register(driver), _acquire(driver, KEY), _release(driver, KEY, ALL_REGISTRANTS)],
+    lambda driver: [
+        _register(driver), _release(driver, KEY, ALL_REGISTRANTS), _acquire(driver, KEY), _release(driver, KEY),
+    ],
+    io=True,
+    scenarios=("multi-namespace/reservations",),
+)  # fmt: skip
 sends(
     "features/host-id:always-long",
     "Sets a host identifier of 128 bits, whatever CTRATT says.",

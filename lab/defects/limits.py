@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from lab.defects.defect import defect
-from lab.defects.senders import sends
+from lab.defects.senders import NEIGHBOURS, sends
 from lab.nvme import commands as c
 from lab.nvme import prp
 from lab.nvme.commands import Command, LbaCommand
 from lab.nvme.ranges import CopyRange
-from lab.reference.controller import Controller
+from lab.reference.controller import LAST, Controller
 from lab.reference.execution import Execution
 from lab.reference.namespace import NLB_LIMIT, PRACT, REFERENCE_CHECK, Namespace
 from lab.reference.request import Request
@@ -119,6 +119,35 @@ class RetriesAtOnce(Execution):
         return 0.0
 
 
+@defect("write/fused-doorbell:each", scenarios=("write/fused",))
+class RingsForEach(Controller):
+    """Rings for each of the two commands of a fused operation."""
+
+    def start(self, until: str = LAST) -> None:
+        """Start as usual, and send both."""
+        super().start(until)
+        if until == LAST:
+            for command in _compare_and_write(self, 1):
+                self.io[0].submit(Request(command, lambda request: None), self.transport.now())
+                self.io[0].ring()
+
+
+class RingsBefore(Controller):
+    """Rings for a command, and then once for a fused operation behind it."""
+
+    def start(self, until: str = LAST) -> None:
+        """Start as usual, and send all three."""
+        super().start(until)
+        if until == LAST:
+            before: list[Command] = [c.Flush.of(NSID=1)]
+            for batch in (before, _compare_and_write(self, 1)):
+                for command in batch:
+                    self.io[0].submit(Request(command, lambda request: None), self.transport.now())
+                self.io[0].ring()
+
+
+NEIGHBOURS["write/fused-doorbell:each"] = RingsBefore
+
 # -- by what is sent ------------------------------------------------------------------------------------------------------
 
 
@@ -182,6 +211,14 @@ sends(
     "Sets PRACT in Compare as in Read.",
     lambda driver: [_compare(driver, PRACT)],
     lambda driver: [_compare(driver, 0)],
+    io=True,
+    scenarios=("read/protected",),
+)
+sends(
+    "write/verify-pract:as-in-read",
+    "Sets PRACT in Verify as in Read.",
+    lambda driver: [c.Verify.of(NSID=1, SLBA=0, PRINFO=PRACT)],
+    lambda driver: [c.Verify.of(NSID=1, SLBA=0)],
     io=True,
     scenarios=("read/protected",),
 )

@@ -131,12 +131,6 @@ sends(
     scenarios=("write/basic",),
 )
 sends(
-    "features/feature-gated:deallocated-error",
-    "Asks for an error where deallocated blocks are read, whatever NSFEAT says.",
-    lambda driver: [c.SetFeatures.of(FID=Fid.ERROR_RECOVERY, CDW11=1 << 16, NSID=1)],
-    None,
-)
-sends(
     "features/io-gated:fused-admin",
     "Sets FUSE in an admin command.",
     lambda driver: [c.SetFeatures.of(FID=Fid.ARBITRATION, CDW11=7, FUSE=1)],

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from conformance.suite.check import MANDATORY
-from conformance.suite.coverage import DOCUMENTS, Rule, page, rules
+from conformance.suite.coverage import DOCUMENTS, Rule, page, rules, walked
 from conformance.suite.selection import CHECKS
 
 PAGE = Path(__file__).parents[2] / "docs" / "coverage-of-the-specification.md"
@@ -18,6 +18,18 @@ def test_a_rule_is_judged_or_has_a_reason(rule: Rule) -> None:
     assert rule.document in DOCUMENTS
     assert bool(rule.checks) != bool(rule.none)
     assert set(rule.checks) <= set(CHECKS)
+
+
+@pytest.mark.parametrize("rule", rules(), ids=lambda rule: f"{rule.document}-{rule.section}")
+def test_a_rule_stands_in_one_chapter_that_was_read(rule: Rule) -> None:
+    chapters = [chapter for chapter in walked() if chapter.holds(rule)]
+    assert len(chapters) == 1, rule
+    assert not chapters[0].read.startswith("left out")
+
+
+def test_a_rule_is_listed_once() -> None:
+    said = [(rule.document, rule.section, rule.rule) for rule in rules()]
+    assert sorted(set(said)) == sorted(said)
 
 
 def test_every_mandatory_check_is_on_the_page() -> None:

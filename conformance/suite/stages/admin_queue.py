@@ -304,6 +304,22 @@ def quiet_until_ready(record: Record) -> Iterator[Finding]:
             yield Finding(state.been_ready, event, "RDY=1 seen since EN=1", seen)  # it may drop later: another matter
 
 
+@check("admin-queue/submitted-ready", cite=BASE_2_0["3.4"], level=MANDATORY, why="shall", witnesses=["wire"])
+def submitted_ready(record: Record) -> Iterator[Finding]:
+    """Submits commands only while the controller really is ready, whether it has looked or waited for long enough."""
+    seen = set[tuple[str, int]]()  # controllers and epochs in which a command was fetched
+    for state, event in record.walk(Remark, Submitted):
+        here = state.spec.id, state.epoch
+        match event:
+            case Remark(name="doorbell-while-not-ready", detail={"ready": False, "fatal": False, "value": value} as rung):
+                submits = not rung["completion"] and value & TAIL_BITS
+                if state.enabled and not state.been_ready and here not in seen and submits:
+                    yield Finding(False, event, "CSTS.RDY=1", f"SQ {rung['qid']} rung while RDY=0")
+            case Submitted(sqid=0) if here not in seen:
+                seen.add(here)
+                yield Finding(True, event, "CSTS.RDY=1", "fetched: it is ready", fields=("OPC",))
+
+
 @check("admin-queue/doorbell", cite=PCIE_1_0["3.1.2"], level=MANDATORY, why="shall", witnesses=["wire"])
 def doorbell(record: Record) -> Iterator[Finding]:
     """Writes doorbells 32 bits wide, at the right stride, of a live queue, with a value inside the ring."""

@@ -12,7 +12,7 @@ from conformance.suite.check import MANDATORY, RECOMMENDED, Finding, check
 from conformance.suite.citations import BASE_2_0, NVM_1_0
 from conformance.suite.stages.features import PASSED_THROUGH
 from conformance.suite.stages.read import unread
-from lab.data.events import Completed, FaultInjected, Remark, Submitted
+from lab.data.events import Completed, Doorbell, FaultInjected, Remark, Submitted
 from lab.nvme import commands as c
 from lab.nvme.commands import BROADCAST_NSID, Command, Psdt
 from lab.nvme.features import VALUES, Fid, HostMemoryBuffer, InterruptVectorConfig, NumberOfQueues, PowerManagement
@@ -26,6 +26,8 @@ NO_NSID = (
     c.DoorbellBufferConfig, c.Sanitize,
 )  # fmt: skip
 """Admin commands that do not use their namespace id. Base 2.0, 5, figure 138."""
+NVME_PROTOCOL = 0xEA
+"""The security protocol of the Replay Protected Memory Block, which is no namespace's. Base 2.0, 8.18."""
 NO_POINTER = c.DeleteIoSq, c.DeleteIoCq, c.Abort, c.AsyncEventRequest, c.KeepAlive
 """Admin commands that use no data pointer at all."""
 ONE_POINTER = c.CreateIoSq, c.CreateIoCq
@@ -41,7 +43,11 @@ FUSED_FIRST, FUSED_SECOND = 0b01, 0b10
 @check("admin-queue/nsid-unused", cite=BASE_2_0["3.3.3.1"], level=MANDATORY, why="shall", witnesses=["wire"])
 def nsid_unused(record: Record) -> Iterator[Finding]:
     """Leaves NSID 0 in admin commands that do not use it."""
-    for _, event, command in record.commands(*NO_NSID):
+    for _, event, command in record.commands(*NO_NSID, c.NamespaceManagement, c.SecuritySend, c.SecurityReceive):
+        if isinstance(command, c.NamespaceManagement) and command.SEL:
+            continue  # it names the namespace that it deletes. Base 2.0, 5.23
+        if isinstance(command, c.SecuritySend | c.SecurityReceive) and command.SECP != NVME_PROTOCOL:
+            continue  # the protocol says what it is. Base 2.0, 5.25
         shown = f"{type(command).__name__} with NSID {command.NSID:#x}"
         yield Finding(command.NSID == 0, event, "NSID 0, as the command does not use it", shown, fields=("OPC", "NSID"))
 
@@ -184,21 +190,26 @@ def sgl_gate(record: Record) -> Iterator[Finding]:
 
 HMB_DESCRIPTOR = "hmb-descriptor"
 """The remark on a host memory buffer whose descriptors name no whole pages."""
-SGL_REMARK, PSDT_REMARK = "sgl", "psdt"
+SGL_REMARK, TOO_LONG = "sgl", "TOO_LONG"
 
 
 @check("read/sgl-shape", cite=BASE_2_0["4.1.2"], level=MANDATORY, why="shall", witnesses=["wire"], uses="SGLs")
 def sgl_shape(record: Record) -> Iterator[Finding]:
     """Builds SGLs of valid descriptors that cover the data."""
     broken = set[int]()  # identities of the commands whose list was remarked on
-    for remark in record.all(Remark):
-        if remark.name == SGL_REMARK and remark.detail.get("problem") != "TOO_LONG":
+    for state, remark in record.walk(Remark):
+        if remark.name == SGL_REMARK and not (remark.detail.get("problem") == TOO_LONG and _may_be_longer(state)):
             broken.add(id(record.owner(remark)))
             problem, where = str(remark.detail.get("problem", "")).lower().replace("_", " "), remark.detail.get("where")
             yield Finding(False, remark, "a valid SGL", problem if where is None else f"{problem}, at {where}")
     for _, event, command in record.commands(Command):
         if event.sqid and command.PSDT in (Psdt.SGL_MPTR_BUFFER, Psdt.SGL_MPTR_SEGMENT) and id(event) not in broken:
             yield Finding(True, event, "a valid SGL", "nothing to remark")
+
+
+def _may_be_longer(state: State) -> bool:
+    """Return whether a list may name more than the data: where SGLS says so, or nothing is known of SGLS."""
+    return state.profile is None or bool(state.profile.controller.SGLS.OVERSIZE)
 
 
 @check(
@@ -356,13 +367,40 @@ def fused_pair(record: Record) -> Iterator[Finding]:
         yield Finding(False, event, "a second command with FUSE=10b behind it", "none came", fields=("FUSE",))
 
 
+@check(
+    "write/fused-doorbell", cite=BASE_2_0["3.4.2"], level=MANDATORY, why="shall", witnesses=["wire"], uses="fused operations"
+)
+def fused_doorbell(record: Record) -> Iterator[Finding]:
+    """Announces both commands of a fused operation by one write to the doorbell."""
+    announced: dict[tuple[str, int, int], list[int]] = {}  # how many commands in all, after each write, by queue
+    firsts: dict[tuple[str, int, int], int] = {}  # how many the controller had fetched with the last first one, by queue
+    for state, event in record.walk(Doorbell, Submitted):
+        assert isinstance(event, Doorbell | Submitted)
+        qid = event.qid if isinstance(event, Doorbell) else event.sqid
+        sq, where = state.sqs.get(qid), (state.spec.id, state.epoch, qid)
+        if sq is None or not state.rings_all(qid):
+            continue
+        match event:
+            case Doorbell(completion=False, value=value) if value < sq.size:
+                ends = announced.setdefault(where, [])
+                if sq.fetched == 0 and sq.tail == 0:  # the queue is new
+                    ends.clear()
+                ends.append((ends[-1] if ends else 0) + (value - sq.tail) % sq.size)
+            case Submitted(command=Command(FUSE=0b01)) if qid:
+                firsts[where] = sq.fetched + 1
+            case Submitted(command=Command(FUSE=0b10)) if sq.fetched and firsts.get(where) == sq.fetched:
+                apart = sq.fetched in announced.get(where, ())
+                shown = f"a write of SQ {qid}'s doorbell {'between them' if apart else 'for both'}"
+                yield Finding(not apart, event, "one write to the doorbell for both", shown, fields=("FUSE",))
+
+
 def _compare_and_write(first: Command, second: Command) -> bool:
     if not isinstance(first, c.Compare) or not isinstance(second, c.Write):
         return False
     return (first.NSID, first.SLBA, first.NLB) == (second.NSID, second.SLBA, second.NLB)
 
 
-@check("write/directive-enable", cite=BASE_2_0["8.7"], level=MANDATORY, why="shall", witnesses=["wire"], uses="directives")
+@check("write/directive-enable", cite=BASE_2_0["8.7"], level=RECOMMENDED, why="should", witnesses=["wire"], uses="directives")
 def directive_enable(record: Record) -> Iterator[Finding]:
     """Sets DTYPE in a write only after Directive Send has enabled that directive."""
     enabled: dict[tuple[str, int], set[int]] = {}

@@ -21,6 +21,9 @@ LENT, TOUCHED, RETURNED = "hmb-enabled", "hmb-touched", "hmb-returned"
 """Remarks of the controller: it was lent memory, found it changed by another, was informed that the host returns it."""
 KEY = "reservation-key"
 """Its remark on the key of a command about reservations."""
+BY_KEY = ("acquires", "preempts", "releases")
+TYPE = "reservation-type"
+"""Its remark on the release of a reservation by the host that holds it."""
 ENTRY = 8
 """Bytes of a PRP list entry."""
 SQE_BYTES, CQE_BYTES = 64, 16
@@ -264,12 +267,21 @@ def host_id(record: Record) -> Iterator[Finding]:
     "multi-namespace/resv-keys", cite=BASE_2_0["8.19"], level=MANDATORY, why="shall", witnesses=["wire"], uses="reservations"
 )
 def resv_keys(record: Record) -> Iterator[Finding]:
-    """Registers a key with a namespace before it reserves it, and names that key."""
+    """Registers a key with a namespace before it reserves it, and names that key, also where it preempts and releases."""
     for _, event in record.walk(Remark):
-        if event.name == KEY and event.detail.get("acquires"):
+        if event.name == KEY and event.detail.get("does") in BY_KEY:
             registered, matches = bool(event.detail.get("registered")), bool(event.detail.get("matches"))
             shown = "no key registered" if not registered else "the key that was registered" if matches else "another key"
             yield Finding(registered and matches, event, "the key that was registered before", shown)
+
+
+@check("multi-namespace/resv-type", cite=BASE_2_0["7.4"], level=MANDATORY, why="shall", witnesses=["wire"], uses="reservations")
+def resv_type(record: Record) -> Iterator[Finding]:
+    """Releases a reservation that it holds by the type that the reservation has."""
+    for _, event in record.walk(Remark):
+        if event.name == TYPE:
+            named, held = event.detail.get("named"), event.detail.get("held")
+            yield Finding(named == held, event, f"RTYPE {held}, as the reservation has", f"RTYPE {named}")
 
 
 @check("reset/d3", cite=BASE_2_0["3.6.1"], level=RECOMMENDED, why="should", witnesses=["wire"])

@@ -260,6 +260,16 @@ def compare_pract(record: Record) -> Iterator[Finding]:
             yield Finding(not command.PRINFO & PRACT, event, "PRACT 0", shown, fields=("PRINFO",))
 
 
+@check("write/verify-pract", cite=NVM_1_0["3.2.5"], level=RECOMMENDED, why="practice", witnesses=["wire"])
+def verify_pract(record: Record) -> Iterator[Finding]:
+    """Clears PRACT in Verify, which moves no data that could gain or lose protection information."""
+    for state, event, command in record.commands(c.Verify):
+        identified = _identified(state, command.NSID)
+        if identified is not None and identified.DPS.TYPE:
+            shown = f"PRACT {command.PRINFO >> 3}"
+            yield Finding(not command.PRINFO & PRACT, event, "PRACT 0", shown, fields=("PRINFO",))
+
+
 # -- retries --------------------------------------------------------------------------------------------------------------
 
 CRD_SECONDS, ENOUGH = 0.1, 0.9

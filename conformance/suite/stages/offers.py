@@ -16,7 +16,7 @@ from lab.data.events import Submitted
 from lab.data.profile import Profile
 from lab.nvme import commands as c
 from lab.nvme.commands import BROADCAST_NSID
-from lab.nvme.features import ErrorRecovery, Fid
+from lab.nvme.features import Fid
 from lab.nvme.identify import Cns, IdentifyController
 from lab.nvme.logs import Lid
 
@@ -104,12 +104,6 @@ def feature_gated(record: Record) -> Iterator[Finding]:
     for state, event, command in own(record, c.SetFeatures):
         if state.profile is not None and command.FID in FEATURES:
             yield _offered(state.profile, event, f"feature {command.FID:02X}h", FEATURES[command.FID], "FID")
-        if state.profile is not None and command.FID == Fid.ERROR_RECOVERY and ErrorRecovery(command.CDW11).DULBE:
-            every = state.profile.namespaces
-            named = every.values() if command.NSID == BROADCAST_NSID else filter(None, [every.get(command.NSID)])
-            there = all(identified.NSFEAT.DEALLOCATED_ERROR for identified in named)
-            shown = f"DULBE 1, NSFEAT bit 2 {'set' if there else 'clear'}"
-            yield Finding(there, event, "NSFEAT bit 2 set, or DULBE 0", shown, fields=("FID", "NSID", "CDW11"))
 
 
 @check("features/ns-named", cite=BASE_2_0["4.2"], level=RECOMMENDED, why="practice", witnesses=["wire"])

@@ -11,9 +11,10 @@ from conformance.suite.citations import BASE_2_0
 from conformance.suite.stages.fields import own
 from lab.nvme import commands as c
 from lab.nvme.commands import Command
-from lab.nvme.features import Fid, NamespaceWriteProtection, TemperatureThreshold
+from lab.nvme.features import Fid, NamespaceWriteProtection, PowerManagement, TemperatureThreshold
 from lab.nvme.identify import Cns
 from lab.nvme.logs import Lid
+from lab.nvme.registers import VS
 
 RESERVATION_TYPES = range(1, 7)
 CODES: Mapping[type[Command], Mapping[str, Collection[int]]] = {
@@ -25,8 +26,8 @@ CODES: Mapping[type[Command], Mapping[str, Collection[int]]] = {
     c.NamespaceAttachment: {"SEL": range(2)},
     c.FirmwareCommit: {"CA": (0, 1, 2, 3, 6, 7)},
     c.ReservationRegister: {"RREGA": range(3), "CPTPL": (0, 2, 3)},
-    c.ReservationAcquire: {"RACQA": range(3), "RTYPE": RESERVATION_TYPES},
-    c.ReservationRelease: {"RRELA": range(2)},
+    c.ReservationAcquire: {"RACQA": range(3), "RTYPE": RESERVATION_TYPES, "IEKEY": (0,)},
+    c.ReservationRelease: {"RRELA": range(2), "IEKEY": (0,)},
 }
 """Fields of commands that list their values, and these values. Base 2.0, 5 and 7, the figures of each command."""
 SENSORS = (*range(9), 0xF)
@@ -46,13 +47,22 @@ def _protection(command: c.SetFeatures | c.GetFeatures) -> list[str]:
     return [f"WPS {state:03b}b"] if isinstance(command, c.SetFeatures) and state > PERMANENT else []
 
 
+def _power(command: c.SetFeatures | c.GetFeatures) -> list[str]:
+    hint = PowerManagement(command.CDW11).WH
+    return [f"WH {hint:03b}b"] if isinstance(command, c.SetFeatures) and hint not in HINTS else []
+
+
+PIL_IS_0 = VS.of(MJR=1, MNR=4)
+"""The first revision whose protection information is the last of the metadata. NVM 1.0, 4.1.2."""
+HINTS = range(3)
+"""WH: no workload, and the two that there are. Base 2.0, 8.15.3."""
 PERMANENT = 3
 """WPS: protected for ever; the values above are reserved. Base 2.0, 5.27.1.28."""
 RESERVED_FEATURES = (range(1), range(0x1B, 0x78))
 RESERVED_LOGS = (range(0x17, 0x70), range(0x71, 0x80))
 """Identifiers that are reserved. Base 2.0, 5.27.1, figure 317, and 5.16.1, figure 202."""
 FEATURES: Mapping[int, Callable[[Any], list[str]]] = {
-    Fid.TEMPERATURE_THRESHOLD: _temperature, Fid.NAMESPACE_WRITE_PROTECTION: _protection,
+    Fid.POWER_MANAGEMENT: _power, Fid.TEMPERATURE_THRESHOLD: _temperature, Fid.NAMESPACE_WRITE_PROTECTION: _protection,
 }  # fmt: skip
 """Features whose dword 11 has such fields, and what is reserved in it, in words."""
 
@@ -60,7 +70,7 @@ FEATURES: Mapping[int, Callable[[Any], list[str]]] = {
 @check("features/coded-values", cite=BASE_2_0["5"], level=RECOMMENDED, why="practice", witnesses=["wire"])
 def coded_values(record: Record) -> Iterator[Finding]:
     """Gives fields that list their values one of these: a controller answers a reserved one with an error."""
-    for _, event, command in own(record, *CODES, c.SetFeatures, c.GetLogPage):
+    for state, event, command in own(record, *CODES, c.SetFeatures, c.GetLogPage):
         fields = CODES.get(type(command), {})
         values = {name: getattr(command, name) for name in fields}
         wrong = [f"{name} {value:X}h" for name, value in values.items() if value not in fields[name]]
@@ -70,6 +80,8 @@ def coded_values(record: Record) -> Iterator[Finding]:
             wrong.append(f"FID {command.FID:02X}h")
         if isinstance(command, c.GetLogPage) and any(command.LID in reserved for reserved in RESERVED_LOGS):
             wrong.append(f"LID {command.LID:02X}h")
+        if isinstance(command, c.FormatNvm) and command.PIL and state.profile and state.profile.vs >= PIL_IS_0:
+            wrong.append("PIL 1")
         shown = f"{type(command).__name__}: {', '.join(wrong) or 'no reserved value'}"
         yield Finding(not wrong, event, "no reserved value", shown, fields=("OPC", "CDW10", "CDW11"))
 
@@ -108,3 +120,17 @@ def log_specific(record: Record) -> Iterator[Finding]:
             shown = f"log page {command.LID:02X}h with LSP {command.LSP:#x}, LSI {command.LSI:#x}, OT {command.OT}"
             ok = not command.LSP and not command.LSI and not command.OT
             yield Finding(ok, event, "LSP 0, LSI 0, OT 0", shown, fields=("LID", "LSP", "LSI", "OT"))
+
+
+TELEMETRY = (Lid.TELEMETRY_HOST, Lid.TELEMETRY_CONTROLLER)
+TELEMETRY_BLOCK = 512
+
+
+@check("features/telemetry-blocks", cite=BASE_2_0["5.16.1.8"], level=RECOMMENDED, why="practice", witnesses=["wire"])
+def telemetry_blocks(record: Record) -> Iterator[Finding]:
+    """Reads telemetry in whole blocks of 512 bytes: the controller refuses another offset or length."""
+    for _, event, command in own(record, c.GetLogPage):
+        if command.LID in TELEMETRY and not command.OT:
+            shown = f"{command.data_length} bytes from byte {command.offset}"
+            ok = not command.offset % TELEMETRY_BLOCK and not command.data_length % TELEMETRY_BLOCK
+            yield Finding(ok, event, "multiples of 512", shown, fields=("LID", "NUMDL", "NUMDU", "LPOL"))

@@ -1,4 +1,4 @@
-"""Rules about the MSI-X table. PCIe Transport 1.0, 3.5 "Interrupts"; PCI Local Bus 3.0, 6.8.2."""
+"""Rules about MSI-X and its table. PCIe Transport 1.0, 3.5 "Interrupts"; PCI Local Bus 3.0, 6.8.2."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from conformance.record.record import Record
-from conformance.suite.check import RECOMMENDED, Finding, check
+from conformance.suite.check import MANDATORY, RECOMMENDED, Finding, check
 from conformance.suite.citations import BASE_2_0, PCIE_1_0
-from lab.data.events import MsixWrite, Reset, Submitted
+from lab.data.events import Interrupt, MsixWrite, Remark, Reset, Submitted
 from lab.nvme.commands import CreateIoCq
 
 ENTRY, DATA, CONTROL = 16, 8, 12
@@ -68,6 +68,26 @@ def msix_entry(record: Record) -> Iterator[Finding]:
         elif not vector.masked:
             shown = f"vector {number} unmasked {'with' if vector.is_set else 'without'} address and data"
             yield Finding(vector.is_set, event, "address and data before the vector is unmasked", shown)
+
+
+@check(
+    "io-queues/one-interrupt-mode",
+    cite=PCIE_1_0["3.5"],
+    level=MANDATORY,
+    why="shall",
+    witnesses=["wire"],
+    uses="MSI or MSI-X",
+)
+def one_interrupt_mode(record: Record) -> Iterator[Finding]:
+    """Enables MSI or MSI-X, never both at a time: what a function does then is undefined."""
+    seen = set[tuple[str, str]]()
+    for state, event in record.walk(Remark, Interrupt):
+        match event:
+            case Remark(name="msi-and-msix"):
+                yield Finding(False, event, "one of MSI and MSI-X", "both enabled")
+            case Interrupt(how="msi" | "msix" as how) if (state.spec.id, how) not in seen:
+                seen.add((state.spec.id, how))
+                yield Finding(True, event, "one of MSI and MSI-X", how)
 
 
 @check("io-queues/vector-configured", cite=BASE_2_0["3.5.1"], level=RECOMMENDED, why="should", witnesses=["wire"])
