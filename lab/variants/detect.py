@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from lab.nvme.fields import Register
 from lab.nvme.registers import CAP, CC, CSTS, INTMS, VS
 from lab.reference import pci
 from lab.reference.controller import Controller
 from lab.reference.registers import ALL_ONES, R, Registers
+from lab.reference.service import Open, Service
+from lab.reference.settings import Settings
+from lab.reference.transport import Transport
 from lab.variants.variant import local, variant
 
 BASIC = ("detect/basic",)
@@ -165,3 +170,20 @@ class WritesCcBack(Controller):
         """Stop the controller, and write CC with EN=0 once more."""
         super().stop()
         self.registers.write(self.registers.read(CC).but(EN=0, SHN=0))
+
+
+@variant(
+    "detect/leaves-out-the-gone",
+    allowed='PCIe 1.0, 3.1.2 "Transport Specific Controller Properties": registers may be read before anything is brought up',
+    scenarios=("detect/one-gone",),
+)
+class LeavesOutTheGone(Service):
+    """Looks at all functions before it brings one up, and leaves those out that are gone."""
+
+    def __init__(self, open: Open, settings: Settings | None = None, driver: type[Controller] = Controller) -> None:
+        """Open the functions whose registers read anything but all ones; all of them if there is none such."""
+        super().__init__(lambda: self._there(open()), settings, driver)
+
+    @staticmethod
+    def _there(transports: Sequence[Transport]) -> Sequence[Transport]:
+        return [one for one in transports if one.read32(VS.OFFSET) != ALL_ONES] or transports

@@ -135,6 +135,27 @@ class ListInsidePage(DataPath):
         return lists[-1]
 
 
+@variant(
+    "read/just-full-lists",
+    allowed='Base 2.0, 4.1.1 "Physical Region Page Entry and List": a list that ends with its page is full, and has no pointer',
+    scenarios=SIZES,
+)
+class JustFullLists(DataPath):
+    """Puts each PRP list that fits into a page at the end of that page, so that it is just full and chains nothing."""
+
+    def describe(self, command: Command, memory: Memory, offset: int, length: int, lists: list[Memory]) -> Command:
+        """Return the command; the last entry of its list is in the last slot of a page."""
+        page = memory.page_size
+        needed = -(-(offset % page + length) // page)
+        if not 2 < needed <= page // ENTRY + 1:
+            return super().describe(command, memory, offset, length, lists)
+        used = memory.pages[offset // page : offset // page + needed]
+        listed = _encoded(list(used[1:]))
+        lists.append(self._c.transport.allocate(page, page))
+        lists[-1].write(page - len(listed), listed)
+        return command.but(PRP1=used[0] + offset % page, PRP2=lists[-1].address + page - len(listed))
+
+
 def _encoded(entries: list[int]) -> bytes:
     return b"".join(entry.to_bytes(ENTRY, "little") for entry in entries)
 
