@@ -21,7 +21,7 @@ from lab.data.plan import Controller, Namespace
 UNKNOWN = None
 """What a block holds of which nobody can say what it holds."""
 Held: TypeAlias = int | bytes | None
-"""Of a changed range: the number of its fill, the bytes of its only block or zeros, or `UNKNOWN`."""
+"""Of a changed range: the number of its fill, the bytes of each of its blocks, or `UNKNOWN`."""
 
 
 @dataclass
@@ -117,9 +117,12 @@ class Disk:
         self._unflushed.clear()
 
     def _new(self, asked: Asked) -> Held:
-        """Return what each block of a write, zeroes or trim that succeeded holds now."""
+        """Return what each block of a write, zeroes, clear or trim that succeeded holds now."""
         if asked.action == "trim":
             return UNKNOWN
+        if asked.action == "clear":
+            first, size = int(asked.arguments["lba"]), self.namespace.block_size
+            return content.block(int(asked.arguments["fill"]), self.namespace.nsid, first, size)
         return bytes(self.namespace.block_size) if asked.action == "zeroes" else int(asked.arguments["fill"])
 
     def _partly_new(self, asked: Asked, lba: int) -> Held:
@@ -164,7 +167,7 @@ RESHAPES = ("resize", "reformat")
 """Actions of the lab that change a namespace's size or format."""
 BLOCK_SIZES = (512, 4096)
 """Bytes of a block of the programmable controller's first formats, which have no metadata."""
-CHANGES = ("write", "write-bytes", "zeroes", "trim")
+CHANGES = ("write", "write-bytes", "zeroes", "clear", "trim")
 """Actions that change blocks."""
 OF_ALL = ("cut-power", "collect")
 """Actions that concern every disk, though they name none."""

@@ -25,6 +25,7 @@ _ARGUMENTS: Mapping[str, str] = {
     "write-bytes": "nsid lba at length fill [controller]",
     "flush": "nsid [controller]",
     "zeroes": _BLOCKS,
+    "clear": f"{_BLOCKS} fill",
     "trim": _BLOCKS,
     "mount": "nsid file filesystem [controller]",
     "rescan": "",

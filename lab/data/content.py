@@ -58,7 +58,7 @@ def initial_blocks(seed: int, namespace: Namespace, lba: int, count: int) -> byt
             part = _run(seed, namespace.nsid, number, size)[inside * size : min(RUN, inside + last - first) * size]
             found[(first - lba) * size : (first - lba) * size + len(part)] = part
             first += len(part) // size
-    if lba == 0 and any(area == 0 and length for area, length in namespace.areas):
+    if lba == 0 and count and any(area == 0 and length for area, length in namespace.areas):
         found[:size] = mbr(bytes(found[:size]), namespace.blocks)
     return bytes(found)
 

@@ -18,7 +18,8 @@ from lab.data import patterns, versions
 from lab.errors import UsageError, describe_invalid, nearest
 
 ACTIONS = (
-    "load", "info", "ready", "identify", "list", "queues", "noop", "read", "write", "write-bytes", "flush", "zeroes", "trim",
+    "load", "info", "ready", "identify", "list", "queues", "noop", "read", "write", "write-bytes", "flush", "zeroes", "clear",
+    "trim",
     "mount", "rescan", "reset", "raw", "shutdown", "unload", "load-mix", "load-polled", "load-ring", "load-fio",
     "get-feature",
     "set-feature", "smart", "format", "passthrough", "file-reads", "submit", "collect", "save", "restore",
@@ -167,6 +168,7 @@ class ActionSyntax(Reading):
     fill: str = ""  # how one word of a write's data is put into memory, `{address}` and `{word}` given
     word: Literal[1, 2, 4, 8] = 4  # its size in bytes, little-endian
     line: Annotated[int, Field(ge=0)] = 0  # characters: so long a line of several fills, joined by ";", may be
+    unsupported: Pattern = ""  # it is there where this version of the driver cannot do that
     success: Pattern = ""  # must be there
     error: Pattern = ""  # must not be there
     seconds: Annotated[float, Field(gt=0)] = 30.0

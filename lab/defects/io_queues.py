@@ -11,6 +11,7 @@ from lab.reference.controller import Controller
 from lab.reference.errors import CommandFailed, ControllerFailed
 from lab.reference.execution import Execution
 from lab.reference.namespace import Namespace
+from lab.reference.pending import Pending, PendingOperation
 from lab.reference.queue_pair import QueuePair
 from lab.reference.request import Request
 from lab.reference.ring import CQE_SIZE, PHASE_BYTE, CompletionRing, SubmissionRing
@@ -190,6 +191,18 @@ class NeverSent(Namespace):
 
     def noop(self) -> None:
         """Send nothing."""
+
+
+@defect("io-queues/waiting:forgotten", source="QEMU cf4fbc3030", scenarios=("io-queues/waiting",))
+class Forgotten(Pending):
+    """Never sends a request for which the ring has no room, and never ends it."""
+
+    def submit(self, one: PendingOperation, pair: QueuePair) -> None:
+        """Put an operation's command into a ring that has room."""
+        if pair.room:
+            super().submit(one, pair)
+        else:
+            one.status = "never sent"
 
 
 @defect("io-queues/create-fails:blind-delete", source="U-Boot 61280341e92", scenarios=("io-queues/no-queue",))

@@ -22,7 +22,7 @@ class OneTooFar(Namespace):
         return super().command(kind, lba + issubclass(kind, Write), blocks, flags)
 
 
-@defect("write/exact:last-refused", source="EDK2 86e285dd21", scenarios=("write/basic",))
+@defect("write/exact:last-refused", scenarios=("write/basic",))
 class LastRefused(Namespace):
     """Refuses the last block, as if it were behind the end."""
 
@@ -31,6 +31,15 @@ class LastRefused(Namespace):
         super().check_range(lba, blocks)
         if lba + blocks >= self.blocks:
             raise Refused("beyond the end")
+
+
+@defect("write/exact:cleared-but-last", source="EDK2 86e285dd21", scenarios=("write/clear",))
+class ClearedButLast(Namespace):
+    """Clears all blocks but the last one, whose number it takes for how many there are."""
+
+    def clear(self, lba: int, blocks: int, block: bytes) -> None:
+        """Clear one block less."""
+        super().clear(lba, blocks - 1, block)
 
 
 @defect("write/signature:never-submitted")

@@ -100,7 +100,8 @@ def write_payload(scenario: Scenario, action: Action) -> bytes | None:
     if action.name == "write-bytes":
         end = asked["at"] + asked["length"]
         return content.blocks(asked["fill"], asked["nsid"], asked["lba"], -(-end // size), size)[asked["at"] : end]
-    return content.blocks(asked["fill"], asked["nsid"], asked["lba"], asked["blocks"], size)
+    blocks = 1 if action.name == "clear" else asked["blocks"]  # all of them get the bytes of the first one
+    return content.blocks(asked["fill"], asked["nsid"], asked["lba"], blocks, size)
 
 
 def is_stale_listing(action: Action, answer: Answer) -> bool:

@@ -98,8 +98,10 @@ class QemuVfioSession:
 
     def perform(self, action: Action, data: bytes | None, deadline: Deadline) -> Answer:
         """Return the driver's answer; see `lab.drivers.base.Session`."""
-        if action.arguments.get("offset"):
-            return Answer("unsupported")  # qemu-io's buffers begin where it likes
+        if action.arguments.get("offset") or (action.name == "submit" and "fill" in action.arguments):
+            return Answer(
+                "unsupported"
+            )  # qemu-io's buffers begin where it likes, and hold what it likes where it does not wait
         try:
             answer = ask_agent(self._channel, self._request(action), data or b"", deadline)
         except GuestTimeoutError as late:
@@ -129,6 +131,7 @@ class QemuVfioSession:
         if "lba" in request:
             size = found.namespace.block_size
             request |= {"at": request["lba"] * size, "length": request["blocks"] * size}
+            request["each"] = request.get("each", 0) * size
         return request
 
 

@@ -15,12 +15,13 @@ import os
 import re
 import select
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,8 @@ LIBC = ctypes.CDLL(None, use_errno=True)
 PROMPT = b"qemu-io> "
 DUMPED = re.compile(rb"^[0-9a-f]{8,}:  ((?:[0-9a-f]{2} ){1,16})", re.MULTILINE)
 """A line of ``read -v``: offset, bytes, the same as characters."""
+ENDED = re.compile(rb"^read (?:[0-9]+)/(?:[0-9]+) bytes at offset ([0-9]+)", re.MULTILINE)
+"""What ``aio_read`` says of itself when it has ended well."""
 FAILED = re.compile(r"^(?:qemu-io: .*|\S+ failed: .*|no file open.*)$", re.MULTILINE)
 """Its complaints. No line of a dump looks like one."""
 READ_ONLY = "permission"
@@ -76,22 +79,31 @@ class QemuIo:
     def __init__(self) -> None:
         """Start qemu-io."""
         self.opened, self.refusal = "", ""
-        self._process = subprocess.Popen(
-            ["qemu-io"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, bufsize=0
-        )
+        self.started, self.said = list[int](), b""
+        """Where the reads begin that nobody has waited for, and what they have said."""
+        # it reads as much as there is, uses one line, and waits for more; so no more than a line is there for one read
+        self._lines, its_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with its_end:
+            self._process = subprocess.Popen(
+                ["qemu-io"], stdin=its_end.fileno(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, bufsize=0
+            )
         self._address, self._writable, self._hung = "", False, ""
         self._prompted("to start", OPEN_SECONDS, OPEN_SECONDS)
 
     def ask(self, line: str, timeout_seconds: float = SILENT_SECONDS, asleep: float = ASLEEP_SECONDS) -> bytes:
         """Return its output up to the next prompt. Raises Refused for an error message, and Hung; it stays hung."""
-        if self._hung:
-            raise HungError(f"still hangs in {self._hung!r}")
-        assert self._process.stdin
-        self._process.stdin.write(line.encode() + b"\n")
-        said = self._prompted(line, timeout_seconds, asleep)
+        said = self.ask_all([line], timeout_seconds, asleep)
         if complaint := FAILED.search(said[: 1 << 12].decode(errors="replace")):
             raise RefusedError(complaint[0].removeprefix("qemu-io: "))
         return said
+
+    def ask_all(self, lines: Sequence[str], timeout_seconds: float = SILENT_SECONDS, asleep: float = ASLEEP_SECONDS) -> bytes:
+        """Give it several lines at once; return its output up to the prompt after the last, complaints among it. HungError."""
+        if self._hung:
+            raise HungError(f"still hangs in {self._hung!r}")
+        for line in lines:
+            self._lines.send(line.encode() + b"\n")
+        return self._prompted(lines[-1], timeout_seconds, asleep, len(lines))
 
     def open(self, address: str, nsid: int, writable: bool) -> None:
         """Open the namespace unless it is open: read-only if nothing is written, or if writing is refused."""
@@ -136,16 +148,16 @@ class QemuIo:
             self.ask("close")
         self.opened = ""
 
-    def _prompted(self, asked: str, timeout_seconds: float, asleep: float) -> bytes:
+    def _prompted(self, asked: str, timeout_seconds: float, asleep: float, prompts: int = 1) -> bytes:
         assert self._process.stdout
         said = bytearray()
-        while not said.endswith(PROMPT):
+        while not said.endswith(PROMPT) or said.count(PROMPT) < prompts:
             self._wait(asked, timeout_seconds, asleep)
             found = os.read(self._process.stdout.fileno(), 1 << 16)
             if not found:
                 raise CrashedError(f"status {self._process.wait()} at {asked!r}: {said.decode(errors='replace')[-2000:]}")
             said += found
-        return bytes(said[: -len(PROMPT)])
+        return bytes(said).replace(PROMPT, b"")
 
     def _wait(self, asked: str, timeout_seconds: float, asleep: float) -> None:
         """Wait for output. Raises Hung."""
@@ -336,6 +348,28 @@ def undumped(said: bytes) -> bytes:
     return bytes.fromhex(b"".join(DUMPED.findall(said)).decode())
 
 
+def submit(request: Fields) -> Fields:
+    """Begin reads of ``each`` bytes over a range, and wait for none of them. They end in any order, and say so when they do."""
+    running = program(request)
+    begun = range(request["at"], request["at"] + request["length"], request["each"])
+    running.started += begun
+    running.said += running.ask_all([f"aio_read {at} {request['each']}" for at in begun])
+    return {}
+
+
+def collect(_request: Fields) -> Fields:
+    """Wait for all that was begun; return the status of each. An error does not say whose it is: it is that of all others."""
+    operations: list[Fields] = []
+    for running in PROGRAMS.values():
+        said = running.said + running.ask_all(["aio_flush"]) if running.started else b""
+        ended = {int(offset) for offset in ENDED.findall(said)}
+        failure = FAILED.search(said.decode(errors="replace"))
+        other = {"words": failure[0] if failure else "it never said what became of it"}
+        operations += [{"status": "success" if at in ended else other} for at in running.started]
+        running.started, running.said = [], b""
+    return {"operations": operations}
+
+
 def write(request: Fields) -> Fields:
     """Write blocks."""
     Path(PATTERN).write_bytes(request["data"])
@@ -365,7 +399,7 @@ def trim(request: Fields) -> Fields:
 OF_THE_LAB: Mapping[str, Callable[[Fields], Fields | bytes]] = {"begin": begin, "plugged": plugged, "warm_up": warm_up}
 ACTIONS: Mapping[str, Callable[[Fields], Fields | bytes]] = {
     "load": load, "unload": unload, "ready": ready, "read": read, "write": write, "flush": flush,
-    "zeroes": zeroes, "trim": trim,
+    "zeroes": zeroes, "trim": trim, "submit": submit, "collect": collect,
 }  # fmt: skip
 
 

@@ -47,7 +47,9 @@ def fields(reading: Reading, output: str) -> dict[str, Any]:
 
 
 def status(words: ActionSyntax, output: str) -> Status:
-    """Return what the output says of success: an error that matched wins, then a success that did not."""
+    """Return what the output says of success: what is unsupported wins, then an error that matched, then no success."""
+    if words.unsupported and patterns.search(words.unsupported, output):
+        return "unsupported"
     if words.error and (match := patterns.search(words.error, output)):
         said = _groups(words, match)
         if isinstance(said.get("status"), int):  # without the phase tag: SC in bits 7:0, SCT in 10:8

@@ -28,6 +28,7 @@ ARGUMENTS: Mapping[str, frozenset[str]] = {
     "noop": OF_A_NAMESPACE, "flush": OF_A_NAMESPACE, "format": OF_A_NAMESPACE | {"format"},
     "mount": OF_A_NAMESPACE | {"file", "filesystem"},
     "read": OF_BLOCKS | {"polled", "parts"}, "write": OF_BLOCKS | {"fua", "parts"}, "zeroes": OF_BLOCKS, "trim": OF_BLOCKS,
+    "clear": OF_BLOCKS,
     "write-bytes": OF_A_NAMESPACE | {"lba", "at", "length"},
     "raw": frozenset({"queue", "opcode", "nsid"}),
     "load-ring": OF_A_NAMESPACE | {"lba", "blocks", "operations", "scheduler", "first_ms", "step_ms"},

@@ -149,6 +149,10 @@ class Namespace:
         pieces = [piece for at, count in self.split(lba, blocks) for piece in _cut(at, count, self.zero_blocks)]
         self._run([self.command(WriteZeroes, at, count, {}) for at, count in pieces])
 
+    def clear(self, lba: int, blocks: int, block: bytes) -> None:
+        """Overwrite blocks, each with the bytes of the same one."""
+        self.write(lba, block * blocks)
+
     @property
     def zero_blocks(self) -> int:
         """The blocks that one Write Zeroes may zero: WZSL."""

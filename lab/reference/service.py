@@ -366,6 +366,12 @@ def zeroes(call: Call) -> Reply:
     return Reply()
 
 
+def clear(call: Call) -> Reply:
+    """Write the bytes of one block to many."""
+    call.namespace("write").clear(call.arguments["lba"], call.arguments["blocks"], call.data or b"")
+    return Reply()
+
+
 def trim(call: Call) -> Reply:
     """Deallocate blocks."""
     call.namespace("features").trim([(call.arguments["lba"], call.arguments["blocks"])])
@@ -695,7 +701,8 @@ def raw_length(controller: Controller, command: Command) -> int:
 _ACTIONS: Mapping[str, Callable[[Call], Reply]] = {
     "load": load, "unload": unload, "info": info, "ready": ready, "identify": identify, "list": list_, "rescan": rescan,
     "queues": queues, "noop": noop, "read": read, "mount": mount, "write": write,
-    "write-bytes": write_bytes, "flush": flush, "zeroes": zeroes, "trim": trim,
+    "write-bytes": write_bytes, "flush": flush, "zeroes": zeroes, "clear": clear,
+    "trim": trim,
     "reset": reset, "shutdown": shutdown, "get-feature": get_feature, "set-feature": set_feature, "smart": smart,
     "submit": submit, "collect": collect, "save": save, "restore": restore, "hand-over": hand_over,
     "format": format_, "mi": manage, "raw": raw, "load-mix": load_mix,

@@ -10,6 +10,7 @@ from lab.nvme.features import Fid, NumberOfQueues
 from lab.reference.controller import Controller
 from lab.reference.errors import CommandFailed, ControllerFailed
 from lab.reference.execution import Execution
+from lab.reference.pending import Pending, PendingOperation
 from lab.reference.queue_pair import QueuePair
 from lab.reference.request import Request
 from lab.reference.ring import CQE_SIZE, SQE_SIZE
@@ -345,6 +346,23 @@ class Coalescing(Controller):
         with suppress(CommandFailed):
             self.execution.admin(SetFeatures.of(FID=Fid.INTERRUPT_COALESCING, CDW11=0x0102))
         super().create_io_queues()
+
+
+@variant(
+    "io-queues/by-batches",
+    allowed='Base 2.0, 3.3.1.2 "Full Queue": when a queue has room again the host may submit, or wait for longer',
+    scenarios=("io-queues/waiting",),
+)
+class ByBatches(Pending):
+    """Waits until all commands of a full queue have ended before it submits another one."""
+
+    def submit(self, one: PendingOperation, pair: QueuePair) -> None:
+        """Put an operation's command into a ring that has room, or into an empty one."""
+        while not pair.room and pair.outstanding:
+            pair.ring()
+            while pair.outstanding:
+                self.wait(pair)
+        super().submit(one, pair)
 
 
 @variant(

@@ -177,6 +177,20 @@ class ZeroesByData(Namespace):
 
 
 @variant(
+    "write/clears-backwards",
+    allowed='NVM 1.0, 3.2.6 "Write command": a host may write blocks in any order, and as often as it likes',
+    scenarios=("write/clear",),
+)
+class ClearsBackwards(Namespace):
+    """Clears block by block from the last one on, twice."""
+
+    def clear(self, lba: int, blocks: int, block: bytes) -> None:
+        """Write each block by a command of its own."""
+        for at in (*range(lba + blocks - 1, lba - 1, -1),) * 2:
+            super().clear(at, 1, block)
+
+
+@variant(
     "write/long-zeroes",
     allowed='NVM 1.0, 3.2.8 "Write Zeroes command": it moves no data, so that MDTS does not bind it without WZSL',
     scenarios=("write/zeroes-long",),

@@ -26,7 +26,7 @@ from tests.files import python_program
 
 FAKE = """
 import sys, time
-opened = 0
+opened, begun = 0, []
 while True:
     print("qemu-io> ", end="", flush=True)
     line = sys.stdin.readline().strip()
@@ -44,6 +44,12 @@ while True:
         print("write failed: Input/output error")
     elif line.startswith("flush"):
         sys.stdin.read()
+    elif line.startswith("aio_read"):
+        begun.append(line.split()[1])
+    elif line == "aio_flush":
+        for at in reversed(begun):
+            print("aio_read failed: Input/output error" if at == "8192" else f"read 4096/4096 bytes at offset {at}")
+        begun.clear()
     elif line.startswith("aio_flush"):
         end = time.monotonic() + 2 * float(line.split()[1])
         while time.monotonic() < end:
@@ -137,6 +143,22 @@ def test_what_qemu_io_says_is_understood(qemu_io: QemuIo, monkeypatch: pytest.Mo
         qemu_vfio_agent.read({**request, "place": 1})
     with pytest.raises(CrashedError, match="status 1 at 'discard 65536 18': assertion failed"):
         qemu_vfio_agent.trim(request)
+
+
+def test_reads_that_are_not_waited_for_are_collected(qemu_io: QemuIo, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(qemu_vfio_agent.PROGRAMS, 0, qemu_io)
+    good = {"place": 0, "nsid": 1, "at": 16384, "length": 400 * 4096, "each": 4096}
+    assert qemu_vfio_agent.submit(good) == {}
+    assert qemu_vfio_agent.collect({}) == {"operations": [{"status": "success"}] * 400}
+    assert qemu_vfio_agent.collect({}) == {"operations": []}, "they are collected once"
+
+
+def test_an_error_of_what_was_not_waited_for_is_not_lost(qemu_io: QemuIo, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(qemu_vfio_agent.PROGRAMS, 0, qemu_io)
+    qemu_vfio_agent.submit({"place": 0, "nsid": 1, "at": 4096, "length": 2 * 4096, "each": 4096})
+    failed = {"words": "aio_read failed: Input/output error"}
+    assert qemu_vfio_agent.collect({}) == {"operations": [{"status": "success"}, {"status": failed}]}
+    assert qemu_vfio_agent.read({"place": 0, "nsid": 1, "at": 65536, "length": 18})[:4] == b"abcd", "the next answer is its own"
 
 
 def test_a_sleeper_is_woken_in_place_of_a_lost_interrupt() -> None:

@@ -132,3 +132,11 @@ def test_the_echo_goes_however_it_was_wrapped(echoed: str) -> None:
 
 def test_output_without_an_echo_stays() -> None:
     assert reading.without_echo("nvme? no", "nvme info") == "nvme? no"
+
+
+@pytest.mark.parametrize(
+    ("output", "status"), [("unsupported", "unsupported"), ("failed, 4", {"words": "failed, 4"}), ("done", "success")]
+)
+def test_what_a_version_does_not_know_is_unsupported(output: str, status: object) -> None:
+    known = words(unsupported="^unsupported$", success="^done$", error="^failed, .*$")
+    assert reading.status(known, output) == status

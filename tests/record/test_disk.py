@@ -106,6 +106,13 @@ def test_a_part_of_a_block_leaves_the_rest(tmp_path: Path) -> None:
     assert disk.expect(7) == content.initial(1, disk.namespace, 7)
 
 
+def test_blocks_that_are_cleared_hold_the_bytes_of_the_first_one(tmp_path: Path) -> None:
+    disk = after(tmp_path / "e", ("clear", {"nsid": 1, "lba": 0, "blocks": 64, "fill": 7}))
+    block = content.block(7, 1, 0, 512)
+    assert disk.expect(63) == block
+    assert disk.expect_range(0, 8) == block * 8, "the partition table in block 0 is overwritten too"
+
+
 def test_a_part_of_unknown_data_is_unknown(tmp_path: Path) -> None:
     trimmed: Question = ("trim", {"nsid": 1, "lba": 5, "blocks": 1})
     disk = after(tmp_path / "e", trimmed, ("write-bytes", {"nsid": 1, "lba": 5, "at": 10, "length": 600, "fill": 7}))

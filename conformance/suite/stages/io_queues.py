@@ -38,6 +38,12 @@ LATE = "interrupt-late"
 ADMIN_VECTOR = 0
 """Signals for the admin queue since before there were I/O queues, so it says nothing about theirs."""
 
+MANY, MANY_ENTRIES = 132, 128
+"""Requests, and the entries of a ring that do not hold them."""
+MANY_MS = 400
+"""What each of them takes: long enough for a driver under emulation to be given all of them meanwhile, and short enough for one
+with rings of two entries."""
+
 
 def creations(record: Record) -> Iterator[tuple[State, Submitted, CREATES]]:
     """Every Create I/O Completion or Submission Queue with the state just before it."""
@@ -81,6 +87,14 @@ def backlog(draw: Draw) -> Plan:
     return Plan(device, [LOAD, do("read", nsid=1, lba=draw.between(0, 900), blocks=256)], [slow])
 
 
+@scenario("io-queues/waiting", f"{MANY} reads that their caller begins without waiting, more than the only queue takes at once")
+def waiting_requests(draw: Draw) -> Plan:
+    device = draw.device(cap={"MQES": MANY_ENTRIES - 1}, io_queues=1, vectors=2)
+    slow = Fault(name="slow", behaviour="delay", queue="io", opcode=Read.OPCODE, arguments={"ms": MANY_MS})
+    submitted = do("submit", nsid=1, lba=8 * draw.between(1, 30), blocks=MANY * 8, each=8)
+    return Plan(device, [LOAD, submitted, do("collect")], [slow])
+
+
 @scenario("io-queues/no-queue", "every Create I/O Submission Queue fails", hostile=True)
 def no_queue(draw: Draw) -> Plan:
     refused = Fault(name="refused", behaviour="status", queue="admin", opcode=CreateIoSq.OPCODE, arguments={"sc": 6, "dnr": 1})
@@ -120,6 +134,33 @@ def size(record: Record) -> Iterator[Finding]:
         if state.cap is not None:
             most, entries = state.cap.MQES + 1, command.entries
             yield Finding(2 <= entries <= most, event, f"2 to {most} entries", f"{entries}", fields=("QSIZE",))
+
+
+@check("io-queues/waiting", cite=PRACTICE, level=RECOMMENDED, why="practice", witnesses=["out", "wire"],
+       needs=["submit", "collect"], scenarios=["io-queues/waiting"])  # fmt: skip
+def waiting(record: Record) -> Iterator[Finding]:
+    """Ends every request that had to wait until a full queue had room again."""
+    fullest: tuple[int, Submitted] | None = None
+    for state, event in record.walk(Submitted):
+        own = [one for one in state.in_flight.values() if one.sqid == event.sqid]
+        queue = state.sqs.get(event.sqid)
+        if event.sqid and queue is not None and len(own) + 1 >= queue.size - 1:
+            fullest = len(own) + 1, event
+    if fullest is None:  # nothing had to wait
+        return
+    begun = 0
+    for asked in record.answers("submit", "collect"):
+        if asked.action == "submit":
+            wanted = int(asked.arguments["blocks"]) // int(asked.arguments["each"])
+            if asked.ok:
+                begun += wanted
+            elif asked.status == "timeout":
+                yield Finding(False, asked.ended, f"{wanted} requests begun", asked.said)
+            continue
+        ended = sum(one.get("status") == "success" for one in asked.all("operations"))
+        if begun:
+            said = asked.said if asked.ok else f"{asked.said}, {fullest[0]} of them in flight before"
+            yield Finding(asked.ok and ended == begun, asked.ended, f"success of {begun} requests", f"{said}: {ended}")
 
 
 @check("io-queues/wrap", cite=BASE_2_0["3.3.1"], level=MANDATORY, why="integrity", witnesses=["wire"])

@@ -242,7 +242,7 @@ def no_crosstalk(record: Record) -> Iterator[Finding]:
     """Reads, writes, zeroes and trims the namespace that was asked for, and changes no other."""
     if sum(len(controller.namespaces) for controller in record.controllers) == 1:
         return
-    for asked in record.answers("read", "write", "write-bytes", "zeroes", "trim"):
+    for asked in record.answers("read", "write", "write-bytes", "zeroes", "clear", "trim"):
         wanted = asked.arguments["nsid"]
         for _, event in record.during(asked, Submitted):
             if isinstance(event.command, (Read, Write, WriteZeroes, DatasetManagement)):

@@ -103,6 +103,14 @@ def zeroes_not_offered(draw: Draw) -> Plan:
     return Plan(device, [LOAD, do("zeroes", nsid=1, lba=lba, blocks=16), _read(lba - 1, 18)])
 
 
+@scenario("write/clear", "all blocks of a namespace are overwritten with the bytes of one block")
+def clear(draw: Draw) -> Plan:
+    blocks = 8 * draw.between(12, 20)
+    namespace = draw.namespace(blocks=blocks, areas=((0, blocks),))
+    cleared = do("clear", nsid=1, lba=0, blocks=blocks, fill=draw.fill())
+    return Plan(draw.device(namespace), [LOAD, cleared, _read(0, 8), _read(blocks - 8, 8)])
+
+
 @scenario("write/past-end", "a write that ends behind the namespace, and one behind it")
 def past_end(draw: Draw) -> Plan:
     namespace = draw.namespace()
@@ -124,10 +132,14 @@ def error_scenario(draw: Draw) -> Plan:
     return Plan(draw.device(), [LOAD, _write(draw, lba, 1), _write(draw, lba + 1, 2), do("flush", nsid=1)], faults)
 
 
+OVERWRITES = ("write", "clear")
+"""Actions after which each of their blocks holds what they gave it."""
+
+
 @check("write/exact", cite=NVM_1_0["3.2.6"], level=MANDATORY, why="integrity", witnesses=["store"], needs=["write"])
 def exact(record: Record) -> Iterator[Finding]:
-    """Changes exactly the blocks it was asked to write, on this and every other namespace."""
-    written = [asked for asked in record.answers("write") if asked.ok]
+    """Changes exactly the blocks it was asked to write or to clear, on this and every other namespace."""
+    written = [asked for asked in record.answers(*OVERWRITES) if asked.ok]
     for (controller, nsid), disk in final_disks(record).items():
         image = record.evidence.image(controller, nsid)
         if image is None or not written:
@@ -138,7 +150,7 @@ def exact(record: Record) -> Iterator[Finding]:
         if any(record.saw(asked, Write) for asked in written):
             yield Finding(True, written[-1].ended, "all other blocks as before", f"namespace {nsid} of {controller}")
     for asked, disk in replay(record):
-        if asked.action != "write" or not asked.ended or asked.status == "unsupported" or record.scenario.hostile:
+        if asked.action not in OVERWRITES or not asked.ended or asked.status == "unsupported" or record.scenario.hostile:
             continue
         shown = record.saw(asked, Write) if asked.ok else not refused(record, asked, disk)
         if inside(asked, disk.namespace) and shown:

@@ -19,6 +19,7 @@
  *   n QUEUE OPCODE NAMESPACE     a command on the admin or io queue: NVM Express Pass Thru, on the io queue without blocking;
  *                                Security Receive and Send by Storage Security Command, Sanitize by Media Sanitize if there is one
  *   m DISK FORMAT                Media Sanitize (of EDK2, since 2024): MediaFormat, to the block size of that LBA format
+ *   e DISK LBA BLOCKS ADDRESS    MediaClear, in one pass: all blocks of the disk get the bytes of the one at the address
  *   c                            connects the drivers to all functions of class 0108h
  *   u                            disconnects them
  *   s                            Runtime Services: ResetSystem, to shut down
@@ -194,7 +195,7 @@ typedef struct MediaSanitize {
 	uint64_t revision;
 	Media *media;
 	uint32_t capabilities;
-	void *clear;
+	Status (API *clear)(struct MediaSanitize *, uint32_t media, uint32_t passes, void *block);
 	Status (API *purge)(struct MediaSanitize *, uint32_t media, uint32_t action, uint32_t pattern);
 	Status (API *format)(struct MediaSanitize *, uint32_t media, uint32_t block_size_log, uint32_t erase);
 } MediaSanitize;
@@ -623,7 +624,7 @@ static void format_disk(const char *line)
 	MediaSanitize *sanitize = protocol(disks[disk], &MEDIA_SANITIZE);
 	PassThru *pass = protocol(owner(disks[disk]), &PASS_THRU);
 	if (!sanitize || !pass) {
-		say("failed, unsupported");
+		say("unsupported");
 		return;
 	}
 	identify = (Command) {.opcode = IDENTIFY};
@@ -633,6 +634,23 @@ static void format_disk(const char *line)
 	Status status = pass->send(pass, identify.namespace, &packet, NULL);
 	const uint8_t *formats = (const uint8_t *)BUFFER + 128;
 	say_status(status >> 63 ? status : sanitize->format(sanitize, sanitize->media->id, formats[4 * format + 2], 0));
+}
+
+/* The protocol clears a whole disk; blocks of it cannot be asked for. */
+static void clear_disk(const char *line)
+{
+	uint64_t disk = number(&line), lba = number(&line), blocks = number(&line);
+	void *block = (void *)number(&line);
+	if (*line || disk >= disk_count) {
+		say(*line ? "?" : "failed, no such disk");
+		return;
+	}
+	MediaSanitize *sanitize = protocol(disks[disk], &MEDIA_SANITIZE);
+	if (!sanitize || lba || blocks != sanitize->media->last_block + 1) {
+		say("unsupported");
+		return;
+	}
+	say_status(sanitize->clear(sanitize, sanitize->media->id, 1, block));
 }
 
 static void use_disk(char operation, const char *line)
@@ -771,6 +789,7 @@ static void obey(SystemTable *system, const char *line)
 	case 'n': pass_command(line + 1); break;
 	case 'r': case 'w': case 'f': case 'z': use_disk(*line, line + 1); break;
 	case 'm': format_disk(line + 1); break;
+	case 'e': clear_disk(line + 1); break;
 	case 'u': say_status(each_controller(false)); break;
 	case 'c': say_status(each_controller(true)); break;
 	case 's': system->runtime->reset_system(RESET_SHUTDOWN, 0, 0, NULL); break;
