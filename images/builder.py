@@ -29,8 +29,10 @@ _KERNELS = ("boot/vmlinuz-*", "usr/lib/modules/*/vmlinuz")
 _MODULES = ("lib/modules/*", "usr/lib/modules/*")
 _BY_OWN_LOADER = """\
 #!/usr/bin/busybox sh
-exec /{folder}/{loader} --library-path /{folder} --argv0 {name} /{folder}/{name} "$@"
+exec /{folder}/{loader} --library-path /{folder}{named} /{folder}/{name} "$@"
 """
+_ARGV0 = "--argv0"
+"""The loader's option for the name that a program sees as its own, which glibc has since 2.33."""
 
 _COMPILE = """\
 import py_compile, sys
@@ -127,12 +129,13 @@ def _add_libraries(archive: Archive, tools: Tree, path: str) -> None:
 
 def _add_foreign(archive: Archive, tree: Tree, folder: str, path: str) -> None:
     """Return the program, its loader and its libraries in ``folder``; in /usr/bin a script of its name that starts it there."""
-    program = tree.require(path)
-    for name, file in tree.closure(path).items():
+    program, needed = tree.require(path), tree.closure(path)
+    for name, file in needed.items():
         archive.file(f"{folder}/{name}", file.read_bytes(), 0o755)
     archive.file(f"{folder}/{program.name}", program.read_bytes(), 0o755)
     loader = PurePosixPath(header(program.read_bytes()).interpreter).name
-    script = _BY_OWN_LOADER.format(folder=folder, loader=loader, name=program.name)
+    named = f" {_ARGV0} {program.name}" if _ARGV0.encode() in needed[loader].read_bytes() else ""
+    script = _BY_OWN_LOADER.format(folder=folder, loader=loader, named=named, name=program.name)
     archive.file(f"usr/bin/{program.name}", script.encode(), 0o755)
 
 

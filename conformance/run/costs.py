@@ -46,6 +46,23 @@ def remembered(cache: Path | None) -> dict[str, float]:
     return {}
 
 
+def of_other_versions(names: Iterable[str], known: Mapping[str, float]) -> dict[str, float]:
+    """Return for driver/device/scenario what is known of other versions of that driver: the most of them.
+
+    They wait for the same time-outs, which no estimate knows.
+    """
+    most: dict[str, float] = {}
+    for name, seconds in known.items():
+        key = _without_version(name)
+        most[key] = max(most.get(key, 0.0), seconds)
+    return {name: most[key] for name in names if (key := _without_version(name)) in most}
+
+
+def _without_version(name: str) -> str:
+    driver, _, rest = name.partition("/")
+    return f"{driver.partition('@')[0]}/{rest}"
+
+
 def remember(cache: Path | None, found: Mapping[str, float]) -> None:
     """Add to what this machine remembers. Of two runs that end at the same moment one may be lost: these are estimates."""
     if cache is None or not found:

@@ -90,8 +90,9 @@ def obstacle(job: Job, qemu: Qemu | None) -> str | None:
 
 def _with_costs(campaign: Campaign) -> Campaign:
     """Add the expected seconds of each job, by all that is known on this machine."""
-    remembered = costs.remembered(cache_root(campaign))
-    return replace(campaign, costs={**_estimates(campaign), **remembered, **_earlier_seconds(campaign.request)})
+    estimates, remembered = _estimates(campaign), costs.remembered(cache_root(campaign))
+    others = costs.of_other_versions(estimates, remembered)
+    return replace(campaign, costs={**estimates, **others, **remembered, **_earlier_seconds(campaign.request)})
 
 
 def _in_shard(campaign: Campaign) -> Campaign:

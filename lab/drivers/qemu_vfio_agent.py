@@ -436,14 +436,21 @@ def find_port(name: str) -> Path:
 
 if __name__ == "__main__":
     with find_port(sys.argv[1]).open("r+b", buffering=0) as raw, io.BufferedReader(raw) as port:
-        if os.fork() == 0:  # the caller knows now that the agent serves
-            own_log = os.open("agent.log", os.O_WRONLY | os.O_CREAT)
-            os.dup2(own_log, 1)
-            os.dup2(own_log, 2)
+        news, told = os.pipe()
+        if os.fork():  # the caller shall know whether the agent serves
+            os.close(told)
+            sys.exit(os.read(news, 4096).decode() or None)
+        try:
             PROGRAMS[0] = QemuIo()
-            while True:
-                question = json.loads(port.readline())
-                question["data"] = port.read(question["bytes"])
-                reply = served(question)
-                while reply:
-                    reply = reply[os.write(port.fileno(), reply) :]
+        except Exception:
+            os.write(told, traceback.format_exc().encode()[-4096:])
+            sys.exit(1)
+        own_log = os.open("agent.log", os.O_WRONLY | os.O_CREAT)
+        for stream in (1, 2, told):
+            os.dup2(own_log, stream)
+        while True:
+            question = json.loads(port.readline())
+            question["data"] = port.read(question["bytes"])
+            reply = served(question)
+            while reply:
+                reply = reply[os.write(port.fileno(), reply) :]

@@ -61,6 +61,17 @@ def test_no_cache_and_a_broken_one_are_no_trouble(tmp_path: Path) -> None:
     costs.remember(None, {"a": 1.0})
 
 
+def test_what_is_not_known_of_a_version_is_taken_from_another_one() -> None:
+    known = {
+        "edk2@2022.11/lab/reset/cfs": 7.0,
+        "edk2/lab/reset/cfs": 5.0,
+        "edk/lab/reset/cfs": 90.0,
+        "edk2/qemu/reset/cfs": 80.0,
+    }
+    names = ["edk2@2026.08/lab/reset/cfs", "edk2@2026.08/lab/reset/new"]
+    assert costs.of_other_versions(names, known) == {"edk2@2026.08/lab/reset/cfs": 7.0}
+
+
 def test_verdicts_do_not_depend_on_the_order_or_the_workers(lab: Lab) -> None:
     found = []
     for number, jobs in enumerate(("1", "2", "4")):
