@@ -61,6 +61,7 @@ JUDGED: Mapping[str, str] = {
     "sgl": "read/sgl-shape",
     "shadow-doorbell-value": "multiqueue/shadow-barrier",
     "sqe-reserved": "admin-queue/sqe-clean",
+    "vector-beyond": "io-queues/vector",
     "vector-unused": "io-queues/ivc-order",
 }
 """Kind of remark to the check that judges it."""

@@ -18,6 +18,7 @@ import conformance.suite.stages.features
 import conformance.suite.stages.fields
 import conformance.suite.stages.identify
 import conformance.suite.stages.io_queues
+import conformance.suite.stages.leftovers
 import conformance.suite.stages.lending
 import conformance.suite.stages.limits
 import conformance.suite.stages.multi_namespace

@@ -112,7 +112,9 @@ def dataset_management(parts: Parts, request: FetchedCommand, command: nvme.Data
     ns = parts.inventory.active(request.nsid)
     ranges = dsm_ranges(transfer.receive(parts.core, request, command.data_length), command.ranges)
     for one in ranges:
-        parts.core.remark("dsm-range", sqid=request.sq.qid, cid=request.cid, slba=one.SLBA, nlb=one.LENGTH)
+        parts.core.remark(
+            "dsm-range", sqid=request.sq.qid, cid=request.cid, slba=one.SLBA, nlb=one.LENGTH, cattr=int(one.CATTR)
+        )
     for one in ranges:
         if ns.blocks < one.SLBA + one.LENGTH:
             raise CommandStatusError(Status.LBA_OUT_OF_RANGE)

@@ -16,7 +16,8 @@ def create_io_cq(parts: Parts, request: FetchedCommand, command: CreateIoCq) -> 
     core = parts.core
     if not 0 < command.QID <= parts.features.granted or command.QID in core.queues.completion:
         raise CommandStatusError(Status.QID_INVALID)
-    if max(1, core.spec.vectors) <= command.IV and command.IEN:
+    if command.IEN and command.IV >= (there := _vectors(core)):
+        core.remark("vector-beyond", sqid=0, cid=request.cid, vector=command.IV, vectors=there)
         raise CommandStatusError(Status.INTERRUPT_VECTOR_INVALID)
     memory = _memory(core, request, command.entries, CQE_SIZE, bool(command.PC))
     _check_entry_size(core, "IOCQES", core.registers.cc.IOCQES, 4)
@@ -25,6 +26,13 @@ def create_io_cq(parts: Parts, request: FetchedCommand, command: CreateIoCq) -> 
     core.queues.completion[command.QID] = CompletionQueue(command.QID, memory, vector)
     core.registers.io_queues_exist = True
     return 0
+
+
+def _vectors(core: Core) -> int:
+    """Return the number of vectors that a queue may name: under MSI as many as the host has switched on. PCIe 1.0, 3.2."""
+    if core.config.msi and not core.config.msix:
+        return core.config.msi
+    return max(1, core.spec.vectors)
 
 
 def create_io_sq(parts: Parts, request: FetchedCommand, command: CreateIoSq) -> int:

@@ -14,6 +14,7 @@ import lab.defects.fields
 import lab.defects.hand_over
 import lab.defects.identify
 import lab.defects.io_queues
+import lab.defects.leftovers
 import lab.defects.lending
 import lab.defects.limits
 import lab.defects.multi_namespace

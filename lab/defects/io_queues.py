@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import replace
+from typing import Any, cast
 
 from lab.defects.defect import defect
 from lab.nvme.commands import CreateIoCq, CreateIoSq, DeleteIoCq, DeleteIoSq
@@ -114,6 +115,19 @@ class VectorBeyond(Controller):
     def create_cq_command(self, pair: QueuePair) -> CreateIoCq:
         """Return the command with the number of vectors as its vector."""
         return super().create_cq_command(pair).but(IEN=1, IV=self.transport.vectors)
+
+
+@defect("io-queues/vector:one-message", scenarios=("io-queues/msi",))
+class OneMessage(Controller):
+    """Gets one MSI message, and spreads its queues over several vectors all the same."""
+
+    def open_vectors(self) -> None:
+        """Switch MSI on with one message."""
+        cast(Any, self.transport).open_msi(1)
+
+    def create_cq_command(self, pair: QueuePair) -> CreateIoCq:
+        """Return the command with the queue's id as its vector."""
+        return super().create_cq_command(pair).but(IEN=1, IV=pair.qid)
 
 
 class _OnlyInterrupts(Execution):

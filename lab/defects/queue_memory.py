@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from lab.defects.defect import defect
 from lab.nvme.commands import DeleteIoCq, DeleteIoSq, LbaCommand, WriteZeroes
+from lab.nvme.completions import Completion
 from lab.nvme.registers import CC
 from lab.reference import pci
 from lab.reference.controller import Controller
@@ -13,7 +14,7 @@ from lab.reference.namespace import Namespace
 from lab.reference.queue_pair import QueuePair
 from lab.reference.registers import Registers
 from lab.reference.request import Request
-from lab.reference.ring import SQE_SIZE
+from lab.reference.ring import CQE_SIZE, PHASE_BYTE, SQE_SIZE, CompletionRing
 
 PAGE = 4096
 LEAVING = ("reset/shutdown", "admin-queue/again")
@@ -125,3 +126,27 @@ class ZeroesTheFirst(Namespace):
         """Return the command, of namespace 1 if it is Write Zeroes."""
         command = super().command(kind, lba, blocks, flags)
         return command.but(NSID=1) if kind is WriteZeroes else command  # type: ignore[return-value]
+
+
+@defect("io-queues/taken-first:doorbell-first", scenarios=("io-queues/watched", "admin-queue/wraps"))
+class GivesBackUnread(QueuePair):
+    """Gives a completion slot back as soon as the phase tag has turned, and reads the entry then."""
+
+    def reap(self) -> list[Request]:
+        """Give each slot back, and take what is in it."""
+        ended, ring = list[Request](), self.completion
+        while self.live and _has_turned(ring):
+            at = ring.head * CQE_SIZE
+            ring.advance()
+            self.give_back()
+            request = self.match(completion := Completion(ring.memory.read(at, CQE_SIZE)))
+            if request is None:
+                self.unexpected.append(completion)
+            else:
+                request.end(completion)
+                ended.append(request)
+        return ended
+
+
+def _has_turned(ring: CompletionRing) -> bool:
+    return bool(ring.memory.read(ring.head * CQE_SIZE + PHASE_BYTE, 1)[0] & 1 == ring.phase)

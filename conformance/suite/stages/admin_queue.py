@@ -455,7 +455,7 @@ ATOMIC = 8
 """An aligned access of so many bytes at most sees all of them at one moment."""
 
 
-def _sees_phase(event: MemoryRead, slot: int) -> bool:
+def sees_phase(event: MemoryRead, slot: int) -> bool:
     """Return whether an access reads the phase tag of the entry at ``slot``, and all else at the same moment."""
     size = event.length
     whole = size in (1, 2, 4, ATOMIC) and event.address % size == 0
@@ -478,7 +478,7 @@ def phase_before_body(record: Record) -> Iterator[Finding]:
                 if queue is None or not queue.contiguous:
                     continue
                 entry = queue.qid, address - (address - queue.base) % CQE_BYTES
-                if _sees_phase(event, entry[1]):
+                if sees_phase(event, entry[1]):
                     new |= {entry: True} if entry in new else {}
                 else:
                     slot = (entry[1] - queue.base) // CQE_BYTES

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from conformance.record.disk import differences, final_disks, show
 from conformance.record.record import Asked, Record
@@ -349,12 +349,24 @@ def error_log(record: Record) -> Iterator[Finding]:
 
 @check("features/log-offset", cite=BASE_2_0["5.16"], level=OPTIONAL, why="shall", witnesses=["wire"])
 def log_offset(record: Record) -> Iterator[Finding]:
-    """Reads a log page from its middle only where LPA says that this is possible."""
+    """Reads a log page from its middle only where LPA says that this is possible, and not from behind its end."""
     for state, event, command in record.commands(GetLogPage):
-        if state.profile is not None and not state.profile.controller.LPA.EXTENDED_DATA:
+        if state.profile is None:
+            continue
+        if not state.profile.controller.LPA.EXTENDED_DATA:
             ok = command.offset == 0 and command.NUMDU == 0
             shown = f"offset {command.offset}, NUMDU {command.NUMDU}"
             yield Finding(ok, event, "offset and NUMDU 0, as LPA bit 2 is", shown, fields=("LPOL", "LPOU", "NUMDU"))
+        elif command.LID in LOG_BYTES and not command.OT:
+            ok, shown = command.offset <= LOG_BYTES[command.LID], f"log page {command.LID:02X}h from byte {command.offset} on"
+            yield Finding(ok, event, f"one of its {LOG_BYTES[command.LID]} bytes", shown, fields=("LID", "LPOL", "LPOU"))
+
+
+LOG_BYTES: Mapping[int, int] = {
+    Lid.SMART: 512, Lid.FIRMWARE_SLOT: 512, Lid.CHANGED_NAMESPACES: 4096, Lid.COMMANDS_SUPPORTED: 4096,
+    Lid.DEVICE_SELF_TEST: 564, Lid.SANITIZE_STATUS: 512,
+}  # fmt: skip
+"""Bytes of log pages of a fixed length: behind that, a controller has nothing to return. Base 2.0, 5.16.1."""
 
 
 @check("features/critical-warning", cite=BASE_2_0["5.2"], level=OPTIONAL, why="practice", witnesses=["fault", "out"],

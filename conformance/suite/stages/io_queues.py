@@ -35,6 +35,8 @@ UNHANDLED = "interrupt-unhandled"
 """Its remark that the host has not unmasked the vector, or has no handler for it."""
 LATE = "interrupt-late"
 """Its remark that the host has taken what was pending until then: PCI Express loses no message of a masked vector."""
+VECTOR_BEYOND = "vector-beyond"
+"""Its remark on a completion queue that names a vector which there is not, or which the host has not switched on."""
 ADMIN_VECTOR = 0
 """Signals for the admin queue since before there were I/O queues, so it says nothing about theirs."""
 
@@ -205,7 +207,12 @@ def unique_qid(record: Record) -> Iterator[Finding]:
 
 @check("io-queues/vector", cite=PCIE_1_0["3.2"], level=MANDATORY, why="shall", witnesses=["wire"])
 def vector(record: Record) -> Iterator[Finding]:
-    """Names an interrupt vector that the controller has, and vector 0 where interrupts are pin-based."""
+    """Names an interrupt vector that the controller has: of as many as are switched on under MSI, and 0 where they are
+    pin-based."""
+    for remark in record.all(Remark):
+        if remark.name == VECTOR_BEYOND and (sent := record.owner(remark)) is not None:
+            most, shown = remark.detail.get("vectors"), f"vector {remark.detail.get('vector')}"
+            yield Finding(False, sent, f"a vector below {most}, the number that is switched on", shown)
     for state, event, command in record.commands(CreateIoCq):
         if command.IEN:
             shown = f"vector {command.IV}"

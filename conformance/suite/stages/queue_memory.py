@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from conformance.record.record import Record
 from conformance.record.state import State
 from conformance.suite.check import MANDATORY, RECOMMENDED, Finding, check
-from conformance.suite.citations import BASE_2_0
+from conformance.suite.citations import BASE_2_0, PCIE_1_0
+from conformance.suite.stages.admin_queue import sees_phase
 from conformance.suite.stages.read import cut_off
-from lab.data.events import DmaMap, Doorbell, MemoryWrite, RegisterWrite, Reset
+from lab.data.events import Completed, DmaMap, Doorbell, MemoryRead, MemoryWrite, RegisterWrite, Reset
 from lab.nvme.registers import CC
 
 SQE_BYTES, CQE_BYTES = 64, 16
@@ -76,3 +77,29 @@ def entry_written(record: Record) -> Iterator[Finding]:
         empty = [slot for slot in slots if filled.pop(sq.base // SQE_BYTES + slot, cleared) >= cleared]
         shown = f"SQ {sq.qid}, tail {sq.tail} → {event.value}: " + (f"slot {empty[0]} not filled" if empty else "all filled")
         yield Finding(not empty, event, "an entry in every slot that is announced", shown)
+
+
+@check("io-queues/taken-first", cite=PCIE_1_0["3.4"], level=MANDATORY, why="integrity", witnesses=["memory"],
+       scenarios=["io-queues/watched", "admin-queue/wraps"])  # fmt: skip
+def taken_first(record: Record) -> Iterator[Finding]:
+    """Reads a completion before it gives its slot back: then the controller may put another one there."""
+    returned = set[tuple[int, int]]()  # (CQ, address of an entry) that was given back, and not filled since
+    for state, event in record.walk(Completed, Reset, Doorbell, MemoryRead):
+        match event:
+            case Completed(cqid=qid) if (cq := state.cqs.get(qid)) and cq.contiguous:
+                returned.discard((qid, cq.base + cq.posted % cq.size * CQE_BYTES))
+            case Reset():
+                returned.clear()
+            case Doorbell(completion=True, qid=qid, value=head) if (cq := state.cqs.get(qid)) and cq.contiguous:
+                slots = range((head - cq.head) % cq.size) if state.rings_all(qid) else ()
+                returned.update((qid, cq.base + (cq.head + number) % cq.size * CQE_BYTES) for number in slots)
+            case MemoryRead(address=address, length=length):
+                cq = next((q for q in state.cqs.values() if 0 <= address - q.base < q.size * CQE_BYTES), None)
+                if cq is None or not cq.contiguous or length > CQE_BYTES:
+                    continue
+                slot = (address - cq.base) // CQE_BYTES
+                at = cq.base + slot * CQE_BYTES
+                if not sees_phase(event, at):  # where the next one is waited for, the last one was given back
+                    ok = (cq.qid, at) not in returned
+                    shown = f"slot {slot} of CQ {cq.qid} read, {'before' if ok else 'after'} the head doorbell"
+                    yield Finding(ok, event, "an entry read before its slot is given back", shown)

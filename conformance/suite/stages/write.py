@@ -225,7 +225,7 @@ def flush(record: Record) -> Iterator[Finding]:
         sent = [e for _, e in record.during(asked, Submitted)
                 if isinstance(e.command, Flush) and e.sqid and e.command.NSID in meant]  # fmt: skip
         if sent or (asked.ok and (dirty := unflushed(record, asked))):
-            shown = f"{len(sent)} sent" if sent else f"none, and {dirty} writes may be lost"
+            shown = f"{len(sent)} sent" if sent else f"none, and {dirty} blocks may be lost"
             yield Finding(bool(sent), sent[0] if sent else asked.ended, "a Flush command", shown, fields=("OPC",))
         done = [e for s, e in record.during(asked, Completed) if s.answered(e) in sent]
         if done:  # one that failed may have been tried again
@@ -235,14 +235,19 @@ def flush(record: Record) -> Iterator[Finding]:
 
 
 def unflushed(record: Record, until: Asked) -> int:
-    """Count the writes to the namespace of a flush that are complete and were neither flushed nor written through before it."""
-    nsid, cache, dirty = int(until.arguments["nsid"]), True, 0
+    """Count the blocks of a flush's namespace that were written, and neither flushed nor written through when it had ended.
+
+    A driver may write through what it has written before, or switch the cache off, in place of a Flush.
+    """
+    nsid, cache = int(until.arguments["nsid"]), True
+    dirty = set[int]()
     for state, event in record.walk(Completed, RegisterWrite):
-        if event.t >= until.started.t:
+        if until.ended is not None and event.t > until.ended.t:
             break
         if not isinstance(event, Completed):
             assert isinstance(event, RegisterWrite)
-            dirty = 0 if event.offset == CC.OFFSET and CC(event.value).SHN else dirty  # a shutdown writes it back
+            if event.offset == CC.OFFSET and CC(event.value).SHN:
+                dirty.clear()  # a shutdown writes it back
             continue
         submitted = state.answered(event)
         if submitted is None or not event.completion.ok:
@@ -250,12 +255,17 @@ def unflushed(record: Record, until: Asked) -> int:
         match submitted.command:
             case SetFeatures(FID=Fid.VOLATILE_WRITE_CACHE, CDW11=value):
                 cache = bool(value & 1)
-                dirty = dirty if cache else 0  # switching it off writes it back
+                if not cache:
+                    dirty.clear()  # switching it off writes it back
             case Flush(NSID=flushed) if flushed in (nsid, BROADCAST_NSID):
-                dirty = 0
-            case Write(NSID=written, FUA=0) | WriteZeroes(NSID=written, FUA=0) if written == nsid and cache:
-                dirty += 1
-    return dirty
+                dirty.clear()
+            case Write(NSID=written, FUA=through) | WriteZeroes(NSID=written, FUA=through) as command if written == nsid:
+                blocks = range(command.SLBA, command.SLBA + command.blocks)
+                if cache and not through:
+                    dirty.update(blocks)
+                else:
+                    dirty.difference_update(blocks)
+    return len(dirty)
 
 
 @check("write/flush-nsid", cite=BASE_2_0["7.1"], level=MANDATORY, why="shall", witnesses=["wire"])
