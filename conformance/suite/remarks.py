@@ -59,6 +59,7 @@ JUDGED: Mapping[str, str] = {
     "reservation-type": "multi-namespace/resv-type",
     "reserved-register": "detect/reserved-register",
     "sgl": "read/sgl-shape",
+    "shadow-residue": "multiqueue/shadow-zeroed",
     "shadow-doorbell-value": "multiqueue/shadow-barrier",
     "sqe-reserved": "admin-queue/sqe-clean",
     "vector-beyond": "io-queues/vector",

@@ -12,6 +12,7 @@ import conformance.suite.profiles.performance
 import conformance.suite.profiles.servicing
 import conformance.suite.rules
 import conformance.suite.stages.admin_queue
+import conformance.suite.stages.claims
 import conformance.suite.stages.data_pointers
 import conformance.suite.stages.detect
 import conformance.suite.stages.features

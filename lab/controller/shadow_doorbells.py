@@ -46,10 +46,20 @@ class ShadowDoorbells:
         """
         self.forget()
         self._buffer, self._indexes = doorbells, indexes
+        self._look_for_residue(doorbells)
         for queue in self._queues():
             self._put(doorbells, queue, _known(queue))
         self.active = True
         self._write_indexes()
+
+    def _look_for_residue(self, doorbells: int) -> None:
+        """Remark on entries of the shadow doorbells that are neither 0 nor what their doorbell holds."""
+        known = {self._offset(queue): _known(queue) for queue in self._queues()}
+        raw = self._core.dma_read(doorbells, self._core.page_size)
+        entries = ((at, int.from_bytes(raw[at : at + ENTRY], "little")) for at in range(0, len(raw), ENTRY))
+        stray = [at for at, value in entries if value and value != known.get(at)] if any(raw) else []
+        if stray:
+            self._core.remark("shadow-residue", count=len(stray), offset=stray[0])
 
     def serves(self, qid: int) -> bool:
         """Return whether a queue's tail or head is in the shadow doorbells; its register then only says that there is news."""

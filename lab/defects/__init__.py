@@ -7,6 +7,7 @@ the driver and the commit that fixed it.
 
 import lab.defects.admin_queue
 import lab.defects.bare_metal
+import lab.defects.claims
 import lab.defects.detect
 import lab.defects.every
 import lab.defects.features

@@ -341,3 +341,13 @@ class OneLock(Load):
             whole.errors += part.errors
             whole.mismatches += part.mismatches
         return whole
+
+
+@defect("multiqueue/shadow-zeroed:residue", scenarios=("multiqueue/shadow",))
+class ShadowResidue(ShadowDoorbells):
+    """Gives the controller shadow doorbells as it has found them in memory."""
+
+    def clear(self) -> None:
+        """Fill both buffers with what was there."""
+        for buffer in (self.doorbells, self.indexes):
+            buffer.write(0, b"\x05\0\0\0" * (len(buffer) // 4))

@@ -74,6 +74,16 @@ class LastStatus(_Pieces):
         return [requests[-1].result() for _ in requests]
 
 
+class FirstStatus(_Pieces):
+    """Takes the status of the first command of a request for that of all."""
+
+    def results(self, requests: Sequence[Request]) -> list[Completion]:
+        """Return the first command's completion for each."""
+        return [requests[0].result() for _ in requests]
+
+
+for _id, _where in (("read/failed-data", SPLIT), ("read/media-error", SPLIT), ("write/error", ("write/error-split",))):
+    defect(f"{_id}:first-status", scenarios=_where)(type("FirstStatus", (FirstStatus,), {"__doc__": FirstStatus.__doc__}))
 for _id, _where in (("read/failed-data", SPLIT), ("read/media-error", SPLIT), ("write/error", ("write/error-split",))):
     defect(f"{_id}:last-status", scenarios=_where)(type("LastStatus", (LastStatus,), {"__doc__": LastStatus.__doc__}))
 

@@ -404,12 +404,12 @@ def suspend(call: Call) -> Reply:
 
 def reset_function(call: Call) -> Reply:
     """Reset every function by PCI, and bring its controller up again."""
-    return _reset_by(call, Recovery.reset_function)
+    return _reset_by(call, lambda recovery: recovery.reset_function())
 
 
 def reset_subsystem(call: Call) -> Reply:
     """Reset the NVM subsystem, and bring its controllers up again; Refused where they cannot."""
-    return _reset_by(call, Recovery.reset_subsystem)
+    return _reset_by(call, lambda recovery: recovery.reset_subsystem())
 
 
 def _reset_by(call: Call, way: Callable[[Recovery], None]) -> Reply:

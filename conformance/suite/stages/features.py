@@ -249,7 +249,7 @@ def _cache_enabled(record: Record, until: Asked) -> bool:
     asked_for = [asked for asked in record.answers("set-feature") if asked.ended]
     changes = [(0.0, record.controllers[0].write_cache)]
     for asked in asked_for:
-        if asked.ok and asked.arguments["feature"] == Fid.VOLATILE_WRITE_CACHE:
+        if asked.ok and asked.arguments["feature"] == Fid.VOLATILE_WRITE_CACHE and record.saw(asked, SetFeatures):
             changes.append((asked.started.t, bool(asked.arguments["value"])))
     for state, event in record.walk(Completed):
         submitted = state.answered(event)

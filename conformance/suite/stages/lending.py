@@ -313,3 +313,23 @@ def shadow_buffers(record: Record) -> Iterator[Finding]:
         ok = not one % state.page and not two % state.page and one != two
         expected = f"two pages at multiples of {state.page:#x}"
         yield Finding(ok, event, expected, f"PRP1 {one:#x}, PRP2 {two:#x}", fields=("PRP1", "PRP2"))
+
+
+@check("multiqueue/shadow-zeroed", cite=BASE_2_0["5.8"], level=RECOMMENDED, why="integrity", witnesses=["wire"])
+def shadow_zeroed(record: Record) -> Iterator[Finding]:
+    """Clears the shadow doorbells before it gives them to the controller, which may look at them at once."""
+    found: Remark | None = None
+    for state, event in record.walk(Remark, Completed) if record.exact else ():
+        match event:
+            case Remark(name=name) if name == RESIDUE:
+                found = event
+            case Completed() if (sent := state.answered(event)) and isinstance(sent.command, c.DoorbellBufferConfig):
+                if event.completion.ok:
+                    count, at = (found.detail.get("count"), found.detail.get("offset")) if found else (0, 0)
+                    stray = f"{count} others, the first at byte {at}" if found else "so"
+                    yield Finding(found is None, sent, "entries of 0, or of what their doorbells hold", stray)
+                found = None
+
+
+RESIDUE = "shadow-residue"
+"""The controller's remark on what it has found in the shadow doorbells when it was given them."""

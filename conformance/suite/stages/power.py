@@ -11,7 +11,7 @@ from conformance.record.record import Record
 from conformance.suite.check import MANDATORY, Finding, check
 from conformance.suite.citations import PRACTICE
 from conformance.suite.scenario import LOAD, Draw, Plan, do, scenario
-from conformance.suite.stages.reset import PATIENCE, proven
+from conformance.suite.stages.reset import PATIENCE, WAS_RESET, acts, proven
 from lab.data.plan import Action, Controller, DeviceSpec
 from lab.nvme.commands import Read
 
@@ -120,7 +120,11 @@ def same_name(draw: Draw) -> Plan:
        scenarios=["reset/sleep", "reset/sleep-lent", "reset/hibernate", "reset/function", "reset/subsystem-asked"])  # fmt: skip
 def back(record: Record) -> Iterator[Finding]:
     """Serves reads again once it says that the system has woken, or that its function or subsystem was reset."""
-    done = [asked for asked in record.answers(*INTERRUPTIONS) if asked.ok and asked.ended]
+    done = [
+        asked
+        for asked in record.answers(*INTERRUPTIONS)
+        if asked.ok and asked.ended and (asked.action == "suspend" or not record.exact or WAS_RESET in acts(record, asked))
+    ]  # what a driver only says that it has done interrupts nothing
     for asked in record.answers("read") if not record.scenario.hostile else ():
         sent = record.saw(asked, Read)  # else it was from a cache, which tells nothing of the controller
         if any(one.started.t < asked.started.t for one in done) and (sent or not asked.ok):

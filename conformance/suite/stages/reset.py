@@ -335,9 +335,10 @@ def queue_state(record: Record) -> Iterator[Finding]:
     for asked in resets:
         if not asked.ok or _reset_steps(record, asked):
             yield Finding(asked.ok, asked.ended, "a controller that is back", asked.status)
+    done = [asked for asked in resets if not asked.ok or WAS_RESET in acts(record, asked)]  # else there was none
     for asked in record.answers("read"):
         sent = record.saw(asked, Read)  # else it was from a cache, which shows nothing of the controller
-        if any(reset.started.t < asked.started.t for reset in resets) and (sent or not asked.ok):
+        if any(reset.started.t < asked.started.t for reset in done) and (sent or not asked.ok):
             yield Finding(asked.ok and proven(record, asked), asked.ended, "a read that completes", asked.said)
 
 

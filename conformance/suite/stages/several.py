@@ -6,6 +6,7 @@ What a driver keeps once where it needs it once for each shows only here.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from uuid import UUID
 
 from conformance.record.iommu import Opened
@@ -41,24 +42,33 @@ def _write(draw: Draw, lba: int, blocks: int, nsid: int = 1, **more: str) -> Act
 
 
 @scenario(
-    "read/media-error-split", "one block of a long read cannot be read; the commands for the others are slower", hostile=True
+    "read/media-error-split", "one block of a long read cannot be read, be it of its first command or of its last", hostile=True
 )
 def media_error_split(draw: Draw) -> Plan:
-    lba = draw.between(100, 900)
-    bad = bad_block(lba + draw.between(1, 15))
+    """Where it is the first one, the commands for the others are slower."""
+    lba = draw.between(100, 700)
+    late = lba + 2 * BLOCKS
+    bad = bad_block(lba + draw.between(1, 15)), replace(bad_block(late + BLOCKS - draw.between(1, 15)), name="late")
     slow = Fault(name="slow", behaviour="delay", queue="io", opcode=Read.OPCODE, lba=lba + BLOCKS - 1, arguments={"ms": 20})
-    return Plan(draw.device(mdts=1), [LOAD, _read(lba, BLOCKS), _read(lba + BLOCKS, BLOCKS)], [bad, slow])
+    asked = [_read(lba, BLOCKS), _read(lba + BLOCKS, BLOCKS), _read(late, BLOCKS)]
+    return Plan(draw.device(mdts=1), [LOAD, *asked], [*bad, slow])
 
 
 @scenario(
-    "write/error-split", "one block of a long write cannot be written; the commands for the others are slower", hostile=True
+    "write/error-split", "one block of a long write cannot be written, be it of its first command or of its last", hostile=True
 )
 def write_error_split(draw: Draw) -> Plan:
-    lba = draw.between(100, 900)
+    """Where it is the first one, the commands for the others are slower."""
+    lba = draw.between(100, 700)
+    late = lba + 2 * BLOCKS
     failing = {"sct": 2, "sc": 0x80, "dnr": 1}
-    bad = Fault(name="bad", behaviour="status", queue="io", opcode=Write.OPCODE, lba=lba + 3, arguments=failing)
+    bad = [
+        Fault(name=name, behaviour="status", queue="io", opcode=Write.OPCODE, lba=at, arguments=failing)
+        for name, at in (("bad", lba + 3), ("late", late + BLOCKS - 3))
+    ]
     slow = Fault(name="slow", behaviour="delay", queue="io", opcode=Write.OPCODE, lba=lba + BLOCKS - 1, arguments={"ms": 20})
-    return Plan(draw.device(mdts=1), [LOAD, _write(draw, lba, BLOCKS), _write(draw, lba + BLOCKS, BLOCKS)], [bad, slow])
+    asked = [_write(draw, at, BLOCKS) for at in (lba, lba + BLOCKS, late)]
+    return Plan(draw.device(mdts=1), [LOAD, *asked], [*bad, slow])
 
 
 @scenario("admin-queue/type-only", "a Read ends with a status whose type alone shows the error: SCT 3h, SC 00h", hostile=True)
