@@ -67,7 +67,7 @@ class Logs:
 
     def general_error(self, status: int) -> None:
         """Log an error that belongs to no command."""
-        self._error(SQID=NO_COMMAND, CID=NO_COMMAND, STATUS=status)
+        self._error(SQID=NO_COMMAND, CID=NO_COMMAND, PEL=NO_COMMAND, STATUS=status)
 
     def _error(self, **fields: int) -> None:
         self._error_count += 1

@@ -159,3 +159,15 @@ class Overlapping(Namespace):
         """Yield (LBA, blocks) of the pieces; a shorter last one begins a block early."""
         for at, count in super().split(lba, blocks):
             yield (at, count) if at == lba or count == self.max_blocks else (at - 1, count + 1)
+
+
+@defect("write/signature:zeroes-by-trim", scenarios=("write/zeroes-not-offered",))
+class ZeroesByTrim(Namespace):
+    """Deallocates blocks that it is to zero where DLFEAT says that such blocks read as zeros: the controller need not do it."""
+
+    def zeroes(self, lba: int, blocks: int) -> None:
+        """Trim the blocks where that seems to be the same."""
+        if self.identity.DLFEAT.READ == 1 and self._c.known_identity.ONCS.DATASET_MANAGEMENT:
+            self.trim([(lba, blocks)])
+        else:
+            super().zeroes(lba, blocks)

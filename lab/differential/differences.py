@@ -192,7 +192,7 @@ DIFFERENCES: tuple[ListedDifference, ...] = (
         "I/O Management Send and Receive (opcodes 12h, 1Dh): Invalid Opcode; QEMU has them",
         "they came after the revision that the controller reports, and CTRATT does not announce what they are for",
         "both",
-        "Base 2.1, 7.3 and 7.4?",
+        "Base 2.0, 7 I/O Commands: it has neither of them",
         lambda found: (
             found.kind == "status" and found.step.qid != 0 and found.model == OPCODE and found.command.OPC in (0x12, 0x1D)
         ),
@@ -202,7 +202,7 @@ DIFFERENCES: tuple[ListedDifference, ...] = (
         "QEMU knows the Zoned Namespace Command Set too: Identify with CSI, I/O command sets, their feature",
         "the model announces the NVM Command Set only",
         "both",
-        "Base 2.0, 5.17.2.21? Identify I/O Command Set",
+        "Base 2.0, 5.17 Identify command",
         _any(
             _data(nvme.Identify, lambda command: command.CNS in (Cns.IO_COMMAND_SETS, Cns.NAMESPACE_DESCRIPTORS)),
             _status(nvme.Identify, Status.IO_COMMAND_SET_NOT_SUPPORTED, (OK, FIELD, NAMESPACE)),
@@ -265,7 +265,7 @@ DIFFERENCES: tuple[ListedDifference, ...] = (
         "Host Identifier: the model has it, QEMU does not",
         "it is optional without reservations",
         "both",
-        "Base 2.0, 5.27.1.25?",
+        "Base 2.0, 5.27.1.25 Host Identifier",
         _status(
             (nvme.SetFeatures, nvme.GetFeatures), OK, (FIELD, NAMESPACE), lambda command: command.FID == Fid.HOST_IDENTIFIER
         ),
@@ -275,7 +275,7 @@ DIFFERENCES: tuple[ListedDifference, ...] = (
         "Timestamp at reset is the host's time; in QEMU it begins with 0",
         "both say where it comes from (origin 0)",
         "both",
-        "Base 2.0, 5.27.1.11?",
+        "Base 2.0, 5.27.1.11 Timestamp",
         _data(nvme.GetFeatures, lambda command: command.FID == Fid.TIMESTAMP),
     ),
     ListedDifference(
@@ -294,7 +294,7 @@ DIFFERENCES: tuple[ListedDifference, ...] = (
         "a Controller Level Reset gives features their defaults again; QEMU keeps what was set",
         "features that are not saveable return to their default",
         "model",
-        "Base 2.0, 4.4? Feature Values",
+        "Base 2.0, 4.2 Feature Values",
         _feature(
             "dw0",
             lambda found, command: found.model == _default(command.FID) and command.SEL == Select.CURRENT,
@@ -313,7 +313,7 @@ DIFFERENCES: tuple[ListedDifference, ...] = (
         "the Firmware Slot log names the firmware of Identify's FR; QEMU says 1.0",
         "slot 1 holds the active firmware, whose revision FR is",
         "model",
-        "Base 2.0, 5.16.1.4? Firmware Slot Information",
+        "Base 2.0, 5.16.1.4 Firmware Slot Information",
         _data(nvme.GetLogPage, lambda command: command.LID == Lid.FIRMWARE_SLOT),
     ),
     ListedDifference(
@@ -321,7 +321,7 @@ DIFFERENCES: tuple[ListedDifference, ...] = (
         "Commands Supported and Effects: each lists what it has",
         "they have different commands",
         "both",
-        "Base 2.0, 5.16.1.6?",
+        "Base 2.0, 5.16.1.6 Commands Supported and Effects",
         _data(nvme.GetLogPage, lambda command: command.LID == Lid.COMMANDS_SUPPORTED),
     ),
     ListedDifference(
@@ -395,7 +395,7 @@ DIFFERENCES: tuple[ListedDifference, ...] = (
         "Identify Controller and Namespace of the NVM command set: QEMU has limits (VSL, DMRL …) and formats of its own",
         "each announces its own",
         "both",
-        "NVM Command Set 1.0, 4.1.5.2?",
+        "NVM Command Set 1.0, 4.1.5 Identify Command",
         _data(nvme.Identify, lambda command: command.CNS in (Cns.CSI_NAMESPACE, Cns.CSI_CONTROLLER)),
     ),
     ListedDifference(
@@ -416,7 +416,7 @@ DIFFERENCES: tuple[ListedDifference, ...] = (
         "Host Behavior Support is returned as it was set; QEMU returns no data for it",
         "Get Features returns the attributes in the data buffer",
         "model",
-        "Base 2.0, 5.27.1.18?",
+        "Base 2.0, 5.27.1.18 Host Behavior Support",
         _data(nvme.GetFeatures, lambda command: command.FID == Fid.HOST_BEHAVIOR_SUPPORT),
     ),
     ListedDifference(

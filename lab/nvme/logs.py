@@ -65,7 +65,8 @@ class ErrorInformation(Structure, size=64):
     CID = U16(10)
     P = Bits(0, at=12)  # phase tag of the completion
     STATUS = Bits(15, 1, at=12)  # as in the completion: SC, SCT, CRD, M, DNR from bit 0 up
-    PEL_BYTE = Bits(7, 0, at=14)  # parameter error location
+    PEL = U16(14, shared=True)  # parameter error location; FFFFh where the error belongs to no command
+    PEL_BYTE = Bits(7, 0, at=14)
     PEL_BIT = Bits(10, 8, at=14)
     LBA = U64(16)
     NSID = U32(24)

@@ -62,7 +62,7 @@ class Identification:
         return IdentifyControllerNvm()
 
     def active_namespaces(self, identity: IdentifyController) -> list[int]:
-        """Return the ids of the active namespaces, rising. Base 2.0, 5.17.2.2? (CNS 02h).
+        """Return the ids of the active namespaces, rising. Base 2.0, 5.17.2.2 (CNS 02h).
 
         A controller of version 1.0 does not know the list: every id up to NN is a candidate there.
         """
@@ -81,7 +81,7 @@ class Identification:
         return IdentifyNamespace(raw) if raw.strip(b"\0") else None
 
     def identifiers(self, nsid: int, identity: IdentifyNamespace) -> Identifiers:
-        """Read CNS 03h, which controllers have since 1.3, or else use Identify Namespace. Base 2.0, 5.17.2.3?."""
+        """Read CNS 03h, which controllers have since 1.3, or else use Identify Namespace. Base 2.0, 5.17.2.3."""
         names: dict[int, bytes] = {Nidt.NGUID: identity.NGUID, Nidt.EUI64: identity.EUI64}
         if self._c.version >= DESCRIPTORS_SINCE:
             with suppress(CommandFailed):  # a namespace works without them as well

@@ -139,7 +139,7 @@ class Namespace:
         self._run([Flush.of(NSID=self.nsid)])
 
     def zeroes(self, lba: int, blocks: int) -> None:
-        """Zero blocks: by Write Zeroes where ONCS has it, else by writing zeros. NVM Command Set 1.0, 3.2.8?."""
+        """Zero blocks: by Write Zeroes where ONCS has it, else by writing zeros. NVM Command Set 1.0, 3.2.8."""
         self.check_range(lba, blocks)
         if not self._c.known_identity.ONCS.WRITE_ZEROES:
             self.write(lba, bytes(blocks * self.block_size))

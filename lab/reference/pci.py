@@ -1,4 +1,4 @@
-"""Finding a controller by PCI. PCIe Transport 1.0, 3.1? "PCI Header"; PCI Local Bus 3.0, 6.1 and 6.7."""
+"""Finding a controller by PCI. PCIe Transport 1.0, 3.8.1 "PCI Header"; PCI Local Bus 3.0, 6.1 and 6.7."""
 
 from __future__ import annotations
 

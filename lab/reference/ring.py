@@ -1,4 +1,4 @@
-"""The rings of a queue pair. Base 2.0, 3.3.1 "Memory-based Transport Queue Model", 3.3.1.2? "Queue Usage".
+"""The rings of a queue pair. Base 2.0, 3.3.1 "Memory-based Transport Queue Model (PCIe)".
 
 A ring of N slots is empty where head and tail are equal, so it is full with N - 1 entries: N would look empty. The producer
 moves the tail and the consumer the head. The driver produces into a submission ring and consumes from a completion ring; the

@@ -7,6 +7,7 @@ of the specification that allows it; `nvme-lab defects` runs them all, and ``nvm
 import lab.variants.admin_queue
 import lab.variants.asking
 import lab.variants.bare_metal
+import lab.variants.customs
 import lab.variants.detect
 import lab.variants.features
 import lab.variants.habits

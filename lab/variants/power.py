@@ -8,7 +8,7 @@ from lab.variants.variant import variant
 
 @variant(
     "reset/sleeps-enabled",
-    allowed='Base 2.0, 8.15? "Power Management": a controller that keeps its power may stay enabled while the system sleeps',
+    allowed='Base 2.0, 8.15 "Power Management": a controller that keeps its power may stay enabled while the system sleeps',
     scenarios=("reset/sleep",),
 )
 class SleepsEnabled(Controller):

@@ -91,7 +91,7 @@ def test_capacity_is_accounted_for(host: Host) -> None:
 def test_doorbell_errors_leave_an_entry_about_no_command(host: Host) -> None:
     host.ring(700, completion=False, value=0)
     entry = ErrorInformation(host.data(nvme.GetLogPage.reading(Lid.ERROR_INFORMATION, 64), 64))
-    assert (entry.ERROR_COUNT, entry.SQID, entry.CID) == (1, 0xFFFF, 0xFFFF)
+    assert (entry.ERROR_COUNT, entry.SQID, entry.CID, entry.PEL) == (1, 0xFFFF, 0xFFFF, 0xFFFF)
 
 
 def test_ineffective_doorbells_keep_their_queue(make_host: MakeHost) -> None:

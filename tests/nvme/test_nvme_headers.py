@@ -70,6 +70,7 @@ STRUCTURES: dict[type[Structure], tuple[str, Names]] = {
             "CID": "cmdid",
             "P": "status_field",
             "STATUS": "status_field",
+            "PEL": "parm_error_location",
             "PEL_BYTE": "parm_error_location",
             "PEL_BIT": "parm_error_location",
             "VSIA": "vs",

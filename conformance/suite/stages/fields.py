@@ -239,7 +239,7 @@ def active_namespace(record: Record) -> Iterator[Finding]:
     for state, event, command in record.commands(c.Read, c.Write):
         if state.profile is None or record.scenario.hostile:
             continue
-        known = sorted(n.nsid for n in state.spec.namespaces)
+        known = sorted(n.nsid for n in state.spec.namespaces if n.attached)
         shown = f"NSID {command.NSID:#x}"
         yield Finding(command.NSID in known, event, f"one of namespaces {listed(known)}", shown, fields=("NSID",))
 

@@ -11,10 +11,10 @@ from conformance.record.words import listed
 from conformance.suite.check import MANDATORY, RECOMMENDED, Finding, check
 from conformance.suite.citations import BASE_2_0, NVM_1_0, PRACTICE
 from conformance.suite.scenario import LOAD, Draw, Plan, do, scenario
-from lab.data.events import Submitted
+from lab.data.events import Completed, Submitted
 from lab.data.plan import Fault, Namespace
 from lab.data.profile import Profile
-from lab.nvme.commands import Identify, LbaCommand, Read
+from lab.nvme.commands import Identify, LbaCommand, Read, Write
 from lab.nvme.identify import Cns, Nidt, Oacs, Oncs
 
 UNKNOWN_NIDT = 0x7F
@@ -310,15 +310,19 @@ def format_count(record: Record) -> Iterator[Finding]:
             yield Finding(shown == expected, asked.ended, f"{expected} formats", shown)
 
 
-@check("identify/inactive", cite=BASE_2_0["5.17"], level=MANDATORY, why="integrity", witnesses=["out"], needs=["list"])
+@check("identify/inactive", cite=BASE_2_0["5.17"], level=MANDATORY, why="integrity", witnesses=["out", "wire"], needs=["list"])
 def inactive(record: Record) -> Iterator[Finding]:
-    """Makes no disk of an inactive namespace."""
+    """Makes no disk of an inactive namespace: it neither shows it nor sends it a Read or a Write."""
     active = {n.nsid for controller in record.controllers for n in controller.namespaces if n.attached}
     expected = f"one of namespaces {listed(sorted(active))}"
     for asked in record.answers("list"):
         for claim in asked.all("namespaces"):
             if "nsid" in claim:
                 yield Finding(claim["nsid"] in active, asked.ended, expected, claim["nsid"])
+    held = {n.nsid for controller in record.controllers for n in controller.namespaces} - active
+    for _, event, command in record.commands(Read, Write) if held else ():
+        if command.NSID in held | active:
+            yield Finding(command.NSID in active, event, expected, f"NSID {command.NSID}", fields=("NSID",))
 
 
 @check("identify/cns2-by-version", cite=BASE_2_0["5.17"], level=RECOMMENDED, why="practice", witnesses=["wire"],
@@ -349,7 +353,7 @@ def metadata_format(record: Record) -> Iterator[Finding]:
             yield Finding(True, asked.ended, "refused or handled", f"refused: {asked.said}")
 
 
-@check("identify/failure", cite=PRACTICE, level=MANDATORY, why="integrity", witnesses=["fault"], needs=["list"],
+@check("identify/failure", cite=PRACTICE, level=MANDATORY, why="integrity", witnesses=["fault", "wire"], needs=["list"],
        scenarios=["identify/controller-fails", "identify/namespace-fails"])  # fmt: skip
 def failure(record: Record) -> Iterator[Finding]:
     """Reports a failed Identify, and does not go on with zeros."""
@@ -359,3 +363,11 @@ def failure(record: Record) -> Iterator[Finding]:
         reported = any(not load.ok for load in loads) or not made
         shown = f"load: {loads[0].said}, namespaces listed: {listed(claim.get('nsid', 1) for claim in made)}"
         yield Finding(reported, asked.ended, "an error, or no disk", shown)
+    known = set[int]()  # namespaces of which any Identify has told the size and format
+    for state, event in record.walk(Completed, Submitted):
+        match event:
+            case Completed() if event.completion.ok and (sent := state.answered(event)) is not None:
+                if isinstance(sent.command, Identify) and sent.command.CNS in (Cns.NAMESPACE, Cns.CSI_NAMESPACE):
+                    known.add(sent.command.NSID)
+            case Submitted(command=Read(NSID=nsid) | Write(NSID=nsid)):
+                yield Finding(nsid in known, event, "a namespace that was identified", f"NSID {nsid}", fields=("NSID",))

@@ -268,7 +268,7 @@ def per_cpu(record: Record) -> Iterator[Finding]:
             yield Finding(ok, load.asked.ended, f"one queue of its own for CPU {job}", shown)
 
 
-@check("multiqueue/own-vector", cite=PCIE_1_0["3.5"], level=RECOMMENDED, why="practice", witnesses=["wire"])
+@check("multiqueue/own-vector", cite=PCIE_1_0["3.2"], level=RECOMMENDED, why="practice", witnesses=["wire"])
 def own_vector(record: Record) -> Iterator[Finding]:
     """Gives each I/O completion queue a vector of its own where there are enough."""
     for state, event, command in record.commands(CreateIoCq):
