@@ -315,9 +315,10 @@ def inactive(record: Record) -> Iterator[Finding]:
     """Makes no disk of an inactive namespace: it neither shows it nor sends it a Read or a Write."""
     active = {n.nsid for controller in record.controllers for n in controller.namespaces if n.attached}
     expected = f"one of namespaces {listed(sorted(active))}"
+    looked = any(record.commands(Identify))  # what a driver lists without a look proves nothing
     for asked in record.answers("list"):
         for claim in asked.all("namespaces"):
-            if "nsid" in claim:
+            if "nsid" in claim and (looked or claim["nsid"] not in active):
                 yield Finding(claim["nsid"] in active, asked.ended, expected, claim["nsid"])
     held = {n.nsid for controller in record.controllers for n in controller.namespaces} - active
     for _, event, command in record.commands(Read, Write) if held else ():
@@ -362,7 +363,8 @@ def failure(record: Record) -> Iterator[Finding]:
         made = [claim for claim in asked.all("namespaces") if claim.get("nsid", 1) == 1]
         reported = any(not load.ok for load in loads) or not made
         shown = f"load: {loads[0].said}, namespaces listed: {listed(claim.get('nsid', 1) for claim in made)}"
-        yield Finding(reported, asked.ended, "an error, or no disk", shown)
+        if not reported or any(record.commands(Identify)):
+            yield Finding(reported, asked.ended, "an error, or no disk", shown)
     known = set[int]()  # namespaces of which any Identify has told the size and format
     for state, event in record.walk(Completed, Submitted):
         match event:
