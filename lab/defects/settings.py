@@ -12,6 +12,7 @@ from lab.nvme.commands import Command, SetFeatures
 from lab.nvme.features import ApstEntry, ApstTable, ErrorRecovery, Fid, HostControlledThermalManagement, PowerManagement
 from lab.nvme.logs import Lid
 from lab.reference.controller import Controller
+from lab.reference.request import Request
 
 STATES = ("features/power-states",)
 OPERATIONAL, RESTING, NONE_SUCH = 1, 2, 4
@@ -37,6 +38,33 @@ class RestsWhileIdle(Sender):
 
 
 NEIGHBOURS["features/power-quiet:busy"] = RestsWhileIdle
+
+
+@defect("reset/shutdown-idle:still-setting", scenarios=STATES)
+class ShutsDownMeanwhile(Controller):
+    """Asks for a shutdown while a command that it has sent for it is in flight."""
+
+    waits = False
+
+    def shutdown(self) -> None:
+        """Select the slower power state, and shut down."""
+        if self.stage and self.io:
+            command = SetFeatures.of(FID=Fid.POWER_MANAGEMENT, CDW11=PowerManagement.of(PS=OPERATIONAL))
+            if self.waits:
+                self.execution.admin(command)
+            else:
+                self.admin.submit(Request(command, lambda request: None), self.transport.now())
+                self.admin.ring()
+        super().shutdown()
+
+
+class ShutsDownAfterwards(ShutsDownMeanwhile):
+    """Asks for a shutdown once the command that it has sent for it has ended."""
+
+    waits = True
+
+
+NEIGHBOURS["reset/shutdown-idle:still-setting"] = ShutsDownAfterwards
 
 
 def _page(driver: Controller, content: bytes = b"") -> int:

@@ -551,6 +551,16 @@ def queues_deleted(record: Record) -> Iterator[Finding]:
             yield Finding(not left, event, "no I/O queue left when SHN is set", f"left: {listed(left)}")
 
 
+@check("reset/shutdown-idle", cite=BASE_2_0["3.6.1"], level=RECOMMENDED, why="should", witnesses=["wire"])
+def shutdown_idle(record: Record) -> Iterator[Finding]:
+    """Lets all commands end, but for requests for events, before it asks for a normal shutdown."""
+    for state, event in record.walk(RegisterWrite) if not record.scenario.hostile else ():
+        if event.offset == CC.OFFSET and state.enabled and CC(event.value).SHN == 1 and not state.shutdown:
+            flying = [one.command for one in state.in_flight.values() if not isinstance(one.command, AsyncEventRequest)]
+            shown = f"in flight: {listed(sorted(type(command).__name__ for command in flying))}"
+            yield Finding(not flying, event, "no command in flight when SHN is set", shown)
+
+
 @check("reset/csts-first", cite=BASE_2_0["9.5"], level=RECOMMENDED, why="practice", witnesses=["wire", "fault"],
        needs=["read"], scenarios=["reset/stall", "reset/fatal", "reset/abort-refused"])  # fmt: skip
 def csts_first(record: Record) -> Iterator[Finding]:

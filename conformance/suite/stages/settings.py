@@ -41,7 +41,7 @@ def power_states(draw: Draw) -> Plan:
     identify = {"NPSS": 3, "APSTA": 1, "PSD": states, "HCTMA": 1, "MNTMT": COOLEST, "MXTMT": HOTTEST}
     slow = Fault(name="slow", behaviour="delay", queue="admin", opcode=c.SetFeatures.OPCODE, cdw10=Fid.POWER_MANAGEMENT,
                  arguments={"ms": 50})  # fmt: skip
-    return Plan(draw.device(identify=identify), [LOAD, *moved, do("reset"), *moved], [slow])
+    return Plan(draw.device(identify=identify), [LOAD, *moved, do("reset"), *moved, do("unload")], [slow])
 
 
 # -- power and heat -------------------------------------------------------------------------------------------------------
