@@ -18,6 +18,8 @@ import platformdirs
 from lab.errors import LabError, UsageError, nearest
 
 PROJECT_FILE = "nvme-lab.toml"
+NO_KEY = "no key"
+"""In the metadata of a field that no source can set."""
 _TRUTH = dict.fromkeys(("1", "true", "yes", "on"), True) | dict.fromkeys(("0", "false", "no", "off", ""), False)
 
 
@@ -45,6 +47,8 @@ class Settings:
     """Only the versions in the lock file; what the mirror no longer has is an error."""
     offline: bool = False
     """Only what the cache holds; what is missing is an error."""
+    options: frozenset[str] = field(default=frozenset(), metadata={NO_KEY: True})
+    """The settings that the command line gave: an error where nothing uses them, unlike what holds for the whole machine."""
 
     def open_cache(self) -> Path:
         """Return the cache folder, made if need be and proven writable."""
@@ -76,15 +80,21 @@ def load(
         if file is not None and file.is_file():
             for key, value in _read_toml(file).items():
                 merged[key] = _convert(key, value, base=file.parent, where=str(file))
-    for setting in fields(Settings):
-        variable = f"NVME_LAB_{setting.name.upper()}"
+    for key in _keys():
+        variable = f"NVME_LAB_{key.upper()}"
         if variable in environ:
-            merged[setting.name] = _convert(setting.name, environ[variable], base=folder, where=variable)
+            merged[key] = _convert(key, environ[variable], base=folder, where=variable)
     for key, value in (options or {}).items():
         if value is not None:
             _check_key(key, where="options")
             merged[key] = _convert(key, value, base=folder, where=f"option --{key}")
-    return Settings(**merged)  # type: ignore[arg-type]  # _convert gives each key its field's type
+    given = frozenset(key for key, value in (options or {}).items() if value is not None)
+    return Settings(**merged, options=given)  # type: ignore[arg-type]  # _convert gives each key its field's type
+
+
+def _keys() -> list[str]:
+    """Return what sources can set."""
+    return [setting.name for setting in fields(Settings) if not setting.metadata.get(NO_KEY)]
 
 
 def _read_toml(file: Path) -> dict[str, object]:
@@ -98,9 +108,8 @@ def _read_toml(file: Path) -> dict[str, object]:
 
 
 def _check_key(key: str, where: str) -> None:
-    known = [setting.name for setting in fields(Settings)]
-    if key not in known:
-        raise UsageError(f"{where}: unknown key {key!r}{nearest(key, known)}")
+    if key not in _keys():
+        raise UsageError(f"{where}: unknown key {key!r}{nearest(key, _keys())}")
 
 
 def _convert(key: str, value: object, *, base: Path, where: str) -> object:

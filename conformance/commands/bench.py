@@ -16,10 +16,12 @@ from conformance.commands.options import JSON, NearestGroup, machine, settings
 from conformance.proof import benchmarks
 from conformance.proof.loop import loop
 from conformance.report.terminal import show
+from conformance.wire.decode import printable_lines
 from lab.bench import controller, fio, fork, reference, virtme
 from lab.bench.figures import Figure, environment
+from lab.errors import LabError, UsageError
 from lab.guest.folder import run_folder
-from lab.toolchain import Toolchain, prepare
+from lab.toolchain import Toolchain, check_overrides, prepare
 
 WANTS = ("qemu", "linux-guest")
 ROUNDS = click.option("--rounds", type=click.IntRange(1), metavar="N", default=5, show_default=True,
@@ -45,7 +47,8 @@ def bench_group() -> None:
 def bench_fork(rounds: int, as_json: bool, **options: Any) -> None:
     """Compare forked guests with booted ones: from nothing to the first block that is read and right.
 
-    Where virtme-ng is installed (the program vng is on the PATH), one of its guests takes part, unless root runs this.
+    Where virtme-ng is installed (the program vng is on the PATH), one of its guests takes part, unless root runs this. Where
+    it cannot boot one, its row is left out, with the reason.
 
     \b
     nvme-lab bench fork
@@ -53,11 +56,17 @@ def bench_fork(rounds: int, as_json: bool, **options: Any) -> None:
     chosen = settings(options)
     toolchain = prepare(chosen, WANTS, _say)
     figures = fork.bench(toolchain, rounds, _say)
+    left_out: list[str] = []
     if (program := virtme.find_program(_say)) is not None:
         with run_folder() as folder:
-            kernel = virtme.fetch_kernel(chosen, _say)
-            figures.append(virtme.beside(figures[0], program, toolchain, kernel, folder, _say))
-    _tell(figures, toolchain, as_json)
+            try:
+                kernel = virtme.fetch_kernel(chosen, _say)
+                figures.append(virtme.beside(figures[0], program, toolchain, kernel, folder, _say))
+            except UsageError:
+                raise
+            except LabError as error:  # the peer's failure takes nothing away from what was measured
+                left_out.append(f"virtme-ng: {error.what}")
+    _tell(figures, toolchain, as_json, left_out)
 
 
 @bench_group.command("controller")
@@ -129,6 +138,7 @@ def bench_judge(rounds: int, as_json: bool, **options: Any) -> None:
     nvme-lab bench judge
     """
     chosen = settings(options)
+    check_overrides(chosen, (), "this benchmark")
     toolchain = prepare(chosen, (), _say)
     with run_folder() as folder:
         figures = benchmarks.judging(chosen, folder, _say, rounds=rounds)
@@ -161,13 +171,16 @@ def _say(text: str) -> None:
     click.echo(text, err=True)
 
 
-def _tell(figures: Sequence[Figure], toolchain: Toolchain, as_json: bool) -> None:
+def _tell(figures: Sequence[Figure], toolchain: Toolchain, as_json: bool, left_out: Sequence[str] = ()) -> None:
+    """Print the figures; ``left_out`` says what is not among them, with the reason."""
     where = environment(toolchain)
     if as_json:
-        reported = {"figures": [figure.to_json() for figure in figures], "environment": where}
+        reported = {"figures": [figure.to_json() for figure in figures], "left_out": list(left_out), "environment": where}
         click.echo(json.dumps(reported, indent=1, ensure_ascii=False))
     else:
-        show(Group(_table(figures), "", Text(", ".join(f"{name} {value}" for name, value in where.items()), style="dim")))
+        missing = [Text(f"left out  {printable_lines(reason)}", style="yellow") for reason in left_out]
+        facts = Text(", ".join(f"{name} {value}" for name, value in where.items()), style="dim")
+        show(Group(_table(figures), "", *missing, facts))
 
 
 def _table(figures: Sequence[Figure]) -> Table:

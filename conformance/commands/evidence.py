@@ -25,7 +25,7 @@ from conformance.report.badge import badge_of
 from conformance.report.ctrf import ctrf
 from conformance.report.cyclonedx import cyclonedx
 from conformance.report.history import HistoryView
-from conformance.report.html import Material, html
+from conformance.report.html import Material, check_template, html
 from conformance.report.junit import junit
 from conformance.report.markdown import markdown
 from conformance.report.sarif import sarif
@@ -60,6 +60,8 @@ class Page:
     """What the user says of a page beside the results."""
 
     baseline: Path | None = None
+    before: Results | None = None
+    """What the baseline holds."""
     template: Path | None = None
     folder: Path = Path()
     """Where it will lie."""
@@ -67,7 +69,7 @@ class Page:
 
 COMPARING: Mapping[str, Callable[[Results, Page], str]] = {
     "html": lambda results, page: html(results, _material(results, page), page.template),
-    "markdown": lambda results, page: markdown(results, release_of(read(page.baseline), results)[0] if page.baseline else None),
+    "markdown": lambda results, page: markdown(results, release_of(page.before, results)[0] if page.before else None),
 }
 """The formats that can show the difference from a baseline."""
 
@@ -75,9 +77,9 @@ COMPARING: Mapping[str, Callable[[Results, Page], str]] = {
 def _material(results: Results, page: Page) -> Material:
     here = Path.cwd()
     material = Material(witness_of(results, here), hashes_of(results, here), history=_history(results, page.folder))
-    if not page.baseline:
+    if page.before is None:
         return material
-    before, releases = release_of(read(page.baseline), results)
+    before, releases = release_of(page.before, results)
     return replace(material, before=before, baseline=", ".join((str(page.baseline), *dict.fromkeys(releases.values()))))
 
 
@@ -245,24 +247,28 @@ def report(
         raise UsageError(f"--baseline goes with --format {' or '.join(COMPARING)}.", remedy="nvme-lab compare OLD NEW")
     if template is not None and form != "html":
         raise UsageError("--template goes with --format html.")
+    if output is not None and not output.absolute().parent.is_dir():
+        raise UsageError(f"{output} cannot be written: there is no folder {output.parent}.", remedy=f"mkdir {output.parent}")
+    if template is not None:
+        check_template(template)
+    before = read(baseline) if baseline is not None else None  # what was typed is read before the work begins
     merged = merge([(path if path.is_dir() else path.parent, read(path)) for path in results], Path.cwd())
-    _render(merged, form, output, baseline, template, verbose)
+    page = Page(baseline, before, template, output.parent if output else Path())
+    _render(merged, form, output, page, verbose)
     if missing := merged.missing_shards:
         numbers = ", ".join(map(str, missing))
         click.echo(f"nvme-lab: missing of {merged.shards[0].of} shards: {numbers}", err=True)
     return LAB_FAILED if merged.shards and (missing or merged.unfinished) else 0
 
 
-def _render(
-    merged: Results, form: str, output: Path | None, baseline: Path | None, template: Path | None, verbose: bool
-) -> None:
+def _render(merged: Results, form: str, output: Path | None, page: Page, verbose: bool) -> None:
     if form == "text" and output is None:
         terminal.show(terminal.summary(merged, Path(), verbose=verbose))
         return
     if form == "text":
         text = terminal.plain_summary(merged, Path(), verbose=verbose)
     elif form in COMPARING:
-        text = COMPARING[form](merged, Page(baseline, template, output.parent if output else Path()))
+        text = COMPARING[form](merged, page)
     else:
         text = FORMATS[form](merged)
     if output is None:

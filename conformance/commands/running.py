@@ -21,7 +21,7 @@ from conformance.commands.watching import watch
 from conformance.judging.files import read
 from conformance.judging.flaky import Rate, new_failures, rates
 from conformance.judging.models import Results
-from conformance.judging.summary import DRIVER_FAILED, LAB_FAILED, NOTHING_JUDGED, UNTESTABLE, exit_status
+from conformance.judging.summary import DRIVER_FAILED, LAB_FAILED, NOTHING_JUDGED, UNTESTABLE, exit_status, stage_index
 from conformance.report import terminal
 from conformance.report.steps import Steps
 from conformance.run import signals
@@ -44,7 +44,6 @@ from conformance.run.runner import (
     workers,
     write_reports,
 )
-from conformance.run.unready import LIMIT
 from conformance.suite.check import Outcome
 from conformance.suite.selection import CHECKS
 from conformance.wire.decode import printable_lines
@@ -296,8 +295,8 @@ def _dry_run(request: RunRequest, chosen: Settings, options: Mapping[str, Any], 
 
 
 def _longest(campaign: Campaign) -> float:
-    """Return the seconds that the boots may take where no guest becomes ready: a run gives up after two of a driver."""
-    return sum(LIMIT * driver.boot.seconds for driver in {job.driver.name: job.driver for job in campaign.jobs}.values())
+    """Return the seconds that the boots may take where no guest becomes ready: a run gives up after one of a driver."""
+    return sum(driver.boot.seconds for driver in {job.driver.name: job.driver for job in campaign.jobs}.values())
 
 
 def _rehearse(request: RunRequest, file: Path, console: Console) -> int:
@@ -334,7 +333,9 @@ def _table(campaign: Campaign, *, each: bool) -> Table:
         grid.add_column(heading, no_wrap=True)
     for heading in ("scenarios", "verdicts", "seconds"):
         grid.add_column(heading, justify="right")
-    for key, (scenarios, verdicts, seconds) in rows.items():
+    places = list(dict.fromkeys(key[:2] for key in rows))
+    order = sorted(rows.items(), key=lambda row: (places.index(row[0][:2]), stage_index(row[0][2].partition("/")[0])))
+    for key, (scenarios, verdicts, seconds) in order:
         grid.add_row(*key, f"{scenarios:.0f}", f"{verdicts:.0f}", f"{seconds:.1f}")
     return grid
 

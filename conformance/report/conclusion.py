@@ -7,7 +7,19 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from conformance.judging.models import Results, VerdictEntry
-from conformance.judging.summary import JUDGED, asked_for, disqualified, severity, stage_index, unjudged, worst_overall
+from conformance.judging.summary import (
+    JUDGED,
+    LAB_FAILED,
+    NOTHING_JUDGED,
+    asked_for,
+    disqualified,
+    exit_status,
+    gate_failures,
+    severity,
+    stage_index,
+    unjudged,
+    worst_overall,
+)
 from conformance.suite.check import MANDATORY, Outcome
 from lab.data.plan import MACHINE
 
@@ -69,6 +81,42 @@ class Conclusion:
     def unproven(self) -> int:
         """Return the number of mandatory checks without a verdict about the driver."""
         return sum(verdict.outcome in (Outcome.INCONCLUSIVE, Outcome.UNSUPPORTED) for verdict in self.missing)
+
+
+@dataclass(frozen=True)
+class Gate:
+    """Whether a run may go on: apart from conformance, for known failures do not turn it red. ``status`` is the exit status."""
+
+    status: int
+    why: str
+
+    @property
+    def is_green(self) -> bool:
+        """Return whether nothing new failed."""
+        return self.status == 0
+
+    @property
+    def text(self) -> str:
+        """Return it as a sentence."""
+        return f"Gate: {'green' if self.is_green else 'red'}, exit status {self.status}: {self.why}."
+
+
+def gate(results: Results) -> Gate:
+    """Return whether the results turn the gate red, and why."""
+    status = exit_status(results)
+    if status == LAB_FAILED:
+        failed = {"/".join(v.key[:3]) for v in results.verdicts if v.outcome is Outcome.ERROR}
+        return Gate(status, f"the lab failed in {_count(len(failed), 'scenario')}" if failed else "the result is partial")
+    if status == NOTHING_JUDGED:
+        return Gate(status, "a selected stage was not judged")
+    failing = Counter(verdict.outcome is Outcome.FAIL for verdict, _ in gate_failures(results))
+    words = [f"{_count(failing[True], 'check')} failed"] if failing[True] else []
+    words += [f"{_count(failing[False], 'check')} failed by --strict"] if failing[False] else []
+    return Gate(status, " and ".join(words) or "nothing new failed")
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number} {word}{'' if number == 1 else 's'}"
 
 
 def conclude(results: Results, driver: str) -> Conclusion:

@@ -17,6 +17,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template, Tem
 from markupsafe import Markup
 
 from conformance.judging.compare import HEADINGS, Comparison, compare
+from conformance.judging.judge import NEVER_USED
 from conformance.judging.models import Results, RunEntry
 from conformance.judging.summary import (
     SummaryRow,
@@ -30,10 +31,11 @@ from conformance.judging.summary import (
 )
 from conformance.report import charts
 from conformance.report.cards import KNOWN, ORDER, cards, word
-from conformance.report.conclusion import Conclusion, State, conclude
+from conformance.report.conclusion import Conclusion, State, conclude, gate
 from conformance.report.coverage import percent
 from conformance.report.history import HistoryView
 from conformance.report.matrix import MARKS
+from conformance.report.terminal import number_shown
 from conformance.report.waivers import waivers
 from conformance.report.witness import Witness, speaker
 from conformance.suite.check import Outcome
@@ -62,6 +64,8 @@ NAMES = 10
 """Scenarios that a line names of those that end alike."""
 NEVER_TOLD = 400
 """Functions that a table of coverage shows."""
+UNUSED = "about what the driver never used"
+"""The reason of rules that differ only in what that is."""
 BARS = 40
 """Scenarios in the chart, the slowest."""
 
@@ -130,6 +134,7 @@ def html(results: Results, material: Material | None = None, template: Path | No
         unproven=unproven(results),
         waivers=list(waivers(results)),
         gate=_gate(results),
+        gate_state=gate(results),
         marks=MARKS,
         counted=_counted,
         first_quiet=next((card for card in made if card.worst in QUIET), None),
@@ -148,6 +153,11 @@ def html(results: Results, material: Material | None = None, template: Path | No
         more_bars=len(slowest[BARS:]),
         seconds=sum(run.seconds for run in results.runs),
     )  # fmt: skip
+
+
+def check_template(own: Path) -> None:
+    """Raise UsageError for a template of the user's own that is none."""
+    _template(own)
 
 
 def history_html(view: HistoryView) -> str:
@@ -176,9 +186,19 @@ def environment(folders: Sequence[Path] = (TEMPLATES,)) -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    made.filters["in_words"] = in_words
     made.filters["shortened"] = lambda text: shortened(text, LONGEST)
     made.filters["sha256"] = lambda text: base64.b64encode(hashlib.sha256(str(text).encode()).digest()).decode()
     return made
+
+
+def in_words(value: Any) -> str:
+    """Return a fact about a run as people write it: no brackets and quotes of a programming language; "" for nothing."""
+    if isinstance(value, Mapping):
+        return "; ".join(f"{name}: {words}" for name, one in value.items() if (words := in_words(one)))
+    if isinstance(value, list | tuple):
+        return ", ".join(filter(None, map(in_words, value)))
+    return {None: "", False: "no", True: "yes"}[value] if value is None or isinstance(value, bool) else str(value)
 
 
 def _shown(value: Any) -> Any:
@@ -209,7 +229,7 @@ def _gate(results: Results) -> Callable[[str], bool]:
 
 def _counted(row: SummaryRow) -> str:
     """Return the numbers of a cell of the matrix, what needs a look first."""
-    counts = [(name, row.known if name == KNOWN else row.counts.get(Outcome(name), 0)) for name in ORDER]
+    counts = [(name, number_shown(row, None if name == KNOWN else Outcome(name))) for name in ORDER]
     return ", ".join(f"{number} {name.lower()}" for name, number in counts if number)
 
 
@@ -241,7 +261,9 @@ def _silent(results: Results) -> dict[str, dict[str, list[tuple[str, str, str]]]
     found: dict[str, dict[str, list[tuple[str, str, str]]]] = {}
     for verdict, _ in worst_with_outcome(results, Outcome.UNSUPPORTED, Outcome.INCONCLUSIVE):
         reasons = found.setdefault(verdict.driver, {})
-        reasons.setdefault(verdict.reason, []).append((verdict.check, verdict.level, verdict.statement))
+        unused = verdict.reason.startswith(NEVER_USED)
+        statement = f"{verdict.statement} ({verdict.reason})" if unused else verdict.statement
+        reasons.setdefault(UNUSED if unused else verdict.reason, []).append((verdict.check, verdict.level, statement))
     return found
 
 

@@ -2,7 +2,7 @@
 
 GitLab takes no file above 30 MB, refuses XML of more than 250,000 objects and takes cases of one name for one; a case here is
 some five objects. So a verdict that nothing was observed is left out where the same check says something in another
-scenario: it has no information, and a third of all verdicts are such.
+scenario, or belongs to a stage that was not selected: it has no information, and a third of all verdicts are such.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from xml.etree import ElementTree
 from junitparser import Error, Failure, JUnitXml, Skipped, TestCase, TestSuite
 
 from conformance.judging.models import Results, VerdictEntry
-from conformance.judging.summary import gate_failures
+from conformance.judging.summary import asked_for, gate_failures
 from conformance.report.failure import facts, recording_command
 from conformance.suite.check import Outcome
 from conformance.wire.decode import printable_lines
@@ -61,7 +61,7 @@ def _telling(results: Results) -> Iterator[VerdictEntry]:
     reported = {(v.driver, v.device, v.check) for v in results.verdicts if v.outcome not in SILENT}
     for verdict in results.verdicts:
         check = verdict.driver, verdict.device, verdict.check
-        if verdict.outcome not in SILENT or check not in reported:
+        if verdict.outcome not in SILENT or (check not in reported and asked_for(results, verdict)):
             reported.add(check)
             yield verdict
 

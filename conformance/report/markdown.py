@@ -9,18 +9,16 @@ from conformance.judging.compare import Change, compare
 from conformance.judging.models import Results, VerdictEntry
 from conformance.judging.summary import (
     STRICT,
-    SummaryRow,
     evidence_of,
     gate_failures,
     lab_failures,
-    rows,
     unproven,
     worst_with_outcome,
 )
 from conformance.report.cards import word
-from conformance.report.conclusion import State, conclude
+from conformance.report.conclusion import State, conclude, gate
 from conformance.report.failure import commands, follows
-from conformance.report.terminal import shown_columns
+from conformance.report.terminal import number_shown, shown_columns, shown_rows
 from conformance.suite.check import Outcome
 from conformance.wire.decode import printable, shortened
 
@@ -53,6 +51,8 @@ def _conclusions(results: Results) -> Iterator[str]:
         yield f"**Partial result**: {_text(results.unfinished)}.\n"
     if missing := ", ".join(map(str, results.missing_shards)):
         yield f"**Partial result**: of {results.shards[0].of} shards there is no {missing}.\n"
+    state = gate(results)
+    yield f"{'✅' if state.is_green else '❌'} **{_text(state.text)}**\n"
     for driver in results.drivers:
         conclusion = conclude(results, driver)
         yield f"{MARKS.get(conclusion.state, OTHER_MARK)} {_text(conclusion.text)}\n"
@@ -88,18 +88,14 @@ def _change(change: Change) -> str:
 
 
 def _table(results: Results) -> Iterator[str]:
-    found = rows(results)
+    found = shown_rows(results)
     columns = shown_columns(found)
     headings = ["stage", "driver", "device", *(heading for heading, _, _ in columns), "verdict"]
     yield f"| {' | '.join(headings)} |"
     yield f"|{'|'.join(['---'] * 3 + ['--:'] * len(columns) + ['---'])}|"
     for row in found:
-        numbers = [str(_number(row, outcome)) for _, outcome, _ in columns]
+        numbers = [str(number_shown(row, outcome)) for _, outcome, _ in columns]
         yield f"| {' | '.join([row.stage, _text(row.driver), _text(row.device), *numbers, f'**{row.word}**'])} |"
-
-
-def _number(row: SummaryRow, outcome: Outcome | None) -> int:
-    return row.known if outcome is None else row.counts.get(outcome, 0)
 
 
 def _findings(results: Results) -> Iterator[str]:

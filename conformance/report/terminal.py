@@ -27,7 +27,7 @@ from conformance.judging.summary import (
     unproven,
     worst_with_outcome,
 )
-from conformance.report.conclusion import State, conclude
+from conformance.report.conclusion import State, conclude, gate
 from conformance.report.coverage import sentence
 from conformance.report.failure import facts
 from conformance.suite.check import EVERY, Outcome
@@ -48,7 +48,7 @@ STATES = {
     State.FAILS: "bold red",
     State.LAB: "bold magenta",
     State.ACCEPTED: "bold yellow",
-    State.UNPROVEN: "bold green",
+    State.UNPROVEN: "bold yellow",
     State.SELECTION: "bold green",
     State.SILENT: "bold yellow",
 }
@@ -87,7 +87,7 @@ def console() -> Console:
 
 def summary(results: Results, folder: Path, *, verbose: bool = False) -> RenderableType:
     """All of it; ``folder`` is where results.json is, as the user would write it."""
-    parts: list[RenderableType] = ["", table(results, console().width)]
+    parts: list[RenderableType] = ["", table(results, console().width)] if results.verdicts else []
     parts += _findings(results, folder)
     parts += _remarks(results, verbose)
     for run in (run for run in results.runs if run.stops):
@@ -103,14 +103,14 @@ def table(results: Results, width: int = WIDE) -> Table:
 
     A narrow table leaves out a driver or device that is the same in all rows, and columns without a number.
     """
-    found = rows(results)
+    found = shown_rows(results)
     narrow = width < WIDE
     grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     names = [("stage", [_stage_name(row.stage) for row in found])]
     for heading, values in (("driver", [row.driver for row in found]), ("device", [row.device for row in found])):
         if not narrow or len(set(values)) > 1:
             names.append((heading, values))
-    columns = [column for column in shown_columns(found) if not narrow or any(_number(row, column[1]) for row in found)]
+    columns = [column for column in shown_columns(found) if not narrow or any(number_shown(row, column[1]) for row in found)]
     for heading, _ in names:
         grid.add_column(heading)
     for heading, _, _ in columns:
@@ -122,6 +122,12 @@ def table(results: Results, width: int = WIDE) -> Table:
     return grid
 
 
+def shown_rows(results: Results) -> list[SummaryRow]:
+    """Return the rows of the summary, without those of other stages that have nothing to say."""
+    outcomes = [outcome for _, outcome, _ in COLUMNS]
+    return [row for row in rows(results) if row.stage != OTHERS or any(number_shown(row, outcome) for outcome in outcomes)]
+
+
 def _stage_name(stage: str) -> str:
     """Return the words for a stage or a profile."""
     return f"{stage} (profile)" if stage in PROFILES else STAGE_NAMES.get(stage, stage)
@@ -129,18 +135,23 @@ def _stage_name(stage: str) -> str:
 
 def shown_columns(found: Sequence[SummaryRow]) -> list[Column]:
     """Return the columns of counts; that of flaky checks only where there are any."""
-    return [column for column in COLUMNS if column[1] is not Outcome.FLAKY or any(_number(row, column[1]) for row in found)]
+    return [
+        column for column in COLUMNS if column[1] is not Outcome.FLAKY or any(number_shown(row, column[1]) for row in found)
+    ]
 
 
-def _number(row: SummaryRow, outcome: Outcome | None) -> int:
-    """Return what a cell counts; of other stages' rules most have nothing to see in a stage's scenarios."""
-    if row.stage == OTHERS and outcome in (Outcome.INCONCLUSIVE, Outcome.UNSUPPORTED):
+def number_shown(row: SummaryRow, outcome: Outcome | None) -> int:
+    """Return what a cell counts; of other stages' rules most have nothing to see in a stage's scenarios.
+
+    Where the lab failed in a scenario, the rows of the selected stages say so.
+    """
+    if row.stage == OTHERS and outcome in (Outcome.INCONCLUSIVE, Outcome.UNSUPPORTED, Outcome.ERROR):
         return 0
     return row.known if outcome is None else row.counts.get(outcome, 0)
 
 
 def _cell(row: SummaryRow, outcome: Outcome | None, colour: str) -> Text:
-    number = _number(row, outcome)
+    number = number_shown(row, outcome)
     return Text(str(number), style=colour) if number else Text("-", style="dim")
 
 
@@ -287,13 +298,15 @@ def _conclusion(results: Results) -> Iterator[RenderableType]:
     if missing:
         where = ", ".join(f"{part_name(part)} ({driver})" for driver, part in missing)
         yield Text(f"Nothing was judged in {where}.", style="bold yellow")
-    yield from _gate(results)
+    yield from _unproven(results)
+    state = gate(results)
+    yield Text(state.text, style="bold green" if state.is_green else "bold red")
     for driver in results.drivers:
         conclusion = conclude(results, driver)
         yield Text(conclusion.text, style=STATES[conclusion.state])
 
 
-def _gate(results: Results) -> Iterator[RenderableType]:
+def _unproven(results: Results) -> Iterator[RenderableType]:
     """Yield why --strict fails the run; without it, which mandatory checks are not proven."""
     strict = [(verdict, reason) for verdict, reason in gate_failures(results) if verdict.outcome is not Outcome.FAIL]
     if strict:
@@ -303,7 +316,7 @@ def _gate(results: Results) -> Iterator[RenderableType]:
     elif missing := unproven(results):
         yield Text(f"Mandatory and not proven: {_count(len(missing), 'check')}", style="yellow")
         for (driver, reason), checks in grouped(missing).items():
-            yield _said(f"  {driver}: {reason}: {', '.join(checks)}", "dim")
+            yield Padding(_said(f"{driver}: {reason}: {', '.join(checks)}", "dim"), (0, 0, 0, 2))
         yield ""
 
 

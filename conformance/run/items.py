@@ -34,7 +34,7 @@ from lab.data.backtrace import read_backtraces
 from lab.data.evidence import Evidence
 from lab.data.machine import TOO_SLOW
 from lab.data.manifest import PARTS, part_name
-from lab.errors import NOT_SET_UP, LabError, UsageError
+from lab.errors import LabError, UsageError
 from lab.recording.stopping import EVENTS, Judge
 from lab.toolchain.cache import HEALED
 
@@ -212,12 +212,11 @@ class Recording(pytest.Collector):
     def _record_with_retry(self) -> tuple[Evidence, str]:
         """Record once, and once more if the lab fails. Return the evidence and why the first attempt failed ("" if not).
 
-        LabError if the guests of this driver do not come to it (`conformance.run.unready`).
+        LabError if a guest of this driver did not come to it (`conformance.run.unready`).
         """
         unready = UnreadyGuests(self.campaign.out, self.job.driver.name)
         if why := unready.why_not():
-            remedy = "nvme-lab observe shows what it does; correct boot.ready, or give boot.quiet or boot.after"
-            raise LabError(why, remedy="" if NOT_SET_UP in why else remedy)
+            raise LabError(why)
         try:
             evidence = self._record_once()
             unready.note(self.job.scenario.id, evidence.end)

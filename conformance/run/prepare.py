@@ -20,7 +20,7 @@ from lab.device import lab as lab_device
 from lab.device import qemu as qemu_device
 from lab.errors import LabError, UsageError
 from lab.settings import Settings
-from lab.toolchain import Qemu, Toolchain, prepare
+from lab.toolchain import Qemu, Toolchain, check_overrides, prepare
 
 LOG = logging.getLogger(__name__)
 
@@ -66,6 +66,8 @@ def prepare_toolchain(campaign: Campaign, settings: Settings, progress: Progress
     """Prepare everything that the campaign's drivers need of this machine."""
     wants = dict.fromkeys(want for manifest in campaign.drivers for want in drivers.wants(manifest))
     wants |= dict.fromkeys(want for job in campaign.jobs for want in drivers.programs(job.driver, job.scenario))
+    names = [manifest.name for manifest in campaign.drivers]
+    check_overrides(settings, wants, f"the driver{'s' if len(names) > 1 else ''} {', '.join(names)}")
     return prepare(settings, tuple(wants), progress, drivers.sources(campaign.drivers))
 
 

@@ -19,9 +19,10 @@ from rich.spinner import Spinner
 from rich.text import Text
 
 from conformance.judging.models import VerdictEntry
+from conformance.run.identity import selected_parts
 from conformance.run.plan import Campaign
 from conformance.run.scheduler import ScenarioReport
-from conformance.suite.check import Outcome
+from conformance.suite.check import EVERY, Outcome
 
 BAD = {Outcome.FAIL: "bold red", Outcome.ERROR: "bold magenta", Outcome.WARN: "yellow"}
 ORDER = ("fail", "error", "flaky", "warn", "known", "pass")
@@ -39,6 +40,8 @@ class Finished:
     seconds: float
     counts: Mapping[str, int]
     retry_reason: str
+    passed_elsewhere: int = 0
+    """Those that passed of stages that were not selected: people need no number of them."""
 
 
 class Tally:
@@ -47,6 +50,7 @@ class Tally:
     def __init__(self, campaign: Campaign) -> None:
         """Count from the beginning of the campaign: nothing is done, and its time runs from now."""
         self._left = {job.name for job in campaign.jobs}
+        self._asked = {driver.name: {*selected_parts(driver, campaign.request), EVERY} for driver in campaign.drivers}
         self._costs = {job.name: max(campaign.costs.get(job.name, 1.0), LEAST_COST) for job in campaign.jobs}
         self._since: dict[str, float] = {}
         self._began = time.monotonic()
@@ -73,8 +77,9 @@ class Tally:
         """Note the verdicts of a scenario."""
         self._left.discard(report.name)
         seconds = time.monotonic() - self._since.pop(report.name, time.monotonic())
-        words = (v.outcome.lower() if v.known is None else "known" for v in report.verdicts)
-        return Finished(report.name, seconds, Counter(words), report.run.retry_reason if report.run else "")
+        words = Counter(v.outcome.lower() if v.known is None else "known" for v in report.verdicts)
+        elsewhere = sum(v.outcome is Outcome.PASS and v.stage not in self._asked[v.driver] for v in report.verdicts)
+        return Finished(report.name, seconds, words, report.run.retry_reason if report.run else "", elsewhere)
 
     def lost(self, name: str) -> bool:
         """Forget what was reported of a scenario; return whether the campaign has it."""
@@ -191,7 +196,10 @@ class Lines:
         bad = next((colour for outcome, colour in BAD.items() if scenario.counts.get(outcome.lower())), "")
         if self._spinner and not bad and not scenario.retry_reason:
             return
-        said = ", ".join(f"{scenario.counts[word]} {word}" for word in ORDER if word in scenario.counts) or "nothing judged"
+        counts = Counter(scenario.counts) - Counter({"pass": scenario.passed_elsewhere})
+        said = ", ".join(f"{counts[word]} {word}" for word in ORDER if counts[word])
+        said = said or ("nothing broken" if scenario.passed_elsewhere else "nothing judged")
+        said = "lab error" if set(counts) == {"error"} else said
         retried = " again: the lab failed at the first attempt" if scenario.retry_reason else ""
         width = len(str(tally.total))
         place = f"[{tally.done:{width}}/{tally.total}]"

@@ -1,6 +1,7 @@
-"""Guests that do not come to their driver, or cannot be set up for it: after two the rest of its scenarios are not recorded.
+"""A guest that does not come to its driver, or cannot be set up for it: after one, no other scenario of it is recorded.
 
-Each would cost its whole time-out, and tell the same. The workers of a machine know of each other by files in the results.
+Each would cost its whole time-out, and show the same. Where the machine was too slow for the guest to be run in order, a
+second one decides. The workers of a machine know of each other by files in the results.
 """
 
 from __future__ import annotations
@@ -12,7 +13,10 @@ from lab.errors import NO_ACCESS, NOT_SET_UP
 
 FOLDER = ".unready"
 REACHED = "reached"
+SLOW = ".slow"
+"""How the file of a guest ends that a slow machine may have kept from being ready."""
 LIMIT = 2
+"""Guests at most, of which each but the last was on a slow machine."""
 
 
 class UnreadyGuests:
@@ -33,7 +37,9 @@ class UnreadyGuests:
         self._folder.mkdir(parents=True, exist_ok=True)
         if self.is_unready(end):
             assert end is not None
-            (self._folder / scenario.replace("/", "+")).write_text(end.reason.splitlines()[0], encoding="utf-8")
+            slow = end.machine is not None and bool(end.machine.trouble or end.machine.starvation)
+            name = scenario.replace("/", "+") + (SLOW if slow else "")
+            (self._folder / name).write_text(end.reason.splitlines()[0], encoding="utf-8")
         elif end is not None and end.outcome == "complete":
             (self._folder / REACHED).touch()
 
@@ -41,11 +47,11 @@ class UnreadyGuests:
         """Return why no more of the driver is to be recorded; "" if it is."""
         if not self._folder.is_dir() or (self._folder / REACHED).exists():
             return ""
-        unready = sorted(self._folder.iterdir())
-        if len(unready) < LIMIT:
+        unready = sorted(self._folder.iterdir(), key=lambda path: (path.name.endswith(SLOW), path.name))
+        if len(unready) < LIMIT and all(path.name.endswith(SLOW) for path in unready):
             return ""
-        names = " and ".join(path.name.replace("+", "/") for path in unready[:LIMIT])
+        name = unready[0].name.removesuffix(SLOW).replace("+", "/")
         reason = unready[0].read_text(encoding="utf-8")
         if NOT_SET_UP in reason:
-            return f"not recorded, after {names}: {reason}"
-        return f"not recorded, for in {names} the guest was not ready and its driver accessed no register: {reason}"
+            return f"not recorded, after {name}: {reason}"
+        return f"not recorded, for in {name} the guest was not ready and its driver accessed no register"

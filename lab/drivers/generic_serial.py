@@ -224,7 +224,7 @@ class SerialSession(PromptSession):
         boot, said = self._manifest.boot, ""
         if boot.ready_screen or boot.quiet or boot.after:
             return self._until_signs(deadline)
-        what = "that it is ready (boot.ready)"
+        what = f"its prompt, boot.ready {boot.ready!r}" if boot.input != "none" else f"boot.ready {boot.ready!r}"
         if boot.interrupt:
             seen = self._console.expect([self._ready, f"(?m-s:{boot.interrupt})"], deadline, what)
             said = plain(seen.before)

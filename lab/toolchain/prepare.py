@@ -122,6 +122,24 @@ def prepare(
         return _Preparation(settings, cache, progress, sources).run(wants)
 
 
+def check_overrides(settings: Settings, wants: Collection[str], whose: str) -> None:
+    """Raise UsageError for a file that the command line names and that nothing of what is wanted uses.
+
+    ``whose`` names what it was given for, as "the driver u-boot".
+    """
+    used = {"qemu": {"qemu"} & set(wants), "kernel": _guests(wants), "image": _guests(wants)}
+    for key, users in used.items():
+        if key in settings.options and not users:
+            what = f"a QEMU for {X86_64}" if key == "qemu" else "the lab's Linux guest"
+            own = "; a manifest names its own kernel by boot.kernel" if key == "kernel" else ""
+            raise UsageError(f"--{key} has no effect: {what} is not used by {whose}.", remedy=f"leave --{key} out{own}")
+
+
+def _guests(wants: Collection[str]) -> set[str]:
+    """Return those of the wants that are the lab's Linux guests."""
+    return {want for want in wants if versions.split(want)[0] in _GUESTS}
+
+
 def update_lock(
     settings: Settings, progress: Progress, lock_file: Path = lock.LOCK_FILE, sources: Mapping[str, Source] = _NO_SOURCES
 ) -> None:

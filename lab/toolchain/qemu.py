@@ -78,7 +78,11 @@ def choose(named: Path | None, fetch: Callable[[], Path], say: Callable[[str], N
     """Return the QEMU for guests of ``arch``. ``fetch`` gives the tree of the fetched closure; it is called only if needed."""
     program = f"qemu-system-{arch}"
     if named is not None:
-        return installed(_named(named), "option", arch)
+        program_file = _named(named)
+        try:
+            return installed(program_file, "option", arch)
+        except LabError as error:
+            raise UsageError(error.what, remedy=error.remedy) from error
     found = shutil.which(program)
     machine = installed(Path(found), "machine", arch) if found else None
     if machine is not None and machine.version >= ENOUGH:

@@ -12,8 +12,9 @@ import pytest
 
 from conformance.commands import bench, run_command
 from conformance.proof import benchmarks
-from lab.bench import controller, fio, fork, reference
+from lab.bench import controller, fio, fork, reference, virtme
 from lab.bench.figures import Figure, environment
+from lab.errors import LabError
 from lab.toolchain import Toolchain
 
 FIGURES = [
@@ -96,3 +97,21 @@ def test_the_environment_names_what_figures_depend_on(toolchain: Toolchain) -> N
     assert measured["cpus"] >= 1
     assert toolchain.linux
     assert measured["guest"] == toolchain.linux.release
+
+
+@pytest.mark.usefixtures("asked")
+def test_a_peer_that_cannot_boot_is_left_out_with_its_reason(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails(*_: object) -> Figure:
+        raise LabError("virtme-ng's guest did not read the block; it said: busybox is missing")
+
+    monkeypatch.setattr(virtme, "find_program", lambda _: "vng")
+    monkeypatch.setattr(virtme, "fetch_kernel", lambda *_: Path())
+    monkeypatch.setattr(virtme, "beside", fails)
+    assert run_command(["bench", "fork"]) == 0
+    said = capsys.readouterr().out
+    assert "a rate" in said
+    assert "left out  virtme-ng: virtme-ng's guest did not read the block; it said: busybox is missing" in said
+    assert run_command(["bench", "fork", "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)["left_out"]) == 1

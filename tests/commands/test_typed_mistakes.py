@@ -36,6 +36,15 @@ from conformance.commands import COMMANDS, nvme_lab, run_command
         (["run", "--exitfirst"], "a run goes on after a failure"),
         (["report", "README.md"], "remedy: name the folder that nvme-lab run wrote"),
         (["report", "nowhere", "--template", "README.md"], "--template goes with --format html."),
+        (["report", ".", "--baseline", "nosuch", "--format", "html"], "There are no results at nosuch"),
+        (["report", ".", "-o", "nosuch/report.txt"], "there is no folder nosuch"),
+        (
+            ["run", "--driver", "reference", "--kernel", "README.md"],
+            "--kernel has no effect: the lab's Linux guest is not used",
+        ),
+        (["run", "--driver", "u-boot", "--image", "README.md", "--dry-run"], "--image has no effect"),
+        (["run", "--driver", "reference", "--qemu", "README.md"], "--qemu has no effect"),
+        (["run", "--driver", "u-boot", "--qemu", "/bin/ls", "--dry-run"], "/bin/ls --version does not say QEMU's version"),
     ],
 )
 def test_mistakes_are_answered_with_what_was_meant(

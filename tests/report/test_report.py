@@ -11,6 +11,7 @@ from junitparser import JUnitXml
 from conformance.judging.models import Cite, DriverEntry, FindingEntry, LeftOut, Results, RunEntry, VerdictEntry
 from conformance.judging.summary import exit_status, unproven
 from conformance.report.annotations import github, gitlab
+from conformance.report.cases import cases
 from conformance.report.html import html
 from conformance.report.junit import LONGEST, junit
 from conformance.report.markdown import markdown
@@ -188,3 +189,40 @@ def test_strict_lists_its_reasons_in_every_format() -> None:
     without = results.model_copy(update={"strict": False})
     assert "Mandatory and not proven: 1 check\n  toy: nothing observed: read/nlb\n" in plain_summary(without, Path("out"))
     assert "<failure" not in junit(without)
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "more", "says"),
+    [
+        ([PASS], {}, "Gate: green, exit status 0: nothing new failed."),
+        ([PASS, verdict(Outcome.FAIL, known="it was always so")], {}, "Gate: green, exit status 0: nothing new failed."),
+        ([verdict(Outcome.FAIL)], {}, "Gate: red, exit status 1: 1 check failed."),
+        ([PASS, verdict(Outcome.WARN)], {"strict": True}, "Gate: red, exit status 1: 1 check failed by --strict."),
+        (
+            [verdict(Outcome.FAIL), verdict(Outcome.WARN, "read/b"), verdict(Outcome.INCONCLUSIVE, "read/c", reason="none")],
+            {"strict": True},
+            "Gate: red, exit status 1: 1 check failed and 2 checks failed by --strict.",
+        ),
+        (
+            [PASS, verdict(Outcome.ERROR, "read/b", reason="lost")],
+            {},
+            "Gate: red, exit status 2: the lab failed in 1 scenario.",
+        ),
+        ([PASS], {"unfinished": "interrupted"}, "Gate: red, exit status 2: the result is partial."),
+        ([verdict(Outcome.UNSUPPORTED, reason="no")], {}, "Gate: red, exit status 3: a selected stage was not judged."),
+    ],
+)
+def test_the_gate_says_the_exit_status_and_why(verdicts: list[VerdictEntry], more: dict[str, Any], says: str) -> None:
+    results = result(*verdicts, **more)
+    assert says in plain_summary(results, Path("out")).splitlines()
+    assert says.partition(":")[0] in markdown(results)
+    assert f"exit status {exit_status(results)}:" in says
+    assert says in html(results)
+
+
+def test_what_was_not_seen_of_other_stages_is_no_case_and_no_count() -> None:
+    other = verdict(Outcome.INCONCLUSIVE, "write/zeroes", reason="nothing observed")
+    results = result(PASS, other, verdict(Outcome.PASS, "write/exact"))
+    assert [case.verdict.check for case in cases(results)] == ["read/exact", "write/exact"]
+    assert "write/zeroes" not in junit(results)
+    assert "| others | toy | qemu | 1 | 0 | 0 | 0 | 0 | 0 | 0 | **passes** |" in markdown(results)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from conformance.judging.models import FindingEntry, Results, RunEntry, VerdictEntry
+from conformance.judging.models import DriverEntry, FindingEntry, KnownEntry, Results, RunEntry, VerdictEntry
 from conformance.report.html import Material, html
 from conformance.report.witness import witness_of
 from conformance.suite.check import Outcome
@@ -284,3 +284,42 @@ def test_filters_stand_in_the_address_and_nothing_found_says_so(browser: Browser
     assert tab.run(found) == ["100 of 100 checks", "#checks", True]
     tab.run("(location.hash = '#?level=R&q=nowhere', 1)")
     assert tab.run("[$('level').value, $('search').value, $('none').hidden]") == ["R", "nowhere", False]
+
+
+def test_its_colours_can_be_chosen_whatever_the_system_prefers(browser: Browser, tmp_path: Path) -> None:
+    tab = show(browser, tmp_path, full(tmp_path), scheme="light")
+    background = "getComputedStyle(document.body).backgroundColor"
+    said = []
+    for _ in range(3):
+        tab.run("$('theme').click()")
+        said.append((tab.run("$('theme').textContent"), tab.run(background)))
+    light, dark = "rgb(255, 255, 255)", "rgb(13, 17, 23)"
+    assert said == [("Colours: light", light), ("Colours: dark", dark), ("Colours: system", light)]
+    tab.run("$('theme').click(), $('theme').click()")
+    assert tab.run(CONTRAST) == {}
+    tab.call("Emulation.setEmulatedMedia", media="print")
+    assert tab.run(background) == light
+    assert tab.complaints() == []
+
+
+def test_three_drivers_with_a_dozen_known_failures_are_six_pages(browser: Browser, tmp_path: Path) -> None:
+    names = ("first", "second", "third")
+    verdicts = [
+        verdict(outcome, f"read/check-{number}", known="it was always so" if outcome is Outcome.FAIL else None)
+        for number, outcome in enumerate([Outcome.FAIL] * 12 + [Outcome.WARN] * 4 + [Outcome.PASS] * 80)
+    ]
+    made = result(
+        *(
+            one.model_copy(update={"driver": name, "device": device})
+            for name in names
+            for device in ("qemu", "lab")
+            for one in verdicts
+        )
+    )
+    known = [
+        KnownEntry(check=f"read/check-{number}", reason="it was always so", devices=["qemu", "lab"]) for number in range(12)
+    ]
+    made.drivers = {name: DriverEntry(stages=["read"], asked=["read"], known=known) for name in names}
+    tab = show(browser, tmp_path, html(made))
+    pdf = base64.b64decode(tab.call("Page.printToPDF", printBackground=True)["data"])
+    assert len(re.findall(rb"/Type\s*/Page\b", pdf)) <= 6

@@ -38,8 +38,32 @@ def results() -> Results:
 def test_the_first_page_says_what_exactly_was_tested_and_how_it_stands(results: Results) -> None:
     page = html(results)
     summary = page[page.index('id="glance"') : page.index('id="stages"')]
-    for part in ("v1.4-12-g3f2a9c1d2e4b", "✗ red", "not conformant", "claims 2 stages of 10", "Approved by", "Signature"):
+    for part in (
+        "v1.4-12-g3f2a9c1d2e4b",
+        "✗ red",
+        "not conformant",
+        "claims 2 of 10 stages",
+        "Gate: red, exit status 1: ",
+        "Approved by",
+        "Signature",
+    ):
         assert part in summary
+
+
+def test_facts_of_a_run_are_words_and_no_values_of_a_programming_language(results: Results) -> None:
+    asked = {"drivers": ["toy", "other"], "defect": "", "variant": None, "files": []}
+    made = results.model_copy(update={"lab": {**results.lab, "asked": asked, "replays": None, "host": {"cpus": 2}}})
+    page = html(made)
+    environment = page[page.index('id="environment"') : page.index("<script>")]
+    assert "drivers: toy, other" in environment
+    assert not [word for word in ("{", "[", "None", "replays", "defect") if word in environment]
+
+
+def test_rules_about_what_was_never_used_are_one_line(results: Results) -> None:
+    silent = [verdict(Outcome.INCONCLUSIVE, f"read/{what}", reason=f"never used: {what}") for what in ("SGLs", "directives")]
+    page = html(result(PASS, *silent))
+    assert "2 requirements without a verdict: about what the driver never used" in page
+    assert "(never used: SGLs)" in page
 
 
 def test_known_failures_have_an_owner_an_end_and_a_page(results: Results) -> None:
