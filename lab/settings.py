@@ -80,7 +80,7 @@ def load(
         if file is not None and file.is_file():
             for key, value in _read_toml(file).items():
                 merged[key] = _convert(key, value, base=file.parent, where=str(file))
-    for key in _keys():
+    for key in keys():
         variable = f"NVME_LAB_{key.upper()}"
         if variable in environ:
             merged[key] = _convert(key, environ[variable], base=folder, where=variable)
@@ -92,7 +92,7 @@ def load(
     return Settings(**merged, options=given)  # type: ignore[arg-type]  # _convert gives each key its field's type
 
 
-def _keys() -> list[str]:
+def keys() -> list[str]:
     """Return what sources can set."""
     return [setting.name for setting in fields(Settings) if not setting.metadata.get(NO_KEY)]
 
@@ -108,8 +108,8 @@ def _read_toml(file: Path) -> dict[str, object]:
 
 
 def _check_key(key: str, where: str) -> None:
-    if key not in _keys():
-        raise UsageError(f"{where}: unknown key {key!r}{nearest(key, _keys())}")
+    if key not in keys():
+        raise UsageError(f"{where}: unknown key {key!r}{nearest(key, keys())}")
 
 
 def _convert(key: str, value: object, *, base: Path, where: str) -> object:

@@ -28,38 +28,49 @@ class Entry(NamedTuple):
     summary: str
 
 
-COMMANDS: Mapping[str, Entry] = {
-    "run": Entry("run:run", "Record and judge drivers."),
-    "observe": Entry("observe:observe", "Boot a system as it is, and judge its driver on the wire."),
-    "init": Entry("init:init", "Write a manifest for a kernel, disk, firmware or module."),
-    "list": Entry("listing:list_group", "List drivers, stages, checks, scenarios, defects, faults."),
-    "explain": Entry("explain:explain", "Explain a check: the rule, why it matters, right code."),
-    "shell": Entry("shell:shell", "Sit at a guest's console in a scenario."),
-    "guest": Entry("guest:guest", "Run a script in the Linux guest, on a device of yours."),
-    "serve": Entry("serve:serve", "Serve a device with its faults by the vfio-user protocol."),
-    "replay": Entry("replay:replay", "Record a scenario again, and compare the verdicts."),
-    "sweep": Entry("sweep:sweep", "Strike with each fault at every command and access."),
-    "shrink": Entry("shrink:shrink_command", "Find the smallest scenario that fails the same check."),
-    "fuzz": Entry("fuzz:fuzz", "Mutate device, bytes and questions; keep what is new."),
-    "judge": Entry("evidence:judge", "Judge recorded evidence again, without QEMU."),
-    "report": Entry("evidence:report", "Render results; several (shards) are merged first."),
-    "matrix": Entry("matrix:matrix", "Render many results as one static site with badges."),
-    "compare": Entry("compare:compare", "Find what has changed from one result to another."),
-    "history": Entry("history:history", "Show which version of a driver brought which fault."),
-    "coverage": Entry("coverage:coverage", "Tell which code of its drivers a run has executed."),
-    "verify": Entry("verify:verify_command", "Check that a result is what was written, and who signed."),
-    "sign": Entry("verify:sign_command", "Verify a result, and sign its digests with an ssh key."),
-    "wire": Entry("wire:wire", "Show what host and device said to each other, decoded."),
-    "diff": Entry("diff:diff", "Show where two recordings part."),
-    "doctor": Entry("machine:doctor", "Say what this machine has and lacks, with the remedy."),
-    "fetch": Entry("machine:fetch", "Download and build all that runs need, to work offline."),
-    "defects": Entry("defects:defects", "Seed mistakes into the reference driver: are they caught?"),
-    "behaviours": Entry("behaviours:behaviours", "Show each behaviour of the device on a live Linux."),
-    "bench": Entry("bench:bench_group", "Measure the lab itself, against another in the same run."),
-    "test": Entry("project:test", "Run the project's own tests."),
-    "completion": Entry("completion:completion", "Print the script that completes commands and names."),
+GROUPS: Mapping[str, Mapping[str, Entry]] = {
+    "Test a driver": {
+        "run": Entry("run:run", "Record and judge drivers."),
+        "observe": Entry("observe:observe", "Boot a system as it is, and judge its driver on the wire."),
+        "init": Entry("init:init", "Write a manifest for a kernel, disk, firmware or module."),
+        "shell": Entry("shell:shell", "Open a guest's console in a scenario."),
+        "replay": Entry("replay:replay", "Record a scenario again, and compare the verdicts."),
+        "guest": Entry("guest:guest", "Run a script in the Linux guest, on a device of yours."),
+        "serve": Entry("serve:serve", "Serve a device with its faults by the vfio-user protocol."),
+    },
+    "Understand a verdict": {
+        "explain": Entry("explain:explain", "Explain a check: the rule, why it matters, right code."),
+        "wire": Entry("wire:wire", "Show what host and device said to each other, decoded."),
+        "diff": Entry("diff:diff", "Show where two recordings part."),
+        "list": Entry("listing:list_group", "List drivers, stages, checks, scenarios, defects, faults."),
+    },
+    "Use results": {
+        "report": Entry("evidence:report", "Render results; several (shards) are merged first."),
+        "compare": Entry("compare:compare", "Compare two results: regressions, fixes, lost checks."),
+        "history": Entry("history:history", "Show which version of a driver brought which fault."),
+        "matrix": Entry("matrix:matrix", "Render many results as one static site with badges."),
+        "coverage": Entry("coverage:coverage", "Show which code of its drivers a run has executed."),
+        "judge": Entry("evidence:judge", "Judge recorded evidence again, without QEMU."),
+        "verify": Entry("verify:verify_command", "Check that a result is what was written, and who signed."),
+        "sign": Entry("verify:sign_command", "Verify a result, and sign its digests with an ssh key."),
+    },
+    "Find new faults": {
+        "sweep": Entry("sweep:sweep", "Inject each fault at every command and access."),
+        "fuzz": Entry("fuzz:fuzz", "Mutate device, bytes and requests; keep what is new."),
+        "shrink": Entry("shrink:shrink_command", "Find the smallest scenario that fails the same check."),
+    },
+    "This machine, and the lab itself": {
+        "doctor": Entry("machine:doctor", "List what this machine lacks, and how to fix it."),
+        "fetch": Entry("machine:fetch", "Download and build all that runs need, to work offline."),
+        "defects": Entry("defects:defects", "Seed mistakes into the reference driver: are they caught?"),
+        "behaviours": Entry("behaviours:behaviours", "Show each behaviour of the device on a live Linux."),
+        "bench": Entry("bench:bench_group", "Measure the lab, against something else in the same run."),
+        "test": Entry("project:test", "Run the project's own tests."),
+        "completion": Entry("completion:completion", "Print the script that completes commands and names."),
+    },
 }
-"""Every command by its name, in the order of --help, which imports none of them."""
+"""Every command by what it is for, in the order of --help, which imports none of them."""
+COMMANDS: Mapping[str, Entry] = {name: entry for entries in GROUPS.values() for name, entry in entries.items()}
 
 
 class Commands(click.Group):
@@ -78,9 +89,11 @@ class Commands(click.Group):
         return command
 
     def format_commands(self, _context: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the commands and what they do."""
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, entry.summary) for name, entry in COMMANDS.items()])
+        """Write the commands and what they do, by what they are for."""
+        width = max(map(len, COMMANDS))
+        for heading, entries in GROUPS.items():
+            with formatter.section(heading):
+                formatter.write_dl([(f"{name:{width}}", entry.summary) for name, entry in entries.items()])
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
         """Find a command by its name; an unknown name is answered with the nearest."""

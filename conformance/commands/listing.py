@@ -174,7 +174,7 @@ def list_faults(as_json: bool) -> None:
     rows = [
         {
             "name": name,
-            "does": inspect.cleandoc(kind.__doc__ or "").replace("\n", " "),
+            "does": inspect.cleandoc(kind.__doc__ or "").replace("\n", " ").replace("``", "`"),
             "arguments": {key: int(value) if isinstance(value, Status) else value for key, value in kind.ARGUMENTS.items()},
         }
         for name in behaviour.names()

@@ -25,6 +25,13 @@ class NearestGroup(click.Group):
             ctx.fail(f"No such command {args[0]!r}{nearest(args[0], self.commands)}")
         return super().resolve_command(ctx, args)
 
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the commands with their whole first paragraph, which click cuts short."""
+        found = {name: self.get_command(ctx, name) for name in self.list_commands(ctx)}
+        texts = {name: (command.help or "").partition("\n\n")[0] for name, command in found.items() if command}
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, " ".join(text.split())) for name, text in texts.items()])
+
 
 _FILE = click.Path(path_type=Path)
 

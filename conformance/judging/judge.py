@@ -23,6 +23,8 @@ from lab.errors import LabError
 LOG = logging.getLogger(__name__)
 NEVER_USED = "never used: "
 """How the reason of an INCONCLUSIVE verdict begins if the driver left out what the rule is about."""
+PASSED_ON = "the driver passes requests on as they are (limits.passes_through): what they ask for is its user's business"
+"""Of a check that wants a request refused."""
 UNWATCHED = "the driver's own memory accesses are visible only if it runs in the lab's process"
 NO_WIRE = "no wire record: judged by what the machine said and what its disk held"
 """What every verdict says that is about a real machine."""
@@ -193,6 +195,8 @@ def _apply(check: Check, record: Record, driver: DriverIdentity) -> tuple[Outcom
         return Outcome.UNSUPPORTED, f"the driver cannot stop after {check.stops}", Findings()
     if "memory" in check.witnesses and not record.memory_watched:
         return Outcome.UNSUPPORTED, UNWATCHED, Findings()
+    if check.guards and driver.passes_through:
+        return Outcome.UNSUPPORTED, PASSED_ON, Findings()
     unasked = _unasked(check, driver)
     if unasked and "wire" not in check.witnesses:
         return Outcome.UNSUPPORTED, unasked, Findings()

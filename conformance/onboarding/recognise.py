@@ -15,6 +15,7 @@ from typing import Literal
 
 from elftools.common.exceptions import ELFError
 from elftools.construct import ConstructError
+from elftools.elf.dynamic import DynamicSegment
 from elftools.elf.elffile import ELFFile
 from elftools.elf.segments import InterpSegment, NoteSegment, Segment
 
@@ -40,6 +41,8 @@ XEN_PHYS32_ENTRY = 18
 MACHINES = {"EM_386": "i386", "EM_X86_64": "x86-64", "EM_AARCH64": "AArch64", "EM_RISCV": "RISC-V", "EM_ARM": "Arm"}
 PC_MACHINES = frozenset({"EM_386", "EM_X86_64"})
 FOREIGN_MACHINES = {("EM_AARCH64", 64): AARCH64, ("EM_RISCV", 64): RISCV64}
+GUEST_LIBRARIES = frozenset({"ld-linux-x86-64.so.2", "libc.so.6", "libgcc_s.so.1", "libm.so.6"})
+"""Shared libraries of the guest that programs run in (``images/recipes/linux.toml``)."""
 MACHINE_MODE = 0x8000_0000
 """Where a program for RISC-V begins that runs instead of OpenSBI, and not behind it."""
 MULTIBOOT, MULTIBOOT2 = 0x1BADB002, 0xE85250D6
@@ -130,6 +133,7 @@ def _elf(path: Path, head: bytes) -> Recognised:
             if elf["e_type"] == "ET_REL":
                 return _module(path)
             is_program = any(_has_interpreter(segment) for segment in elf.iter_segments())
+            needed = _needed(elf)
             is_static = any(_is_linux(segment) for segment in elf.iter_segments() if isinstance(segment, NoteSegment))
             has_pvh = any(_pvh(segment) for segment in elf.iter_segments() if isinstance(segment, NoteSegment))
             bits, machine, entry = elf.elfclass, elf["e_machine"], elf["e_entry"]
@@ -141,7 +145,8 @@ def _elf(path: Path, head: bytes) -> Recognised:
     if machine not in PC_MACHINES and (is_program or (is_static and not has_pvh)):
         return Recognised(f"a {bits}-bit Linux program for {shown}", "", "the guest of programs is x86-64: build it for that")
     if is_program:
-        remedy = "the guest has the C library only: link it statically, or push its libraries too"
+        missing = [name for name in needed if name not in GUEST_LIBRARIES]
+        remedy = f"the guest has no {' and no '.join(missing)}: link it statically, or push it too" if missing else ""
         return Recognised(f"a {bits}-bit Linux program", "program", remedy)
     if is_static and not has_pvh:
         return Recognised(f"a {bits}-bit Linux program, linked statically", "program")
@@ -170,6 +175,14 @@ def _elf(path: Path, head: bytes) -> Recognised:
         f"a {bits}-bit ELF file for {MACHINES.get(machine, f'machine {machine}')} without PVH note or multiboot header", "",
         "QEMU cannot start it: add a PVH note (XEN_ELFNOTE_PHYS32_ENTRY) or a multiboot header, or make a disk image",
     )  # fmt: skip
+
+
+def _needed(elf: ELFFile) -> list[str]:
+    """Return the shared libraries that an ELF file names (DT_NEEDED)."""
+    tags = (
+        tag for segment in elf.iter_segments() if isinstance(segment, DynamicSegment) for tag in segment.iter_tags("DT_NEEDED")
+    )
+    return [str(tag.needed) for tag in tags]
 
 
 def _has_interpreter(segment: Segment) -> bool:

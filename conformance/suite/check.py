@@ -101,6 +101,8 @@ class Check:
     """What the rule is about, where every driver is free to use it or not: a driver that never does stands by the rule."""
     timed: bool = False
     """Whether it compares the driver's time with another clock's: a guest that is run in pieces lags behind, and catches up."""
+    guards: bool = False
+    """Whether it wants a request refused that is its user's business where a driver passes requests on as they are."""
 
     @property
     def stage(self) -> str:
@@ -134,13 +136,14 @@ def check(
     uses: str = "",
     scenarios: Iterable[str] = (),
     timed: bool = False,
+    guards: bool = False,
 ) -> Callable[[Function], Check]:
     """Register the decorated function as a check; ValueError where the id is taken or the statement is missing."""
 
     def register(find: Function) -> Check:
         if id in CHECKS:
             raise ValueError(f"check {id} is declared twice")
-        made = Check(id, cite, level, why, tuple(witnesses), tuple(needs), tuple(scenarios), find, stops, uses, timed)
+        made = Check(id, cite, level, why, tuple(witnesses), tuple(needs), tuple(scenarios), find, stops, uses, timed, guards)
         if not made.statement:
             raise ValueError(f"check {id} has no statement: write a docstring")
         CHECKS[id] = made

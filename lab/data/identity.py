@@ -56,6 +56,7 @@ class DriverIdentity(_Part):
     """What it claims beyond the stages."""
     stops: Names = ()
     unit: int = 0
+    passes_through: bool = False
     boots_from_nvme: bool = False
     """Firmware used the controllers first: what was before the system's own driver is left out (`lab.data.evidence`)."""
     known: tuple[Known, ...] = ()

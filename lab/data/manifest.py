@@ -201,6 +201,7 @@ class Limits(_Table):
     unit: Annotated[int, Field(ge=0)] = 0  # bytes: it reads whole ones of them, like a cache its pages; 0: single blocks
     round: bool = False  # the lab asks for whole units and takes of them what a scenario wants
     address: int = 0  # where in guest memory its buffers may lie
+    passes_through: bool = False  # it sends what its user asks for as it is, also past the end of a namespace
     controllers: Literal["in-order", "any-order"] = "in-order"  # in which it numbers the disks of several controllers
     # seconds: the shortest of its time-outs; a verdict does not count where the machine stood still for half of it
     shortest_timeout: Annotated[float, Field(gt=0)] = 1.0

@@ -18,8 +18,10 @@ LEAST_SHARE = 0.1
 LOOK_SECONDS = 0.5
 IDLE_SECONDS = 6.0
 """A guest that shows nothing and uses no processor for so long waits for something that does not come."""
-SPIN_SECONDS, PROMPT_SECONDS = 20.0, 3.0
-"""Of processor time, in which nothing was shown: then it is taken to spin. Sooner in a short loop and at a prompt."""
+SPIN_SECONDS, LOOP_SECONDS = 20.0, 3.0
+"""Of processor time, in which nothing was shown: then it is taken to spin. Sooner in a short loop."""
+PROMPT_SECONDS = 2.0
+"""At a prompt: of processor time without anything shown, or of doing nothing at all."""
 LOOP_BYTES, LOOP_LOOKS = 64, 6
 """A short loop: so many looks, one after the other, have found the processor within so many bytes."""
 PROMPT_ENDS = tuple(">#$%:]")
@@ -45,11 +47,12 @@ class IdleWatch:
         if now - self._looked >= LOOK_SECONDS:
             self._look(now)
         spun = self._used - self._used_at_change
-        if now - self._since >= IDLE_SECONDS:
-            return f"it was idle for the last {now - self._since:.0f} s"
-        if spun >= PROMPT_SECONDS and self._prompts:
+        idle = now - self._since
+        if max(spun, idle) >= PROMPT_SECONDS and self._prompts:
             return "it waits at a prompt"
-        if spun >= PROMPT_SECONDS and self._loops:
+        if idle >= IDLE_SECONDS:
+            return f"it was idle for the last {idle:.0f} s"
+        if spun >= LOOP_SECONDS and self._loops:
             return f"its processor runs in a loop of a few instructions, at {self._counters[-1]:#x}"
         if spun >= SPIN_SECONDS:
             return f"it used the processor for {spun:.0f} s and showed nothing new"

@@ -286,7 +286,7 @@ class Register(_Declared, int):
 @lru_cache(maxsize=1024, typed=True)
 def _register_text(register: Register) -> str:
     """Return a register in words: the same values are met again and again."""
-    return _Declared.__repr__(register)
+    return _Declared.__repr__(register) if register else f"{type(register).__name__}(0)"
 
 
 class Structure(_Declared, bytes):

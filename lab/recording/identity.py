@@ -40,6 +40,7 @@ def identify(
             profiles=manifest.profiles,
             stops=manifest.stops,
             unit=manifest.limits.unit,
+            passes_through=manifest.limits.passes_through,
             boots_from_nvme=manifest.boot.nvme,
             known=tuple(known for known in manifest.known if known.excuses_on(date.today())),
         ),

@@ -15,7 +15,7 @@ import jsonschema
 import pytest
 
 from conformance import cli
-from conformance.commands import COMMANDS, run_command
+from conformance.commands import COMMANDS, GROUPS, run_command
 from conformance.judging.files import schema, write
 from conformance.judging.models import FILE, Cite, DriverEntry, Results, VerdictEntry
 from conformance.onboarding import doctor
@@ -53,9 +53,11 @@ def test_help_names_every_command_in_80_columns_and_imports_none_of_them() -> No
         [sys.executable, "-c", program], capture_output=True, text=True, check=False, env={**os.environ, "COLUMNS": "80"}
     )
     assert done.returncode == 0, done.stderr
-    listed = done.stdout.partition("Commands:\n")[2].splitlines()
+    lines = done.stdout.partition(f"{next(iter(GROUPS))}:\n")[2].splitlines()
+    listed = [line for line in lines if line.startswith("  ")]
     assert [line.split()[0] for line in listed] == list(COMMANDS)
     assert max(map(len, listed)) <= 80
+    assert [line.rstrip(":") for line in lines if line and not line.startswith(" ")] == list(GROUPS)[1:]
 
 
 def test_checks_are_listed_as_the_contract_says(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from pathlib import Path
 
 import click
 import pytest
 
 from conformance.commands import nvme_lab
-from lab.settings import Settings
+from lab.settings import keys
 
 PAGE = (Path(__file__).parents[2] / "docs" / "commands.md").read_text(encoding="utf-8")
 
@@ -19,6 +18,6 @@ def test_every_command_is_named(name: str) -> None:
     assert f"| `{name}" in PAGE
 
 
-@pytest.mark.parametrize("key", [setting.name for setting in fields(Settings)])
+@pytest.mark.parametrize("key", keys())
 def test_every_setting_is_named(key: str) -> None:
     assert f"| `{key}` | `NVME_LAB_{key.upper()}` |" in PAGE

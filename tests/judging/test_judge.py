@@ -144,3 +144,18 @@ def test_every_check_judges_evidence_without_a_single_event(make_evidence: MakeE
     """Nothing observed is never a pass."""
     outcomes = {v.outcome for v in judge(make_evidence(), CHECKS.values())}
     assert outcomes == {Outcome.INCONCLUSIVE, Outcome.UNSUPPORTED}
+
+
+@pytest.mark.parametrize(("passes_through", "outcome"), [(True, Outcome.UNSUPPORTED), (False, Outcome.WARN)])
+def test_what_a_user_asks_for_is_not_the_business_of_a_driver_that_passes_it_on(
+    make_evidence: MakeEvidence, passes_through: bool, outcome: Outcome
+) -> None:
+    evidence = make_evidence(driver={"passes_through": passes_through})
+    (verdict,) = judge(evidence, [made(yielding(Finding(False, EXACT)), level="R", guards=True)])
+    assert verdict.outcome is outcome
+
+
+def test_rules_that_want_a_refusal_are_no_mandatory_ones() -> None:
+    guarding = {check.id for check in CHECKS.values() if check.guards}
+    assert guarding == {"features/trim-range", "read/in-range", "write/in-range"}
+    assert all(CHECKS[check].level != "M" for check in guarding)

@@ -414,7 +414,7 @@ def trim(record: Record) -> Iterator[Finding]:
             yield Finding(ok, seen[-1][0], f"{wanted[1]} blocks from LBA {lba}", actual)
 
 
-@check("features/trim-range", cite=NVM_1_0["3.2.3"], level=RECOMMENDED, why="practice", witnesses=["wire"])
+@check("features/trim-range", cite=NVM_1_0["3.2.3"], level=RECOMMENDED, why="practice", witnesses=["wire"], guards=True)
 def trim_range(record: Record) -> Iterator[Finding]:
     """Refuses to trim beyond the namespace's last block itself; the controller would answer LBA Out of Range."""
     last: dict[str, int] = {}  # blocks of the namespace of a controller's last Dataset Management

@@ -264,7 +264,7 @@ def extra(record: Record) -> Iterator[Finding]:
             yield Finding(ok, event, f"within LBA {lba} to {lba + blocks - 1}", shown, fields=("SLBA", "NLB"))
 
 
-@check("read/in-range", cite=NVM_1_0["3.2.4"], level=RECOMMENDED, why="practice", witnesses=["wire"])
+@check("read/in-range", cite=NVM_1_0["3.2.4"], level=RECOMMENDED, why="practice", witnesses=["wire"], guards=True)
 def in_range(record: Record) -> Iterator[Finding]:
     """Refuses a read past the namespace's size itself; the controller would answer LBA Out of Range."""
     for state, event, command in record.commands(Read):

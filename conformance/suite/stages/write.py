@@ -311,7 +311,7 @@ def zeroes_gated(record: Record) -> Iterator[Finding]:
             yield Finding(bool(oncs.WRITE_ZEROES), event, "ONCS bit 3 set", shown, fields=("OPC",))
 
 
-@check("write/in-range", cite=NVM_1_0["3.2.6"], level=RECOMMENDED, why="practice", witnesses=["wire"])
+@check("write/in-range", cite=NVM_1_0["3.2.6"], level=RECOMMENDED, why="practice", witnesses=["wire"], guards=True)
 def in_range(record: Record) -> Iterator[Finding]:
     """Refuses a write past the end itself, before the controller has to."""
     for state, event, command in record.commands(Write):
