@@ -27,6 +27,11 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "shard": {"metavar": "N/M", "help": "only this one of M parts of equal cost (see nvme-lab report)"},
     "times": {"type": Path, "metavar": "RESULT", "help": "earlier results, by whose seconds scenarios are split and ordered"},
     "coverage": {"action": "store_true", "default": None, "help": "which code of the driver each scenario executes"},
+    "confirm": {
+        "action": "store_true",
+        "default": None,
+        "help": "record once more what failed: a failure that does not come back is FLAKY, and fails only with --nvme-strict",
+    },
     "strict": {"action": "store_true", "default": None, "help": "warnings and mandatory checks without proof fail"},
 }
 

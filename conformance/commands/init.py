@@ -186,9 +186,9 @@ def _heard(heard: Look, console: Console) -> dict[str, Any]:
     if heard.trouble:
         console.print(f"It ended early: {heard.trouble}", style="yellow", markup=False)
     if heard.crash:
-        console.print(f"It says that it has crashed: {heard.crash}", style="yellow", markup=False)
+        console.print(f"It reports a crash: {heard.crash}", style="yellow", markup=False)
     if not heard.said.strip() and heard.screen.strip():
-        console.print("It speaks on its screen only:", style="yellow")
+        console.print("It prints on its screen only:", style="yellow")
         console.print(heard.screen, markup=False)
         return {"screen": True, "looked": True, "prompts": False, "ready": ""}
     if not heard.said.strip():
@@ -197,7 +197,7 @@ def _heard(heard: Look, console: Console) -> dict[str, Any]:
             style="yellow", soft_wrap=True,
         )  # fmt: skip
         return {}
-    console.print(f"Heard on its {heard.output.replace('-', ' ')}; its last line: {heard.last_line!r}", markup=False)
+    console.print(f"It prints on its {heard.output.replace('-', ' ')}; the last line is {heard.last_line!r}", markup=False)
     if len(heard.steps) > 1:
         console.print(f"Its driver was seen at work: {', '.join(heard.steps)}.")
     else:

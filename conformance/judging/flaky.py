@@ -59,8 +59,7 @@ def confirm(results: Results, fresh: Results, folder: str) -> list[VerdictEntry]
         other = again.get(verdict.key)
         if other is None:
             continue
-        verdict.occurrences = [_occurrence(results, verdict, ""), _occurrence(fresh, other, folder)]
-        _settle(verdict)
+        settle(verdict, [_occurrence(results, verdict, ""), _occurrence(fresh, other, folder)])
         changed.append(verdict)
     return changed
 
@@ -74,8 +73,7 @@ def merge_repetitions(parts: Sequence[tuple[Path, Results]], folder: Path) -> Re
         for verdict in part.verdicts:
             found.setdefault(verdict.key, []).append(_occurrence(part, verdict, prefix))
     for verdict in merged.verdicts:
-        verdict.occurrences = found[verdict.key]
-        _settle(verdict)
+        settle(verdict, found[verdict.key])
     return merged
 
 
@@ -94,8 +92,9 @@ def _counted(outcomes: Iterable[Outcome]) -> Mapping[Outcome, int]:
     return {outcome: counts[outcome] for outcome in Outcome if counts[outcome]}
 
 
-def _settle(verdict: VerdictEntry) -> None:
-    """Make a failure FLAKY if one of its recordings refutes it, with the reason."""
+def settle(verdict: VerdictEntry, occurrences: Sequence[Occurrence]) -> None:
+    """Note the outcomes of several recordings; make a failure FLAKY if one of them refutes it, with the reason."""
+    verdict.occurrences = list(occurrences)
     outcomes = _counted(occurrence.outcome for occurrence in verdict.occurrences)
     if verdict.outcome is Outcome.FAIL and verdict.known is None and outcomes.keys() & REFUTES:
         verdict.outcome = Outcome.FLAKY

@@ -25,10 +25,10 @@ from lab.data.plan import MACHINE
 
 MISSING = {
     Outcome.FAIL: "failed",
-    Outcome.ERROR: "the lab could not judge",
+    Outcome.ERROR: "not judged, as the lab failed",
     Outcome.FLAKY: "flaky",
-    Outcome.INCONCLUSIVE: "could not be observed",
-    Outcome.UNSUPPORTED: "it cannot be asked",
+    Outcome.INCONCLUSIVE: "inconclusive",
+    Outcome.UNSUPPORTED: "unsupported",
 }
 """Why a mandatory check did not pass, in the order of the report."""
 PARTIAL = "not fully conformant"

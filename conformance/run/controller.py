@@ -125,6 +125,7 @@ class ControllerPlugin(SuitePlugin):
                 folder = evidence_folder(self.campaign.out, scenario_report.name)
                 unpack(archive, folder)
                 scenario_report.run.evidence = str(folder.relative_to(self.campaign.out))
+                _forget_evidence_elsewhere(scenario_report, self.campaign.out)
             if scenario_report.name in self._retried:
                 scenario_report.run.retry_reason = scenario_report.run.retry_reason or WORKER_DIED
         self.journal.add(scenario_report)
@@ -179,6 +180,13 @@ class ControllerPlugin(SuitePlugin):
                 kill(pid, SIGINT)
 
 
+def _forget_evidence_elsewhere(report: ScenarioReport, out: Path) -> None:
+    """Leave out the evidence of fresh recordings that stayed on another machine."""
+    for occurrence in (one for verdict in report.verdicts for one in verdict.occurrences):
+        if not (out / occurrence.evidence).exists():
+            occurrence.evidence = ""
+
+
 def finish(campaign: Campaign, journal: Journal, reason: str, expected: int | None = None) -> Results:
     """Write the results of the journal, in the order of the campaign; partial ones name the ``reason``.
 
@@ -217,7 +225,7 @@ class StandalonePlugin(ControllerPlugin):
         if rerunning:
             raise pytest.UsageError(
                 f"--{rerunning.replace('_', '-')} would judge the same recording again, and change nothing\n"
-                "  remedy: nvme-lab run --confirm records anew what failed, nvme-lab run --repeat 20 all of it"
+                "  remedy: --nvme-confirm records anew what failed; nvme-lab run --repeat 20 records all of it anew"
             )
         if session.config.getoption("collectonly", False):
             return
@@ -236,6 +244,8 @@ class StandalonePlugin(ControllerPlugin):
         scenario_report: ScenarioReport | None = getattr(report, "nvme", None)
         if scenario_report and report.passed and scenario_report.verdicts[0].outcome is Outcome.WARN:
             return "warned", "W", ("WARN", {"yellow": True})
+        if scenario_report and report.passed and scenario_report.verdicts[0].outcome is Outcome.FLAKY:
+            return "flaky", "K", ("FLAKY", {"yellow": True})
         if report.outcome == RETRIED:
             return RETRIED, "A", (RETRIED.upper(), {"yellow": True})
         return None

@@ -110,6 +110,10 @@ def prune(folder: Path, newest: int = NEWEST_KEPT) -> list[Path]:
     return gone
 
 
+CONFIRMATION = "confirmation"
+"""In the folder of results: the fresh recordings of scenarios with new failures."""
+
+
 def evidence_folder(out: Path, name: str) -> Path:
     """Return the folder for the evidence of a recording. Remains of a failed attempt move to ``failed``."""
     folder = out / EVIDENCE / name

@@ -12,18 +12,21 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
 
 import lab.recording.record
+from conformance.judging.flaky import settle
 from conformance.judging.judge import Verdict, judge, place
-from conformance.judging.models import RunEntry, VerdictEntry
+from conformance.judging.models import Occurrence, RunEntry, VerdictEntry
 from conformance.record.record import Record
-from conformance.run.folders import evidence_folder
+from conformance.run.folders import CONFIRMATION, evidence_folder
 from conformance.run.plan import DEVICES, Campaign, Job, RunRequest
 from conformance.run.scheduler import ScenarioReport
 from conformance.run.unready import UnreadyGuests
@@ -229,9 +232,10 @@ class Recording(pytest.Collector):
             failure = str(error)
         return self._record_once(alone=True), failure
 
-    def _record_once(self, *, alone: bool = False) -> Evidence:
+    def _record_once(self, *, alone: bool = False, out: Path | None = None) -> Evidence:
+        """Record into the folder of results, or below ``out``."""
         job = self.job
-        folder = evidence_folder(self.campaign.out, job.name)
+        folder = evidence_folder(out or self.campaign.out, job.name)
         lab.recording.record.record(
             job.driver,
             job.scenario,
@@ -258,6 +262,9 @@ class Recording(pytest.Collector):
 class CheckedRecording(Recording):
     """One scenario whose items are its checks."""
 
+    _occurrences: Mapping[str, Sequence[Occurrence]] = MappingProxyType({})
+    """Of checks whose failure was confirmed or refuted by a fresh recording: the outcomes of both."""
+
     def collect(self) -> Iterator[pytest.Item]:
         """Yield an item for each check of a selected stage, and one for the rules of all other stages together."""
         others = other_checks(self.job, self.campaign.request)
@@ -279,7 +286,33 @@ class CheckedRecording(Recording):
         if not self.verdicts:
             self.record()
             self.judge()
+            if self.campaign.request.confirm:
+                self._confirm()
         return self.verdicts[check]
+
+    def _confirm(self) -> None:
+        """Record once more where something failed in a new way: a failure that does not come back is FLAKY."""
+        failed = [v for v in self.verdicts.values() if v.outcome is Outcome.FAIL and v.known is None]
+        if not failed:
+            return
+        fresh = self._record_once(alone=True, out=self.campaign.out / CONFIRMATION)
+        again = {verdict.check.id: verdict.outcome for verdict in judge(fresh, [CHECKS[check] for check in self.job.checks])}
+        folders = [str(one.folder.relative_to(self.campaign.out)) for one in (self.evidence, fresh)]
+        self._occurrences = {}
+        for verdict in failed:
+            outcomes = (verdict.outcome, again[verdict.check.id])
+            found = [Occurrence(outcome=one, evidence=folder) for one, folder in zip(outcomes, folders, strict=True)]
+            entry = VerdictEntry.model_validate(verdict.to_json())
+            settle(entry, found)
+            self._occurrences = {**self._occurrences, verdict.check.id: found}
+            self.verdicts[verdict.check.id] = replace(verdict, outcome=entry.outcome, reason=entry.reason)
+
+    def report(self, verdicts: Iterable[Verdict]) -> ScenarioReport:
+        """Return these verdicts, with the outcomes of both recordings where there were two."""
+        made = super().report(verdicts)
+        for entry in made.verdicts:
+            entry.occurrences = list(self._occurrences.get(entry.check, ()))
+        return made
 
 
 def stop_judge(stop_at: str) -> Judge | None:
@@ -358,8 +391,10 @@ class CheckItem(pytest.Item):
                 if verdict.known is not None:
                     pytest.xfail(verdict.known)
                 raise CheckFailedError(self._explanation())
-            case Outcome.WARN if strict:
+            case Outcome.WARN | Outcome.FLAKY if strict:
                 raise CheckFailedError(self._explanation())
+            case Outcome.FLAKY:
+                warnings.warn(ConformanceWarning(f"flaky: {verdict.reason}\n{self._explanation()}"), stacklevel=1)
             case Outcome.WARN:
                 warnings.warn(ConformanceWarning(self._explanation()), stacklevel=1)
             case Outcome.INCONCLUSIVE if strict and verdict.check.level == MANDATORY and not verdict.unused:

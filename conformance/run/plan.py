@@ -58,6 +58,7 @@ class RunRequest:
     stop_at: str = ""  # stop the guest there, and write down where it is: an event of lab.recording.stopping, or a check
     only: tuple[str, ...] = ()  # driver/device/scenario; none: all
     ids: tuple[str, ...] = ()  # items of pytest by their ids; none: all
+    confirm: bool = False  # under pytest: what failed in a new way is recorded once more before it is reported
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from conformance.report.junit import junit
 from conformance.report.markdown import markdown
 from conformance.run import costs, signals
 from conformance.run.controller import TRACEBACK, ControllerPlugin, finish
+from conformance.run.folders import CONFIRMATION
 from conformance.run.items import ROOT
 from conformance.run.journal import Journal
 from conformance.run.plan import Campaign
@@ -32,8 +33,6 @@ SCENARIOS_PER_WORKER = 2
 """With fewer, a worker is not worth its start, which takes about as long as a guest's scenario."""
 IN_PROCESS_PER_WORKER = 8
 """The same for drivers in the lab's process, whose scenarios take a tenth of that."""
-CONFIRMATION = "confirmation"
-"""In the folder of results: the fresh recordings of scenarios with new failures."""
 SESSIONS = 3
 """Sessions of pytest at most: another one continues where workers died before they had work, or the lab made a mistake."""
 EXTRA_WORKERS = 2

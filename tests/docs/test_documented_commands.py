@@ -90,14 +90,15 @@ def test_what_takes_minutes_can_be_typed_too(page: Path, tmp_path: Path) -> None
     walk(page, tmp_path, long=True)
 
 
-INVOCATION = re.compile(r"^(?:\$ | {4})((?:\./)?nvme-lab [a-z].*)$", re.M)
+INVOCATION = re.compile(r"^(?:\$ | {4})((?:\./)?nvme-lab [a-z].*)$|`((?:\./)?nvme-lab [a-z][^`]*)`", re.M)
+"""In a block, or amid a sentence."""
 
 
 def invocations() -> Iterator[tuple[str, list[str]]]:
     """Every command line of ours on any page, whether it is run by a test or not."""
     for page in PAGES:
         for found in INVOCATION.finditer(page.read_text(encoding="utf-8")):
-            words = shlex.split(found[1], comments=True)
+            words = shlex.split(found[1] or found[2].replace("\n", " "), comments=True)
             ends = next((i for i, word in enumerate(words) if word in ("|", "&&", ";", ">")), len(words))
             yield name(page), words[1:ends]
 

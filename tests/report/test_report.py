@@ -84,7 +84,7 @@ def test_a_known_failure_is_shown_with_its_reason_and_never_qualifies() -> None:
 @pytest.mark.parametrize(
     ("verdicts", "more", "says"),
     [
-        ([PASS, verdict(Outcome.INCONCLUSIVE)], {}, "toy: nothing mandatory failed; not proven: 1 could not be observed."),
+        ([PASS, verdict(Outcome.INCONCLUSIVE)], {}, "toy: nothing mandatory failed; not proven: 1 inconclusive."),
         (
             [PASS, verdict(Outcome.INCONCLUSIVE, "read/sgl-shape", unused=True)],
             {},

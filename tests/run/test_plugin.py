@@ -269,4 +269,25 @@ def test_reruns_are_refused_with_a_remedy(child: Child) -> None:
     done = child.suite("--reruns", "2", "--nvme-check", "read/fail", "--rootdir", ".", "-c", "/dev/null", "--confcutdir", ".")
     assert done.returncode == pytest.ExitCode.USAGE_ERROR, done.stdout + done.stderr
     assert "would judge the same recording again" in done.stderr
-    assert "nvme-lab run --confirm" in done.stderr
+    assert "--nvme-confirm records anew what failed" in done.stderr
+
+
+@pytest.mark.parametrize("workers", [(), ("-n", "2")])
+def test_a_failure_that_does_not_come_back_in_a_fresh_recording_is_flaky(child: Child, workers: tuple[str, ...]) -> None:
+    selected = ("--nvme-scenario", "write/basic", "--nvme-confirm")
+    done = child.suite(*selected, *workers, TOY_FLAKY="1")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert child.log.count("record write/basic") == 2
+    verdict = next(v for v in child.results["verdicts"] if v["check"] == "write/pass")
+    assert (verdict["outcome"], verdict["reason"]) == ("FLAKY", "it failed in 1 of 2 recordings (1 FAIL, 1 PASS)")
+    assert [one["outcome"] for one in verdict["occurrences"]] == ["FAIL", "PASS"]
+    assert all((child.folder / "out" / one["evidence"]).is_dir() for one in verdict["occurrences"])
+    assert "1 flaky" in done.stdout
+
+
+def test_a_failure_that_comes_back_stays_one_and_a_flaky_one_fails_strictly(child: Child) -> None:
+    selected = ("--nvme-scenario", "write/basic", "--nvme-confirm")
+    assert counts(child.suite(*selected, TOY_FLAKY="9"))["failed"] == 1
+    (child.folder / "log").unlink()
+    strictly = child.suite(*selected, "--nvme-strict", "--nvme-out", "strictly", TOY_FLAKY="1")
+    assert counts(strictly)["failed"] == 1, strictly.stdout
