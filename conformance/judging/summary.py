@@ -60,6 +60,8 @@ class SummaryRow:
     known: int
     fails_strict: bool = False
     """A check in it fails the run by --strict."""
+    partial: bool = False
+    """The run has ended early: what is not there may fail yet."""
 
     @property
     def word(self) -> str:
@@ -74,7 +76,9 @@ class SummaryRow:
             return "known failure"
         if self.counts[Outcome.FLAKY]:
             return "flaky"
-        return "passes" if self.counts[Outcome.PASS] or self.counts[Outcome.WARN] else "nothing judged"
+        if not self.counts[Outcome.PASS] and not self.counts[Outcome.WARN]:
+            return "nothing judged"
+        return "partial" if self.partial else "passes"
 
 
 def rows(results: Results) -> list[SummaryRow]:
@@ -91,7 +95,7 @@ def rows(results: Results) -> list[SummaryRow]:
     machines = list(dict.fromkeys((v.driver, v.device) for v in results.verdicts))
     order = sorted(counts, key=lambda key: (machines.index(key[:2]), stage_index(key[2])))
     strict = {(v.driver, v.device, v.stage if asked_for(results, v) else OTHERS) for v, _ in gate_failures(results)}
-    return [SummaryRow(*key, counts[key], known[key], key in strict) for key in order]
+    return [SummaryRow(*key, counts[key], known[key], key in strict, bool(results.unfinished)) for key in order]
 
 
 def stage_index(stage: str) -> int:

@@ -10,10 +10,12 @@ from conformance.wire.decode import printable
 
 COLOURS = {
     State.QUALIFIES: "#116329", State.SELECTION: "#116329", State.UNPROVEN: "#7d4e00", State.ACCEPTED: "#7d4e00",
-    State.FAILS: "#a40e26", State.LAB: "#6639ba", State.SILENT: "#59636e",
+    State.FAILS: "#a40e26", State.LAB: "#6639ba", State.SILENT: "#59636e", State.PARTIAL: "#59636e",
 }  # fmt: skip
 """How a badge is coloured."""
-WORST_FIRST = (State.FAILS, State.LAB, State.SILENT, State.ACCEPTED, State.UNPROVEN, State.SELECTION, State.QUALIFIES)
+WORST_FIRST = (
+    State.FAILS, State.LAB, State.PARTIAL, State.SILENT, State.ACCEPTED, State.UNPROVEN, State.SELECTION, State.QUALIFIES,
+)  # fmt: skip
 LABEL = "NVMe Lab"
 CHARACTER, PADDING, HEIGHT = 6.6, 12, 20
 """In pixels: an average character of Verdana 11, the space around a text, the height."""

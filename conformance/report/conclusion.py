@@ -49,6 +49,7 @@ class State(StrEnum):
     UNPROVEN = "not proven"
     SELECTION = "selection passed"
     SILENT = "nothing judged"
+    PARTIAL = "partial result"
 
 
 @dataclass(frozen=True)
@@ -143,6 +144,9 @@ def _said(results: Results, driver: str, missing: list[VerdictEntry], *, silent:
         return State.FAILS, f"{driver} does not qualify. ", f"Mandatory checks: {in_the_way}."
     if counts[Outcome.ERROR]:
         return State.LAB, f"{driver}: ", f"no new failures, but not judged; mandatory checks: {in_the_way}."
+    if results.unfinished and not silent:
+        reason = f" ({in_the_way})" if in_the_way else ""
+        return State.PARTIAL, f"{driver}: ", f"nothing new failed so far{reason}; the result is partial."
     if known or counts[Outcome.FLAKY]:
         parts = [*accepted, *([", ".join(words)] if words else []), PARTIAL]
         return State.ACCEPTED, f"{driver}: ", f"no new failures; {'; '.join(parts)}."

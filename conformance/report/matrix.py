@@ -15,11 +15,13 @@ from conformance.report.badge import COLOURS, badge
 from conformance.report.conclusion import Conclusion, conclude
 from lab.data.manifest import PARTS
 
-MARKS = {"passes": "✓", "fails": "✗", "known failure": "≈", "flaky": "~", "lab error": "!", "fails --strict": "✗"}
+MARKS = {
+    "passes": "✓", "partial": "…", "fails": "✗", "known failure": "≈", "flaky": "~", "lab error": "!", "fails --strict": "✗",
+}  # fmt: skip
 """What a cell shows beside its word."""
 SHORT = {"known failure": "known", "nothing judged": "none", "fails --strict": "strict"}
 """Words that are too long for a cell, and what stands there instead."""
-WORST_FIRST = ("fails", "lab error", "fails --strict", "known failure", "flaky", "nothing judged", "passes")
+WORST_FIRST = ("fails", "lab error", "fails --strict", "known failure", "flaky", "nothing judged", "partial", "passes")
 """The words of `conformance.judging.summary.Row.word`."""
 
 

@@ -41,6 +41,7 @@ COLOURS = {
     "flaky": "yellow",
     "known failure": "yellow",
     "passes": "green",
+    "partial": "yellow",
     "nothing judged": "dim",
 }
 STATES = {
@@ -51,6 +52,7 @@ STATES = {
     State.UNPROVEN: "bold yellow",
     State.SELECTION: "bold green",
     State.SILENT: "bold yellow",
+    State.PARTIAL: "bold yellow",
 }
 Column = tuple[str, Outcome | None, str]
 COLUMNS: tuple[Column, ...] = (

@@ -9,7 +9,7 @@ import pytest
 from junitparser import JUnitXml
 
 from conformance.judging.models import Cite, DriverEntry, FindingEntry, LeftOut, Results, RunEntry, VerdictEntry
-from conformance.judging.summary import exit_status, unproven
+from conformance.judging.summary import exit_status, rows, unproven
 from conformance.report.annotations import github, gitlab
 from conformance.report.cases import cases
 from conformance.report.html import html
@@ -218,6 +218,15 @@ def test_the_gate_says_the_exit_status_and_why(verdicts: list[VerdictEntry], mor
     assert says.partition(":")[0] in markdown(results)
     assert f"exit status {exit_status(results)}:" in says
     assert says in html(results)
+
+
+def test_nothing_passes_in_a_run_that_ended_early() -> None:
+    results = result(PASS, verdict(Outcome.WARN, "read/b"), unfinished="interrupted: 3 of 5 verdicts are missing")
+    assert [row.word for row in rows(results)] == ["partial"]
+    text = plain_summary(results, Path("out"))
+    assert "toy: nothing new failed so far; the result is partial." in text
+    assert "passes" not in text
+    assert "partial" in html(results)
 
 
 def test_what_was_not_seen_of_other_stages_is_no_case_and_no_count() -> None:
