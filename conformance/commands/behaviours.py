@@ -45,7 +45,7 @@ def behaviours(names: Sequence[str], document: Path | None, jobs: int, as_json: 
     lab_behaviours.check_complete()
     chosen = _chosen(names)
     out = Console(stderr=True) if as_json else console()
-    with Steps(out) as steps:
+    with Steps(out, what="preparing") as steps:
         toolchain = prepare(settings(options), {"qemu", "linux-guest"}, steps.say)
     shown = []
     with ThreadPoolExecutor(jobs) as pool, Steps(out, len(chosen), "guests") as steps:

@@ -37,7 +37,7 @@ def fetch(updating: bool, **options: Any) -> None:
     out = console()
     chosen = settings(options)
 
-    with Steps(out) as steps:
+    with Steps(out, what="preparing") as steps:
         if updating:
             every = [drivers.find(name) for driver in drivers.names() for name in drivers.versions_of(driver)]
             update_lock(chosen, steps.say, sources=drivers.sources(every))

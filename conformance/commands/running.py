@@ -109,7 +109,7 @@ def _run(options: Mapping[str, Any], console: Console, events: Events | None) ->
     if options["dry_run"]:
         return _dry_run(selected.request, chosen, options, console, events)
 
-    with Steps(console) as steps:
+    with Steps(console, what="planning, and looking for QEMU and the guests") as steps:
 
         def say(text: str) -> None:
             steps.say(text)

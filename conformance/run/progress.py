@@ -178,7 +178,7 @@ class Lines:
 
     def __enter__(self) -> Lines:
         if self._console.is_terminal:
-            self._spinner = Spinner("dots", Text(""))
+            self._spinner = Spinner("dots", Text("starting"))
             self._stack.enter_context(Live(self._spinner, console=self._console, transient=True, refresh_per_second=8))
         return self
 
