@@ -75,7 +75,7 @@ def test_arguments_of_faults_are_listed_in_words(capsys: pytest.CaptureFixture[s
 def test_no_help_is_cut_short(group: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     assert run_command([group, "--help"]) == 0
-    assert "..." not in capsys.readouterr().out
+    assert "..." not in capsys.readouterr().out.partition("Commands:")[2]
 
 
 def test_numbers_are_called_n_in_every_help() -> None:
