@@ -182,7 +182,7 @@ def _needed(elf: ELFFile) -> list[str]:
     tags = (
         tag for segment in elf.iter_segments() if isinstance(segment, DynamicSegment) for tag in segment.iter_tags("DT_NEEDED")
     )
-    return [str(tag.needed) for tag in tags]
+    return [str(vars(tag)["needed"]) for tag in tags]  # pyelftools sets it, and declares none
 
 
 def _has_interpreter(segment: Segment) -> bool:
