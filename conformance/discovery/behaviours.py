@@ -100,6 +100,7 @@ FUZZED: Mapping[str, Use] = {**USES, "edit-completion": Use(_COMMAND, Effect.DAT
 
 LEFT_OUT: Mapping[str, str] = {
     "hold": "without a release it is drop",
+    "gather": "a delay of the last command",
     "paused": "a delay with a bit in CSTS that means something only after the event of a firmware activation",
     "aer-refused": "status strikes Asynchronous Event Requests too",
     "late-abort": "delay strikes Abort too, and pairs strike it after a lost command",

@@ -12,6 +12,7 @@ from enum import Enum, auto
 from typing import Any, ClassVar, Protocol
 
 from lab import extensions
+from lab.controller.clock import Timer
 from lab.controller.completer import Completer
 from lab.controller.core import Core
 from lab.controller.dma import DmaRefusedError
@@ -262,6 +263,34 @@ class Hold(Behaviour, name="hold"):
     def disarmed(self) -> None:
         """Release all commands that are held."""
         self.release(len(self._held))
+
+
+class Gather(Hold, name="gather"):
+    """Commands wait until no further one has come for ``ms``; then the first ``count`` of them are executed (0: all)."""
+
+    ARGUMENTS: ClassVar = {"ms": 100, "count": 0}
+
+    def __init__(self, target: Target, fault: Fault) -> None:
+        """Wait for nothing yet."""
+        super().__init__(target, fault)
+        self._due: Timer | None = None
+
+    def begin(self, request: FetchedCommand) -> bool:
+        """Keep the command, and wait for another one."""
+        super().begin(request)
+        self._wait()
+        return False
+
+    def _wait(self) -> None:
+        if self._due is not None:
+            self._due.cancel()
+        self._due = self.target.core.clock.after(self.seconds, self._execute)
+
+    def _execute(self) -> None:
+        self._due = None
+        self.release(self.arguments["count"] or len(self._held))
+        if self._held and self._due is None:
+            self._wait()
 
 
 class StatusInstead(Behaviour, name="status"):

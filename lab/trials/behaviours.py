@@ -79,6 +79,7 @@ TRIALS: tuple[Trial, ...] = (
     Trial("ones-after-disable", strikes={"times": 1}, provocation="reset"),
     Trial("aer-refused", strikes={}, provocation="reset"),
     Trial("hold"),
+    Trial("gather", {"ms": 500}),
     Trial("edit-submission", {"fields": {"SLBA": 16}}),
     Trial("edit-completion", {"fields": {"DW1": 1}}),
     Trial("register-value", strikes={"times": 1}, provocation="reset"),

@@ -108,6 +108,26 @@ def test_a_held_command_can_be_aborted(make_host: MakeHost) -> None:
     assert [c.CID for c in host.completions(1)] == [second]
 
 
+def test_gathered_commands_wait_for_the_last_one(make_host: MakeHost) -> None:
+    host = make_host(fault("gather", {"ms": 100}, opcode=READ)).up()
+    cids = []
+    for _ in range(3):
+        cids.append(host.submit(read(host), 1))
+        assert not host.device.wait(0.08)
+        assert host.completions(1) == []
+    host.device.wait(0.03)
+    assert [c.CID for c in host.completions(1)] == cids
+
+
+def test_gathered_commands_end_in_small_numbers(make_host: MakeHost) -> None:
+    host = make_host(fault("gather", {"ms": 100, "count": 2}, opcode=READ)).up()
+    cids = [host.submit(read(host), 1) for _ in range(3)]
+    host.device.wait(0.11)
+    assert [c.CID for c in host.completions(1)] == cids[:2]
+    host.device.wait(0.11)
+    assert [c.CID for c in host.completions(1)] == cids[2:]
+
+
 def test_only_hold_can_release(make_host: MakeHost) -> None:
     host = make_host(fault("drop", opcode=READ)).up()
     with pytest.raises(UsageError, match="drop holds nothing"):

@@ -40,11 +40,11 @@ VECTOR_BEYOND = "vector-beyond"
 ADMIN_VECTOR = 0
 """Signals for the admin queue since before there were I/O queues, so it says nothing about theirs."""
 
-MANY, MANY_ENTRIES = 132, 128
-"""Requests, and the entries of a ring that do not hold them."""
-MANY_MS = 400
-"""What each of them takes: long enough for a driver under emulation to be given all of them meanwhile, and short enough for one
-with rings of two entries."""
+MANY, MANY_ENTRIES = 160, 128
+"""Requests, and the entries of a ring that does not hold them."""
+GATHERED = {"ms": 150, "count": 4}
+"""When no request has come for so long, which is longer than an emulated driver takes for one, the device ends so few of those
+that it has that more are waiting than it makes room for."""
 
 
 def creations(record: Record) -> Iterator[tuple[State, Submitted, CREATES]]:
@@ -92,7 +92,7 @@ def backlog(draw: Draw) -> Plan:
 @scenario("io-queues/waiting", f"{MANY} reads that their caller begins without waiting, more than the only queue takes at once")
 def waiting_requests(draw: Draw) -> Plan:
     device = draw.device(cap={"MQES": MANY_ENTRIES - 1}, io_queues=1, vectors=2)
-    slow = Fault(name="slow", behaviour="delay", queue="io", opcode=Read.OPCODE, arguments={"ms": MANY_MS})
+    slow = Fault(name="slow", behaviour="gather", queue="io", opcode=Read.OPCODE, arguments=GATHERED)
     submitted = do("submit", nsid=1, lba=8 * draw.between(1, 30), blocks=MANY * 8, each=8)
     return Plan(device, [LOAD, submitted, do("collect")], [slow])
 
