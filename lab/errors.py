@@ -13,6 +13,9 @@ from typing import Any
 LISTED_NAMES = 40
 """Names that an error lists at most."""
 
+REMEDY = "\n  remedy: "
+"""Between what happened and what to do, in the text of an error."""
+
 
 class LabError(Exception):
     """The lab itself failed (exit status 2): never the fault of the driver under test."""
@@ -27,7 +30,7 @@ class LabError(Exception):
 
     def __str__(self) -> str:
         """Return what happened and, in a second line, the remedy."""
-        return f"{self.what}\n  remedy: {self.remedy}" if self.remedy else self.what
+        return f"{self.what}{REMEDY}{self.remedy}" if self.remedy else self.what
 
 
 class UsageError(LabError):

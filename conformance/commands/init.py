@@ -13,7 +13,7 @@ import click
 from jinja2 import Environment, PackageLoader
 from rich.console import Console
 
-from conformance.commands.options import machine, settings
+from conformance.commands.options import MemorySize, machine, settings
 from conformance.onboarding.first_look import Look, help_of, look
 from conformance.onboarding.help_drafts import drafts
 from conformance.onboarding.own_source import PLACEHOLDER, own_source
@@ -48,7 +48,7 @@ NAME = re.compile(r"[a-z0-9][a-z0-9.+-]*")
               help="boot once to detect console and prompt")  # fmt: skip
 @click.option("--machine", "machine_type", metavar="NAME", help="QEMU's machine [default: q35; virt where it is no PC]")
 @click.option("--cpu", metavar="MODEL", help="QEMU's processor model [default: max; cortex-a57, rv64]")
-@click.option("--memory", metavar="SIZE", help=f"as 128M or 1G [default: {MEMORY}]")
+@click.option("--memory", type=MemorySize(), metavar="SIZE", help=f"as 128M or 1G [default: {MEMORY}]")
 @click.option("--append", metavar="WORDS", help="a kernel's command line")
 @click.option(
     "--seconds", type=click.FloatRange(1, 600), metavar="N", default=LOOK_SECONDS, show_default=True, help="how long then"

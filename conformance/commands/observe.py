@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import click
 from rich.console import Console
 
 from conformance.commands.init import MEMORY, render, written_name
-from conformance.commands.options import settings
+from conformance.commands.options import MemorySize, settings
 from conformance.onboarding import observe_report
 from conformance.onboarding.foreign_images import disk_architecture
 from conformance.onboarding.observation import BUDGET_SECONDS, Boot, BootImage, Observer
@@ -21,20 +22,23 @@ from conformance.onboarding.rungs import PLAIN, RUNGS
 from conformance.report import terminal
 from conformance.run.folders import default_folder, prepare_folder, shown
 from lab.architectures import ARCHITECTURES, X86_64
-from lab.errors import LabError, UsageError, nearest
+from lab.data.image_forms import require_raw
+from lab.errors import REMEDY, LabError, UsageError, nearest
 from lab.toolchain import prepare
 
-FILE = click.Path(path_type=Path, dir_okay=False)
-KINDS = ("kernel", "disk", "iso", "floppy", "firmware")
+FILE = click.Path(path_type=Path)
+KINDS: Mapping[str, str] = {
+    "kernel": "a kernel", "disk": "a hard disk", "iso": "an optical disc", "floppy": "a floppy disk", "firmware": "a firmware",
+}  # fmt: skip
+MEDIA = tuple(kind for kind in KINDS if kind != "firmware")
 NOT_REACHED = 2
 MOST_JOBS = 4
 
 
 def _kind_options(function: Any) -> Any:
     for kind in reversed(KINDS):
-        function = click.option(f"--{kind}", type=FILE, metavar="FILE", help=f"boot this as a {kind}, whatever it looks like")(
-            function
-        )
+        help = f"boot this as {KINDS[kind]}, whatever it looks like"
+        function = click.option(f"--{kind}", type=FILE, metavar="FILE", help=help)(function)
     return function
 
 
@@ -47,7 +51,7 @@ def _kind_options(function: Any) -> Any:
 @click.option("--arch", type=click.Choice(list(ARCHITECTURES)), help="of the system [default: as the image is]")
 @click.option("--machine", type=click.Choice(["q35", "pc", "virt"]), help="[default: q35, then pc; virt where it is no PC]")
 @click.option("--cpu", metavar="MODEL", help="QEMU's processor model [default: max, then qemu64; on no PC: cortex-a57, rv64]")
-@click.option("--memory", metavar="SIZE", help="as 128M or 1G [default: 256M, then 1G]")
+@click.option("--memory", type=MemorySize(), metavar="SIZE", help="as 128M or 1G [default: 256M, then 1G]")
 @click.option("--cpus", type=click.IntRange(1, 64), metavar="N", default=1, show_default=True, help="processors")
 @click.option("--qemu-option", "extra", multiple=True, metavar="WORD", help="further word for QEMU (repeatable)")
 @click.option("--keys", type=FILE, metavar="FILE", help="lines that are typed once it is quiet, on keyboard and COM1")
@@ -132,7 +136,8 @@ def _say(console: Console, text: str) -> None:
 
 def _status(report: observe_report.Report, plain: Boot) -> int:
     if plain.how == "lab-error":
-        raise LabError(plain.reason)
+        what, _, remedy = plain.reason.partition(REMEDY)
+        raise LabError(what, remedy=remedy)
     if not plain.reached:
         return NOT_REACHED
     return int(any(group.is_mandatory for group in report.groups))
@@ -149,19 +154,19 @@ def _target(
     named: list[str] = []
     arch = options["arch"] or X86_64
     for kind, path in forced:
-        boot[kind] = _readable(path)
-        named.append(f"{path}, as a {kind}")
+        boot[kind] = _readable(path, f"--{kind}", may_be_packed=kind == "kernel" and not ARCHITECTURES[arch].is_pc)
+        named.append(f"{path}, as {KINDS[kind]}")
     if image is not None:
         found = recognise(image)
         if not found.boots or found.boots == "module":
             raise UsageError(f"{image} is {found.what}: it cannot be booted.", remedy=found.remedy or f"nvme-lab init {image}")
-        boot[found.boots] = _readable(image)
+        boot[found.boots] = str(image.absolute())
         named.append(f"{image}: {found.what}")
         arch = options["arch"] or found.arch
         _suit(boot, found)
     if nvme_disk is not None:
-        _readable(nvme_disk)
-        if not any(boot.get(kind) for kind in KINDS if kind != "firmware"):
+        _readable(nvme_disk, "--nvme-disk")
+        if not any(boot.get(kind) for kind in MEDIA):
             boot["nvme"] = True
             arch = options["arch"] or disk_architecture(nvme_disk)
             named.append(f"{nvme_disk}, booted from the NVMe disk")
@@ -172,18 +177,16 @@ def _target(
     if not place.is_pc and any(boot.get(kind) for kind in ("disk", "iso", "nvme")) and not boot.get("firmware"):
         boot["firmware"], needs = f"{{{place.edk2}}}", (place.edk2,)
         named.append(f"started by EDK2 on {place.shown}")
-    if boot.get("firmware") and not any(boot.get(kind) for kind in (*KINDS[:4], "nvme")):
+    if boot.get("firmware") and not any(boot.get(kind) for kind in (*MEDIA, "nvme")):
         boot["firmware_driver"] = True  # there is no other system: the firmware's driver is the one that is seen
     if options["initrd"]:
-        boot["initrd"] = _readable(options["initrd"])
+        boot["initrd"] = _readable(options["initrd"], "--initrd", may_be_packed=True)
     if options["append"] is not None:
         boot["append"] = options["append"]
     main = image or (forced[0][1] if forced else nvme_disk)
     assert main is not None
     disk = nvme_disk.absolute() if nvme_disk else None
-    text = keys.read_text(encoding="utf-8") if keys and keys.is_file() else ""
-    if keys and not text:
-        raise UsageError(f"{keys} holds no keys.", remedy="write the lines to be typed into it")
+    text = _keys(keys) if keys else ""
     machine = options["machine"], options["cpu"], options["memory"]
     target = BootImage(boot, Path.cwd(), disk, text, *machine, arch=arch, needs=needs)
     return target, written_name(main), "; ".join(named)
@@ -195,10 +198,22 @@ def _suit(boot: dict[str, Any], found: Recognised) -> None:
         boot["append"] = f"console={ARCHITECTURES[found.arch].linux_console} panic=-1"
 
 
-def _readable(path: Path) -> str:
-    if not path.is_file():
-        raise UsageError(f"there is no file {path}", remedy="build it, or correct the path")
-    return str(path.absolute())
+def _keys(path: Path) -> str:
+    """Return the lines that are to be typed."""
+    remedy = "write the lines to be typed into it, as text"
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"--keys: {path} cannot be read: {error.strerror}.", remedy=remedy) from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"--keys: {path} is no text.", remedy=remedy) from error
+    if not text.strip("\r\n") and "\n" not in text:
+        raise UsageError(f"--keys: {path} holds no keys.", remedy=remedy)
+    return text
+
+
+def _readable(path: Path, option: str, *, may_be_packed: bool = False) -> str:
+    return str(require_raw(path, option, may_be_packed=may_be_packed).absolute())
 
 
 def _write_manifest(path: Path, name: str, what: str, target: BootImage, observer: Observer, plain: Boot) -> None:

@@ -10,6 +10,7 @@ import click
 
 from conformance.commands import completing
 from conformance.run.plan import DEFAULT_SEED
+from lab.data.manifest import memory_size
 from lab.errors import nearest
 from lab.settings import Settings, load
 
@@ -31,6 +32,19 @@ class NearestGroup(click.Group):
         texts = {name: (command.help or "").partition("\n\n")[0] for name, command in found.items() if command}
         with formatter.section("Commands"):
             formatter.write_dl([(name, " ".join(text.split())) for name, text in texts.items()])
+
+
+class MemorySize(click.ParamType):
+    """A size of memory, as in a manifest."""
+
+    name = "size"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the text as it is, or end the command."""
+        try:
+            return memory_size(value)
+        except ValueError as error:
+            self.fail(f"{value!r} is {error}.", param, ctx)
 
 
 _FILE = click.Path(path_type=Path)

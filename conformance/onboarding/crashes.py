@@ -13,12 +13,21 @@ CRASH = re.compile(
 """What systems print when they crash."""
 PANIC = re.compile(r"kernel panic", re.IGNORECASE)
 """What stands for the whole of it where other lines match, too."""
-FIRMWARE_LINE = re.compile(r"SeaBIOS |iPXE|Booting from |Machine UUID|Press .* for boot menu")
+FIRMWARE_LINE = re.compile(r"SeaBIOS |iPXE|Booting from |Machine UUID|Press .* for boot menu|Boot failed: |No bootable device")
+NOTHING_TO_BOOT = re.compile(
+    r"^(No bootable device|This is not a bootable disk|BdsDxe: No bootable option or device was found)", re.MULTILINE
+)
+"""What SeaBIOS, the boot sector of mkfs.fat and EDK2 say."""
 
 
 def without_firmware(screen: str) -> str:
     """Return what a screen shows beside the lines of a PC's firmware."""
     return "\n".join(line for line in screen.splitlines() if line.strip() and not FIRMWARE_LINE.match(line))
+
+
+def nothing_to_boot(texts: Iterable[str]) -> bool:
+    """Return whether a firmware says that it found nothing to boot."""
+    return any(NOTHING_TO_BOOT.search(text) for text in texts)
 
 
 def crash_line(texts: Iterable[str]) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from conformance.judging.judge import Verdict, judge
-from conformance.onboarding.crashes import crash_line, without_firmware
+from conformance.onboarding.crashes import crash_line, nothing_to_boot, without_firmware
 from conformance.onboarding.rungs import PLAIN, RUNGS, Rung
 from conformance.onboarding.steps_seen import Seen, seen
 from conformance.suite.check import EVERY, Check, Outcome
@@ -127,6 +127,11 @@ class Boot:
                 return name, text.splitlines()[-1]
         return "", ""
 
+    @property
+    def found_nothing(self) -> bool:
+        """Return whether the firmware says that there is nothing which it could boot."""
+        return nothing_to_boot((*self.said.values(), self.screen))
+
     @cached_property
     def afterwards(self) -> Seen:
         """What the driver did from the stimulus on."""
@@ -200,7 +205,7 @@ class Observer:
             boot = self.boot(_rung(PLAIN), suffix=f"-{number}" if number else "")
             if best is None or boot.reached or (len("".join(boot.said.values())) > len("".join(best.said.values()))):
                 best = boot
-            if boot.reached or boot.how == "lab-error" or boot.prompt[0]:
+            if boot.reached or boot.how == "lab-error" or boot.prompt[0] or boot.found_nothing:
                 break
         assert best is not None
         if best.reached:

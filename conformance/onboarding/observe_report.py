@@ -25,7 +25,7 @@ from conformance.wire.decode import WireLine, printable_lines, timeline
 from conformance.wire.excerpts import excerpts, key
 from lab.data.evidence import Evidence
 from lab.data.manifest import STAGES
-from lab.errors import LabError
+from lab.errors import REMEDY, LabError
 
 FORMAT = 1
 EXCERPT_ROWS = 14
@@ -82,7 +82,7 @@ class Report:
         """The report in a sentence."""
         plain = self.plain
         if plain.how == "lab-error":
-            return f"{self.name} could not be observed: {plain.reason.splitlines()[0]}"
+            return f"{self.name} could not be observed: {plain.reason.partition(REMEDY)[0]}"
         if not plain.reached:
             return f"Not reached: {self.name} accessed no register of the NVMe device. Nothing is said of its driver."
         broken = sum(group.is_mandatory for group in self.groups)
@@ -103,6 +103,12 @@ def advice(report: Report) -> Iterator[str]:
     """Yield what to try where the driver was not reached."""
     boot = report.plain
     output, prompt = boot.prompt
+    if boot.how == "lab-error":
+        return
+    if boot.found_nothing:
+        yield "The firmware found nothing to boot on it: it holds no boot code, or is not the image of a whole disk."
+        yield "What starts by UEFI only is booted with --firmware OVMF.fd; a disk for a system to mount is given by --nvme-disk."
+        return
     if boot.how == "ended":
         yield f"The machine ended: {ended_by(boot)}."
     if boot.crash:
@@ -175,6 +181,8 @@ def show_rung(console: Console, plain: Boot, boot: Boot) -> None:
 
 def show(console: Console, report: Report) -> None:
     """Print the report."""
+    if report.plain.how == "lab-error":  # the command ends with the reason
+        return
     console.print()
     console.print(printable_lines(report.headline), style="bold", markup=False, soft_wrap=True)
     if not report.plain.reached:

@@ -22,6 +22,7 @@ from elftools.elf.segments import InterpSegment, NoteSegment, Segment
 from conformance.onboarding import foreign_images
 from images.modules import modinfo
 from lab.architectures import AARCH64, ARCHITECTURES, RISCV64, X86_64
+from lab.data.image_forms import foreign_form
 from lab.errors import UsageError
 
 Boots = Literal["kernel", "disk", "iso", "floppy", "firmware", "module", "program", ""]
@@ -69,10 +70,12 @@ def recognise(path: Path) -> Recognised:
             tail = stream.read()
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}.", remedy="name your driver's image or module") from error
+    if not size:
+        raise UsageError(f"{path} is empty.", remedy="build it again, or name another file")
     found = next(_candidates(path, head, tail, size), None)
     if found is None:
         raise UsageError(
-            f"{path} is nothing that is known here: it begins with {head[:8].hex(' ') or 'nothing, it is empty'}.",
+            f"{path} is nothing that is known here: it begins with {head[:8].hex(' ')}.",
             remedy="known are ELF kernels (PVH, multiboot), bzImage, ISO 9660, disks with a boot sector, firmware, .ko modules",
         )
     return found
@@ -86,16 +89,13 @@ def _candidates(path: Path, head: bytes, tail: bytes, size: int) -> Iterator[Rec
         yield Recognised("a Linux kernel (bzImage)", "kernel")
     if arch := foreign_images.linux_image(head):
         yield Recognised(f"a Linux kernel (Image) for {ARCHITECTURES[arch].shown}", "kernel", arch=arch)
-    if head.startswith(b"\x1f\x8b"):
-        yield Recognised("a file compressed by gzip", "", "unpack it: gunzip < IN > OUT")
+    if form := foreign_form(head):
+        yield Recognised(form.what, "", form.remedy_for(path))
     if head[16 * SECTOR + 1 : 16 * SECTOR + 6] == b"CD001":
         bootable = b"EL TORITO SPECIFICATION" in head[17 * SECTOR : 18 * SECTOR]
         remedy = "" if bootable else "it has no El Torito boot record: make it bootable (grub-mkrescue does)"
         what = f"an ISO 9660 image{', bootable' if bootable else ''}"
         yield _of_a_disk(path, Recognised(what, "iso", remedy))
-    for magic, name in ((b"QFI\xfb", "qcow2"), (b"KDMV", "VMDK"), (b"vhdxfile", "VHDX")):
-        if head.startswith(magic):
-            yield Recognised(f"a disk image in {name} format", "", "convert it: qemu-img convert -O raw IN OUT")
     what, arch = foreign_images.firmware(head)
     if what:
         yield Recognised(what, "firmware", arch=arch)

@@ -239,6 +239,12 @@ def _said(text: str, style: str = "") -> Text:
     return Text(printable_lines(shortened(text, LONGEST)), style=style)
 
 
+def _in_a_line(text: str) -> str:
+    """Return the first line; with the second, where the first one only announces it."""
+    first, *others = text.splitlines() or [""]
+    return f"{first} {others[0].strip()}" if others and first.endswith(":") else first
+
+
 def _errors(results: Results) -> Iterator[RenderableType]:
     for reason, (first, *more) in lab_failures(results).items():
         yield ""
@@ -265,7 +271,7 @@ def _remarks(results: Results, verbose: bool) -> Iterator[RenderableType]:
     if again:
         yield ""
     for run in again:
-        yield _said(f"recorded again  {'/'.join(run.key)}, after {run.retry_reason.splitlines()[0]}", "yellow")
+        yield _said(f"recorded again  {'/'.join(run.key)}, after {_in_a_line(run.retry_reason)}", "yellow")
     if results.left_out:
         yield ""
         yield Text(f"{_count(len(results.left_out), 'scenario')} not recorded: {_reasons(results, verbose)}", style="dim")

@@ -5,6 +5,7 @@ Every mistake is an error that names the file, the key, what was expected, and t
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
@@ -49,6 +50,13 @@ def _regular_expression(text: str) -> str:
     return text
 
 
+def memory_size(text: str) -> str:
+    """Return a size of memory as it is. ValueError for what is none."""
+    if not re.fullmatch(r"[1-9]\d{0,5}[MG]", text):
+        raise ValueError("not a size of memory, such as 128M or 1G")
+    return text
+
+
 def _version_range(text: str) -> str:
     if text and not versions.is_range(text):
         raise ValueError("not a range of versions, such as 2025.02.. or 1.14..1.16")
@@ -56,6 +64,7 @@ def _version_range(text: str) -> str:
 
 
 Pattern = Annotated[str, AfterValidator(_regular_expression)]
+MemorySize = Annotated[str, AfterValidator(memory_size)]
 
 
 class _Table(BaseModel):
@@ -77,7 +86,7 @@ class Boot(_Table):
     arch: Literal["x86_64", "aarch64", "riscv64"] = "x86_64"  # machine and cpu follow from it where they are not given
     machine: str = "q35"
     cpu: str = "max"
-    memory: Annotated[str, Field(pattern=r"^\d+[MG]$")] = "256M"
+    memory: MemorySize = "256M"
     cpus: Annotated[int, Field(ge=1, le=64)] = 1
     options: tuple[str, ...] = ()  # further QEMU options, as they are
     # what moves the guest's clock: the host's time, or the instructions of its one processor, so that it waits with QEMU
@@ -118,7 +127,7 @@ class Disk(_Table):
     """
 
     contents: str = ""
-    size: Annotated[str, Field(pattern=r"^\d+[MG]$")] = "1G"  # at least so large, or as large as the contents
+    size: MemorySize = "1G"  # at least so large, or as large as the contents
 
 
 class Push(_Table):

@@ -133,6 +133,8 @@ def explicit_arguments(scenario: Scenario, action: Action, data: bytes | None) -
 def own_file(manifest: DriverManifest, key: str, name: str) -> Path:
     """Return a file that the manifest names, relative to itself. UsageError if it is not there."""
     path = manifest.folder / name
+    if path.is_dir():
+        raise UsageError(f"{manifest.path}: {key}: {path} is a folder", remedy="name a file")
     if not path.is_file():
         raise UsageError(f"{manifest.path}: {key}: there is no file {path}", remedy="build it, or correct the path")
     return path

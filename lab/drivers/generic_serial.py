@@ -15,6 +15,7 @@ from typing import NoReturn
 
 from lab.architectures import ARCHITECTURES
 from lab.data import patterns
+from lab.data.image_forms import require_raw
 from lab.data.manifest import ActionSyntax, DriverManifest
 from lab.data.patterns import search
 from lab.data.plan import Action, Answer, Scenario
@@ -295,7 +296,8 @@ def _file(manifest: DriverManifest, toolchain: Toolchain, key: str, name: str) -
     """Return a file's path: ``{name}`` is a firmware of the toolchain, all else a path."""
     match = _TOOLCHAIN.fullmatch(name)
     if match is None:
-        return own_file(manifest, key, name)
+        packed = key == "boot.initrd" or (key == "boot.kernel" and not ARCHITECTURES[manifest.boot.arch].is_pc)
+        return require_raw(own_file(manifest, key, name), f"{manifest.path}: {key}", may_be_packed=packed)
     if match[1] not in toolchain.firmware:
         if match[1] in manifest.needs:
             raise LabError(f"the firmware {match[1]} was not prepared", remedy="run nvme-lab fetch")

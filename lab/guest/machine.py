@@ -14,8 +14,8 @@ from types import TracebackType
 from typing import Any, Protocol
 
 from lab.deadline import Deadline
-from lab.errors import GuestError, GuestPanicError, LabError
-from lab.guest import user
+from lab.errors import NOT_SET_UP, GuestDiedError, GuestError, GuestNotReadyError, GuestPanicError, LabError
+from lab.guest import refusals, user
 from lab.guest.arguments import MIB, Endpoints, GuestSpec, arguments
 from lab.guest.console import LINUX_PANIC, Console
 from lab.guest.folder import run_folder
@@ -150,7 +150,13 @@ class Machine:
                 if self.spec.network and not has_ipv4_loopback():
                     endpoints = replace(endpoints, ssh=f"unix:/proc/self/fd/{self._folder_descriptor()}/{SSH_SOCKET}")
                 self._run(endpoints)
-        self._monitor.connect(Deadline(START_SECONDS))
+        try:
+            self._monitor.connect(Deadline(START_SECONDS))
+        except GuestDiedError as died:
+            if remedy := refusals.remedy_for(died.last):
+                what = f"{NOT_SET_UP} QEMU refuses it: {refusals.plainly(died.last)}"
+                raise GuestNotReadyError(what, last=died.last, remedy=remedy) from died
+            raise
         if self.spec.state:
             self._restore(self.spec.state)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from lab.data.image_forms import require_raw
 from lab.data.manifest import DriverManifest
 from lab.data.plan import Controller, Namespace, Scenario
 from lab.drivers.base import mebibytes, own_file
@@ -20,6 +21,7 @@ def with_contents(manifest: DriverManifest, scenario: Scenario) -> Scenario:
     if not manifest.disk.contents:
         return scenario
     path = own_file(manifest, "disk.contents", manifest.disk.contents).absolute()
+    require_raw(path, f"{manifest.path}: disk.contents")
     size = max(mebibytes(manifest.disk.size) * MIB, path.stat().st_size)
 
     def filled(controller: Controller) -> Controller:
