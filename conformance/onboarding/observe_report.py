@@ -107,7 +107,7 @@ def advice(report: Report) -> Iterator[str]:
         return
     if boot.found_nothing:
         yield "The firmware found nothing to boot on it: it holds no boot code, or is not the image of a whole disk."
-        yield "What starts by UEFI only is booted with --firmware OVMF.fd; a disk for a system to mount is given by --nvme-disk."
+        yield "What starts by UEFI only is booted with --firmware OVMF.fd; a disk for a system to mount goes to --nvme-disk."
         return
     if boot.how == "ended":
         yield f"The machine ended: {ended_by(boot)}."

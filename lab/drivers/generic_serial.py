@@ -38,8 +38,6 @@ POLL_SECONDS = 0.1
 SETTLE_SECONDS = 0.5
 FINISHED_SECONDS = 2.0
 """A driver that has waited for nothing for so long has finished what it began."""
-KEY_SECONDS, KEY_ATTEMPTS = 3.0, 3
-"""Until the echo of a key is missed, and how often it is pressed."""
 _TOOLCHAIN = re.compile(r"\{(.+)\}")
 
 
@@ -267,22 +265,6 @@ class SerialSession(PromptSession):
         if self._memory is None:
             self._memory = self._machine.memory()
         return self._memory
-
-    def _press(self, character: str, deadline: Deadline) -> None:
-        """Press a key until its character is shown. LabError if it never is: the guest must not be asked something else."""
-        for _ in range(KEY_ATTEMPTS):
-            self._send(character)
-            wait = Deadline(min(KEY_SECONDS, deadline.remaining()))
-            try:
-                self._console.expect(re.escape(character), wait, f"the echo of {character!r}, typed on the keyboard")
-                return
-            except GuestTimeoutError:
-                if deadline.expired:
-                    raise
-        raise LabError(
-            f"the key {character!r} was pressed {KEY_ATTEMPTS} times, and the guest shows no such character",
-            remedy='give boot.output, where it echoes, or boot.input = "serial"',
-        )
 
     def _send(self, text: str) -> None:
         if self._manifest.boot.input == "serial":

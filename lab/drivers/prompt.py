@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 from lab.data import patterns
@@ -26,6 +28,12 @@ STATUSES = ("success", "timeout", "unsupported")
 POISON = b"\x5a"
 NEVER = "(?!)"
 """A pattern that matches nothing."""
+ECHO_SECONDS = 0.5
+"""Until it is clear whether a guest echoes at all."""
+KEY_SECONDS, KEY_ATTEMPTS = 3.0, 3
+"""Until the echo of a key is missed, and how often it is typed."""
+BETWEEN_KEYS = r"(?:\s|\x08|\x1b\[[0-?]*[ -/]*[@-~])*"
+"""What a terminal puts between two characters that were typed: spaces, ends of lines, control sequences."""
 
 
 class WordsSession(ABC):
@@ -127,57 +135,145 @@ class PromptSession(WordsSession):
         self._console = console
         self._ready = f"(?m-s:{manifest.boot.ready or NEVER})"
         self._busy = ""  # what has not come back to the prompt
-        self._echoes = False  # a line that was typed came back once
+        self._echoes = False  # a line that was typed came back once, while it was typed or after Enter
+        self._echoes_keys: bool | None = None  # it comes back while it is typed; None where that is not known
 
     def ask(self, line: str, deadline: Deadline) -> str:
-        """Run one line of commands and return its output."""
+        """Run one line of commands and return its output.
+
+        GuestTimeoutError if the prompt does not come back; LabError where the guest was not asked what was typed.
+        """
         if self._busy:
             self._console.expect(self._ready, Deadline(0), f"the prompt after {self._busy!r}, which came too late before")
         self._busy = line
-        self._type(line, deadline)
+        shown = self._type(line, deadline)
         seen = self._console.expect(self._ready, deadline, f"the prompt after {line[:80]!r}")
         self._busy = ""
         said = plain(seen.before)
-        output = reading.without_echo(said, line)
-        self._check_echo(line, said, came_back=output != said)
+        if shown is None:
+            output = reading.without_echo(said, line)
+            first = _first_line(said)
+            shown = line if output != said else first if reading.misheard(first, line, has_echoed=self._echoes) else None
+        else:
+            output = said.lstrip(" ").removeprefix("\n")
+            if self._types_by_keys and (more := said.partition("\n")[0].strip()) and not more.strip(line[-1]):
+                shown += more  # the last key came more than once
+        if shown is not None and shown != line:
+            raise LabError(
+                f"{line[:80]!r} was typed, and the guest shows {shown[:80]!r}: a key did not arrive, or not once",
+                remedy="give boot.pace, the milliseconds between two characters: each one is then typed until it is shown",
+            )
+        self._echoes = self._echoes or (shown == line and line != "")
         return output
 
-    def _check_echo(self, line: str, said: str, *, came_back: bool) -> None:
-        """Raise LabError where the guest shows that a part of the line did not arrive: it was asked something else then."""
-        if came_back or not self._echoes or self._manifest.boot.input != "serial":
-            self._echoes = self._echoes or came_back
-            return
-        first = next((text.strip() for text in said.splitlines() if text.strip()), "")
-        if reading.lost_part(first, line):
-            raise LabError(
-                f"{line[:80]!r} was typed, and the guest shows {first[:80]!r}: a key did not arrive",
-                remedy="give boot.pace, the milliseconds between two characters",
-            )
+    def _type(self, line: str, deadline: Deadline) -> str | None:
+        """Type a line and Enter; return what the guest has shown of it by then, None where that is not clear.
 
-    def _type(self, line: str, deadline: Deadline) -> None:
-        """Type a line and Enter. On a keyboard each key waits for the echo of the one before."""
+        The whole echo is awaited before Enter, so that no earlier prompt is taken for the answer's. On a keyboard, and where
+        the manifest gives a pace, each key waits for the echo of the one before.
+        """
         boot = self._manifest.boot
-        if boot.input == "serial":
-            for text in line + boot.enter if boot.pace else [line + boot.enter]:
-                self._send(text)
-                if boot.pace:
-                    self._listen_for_pace()
-            return
-        for character in line:
-            self._press(character, deadline)
+        if not line:
+            shown: str | None = None
+        elif self._types_by_keys:
+            shown = self._type_by_keys(line, deadline)
+        else:
+            shown = self._type_at_once(line, line, deadline)
         self._send(boot.enter)
+        return shown
+
+    @property
+    def _types_by_keys(self) -> bool:
+        boot = self._manifest.boot
+        return boot.input == "keyboard" or (boot.pace > 0 and self._echoes_keys is not False)
+
+    def _type_at_once(self, text: str, line: str, deadline: Deadline) -> str | None:
+        """Type a text, which ends a line, and wait for the echo of that line."""
+        boot = self._manifest.boot
+        for part in text if boot.pace else [text]:
+            self._send(part)
+            self._listen_for_pace()
+        if self._echoes_keys is False:
+            return None
+        if self._has_shown(line, min(ECHO_SECONDS, deadline.remaining())):
+            return line
+        before, shown = "", self._shown()
+        if not shown and self._echoes_keys is None:
+            self._echoes_keys = False
+        while reading.lost_part(shown, line) and shown != before and not deadline.expired:  # it may only be slow
+            if self._has_shown(line, min(KEY_SECONDS, deadline.remaining())):
+                return line
+            before, shown = shown, self._shown()
+        return shown if reading.lost_part(shown, line) else None
+
+    def _has_shown(self, line: str, seconds: float) -> bool:
+        """Wait until the guest has shown a line, and forget that; return False if that does not come."""
+        with suppress(GuestTimeoutError):
+            self._console.expect(_echo_of(line), Deadline(seconds), f"the echo of {line[:80]!r}")
+            self._echoes_keys = True
+            return True
+        if not reading.holds_in_order(plain(self._console.pending()), line):
+            return False
+        self._console.forget_pending()  # something was printed while it was shown
+        self._echoes_keys = True
+        return True
+
+    def _shown(self) -> str:
+        """Return the first line that has come and is not looked at yet."""
+        return _first_line(plain(self._console.pending()))
+
+    def _type_by_keys(self, line: str, deadline: Deadline) -> str | None:
+        """Type one key after the other; one whose echo does not come is typed again."""
+        shown = ""
+        for character in line:
+            seen = self._press(character, deadline)
+            if seen is None:  # the guest does not echo, or has lost the very first key
+                return self._type_at_once(line[1:], line, deadline)
+            shown += seen
+        cleaned = plain(shown).strip()
+        return cleaned if reading.has_doubles(cleaned, line) else line
+
+    def _press(self, character: str, deadline: Deadline) -> str | None:
+        """Type a key until its character is shown; return what came until then.
+
+        None for a guest that does not echo. LabError if a key never is shown: the guest must not be asked something else.
+        """
+        boot = self._manifest.boot
+        may_be_silent = boot.input == "serial" and self._echoes_keys is None
+        for _ in range(KEY_ATTEMPTS):
+            self._send(character)
+            self._listen_for_pace()
+            wait = Deadline(min(ECHO_SECONDS if may_be_silent else KEY_SECONDS, deadline.remaining()))
+            try:
+                seen = self._console.expect(re.escape(character), wait, f"the echo of {character!r}")
+                self._echoes_keys = True
+                return seen.before + character
+            except GuestTimeoutError:
+                if deadline.expired:
+                    raise
+                if may_be_silent:
+                    return None
+        raise LabError(
+            f"the key {character!r} was typed {KEY_ATTEMPTS} times, and the guest shows no such character",
+            remedy="give boot.output, where it echoes" + ("" if boot.input == "serial" else ', or boot.input = "serial"'),
+        )
 
     def _listen_for_pace(self) -> None:
-        time.sleep(self._manifest.boot.pace / 1000)
-
-    def _press(self, character: str, deadline: Deadline) -> None:
-        """Press a key of a keyboard, where that is what is typed on."""
-        del deadline
-        self._send(character)
+        if self._manifest.boot.pace:
+            time.sleep(self._manifest.boot.pace / 1000)
 
     def _send(self, text: str) -> None:
         """Send text as it is."""
         self._console.send(text)
+
+
+def _echo_of(line: str) -> str:
+    """Return a pattern for the echo of a line, however the guest's terminal wraps it."""
+    return BETWEEN_KEYS.join(re.escape(character) for character in line if not character.isspace())
+
+
+def _first_line(text: str) -> str:
+    return next((line.strip() for line in text.splitlines() if line.strip()), "")
 
 
 def _whole_units(values: Mapping[str, Any], unit: int) -> dict[str, int]:

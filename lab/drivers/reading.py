@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from difflib import SequenceMatcher
 from typing import Any
 
 from lab.data import patterns
@@ -18,6 +19,10 @@ TEXT = frozenset({
 })  # fmt: skip
 """Fields that stay text even when they look like numbers."""
 
+LEAST_ECHO = 3
+"""Characters of a line that is told from others by its echo."""
+ALIKE = 0.8
+"""How alike (0 to 1) two lines are of which one is taken for the other's echo with an error in it."""
 MOST_DIGITS = 130
 """Of a number in an answer: more than 128 bits need in any base."""
 
@@ -91,10 +96,44 @@ def without_echo(output: str, command: str) -> str:
     return output[position:].lstrip(" ").removeprefix("\n")
 
 
+def holds_in_order(text: str, wanted: str) -> bool:
+    """Return whether all characters of a line come in a text, in their order, with whatever between them."""
+    left = iter(text)
+    return all(character in left for character in _letters(wanted))
+
+
 def lost_part(shown: str, typed: str) -> bool:
-    """Return whether a line that the guest shows is what was typed with some characters missing, and most of them there."""
-    left = iter(typed)
-    return len(typed) / 2 < len(shown) < len(typed) and all(character in left for character in shown)
+    """Return whether a line that the guest shows is what was typed with some characters missing: its beginning, or most."""
+    one, other = _letters(shown), _letters(typed)
+    most = len(one) > len(other) / 2 or (len(one) > 1 and other.startswith(one))
+    return most and len(one) < len(other) and holds_in_order(other, one)
+
+
+def has_doubles(shown: str, typed: str) -> bool:
+    """Return whether a line that the guest shows is what was typed with some characters shown more than once."""
+    one, other = _letters(shown), _letters(typed)
+    return len(one) > len(other) and _squeezed(one) == _squeezed(other)
+
+
+def misheard(shown: str, typed: str, *, has_echoed: bool) -> bool:
+    """Return whether the first line of an answer is the echo of another line than was typed.
+
+    ``has_echoed``: the guest is known to echo, so that any line much like it is one. Something printed in between is no error.
+    """
+    one, other = _letters(shown), _letters(typed)
+    if one == other or len(other) < LEAST_ECHO:
+        return False
+    if has_doubles(shown, typed) or (lost_part(shown, typed) and (has_echoed or len(one) > len(other) / 2)):
+        return True
+    return has_echoed and not holds_in_order(one, other) and SequenceMatcher(None, one, other, autojunk=False).ratio() >= ALIKE
+
+
+def _letters(text: str) -> str:
+    return "".join(text.split())
+
+
+def _squeezed(text: str) -> str:
+    return re.sub(r"(.)\1+", r"\1", text)
 
 
 def _elements(listing: Listing, output: str) -> list[dict[str, Any]]:

@@ -142,6 +142,14 @@ class Console:
         """Forget what has come so far: waits are about what comes from now on."""
         self._stream.skip()
 
+    def pending(self) -> str:
+        """Return what has come since the last match, as far as waits have read it."""
+        return self._stream.unmatched
+
+    def forget_pending(self) -> None:
+        """Forget what `pending` returns: waits are about what comes after it."""
+        self._stream.forget_unmatched()
+
     def rest(self, deadline: Deadline) -> str:
         """Return all output until QEMU hangs up, where that is wanted. Raises GuestPanicError and GuestTimeoutError."""
         self._wait([pexpect.EOF], deadline, "the guest to end")
@@ -262,7 +270,16 @@ class _Stream(TextSpawn):
             if self._fed.get() is None:
                 self.feed_end()
                 break
+        self.forget_unmatched()
+
+    def forget_unmatched(self) -> None:
+        """Drop what was read and not matched."""
         self._buffer, self._before = StringIO(), StringIO()
+
+    @property
+    def unmatched(self) -> str:
+        """What was read and not matched."""
+        return self._before.getvalue()
 
     def wait_for(self, patterns: Sequence[Any], deadline: Deadline) -> int:
         """Return the index of what comes first. Raises pexpect's TIMEOUT and EOF, and SlowPatternError."""

@@ -1,6 +1,6 @@
 """A driver behind a prompt, played by a script: what is typed, what becomes of the output, and what of a late prompt."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,6 +12,7 @@ from lab.data.manifest import ActionSyntax, parse
 from lab.data.patterns import search
 from lab.data.plan import Action, Answer, Controller, DeviceSpec, Fault, Namespace, Scenario
 from lab.deadline import Deadline
+from lab.drivers import reading
 from lab.drivers.base import Session
 from lab.drivers.generic_serial import GenericSerial
 from lab.drivers.prompt import NEVER, filled
@@ -33,18 +34,30 @@ BOOT: dict[str, Any] = {"firmware": "{rom}", "ready": "^> "}
 
 @dataclass
 class Script:
-    """A console that answers each line with the next of its outputs; None is a prompt that does not come."""
+    """A console that answers each line with the next of its outputs; None is a prompt that does not come.
+
+    Keys are shown as they are heard: ``hears`` may make something else of them.
+    """
 
     outputs: list[str | None]
     typed: list[str] = field(default_factory=list)
-    pending: list[str] = field(default_factory=list)
+    answers: list[str] = field(default_factory=list)
     log: Path = Path("console.log")
+    shown: str = ""
+    line: str = ""
+    hears: Callable[[str], str] = str
+    echoes: bool = True
 
     def send(self, text: str) -> None:
-        self.typed.append(text.rstrip("\n"))
-        output = self.outputs.pop(0)
-        if output is not None:
-            self.pending.append(f"{text.rstrip()}\r\n{output}\r\n")
+        for key in text:
+            if key not in "\r\n":
+                heard = self.hears(key)
+                self.line, self.shown = self.line + heard, self.shown + (heard if self.echoes else "")
+                continue
+            self.typed.append(self.line)
+            output, self.line = self.outputs.pop(0), ""
+            if output is not None:
+                self.answers.append(f"\r\n{output}\r\n")
 
     def text(self) -> str:
         return ""
@@ -52,12 +65,25 @@ class Script:
     def last_lines(self) -> str:
         return ""
 
+    def pending(self) -> str:
+        return self.shown
+
+    def forget_pending(self) -> None:
+        self.shown = ""
+
     def expect(self, patterns: str | Sequence[str], deadline: Deadline, what: str = "") -> ConsoleMatch:
-        if not self.pending or patterns == NEVER:
+        wanted = [patterns] if isinstance(patterns, str) else patterns
+        if "echo" in what:
+            if (found := search(wanted[0], self.shown)) is None:
+                raise GuestTimeoutError(f"waited for {what}")
+            before, self.shown = self.shown[: found.start()], self.shown[found.end() :]
+            return ConsoleMatch(before, found, 0)
+        if not self.answers or NEVER in wanted:
             raise GuestTimeoutError(f"waited for {what}")
         match = search("", "")
         assert match
-        return ConsoleMatch(self.pending.pop(0), match, 0)
+        before, self.shown = self.shown + self.answers.pop(0), ""
+        return ConsoleMatch(before, match, 0)
 
 
 @dataclass
@@ -85,7 +111,7 @@ def ask(
         TOOLCHAIN,
     )  # fmt: skip
     machine = FakeMachine(script, GuestSpec(**spec))
-    script.pending.append("")
+    script.answers.append("")
     session = adapter.open(cast(Machine, machine), SCENARIO, Deadline(5))
     script.outputs.pop(0)
     answer = session.perform(action or Action(next(iter(actions))), data, Deadline(5))
@@ -185,7 +211,7 @@ def test_a_prompt_that_does_not_come_is_a_time_out_and_a_late_one_is_waited_for(
         {"name": "x", "adapter": "x", "boot": BOOT, "actions": {"load": {"command": "l"}, "info": {"command": "i"}}},
         Path("x.toml"), ["x"],
     )  # fmt: skip
-    script.pending.append("")
+    script.answers.append("")
     session = GenericSerial(manifest, TOOLCHAIN).open(cast(Machine, FakeMachine(script)), SCENARIO, Deadline(5))
     assert session.perform(Action("load"), None, Deadline(5)).status == "success"
     assert session.perform(Action("load"), None, Deadline(5)).status == "timeout"
@@ -193,7 +219,7 @@ def test_a_prompt_that_does_not_come_is_a_time_out_and_a_late_one_is_waited_for(
     assert still.status == "timeout"
     assert "came too late before" in still.fields["log"]
     assert script.typed == ["l", "l"]  # it is not typed at while it is busy
-    script.pending.append("l\r\nlate\r\n")
+    script.answers.append("l\r\nlate\r\n")
     assert session.perform(Action("info"), None, Deadline(5)).status == "success"
     assert script.typed == ["l", "l", "i"]
 
@@ -203,7 +229,7 @@ def test_a_panic_is_not_a_time_out(monkeypatch: pytest.MonkeyPatch) -> None:
         raise GuestPanicError("lost")
 
     script = Script(["", ""])
-    script.pending.append("")
+    script.answers.append("")
     manifest = parse({"name": "x", "adapter": "x", "boot": BOOT, "actions": {"load": {"command": "l"}}}, Path("x.toml"), ["x"])
     session = GenericSerial(manifest, TOOLCHAIN).open(cast(Machine, FakeMachine(script)), SCENARIO, Deadline(5))
     monkeypatch.setattr(script, "expect", expect)
@@ -231,11 +257,10 @@ class FakeGuest:
             return []
         self.asked.append((command, arguments))
         if command == "cont":
-            self.console.pending.append("version 1.4\r\n")
-        elif (key := arguments["keys"][-1]["data"]) == "ret":
-            self.console.send("\n")
+            self.console.answers.append("version 1.4\r\n")
         else:
-            self.console.pending.append(key)
+            key = arguments["keys"][-1]["data"]
+            self.console.send({"ret": "\n", "spc": " "}.get(key, key))
         return []
 
 
@@ -244,7 +269,7 @@ def opened(boot: dict[str, Any], actions: dict[str, Any], *outputs: str) -> tupl
     adapter = GenericSerial(manifest, TOOLCHAIN)
     guest = FakeGuest(Script(list(outputs)), adapter.guest(SCENARIO))
     if not guest.spec.paused:
-        guest.console.pending.append("")
+        guest.console.answers.append("")
     return adapter.open(cast(Machine, guest), SCENARIO, Deadline(5)), guest
 
 
@@ -263,7 +288,7 @@ def test_of_disks_in_any_order_none_is_asked_for() -> None:
         scenario = replace(SCENARIO, device=replace(SCENARIO.device, controllers=controllers))
         adapter = GenericSerial(manifest, TOOLCHAIN)
         guest = FakeGuest(Script(["", ""]), adapter.guest(scenario))
-        guest.console.pending.append("")
+        guest.console.answers.append("")
         session = adapter.open(cast(Machine, guest), scenario, Deadline(5))
         session.perform(Action("load"), None, Deadline(5))
         asked = Action("read", {"nsid": 2, "lba": 0, "blocks": 1, "controller": controllers[-1].id})
@@ -300,8 +325,8 @@ def test_keys_wait_for_their_echo() -> None:
 
 def test_a_key_that_does_not_arrive_is_pressed_again_and_then_no_fault_of_the_driver() -> None:
     session, guest = opened({"output": "debug-console", "input": "keyboard"}, {"load": {"command": "ab"}})
-    guest.qmp = lambda *given: guest.asked.append(given[1])  # type: ignore[method-assign]
-    with pytest.raises(LabError, match="'a' was pressed 3 times"):
+    guest.console.hears = lambda key: ""
+    with pytest.raises(LabError, match="'a' was typed 3 times"):
         session.perform(Action("load"), None, Deadline(5))
     assert len(guest.asked) == 3
 
@@ -366,35 +391,105 @@ def test_a_system_without_output_is_ready_when_it_is_quiet_or_after_a_while() ->
     for sign in ({"quiet": 0.01}, {"after": 0.01}):
         session, guest = opened({"input": "none", "ready": "", **sign}, {})
         guest.activity = Wire(3, 1.0)
-        guest.console.pending.clear()
+        guest.console.answers.clear()
         guest.qmp = lambda *given: []  # type: ignore[method-assign]
         assert session.perform(Action("load"), None, Deadline(5)).status == "success"
 
 
-def test_enter_and_pace() -> None:
-    """Obstacle 6."""
+def typist(hears: Callable[[str], str], **boot: Any) -> tuple[Session, Script]:
+    """Return a session with a guest that hears what is typed in its own way."""
     manifest = parse(
-        {"name": "x", "adapter": "x", "boot": {**BOOT, "enter": "\r", "pace": 0.01}, "actions": {"load": {"command": "l"}}},
+        {"name": "x", "adapter": "x", "boot": {**BOOT, **boot}, "actions": {"load": {"command": "nvme load"}}},
         Path("x.toml"), ["x"],
     )  # fmt: skip
-    script = Script(["", ""])
-    script.pending.append("")
+    script = Script([], hears=hears)
+    script.answers.append("")
     session = GenericSerial(manifest, TOOLCHAIN).open(cast(Machine, FakeMachine(script)), SCENARIO, Deadline(5))
-    assert session.perform(Action("load"), None, Deadline(5)).status == "success"
-    assert script.typed == ["l", "\r"]
+    script.outputs = ["done", "done"]
+    return session, script
 
 
-def test_a_line_of_which_a_part_did_not_arrive_is_no_fault_of_the_driver() -> None:
-    """Obstacle 6: after an echo was seen, one with characters missing is a lost key."""
-    script = Script(["", "fine"])
-    manifest = parse({"name": "x", "adapter": "x", "boot": BOOT, "actions": NVME_LOAD}, Path("x.toml"), ["x"])
-    script.pending.append("")
-    session = GenericSerial(manifest, TOOLCHAIN).open(cast(Machine, FakeMachine(script)), SCENARIO, Deadline(5))
-    script.outputs = ["fine", None]
+class Losing:
+    """A guest that loses some keys, counted from 0."""
+
+    def __init__(self, *lost: int) -> None:
+        self.lost, self.keys = lost, 0
+
+    def __call__(self, key: str) -> str:
+        self.keys += 1
+        return "" if self.keys - 1 in self.lost else key
+
+
+@pytest.mark.parametrize("pace", [0.0, 0.01])
+@pytest.mark.parametrize("echoes", [True, False])
+def test_enter_and_pace(pace: float, echoes: bool) -> None:
+    """Obstacle 6."""
+    session, script = typist(str, enter="\r", pace=pace)
+    script.echoes = echoes
+    assert session.perform(Action("load"), None, Deadline(5)).fields == {"log": "done"}
+    assert script.typed == ["nvme load"]
+
+
+def test_with_a_pace_a_lost_key_is_typed_again() -> None:
+    """Obstacle 6."""
+    session, script = typist(Losing(2, 3, 6), pace=0.01)
     assert session.perform(Action("load"), None, Deadline(5)).status == "success"
-    script.pending.append("nvm load\r\nunknown command\r\n")
-    with pytest.raises(LabError, match="a key did not arrive"):
+    assert script.typed == ["nvme load"]
+
+
+@pytest.mark.parametrize("before", [0, 1], ids=["first line", "later line"])
+@pytest.mark.parametrize(
+    ("hears", "pace", "heard"),
+    [
+        (Losing(3), 0.0, "nvm load"),
+        (Losing(*range(3, 9)), 0.0, "nvm"),  # its buffer is full
+        (Losing(0), 0.01, "vme load"),  # the very first one, of which it is not known yet whether it is shown
+        (lambda key: key * 2 if key == "v" else key, 0.01, "nvvme load"),
+        (lambda key: key * 2 if key == "d" else key, 0.01, "nvme loadd"),
+    ],
+)
+def test_a_line_that_did_not_arrive_is_no_fault_of_the_driver(
+    hears: Callable[[str], str], pace: float, heard: str, before: int
+) -> None:
+    """Obstacle 6."""
+    session, script = typist(str, pace=pace)
+    for _ in range(before):
+        assert session.perform(Action("load"), None, Deadline(5)).status == "success"
+    script.hears = Losing(*hears.lost) if isinstance(hears, Losing) else hears
+    if before and pace and isinstance(hears, Losing):
+        assert session.perform(Action("load"), None, Deadline(5)).status == "success", "it is typed again"
+        return
+    with pytest.raises(LabError, match=f"shows {heard!r}: a key did not arrive"):
         session.perform(Action("load"), None, Deadline(5))
+
+
+def test_a_guest_that_dies_while_it_echoes_is_not_excused() -> None:
+    session, script = typist(Losing(*range(3, 9)))
+    script.outputs = [None]
+    assert session.perform(Action("load"), None, Deadline(5)).status == "timeout"
+
+
+def test_what_is_printed_meanwhile_is_no_error_of_an_echo() -> None:
+    session, script = typist(lambda key: "v\r\n[ 1.0] link up\r\n" if key == "v" else key)
+    assert session.perform(Action("load"), None, Deadline(5)).status == "success"
+    assert script.typed[0].startswith("nv\r")
+
+
+@pytest.mark.parametrize(
+    ("shown", "typed", "has_echoed", "expected"),
+    [
+        ("nvm load", "nvme load", False, True),
+        ("nvme load", "nvme load", True, False),
+        ("nvme 1oad", "nvme load", True, True),
+        ("nvme 1oad", "nvme load", False, False),  # an answer of a guest that does not echo
+        ("nvme", "nvme load", False, False),
+        ("version 1.4", "nvme info", True, False),
+        ("nvme [irq] load", "nvme load", True, False),  # something was printed in between
+        ("ok", "r 1", True, False),
+    ],
+)
+def test_an_echo_with_an_error_in_it_is_told_from_an_answer(shown: str, typed: str, has_echoed: bool, expected: bool) -> None:
+    assert reading.misheard(shown, typed, has_echoed=has_echoed) == expected
 
 
 def test_words_can_calculate() -> None:
@@ -412,7 +507,7 @@ def test_whole_units_are_asked_for_and_cut() -> None:
         {"name": "x", "adapter": "x", "boot": BOOT, "limits": {"unit": 4096, "round": True},
          "actions": {"read": {"command": "r {lba} {blocks}", "hexdump": "xxd"}}}, Path("x.toml"), ["x"],
     )  # fmt: skip
-    script.pending.append("")
+    script.answers.append("")
     session = GenericSerial(manifest, TOOLCHAIN).open(cast(Machine, FakeMachine(script)), SCENARIO, Deadline(5))
     script.outputs.pop(0)
     answer = session.perform(Action("read", {"nsid": 2, "lba": 9, "blocks": 2}), None, Deadline(5))
