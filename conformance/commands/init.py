@@ -17,7 +17,7 @@ from conformance.commands.options import MemorySize, machine, settings
 from conformance.onboarding.first_look import Look, help_of, look
 from conformance.onboarding.help_drafts import drafts
 from conformance.onboarding.own_source import PLACEHOLDER, own_source
-from conformance.onboarding.recognise import Recognised, recognise
+from conformance.onboarding.recognise import NO_BOOT_CODE, Recognised, recognise
 from conformance.report import terminal
 from lab import drivers
 from lab.architectures import ARCHITECTURES, X86_64
@@ -111,12 +111,14 @@ def init(
             toolchain = prepare(settings(options), wants, say)
             booted = {found.boots: str(file.absolute()), **_append(found), **_place(found), **chosen}
             heard = look(booted, output, seconds, toolchain, say)
+            if heard.found_nothing:
+                raise LabError("The firmware found nothing to boot on it.", remedy=found.remedy or NO_BOOT_CODE)
             if heard.trouble and len(heard.steps) <= 1:
                 raise LabError(
                     f"It ended early, so no manifest was written: {heard.crash or heard.trouble}",
                     remedy="build it for this machine; nvme-lab observe tries others; --no-boot writes a manifest all the same",
                 )
-            values |= _heard(heard, console)
+            values |= _heard(heard, console, is_pc=ARCHITECTURES[found.arch].is_pc)
             if heard.prompts and heard.output == "serial":
                 say('typing "help" at its prompt')
                 values["drafts"] = tuple(drafts(help_of(booted, output, heard.ready, toolchain)))
@@ -162,7 +164,7 @@ def _place(found: Recognised) -> dict[str, Any]:
     """Return the keys of [boot] for the architecture of what was found; none for a PC."""
     place = ARCHITECTURES[found.arch]
     if place.is_pc:
-        return {}
+        return {"firmware": f"{{{place.edk2}}}"} if found.starts.uefi_only else {}
     needs_firmware = found.boots in ("disk", "iso")
     return {"arch": place.name, **({"firmware": f"{{{place.edk2}}}"} if needs_firmware else {})}
 
@@ -181,34 +183,34 @@ def _needs(found: Recognised) -> list[str]:
     return [ARCHITECTURES[found.arch].edk2] if "firmware" in _place(found) else []
 
 
-def _heard(heard: Look, console: Console) -> dict[str, Any]:
+def _heard(heard: Look, console: Console, *, is_pc: bool) -> dict[str, Any]:
     """Apply what the first boot showed to the manifest, and print it."""
     if heard.trouble:
         console.print(f"It ended early: {heard.trouble}", style="yellow", markup=False)
     if heard.crash:
         console.print(f"It reports a crash: {heard.crash}", style="yellow", markup=False)
-    if not heard.said.strip() and heard.screen.strip():
-        console.print("It prints on its screen only:", style="yellow")
-        console.print(heard.screen, markup=False)
-        return {"screen": True, "looked": True, "prompts": False, "ready": ""}
+    seen: dict[str, Any] = {"looked": True, "stages": heard.steps if len(heard.steps) > 1 else FIRST_STAGES}
     if not heard.said.strip():
-        console.print(
-            "It said nothing on COM1, COM2, port E9h or its screen. Try nvme-lab observe FILE, which varies the machine.",
-            style="yellow", soft_wrap=True,
-        )  # fmt: skip
-        return {}
+        if heard.screen.strip():
+            console.print("It prints on its screen only:", style="yellow")
+            console.print(heard.screen, markup=False)
+        else:
+            console.print(
+                "It said nothing on COM1, COM2, port E9h or its screen. Try nvme-lab observe FILE, which varies the machine.",
+                style="yellow", soft_wrap=True,
+            )  # fmt: skip
+        return {**seen, "screen": is_pc, "prompts": False, "ready": ""}
     console.print(f"It prints on its {heard.output.replace('-', ' ')}; the last line is {heard.last_line!r}", markup=False)
     if len(heard.steps) > 1:
         console.print(f"Its driver was seen at work: {', '.join(heard.steps)}.")
     else:
         console.print("Nothing was done to the NVMe device: the driver waits to be asked, or is not there yet.")
     return {
+        **seen,
         "output": heard.output,
         "prompts": heard.prompts and heard.output != "debug-console",
         "ready": "" if heard.crash else heard.ready,
         "dead": heard.dead,
-        "looked": True,
-        "stages": heard.steps if len(heard.steps) > 1 else FIRST_STAGES,
     }
 
 

@@ -15,8 +15,9 @@ from rich.console import Console
 from conformance.commands.init import MEMORY, render, written_name
 from conformance.commands.options import MemorySize, settings
 from conformance.onboarding import observe_report
+from conformance.onboarding.boot_code import BY_BIOS, Starts, pc_starts
 from conformance.onboarding.foreign_images import disk_architecture
-from conformance.onboarding.observation import BUDGET_SECONDS, Boot, BootImage, Observer
+from conformance.onboarding.observation import BUDGET_SECONDS, Boot, BootImage, Observer, needs_of
 from conformance.onboarding.recognise import Recognised, recognise
 from conformance.onboarding.rungs import PLAIN, RUNGS
 from conformance.report import terminal
@@ -158,8 +159,9 @@ def _target(
         named.append(f"{path}, as {KINDS[kind]}")
     if image is not None:
         found = recognise(image)
-        if not found.boots or found.boots == "module":
-            raise UsageError(f"{image} is {found.what}: it cannot be booted.", remedy=found.remedy or f"nvme-lab init {image}")
+        if found.boots not in KINDS:
+            remedy = f"nvme-lab init {image}" if found.boots else found.remedy
+            raise UsageError(f"{image} is {found.what}: it cannot be booted.", remedy=remedy)
         boot[found.boots] = str(image.absolute())
         named.append(f"{image}: {found.what}")
         arch = options["arch"] or found.arch
@@ -173,6 +175,7 @@ def _target(
     if not named:
         raise UsageError("Nothing says what is booted.", remedy="name an image, or --nvme-disk FILE to boot from the NVMe disk")
     needs: tuple[str, ...] = ()
+    starts = _pc_starts(boot, nvme_disk) if arch == X86_64 and not boot.get("firmware") else BY_BIOS
     place = ARCHITECTURES[arch]
     if not place.is_pc and any(boot.get(kind) for kind in ("disk", "iso", "nvme")) and not boot.get("firmware"):
         boot["firmware"], needs = f"{{{place.edk2}}}", (place.edk2,)
@@ -188,8 +191,16 @@ def _target(
     disk = nvme_disk.absolute() if nvme_disk else None
     text = _keys(keys) if keys else ""
     machine = options["machine"], options["cpu"], options["memory"]
-    target = BootImage(boot, Path.cwd(), disk, text, *machine, arch=arch, needs=needs)
+    target = BootImage(boot, Path.cwd(), disk, text, *machine, arch=arch, needs=needs, starts=starts)
     return target, written_name(main), "; ".join(named)
+
+
+def _pc_starts(boot: Mapping[str, Any], nvme_disk: Path | None) -> Starts:
+    """Return what a PC starts of what is booted."""
+    for kind in ("disk", "iso"):
+        if boot.get(kind):
+            return pc_starts(Path(boot[kind]), kind)
+    return pc_starts(nvme_disk, "disk") if boot.get("nvme") and nvme_disk else BY_BIOS
 
 
 def _suit(boot: dict[str, Any], found: Recognised) -> None:
@@ -217,9 +228,11 @@ def _readable(path: Path, option: str, *, may_be_packed: bool = False) -> str:
 
 
 def _write_manifest(path: Path, name: str, what: str, target: BootImage, observer: Observer, plain: Boot) -> None:
+    machine = dict(observer.machine)
+    boot = {**target.boot, **({"firmware": machine["firmware"]} if "firmware" in machine else {})}
     text = render(
-        "observed.toml.j2", name=name, what=what, boot=target.boot, machine=observer.machine, disk=target.disk, target=target,
-        stages=list(plain.seen.steps) or ["detect"], memory=MEMORY,
+        "observed.toml.j2", name=name, what=what, boot=boot, machine=machine, disk=target.disk, target=target,
+        needs=needs_of(target, machine), stages=list(plain.seen.steps) or ["detect"], memory=MEMORY,
     )  # fmt: skip
     try:
         with path.open("x", encoding="utf-8") as file:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from conformance.onboarding.crashes import CRASH, crash_line, without_firmware
+from conformance.onboarding.crashes import CRASH, crash_line, nothing_to_boot, without_firmware
 from conformance.suite.scenario import LOAD
 from conformance.suite.selection import SCENARIOS
 from lab import drivers
@@ -51,6 +51,7 @@ class Look:
     steps: tuple[str, ...]  # the stages of which something was seen at the device, without a gap
     trouble: str = ""  # why it ended before its time
     screen: str = ""  # the text that its screen shows
+    found_nothing: bool = False  # the firmware says that there is nothing to boot
 
     @property
     def crash(self) -> str:
@@ -103,7 +104,8 @@ def look(boot: dict[str, Any], path: Path, seconds: float, toolchain: Toolchain,
     with run_folder() as scratch:
         evidence = Evidence(record(driver, scenario, "qemu", scratch / "evidence", toolchain=toolchain))
         heard = {output: _text(evidence.folder / name) for output, name in LOGS.items()}
-        screen = without_firmware(_text(evidence.folder / SCREEN_TEXT))
+        whole_screen = _text(evidence.folder / SCREEN_TEXT)
+        screen = without_firmware(whole_screen)
         end = evidence.end
         spoke: Iterator[Output] = (output for output in LOGS if heard[output].strip())
         output: Output = next(spoke, "serial")
@@ -114,7 +116,7 @@ def look(boot: dict[str, Any], path: Path, seconds: float, toolchain: Toolchain,
         seen = set(_seen(evidence.events()))
         trouble = end.reason.partition(" while the lab waited")[0] if end and end.outcome == "panic" else ""
     steps = next((STEPS[:count] for count in range(len(STEPS), 0, -1) if seen.issuperset(STEPS[1:count])), STEPS[:1])
-    return Look(output, said, steps, trouble, screen)
+    return Look(output, said, steps, trouble, screen, nothing_to_boot((said, whole_screen)))
 
 
 def help_of(boot: dict[str, Any], path: Path, prompt: str, toolchain: Toolchain) -> str:

@@ -65,11 +65,16 @@ def pe_architecture(head: bytes) -> str:
     return PE_MACHINES.get(int.from_bytes(head[at + 4 : at + 6], "little"), "")
 
 
-def disk_architecture(path: Path) -> str:
-    """Return the only other architecture than the PC's that UEFI can start from a disk; the PC's for all else."""
+def efi_architectures(path: Path) -> list[str]:
+    """Return the architectures for which UEFI can start something from a disk or disc."""
     with path.open("rb") as stream:
         if not path.stat().st_size:
-            return X86_64
+            return []
         with mmap.mmap(stream.fileno(), min(path.stat().st_size, MOST_SEARCHED), access=mmap.ACCESS_READ) as content:
-            found = [arch for arch, name in EFI_PROGRAMS.items() if name.search(content)]
+            return [arch for arch, name in EFI_PROGRAMS.items() if name.search(content)]
+
+
+def disk_architecture(path: Path) -> str:
+    """Return the only other architecture than the PC's that UEFI can start from a disk; the PC's for all else."""
+    found = efi_architectures(path)
     return found[0] if len(found) == 1 else X86_64

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from conformance.judging.judge import Verdict, judge
+from conformance.onboarding.boot_code import BY_BIOS, Starts
 from conformance.onboarding.crashes import crash_line, nothing_to_boot, without_firmware
 from conformance.onboarding.rungs import PLAIN, RUNGS, Rung
 from conformance.onboarding.steps_seen import Seen, seen
@@ -73,6 +74,7 @@ class BootImage:
     memory: str | None = None
     arch: str = X86_64
     needs: tuple[str, ...] = ()  # of the toolchain, beside QEMU
+    starts: Starts = BY_BIOS  # what of it a PC starts
 
     @property
     def place(self) -> Architecture:
@@ -82,7 +84,8 @@ class BootImage:
     @property
     def wants(self) -> set[str]:
         """What the toolchain must prepare."""
-        return {"qemu" if self.arch == X86_64 else f"qemu-{self.arch}", *self.needs}
+        uefi = {self.place.edk2} if self.starts.uefi else set()
+        return {"qemu" if self.arch == X86_64 else f"qemu-{self.arch}", *self.needs, *uefi}
 
     def variants(self) -> Iterator[dict[str, Any]]:
         """Yield machines on which its driver may be reached, the usual one first."""
@@ -91,6 +94,9 @@ class BootImage:
         other = {"cpu": self.cpu or place.cpus[1], "memory": self.memory or "1G"}
         third = self.machine or self.boot.get("machine") or ("pc" if place.is_pc else place.machine)
         tried = [usual, {**usual, **other}, {"machine": third, **other}]
+        if self.starts.uefi:  # what has code for the BIOS, too, is started by that first
+            uefi = {"firmware": f"{{{place.edk2}}}"}
+            tried = [{**machine, **uefi} for machine in tried] if not self.starts.bios else [usual, {**usual, **uefi}, *tried]
         yield from (machine for number, machine in enumerate(tried) if machine not in tried[:number])
 
 
@@ -173,10 +179,21 @@ def manifest_of(
     typed = {"after": KEYS_AFTER_SECONDS} if target.keys else {}
     boot = {"screen": target.place.is_pc, "arch": target.arch, **typed, **target.boot, **machine, "input": "none"}
     boot |= {"quiet": quiet, "seconds": seconds}
-    data = {"name": name, "adapter": "generic-serial", "stages": [], "boot": boot, "needs": list(target.needs)}
+    data = {"name": name, "adapter": "generic-serial", "stages": [], "boot": boot, "needs": needs_of(target, machine)}
     if target.disk:
         data["disk"] = {"contents": str(target.disk)}
     return manifests.parse(data, target.folder / f"{name}.toml", drivers.adapters())
+
+
+def needs_of(target: BootImage, machine: Mapping[str, Any]) -> list[str]:
+    """Return what of the toolchain a boot takes beside QEMU."""
+    named = str(machine.get("firmware", ""))
+    return [*target.needs, *([named[1:-1]] if named.startswith("{") else [])]
+
+
+def machine_words(machine: Mapping[str, Any]) -> str:
+    """Return a machine in a few words."""
+    return ", ".join("UEFI" if key == "firmware" else str(value) for key, value in machine.items())
 
 
 class Observer:
@@ -199,13 +216,15 @@ class Observer:
             if best is not None and deadline.expired:
                 break
             self.machine = machine
-            self.tried.append(", ".join(f"{value}" for value in machine.values()))
+            self.tried.append(machine_words(machine))
             self._say(f"plain: booting it ({self.tried[-1]})")
             self._seconds = FIRST_SECONDS if number == 0 else REACH_SECONDS
             boot = self.boot(_rung(PLAIN), suffix=f"-{number}" if number else "")
             if best is None or boot.reached or (len("".join(boot.said.values())) > len("".join(best.said.values()))):
                 best = boot
-            if boot.reached or boot.how == "lab-error" or boot.prompt[0] or boot.found_nothing:
+            if boot.reached or boot.how == "lab-error" or boot.prompt[0]:
+                break
+            if boot.found_nothing and not self.target.starts.uefi:
                 break
         assert best is not None
         if best.reached:

@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from conformance.judging.judge import Verdict, place
-from conformance.onboarding.observation import Boot, DeviceComparison, Group, compared, groups
+from conformance.onboarding.observation import Boot, DeviceComparison, Group, compared, groups, machine_words
 from conformance.onboarding.rungs import RUNGS
 from conformance.onboarding.steps_seen import HOW_TO
 from conformance.suite.check import Finding, Outcome
@@ -163,7 +163,7 @@ def unproven(report: Report) -> str:
 
 def show_plain(console: Console, boot: Boot, machine: Mapping[str, Any]) -> None:
     """Print the first answer."""
-    shown = ", ".join(str(value) for value in machine.values())
+    shown = machine_words(machine)
     if not boot.reached:
         return
     steps = ", ".join(stage for stage in STAGES if stage in boot.seen.steps)

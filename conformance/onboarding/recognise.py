@@ -20,6 +20,7 @@ from elftools.elf.elffile import ELFFile
 from elftools.elf.segments import InterpSegment, NoteSegment, Segment
 
 from conformance.onboarding import foreign_images
+from conformance.onboarding.boot_code import BY_BIOS, Starts, pc_starts
 from images.modules import modinfo
 from lab.architectures import AARCH64, ARCHITECTURES, RISCV64, X86_64
 from lab.data.image_forms import foreign_form
@@ -37,6 +38,8 @@ RESET_VECTOR = 16
 """Bytes before the end of a firmware, which is mapped to end at 4 GiB."""
 JUMPS = frozenset((0xEA, 0xE9, 0xEB))
 """Opcodes of which one is among the first that a processor executes: far, near and short jump."""
+EXT_AT = 0x438
+"""Where an ext file system has its magic number."""
 FIRMWARE_UNIT, FIRMWARE_MOST = 64 << 10, 64 << 20
 XEN_PHYS32_ENTRY = 18
 MACHINES = {"EM_386": "i386", "EM_X86_64": "x86-64", "EM_AARCH64": "AArch64", "EM_RISCV": "RISC-V", "EM_ARM": "Arm"}
@@ -46,6 +49,9 @@ GUEST_LIBRARIES = frozenset({"ld-linux-x86-64.so.2", "libc.so.6", "libgcc_s.so.1
 """Shared libraries of the guest that programs run in (``images/recipes/linux.toml``)."""
 MACHINE_MODE = 0x8000_0000
 """Where a program for RISC-V begins that runs instead of OpenSBI, and not behind it."""
+NO_BOOT_CODE = (
+    "its first sector holds no boot code; a disk that a system shall mount is given by --nvme-disk, or as disk.contents"
+)
 MULTIBOOT, MULTIBOOT2 = 0x1BADB002, 0xE85250D6
 
 
@@ -58,6 +64,7 @@ class Recognised:
     remedy: str = ""  # where nothing starts it, or only after something was done
     arch: str = X86_64
     modinfo: dict[str, str] = field(default_factory=dict)  # of a kernel module
+    starts: Starts = BY_BIOS  # what starts a disk or disc on a PC
 
 
 def recognise(path: Path) -> Recognised:
@@ -116,14 +123,20 @@ def _candidates(path: Path, head: bytes, tail: bytes, size: int) -> Iterator[Rec
             yield Recognised(f"a floppy disk image with a boot sector ({size >> 10} KiB)", "floppy")
         table = "GPT" if head[512:520] == b"EFI PART" else "master boot record"
         yield _of_a_disk(path, Recognised(f"a disk image with a boot sector ({table})", "disk"))
+    if head[EXT_AT : EXT_AT + 2] == b"\x53\xef":
+        yield Recognised("an ext2, ext3 or ext4 file system without boot code", "", NO_BOOT_CODE)
 
 
 def _of_a_disk(path: Path, found: Recognised) -> Recognised:
     """Return what was found, with the architecture of what UEFI starts from it."""
     arch = foreign_images.disk_architecture(path)
-    if arch == X86_64:
-        return found
-    return replace(found, what=f"{found.what} for {ARCHITECTURES[arch].shown} (UEFI)", remedy="", arch=arch)
+    if arch != X86_64:
+        return replace(found, what=f"{found.what} for {ARCHITECTURES[arch].shown} (UEFI)", remedy="", arch=arch)
+    starts = pc_starts(path, found.boots)
+    if starts.uefi_only:
+        return replace(found, what=f"{found.what} for UEFI", remedy="", starts=starts)
+    remedy = found.remedy if starts.bios or found.boots == "iso" else NO_BOOT_CODE
+    return replace(found, remedy=remedy, starts=starts)
 
 
 def _elf(path: Path, head: bytes) -> Recognised:

@@ -50,6 +50,12 @@ FOREIGN_FORMS = (
 )
 
 
+def is_uefi_firmware(path: Path) -> bool:
+    """Return whether a file begins with a firmware volume (UEFI PI 1.8 vol. 3, 3.2.1: its signature is at 40)."""
+    with path.open("rb") as stream:
+        return stream.read(44).endswith(b"_FVH")
+
+
 def foreign_form(head: bytes) -> ForeignForm | None:
     """Return which of these forms a file has that begins so; None for any other."""
     return next((form for form in FOREIGN_FORMS if head[form.offset :].startswith(form.magic)), None)

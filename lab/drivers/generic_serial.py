@@ -15,7 +15,7 @@ from typing import NoReturn
 
 from lab.architectures import ARCHITECTURES
 from lab.data import patterns
-from lab.data.image_forms import require_raw
+from lab.data.image_forms import is_uefi_firmware, require_raw
 from lab.data.manifest import ActionSyntax, DriverManifest
 from lab.data.patterns import search
 from lab.data.plan import Action, Answer, Scenario
@@ -87,9 +87,18 @@ class GenericSerial:
 
     @property
     def _in_flash(self) -> bool:
-        """Return whether the firmware lies in the machine's flash memory: it is as large as that."""
-        found, flash = self.files.get("firmware"), ARCHITECTURES[self._manifest.boot.arch].flash_bytes
-        return found is not None and flash > 0 and found.stat().st_size == flash
+        """Return whether the firmware lies in the machine's flash memory.
+
+        One that is as large as that does. So does a UEFI firmware of a PC that boots something else: without a flash memory
+        for its variables it looks for them on all disks, by its own NVMe driver, and not only where it shall boot from.
+        """
+        found, boot = self.files.get("firmware"), self._manifest.boot
+        if found is None:
+            return False
+        place = ARCHITECTURES[boot.arch]
+        if place.is_pc:
+            return not boot.firmware_driver and is_uefi_firmware(found)
+        return place.flash_bytes > 0 and found.stat().st_size == place.flash_bytes
 
     def seconds(self, action: str) -> float:
         """Return how long the driver may take for an action."""

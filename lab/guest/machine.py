@@ -192,7 +192,7 @@ class Machine:
         if self._trace is not None:
             os.fchown(self._trace, own, own)  # it opens the pipe once more, by its name
         spec = self.spec
-        files = [file for file in (spec.kernel, spec.initrd, spec.disk, spec.iso, spec.floppy, spec.bios) if file]
+        files = [file for file in (spec.kernel, spec.initrd, spec.disk, spec.iso, spec.floppy, spec.bios, spec.flash) if file]
         for file in files:
             if not file.stat().st_mode & stat.S_IROTH:
                 user.share(file, user.READERS, writable=False)

@@ -121,7 +121,7 @@ class GuestRecording(Recording):
         cache, spec = self._cache_root, self._started_from
         if cache is None or spec is None:
             return ()
-        files = (spec.kernel, spec.initrd, spec.bios, spec.disk, spec.iso, *self._driver.files.values())
+        files = (spec.kernel, spec.initrd, spec.bios, spec.flash, spec.disk, spec.iso, *self._driver.files.values())
         qemu = {cache.entry_of(Path(word)) for word in self._qemu.command if Path(word).is_absolute()}
         return tuple(path for path in (*files, *qemu, spec.state and spec.state.parent) if path)
 

@@ -140,7 +140,7 @@ def test_the_written_manifest_names_the_architecture(tmp_path: Path) -> None:
     )
     text = render(
         "observed.toml.j2", name="x", what="a disk", boot=target.boot, machine=next(target.variants()), disk=None,
-        stages=["detect"], memory="256M", target=target,
+        stages=["detect"], memory="256M", target=target, needs=["edk2-arm64"],
     )  # fmt: skip
     made = parse(tomllib.loads(text), tmp_path / "x.toml", adapters())
     assert wants(made) == ("qemu-aarch64", "edk2-arm64")
