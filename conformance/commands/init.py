@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from rich.console import Console
 from conformance.commands.options import MemorySize, machine, settings
 from conformance.onboarding.first_look import Look, help_of, look
 from conformance.onboarding.help_drafts import drafts
+from conformance.onboarding.observation import BootImage
 from conformance.onboarding.own_source import PLACEHOLDER, own_source
 from conformance.onboarding.recognise import NO_BOOT_CODE, Recognised, recognise
 from conformance.report import terminal
@@ -23,7 +24,7 @@ from lab import drivers
 from lab.architectures import ARCHITECTURES, X86_64
 from lab.data.manifest import STAGES, parse
 from lab.errors import LabError, UsageError
-from lab.toolchain import prepare
+from lab.toolchain import Toolchain, prepare
 
 CI: Mapping[str, Path] = {"github": Path(".github/workflows/nvme.yml"), "gitlab": Path(".gitlab-ci.yml")}
 LOOK_SECONDS = 15.0
@@ -50,13 +51,14 @@ NAME = re.compile(r"[a-z0-9][a-z0-9.+-]*")
 @click.option("--cpu", metavar="MODEL", help="QEMU's processor model [default: max; cortex-a57, rv64]")
 @click.option("--memory", type=MemorySize(), metavar="SIZE", help=f"as 128M or 1G [default: {MEMORY}]")
 @click.option("--append", metavar="WORDS", help="a kernel's command line")
+@click.option("--qemu-option", "extra", multiple=True, metavar="WORD", help="further word for QEMU (repeatable)")
 @click.option(
     "--seconds", type=click.FloatRange(1, 600), metavar="N", default=LOOK_SECONDS, show_default=True, help="how long then"
 )
 @machine
 def init(
     file: Path, output: Path | None, name: str, ci: str | None, boot: bool, seconds: float, machine_type: str | None,
-    cpu: str | None, memory: str | None, append: str | None, **options: Any,
+    cpu: str | None, memory: str | None, append: str | None, extra: tuple[str, ...], **options: Any,
 ) -> None:  # fmt: skip
     """Write a manifest for FILE: a kernel, a disk, ISO or floppy image, a firmware, a .ko module of Linux, or a program for it.
 
@@ -100,9 +102,12 @@ def init(
         values |= _module(file, found, output.parent)
         _compare_kernels(found, options, console)
     else:
-        chosen = {key: value for key, value in (("machine", machine_type), ("cpu", cpu), ("memory", memory)) if value}
+        named = {"machine": machine_type, "cpu": cpu, "memory": memory}
+        chosen: dict[str, Any] = {key: value for key, value in named.items() if value}
         if append is not None:
             chosen["append"] = append
+        if extra:
+            chosen["options"] = list(extra)
         place = _place(found) | {key: chosen[key] for key in ("machine", "cpu") if key in chosen}
         values |= _system(file, found, output.parent) | chosen | {"place": place}
         _check(render("manifest.toml.j2", **values), output)  # before it takes its time to boot
@@ -110,7 +115,10 @@ def init(
             wants = {"qemu" if found.arch == X86_64 else f"qemu-{found.arch}", *_needs(found)}
             toolchain = prepare(settings(options), wants, say)
             booted = {found.boots: str(file.absolute()), **_append(found), **_place(found), **chosen}
-            heard = look(booted, output, seconds, toolchain, say)
+            heard, suiting = _look_on_machines(found, booted, output, seconds, toolchain, say)
+            booted |= suiting
+            values["place"] = place | {key: suiting[key] for key in ("machine", "cpu") if key in suiting}
+            values["memory"] = booted.get("memory", MEMORY)
             if heard.found_nothing:
                 raise LabError("The firmware found nothing to boot on it.", remedy=found.remedy or NO_BOOT_CODE)
             if heard.trouble and len(heard.steps) <= 1:
@@ -118,7 +126,7 @@ def init(
                     f"It ended early, so no manifest was written: {heard.crash or heard.trouble}",
                     remedy="build it for this machine; nvme-lab observe tries others; --no-boot writes a manifest all the same",
                 )
-            values |= _heard(heard, console, is_pc=ARCHITECTURES[found.arch].is_pc)
+            values |= _heard(heard, console)
             if heard.prompts and heard.output == "serial":
                 say('typing "help" at its prompt')
                 values["drafts"] = tuple(drafts(help_of(booted, output, heard.ready, toolchain)))
@@ -133,6 +141,19 @@ def init(
     if PLACEHOLDER in written.get(CI.get(ci or "", Path()), ""):
         console.print(f"Set NVME_LAB in {CI[ci or '']}: to a pinned commit of your copy of NVMe Lab.", style="yellow")
     console.print(f"Now: nvme-lab run --driver {_as_driver(output)}")
+
+
+def _look_on_machines(
+    found: Recognised, booted: Mapping[str, Any], output: Path, seconds: float, toolchain: Toolchain, say: Callable[[str], None]
+) -> tuple[Look, dict[str, str]]:
+    """Boot once, and on further machines as long as nothing is heard; return what was, and what of the machine to write."""
+    given = {key: booted.get(key) for key in ("machine", "cpu", "memory")}
+    for number, suiting in enumerate(BootImage({}, Path(), **given, arch=found.arch).variants()):
+        heard = look({**booted, **suiting} if number else dict(booted), output, seconds, toolchain, say)
+        if not heard.is_silent:
+            return heard, suiting if number else {}
+        say(f"nothing was heard ({', '.join(suiting.values())})")
+    return heard, {}
 
 
 def in_repository(path: Path) -> Path:
@@ -173,7 +194,7 @@ def _system(file: Path, found: Recognised, folder: Path) -> dict[str, Any]:
     return {
         "adapter": "generic-serial", "stages": FIRST_STAGES, "boots": found.boots, "path": os.path.relpath(file, folder),
         "memory": MEMORY, "output": "serial", "prompts": True, "ready": GUESSED_READY, "looked": False,
-        "seconds": READY_SECONDS, "screen": False, "dead": "",
+        "seconds": READY_SECONDS, "screen": ARCHITECTURES[found.arch].is_pc, "dead": "", "options": (),
         "append": _append(found).get("append", ""), "drafts": (), "place": _place(found), "needs": _needs(found),
     }  # fmt: skip
 
@@ -183,7 +204,7 @@ def _needs(found: Recognised) -> list[str]:
     return [ARCHITECTURES[found.arch].edk2] if "firmware" in _place(found) else []
 
 
-def _heard(heard: Look, console: Console, *, is_pc: bool) -> dict[str, Any]:
+def _heard(heard: Look, console: Console) -> dict[str, Any]:
     """Apply what the first boot showed to the manifest, and print it."""
     if heard.trouble:
         console.print(f"It ended early: {heard.trouble}", style="yellow", markup=False)
@@ -199,7 +220,7 @@ def _heard(heard: Look, console: Console, *, is_pc: bool) -> dict[str, Any]:
                 "It said nothing on COM1, COM2, port E9h or its screen. Try nvme-lab observe FILE, which varies the machine.",
                 style="yellow", soft_wrap=True,
             )  # fmt: skip
-        return {**seen, "screen": is_pc, "prompts": False, "ready": ""}
+        return {**seen, "prompts": False, "ready": ""}
     console.print(f"It prints on its {heard.output.replace('-', ' ')}; the last line is {heard.last_line!r}", markup=False)
     if len(heard.steps) > 1:
         console.print(f"Its driver was seen at work: {', '.join(heard.steps)}.")

@@ -59,6 +59,11 @@ class Look:
         return crash_line((self.said,))
 
     @property
+    def is_silent(self) -> bool:
+        """Return whether it has said and done nothing at all: another machine may suit it better."""
+        return not (self.said.strip() or self.screen.strip() or self.trouble or self.found_nothing or len(self.steps) > 1)
+
+    @property
     def dead(self) -> str:
         """A pattern for the words with which it crashes; "" if none were seen."""
         found = CRASH.search(self.crash)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from conformance.suite.scenario import LOAD, Draw
+from lab.data.filesystems import GPT
 from lab.data.plan import Controller, DeviceKind, DeviceSpec, Fault, Namespace, Scenario
 from lab.nvme.commands import CreateIoCq, Read
 
@@ -21,7 +22,7 @@ PLAIN = "plain"
 DISK_BLOCKS = (1 << 30) // 512
 """A gibibyte, sparse: systems draw small disks wrongly, or make no file system on them."""
 PATTERN_BLOCKS = 2048
-"""Blocks at the start that hold a pattern, with a partition table in the first."""
+"""Blocks at the start of a disk without file systems that hold a pattern, with a partition table in the first."""
 
 Stimulus = Literal["", "power-button", "reset"]
 
@@ -39,7 +40,7 @@ class Rung:
     kind: DeviceKind = "lab"
     stimulus: Stimulus = ""
     counts: Literal["", "namespaces", "controllers"] = ""  # what of it the driver has found is told
-    without: tuple[str, ...] = ()  # steps that the device does not allow
+    without: tuple[str, ...] = ()  # steps that the device does not allow, or for which its disk has no file system
     stale_memory: bool = False  # memory holds what looks like completions before the system starts
 
     def scenario(self, seed: int) -> Scenario:
@@ -53,32 +54,38 @@ class Rung:
 
 
 def _disk(nsid: int = 1, *, block_size: int = 512) -> Namespace:
+    """Return a disk with a pattern and a partition table, and no file system."""
     blocks = DISK_BLOCKS * 512 // block_size
     return Namespace(nsid=nsid, blocks=blocks, block_size=block_size, areas=((0, PATTERN_BLOCKS * 512 // block_size),))
+
+
+def _disks(*nsids: int) -> tuple[Namespace, ...]:
+    """Return disks of 512-byte blocks, the first with file systems in its partitions."""
+    first, *others = nsids
+    return (Namespace(nsid=first, blocks=DISK_BLOCKS, filesystem=GPT), *map(_disk, others))
 
 
 def _one(**controller: object) -> Callable[[Draw], DeviceSpec]:
     """Return a device of one controller with one disk, unless it says otherwise."""
 
     def device(draw: Draw) -> DeviceSpec:
-        given: dict[str, object] = {"serial": draw.serial(), "namespaces": (_disk(),), **controller}
+        given: dict[str, object] = {"serial": draw.serial(), "namespaces": _disks(1), **controller}
         return DeviceSpec(controllers=(Controller(**given),))  # type: ignore[arg-type]  # fields of Controller by name
 
     return device
 
 
 def _two(draw: Draw) -> DeviceSpec:
-    return DeviceSpec(
-        controllers=tuple(Controller(id=id, serial=draw.serial(), namespaces=(_disk(),)) for id in ("nv0", "nv1"))
-    )
+    disks = {"nv0": _disks(1), "nv1": (_disk(),)}
+    return DeviceSpec(controllers=tuple(Controller(id=id, serial=draw.serial(), namespaces=held) for id, held in disks.items()))
 
 
 RUNGS: tuple[Rung, ...] = (
     Rung(PLAIN, "one namespace of 512-byte blocks, 1 GiB", _one()),
-    Rung("4kn", "a namespace of 4096-byte blocks", _one(namespaces=(_disk(block_size=4096),))),
+    Rung("4kn", "a namespace of 4096-byte blocks", _one(namespaces=(_disk(block_size=4096),)), without=("write",)),
     Rung("mqes-1", "rings of 2 entries (MQES 1)", _one(cap={"MQES": 1})),
     Rung("stride", "doorbells 4 KiB apart (DSTRD 10)", _one(cap={"DSTRD": 10}), checks=("detect/doorbell-span",)),
-    Rung("sparse", "namespaces 2, 8 and 145", _one(namespaces=tuple(map(_disk, (2, 8, 145)))), counts="namespaces"),
+    Rung("sparse", "namespaces 2, 8 and 145", _one(namespaces=_disks(2, 8, 145)), counts="namespaces"),
     Rung("slow-ready", "CSTS.RDY takes 700 ms", _one(cap={"TO": 12}),
          (Fault(name="slow", behaviour="slow-ready", arguments={"ms": 700}),), checks=("admin-queue/ready-wait",)),
     Rung("stale-memory", "memory that holds old bytes, as after a warm start", _one(), stale_memory=True),
@@ -92,7 +99,7 @@ RUNGS: tuple[Rung, ...] = (
          without=("multi-namespace",)),  # Identify of the active namespaces came with NVMe 1.1
     Rung("never-ready", "CSTS.RDY never becomes 1", _one(cap={"TO": 2}), (Fault(name="dead", behaviour="never-ready"),),
          hostile=True, checks=("admin-queue/ready-bound",)),
-    Rung("forty", "forty namespaces", _one(namespaces=tuple(map(_disk, range(1, 41)))), counts="namespaces"),
+    Rung("forty", "forty namespaces", _one(namespaces=_disks(*range(1, 41))), counts="namespaces"),
     Rung("mqes-7", "rings of at most 8 entries (MQES 7)", _one(cap={"MQES": 7})),
     Rung("large-pages", "the smallest page is 8 KiB (MPSMIN 1)", _one(cap={"MPSMIN": 1}), hostile=True),
     Rung("media-error", "every Read fails with Unrecovered Read Error", _one(),

@@ -49,7 +49,7 @@ def initial_blocks(seed: int, namespace: Namespace, lba: int, count: int) -> byt
     """Return what ``count`` blocks from ``lba`` on of a fresh namespace hold."""
     size = namespace.block_size
     if namespace.filesystem:
-        return filesystems.image(namespace.filesystem)[lba * size : (lba + count) * size].ljust(count * size, b"\0")
+        return filesystems.held(namespace.filesystem, namespace.blocks, lba * size, count * size)
     found = bytearray(count * size)
     for area, length in namespace.areas:
         first, last = max(area, lba), min(area + length, lba + count)
@@ -72,7 +72,10 @@ def mbr(raw: bytes, disk_blocks: int) -> bytes:
 
 def areas_of(namespace: Namespace) -> tuple[tuple[int, int], ...]:
     """Return (first block, blocks) of everything that is not zero at the start."""
-    return filesystems.areas(namespace.filesystem, namespace.block_size) if namespace.filesystem else namespace.areas
+    kind = namespace.filesystem
+    if not kind:
+        return namespace.areas
+    return filesystems.areas(kind, namespace.block_size, namespace.blocks if kind == filesystems.GPT else 0)
 
 
 def areas(seed: int, namespace: Namespace) -> Iterator[tuple[int, bytes]]:

@@ -103,7 +103,7 @@ class Boot(_Table):
     # seconds without an access after `ready`, for drivers that work on behind it; 0.5 where nothing is typed
     settle: Annotated[float, Field(ge=0)] | None = None
     enter: str = "\n"  # what ends a line that is typed
-    pace: Annotated[float, Field(ge=0)] = 0.0  # milliseconds between two characters that are typed on the serial line
+    pace: Annotated[float, Field(ge=0)] = 0.0  # milliseconds between two characters that are typed
     interrupt: Pattern = ""  # what the console says when a key must be sent to get there
     interrupt_key: str = "\n"
     dead: Pattern = ""  # what the console says when the guest has died

@@ -35,7 +35,9 @@ class Namespace:
     uuid: str = ""
     eui64: int = 0
     nguid: str = ""
-    filesystem: Literal["", "ext4", "xfs", "vfat"] = ""  # it holds `lab.data.filesystems.image` instead of areas with pattern
+    filesystem: Literal["", "ext4", "xfs", "vfat", "gpt"] = (
+        ""  # it holds `lab.data.filesystems.image` instead of areas with pattern
+    )
     contents: str = ""  # a raw image that it holds from its first block on, instead of a pattern; nothing is known of its bytes
 
 

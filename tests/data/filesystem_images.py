@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from lab.data.filesystems import FILES, KINDS, file_bytes
+from lab.data.filesystems import FILES, IMAGES, file_bytes
 
 UUID = "4e564d65-4c61-4200-8000-000000000001"
 TIME = 1_700_000_000
@@ -29,19 +29,40 @@ def make(kind: str, tools: Path, folder: Path) -> bytes:
         file.write_bytes(file_bytes(name))
         file.chmod(0o644)
         os.utime(file, (TIME, TIME))
-    {"ext4": _ext4, "vfat": _vfat, "xfs": _xfs}[kind](tools, source, image)
+    {"ext4": _ext4, "vfat": _vfat, "xfs": _xfs, "fat32": _fat32, "ext2": _ext2}[kind](tools, source, image)
     return image.read_bytes()
 
 
 def _ext4(tools: Path, source: Path, image: Path) -> None:
     options = ["-E", f"hash_seed={UUID},lazy_itable_init=0,lazy_journal_init=0", "-L", "LAB"]
     _run(tools, "sbin/mke2fs", "-q", "-t", "ext4", "-b", "1024", "-N", "64", "-J", "size=1", "-U", UUID, *options, image, "10M")
+    _write_files(tools, source, image)
+
+
+def _ext2(tools: Path, source: Path, image: Path) -> None:
+    """Make it as old systems read it: inodes of 128 bytes, no indexed folders, no room to grow."""
+    options = ["-E", f"hash_seed={UUID},lazy_itable_init=0", "-L", "LAB", "-I", "128", "-O", "^resize_inode,^dir_index"]
+    _run(tools, "sbin/mke2fs", "-q", "-t", "ext2", "-b", "1024", "-N", "64", "-U", UUID, *options, image, "8M")
+    _write_files(tools, source, image)
+
+
+def _write_files(tools: Path, source: Path, image: Path) -> None:
     commands = [f"mkdir {folder}" for folder in _folders()] + [f"write {source / name} {name}" for name in FILES]
     _run(tools, "sbin/debugfs", "-w", "-f", "-", image, input="\n".join(commands))
 
 
 def _vfat(tools: Path, source: Path, image: Path) -> None:
     _run(tools, "sbin/mkfs.fat", "--invariant", "-F", "16", "-s", "4", "-n", "LAB", "-C", image, "10240")
+    _copy_files(tools, source, image)
+
+
+def _fat32(tools: Path, source: Path, image: Path) -> None:
+    """Make the smallest one: 65525 clusters of one sector, and a few more."""
+    _run(tools, "sbin/mkfs.fat", "--invariant", "-F", "32", "-s", "1", "-n", "LAB", "-h", "2048", "-C", image, "34816")
+    _copy_files(tools, source, image)
+
+
+def _copy_files(tools: Path, source: Path, image: Path) -> None:
     for folder in _folders():
         _run(tools, "usr/bin/mmd", "-i", image, f"::{folder}")
     for name in FILES:
@@ -86,7 +107,7 @@ if __name__ == "__main__":
     from tests.setups import closure
 
     root = closure("filesystems", print).root
-    for each in KINDS:
+    for each in IMAGES:
         with tempfile.TemporaryDirectory() as scratch:
             packed = lzma.compress(make(each, root, Path(scratch)), preset=9 | lzma.PRESET_EXTREME)
         Path(sys.argv[1], f"{each}.img.xz").write_bytes(packed)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import struct
+from functools import partial
 from pathlib import Path
 from typing import cast
+from zlib import crc32
 
 import pytest
 
 from lab.data import content, filesystems
+from lab.data.filesystems import partitioned
 from lab.data.plan import Namespace
 from lab.reference.errors import Refused
 from lab.reference.fat import FatVolume
@@ -20,7 +24,7 @@ CHANGING = (*range(32, 56), *range(92, 96), *range(100, 104), *range(144, 152))
 """Bytes of an inode with times, a random generation and the checksum over them. fs/xfs/libxfs/xfs_format.h, xfs_dinode."""
 
 
-@pytest.mark.parametrize("kind", ["ext4", "vfat"])
+@pytest.mark.parametrize("kind", ["ext4", "vfat", "fat32", "ext2"])
 def test_an_image_is_what_mkfs_makes(kind: str, filesystem_tools: Fetched, tmp_path: Path) -> None:
     assert make(kind, filesystem_tools.root, tmp_path) == filesystems.image(kind)
 
@@ -51,6 +55,42 @@ def test_what_is_outside_the_areas_is_zero(kind: filesystems.Kind) -> None:
 @pytest.mark.parametrize("path", filesystems.FILES)
 def test_each_file_is_in_each_image(kind: str, path: str) -> None:
     assert filesystems.file_bytes(path)[:1024] in filesystems.image(kind)
+
+
+@pytest.mark.parametrize("path", filesystems.FILES)
+def test_each_file_is_in_each_partition(path: str) -> None:
+    for kind in (partition.kind for partition in partitioned.PARTITIONS):
+        assert filesystems.file_bytes(path)[:512] in filesystems.image(kind)
+
+
+@pytest.mark.parametrize("blocks", [partitioned.least_blocks(filesystems.partition_sizes()), 1 << 21, 1 << 33])
+def test_both_partition_tables_are_whole_and_name_what_is_there(blocks: int) -> None:
+    """UEFI 2.10, 5.3.2."""
+    namespace = Namespace(blocks=blocks, filesystem="gpt")
+    read = partial(content.initial_blocks, 0, namespace)
+    assert read(0, 1)[450] == partitioned.PROTECTIVE
+    for own, other in ((1, blocks - 1), (blocks - 1, 1)):
+        header = read(own, 1)
+        assert header[:12] == b"EFI PART\0\0\1\0"
+        crc, here, there, first, last = struct.unpack_from("<I4x4Q", header, 16)
+        assert (here, there) == (own, other)
+        assert crc == crc32(header[:16] + bytes(4) + header[20:92])
+        table, count, size, checksum = struct.unpack_from("<Q3I", header, 72)
+        entries = read(table, count * size // 512)
+        assert checksum == crc32(entries)
+        for number, (kind, start) in enumerate((("fat32", b"\xeb\x58\x90"), ("ext2", bytes(3)))):
+            begin, end = struct.unpack_from("<2Q", entries, number * size + 32)
+            assert first <= begin < end <= last
+            assert read(begin, 1)[:3] == start
+            assert read(begin, end - begin + 1) == filesystems.image(kind)
+    assert content.initial(0, namespace, blocks // 2) == bytes(512)
+
+
+def test_a_disk_is_made_of_its_areas_alone() -> None:
+    namespace = Namespace(blocks=1 << 21, filesystem="gpt")
+    known = dict(content.areas_of(namespace))
+    assert sum(known.values()) * 512 < 4 << 20, "a namespace of it costs little"
+    assert content.initial_blocks(0, namespace, 0, 34) == filesystems.held("gpt", 1 << 21, 0, 34 * 512)
 
 
 class Blocks:
