@@ -127,9 +127,10 @@ def init(
                     remedy="build it for this machine; nvme-lab observe tries others; --no-boot writes a manifest all the same",
                 )
             values |= _heard(heard, console)
-            if heard.prompts and heard.output == "serial":
+            if values["prompts"] and values["output"] in ("serial", "screen"):
                 say('typing "help" at its prompt')
-                values["drafts"] = tuple(drafts(help_of(booted, output, heard.ready, toolchain)))
+                typed_at = {"output": values["output"], "input": values["input"]}
+                values["drafts"] = tuple(drafts(help_of(booted | typed_at, output, values["ready"], toolchain)))
     template = "program.toml.j2" if found.boots == "program" else "manifest.toml.j2"
     written[output] = render(template, **values)
     if ci:
@@ -194,7 +195,7 @@ def _system(file: Path, found: Recognised, folder: Path) -> dict[str, Any]:
     return {
         "adapter": "generic-serial", "stages": FIRST_STAGES, "boots": found.boots, "path": os.path.relpath(file, folder),
         "memory": MEMORY, "output": "serial", "prompts": True, "ready": GUESSED_READY, "looked": False,
-        "seconds": READY_SECONDS, "screen": ARCHITECTURES[found.arch].is_pc, "dead": "", "options": (),
+        "seconds": READY_SECONDS, "screen": ARCHITECTURES[found.arch].is_pc, "dead": "", "options": (), "input": "serial",
         "append": _append(found).get("append", ""), "drafts": (), "place": _place(found), "needs": _needs(found),
     }  # fmt: skip
 
@@ -215,6 +216,8 @@ def _heard(heard: Look, console: Console) -> dict[str, Any]:
         if heard.screen.strip():
             console.print("It prints on its screen only:", style="yellow")
             console.print(heard.screen, markup=False)
+            if prompt := heard.screen_prompt:
+                return {**seen, "output": "screen", "input": "keyboard", "prompts": True, "ready": prompt}
         else:
             console.print(
                 "It said nothing on COM1, COM2, port E9h or its screen. Try nvme-lab observe FILE, which varies the machine.",

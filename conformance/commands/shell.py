@@ -27,8 +27,8 @@ from lab import drivers
 from lab.data.evidence import Evidence
 from lab.data.plan import Scenario
 from lab.deadline import Deadline
-from lab.drivers.generic_serial import SerialSession
 from lab.drivers.reading import without_echo
+from lab.drivers.serial_session import SerialSession
 from lab.errors import GuestTimeoutError, LabError, UsageError
 from lab.guest import keyboard
 from lab.guest.console import plain

@@ -18,8 +18,9 @@ from lab.data import manifest
 from lab.data.events import Event, RegisterWrite, Submitted
 from lab.data.evidence import Evidence
 from lab.deadline import Deadline
-from lab.drivers.generic_serial import SCREEN_TEXT, SerialSession
-from lab.errors import NO_ACCESS, GuestError, LabError
+from lab.drivers.screen_prompt import ScreenSession
+from lab.drivers.serial_session import SCREEN_TEXT, SerialSession
+from lab.errors import NO_ACCESS, LabError
 from lab.guest.console import plain
 from lab.guest.folder import run_folder
 from lab.guest.idle import prompts
@@ -29,7 +30,7 @@ from lab.nvme.registers import CC
 from lab.recording.record import record
 from lab.toolchain import Toolchain
 
-Output = Literal["serial", "serial2", "debug-console"]
+Output = Literal["serial", "serial2", "debug-console", "screen"]
 LOGS: Mapping[Output, str] = {"serial": "console.log", "serial2": "serial2.log", "debug-console": "debug-console.log"}
 """Where each output is recorded while the guest is listened to on its first serial line."""
 QUIET_SECONDS = 2.0
@@ -38,6 +39,8 @@ HELP_SECONDS = 15.0
 """For a boot to the prompt, and for the answer to "help" there."""
 NEVER = "(?!)"
 """A pattern that matches nothing, so that all output is read until the time is over."""
+SCREEN_PROMPT_ENDS = tuple(">#$%")
+"""Where nothing shows the cursor, fewer characters stand for a prompt."""
 SCENARIO = "read/basic"
 STEPS = ("detect", "admin-queue", "identify", "io-queues", "read")
 
@@ -57,6 +60,13 @@ class Look:
     def crash(self) -> str:
         """The line in which it says that it has crashed; "" if it does not."""
         return crash_line((self.said,))
+
+    @property
+    def screen_prompt(self) -> str:
+        """Return a pattern for the prompt in the last row of its screen; "" if there is none, or it crashed."""
+        last = next((row for row in reversed(self.screen.splitlines()) if row.strip()), "")
+        is_prompt = last.rstrip().endswith(SCREEN_PROMPT_ENDS) and not crash_line((self.screen,))
+        return f"^{_escaped(last.rstrip())} " if is_prompt else ""
 
     @property
     def is_silent(self) -> bool:
@@ -126,15 +136,17 @@ def look(boot: dict[str, Any], path: Path, seconds: float, toolchain: Toolchain,
 
 def help_of(boot: dict[str, Any], path: Path, prompt: str, toolchain: Toolchain) -> str:
     """Boot a guest once more, type "help" at its prompt, and return what it prints; "" if that comes to nothing."""
-    asked = {**boot, "ready": prompt, "input": "serial", "seconds": HELP_SECONDS}
+    asked = {"input": "serial", **boot, "ready": prompt, "seconds": HELP_SECONDS}
     data = {"name": "unknown", "adapter": "generic-serial", "boot": asked, "needs": _needs(boot)}
     driver = manifest.parse(data, path, drivers.adapters())
     scenario = replace(SCENARIOS[SCENARIO].resolve(0), actions=(LOAD,))
     printed: list[str] = []
 
+    kind = ScreenSession if driver.boot.output == "screen" else SerialSession
+
     def visit(guest: Machine) -> None:
-        with suppress(GuestError):
-            printed.append(SerialSession(guest, driver, scenario).ask("help", Deadline(HELP_SECONDS)))
+        with suppress(LabError):  # it is only a help
+            printed.append(kind(guest, driver, scenario).ask("help", Deadline(HELP_SECONDS)))
 
     with run_folder() as scratch:
         record(driver, scenario, "qemu", scratch / "evidence", toolchain=toolchain, visit=visit)

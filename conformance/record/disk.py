@@ -39,7 +39,7 @@ class Disk:
     def expect(self, lba: int) -> bytes | None:
         """Return the bytes of a block; None if they are unknown."""
         changed, held = self._changed.find(lba)
-        if not changed and self.namespace.contents:
+        if not changed and self.namespace.is_unknown:
             return UNKNOWN
         if not changed:
             return content.initial(self.seed, self._origin, lba)
@@ -54,7 +54,7 @@ class Disk:
         """Return the bytes that blocks from ``lba`` on must hold; None if one of them may hold anything."""
         if any(held is UNKNOWN for _, held in self._changed.within(range(lba, lba + blocks))):
             return None
-        if self.namespace.contents:
+        if self.namespace.is_unknown:
             parts = [self.expect(lba + i) for i in range(blocks)]
             return None if UNKNOWN in parts else b"".join(part for part in parts if part is not None)
         changed = list(self._changed.within(range(lba, lba + blocks)))
@@ -157,7 +157,7 @@ class Disk:
 
     def expected_ranges(self) -> Iterator[range]:
         """Yield ranges, in no order, of every block that may differ from zero and is known."""
-        for first, count in content.areas_of(self._origin):
+        for first, count in content.areas_of(self._origin) if not self._origin.is_unknown else ():
             yield range(first, first + count)
         zeros = bytes(self.namespace.block_size)
         yield from (blocks for blocks, held in self._changed if held is not UNKNOWN and held != zeros)

@@ -3,6 +3,7 @@
  * Its shapes, by -D:
  *   STEPS=1 to 5    how much of the driver is built (nvme.c)
  *   DEBUG_CONSOLE   prints to QEMU's debug console, port E9h, instead of the serial line
+ *   SCREEN          prints on the screen, in its text memory, and nowhere else
  *   KEYBOARD        reads a PS/2 keyboard instead of the serial line
  *   ONE_SHOT        runs all steps without input, prints the results, and ends QEMU with an exit code
  *   DEFECT_READY, DEFECT_PRP2   a mistake, to see the suite find it

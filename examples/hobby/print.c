@@ -3,11 +3,43 @@
 
 #include "hobby.h"
 
+#ifdef SCREEN
+enum { COLUMNS = 80, ROWS = 25, GREY = 0x0700 };
+
+/* The text memory of a PC's colour text modes: a character and an attribute for each cell. */
+static void show(char character) {
+    static volatile uint16_t *const cells = (volatile uint16_t *)0xB8000;
+    static int row = -1, column;
+    if (row < 0) {
+        for (int i = 0; i < COLUMNS * ROWS; i++)
+            cells[i] = GREY | ' ';
+        row = 0;
+    }
+    if (character == '\r')
+        column = 0;
+    else if (character == '\b')
+        column -= column > 0;
+    else if (character == '\n')
+        row++;
+    else
+        cells[row * COLUMNS + column++] = GREY | (uint8_t)character;
+    if (column == COLUMNS)
+        row++, column = 0;
+    if (row < ROWS)
+        return;
+    row = ROWS - 1;
+    for (int i = 0; i < COLUMNS * ROWS; i++)
+        cells[i] = i < COLUMNS * (ROWS - 1) ? cells[i + COLUMNS] : GREY | ' ';
+}
+#endif
+
 static void put(char character) {
     if (character == '\n')
         put('\r');
-#ifdef DEBUG_CONSOLE
+#if defined DEBUG_CONSOLE
     out8(0xE9, character);
+#elif defined SCREEN
+    show(character);
 #else
     serial_put(character);
 #endif

@@ -92,7 +92,8 @@ class Boot(_Table):
     # what moves the guest's clock: the host's time, or the instructions of its one processor, so that it waits with QEMU
     clock: Literal["host", "instructions"] = "host"
     screen: bool = False  # it has a VGA screen: kept as a picture and as text where the guest is not ready in time
-    output: Literal["serial", "serial2", "debug-console", "exit-code"] = "serial"  # where its output comes from
+    # where its output comes from; screen: its text is read, and goes with keyboard or no input
+    output: Literal["serial", "serial2", "debug-console", "screen", "exit-code"] = "serial"
     input: Literal["serial", "keyboard", "none"] = "serial"  # where it is typed at; keyboard: QMP's send-key
     exit_success: Annotated[int, Field(ge=1, le=127)] | None = None  # what it writes to port F4h (isa-debug-exit) at the end
     nvme_address: str = ""  # PCI address of a device that is there at start, where the default hides it from the driver

@@ -40,6 +40,11 @@ class Namespace:
     )
     contents: str = ""  # a raw image that it holds from its first block on, instead of a pattern; nothing is known of its bytes
 
+    @property
+    def is_unknown(self) -> bool:
+        """Return whether nothing is known of its bytes: a system may mount what it holds by itself, and change it."""
+        return bool(self.contents) or self.filesystem == "gpt"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Controller:

@@ -15,7 +15,8 @@ from pathlib import Path
 
 from lab.data.plan import Action, Answer, Scenario
 from lab.deadline import Deadline
-from lab.drivers.generic_serial import GenericSerial, SerialSession
+from lab.drivers.generic_serial import GenericSerial
+from lab.drivers.serial_session import SerialSession
 from lab.errors import GuestTimeoutError
 from lab.guest.arguments import GuestSpec
 from lab.guest.machine import Machine

@@ -9,7 +9,7 @@ import re
 import string
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from lab.architectures import ARCHITECTURES
 from lab.data.manifest import DriverManifest
@@ -77,7 +77,13 @@ def heard(manifest: DriverManifest) -> tuple[str, ...]:
     boot = manifest.boot
     if not ARCHITECTURES[boot.arch].is_pc or boot.firmware_driver:
         return ()
-    return tuple(output for output in OUTPUTS if output != ("serial" if boot.output == "exit-code" else boot.output))
+    return tuple(output for output in OUTPUTS if output != console(manifest))
+
+
+def console(manifest: DriverManifest) -> Literal["serial", "serial2", "debug-console"]:
+    """Return the output that is waited at, or recorded first where the answers come from elsewhere."""
+    output = manifest.boot.output
+    return "serial" if output in ("exit-code", "screen") else output
 
 
 def check(manifest: DriverManifest) -> None:
@@ -90,7 +96,12 @@ def _heard_and_typed_at(manifest: DriverManifest) -> Iterator[Mistake]:
     boot = manifest.boot
     silent, deaf = boot.output == "exit-code", boot.input == "none"
     has_sign = any(getattr(boot, key) for key in SIGNS)
-    if boot.ready_screen and not boot.screen:
+    if boot.output == "screen" and boot.input == "serial":
+        yield Mistake(
+            "boot.input", "where answers are read from the screen, keys are typed on a keyboard",
+            'set input = "keyboard" or "none"',
+        )  # fmt: skip
+    if boot.ready_screen and not (boot.screen or boot.output == "screen"):
         yield Mistake("boot.ready_screen", "the guest has no screen", "give boot.screen = true")
     if not boot.ready and not deaf and not silent:
         yield Mistake("boot.ready", "this key is required, it is how the lab knows the prompt")

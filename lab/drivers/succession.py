@@ -14,9 +14,10 @@ from lab.data.manifest import DriverManifest
 from lab.data.plan import Action, Answer, Scenario
 from lab.deadline import Deadline
 from lab.drivers.base import Session
-from lab.drivers.generic_serial import GenericSerial, SerialSession
+from lab.drivers.generic_serial import GenericSerial
 from lab.drivers.linux import Linux
 from lab.drivers.linux_guest import IN_GUEST, linux_guest
+from lab.drivers.serial_session import SerialSession
 from lab.errors import GuestError, GuestTimeoutError, LabError, UsageError
 from lab.guest.arguments import GuestSpec
 from lab.guest.machine import Machine

@@ -45,19 +45,32 @@ def text_of(machine: Machine) -> str:
     return ""
 
 
+def rows_of(machine: Machine) -> list[str]:
+    """Return the rows of a text mode's screen, each as wide as the screen. QmpError if QEMU cannot tell."""
+    return screen_rows(_cells(machine))
+
+
 def _text(machine: Machine) -> str:
+    return screen_text(_cells(machine))
+
+
+def _cells(machine: Machine) -> bytes:
     raw = machine.folder / "screen.text"
     machine.qmp("pmemsave", {"val": TEXT_MEMORY, "size": COLUMNS * ROWS * 2, "filename": str(raw)})
     cells = raw.read_bytes()
     raw.unlink(missing_ok=True)
-    return screen_text(cells)
+    return cells
+
+
+def screen_rows(cells: bytes) -> list[str]:
+    """Return the rows that a text mode's memory shows, in code page 437."""
+    characters = bytes(character if character >= 0x20 else 0x20 for character in cells[::2]).decode("cp437")
+    return [characters[row * COLUMNS : (row + 1) * COLUMNS] for row in range(ROWS)]
 
 
 def screen_text(cells: bytes) -> str:
-    """Return the lines that a text mode's memory shows, in code page 437, without what is blank at their ends."""
-    characters = bytes(character if character >= 0x20 else 0x20 for character in cells[::2]).decode("cp437")
-    lines = [characters[row * COLUMNS : (row + 1) * COLUMNS].rstrip() for row in range(ROWS)]
-    return "\n".join(lines).rstrip("\n")
+    """Return the same as lines, without what is blank at their ends."""
+    return "\n".join(row.rstrip() for row in screen_rows(cells)).rstrip("\n")
 
 
 def parse_ppm(data: bytes) -> tuple[int, int, bytes]:

@@ -16,7 +16,7 @@ MIB = 1 << 20
 
 
 MADE = f"{{{filesystems.GPT}}}"
-"""In disk.contents: a disk with partitions that the lab makes, and of which it knows every byte."""
+"""In disk.contents: a disk with partitions that the lab makes."""
 
 
 def with_contents(manifest: DriverManifest, scenario: Scenario) -> Scenario:

@@ -81,6 +81,16 @@ def test_output_by_debug_console_and_input_by_keyboard(build: Build, recorded: R
     assert_asked(recorded(driver.model_copy(update={"actions": words}), ASKED, "lab"))
 
 
+def test_a_prompt_on_the_screen_and_a_keyboard(build: Build, recorded: Recorded) -> None:
+    """Obstacle 2: nothing else is said anywhere. The hex dump of two blocks is twice as long as the screen."""
+    kernel = build(flags="-DSCREEN -DKEYBOARD") / "kernel.elf"
+    driver = manifest({"kernel": str(kernel), "output": "screen", "input": "keyboard"})
+    words = {**driver.actions, "read": driver.actions["read"].model_validate(HEXDUMP)}
+    evidence = recorded(driver.model_copy(update={"actions": words}), ASKED, "lab")
+    assert_asked(evidence)
+    assert not (evidence.folder / "console.log").read_bytes()
+
+
 def unasked(kernel: Path, **boot: Any) -> DriverManifest:
     """Return the manifest of a kernel that runs without a prompt."""
     words = tomllib.loads(MANIFEST.read_text())["actions"]

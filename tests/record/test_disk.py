@@ -174,3 +174,10 @@ def test_writes_that_are_collected_later_are_known_then(tmp_path: Path, ends: En
 def test_writes_that_nobody_has_collected_are_unknown(tmp_path: Path) -> None:
     disk = after(tmp_path / "e", ("submit", {"nsid": 1, "lba": 4, "blocks": 4, "each": 2, "fill": 7}))
     assert disk.expect(5) is None
+
+
+def test_nothing_is_known_of_a_disk_that_a_system_may_mount() -> None:
+    mounted = Disk(1, Namespace(blocks=1 << 21, filesystem="gpt"))
+    assert mounted.expect(0) is None
+    assert mounted.expect_range(0, 8) is None
+    assert not list(mounted.expected_ranges())

@@ -21,8 +21,9 @@ from lab.data.plan import Action, Answer, Controller, DeviceSpec, Fault, Namespa
 from lab.deadline import Deadline
 from lab.drivers import find, registry
 from lab.drivers.base import Session
-from lab.drivers.generic_serial import GenericSerial, SerialSession
+from lab.drivers.generic_serial import GenericSerial
 from lab.drivers.linux import Linux, LinuxSession
+from lab.drivers.serial_session import SerialSession
 from lab.errors import LabError, UsageError
 from lab.guest.machine import Machine
 from lab.nvme.commands import Read, Write
