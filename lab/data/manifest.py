@@ -105,13 +105,28 @@ class Boot(_Table):
     settle: Annotated[float, Field(ge=0)] | None = None
     enter: str = "\n"  # what ends a line that is typed
     pace: Annotated[float, Field(ge=0)] = 0.0  # milliseconds between two characters that are typed
-    interrupt: Pattern = ""  # what the console says when a key must be sent to get there
-    interrupt_key: str = "\n"
+    # what the console says when a key must be sent to get there; several, one after the other: a name, then a password
+    interrupt: Pattern | tuple[Pattern, ...] = ""
+    interrupt_key: str | tuple[str, ...] = "\n"  # that key or text; for several as many
     dead: Pattern = ""  # what the console says when the guest has died
     # which build of the driver it is, as it says itself: the first group of a pattern, in what the boot prints or in a firmware
     build: Pattern = ""
     build_in_firmware: Pattern = ""
     seconds: Annotated[float, Field(gt=0)] = 60.0  # how long until `ready`, or its end
+
+    @property
+    def interrupts(self) -> tuple[tuple[str, str], ...]:
+        """Return (pattern, key) of each step to the prompt."""
+        shown = (self.interrupt,) if isinstance(self.interrupt, str) else self.interrupt
+        keys = (self.interrupt_key,) * len(shown) if isinstance(self.interrupt_key, str) else self.interrupt_key
+        return tuple((pattern, key) for pattern, key in zip(shown, keys, strict=True) if pattern)
+
+    @model_validator(mode="after")
+    def _pair_interrupts(self) -> Boot:
+        steps = 1 if isinstance(self.interrupt, str) else len(self.interrupt)
+        if not isinstance(self.interrupt_key, str) and len(self.interrupt_key) != steps:
+            raise ValueError(f"boot.interrupt_key has {len(self.interrupt_key)} of {steps} keys, one for each boot.interrupt")
+        return self
 
     @model_validator(mode="before")
     @classmethod

@@ -166,17 +166,9 @@ class LineSession(PromptSession):
         if not self._started and self.restart(deadline).status != "success" and self._manifest.boot.input != "none":
             self._send(self._manifest.boot.enter)
         self._started, self._busy = False, "its start"
-        boot, said, what = self._manifest.boot, "", "that it is ready (boot.ready)"
-        if boot.interrupt:
-            seen = self._console.expect([self._ready, f"(?m-s:{boot.interrupt})"], deadline, what)
-            said = plain(seen.before + seen.match[0])
-            if seen.which:
-                self._send(boot.interrupt_key)
-        if not boot.interrupt or seen.which:
-            seen = self._console.expect(self._ready, deadline, what)
-            said += plain(seen.before + seen.match[0])
+        said, prompt = self._await_prompt(deadline)
         self._busy = ""
-        return said
+        return said + prompt
 
     def close(self) -> None:
         """Close the line."""

@@ -166,6 +166,22 @@ class PromptSession(WordsSession):
         self._echoes = self._echoes or (shown == line and line != "")
         return output
 
+    def _await_prompt(self, deadline: Deadline) -> tuple[str, str]:
+        """Wait for the first prompt, and send what each step to it wants; return what was said, and the prompt.
+
+        A step that is not asked for is left out. Raises GuestTimeoutError.
+        """
+        said, what = "", "that it is ready (boot.ready)"
+        for shown, key in self._manifest.boot.interrupts:
+            seen = self._console.expect([self._ready, f"(?m-s:{shown})"], deadline, what)
+            said += plain(seen.before)
+            if seen.which == 0:
+                return said, plain(seen.match[0])
+            said += plain(seen.match[0])
+            self._send(key)
+        seen = self._console.expect(self._ready, deadline, what)
+        return said + plain(seen.before), plain(seen.match[0])
+
     def _type(self, line: str, deadline: Deadline) -> str | None:
         """Type a line and Enter; return what the guest has shown of it by then, None where that is not clear.
 

@@ -37,8 +37,8 @@ def rehearse(manifest: DriverManifest, console: str) -> Iterator[Outcome]:
     text, boot = plain(console), manifest.boot
     if boot.dead:
         yield _sign("boot.dead", boot.dead, text, wanted=False)
-    if boot.interrupt:
-        yield _sign("boot.interrupt", boot.interrupt, text, wanted=True)
+    for shown, _ in boot.interrupts:
+        yield _sign("boot.interrupt", shown, text, wanted=True)
     if boot.ready:
         yield _sign("boot.ready", boot.ready, text, wanted=True)
     parts = list(_parts(text, boot.ready))

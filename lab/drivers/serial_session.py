@@ -144,17 +144,10 @@ class SerialSession(PromptSession):
 
     def _until_ready(self, deadline: Deadline) -> str:
         """Wait until the guest is ready; return its output until then."""
-        boot, said = self._manifest.boot, ""
+        boot = self._manifest.boot
         if boot.ready_screen or boot.quiet or boot.after:
             return self._until_signs(deadline)
-        what = "that it is ready (boot.ready)"
-        if boot.interrupt:
-            seen = self._console.expect([self._ready, f"(?m-s:{boot.interrupt})"], deadline, what)
-            said = plain(seen.before)
-            if seen.which == 0:
-                return said
-            self._send(boot.interrupt_key)
-        return said + plain(self._console.expect(self._ready, deadline, what).before)
+        return self._await_prompt(deadline)[0]
 
     def _unasked(self, words: ActionSyntax, action: Action, deadline: Deadline) -> Answer:
         """Return the answer to ``load`` from the output of the boot."""

@@ -126,7 +126,7 @@ def _heard_and_typed_at(manifest: DriverManifest) -> Iterator[Mistake]:
             "boot.input", "a debug console is no serial line: nothing can be typed there",
             'set input = "keyboard" or "none", or output = "serial"',
         )  # fmt: skip
-    if deaf and boot.interrupt:
+    if deaf and boot.interrupts:
         yield Mistake("boot.interrupt", 'no key can be sent where boot.input is "none"', "remove this key, or give an input")
 
 

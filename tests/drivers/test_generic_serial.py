@@ -16,7 +16,7 @@ from lab.drivers import reading
 from lab.drivers.base import Session
 from lab.drivers.generic_serial import GenericSerial
 from lab.drivers.prompt import NEVER, filled
-from lab.errors import GuestNotReadyError, GuestPanicError, GuestTimeoutError, LabError
+from lab.errors import GuestNotReadyError, GuestPanicError, GuestTimeoutError, LabError, UsageError
 from lab.guest.arguments import MIB, GuestSpec
 from lab.guest.console import ConsoleMatch
 from lab.guest.machine import Activity, Machine
@@ -522,3 +522,53 @@ def test_a_clock_of_instructions_is_no_measure_for_a_device_that_takes_its_time(
     late = Fault(name="late", behaviour="slow-ready", arguments={"ms": 500})
     assert not adapter.guest(replace(SCENARIO, faults=(late,))).counted_clock
     assert not adapter.guest(replace(SCENARIO, hostile=True)).counted_clock
+
+
+class Login:
+    """A console that asks for a name and a password before its prompt; a wrong password is asked for again."""
+
+    log = Path("console.log")
+
+    def __init__(self, *shown: str) -> None:
+        self.shown, self.sent = list(shown), list[str]()
+
+    def send(self, text: str) -> None:
+        self.sent.append(text)
+
+    def last_lines(self) -> str:
+        return self.shown[0] if self.shown else "Login incorrect"
+
+    def expect(self, patterns: str | Sequence[str], deadline: Deadline, what: str = "") -> ConsoleMatch:
+        wanted = [patterns] if isinstance(patterns, str) else list(patterns)
+        if self.shown:
+            said = self.shown.pop(0)
+            for which, pattern in enumerate(wanted):
+                if found := search(pattern, said):
+                    return ConsoleMatch(said[: found.start()], found, which)
+        raise GuestTimeoutError(f"waited for {what}", last=self.last_lines())
+
+
+def logged_in(*shown: str) -> list[str]:
+    boot = {**BOOT, "interrupt": ["login: $", "Password: $"], "interrupt_key": ["root\n", "secret\n"]}
+    manifest = parse({"name": "x", "adapter": "x", "boot": boot, "actions": NVME_LOAD}, Path("x.toml"), ["x"])
+    login = Login(*shown)
+    GenericSerial(manifest, TOOLCHAIN).open(cast(Machine, FakeMachine(cast(Script, login))), SCENARIO, Deadline(5))
+    return login.sent
+
+
+def test_a_name_and_a_password_are_given_where_they_are_asked_for() -> None:
+    assert logged_in("boot\nlogin: ", "Password: ", "\n> ") == ["root\n", "secret\n"]
+    assert logged_in("boot\nlogin: ", "\n> ") == ["root\n"]
+    assert logged_in("boot\n> ") == []
+
+
+def test_a_wrong_password_is_the_manifests_fault() -> None:
+    with pytest.raises(GuestNotReadyError, match="accessed no register") as failed:
+        logged_in("boot\nlogin: ", "Password: ", "Login incorrect\nlogin: ")
+    assert "correct boot.ready" in failed.value.remedy
+
+
+def test_keys_and_steps_are_as_many() -> None:
+    boot = {**BOOT, "interrupt": ["login: $", "Password: $"], "interrupt_key": ["root\n"]}
+    with pytest.raises(UsageError, match="has 1 of 2 keys"):
+        parse({"name": "x", "adapter": "x", "boot": boot}, Path("x.toml"), ["x"])
