@@ -84,7 +84,8 @@ class GenericSerial:
             return False
         place = ARCHITECTURES[boot.arch]
         if place.is_pc:
-            return not boot.firmware_driver and is_uefi_firmware(found)
+            boots_something = boot.nvme or any(getattr(boot, key) for key in shape.SOURCES)
+            return boots_something and not boot.firmware_driver and is_uefi_firmware(found)
         return place.flash_bytes > 0 and found.stat().st_size == place.flash_bytes
 
     def seconds(self, action: str) -> float:

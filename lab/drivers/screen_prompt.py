@@ -32,9 +32,15 @@ class ScreenSession(SerialSession):
         before = self._rows()
         asked = _last_used(before)
         self._send(self._manifest.boot.enter)
-        rows = self._follow(deadline, f"the prompt after {line[:80]!r}", Scroll(before))
+        scroll = Scroll(before)
+        rows = self._follow(deadline, f"the prompt after {line[:80]!r}", scroll)
         self._busy = ""
-        return "\n".join(row.rstrip() for row in rows[asked + 1 : -1]) + "\n"
+        if scroll.is_torn:
+            raise LabError(
+                f"a part of the answer to {line[:80]!r} left the screen before it was read",
+                remedy="let it print less at once (data by memory = true), or print on a serial port",
+            )
+        return joined(rows[asked + 1 : -1])
 
     def _until_ready(self, deadline: Deadline) -> str:
         """Wait until the guest is ready; return what its screen shows."""
@@ -70,11 +76,6 @@ class ScreenSession(SerialSession):
             scroll.take(rows)
             is_new = anywhere or rows != first
             if is_new and rows == last and self._is_ready(rows, anywhere=anywhere):
-                if scroll.is_torn:
-                    raise LabError(
-                        f"a part of the answer to {self._busy[:80]!r} left the screen before it was read",
-                        remedy='let the driver print less at once, or print on a serial port too (boot.output = "serial")',
-                    )
                 return scroll.all_rows
             last = rows
             if deadline.expired:
@@ -132,6 +133,11 @@ class Scroll:
         if any(re.search(r"\S", row) for row in self.rows):
             self.is_torn = True
         self.rows = rows
+
+
+def joined(rows: Sequence[str]) -> str:
+    """Return the rows as lines: one that is full to its end goes on in the next."""
+    return "".join(row if row[-1:].strip() else f"{row.rstrip()}\n" for row in rows)
 
 
 def _last_used(rows: Sequence[str]) -> int:

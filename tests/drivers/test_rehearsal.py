@@ -23,7 +23,7 @@ error: media
 
 
 def rehearsed(tmp_path: Path, console: str = CONSOLE) -> dict[str, Outcome]:
-    (tmp_path / "kernel.elf").touch()
+    (tmp_path / "kernel.elf").write_bytes(b"\x7fELF")
     boot = {"kernel": "kernel.elf", "ready": "^> ", "dead": "PANIC"}
     actions = {
         "info": {"command": "info", "pattern": "version (?P<version>[0-9.]+)"},

@@ -8,7 +8,7 @@ import pytest
 
 from lab.data.manifest import parse
 from lab.drivers import adapters, shape
-from lab.drivers.screen_prompt import Scroll
+from lab.drivers.screen_prompt import Scroll, joined
 from lab.errors import UsageError
 
 WIDTH, HEIGHT = 80, 25
@@ -47,6 +47,10 @@ def test_what_left_the_screen_unread_is_noticed() -> None:
     assert followed(screen("> x"), screen(*(f"line {n}" for n in range(30, 55)))).is_torn
     assert followed(screen("> clear"), screen("> ")).is_torn
     assert not followed(screen(), screen("booting")).is_torn
+
+
+def test_a_full_row_goes_on_in_the_next() -> None:
+    assert joined(["a" * WIDTH, "b".ljust(WIDTH), " " * WIDTH, "c".ljust(WIDTH)]) == "a" * WIDTH + "b\n\nc\n"
 
 
 @pytest.mark.parametrize("boot", [{"output": "screen"}, {"output": "screen", "input": "serial"}])
