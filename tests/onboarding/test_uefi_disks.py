@@ -134,6 +134,7 @@ def test_only_what_the_system_does_is_recorded_and_not_what_edk2_could(toolchain
     assert list(found.seen.steps) == ["detect"]
 
 
+@pytest.mark.soak
 def test_a_disk_for_arm64_is_booted_and_edk2_leaves_the_device_alone(toolchain: Toolchain, tmp_path: Path) -> None:
     found = observed(tmp_path, toolchain, disk(bare_arm64(b"it runs\r\n"), b"BOOTAA64EFI"))
     assert "it runs" in found.said["COM1"]
