@@ -171,8 +171,9 @@ class PromptSession(WordsSession):
 
         A step that is not asked for is left out. Raises GuestTimeoutError.
         """
-        said, what = "", "that it is ready (boot.ready)"
-        for shown, key in self._manifest.boot.interrupts:
+        boot, said = self._manifest.boot, ""
+        what = f"its prompt, boot.ready {boot.ready!r}" if boot.input != "none" else f"boot.ready {boot.ready!r}"
+        for shown, key in boot.interrupts:
             seen = self._console.expect([self._ready, f"(?m-s:{shown})"], deadline, what)
             said += plain(seen.before)
             if seen.which == 0:

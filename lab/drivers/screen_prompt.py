@@ -47,7 +47,7 @@ class ScreenSession(SerialSession):
         boot = self._manifest.boot
         if boot.ready_screen or boot.quiet or boot.after:
             return self._until_signs(deadline)
-        self._follow(deadline, "that it is ready (boot.ready)", Scroll([""]), anywhere=boot.input == "none")
+        self._follow(deadline, f"boot.ready {boot.ready!r}", Scroll([""]), anywhere=boot.input == "none")
         return screen.text_of(self._machine)
 
     def _show(self, character: str, typed: str, deadline: Deadline) -> None:
