@@ -13,7 +13,7 @@ import click
 from jinja2 import Environment, PackageLoader
 from rich.console import Console
 
-from conformance.commands.options import MemorySize, machine, settings
+from conformance.commands.options import machine, settings, size_of_memory
 from conformance.onboarding.first_look import Look, help_of, look
 from conformance.onboarding.help_drafts import drafts
 from conformance.onboarding.observation import BootImage
@@ -49,7 +49,7 @@ NAME = re.compile(r"[a-z0-9][a-z0-9.+-]*")
               help="boot once to detect console and prompt")  # fmt: skip
 @click.option("--machine", "machine_type", metavar="NAME", help="QEMU's machine [default: q35; virt where it is no PC]")
 @click.option("--cpu", metavar="MODEL", help="QEMU's processor model [default: max; cortex-a57, rv64]")
-@click.option("--memory", type=MemorySize(), metavar="SIZE", help=f"as 128M or 1G [default: {MEMORY}]")
+@click.option("--memory", callback=size_of_memory, metavar="SIZE", help=f"as 128M or 1G [default: {MEMORY}]")
 @click.option("--append", metavar="WORDS", help="a kernel's command line")
 @click.option("--qemu-option", "extra", multiple=True, metavar="WORD", help="further word for QEMU (repeatable)")
 @click.option(
@@ -94,7 +94,7 @@ def init(
     def say(text: str) -> None:
         console.print(text, style="dim")
 
-    values = {"name": name, "file": output, "what": f"{file.name}, {found.what}", "all_stages": STAGES}
+    values: dict[str, Any] = {"name": name, "file": output, "what": f"{file.name}, {found.what}", "all_stages": STAGES}
     if found.boots == "program":
         values |= {"adapter": "guest-program", "stages": PROGRAM_STAGES, "path": os.path.relpath(file, output.parent),
                    "place": f"/run/driver/{file.name}"}  # fmt: skip
@@ -148,8 +148,10 @@ def _look_on_machines(
     found: Recognised, booted: Mapping[str, Any], output: Path, seconds: float, toolchain: Toolchain, say: Callable[[str], None]
 ) -> tuple[Look, dict[str, str]]:
     """Boot once, and on further machines as long as nothing is heard; return what was, and what of the machine to write."""
-    given = {key: booted.get(key) for key in ("machine", "cpu", "memory")}
-    for number, suiting in enumerate(BootImage({}, Path(), **given, arch=found.arch).variants()):
+    image = BootImage(
+        {}, Path(), machine=booted.get("machine"), cpu=booted.get("cpu"), memory=booted.get("memory"), arch=found.arch
+    )
+    for number, suiting in enumerate(image.variants()):
         heard = look({**booted, **suiting} if number else dict(booted), output, seconds, toolchain, say)
         if not heard.is_silent:
             return heard, suiting if number else {}

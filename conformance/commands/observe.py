@@ -13,7 +13,7 @@ import click
 from rich.console import Console
 
 from conformance.commands.init import MEMORY, render, written_name
-from conformance.commands.options import MemorySize, settings
+from conformance.commands.options import settings, size_of_memory
 from conformance.onboarding import observe_report
 from conformance.onboarding.boot_code import BY_BIOS, Starts, pc_starts
 from conformance.onboarding.foreign_images import disk_architecture
@@ -37,7 +37,7 @@ MOST_JOBS = 4
 
 
 def _kind_options(function: Any) -> Any:
-    for kind in reversed(KINDS):
+    for kind in reversed(list(KINDS)):
         help = f"boot this as {KINDS[kind]}, whatever it looks like"
         function = click.option(f"--{kind}", type=FILE, metavar="FILE", help=help)(function)
     return function
@@ -52,7 +52,7 @@ def _kind_options(function: Any) -> Any:
 @click.option("--arch", type=click.Choice(list(ARCHITECTURES)), help="of the system [default: as the image is]")
 @click.option("--machine", type=click.Choice(["q35", "pc", "virt"]), help="[default: q35, then pc; virt where it is no PC]")
 @click.option("--cpu", metavar="MODEL", help="QEMU's processor model [default: max, then qemu64; on no PC: cortex-a57, rv64]")
-@click.option("--memory", type=MemorySize(), metavar="SIZE", help="as 128M or 1G [default: 256M, then 1G]")
+@click.option("--memory", callback=size_of_memory, metavar="SIZE", help="as 128M or 1G [default: 256M, then 1G]")
 @click.option("--cpus", type=click.IntRange(1, 64), metavar="N", default=1, show_default=True, help="processors")
 @click.option("--qemu-option", "extra", multiple=True, metavar="WORD", help="further word for QEMU (repeatable)")
 @click.option("--keys", type=FILE, metavar="FILE", help="lines that are typed once it is quiet, on keyboard and COM1")

@@ -34,17 +34,12 @@ class NearestGroup(click.Group):
             formatter.write_dl([(name, " ".join(text.split())) for name, text in texts.items()])
 
 
-class MemorySize(click.ParamType):
-    """A size of memory, as in a manifest."""
-
-    name = "size"
-
-    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Return the text as it is, or end the command."""
-        try:
-            return memory_size(value)
-        except ValueError as error:
-            self.fail(f"{value!r} is {error}.", param, ctx)
+def size_of_memory(_context: click.Context, _option: click.Parameter, value: str | None) -> str | None:
+    """Return a size as it is, or end the command."""
+    try:
+        return value and memory_size(value)
+    except ValueError as error:
+        raise click.BadParameter(f"{value!r} is {error}.") from error
 
 
 _FILE = click.Path(path_type=Path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from lab.data import filesystems
 from lab.data.filesystems import partitioned
@@ -30,7 +31,8 @@ def with_contents(manifest: DriverManifest, scenario: Scenario) -> Scenario:
         return scenario
     size = mebibytes(manifest.disk.size) * MIB
     if contents == MADE:
-        made, least = {"filesystem": filesystems.GPT}, partitioned.least_blocks(filesystems.partition_sizes()) * 512
+        made: dict[str, Any] = {"filesystem": filesystems.GPT}
+        least = partitioned.least_blocks(filesystems.partition_sizes()) * 512
     elif contents.startswith("{"):
         what = f"{manifest.path}: disk.contents: the lab makes no disk that is called {contents}"
         raise UsageError(what, remedy=f"give {MADE}, or the name of a file")

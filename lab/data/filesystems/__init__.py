@@ -10,13 +10,13 @@ import lzma
 from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 from lab.data.filesystems import partitioned
 
 Kind = Literal["ext4", "xfs", "vfat"]
 KINDS: tuple[Kind, ...] = ("ext4", "xfs", "vfat")
-GPT = "gpt"
+GPT: Final = "gpt"
 """A disk with a partition table, and in the partitions a FAT32 and an ext2 file system with the same files."""
 IMAGES = (*KINDS, *(partition.kind for partition in partitioned.PARTITIONS))
 """All that an image is shipped of."""
