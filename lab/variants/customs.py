@@ -23,6 +23,7 @@ ENTRY = 8
 UNIT = 4096
 """Bytes of what some drivers read and write as a whole."""
 FUSED_FIRST, FUSED_SECOND = 0b01, 0b10
+MINUTE = 60.0
 SHUTDOWN_SECONDS = 2.0
 """How long a driver waits for a shutdown before it resets the controller all the same."""
 
@@ -65,9 +66,10 @@ class StartsTwice(Controller):
     """Starts the controller, stops it and starts it again, as a boot loader's driver and a system's do."""
 
     def enable(self) -> None:
-        """Enable the controller twice."""
+        """Enable the controller twice, unless that takes minutes."""
         super().enable()
-        super().enable()
+        if self.ready_seconds < MINUTE:
+            super().enable()
 
 
 @variant(

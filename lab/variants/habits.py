@@ -8,6 +8,7 @@ from contextlib import suppress
 from lab.nvme.commands import (
     Abort,
     AsyncEventRequest,
+    Command,
     Compare,
     GetLogPage,
     Read,
@@ -23,7 +24,7 @@ from lab.reference import pci
 from lab.reference.controller import Controller
 from lab.reference.errors import CommandFailed, CommandTimedOut, DriverError, Refused
 from lab.reference.execution import Execution
-from lab.reference.namespace import Namespace
+from lab.reference.namespace import PRACT, Namespace
 from lab.reference.queue_pair import QueuePair
 from lab.reference.request import Request
 from lab.variants.reset import BARS, DEVICE_CONTROL, FLR, FLR_SECONDS
@@ -318,8 +319,14 @@ class VerifiesFirst(Namespace):
         self.check_range(lba, blocks)
         if self._c.known_identity.ONCS.VERIFY:
             with suppress(CommandFailed):
-                self._run([self.command(Verify, at, count, {}) for at, count in self.split(lba, blocks)])
+                self._run([self._verify(at, count) for at, count in self.split(lba, blocks)])
         return super().read(lba, blocks, offset)
+
+    def _verify(self, lba: int, blocks: int) -> Command:
+        """Return Verify, which has nothing to insert or strip (PRACT 0)."""
+        command = self.command(Verify, lba, blocks, {})
+        assert isinstance(command, Verify)
+        return command.but(PRINFO=command.PRINFO & ~PRACT)
 
 
 @variant(
