@@ -16,6 +16,8 @@ JUDGED: Mapping[str, str] = {
     "cid-conflict": "admin-queue/unique-cid",
     "cq-not-zeroed": "io-queues/cq-zeroed",
     "cq-full": "admin-queue/head-doorbell",
+    "controller-memory": "io-queues/memory-apart",
+    "controller-memory-queue": "io-queues/memory-use",
     "copy-range": "write/copy-lengths",
     "dma-refused": "read/owned-memory",
     "doorbell-after-shutdown": "reset/shst-quiet",

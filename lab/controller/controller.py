@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from lab.controller import admin, identify, io
+from lab.controller import admin, controller_memory, identify, io
 from lab.controller.async_events import AsyncEvents
 from lab.controller.clock import Clock, Timer
 from lab.controller.commands import Table
 from lab.controller.completer import Completer
+from lab.controller.controller_memory import ControllerMemory
 from lab.controller.core import Core
 from lab.controller.dma import HostMemory
 from lab.controller.doorbells import Doorbells
@@ -59,14 +60,22 @@ class ModelController:
         """Make a controller as after power-on; UsageError for a spec or a fault that cannot be."""
         if not 1 <= spec.io_queues <= 0xFFFE or not 0 <= spec.vectors <= 2048:
             raise UsageError(f"controller {spec.id}: {spec.io_queues} I/O queues, {spec.vectors} vectors: out of range")
+        if spec.controller_memory < 0 or spec.controller_memory & spec.controller_memory - 1:
+            raise UsageError(f"controller {spec.id}: {spec.controller_memory} MiB of controller memory: not a power of two")
         self.spec, self.subsystem = spec, subsystem
         subsystem.members.append(self)
         cntlid, siblings = subsystem.number(spec.id)
         identity = identify.controller(spec, cntlid, siblings, subsystem.highest_nsid(spec.id), subsystem.capacity(spec.id))
-        registers = RegisterFile(identify.capabilities(spec), identify.version(spec), identify.ready_timeouts(spec), self)
+        registers = RegisterFile(
+            identify.capabilities(spec), identify.version(spec), identify.ready_timeouts(spec), self,
+            cmbloc=controller_memory.location(spec), cmbsz=controller_memory.size(spec),
+        )  # fmt: skip
         last = doorbell_offset(spec.io_queues, completion=True, dstrd=registers.cap.DSTRD) + 4
         self.bar_size = max(SMALLEST_BAR, 1 << (last - 1).bit_length())
-        config = ConfigSpace(spec.pci, self.bar_size, spec.vectors, spec.prefetchable_bar, self, has_msix=spec.msix)
+        config = ConfigSpace(
+            spec.pci, self.bar_size, spec.vectors, spec.prefetchable_bar, self, has_msix=spec.msix,
+            memory_size=spec.controller_memory * controller_memory.MIB,
+        )  # fmt: skip
         self._config = config
         core = self.core = Core(spec, identity, registers, config, memory, record, clock)
         features = FeatureValues(core)
@@ -87,6 +96,7 @@ class ModelController:
             inventory=self.inventory,
             keep_alive=KeepAliveTimer(core, self.logs),
             lent_memory=LentMemory(core),
+            controller_memory=ControllerMemory(core),
             effects=CommandsSupported.of(ACS=_effects(admin.COMMANDS, core), IOCS=_effects(io.COMMANDS, core)),
         )
         self.faults = Faults(self, faults)
@@ -131,6 +141,11 @@ class ModelController:
     def record(self) -> Recorder:
         """The record that all accesses are written to."""
         return self.core.record
+
+    @property
+    def own_memory(self) -> memoryview:
+        """The controller memory buffer, which BAR2 shows; no byte where there is none."""
+        return self.parts.controller_memory.content
 
     @property
     def queues(self) -> Queues:
@@ -222,6 +237,7 @@ class ModelController:
         """Reset from outside: flr, bus, power or unplug. Everything is as after power-on."""
         self._stop(cause)
         self.core.registers.forget()
+        self.parts.controller_memory.place()
         self.core.config.reset()
         self._note_plain()
         self.core.registers.msix = False
@@ -284,8 +300,11 @@ class ModelController:
             return
         memory = QueueMemory(aqa.ACQS + 1, CQE_SIZE, (int(registers.acq),), core.page_size)
         core.check_fresh(0, memory)
+        own = self.parts.controller_memory
+        own.allows(0, memory, completion=True)  # an admin queue that may not lie there is remarked on, and works
         cq = core.queues.completion[0] = CompletionQueue(0, memory, vector=0)
         memory = QueueMemory(aqa.ASQS + 1, SQE_SIZE, (int(registers.asq),), core.page_size)
+        own.allows(0, memory, completion=False)
         core.queues.submission[0] = SubmissionQueue(0, memory, cq)
         registers.csts = registers.csts.but(RDY=1)
         core.running = not registers.csts.CFS and not registers.csts.SHST
@@ -324,11 +343,16 @@ class ModelController:
         """Reset as a part of an NVM Subsystem Reset."""
         self._stop("bus")
         self.core.registers.forget()
+        self.parts.controller_memory.place()
         self.core.registers.nssro = 1
 
     def masks_changed(self) -> None:
         """Signal what INTMS held back."""
         self.interrupts.resignal()
+
+    def place_memory(self) -> bool:
+        """Put the controller memory buffer where CMBMSC says; return whether it can be there."""
+        return self.parts.controller_memory.place()
 
     def function_reset(self) -> None:
         """Perform the Function Level Reset that the configuration space asks for."""

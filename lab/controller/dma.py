@@ -46,6 +46,7 @@ class HostMemory:
         self._ranges: dict[int, Range] = {}
         self._known: dict[int, Range] = {}  # by page: where an access hit before
         self._files: dict[tuple[int, int], GuardedMapping] = {}  # whole files by device and inode
+        self._own = NOWHERE
 
     def read(self, address: int, length: int) -> bytes:
         """Return bytes of the host's memory."""
@@ -103,6 +104,26 @@ class HostMemory:
         self.unmap(0, 1 << 64)
         self._files.clear()  # the mappings end with the last view on them
 
+    def place(self, address: int, view: memoryview | None) -> bool:
+        """Put memory of the device's own at these addresses, or nowhere; return False where the host has opened some of them.
+
+        The host's own is reached first: that is what the device cannot know when the host opens more later.
+        """
+        self._known.clear()
+        self._own = NOWHERE
+        if view is None:
+            return True
+        end = address + len(view)
+        if end > 1 << 64 or any(start < end and address < start + length for start, length in self.ranges):
+            return False
+        self._own = Range(address, end, view, True)
+        return True
+
+    def is_own(self, address: int, length: int) -> tuple[bool, bool]:
+        """Return whether any of these bytes is the device's own memory, and whether all are."""
+        inside = min(address + length, self._own.end) - max(address, self._own.start)
+        return inside > 0, inside == length
+
     @property
     def lost(self) -> bool:
         """Whether a file was cut off behind its mapping: its bytes are not the host's any more."""
@@ -134,6 +155,8 @@ class HostMemory:
         while at < end:
             index = bisect_right(self._starts, at) - 1
             found = self._ranges[self._starts[index]] if index >= 0 else None
+            if (found is None or at >= found.end) and self._own.start <= at < self._own.end:
+                found = self._own
             if found is None or at >= found.end or found.view is None:
                 raise DmaRefusedError(at, end - at)
             if writing and not found.writable:

@@ -66,7 +66,8 @@ def version(spec: Spec) -> VS:
 def capabilities(spec: Spec) -> CAP:
     """Return CAP of the device; UsageError for fields that do not fit, or contradict each other."""
     ready_modes = {"CRMS": 1} if version(spec) >= VS.of(MJR=2) else {}
-    cap = _with(CAP.of(**{**_CAP, **ready_modes}), spec.cap, f"controller {spec.id}: cap")
+    memory = {"CMBS": 1} if spec.controller_memory else {}
+    cap = _with(CAP.of(**{**_CAP, **ready_modes, **memory}), spec.cap, f"controller {spec.id}: cap")
     if cap.CSS & _NO_IO_COMMAND_SET and cap.CSS != _NO_IO_COMMAND_SET:
         raise UsageError(
             f"controller {spec.id}: cap: CSS {cap.CSS:#04x} says that there is no I/O command set, and that there are some",

@@ -40,6 +40,11 @@ class Function:
         """
         self.controller.write(offset, size, value)
 
+    @property
+    def own_memory(self) -> memoryview:
+        """The memory behind BAR2; no byte where there is none."""
+        return self.controller.own_memory
+
     def table_write(self, offset: int, size: int, value: int) -> None:
         """Write ``size`` bytes of the MSI-X table."""
         self.controller.table_write(offset, size, value)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from lab.controller.async_events import AsyncEvents
 from lab.controller.completer import Completer
+from lab.controller.controller_memory import ControllerMemory
 from lab.controller.core import Core
 from lab.controller.feature_values import FeatureValues
 from lab.controller.host_memory import LentMemory
@@ -30,5 +31,6 @@ class Parts:
     inventory: Inventory
     keep_alive: KeepAliveTimer
     lent_memory: LentMemory
+    controller_memory: ControllerMemory
     effects: bytes
     """Log page 05h, Commands Supported and Effects."""

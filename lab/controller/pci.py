@@ -13,13 +13,14 @@ from lab.errors import UsageError
 
 SIZE = 4096
 COMMAND, STATUS = 0x04, 0x06
-BAR0 = 0x10
-BAR4 = 0x20
+BAR0, BAR2, BAR4 = 0x10, 0x18, 0x20
 PM, MSI, MSIX, EXPRESS = 0x40, 0x50, 0x70, 0x80
 """Where the capabilities lie: power management, MSI, MSI-X, PCI Express."""
 
 MEMORY_SPACE, BUS_MASTER, INTX_DISABLE = 1 << 1, 1 << 2, 1 << 10
 INTERRUPT_STATUS = 1 << 3
+MEMORY_BAR = 0b1100
+"""The low bits of a BAR that is 64 bits wide and prefetchable, as memory is."""
 MSIX_RESERVED = 0b111 << 11  # of Message Control
 MSI_VECTORS = 32
 MSIX_ENTRY = 16
@@ -50,7 +51,8 @@ class ConfigOwner(Protocol):
 class ConfigSpace:
     """The function's 4096 bytes.
 
-    ``vectors`` 0 leaves INTx only; without ``has_msix`` they are MSI's; ``bar_size`` is BAR0's, in bytes.
+    ``vectors`` 0 leaves INTx only; without ``has_msix`` they are MSI's; ``bar_size`` is BAR0's, in bytes, and ``memory_size``
+    BAR2's, which is memory: 0 for none.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class ConfigSpace:
         owner: ConfigOwner,
         *,
         has_msix: bool = True,
+        memory_size: int = 0,
     ) -> None:
         """Begin as after power-on; UsageError for an identity with other fields than `DEFAULTS`."""
         unknown = identity.keys() - DEFAULTS.keys()
@@ -69,6 +72,7 @@ class ConfigSpace:
             raise UsageError(f"pci has no field {sorted(unknown)[0]!r}; it has {', '.join(DEFAULTS)}")
         self._identity = {**DEFAULTS, **identity}
         self._bar_size, self._vectors, self._prefetchable = bar_size, vectors, prefetchable
+        self._memory_size = memory_size
         self._owner = owner
         self.msix_vectors = vectors if has_msix else 0
         """Entries of the MSI-X table."""
@@ -152,6 +156,8 @@ class ConfigSpace:
         self._put(0x08, 4, identity["class_code"] << 8 | identity["revision"])
         self._put(0x0C, 1, 0, 0xFF)  # cache line size: any value, no effect
         self._put(BAR0, 8, 0b0100 | self._prefetchable << 3, -self._bar_size & ~0xF)
+        if self._memory_size:
+            self._put(BAR2, 8, MEMORY_BAR, -_power_of_two(self._memory_size) & ~0xF)
         if self.msix_vectors:
             self._put(BAR4, 4, 0, -self.msix_table_size & ~0xF)
         self._put(0x2C, 2, identity["subsystem_vendor"])

@@ -20,6 +20,8 @@ def create_io_cq(parts: Parts, request: FetchedCommand, command: CreateIoCq) -> 
         core.remark("vector-beyond", sqid=0, cid=request.cid, vector=command.IV, vectors=there)
         raise CommandStatusError(Status.INTERRUPT_VECTOR_INVALID)
     memory = _memory(core, request, command.entries, CQE_SIZE, bool(command.PC))
+    if not parts.controller_memory.allows(command.QID, memory, completion=True):
+        raise CommandStatusError(Status.CMB_INVALID_USE)
     _check_entry_size(core, "IOCQES", core.registers.cc.IOCQES, 4)
     core.check_fresh(command.QID, memory)
     vector = command.IV if command.IEN else None
@@ -46,6 +48,8 @@ def create_io_sq(parts: Parts, request: FetchedCommand, command: CreateIoSq) -> 
     if cq is None:
         raise CommandStatusError(Status.CQ_INVALID)
     memory = _memory(core, request, command.entries, SQE_SIZE, bool(command.PC))
+    if not parts.controller_memory.allows(command.QID, memory, completion=False):
+        raise CommandStatusError(Status.CMB_INVALID_USE)
     _check_entry_size(core, "IOSQES", core.registers.cc.IOSQES, 6)
     if command.QPRIO and not core.registers.cc.AMS:
         core.remark("qprio-unused", sqid=command.QID, qprio=command.QPRIO)

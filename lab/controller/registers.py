@@ -14,6 +14,10 @@ from lab.nvme.registers import (
     ASQ,
     CAP,
     CC,
+    CMBLOC,
+    CMBMSC,
+    CMBSTS,
+    CMBSZ,
     CRTO,
     CSTS,
     INTMC,
@@ -59,13 +63,17 @@ class RegisterOwner(Protocol):
     def masks_changed(self) -> None:
         """Signal what was held back: INTMS or INTMC was written."""
 
+    def place_memory(self) -> bool:
+        """Put the controller memory buffer where CMBMSC says, or nowhere; return whether it can be there."""
+
 
 class RegisterFile:
     """The controller's registers by value; ``cap`` and ``vs`` are what the device was made with."""
 
-    def __init__(self, cap: CAP, vs: VS, crto: CRTO, owner: RegisterOwner) -> None:
+    def __init__(self, cap: CAP, vs: VS, crto: CRTO, owner: RegisterOwner, *, cmbloc: CMBLOC, cmbsz: CMBSZ) -> None:
         """Begin with the values after power-on; ``owner`` acts on what is written."""
         self.cap, self.vs, self.crto = cap, vs, crto
+        self._cmbloc, self._cmbsz = cmbloc, cmbsz
         self._owner = owner
         self.msix = False
         """MSI-X is on: the interrupt mask registers are not the host's to touch."""
@@ -75,11 +83,12 @@ class RegisterFile:
     def forget(self) -> None:
         """Set every register as after power-on, AQA, ASQ and ACQ too."""
         self.aqa, self.asq, self.acq = AQA(), ASQ(), ACQ()
+        self.cmbmsc, self.cmbsts = CMBMSC(), CMBSTS()
         self.nssro = 0
         self.reset()
 
     def reset(self) -> None:
-        """Set the registers as after a Controller Level Reset by CC.EN, which keeps AQA, ASQ and ACQ. Base 2.0, 3.7.2."""
+        """Set the registers as after a Controller Level Reset by CC.EN: AQA, ASQ, ACQ and CMBMSC are kept. Base 2.0, 3.7.2."""
         self.intms = 0
         self.cc = CC()
         self.csts = CSTS()
@@ -94,7 +103,8 @@ class RegisterFile:
     def read(self, offset: int, size: int) -> int:
         """Return the ``size`` bytes at ``offset``; bytes that are no register's are zero."""
         register = register_at(offset)
-        spans = size == 8 and (register is None or register.SIZE != 8)  # it lies over two registers
+        wide = (register is not None and register.SIZE == 8) or self._is_memory_control(offset)
+        spans = size == 8 and not wide  # it lies over two registers
         if spans or size not in (4, 8) or offset % size:
             self._owner.remark("register-width", offset=offset, size=size, write=False)
         if self.msix and offset & ~3 in (INTMS.OFFSET, INTMC.OFFSET):
@@ -131,6 +141,16 @@ class RegisterFile:
                 return int(self.acq) >> 32
             case CRTO.OFFSET:
                 return int(self.crto)
+            case CMBLOC.OFFSET:
+                return int(self._cmbloc) if self.cmbmsc.CRE else 0
+            case CMBSZ.OFFSET:
+                return int(self._cmbsz) if self.cmbmsc.CRE else 0
+            case CMBMSC.OFFSET:
+                return int(self.cmbmsc) & 0xFFFF_FFFF
+            case 0x54:
+                return int(self.cmbmsc) >> 32
+            case CMBSTS.OFFSET:
+                return int(self.cmbsts)
         return 0
 
     # -- writing ----------------------------------------------------------------------------------------------------
@@ -144,14 +164,16 @@ class RegisterFile:
             self._write(offset, value)
             return
         register = register_at(offset)
-        if register is None or register.SIZE != 8:
+        if (register is None or register.SIZE != 8) and not self._is_memory_control(offset):
             self._owner.remark("register-width", offset=offset, size=size, write=True)
         self._write(offset, value & 0xFFFF_FFFF)
         self._write(offset + 4, value >> 32)
 
     def _write(self, offset: int, value: int) -> None:
         register = register_at(offset)
-        if register is None:
+        if self._is_memory_control(offset):
+            self._write_memory_control(offset, value)
+        elif register is None:
             self._owner.remark("reserved-register", offset=offset, value=value)
         elif register in READ_ONLY:
             self._owner.remark("read-only-register", register=register.__name__, value=value)
@@ -180,6 +202,17 @@ class RegisterFile:
             self.asq = ASQ(new)
         else:
             self.acq = ACQ(new)
+
+    def _is_memory_control(self, offset: int) -> bool:
+        return bool(self.cap.CMBS) and CMBMSC.OFFSET <= offset < CMBMSC.OFFSET + CMBMSC.SIZE
+
+    def _write_memory_control(self, offset: int, value: int) -> None:
+        """Take a half of CMBMSC, and move the controller memory buffer. Base 2.0, 3.1.3.16 and 3.1.3.17."""
+        old = int(self.cmbmsc)
+        high = offset != CMBMSC.OFFSET
+        self.cmbmsc = CMBMSC(old & 0xFFFF_FFFF | value << 32 if high else old & ~0xFFFF_FFFF | value)
+        if not high:  # which enables, so it is written last
+            self.cmbsts = CMBSTS.of(CBAI=not self._owner.place_memory())
 
     def _write_csts(self, value: int) -> None:
         """Clear NSSRO where it is written with 1; nothing else can be written. Base 2.0, 3.1.3.6."""

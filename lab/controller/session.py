@@ -235,6 +235,8 @@ class Session:
             return head + self._c.read(offset, count).to_bytes(count, "little")
         if region == Region.CONFIG:
             return head + self._c.config_read(offset, count)
+        if region == Region.BAR2:
+            return head + self._c.own_memory[offset : offset + count]
         return head + self._table[offset : offset + count]
 
     def _write(self, message: Message) -> bytes:
@@ -262,6 +264,8 @@ class Session:
             self._c.write(offset, count, int.from_bytes(data, "little"))
         elif region == Region.CONFIG:
             self._c.config_write(offset, data)
+        elif region == Region.BAR2:
+            self._c.own_memory[offset : offset + count] = data
         else:
             self._table[offset : offset + count] = data
             self._c.table_write(offset, count, int.from_bytes(data, "little"))
@@ -279,6 +283,8 @@ class Session:
             return self._c.bar_size
         if region == Region.CONFIG:
             return pci.SIZE
+        if region == Region.BAR2:
+            return len(self._c.own_memory)
         return self._c.config.msix_table_size if region == Region.BAR4 else 0
 
     def _irq_count(self, index: int) -> int:

@@ -50,6 +50,7 @@ class Region(IntEnum):
     """VFIO's region indexes of a PCI device (linux/vfio.h)."""
 
     BAR0 = 0
+    BAR2 = 2
     BAR4 = 4
     CONFIG = 7
 

@@ -60,6 +60,7 @@ class Controller:
     msix: bool = True  # false leaves MSI and INTx, and ``vectors`` are those of MSI
     write_cache: bool = True  # a volatile write cache (Identify VWC bit 0)
     sgl: bool = False  # offers SGLs, which drivers then prefer to PRP lists (QEMU's own device always does)
+    controller_memory: int = 0  # MiB of a controller memory buffer that takes submission queues; 0 for none
     shadow_doorbells: bool = False  # Doorbell Buffer Config: tails and heads in memory, of which a record sees only a part
     cap: Mapping[str, int] = field(default_factory=dict)  # CAP fields by name
     identify: Mapping[str, Any] = field(default_factory=dict)  # Identify Controller fields by name

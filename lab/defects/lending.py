@@ -5,12 +5,14 @@ from __future__ import annotations
 from lab.defects.defect import defect
 from lab.defects.senders import sends
 from lab.nvme import commands as c
-from lab.nvme.commands import Command, CreateIoSq, SetFeatures
+from lab.nvme.commands import Command, CreateIoCq, CreateIoSq, SetFeatures
 from lab.nvme.features import Fid, HostMemoryBuffer
 from lab.reference import pci
 from lab.reference.controller import Controller
+from lab.reference.controller_memory import ControllerMemory
 from lab.reference.queue_pair import QueuePair
-from lab.reference.transport import Memory
+from lab.reference.ring import SQE_SIZE
+from lab.reference.transport import HOST_PAGE, Memory
 
 KEY, OTHER_KEY = 0x1122_3344_5566_7788, 0x99
 EXCLUSIVE, ALL_REGISTRANTS = 1, 6
@@ -81,6 +83,45 @@ class ReusesQueueList(Controller):
         if not self.cap.CQR:
             self._queue_list.write(0, bytes(8))
         return pair
+
+
+@defect("io-queues/memory-use:completions", scenarios=("io-queues/controller-memory",))
+class CompletionsInControllerMemory(Controller):
+    """Places completion queues in the controller's memory, which takes submission queues only."""
+
+    def submission_memory(self, qid: int, length: int) -> Memory:
+        """Return memory of the host's."""
+        return self.ring_memory(length)
+
+    def create_cq_command(self, pair: QueuePair) -> CreateIoCq:
+        """Return Create I/O CQ in the controller's memory."""
+        own = self.own_memory.take(len(pair.completion.memory), self.page_size)
+        command = super().create_cq_command(pair)
+        return command.but(PRP1=own.address) if own else command
+
+
+@defect("io-queues/memory-use:half", scenarios=("io-queues/controller-memory",))
+class HalfInControllerMemory(Controller):
+    """Places a submission queue so that its end is behind the controller's memory."""
+
+    def create_sq_command(self, pair: QueuePair) -> CreateIoSq:
+        """Return Create I/O SQ of a queue of two pages, of which the first is in the controller's memory."""
+        command = super().create_sq_command(pair)
+        own = self.own_memory
+        end = own.address + len(own)
+        return command.but(PRP1=end - self.page_size, QSIZE=2 * self.page_size // SQE_SIZE - 1) if len(own) else command
+
+
+@defect("io-queues/memory-apart:over-dma", scenarios=("io-queues/controller-memory",))
+class OverDmaMemory(ControllerMemory):
+    """Lets the controller find its own memory where the driver's memory is."""
+
+    def place(self, address: int) -> bool:
+        """Put it over a page for DMA, and then where it ought to be."""
+        page = self._transport.allocate(HOST_PAGE, HOST_PAGE)
+        super().place(page.address)
+        self._transport.free(page)
+        return super().place(address)
 
 
 @defect("reset/d3:at-once", scenarios=("write/fresh",))

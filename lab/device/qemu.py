@@ -87,6 +87,7 @@ CONTROLLER_OBSTACLES: tuple[Obstacle[Controller], ...] = (
     lambda c, _: None if c.write_cache else "always reports a volatile write cache",
     lambda c, _: "has PCI ids and a class of its own" if c.pci else None,
     lambda c, _: "has a BAR0 that is not prefetchable" if c.prefetchable_bar else None,
+    lambda c, _: "keeps queues in its memory where no record sees them" if c.controller_memory else None,
     lambda c, version: _field("CAP", c.cap, CAP_PROPERTIES, version),
     lambda c, version: _field("Identify Controller", c.identify, IDENTIFY_PROPERTIES, version),
     lambda c, version: _field("Identify Namespace", c.identify_namespace, {}, version),

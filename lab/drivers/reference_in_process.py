@@ -106,6 +106,7 @@ class InProcessTransport:
         function.on_interrupt = self._on_interrupt
         if watched:
             function.controller.remark(MEMORY_WATCHED)
+        self.own_memory = function.own_memory
         self._msix, count = pci.msix(self)
         self.vectors = count or 1  # INTx
         if self.config_read(BAR0, 4) & ABOVE_4G == ABOVE_4G:  # firmware places it there

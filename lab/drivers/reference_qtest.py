@@ -63,6 +63,7 @@ class QtestTransport:
         self._order = threading.Lock()
         self._words: Memory | None = None
         self._msix, self.vectors = pci.msix(self)
+        self.own_memory = memoryview(b"")  # no BAR but BAR0 is placed
 
     # -- registers --------------------------------------------------------------------------------------------------
 

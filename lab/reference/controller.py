@@ -74,6 +74,7 @@ class Controller(Core):
         self.events = self.parts.events(self, self.execution, self.health, rescan=self.scan)
         self.load = self.parts.load(self, self.data, self.execution)
         self.management = self.parts.management(self, self.data, self.execution)
+        self.own_memory = self.parts.controller_memory(transport, self.registers)
         self.pending = self.parts.pending(self, self.data, self.execution)
         self.servicing = self.parts.servicing(self, self.execution, self)
         self.stage = ""
@@ -269,7 +270,7 @@ class Controller(Core):
         """Return a queue pair with empty rings; after a reset the previous one, cleared."""
         pair = self._pairs.get(qid)
         if pair is None:
-            submission = self.parts.submission_ring(self.ring_memory(entries * SQE_SIZE), entries)
+            submission = self.parts.submission_ring(self.submission_memory(qid, entries * SQE_SIZE), entries)
             completion = self.parts.completion_ring(self.ring_memory(entries * CQE_SIZE), entries)
             pair = self._pairs[qid] = self.parts.queue_pair(self.registers, qid, submission, completion, vector)
         pair.restart()
@@ -286,6 +287,11 @@ class Controller(Core):
     def ring_memory(self, length: int) -> Memory:
         """Allocate memory for a ring: page aligned and contiguous."""
         return self.transport.allocate(length, self.page_size, contiguous=True)
+
+    def submission_memory(self, qid: int, length: int) -> Memory:
+        """Return memory for a submission ring: the controller's own, where it has some that may be used."""
+        own = self.own_memory.take(length, self.page_size) if qid else None
+        return own or self.ring_memory(length)
 
     # -- step 3: identify. Base 2.0, 5.17 ---------------------------------------------------------------------------
 
@@ -360,6 +366,8 @@ class Controller(Core):
     def prepare_io(self) -> None:
         """Create I/O queues, unless the controller has none."""
         if not self.is_administrative:
+            if not self.settings.keep_alive:  # a successor finds the queues in the driver's memory only
+                self.own_memory.claim(self.cap)
             self.create_io_queues()
 
     def create_io_queues(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lab.reference.async_events import Events
+from lab.reference.controller_memory import ControllerMemory
 from lab.reference.data import DataPath
 from lab.reference.execution import Execution
 from lab.reference.features import Features
@@ -27,6 +28,7 @@ class Parts:
     """See `lab.reference.controller.Controller`, which puts them together."""
 
     registers: type[Registers] = Registers
+    controller_memory: type[ControllerMemory] = ControllerMemory
     shadow_doorbells: type[ShadowDoorbells] = ShadowDoorbells
     submission_ring: type[SubmissionRing] = SubmissionRing
     completion_ring: type[CompletionRing] = CompletionRing

@@ -46,6 +46,8 @@ class Transport(Protocol):
     """The PCI address, for messages."""
     vectors: int
     """Interrupt vectors that the function has and this transport can wait for; 0 leaves polling."""
+    own_memory: memoryview
+    """The memory of a BAR that holds a controller memory buffer; no byte where there is none that this transport can reach."""
 
     def config_read(self, offset: int, size: int) -> int:
         """Read ``size`` bytes of configuration space; all ones where no device answers."""

@@ -103,6 +103,7 @@ class Vfio:
                 raise Refused(f"{address}: BAR0 cannot be mapped")
             self._bar = memoryview(mmap.mmap(self._device, size, offset=offset)).cast("I")
             self.vectors = pci.msix(self)[1]
+            self.own_memory = memoryview(b"")  # no BAR but BAR0 is mapped
             self._files = files.pop_all()
 
     def _open(self, address: str, files: ExitStack) -> None:

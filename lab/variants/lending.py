@@ -8,6 +8,7 @@ from lab.nvme.commands import CreateIoCq, CreateIoSq, ReservationAcquire, Reserv
 from lab.nvme.features import Fid, HostMemoryBuffer
 from lab.reference import pci
 from lab.reference.controller import Controller
+from lab.reference.controller_memory import ControllerMemory
 from lab.reference.errors import DriverError
 from lab.reference.queue_pair import QueuePair
 from lab.reference.transport import Memory
@@ -49,6 +50,20 @@ class LendsNothing(Controller):
 
     def lend_memory(self) -> None:
         """Lend no memory, whatever HMPRE and HMMIN say."""
+
+
+@variant(
+    "io-queues/leaves-memory",
+    allowed='Base 2.0, 8.5 "Controller Memory Buffer": a host need not use it, and may have looked at what it is',
+    scenarios=("io-queues/controller-memory",),
+)
+class LeavesControllerMemory(ControllerMemory):
+    """Switches the controller's memory on, and has no queue there."""
+
+    def take(self, length: int, page_size: int) -> Memory | None:
+        """Return no memory, whatever is asked for."""
+        del length, page_size
+        return None
 
 
 @variant(

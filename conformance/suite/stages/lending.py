@@ -24,6 +24,8 @@ KEY = "reservation-key"
 BY_KEY = ("acquires", "preempts", "releases")
 TYPE = "reservation-type"
 """Its remark on the release of a reservation by the host that holds it."""
+OWN_MEMORY, IN_OWN_MEMORY = "controller-memory", "controller-memory-queue"
+"""Its remarks on its own memory: that has got an address; a queue lies in it."""
 ENTRY = 8
 """Bytes of a PRP list entry."""
 SQE_BYTES, CQE_BYTES = 64, 16
@@ -46,6 +48,14 @@ def host_memory(draw: Draw) -> Plan:
 def scattered(draw: Draw) -> Plan:
     lba = draw.between(1, 900)
     return Plan(draw.device(cap={"CQR": 0}), [LOAD, do("read", nsid=1, lba=lba, blocks=8), do("unload")])
+
+
+@scenario("io-queues/controller-memory", "a controller with 2 MiB of its own memory, which takes submission queues")
+def controller_memory(draw: Draw) -> Plan:
+    lba = draw.between(1, 900)
+    moved = [do("write", nsid=1, lba=lba, blocks=8, fill=draw.fill()), do("read", nsid=1, lba=lba - 1, blocks=10)]
+    again = [do("reset"), *moved, do("unload"), LOAD, do("queues"), *moved]
+    return Plan(draw.device(controller_memory=2), [LOAD, *moved, *again])
 
 
 @scenario("features/host-id", "a controller that takes host identifiers of 64 bits only")
@@ -248,6 +258,32 @@ def _list_of(record: Record, state: State, sent: Submitted) -> ListOfQueue | Non
             made.entries[page.address + number * ENTRY] = entry
         left -= len(page.entries)
     return made if made.entries else None
+
+
+# -- the controller's own memory ------------------------------------------------------------------------------------------
+
+
+@check("io-queues/memory-use", cite=BASE_2_0["3.1.3.12"], level=MANDATORY, why="shall", witnesses=["wire"],
+       uses="a controller memory buffer", scenarios=["io-queues/controller-memory"])  # fmt: skip
+def memory_use(record: Record) -> Iterator[Finding]:
+    """Places in the controller's memory only queues that CMBSZ lets be there, and each of them as a whole."""
+    for remark in record.all(Remark):
+        if remark.name == IN_OWN_MEMORY:
+            kind, whole = "CQ" if remark.detail.get("completion") else "SQ", bool(remark.detail.get("whole"))
+            shown = f"{kind} {remark.detail.get('qid')} {'' if whole else 'partly '}in the controller's memory"
+            yield Finding(whole and kind == "SQ", remark, "submission queues only, and as a whole", shown)
+
+
+@check("io-queues/memory-apart", cite=BASE_2_0["8.5"], level=RECOMMENDED, why="should", witnesses=["wire"],
+       scenarios=["io-queues/controller-memory"])  # fmt: skip
+def memory_apart(record: Record) -> Iterator[Finding]:
+    """Gives the controller's memory addresses that no memory for DMA has."""
+    for remark in record.all(Remark):
+        if remark.name == OWN_MEMORY:
+            address, length = int(remark.detail.get("address", 0)), int(remark.detail.get("length", 0))
+            apart = bool(remark.detail.get("apart"))
+            shown = f"{length:#x} bytes at {address:#x}, {'apart' if apart else 'where memory is open to the controller'}"
+            yield Finding(apart, remark, "addresses that are not used for DMA", shown)
 
 
 # -- identity, keys, power ------------------------------------------------------------------------------------------------

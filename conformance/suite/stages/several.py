@@ -5,7 +5,7 @@ What a driver keeps once where it needs it once for each shows only here.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from uuid import UUID
 
@@ -16,8 +16,9 @@ from conformance.suite.check import MANDATORY, RECOMMENDED, Finding, check
 from conformance.suite.citations import BASE_2_0, INTEGRITY, NVM_1_0
 from conformance.suite.scenario import LOAD, Draw, Plan, do, scenario
 from conformance.suite.stages.identify import namespace_claims
+from conformance.suite.stages.lending import OWN_MEMORY
 from conformance.suite.stages.read import bad_block
-from lab.data.events import Completed, DmaMap, Doorbell, RegisterWrite, Submitted
+from lab.data.events import Completed, DmaMap, Doorbell, RegisterWrite, Remark, Submitted
 from lab.data.plan import Action, DeviceSpec, Fault, Namespace
 from lab.nvme.commands import BROADCAST_NSID, CreateIoCq, CreateIoSq, DeleteIoCq, DeleteIoSq, FormatNvm, GetLogPage, Read, Write
 from lab.nvme.logs import Lid
@@ -209,9 +210,12 @@ ENTRY_BYTES = {CreateIoSq: 64, CreateIoCq: 16}
 def owned_queues(record: Record) -> Iterator[Finding]:
     """Gives each queue memory that is open to the device, all of it: as many entries as it has declared to the controller."""
     opened: dict[str, Opened] = {}  # where an IOMMU shows what is open: by the controller
-    for state, event in record.walk(DmaMap, RegisterWrite, Completed):
+    controllers: dict[str, range] = {}  # the controller's own memory: io-queues/memory-use judges what may lie there
+    for state, event in record.walk(DmaMap, RegisterWrite, Completed, Remark):
         own = opened.get(state.spec.id)
         match event:
+            case Remark(name=name, detail={"address": int(address), "length": int(length)}) if name == OWN_MEMORY:
+                controllers[state.spec.id] = range(address, address + length)
             case DmaMap():
                 opened.setdefault(state.spec.id, Opened()).follow(event)
             case RegisterWrite(offset=CC.OFFSET, value=value) if (
@@ -221,9 +225,14 @@ def owned_queues(record: Record) -> Iterator[Finding]:
                 yield _owned(own, event, "the admin completion queue", int(state.acq), (state.aqa.ACQS + 1) * 16)
             case Completed() if own and event.completion.ok and (sent := state.answered(event)) is not None:
                 command = sent.command
-                if isinstance(command, CreateIoSq | CreateIoCq) and command.PC:
+                if isinstance(command, CreateIoSq | CreateIoCq) and command.PC and not _is_inside(command, state, controllers):
                     name = f"{'SQ' if isinstance(command, CreateIoSq) else 'CQ'} {command.QID}"
                     yield _owned(own, sent, name, command.PRP1, command.entries * ENTRY_BYTES[type(command)])
+
+
+def _is_inside(command: CreateIoSq | CreateIoCq, state: State, controllers: Mapping[str, range]) -> bool:
+    """Return whether a queue begins in the controller's own memory."""
+    return command.PRP1 in controllers.get(state.spec.id, ())
 
 
 def _owned(own: Opened, event: RegisterWrite | Submitted, name: str, address: int, length: int) -> Finding:
