@@ -6,7 +6,7 @@ from lab.defects.defect import defect
 from lab.defects.senders import sends
 from lab.nvme import commands as c
 from lab.nvme.commands import Command, CreateIoCq, CreateIoSq, SetFeatures
-from lab.nvme.features import Fid, HostMemoryBuffer
+from lab.nvme.features import Fid, HostMemoryBuffer, HostMemoryDescriptor
 from lab.reference import pci
 from lab.reference.controller import Controller
 from lab.reference.controller_memory import ControllerMemory
@@ -53,6 +53,19 @@ class ReturnsClearedMemory(Controller):
             self._lent[0].write(0, bytes(64))
         command = super().lending(listed, pages)
         return command if first else command.but(CDW11=HostMemoryBuffer.of(EHM=1, MR=1))
+
+
+@defect("features/hmb-pieces:pages", scenarios=("features/host-memory",))
+class LendsSinglePages(Controller):
+    """Lends memory page by page, however few pieces the controller can use."""
+
+    def lending(self, listed: Memory, pages: int) -> SetFeatures:
+        """Return Set Features with a descriptor for each page."""
+        assert self._lent is not None
+        base = self._lent[0].address
+        entries = [HostMemoryDescriptor.of(BADD=base + number * self.page_size, BSIZE=1) for number in range(pages)]
+        listed.write(0, b"".join(entries))
+        return super().lending(listed, pages).but(CDW15=pages)
 
 
 @defect("features/hmb-released:never", scenarios=("features/host-memory",))

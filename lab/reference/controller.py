@@ -320,7 +320,7 @@ class Controller(Core):
     def lend_memory(self) -> None:
         """Lend the memory that the controller would like (HMPRE); it works without it too. Base 2.0, 5.27.1.10 and 8.9."""
         units = min(self.known_identity.HMPRE, MOST_LENT)
-        if units:
+        if units and units >= self.known_identity.HMMIN:  # with less the controller can do nothing
             pages = -(-units * HMB_UNIT // self.page_size)
             if self._lent is None:
                 self._lent = self.ring_memory(pages * self.page_size), self.ring_memory(self.page_size)

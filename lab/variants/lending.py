@@ -5,9 +5,9 @@ from __future__ import annotations
 from contextlib import suppress
 
 from lab.nvme.commands import CreateIoCq, CreateIoSq, ReservationAcquire, ReservationRegister, ReservationRelease, SetFeatures
-from lab.nvme.features import Fid, HostMemoryBuffer
+from lab.nvme.features import Fid, HostMemoryBuffer, HostMemoryDescriptor
 from lab.reference import pci
-from lab.reference.controller import Controller
+from lab.reference.controller import HMB_UNIT, Controller
 from lab.reference.controller_memory import ControllerMemory
 from lab.reference.errors import DriverError
 from lab.reference.queue_pair import QueuePair
@@ -38,6 +38,27 @@ class ReturnsMemory(Controller):
         """Take the memory back, and forget that it was lent: it is freed."""
         super().take_memory_back()
         self._lent_last = 0
+
+
+@variant(
+    "features/lends-pieces",
+    allowed='Base 2.0, 5.27.1.10 "Host Memory Buffer": the list may have several descriptors, up to HMMAXD',
+    scenarios=LENT,
+    excludes=("features/lends-nothing", "features/returns-memory"),
+)
+class LendsPieces(Controller):
+    """Lends memory in two pieces, where the controller can use so many."""
+
+    def lending(self, listed: Memory, pages: int) -> SetFeatures:
+        """Return Set Features with a descriptor for each half of the memory."""
+        command = super().lending(listed, pages)
+        identity, half = self.known_identity, pages // 2
+        if self._lent is None or identity.HMMAXD == 1 or half * self.page_size < identity.HMMINDS * HMB_UNIT:
+            return command
+        base = self._lent[0].address
+        rest = HostMemoryDescriptor.of(BADD=base + half * self.page_size, BSIZE=pages - half)
+        listed.write(0, HostMemoryDescriptor.of(BADD=base, BSIZE=half) + rest)
+        return command.but(CDW15=2)
 
 
 @variant(

@@ -34,7 +34,7 @@ INVALID_FIELD = {"sct": 0, "sc": 0x02}
 SUCCESS = {"sct": 0, "sc": 0x00}
 HEALTH = "health"
 """The fault that gives the controller another SMART log page."""
-REFUSED = (Fid.ASYNC_EVENT_CONFIG, Fid.TIMESTAMP)
+REFUSED = (Fid.ASYNC_EVENT_CONFIG, Fid.TIMESTAMP, Fid.HOST_MEMORY_BUFFER)
 """Features that drivers set by themselves and can do without."""
 OPTIONAL_EVENTS = ~0xFF
 """Bits of feature 0Bh that are OAES's."""
@@ -101,7 +101,8 @@ def unsupported_scenario(draw: Draw) -> Plan:
     )  # fmt: skip
     threshold = TemperatureThreshold.of(TMPTH=KELVIN + draw.between(60, 90))
     asked = [_get(Fid.ARBITRATION), _set(Fid.TEMPERATURE_THRESHOLD, int(threshold))]
-    return Plan(draw.device(), [LOAD, *asked, _reads(1, draw.between(1, 900), 8)], refused)
+    device = draw.device(identify={"HMPRE": 32})
+    return Plan(device, [LOAD, *asked, _reads(1, draw.between(1, 900), 8)], refused)
 
 
 @scenario("features/smart", "a SMART log page with figures that fill all their bits")

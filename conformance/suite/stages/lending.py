@@ -28,6 +28,8 @@ OWN_MEMORY, IN_OWN_MEMORY = "controller-memory", "controller-memory-queue"
 """Its remarks on its own memory: that has got an address; a queue lies in it."""
 ENTRY = 8
 """Bytes of a PRP list entry."""
+HMB_UNIT = 4096
+"""Bytes of a unit of HMPRE, HMMIN and HMMINDS."""
 SQE_BYTES, CQE_BYTES = 64, 16
 SHN_NORMAL = 0b01
 D3HOT = 0b11
@@ -40,8 +42,16 @@ def host_memory(draw: Draw) -> Plan:
     lba = draw.between(1, 900)
     moved = [do("write", nsid=1, lba=lba, blocks=8, fill=draw.fill()), do("read", nsid=1, lba=lba, blocks=8)]
     return Plan(
-        draw.device(identify={"HMPRE": 32, "HMMIN": 8}), [LOAD, *moved, do("reset"), *moved, do("unload"), LOAD, *moved]
+        draw.device(identify={"HMPRE": 32, "HMMIN": 8, "HMMINDS": 8, "HMMAXD": 4}),
+        [LOAD, *moved, do("reset"), *moved, do("unload"), LOAD, *moved],
     )
+
+
+@scenario("features/host-memory-much", "a controller that needs 8 MiB of host memory to use any, in one piece")
+def host_memory_much(draw: Draw) -> Plan:
+    lba = draw.between(1, 900)
+    device = draw.device(identify={"HMPRE": 4096, "HMMIN": 2048, "HMMINDS": 1, "HMMAXD": 1})
+    return Plan(device, [LOAD, do("read", nsid=1, lba=lba, blocks=8)])
 
 
 @scenario("io-queues/scattered", "a controller that takes queues in pages that do not follow each other", watch_memory=True)
@@ -142,6 +152,18 @@ def hmb_return(record: Record) -> Iterator[Finding]:
             differs = list(event.detail.get("differs", ()))
             shown = f"other: {listed(differs)}" if differs else "all as it was"
             yield Finding(not differs, event, "the same memory and list, unchanged, where MR=1", shown)
+
+
+@check("features/hmb-pieces", cite=BASE_2_0["5.17.2.1"], level=RECOMMENDED, why="practice", witnesses=["wire"])
+def hmb_pieces(record: Record) -> Iterator[Finding]:
+    """Lends host memory in no more and no smaller pieces than the controller can use (HMMAXD, HMMINDS)."""
+    for state, event in record.walk(Remark):
+        if event.name == LENT and state.profile is not None:
+            identity = state.profile.controller
+            pieces = [int(length) // HMB_UNIT for _, length in event.detail["regions"][1:]]
+            ok = (not identity.HMMAXD or len(pieces) <= identity.HMMAXD) and min(pieces, default=0) >= identity.HMMINDS
+            expected = f"{identity.HMMAXD or 'any number of'} pieces at most, of {identity.HMMINDS} units of 4 KiB at least"
+            yield Finding(ok, event, expected, f"{len(pieces)} pieces, the smallest of {min(pieces, default=0)} units")
 
 
 @check("features/hmb-list", cite=BASE_2_0["5.27.1.10"], level=RECOMMENDED, why="practice", witnesses=["wire"])

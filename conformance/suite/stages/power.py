@@ -39,10 +39,12 @@ def sleep(draw: Draw) -> Plan:
     return Plan(draw.device(), [LOAD, *_moves(draw), asleep, *_moves(draw), do("suspend", state="memory"), *_moves(draw)])
 
 
-@scenario("reset/sleep-lent", "the system sleeps while the controller has memory of the host", watch_memory=True)
+@scenario("reset/sleep-lent", "the system sleeps while the controller has memory of the host, and once leaves the power to it",
+          watch_memory=True)  # fmt: skip
 def sleep_lent(draw: Draw) -> Plan:
     device = draw.device(identify={"HMPRE": 32, "HMMIN": 8, **POWER_STATES})
-    return Plan(device, [LOAD, *_moves(draw), do("suspend"), *_moves(draw), do("unload")])
+    asleep = [do("suspend"), *_moves(draw), do("suspend", state="low-power"), *_moves(draw)]
+    return Plan(device, [LOAD, *_moves(draw), *asleep, do("unload")])
 
 
 @scenario("reset/hibernate", "the system goes to sleep as if its memory were saved to a disk, and wakes", memory=512)
@@ -104,6 +106,21 @@ def sgl_lists(draw: Draw) -> Plan:
     long = [do("write", nsid=1, lba=lba, blocks=LONG, fill=draw.fill()), do("read", nsid=1, lba=lba - 1, blocks=LONG + 2)]
     odd = [do("read", nsid=1, lba=lba, blocks=BLOCKS, offset=offset) for offset in (512, 3584)]
     return Plan(draw.device(sgl=True), [LOAD, *long, *odd, *_moves(draw)])
+
+
+KNOWN_IDS = ((0x144D, 0xA80D), (0x2646, 0x2263), (0x144D, 0xA802), (0x1987, 0x5013))
+"""Vendor and device of models for which drivers have rules of their own: of power, of ids, of the depth of queues."""
+
+
+@scenario("identify/known-models", "four controllers with the PCI ids of models that drivers treat in their own ways")
+def known_models(draw: Draw) -> Plan:
+    controllers = tuple(
+        Controller(id=f"nv{n}", serial=draw.serial(), namespaces=(draw.namespace(),), pci={"vendor": vendor, "device": device})
+        for n, (vendor, device) in enumerate(KNOWN_IDS)
+    )
+    lba = draw.between(8, 900)
+    asked = [do("read", nsid=1, controller=one.id, lba=lba, blocks=BLOCKS) for one in controllers]
+    return Plan(DeviceSpec(controllers=controllers), [LOAD, do("list"), *asked, do("reset"), *asked])
 
 
 @scenario("identify/same-name", "two controllers of different makers whose namespaces have one and the same name", hostile=True)

@@ -12,8 +12,11 @@ from lab.drivers.linux_agent.sysfs import controllers, nvme_functions, wait_sett
 
 SLEEP = Path("/sys/power/state")
 SLEEP_TEST, SLEEP_TEST_SECONDS = Path("/sys/power/pm_test"), Path("/sys/module/suspend/parameters/pm_test_delay")
-STATES = {"": "freeze", "idle": "freeze", "memory": "mem", "disk": "disk"}
+LOW_POWER = "low-power"
+"""A scenario's name of the state in which links save power, so that devices stay on and save it too."""
+STATES = {"": "freeze", "idle": "freeze", LOW_POWER: "freeze", "memory": "mem", "disk": "disk"}
 """What the states of a scenario are called in /sys/power/state (Documentation/admin-guide/pm/sleep-states.rst)."""
+LINK_POLICY = Path("/sys/module/pcie_aspm/parameters/policy")
 SUBSYSTEM_RESET = 0x4E45  # linux/nvme_ioctl.h: _IO('N', 0x45)
 REBOOT, MAGIC, POWER_OFF = 169, (0xFEE1DEAD, 672274793), 0x4321FEDC  # of x86-64; linux/reboot.h
 KEXEC_FILE_LOAD, KEXEC = 320, 0x45584543  # of x86-64; linux/kexec.h, linux/reboot.h
@@ -26,11 +29,14 @@ def suspend(request: Fields) -> Fields:
 
     The test of the kernel's own for drivers (Documentation/power/basic-pm-debugging.rst): all is done but the last step.
     """
-    if not SLEEP_TEST.exists():
+    state = request.get("state", "")
+    if not SLEEP_TEST.exists() or (state == LOW_POWER and not LINK_POLICY.exists()):
         raise NotOfferedError
+    if state == LOW_POWER:
+        LINK_POLICY.write_text("powersave")
     SLEEP_TEST_SECONDS.write_text("0")
     SLEEP_TEST.write_text("devices")
-    SLEEP.write_text(STATES[request.get("state", "")])
+    SLEEP.write_text(STATES[state])
     wait_settled()
     return {}
 
