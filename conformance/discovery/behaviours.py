@@ -84,6 +84,7 @@ USES: Mapping[str, Use] = {
     "fatal-at-enable": Use(("enable",), Effect.FAILURE),
     "slow-disable": Use(("disable",), Effect.LEGAL, ({"ms": SLOW_MS},)),
     "ones-after-disable": Use(("disable",), Effect.FAILURE),
+    "new-firmware": Use(("disable",), Effect.LEGAL, ({"identify": {"MDTS": 1}}, {"cap": {}, "identify": {"MDTS": 1}})),
     "slow-shutdown": Use(("shutdown",), Effect.LEGAL, ({"ms": SLOW_MS},)),
     # from the start
     "stuck-ready": Use(("start",), Effect.FAILURE, lasts=True),

@@ -205,6 +205,8 @@ class State:
                 return None
             case Remark(name="namespace-changed"):
                 return State._namespace_changed
+            case Remark(name="new-firmware"):
+                return State._new_firmware
         return State.MOVES.get(type(event))
 
     def after(self, event: Event) -> State:
@@ -227,6 +229,14 @@ class State:
 
     def _namespace_changed(self, event: Remark) -> None:
         self.spec = changed_spec(self.spec, event)
+
+    def _new_firmware(self, event: Remark) -> None:
+        if self.profile is not None:
+            cap, controller = (
+                self.profile.cap.but(**event.detail["cap"]),
+                self.profile.controller.but(**event.detail["identify"]),
+            )
+            self.profile = replace(self.profile, cap=cap, controller=controller)
 
     def _interrupt(self, event: Interrupt) -> None:
         self.interrupts = event.how

@@ -79,6 +79,7 @@ INFORMATIONAL: Mapping[str, str] = {
     "memory-watched": "the lab says what it records",
     "must-never-come": "a trap that the scenario sets: the scenario's own check reads it",
     "namespace-changed": "the lab has given a namespace another size or format; the record goes by it from then on",
+    "new-firmware": "the lab has changed what the controller can do; the record goes by it from then on",
     "qprio-unused": "the field is ignored under round robin arbitration. Base 2.0, 5.5, figure 160",
     "shutdown-while-disabled": "a shutdown may be asked of a controller that is disabled. Base 2.0, 3.6.1",
     "verify": "a trap that the scenario sets: the scenario's own check reads it",

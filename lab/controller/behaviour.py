@@ -77,6 +77,9 @@ class Target(Protocol):
     def hide_registers(self, seconds: float) -> None:
         """Answer every register access with all ones for so long."""
 
+    def upgrade(self, cap: Mapping[str, int], identify: Mapping[str, Any]) -> None:
+        """Have other fields of CAP and of Identify Controller from now on."""
+
 
 class Behaviour:
     """A behaviour that does nothing; each kind overrides what it is about."""
@@ -683,6 +686,18 @@ class OnesAfterDisable(Behaviour, name="ones-after-disable"):
     def disable_seconds(self) -> float:
         """Hide the registers; CSTS.RDY is 0 at once behind them."""
         self.target.hide_registers(self.seconds)
+        return 0.0
+
+
+class NewFirmware(Behaviour, name="new-firmware"):
+    """CC.EN=0 activates firmware under which CAP (``cap``) and Identify Controller (``identify``) have other fields."""
+
+    moment = Moment.DISABLE
+    ARGUMENTS: ClassVar[dict[str, Any]] = {"cap": {"MQES": 63}, "identify": {"FR": "2.0"}}
+
+    def disable_seconds(self) -> float:
+        """Change the controller; CSTS.RDY is 0 at once."""
+        self.target.upgrade(self.arguments["cap"], self.arguments["identify"])
         return 0.0
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from lab.controller import admin, controller_memory, identify, io
@@ -415,6 +415,13 @@ class ModelController:
         self._hidden = True
         self._note_plain()
         self.core.clock.after(seconds, show)
+
+    def upgrade(self, cap: Mapping[str, int], identify: Mapping[str, Any]) -> None:
+        """Have other fields of CAP and of Identify Controller from now on, as after an update of the firmware."""
+        core = self.core
+        core.registers.cap, core.identity = core.registers.cap.but(**cap), core.identity.but(**identify)
+        core.max_transfer = core.identity.max_transfer(core.registers.cap.MPSMIN) or 0
+        core.remark("new-firmware", cap=dict(cap), identify=dict(identify))
 
     # -- a member of its subsystem ----------------------------------------------------------------------------------
 

@@ -29,6 +29,8 @@ class Namespace:
     metadata_size: int = 0  # bytes of metadata per block; 0 for none
     interleaved: bool = False  # metadata at the end of each block, else in a buffer of its own
     protection: int = 0  # type of end-to-end protection information, 1 to 3; 0 for none
+    zone_blocks: int = 0  # a zoned namespace, of zones of so many blocks that are written in order; 0 for none
+    zone_capacity: int = 0  # blocks of a zone that can be written; 0 for all of them
     areas: tuple[tuple[int, int], ...] = ()
     attached: bool = True
     shared: bool = False

@@ -72,6 +72,16 @@ class FixedSize(Controller):
         return 256
 
 
+@defect("io-queues/size:once", source="Linux 7.3", scenarios=("reset/new-firmware",))
+class SizesOnce(Controller):
+    """Keeps the size of its rings over a reset, although the controller takes only shorter ones now."""
+
+    def io_entries(self) -> int:
+        """Return what the first bring-up has found."""
+        self._first_entries: int = getattr(self, "_first_entries", 0) or super().io_entries()
+        return self._first_entries
+
+
 @defect("io-queues/wrap:constant", source="EDK2 7607174192", scenarios=("io-queues/small",))
 class WrapsAtAConstant(SubmissionRing):
     """Wraps a ring at 64 entries, however long it is."""

@@ -45,6 +45,8 @@ def _obstacles(spec: DeviceSpec, version: tuple[int, ...] | None, faults: Iterab
         for namespace in controller.namespaces:
             if namespace.block_size not in BLOCK_SIZES:
                 yield f"namespace {namespace.nsid} cannot have blocks of {namespace.block_size} bytes"
+            if namespace.zone_blocks:
+                yield f"namespace {namespace.nsid} cannot be zoned"
     for fault in faults:
         if behaviour.find(fault.behaviour) is None:
             yield f"the programmable controller has no behaviour {fault.behaviour!r}"

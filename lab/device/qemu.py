@@ -302,7 +302,8 @@ def _is_simple(controller: Controller) -> bool:
     if len(controller.namespaces) != 1:
         return False
     (namespace,) = controller.namespaces
-    return namespace.nsid == 1 and not (namespace.metadata_size or namespace.uuid or namespace.eui64 or namespace.nguid)
+    special = namespace.metadata_size, namespace.uuid, namespace.eui64, namespace.nguid, namespace.zone_blocks
+    return namespace.nsid == 1 and not any(special)
 
 
 def _node(controller: Controller, namespace: Namespace) -> str:
@@ -331,6 +332,10 @@ def _namespace(controller: Controller, namespace: Namespace, *, in_subsystem: bo
     }
     if namespace.metadata_size:
         device |= {"ms": namespace.metadata_size, "mset": int(namespace.interleaved)}
+    if namespace.zone_blocks:
+        size = namespace.block_size
+        device |= {"zoned": True, "zoned.zone_size": namespace.zone_blocks * size}
+        device["zoned.zone_capacity"] = (namespace.zone_capacity or namespace.zone_blocks) * size
     if namespace.uuid:
         device["uuid"] = namespace.uuid
     if namespace.eui64:

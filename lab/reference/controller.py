@@ -123,7 +123,8 @@ class Controller(Core):
             self.steps.get(stage, _nothing)()
 
     def restart(self) -> None:
-        """Perform the completed steps again after a reset, except detection."""
+        """Perform the completed steps again after a reset, except detection: new firmware may have other capabilities."""
+        self.cap = self.registers.capabilities()
         for stage in STAGES[1 : STAGES.index(self.stage) + 1]:
             self.steps.get(stage, _nothing)()
 
@@ -267,9 +268,9 @@ class Controller(Core):
             seconds = min(2 * seconds, LAST_POLL_SECONDS)
 
     def make_pair(self, qid: int, entries: int, vector: int | None) -> QueuePair:
-        """Return a queue pair with empty rings; after a reset the previous one, cleared."""
+        """Return a queue pair with empty rings; after a reset the previous one, cleared, where it is as long."""
         pair = self._pairs.get(qid)
-        if pair is None:
+        if pair is None or pair.submission.entries != entries:
             submission = self.parts.submission_ring(self.submission_memory(qid, entries * SQE_SIZE), entries)
             completion = self.parts.completion_ring(self.ring_memory(entries * CQE_SIZE), entries)
             pair = self._pairs[qid] = self.parts.queue_pair(self.registers, qid, submission, completion, vector)

@@ -76,6 +76,7 @@ TRIALS: tuple[Trial, ...] = (
     Trial("slow-ready", {"ms": 500}, strikes={"times": 1}, provocation="reset"),
     Trial("slow-disable", {"ms": 500}, strikes={"times": 1}, provocation="reset"),
     Trial("late-ready", strikes={"times": 1}, provocation="reset"),
+    Trial("new-firmware", strikes={"times": 1}, provocation="reset"),
     Trial("ones-after-disable", strikes={"times": 1}, provocation="reset"),
     Trial("aer-refused", strikes={}, provocation="reset"),
     Trial("hold"),

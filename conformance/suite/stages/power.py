@@ -12,11 +12,11 @@ from conformance.suite.check import MANDATORY, Finding, check
 from conformance.suite.citations import PRACTICE
 from conformance.suite.scenario import LOAD, Draw, Plan, do, scenario
 from conformance.suite.stages.reset import PATIENCE, WAS_RESET, acts, proven
-from lab.data.plan import Action, Controller, DeviceSpec
+from lab.data.plan import Action, Controller, DeviceSpec, Fault
 from lab.nvme.commands import Read
 
 BLOCKS = 8
-INTERRUPTIONS = ("suspend", "reset-function", "reset-subsystem")
+INTERRUPTIONS = ("suspend", "reset", "reset-function", "reset-subsystem")
 """Actions after which a driver that says success must serve its disks again."""
 POWER_STATES = {"NPSS": 1, "APSTA": 1}
 """Two power states, and transitions between them by the controller itself."""
@@ -108,6 +108,16 @@ def sgl_lists(draw: Draw) -> Plan:
     return Plan(draw.device(sgl=True), [LOAD, *long, *odd, *_moves(draw)])
 
 
+@scenario("reset/new-firmware", "a reset activates firmware under which rings have 16 entries and transfers four pages at most")
+def new_firmware(draw: Draw) -> Plan:
+    new = Fault(name="new", behaviour="new-firmware", armed=False, times=1,
+                arguments={"cap": {"MQES": 15}, "identify": {"MDTS": 2, "FR": "2.0"}})  # fmt: skip
+    lba = draw.between(8, 900)
+    long = do("read", nsid=1, lba=lba, blocks=LONG // 8)
+    armed = do("fault", name="new", armed=True)
+    return Plan(draw.device(), [LOAD, *_moves(draw), long, armed, do("reset"), *_moves(draw), long], [new])
+
+
 KNOWN_IDS = ((0x144D, 0xA80D), (0x2646, 0x2263), (0x144D, 0xA802), (0x1987, 0x5013))
 """Vendor and device of models for which drivers have rules of their own: of power, of ids, of the depth of queues."""
 
@@ -134,7 +144,8 @@ def same_name(draw: Draw) -> Plan:
 
 
 @check("reset/back", cite=PRACTICE, level=MANDATORY, why="integrity", witnesses=["out", "wire"], needs=["read"],
-       scenarios=["reset/sleep", "reset/sleep-lent", "reset/hibernate", "reset/function", "reset/subsystem-asked"])  # fmt: skip
+       scenarios=["reset/sleep", "reset/sleep-lent", "reset/hibernate", "reset/function", "reset/subsystem-asked",
+                  "reset/new-firmware"])  # fmt: skip
 def back(record: Record) -> Iterator[Finding]:
     """Serves reads again once it says that the system has woken, or that its function or subsystem was reset."""
     done = [
