@@ -90,7 +90,9 @@ EARLIER: Mapping[str, tuple[str, ...]] = {
     ),
     "read/prp-chain": ("multi-namespace/block-size", "identify/lba-format", "read/prp2"),
     "read/prp2": ("multi-namespace/block-size", "identify/lba-format"),
-    "reset/queue-state": ("admin-queue/cq-zeroed", "admin-queue/head-doorbell", "admin-queue/rdy0-before-en"),
+    "reset/queue-state": (
+        "admin-queue/cq-zeroed", "admin-queue/head-doorbell", "admin-queue/rdy0-before-en", "reset/new-firmware",
+    ),
     "reset/shst-quiet": ("admin-queue/disable-first",),
     "reset/stuck-ready": ("admin-queue/rdy0-before-en",),
 }  # fmt: skip

@@ -140,6 +140,7 @@ class State:
     asq: ASQ = field(default_factory=ASQ)
     acq: ACQ = field(default_factory=ACQ)
     stopping: bool = False  # EN went from 1 to 0, and RDY=0 was not read since
+    renewed: bool = False  # a reset has activated firmware, since which the profile is another
     enabled_at: float = 0.0  # when EN last went from 0 to 1
     written: frozenset[int] = frozenset()  # dword offsets of registers written since power-on
     sqs: Mapping[int, SubmissionQueue] = field(default_factory=dict)
@@ -237,6 +238,7 @@ class State:
                 self.profile.controller.but(**event.detail["identify"]),
             )
             self.profile = replace(self.profile, cap=cap, controller=controller)
+            self.renewed = True
 
     def _interrupt(self, event: Interrupt) -> None:
         self.interrupts = event.how

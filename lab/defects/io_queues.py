@@ -72,7 +72,7 @@ class FixedSize(Controller):
         return 256
 
 
-@defect("io-queues/size:once", source="Linux 7.3", scenarios=("reset/new-firmware",))
+@defect("reset/new-firmware:keeps-size", source="Linux 7.3", scenarios=("reset/new-firmware",))
 class SizesOnce(Controller):
     """Keeps the size of its rings over a reset, although the controller takes only shorter ones now."""
 

@@ -12,6 +12,7 @@ from lab.errors import UsageError
 from lab.nvme import commands as nvme
 from lab.nvme.async_events import AsyncEvent, ErrorEvent
 from lab.nvme.features import Fid, NumberOfQueues
+from lab.nvme.identify import Cns, IdentifyController
 from lab.nvme.registers import AQA, ASQ, CAP, CC, CSTS, VS, doorbell_offset
 from lab.nvme.status import Status
 
@@ -199,6 +200,21 @@ def test_registers_read_all_ones_for_a_while_after_disabling(make_host: MakeHost
     assert CC(host.read(CC)) == 0, "what was written meanwhile has no effect"
     assert not host.csts.RDY
     assert host.up().disable() == 0, "only once"
+
+
+def test_new_firmware_is_there_after_a_reset(make_host: MakeHost) -> None:
+    host = make_host(fault("new-firmware", {"cap": {"MQES": 15}, "identify": {"MDTS": 2}}, times=1), mdts=5).up()
+
+    def seen() -> tuple[int, int]:
+        identity = IdentifyController(host.data(nvme.Identify.of(CNS=Cns.CONTROLLER)))
+        return CAP(host.function.read(CAP.OFFSET, 8)).MQES, identity.MDTS
+
+    assert seen() == (2047, 5)
+    host.disable()
+    host.up()
+    assert seen() == (15, 2)
+    assert host.do(nvme.CreateIoCq.of(QID=2, QSIZE=16, PC=1, PRP1=host.pages())).status == Status.QUEUE_SIZE_INVALID
+    assert host.remarks() == ["new-firmware"]
 
 
 def test_registers_that_take_32_bit_accesses_only(make_host: MakeHost) -> None:

@@ -133,7 +133,7 @@ def order(record: Record) -> Iterator[Finding]:
 def size(record: Record) -> Iterator[Finding]:
     """Keeps the size of I/O queues within 2 and MQES+1 entries."""
     for state, event, command in creations(record):
-        if state.cap is not None:
+        if state.cap is not None and not state.renewed:  # then reset/new-firmware judges it
             most, entries = state.cap.MQES + 1, command.entries
             yield Finding(2 <= entries <= most, event, f"2 to {most} entries", f"{entries}", fields=("QSIZE",))
 

@@ -9,14 +9,15 @@ from collections.abc import Iterator
 
 from conformance.record.record import Record
 from conformance.suite.check import MANDATORY, Finding, check
-from conformance.suite.citations import PRACTICE
+from conformance.suite.citations import BASE_2_0, PRACTICE
 from conformance.suite.scenario import LOAD, Draw, Plan, do, scenario
+from conformance.suite.stages.io_queues import creations
 from conformance.suite.stages.reset import PATIENCE, WAS_RESET, acts, proven
 from lab.data.plan import Action, Controller, DeviceSpec, Fault
 from lab.nvme.commands import Read
 
 BLOCKS = 8
-INTERRUPTIONS = ("suspend", "reset", "reset-function", "reset-subsystem")
+INTERRUPTIONS = ("suspend", "reset-function", "reset-subsystem")
 """Actions after which a driver that says success must serve its disks again."""
 POWER_STATES = {"NPSS": 1, "APSTA": 1}
 """Two power states, and transitions between them by the controller itself."""
@@ -144,8 +145,7 @@ def same_name(draw: Draw) -> Plan:
 
 
 @check("reset/back", cite=PRACTICE, level=MANDATORY, why="integrity", witnesses=["out", "wire"], needs=["read"],
-       scenarios=["reset/sleep", "reset/sleep-lent", "reset/hibernate", "reset/function", "reset/subsystem-asked",
-                  "reset/new-firmware"])  # fmt: skip
+       scenarios=["reset/sleep", "reset/sleep-lent", "reset/hibernate", "reset/function", "reset/subsystem-asked"])  # fmt: skip
 def back(record: Record) -> Iterator[Finding]:
     """Serves reads again once it says that the system has woken, or that its function or subsystem was reset."""
     done = [
@@ -157,3 +157,13 @@ def back(record: Record) -> Iterator[Finding]:
         sent = record.saw(asked, Read)  # else it was from a cache, which tells nothing of the controller
         if any(one.started.t < asked.started.t for one in done) and (sent or not asked.ok):
             yield Finding(asked.ok and proven(record, asked), asked.ended, "a read that completes", asked.said)
+
+
+@check("reset/new-firmware", cite=BASE_2_0["3.1.3.1"], level=MANDATORY, why="shall", witnesses=["wire", "fault"],
+       needs=["reset"], scenarios=["reset/new-firmware"])  # fmt: skip
+def new_firmware_size(record: Record) -> Iterator[Finding]:
+    """Goes by CAP as it is after a reset: it creates no larger queues than the firmware that was activated takes."""
+    for state, event, command in creations(record):
+        if state.renewed and state.cap is not None:
+            most, entries = state.cap.MQES + 1, command.entries
+            yield Finding(2 <= entries <= most, event, f"2 to {most} entries", f"{entries}", fields=("QSIZE",))
