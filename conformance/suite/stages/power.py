@@ -109,7 +109,8 @@ def sgl_lists(draw: Draw) -> Plan:
     return Plan(draw.device(sgl=True), [LOAD, *long, *odd, *_moves(draw)])
 
 
-@scenario("reset/new-firmware", "a reset activates firmware under which rings have 16 entries and transfers four pages at most")
+@scenario("reset/new-firmware", "a reset activates firmware under which rings have 16 entries and transfers four pages at most",
+          hostile=True)  # fmt: skip
 def new_firmware(draw: Draw) -> Plan:
     new = Fault(name="new", behaviour="new-firmware", armed=False, times=1,
                 arguments={"cap": {"MQES": 15}, "identify": {"MDTS": 2, "FR": "2.0"}})  # fmt: skip

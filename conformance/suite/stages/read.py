@@ -125,20 +125,6 @@ def chain(draw: Draw) -> Plan:
     return Plan(draw.device(draw.namespace(areas=areas), mdts=0), [LOAD, *full])
 
 
-ZONE = 2048
-"""Blocks of a zone, of which three quarters can be written."""
-
-
-@scenario("read/zoned", "a namespace of zones that are written in order: reads, writes at a write pointer, one elsewhere",
-          hostile=True)  # fmt: skip
-def zoned(draw: Draw) -> Plan:
-    """A driver of the NVM command set alone does not find the namespace: CC.CSS must be 110b."""
-    namespace = draw.namespace(blocks=16 * ZONE, zone_blocks=ZONE, zone_capacity=ZONE * 3 // 4, areas=())
-    at = ZONE * draw.between(1, 14)
-    writes = [do("write", nsid=1, lba=lba, blocks=8, fill=draw.fill()) for lba in (at, at + 8, at + 64)]
-    return Plan(draw.device(namespace), [LOAD, do("list"), *writes, _read(at, 16), _read(0, 8)])
-
-
 @scenario("read/strict-iommu", "reads and writes of one page to many, on a slow medium, behind a strict IOMMU", iommu=True)
 def strict_iommu(draw: Draw) -> Plan:
     lba = draw.between(1, 500)
