@@ -78,7 +78,7 @@ def test_every_case_is_a_fault_that_the_device_can_have(scenario: Scenario, foun
     assert len({case.name for case in cases}) == len(cases) > 500
     for case in cases:
         check_fault(case.stricken.faults[-1])
-    assert USES.keys() - {case.strikes[0].behaviour for case in cases} == {"slow-disable", "ones-after-disable"}
+    assert USES.keys() - {case.strikes[0].behaviour for case in cases} == {"slow-disable", "ones-after-disable", "new-firmware"}
 
 
 def test_every_fault_strikes_where_it_says(scenario: Scenario, found: list[Place]) -> None:
