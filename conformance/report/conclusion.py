@@ -127,7 +127,7 @@ def conclude(results: Results, driver: str) -> Conclusion:
     mandatory = [verdict for verdict in own if verdict.level == MANDATORY and asked_for(results, verdict)]
     passed = sum(verdict.outcome is Outcome.PASS for verdict in mandatory)
     state, begin, why = _said(results, driver, missing, silent=not any(v.outcome in JUDGED for v in own), passed=passed)
-    if unused := sum(verdict.unused for verdict in mandatory):
+    if state is not State.PARTIAL and (unused := sum(verdict.unused for verdict in mandatory)):
         why = f"{why[:-1]}; {unused} {'is' if unused == 1 else 'are'} about what it never used."
     why += NO_WIRE if any(verdict.device == MACHINE for verdict in own) else ""
     return Conclusion(driver, state, begin + why, f"{why[0].upper()}{why[1:]}", missing, passed, passed + len(missing))

@@ -212,7 +212,7 @@ def _finding(results: Results, verdict: VerdictEntry, scenarios: int, folder: Pa
     next_commands = ""
     for label, text in facts(results, verdict, folder):
         if label == "wire":  # a row stays a row
-            lines.add_row(label, Text("\n".join(shortened(row, room) for row in printable_lines(text).split("\n")), "dim"))
+            lines.add_row(label, Text("\n".join(_cut(row, room) for row in printable_lines(text).split("\n")), "dim"))
         elif label == "next":
             next_commands = printable_lines(text)
         else:
@@ -220,6 +220,11 @@ def _finding(results: Results, verdict: VerdictEntry, scenarios: int, folder: Pa
     yield Padding(lines, (0, 0, 0, INDENT))
     for at, command in enumerate(next_commands.splitlines()):
         yield Unwrapped(f"{'':{INDENT}}{'' if at else 'next':{LABELS}}{command}")
+
+
+def _cut(row: str, room: int) -> str:
+    """Return a row of the wire as far as it fits a line: ``nvme-lab wire`` shows it whole."""
+    return row if len(row) <= room else f"{row[: room - 1]}…"
 
 
 class Unwrapped:
