@@ -65,11 +65,12 @@ def test_a_guest_that_reads_its_disk_or_gets_little_processor_is_waited_for(gues
     assert guest.watch(IdleWatch(guest), 60, used=0.2) == ""  # type: ignore[arg-type]  # 12 s in all
 
 
-def test_a_prompt_ends_the_wait(guest: Guest) -> None:
+@pytest.mark.parametrize("used", [0.0, 1.0], ids=["it-halts", "it-polls"])
+def test_a_prompt_ends_the_wait(guest: Guest, used: float) -> None:
     watch = IdleWatch(guest)  # type: ignore[arg-type]
     guest.log.write_text("U-Boot\r\n=> ")
-    assert guest.watch(watch, 30) == "it waits at a prompt"
-    assert guest.now <= 5
+    assert guest.watch(watch, 30, used=used) == "it waits at a prompt"
+    assert guest.now <= 4
 
 
 @pytest.mark.parametrize(
