@@ -553,12 +553,14 @@ def queues_deleted(record: Record) -> Iterator[Finding]:
 
 @check("reset/shutdown-idle", cite=BASE_2_0["3.6.1"], level=RECOMMENDED, why="should", witnesses=["wire"])
 def shutdown_idle(record: Record) -> Iterator[Finding]:
-    """Lets all commands end, but for requests for events, before it asks for a normal shutdown."""
+    """Lets all commands of its own end, but for requests for events, before it asks for a normal shutdown."""
+    lives = [asked.started.t for asked in record.asked if asked.action in ("load", "hand-over")]
     for state, event in record.walk(RegisterWrite) if not record.scenario.hostile else ():
         if event.offset == CC.OFFSET and state.enabled and CC(event.value).SHN == 1 and not state.shutdown:
-            flying = [one.command for one in state.in_flight.values() if not isinstance(one.command, AsyncEventRequest)]
-            shown = f"in flight: {listed(sorted(type(command).__name__ for command in flying))}"
-            yield Finding(not flying, event, "no command in flight when SHN is set", shown)
+            since = max((t for t in lives if t <= event.t), default=0.0)  # else it is of the system before
+            own = [one.command for one in state.in_flight.values() if one.t >= since]
+            flying = sorted(type(command).__name__ for command in own if not isinstance(command, AsyncEventRequest))
+            yield Finding(not flying, event, "no command in flight when SHN is set", f"in flight: {listed(flying)}")
 
 
 @check("reset/csts-first", cite=BASE_2_0["9.5"], level=RECOMMENDED, why="practice", witnesses=["wire", "fault"],
