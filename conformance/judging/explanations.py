@@ -83,6 +83,7 @@ EARLIER: Mapping[str, tuple[str, ...]] = {
     "io-queues/kept-memory": ("io-queues/owned-memory",),
     "io-queues/no-overlap": ("io-queues/owned-memory",),
     "io-queues/noop": ("io-queues/no-overlap",),
+    "io-queues/taken-first": ("admin-queue/phase",),
     "read/nlb": ("multi-namespace/block-size", "identify/lba-format"),
     MEMORY: (
         "io-queues/owned-memory", "admin-queue/both-halves", "admin-queue/takes-over", "features/hmb-untouched",
