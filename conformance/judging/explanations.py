@@ -16,7 +16,7 @@ LENGTH = "read/nlb"
 QUEUES = frozenset({
     "admin-queue/doorbell", "admin-queue/head-doorbell", "admin-queue/entry-written", "admin-queue/phase",
     "admin-queue/never-full", "admin-queue/cq-zeroed", "admin-queue/rdy0-before-en", "admin-queue/submitted-ready",
-    "io-queues/wrap", "io-queues/no-overlap", "io-queues/owned-memory", "reset/queue-state",
+    "io-queues/wrap", "io-queues/no-overlap", "io-queues/owned-memory", "multiqueue/shadow-buffers", "reset/queue-state",
 })  # fmt: skip
 """Rules without which a queue carries nothing, or what nobody has written."""
 TRANSFERS = QUEUES | {
