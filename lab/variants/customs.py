@@ -261,7 +261,7 @@ class ComparesFused(Namespace):
     "reset/resets-in-order",
     allowed='Base 2.0, 3.6.1 "Memory-based Transport Controller Shutdown (PCIe)": it may precede a reset',
     scenarios=("reset/asked",),
-    warns=("reset/queues-deleted", "reset/shst-wait"),
+    warns=("reset/queues-deleted", "reset/shst-wait", "features/hmb-released"),
     excludes=("reset/function-level", "reset/subsystem"),
 )
 class ResetsInOrder(Recovery):
