@@ -44,6 +44,8 @@ SAMPLE = 5
 """Scenarios of a round."""
 POOL = 60
 """Scenarios that are recorded undisturbed; later rounds strike these again, which spares a campaign half of its time."""
+MORE = 2
+"""Further strikes at a recording, at most."""
 CALM_FILE, ROUNDS_FILE, STRIKES_FILE = "calm.json", "rounds.jsonl", "strikes"
 
 
@@ -62,13 +64,14 @@ class Round:
 
 def run(
     folder: Path, runtime: Path, main: str, *arguments: str, seed: int = 0, mark: str = "",
-    victims: Sequence[str] = ACCIDENTS, cache: Path | None = None,
+    victims: Sequence[str] = ACCIDENTS, more: int = 0, cache: Path | None = None,
 ) -> Results:  # fmt: skip
     """``nvme-lab run`` in a child; its results, which must be whole."""
     env = {
         **os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), *sys.path]), "XDG_RUNTIME_DIR": str(runtime),
         "CHAOS_MARK": mark, "MAYHEM_LOG": str(folder / STRIKES_FILE), "MAYHEM_SEED": str(seed),
-        "MAYHEM_VICTIMS": " ".join(victims), **({"MAYHEM_CACHE": str(cache), "NVME_LAB_CACHE": str(cache)} if cache else {}),
+        "MAYHEM_VICTIMS": " ".join(victims), "MAYHEM_MORE": str(more),
+        **({"MAYHEM_CACHE": str(cache), "NVME_LAB_CACHE": str(cache)} if cache else {}),
     }  # fmt: skip
     out = folder / ("struck" if main == MAIN else "calm")
     command = [sys.executable, "-c", main, "run", "--jobs", "2", "--out", str(out), *arguments]
@@ -145,7 +148,7 @@ class Campaign:
             mark, began = uuid.uuid4().hex, time.monotonic()
             found = run(
                 folder, Path(runtime), MAIN, "--confirm", *chosen, *_scenarios(sample),
-                seed=seed, mark=mark, victims=self.victims, cache=self.cache,
+                seed=seed, mark=mark, victims=self.victims, more=MORE, cache=self.cache,
             )  # fmt: skip
             lines = (folder / STRIKES_FILE).read_text().splitlines() if (folder / STRIKES_FILE).exists() else []
             one = Round(seed, sample, round(time.monotonic() - began, 1), leaks=leaks(Path(runtime), mark))

@@ -33,6 +33,8 @@ LOG = Path(os.environ["MAYHEM_LOG"])
 SEED = os.environ["MAYHEM_SEED"]
 VICTIMS = os.environ["MAYHEM_VICTIMS"].split()
 """Of `STRIKES`."""
+MORE = int(os.environ.get("MAYHEM_MORE", "0"))
+"""At most so many further strikes at a recording that is struck."""
 CACHE = Path(os.environ["MAYHEM_CACHE"]) if "MAYHEM_CACHE" in os.environ else None
 """A copy of the cache in which bits may be flipped."""
 LATEST_SECONDS = 0.8
@@ -166,15 +168,20 @@ def note(text: str) -> None:
         log.write(f"{text}\n")
 
 
+_striking = threading.Lock()
+"""So that what is noted of a strike stands together."""
+
+
 def strike(victim: str, name: str, chance: random.Random) -> None:
     """Note it first: a worker has no time to do so after."""
-    note(f"{victim} {name}")
-    try:
-        missed = STRIKES[victim](chance)
-    except (OSError, ValueError) as too_late:  # the one of what is closed, the other of a descriptor that no longer is one
-        missed = str(too_late)
-    if missed:
-        note(f"missed {name}: {missed}")
+    with _striking:
+        note(f"{victim} {name}")
+        try:
+            missed = STRIKES[victim](chance)
+        except (OSError, ValueError) as too_late:  # the one of what is closed, the other of a descriptor that no longer is one
+            missed = str(too_late)
+        if missed:
+            note(f"missed {name}: {missed}")
 
 
 _record = lab.recording.record.record
@@ -192,16 +199,22 @@ def record(manifest: Any, scenario: Any, device: str, folder: Path, **more: Any)
     victim, seconds, spared = chance.choice(victims), chance.uniform(0, LATEST_SECONDS), chance.random()
     if spared < (SPARED_AGAIN if second else SPARED):
         return _record(manifest, scenario, device, folder, **more)  # type: ignore[arg-type]
-    if manifest.adapter == IN_PROCESS:  # it needs some ms
-        seconds /= 100
-    timer = threading.Timer(seconds, strike, (victim, name, chance))
-    timer.daemon = True
-    timer.start()
+    scale = 1 / 100 if manifest.adapter == IN_PROCESS else 1  # it needs some ms
+    strikes = [(seconds, victim)]
+    strikes += [(chance.uniform(0, LATEST_SECONDS), chance.choice(victims)) for _ in range(chance.randint(0, MORE))]
+    timers = [
+        threading.Timer(at * scale, strike, (struck, name, random.Random(f"{SEED} {name} {second} {number}")))
+        for number, (at, struck) in enumerate(strikes)
+    ]
+    for timer in timers:
+        timer.daemon = True
+        timer.start()
     try:
         return _record(manifest, scenario, device, folder, **more)  # type: ignore[arg-type]
     finally:
-        timer.cancel()
-        timer.join()
+        for timer in timers:
+            timer.cancel()
+            timer.join()
         with ExitStack() as ends:
             while _after:
                 ends.callback(_after.pop())
