@@ -42,7 +42,7 @@ ALL = (*ACCIDENTS, "stop", "suspend", "disk", "load", "bit")
 DRIVERS = ("linux", "u-boot", "edk2", "reference")
 SAMPLE = 5
 """Scenarios of a round."""
-POOL = 60
+POOL = 30
 """Scenarios that are recorded undisturbed; later rounds strike these again, which spares a campaign half of its time."""
 MORE = 2
 """Further strikes at a recording, at most."""
