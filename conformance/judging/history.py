@@ -6,7 +6,7 @@ so far says nothing: what is bad in the next one is *uncovered*, not introduced,
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from itertools import groupby
@@ -18,6 +18,7 @@ from conformance.judging.summary import SEVERITY, stage_index
 from conformance.judging.summary import stale as stale_entries
 from conformance.suite.check import Outcome
 from lab.data import versions
+from lab.data.manifest import is_among
 from lab.errors import UsageError, nearest
 
 BAD = frozenset({Outcome.FAIL, Outcome.WARN})
@@ -383,20 +384,20 @@ def _known(
 
     A few scenarios make no entry stale: the failure may be in others (`conformance.judging.summary.stale`).
     """
-    claimed: dict[tuple[str, str, str], tuple[KnownEntry, dict[str, Release]]] = {}
+    claimed: dict[tuple[str, ...], tuple[KnownEntry, dict[str, Release]]] = {}
     for one in inputs:
-        passing = {(name, entry.check) for name, _, entry in stale_entries(one.results)}
+        passing = {(name, entry.check, *entry.scenarios) for name, _, entry in stale_entries(one.results)}
         for name, entry in one.results.drivers.items():
             release = releases[one.name, name]
             for known in entry.known if release in seen else ():
                 if not checks or known.check in checks:
-                    key = release.driver, known.check, known.versions
+                    key = release.driver, known.check, known.versions, *known.scenarios
                     where = claimed.setdefault(key, (known, {}))[1]
-                    if (name, known.check) in passing:
+                    if (name, known.check, *known.scenarios) in passing:
                         where[release.version] = release
-    for (driver, check, _), (known, where) in claimed.items():
+    for (driver, check, *_), (known, where) in claimed.items():
         own = [release for release in ordered if release.driver == driver]
-        states = {release.version: list(_states(seen[release], check, known.devices)) for release in own}
+        states = {release.version: list(_states(seen[release], known)) for release in own}
         failing = [version for version, found in states.items() if Outcome.FAIL in found]
         stale = [
             version for version in where
@@ -406,9 +407,9 @@ def _known(
         yield KnownRange(driver, check, known.reason, known.versions, first, last, tuple(stale))
 
 
-def _states(seen: Mapping[_Place, list[_Seen]], check: str, devices: Iterable[str]) -> Iterator[str]:
-    for (device, _, name), entries in seen.items():
-        if name == check and device in devices:
+def _states(seen: Mapping[_Place, list[_Seen]], known: KnownEntry) -> Iterator[str]:
+    for (device, scenario, check), entries in seen.items():
+        if check == known.check and device in known.devices and is_among(scenario, known.scenarios):
             yield _state(entries)
 
 

@@ -14,7 +14,7 @@ from conformance.judging.explaining import Explainer
 from conformance.judging.slowness import slowness, starved
 from conformance.record.record import Record
 from conformance.suite.check import MANDATORY, Check, Finding, Outcome
-from lab.data.events import ActionEnded, Event
+from lab.data.events import ActionEnded, Event, Remark
 from lab.data.evidence import Evidence
 from lab.data.identity import DriverIdentity
 from lab.data.manifest import part_name
@@ -102,7 +102,7 @@ def judge(evidence: Evidence, checks: Iterable[Check], *, explain: bool = True) 
     """
     driver, device = evidence.identity.driver, evidence.identity.device
     record = Record(evidence)
-    defect = _defect(evidence)
+    defect = _defect(evidence) or _full_disk(record)
     slow = cache(lambda: slowness(evidence))  # asked only where something failed
     judged = {check: (Outcome.ERROR, defect, Findings()) if defect else _apply(check, record, driver) for check in checks}
     violations = {check: found.violations for check, (_, _, found) in judged.items() if found.violations}
@@ -130,7 +130,7 @@ def judge(evidence: Evidence, checks: Iterable[Check], *, explain: bool = True) 
                 outcome=outcome,
                 reason=reason,
                 because=cause.check if cause else "",
-                known=_known(driver, check, device) if outcome is Outcome.FAIL else None,
+                known=_known(driver, check, device, record.scenario.id) if outcome is Outcome.FAIL else None,
                 findings=(*findings.violations, *findings.examples),
                 judged=findings.judged,
                 seen=explainer.cause(first) if first and record.has_wire else "",
@@ -162,6 +162,12 @@ def _defect(evidence: Evidence) -> str:
     if end is None:
         return "the recording was cut short: there is no end marker"
     return f"the lab failed: {end.reason}" if end.outcome == "lab-error" else ""
+
+
+def _full_disk(record: Record) -> str:
+    """Return that the machine's own disk refused what the driver wrote; "" if it did not."""
+    refused = next((remark for remark in record.all(Remark) if remark.name == "host-disk"), None)
+    return f"the lab failed: this machine's disk did not take what was written: {refused.detail['error']}" if refused else ""
 
 
 @dataclass
@@ -235,8 +241,5 @@ def _outcome(check: Check, findings: Findings) -> tuple[Outcome, str]:
     return Outcome.PASS, ""
 
 
-def _known(driver: DriverIdentity, check: Check, device: str) -> str | None:
-    for entry in driver.known:
-        if entry.check == check.id and device in entry.devices:
-            return entry.reason
-    return None
+def _known(driver: DriverIdentity, check: Check, device: str, scenario: str) -> str | None:
+    return next((entry.reason for entry in driver.known if entry.excuses(check.id, device, scenario)), None)

@@ -140,6 +140,8 @@ class KnownEntry(_Model):
     line: int = 0
     """Of the manifest; 0 if unknown."""
     versions: str = ""
+    scenarios: list[str] = []
+    """Ids, or patterns of them; none: all."""
 
 
 class DriverEntry(_Model):

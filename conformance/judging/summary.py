@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from conformance.judging.models import KnownEntry, Results, VerdictEntry
 from conformance.suite.check import EVERY, MANDATORY, Outcome
-from lab.data.manifest import PARTS
+from lab.data.manifest import PARTS, is_among
 
 DRIVER_FAILED, LAB_FAILED, NOTHING_JUDGED = 1, 2, 3
 UNTESTABLE = 125
@@ -128,18 +128,19 @@ def stale(results: Results) -> list[tuple[str, str, KnownEntry]]:
     """
     if not results.is_complete:
         return []
-    best = worst_per_device(results.verdicts)
-    followed = {(verdict.driver, verdict.device, verdict.check) for verdict in results.verdicts if verdict.because}
+    found: dict[tuple[str, str, str], list[VerdictEntry]] = {}
+    for verdict in results.verdicts:
+        found.setdefault((verdict.driver, verdict.device, verdict.check), []).append(verdict)
     return [
         (name, device, entry)
         for name, driver in results.drivers.items()
         if {*driver.stages, *driver.profiles} <= set(driver.asked)
         for entry in driver.known
         for device in entry.devices
-        if (verdict := best.get((name, device, entry.check))) is not None
-        and verdict.outcome is Outcome.PASS
-        and (name, device, entry.check) not in followed
-        and asked_for(results, verdict)
+        if (about := [one for one in found.get((name, device, entry.check), ()) if is_among(one.scenario, entry.scenarios)])
+        and min(about, key=severity).outcome is Outcome.PASS
+        and not any(verdict.because for verdict in about)
+        and asked_for(results, about[0])
     ]
 
 

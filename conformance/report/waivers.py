@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from conformance.judging.models import KnownEntry, Results, VerdictEntry
-from conformance.judging.summary import stale, worst_overall
+from conformance.judging.summary import severity, stale, worst_overall
 from conformance.suite.check import Outcome
 from conformance.suite.findings import Page, linked
+from lab.data.manifest import is_among
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Waiver:
 def waivers(results: Results) -> Iterator[Waiver]:
     """Yield all known failures of the drivers, in the order of their manifests."""
     worst = worst_overall(results.verdicts)
-    past = {(driver, entry.check) for driver, _, entry in stale(results)}
+    past = {(driver, entry.check, *entry.scenarios) for driver, _, entry in stale(results)}
     for driver, about in results.drivers.items():
         named = {entry.check for entry in about.known}
         unnamed = [
@@ -39,8 +40,10 @@ def waivers(results: Results) -> Iterator[Waiver]:
             if verdict.driver == driver and verdict.known is not None and verdict.check not in named
         ]
         for entry in (*about.known, *unnamed):
-            verdict = worst.get((driver, entry.check))
-            yield Waiver(driver, entry, *_state(entry, verdict, (driver, entry.check) in past), verdict is not None)
+            own = (verdict for verdict in results.verdicts if (verdict.driver, verdict.check) == (driver, entry.check))
+            verdict = min((one for one in own if is_among(one.scenario, entry.scenarios)), key=severity, default=None)
+            passes = (driver, entry.check, *entry.scenarios) in past
+            yield Waiver(driver, entry, *_state(entry, verdict, passes), verdict is not None)
 
 
 def _state(entry: KnownEntry, verdict: VerdictEntry | None, past: bool) -> tuple[str, str]:

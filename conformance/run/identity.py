@@ -77,6 +77,7 @@ def _driver(manifest: DriverManifest, campaign: Campaign) -> DriverEntry:
             link=entry.link,
             line=lines.get(entry.check, 0),
             versions=entry.versions,
+            scenarios=list(entry.scenarios),
         )
         for entry in manifest.known
     ]

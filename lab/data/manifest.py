@@ -9,6 +9,7 @@ import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -204,12 +205,18 @@ class ActionSyntax(Reading):
         return (self.command,) if isinstance(self.command, str) else self.command
 
 
+def is_among(scenario: str, patterns: Sequence[str]) -> bool:
+    """Return whether a pattern is that of the scenario's id; no patterns are those of all scenarios."""
+    return not patterns or any(fnmatchcase(scenario, pattern) for pattern in patterns)
+
+
 class Known(_Table):
     """A failure that is known, with its reason: it stays FAIL, but does not fail the run."""
 
     check: str
     reason: str
     devices: tuple[Literal["qemu", "lab", "machine"], ...] = ("qemu", "lab", "machine")
+    scenarios: tuple[str, ...] = ()  # ids, or patterns of them such as "reset/*"; none: all
     owner: str = ""  # who answers for it
     expires: date | None = None  # the last day on which it excuses the failure
     link: str = ""  # an issue, a page
@@ -218,6 +225,10 @@ class Known(_Table):
     def excuses_on(self, day: date) -> bool:
         """Return whether it excuses the failure on a day."""
         return self.expires is None or day <= self.expires
+
+    def excuses(self, check: str, device: str, scenario: str) -> bool:
+        """Return whether it excuses a check's failure there."""
+        return check == self.check and device in self.devices and is_among(scenario, self.scenarios)
 
 
 class Limits(_Table):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -11,9 +13,15 @@ from conformance.judging.judge import KEPT_EXAMPLES, KEPT_VIOLATIONS, judge
 from conformance.record.record import Record
 from conformance.suite.check import CHECKS, Check, Finding, Function, Outcome
 from conformance.suite.citations import PRACTICE
+from conformance.suite.selection import SCENARIOS
+from lab import drivers
+from lab.controller.namespaces import StoredNamespace
 from lab.data.events import ActionEnded, RegisterWrite, Submitted
+from lab.data.evidence import Evidence
 from lab.errors import LabError
 from lab.nvme.commands import Read
+from lab.recording.record import record
+from lab.toolchain import Toolchain
 from tests.toy.fixtures import MakeEvidence
 
 EXACT = RegisterWrite(t=1.0, offset=0x14, size=4, value=1)
@@ -124,13 +132,35 @@ def test_a_driver_that_cannot_stop_at_a_stage_is_not_judged_there(
     assert verdict.outcome is outcome
 
 
-@pytest.mark.parametrize(("devices", "known"), [(["qemu"], "upstream"), (["lab"], None)])
+@pytest.mark.parametrize(
+    ("where", "known"),
+    [
+        ({"devices": ["qemu"]}, "upstream"),
+        ({"devices": ["lab"]}, None),
+        ({"scenarios": ["write/basic", "read/*"]}, "upstream"),
+        ({"scenarios": ["write/*"]}, None),
+    ],
+)
 def test_a_known_failure_stays_a_failure_with_its_reason(
-    make_evidence: MakeEvidence, devices: list[str], known: str | None
+    make_evidence: MakeEvidence, where: dict[str, list[str]], known: str | None
 ) -> None:
-    entry = {"check": "read/made", "reason": "upstream", "devices": devices}
+    entry = {"check": "read/made", "reason": "upstream", **where}
     (verdict,) = judge(make_evidence(driver={"known": [entry]}), [made(yielding(Finding(False, EXACT)))])
     assert (verdict.outcome, verdict.known) == (Outcome.FAIL, known)
+
+
+def test_a_full_disk_of_this_machine_is_never_the_drivers_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(StoredNamespace, "write", full)
+    scenario = SCENARIOS["write/basic"].resolve(5)
+    evidence = Evidence(
+        record(drivers.find("reference"), scenario, "lab", tmp_path / "evidence", toolchain=Toolchain(None, None))
+    )
+    (verdict,) = judge(evidence, [CHECKS["write/exact"]])
+    assert verdict.outcome is Outcome.ERROR
+    assert "this machine's disk did not take what was written: [Errno 28] No space left on device" in verdict.reason
 
 
 def test_violations_are_kept_before_what_was_right(make_evidence: MakeEvidence) -> None:

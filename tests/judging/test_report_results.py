@@ -118,7 +118,12 @@ def test_a_known_failure_that_passes_is_stale_but_not_in_a_selection() -> None:
     assert [(d, v, e.check) for d, v, e in summary.stale(result(PASS, known=known))] == [("toy", "qemu", "read/exact")]
     assert not summary.stale(result(PASS, known=known, narrowed=True))
     assert not summary.stale(result(verdict(Outcome.INCONCLUSIVE, "read/exact"), known=known))
-    assert not summary.stale(result(PASS, verdict(Outcome.FAIL, "read/exact", "read/more", known="so"), known=known))
+    fails_elsewhere = result(PASS, verdict(Outcome.FAIL, "read/exact", "read/more", known="so"), known=known)
+    assert not summary.stale(fails_elsewhere)
+    known[0].scenarios = ["read/b*"]
+    assert [(d, v) for d, v, _ in summary.stale(fails_elsewhere)] == [("toy", "qemu")]
+    known[0].scenarios = ["read/m*"]
+    assert not summary.stale(fails_elsewhere)
 
 
 def test_merging_shards_loses_nothing_and_doubles_nothing(tmp_path: Path) -> None:
