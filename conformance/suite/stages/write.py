@@ -327,8 +327,8 @@ def error(record: Record) -> Iterator[Finding]:
     """Reports a write or a flush that failed to its caller."""
     struck = {id(record.owner(event)) for event in record.all(FaultInjected)}
     for asked in record.answers("write", "flush"):
-        failed = [e for _, e in record.during(asked, Submitted) if id(e) in struck]
-        if failed:
+        ended = [(e, state.answered(e)) for state, e in record.during(asked, Completed)]
+        if any(id(sent) in struck and not e.completion.ok for e, sent in ended):  # what was only slow has not failed
             yield Finding(not asked.ok, asked.ended, f"an error of the {asked.action}", asked.status)
 
 
