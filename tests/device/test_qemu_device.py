@@ -8,6 +8,7 @@ import pytest
 
 from lab.data.content import areas
 from lab.data.plan import Controller, DeviceSpec, Namespace
+from lab.device.lab import unservable as unservable_by_the_model
 from lab.device.qemu import QemuDevice, unservable
 from lab.errors import LabError
 
@@ -74,6 +75,15 @@ def test_what_a_controller_cannot_carry_becomes_a_namespace_device(changes: dict
     name, value = next(iter(changes.items()))
     assert namespace["ms" if name == "metadata_size" else name] == value
     assert not {"shared", "detached"} & namespace.keys()  # only a subsystem's namespace may say so
+
+
+def test_zones_are_those_of_a_namespace_device() -> None:
+    zoned = replace(PLAIN, zone_blocks=2048, zone_capacity=1536)
+    _, namespace = device(replace(SIMPLE, namespaces=(zoned,))).devices(RP0)
+    assert (namespace["zoned"], namespace["zoned.zone_size"], namespace["zoned.zone_capacity"]) == (True, 1 << 20, 768 << 10)
+    whole = replace(SIMPLE, namespaces=(replace(zoned, zone_capacity=0),))
+    assert device(whole).devices(RP0)[1]["zoned.zone_capacity"] == 1 << 20
+    assert unservable_by_the_model(DeviceSpec(controllers=(whole,)), None) == "namespace 1 cannot be zoned"
 
 
 def test_a_namespace_that_starts_detached_needs_a_subsystem() -> None:

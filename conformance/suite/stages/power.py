@@ -120,8 +120,8 @@ def new_firmware(draw: Draw) -> Plan:
     return Plan(draw.device(), [LOAD, *_moves(draw), long, armed, do("reset"), *_moves(draw), long], [new])
 
 
-KNOWN_IDS = ((0x144D, 0xA80D), (0x2646, 0x2263), (0x144D, 0xA802), (0x1987, 0x5013))
-"""Vendor and device of models for which drivers have rules of their own: of power, of ids, of the depth of queues."""
+KNOWN_IDS = ((0x144D, 0xA80D), (0x2646, 0x2263), (0x144D, 0xA808), (0x144D, 0xA804))
+"""Vendor and device of models for which drivers have rules of their own, some on certain boards only."""
 
 
 @scenario("identify/known-models", "four controllers with the PCI ids of models that drivers treat in their own ways")
