@@ -24,6 +24,7 @@ from lab.data import manifest as manifests
 from lab.data.evidence import Evidence
 from lab.data.manifest import PROFILES, STAGES, DriverManifest
 from lab.deadline import Deadline
+from lab.drivers import reading
 from lab.errors import NO_ACCESS, GuestError
 from lab.guest import keyboard, screen
 from lab.guest.console import plain
@@ -47,7 +48,7 @@ BUDGET_SECONDS = 110.0
 LEAST_SECONDS, TIMES = 8.0, 3.0
 """A later boot gets this many times what the plain one took, and at least so long."""
 STIMULUS_SECONDS = 5.0
-KEY_SECONDS = 0.02
+KEY_SECONDS, ECHO_SECONDS = 0.02, 0.5
 KEYS_AFTER_SECONDS = 15.0
 """Where keys are typed the system need not reach its device before: it has so long to come to its prompt."""
 OUTPUTS = ("console.log", "serial.log", "serial2.log", "debug-console.log")
@@ -296,14 +297,47 @@ def _rung(name: str) -> Rung:
 
 
 def _type(guest: Machine, keys: str) -> None:
-    """Type on the keyboard and on the first serial port, as a person would who does not know which one is heard."""
+    """Type lines on the keyboard, and on the first serial port, as a person would who does not know which one is heard.
+
+    Where a line is shown as it is typed, the next ones are typed there only: some systems hear both, and mix them.
+    """
+    ways: tuple[Callable[[Machine, str], None], ...] = (_press, _send) if ARCHITECTURES[guest.spec.arch].is_pc else (_send,)
     for line in keys.splitlines():
-        for character in line + "\n":
-            with suppress(KeyError):
-                keyboard.press(guest, character)
-            _listen(guest, KEY_SECONDS)
-        guest.console.send(line + "\n")
+        for way in ways:
+            before = _shown(guest)
+            way(guest, line)
+            _listen(guest, ECHO_SECONDS)
+            is_echoed = _is_echoed(before, _shown(guest), line)
+            way(guest, "\n")
+            if is_echoed:
+                ways = (way,)
+                break
         _until_quiet(guest, STIMULUS_SECONDS)
+
+
+def _press(guest: Machine, text: str) -> None:
+    for character in text:
+        with suppress(KeyError):
+            keyboard.press(guest, character)
+        _listen(guest, KEY_SECONDS)
+
+
+def _send(guest: Machine, text: str) -> None:
+    guest.console.send(text)
+
+
+def _shown(guest: Machine) -> tuple[str, ...]:
+    """Return what each output and the screen show by now."""
+    return (*map(_text, (guest.console.log, *guest.outputs.values())), screen.text_of(guest))
+
+
+def _is_echoed(before: Iterable[str], after: Iterable[str], line: str) -> bool:
+    """Return whether a line was shown since: on an output behind what was there, or on the screen."""
+    for was, now in zip(before, after, strict=True):
+        new = now[len(was) :] if now.startswith(was) else now
+        if line.strip() and now != was and reading.holds_in_order(new, line):
+            return True
+    return False
 
 
 def _listen(guest: Machine, seconds: float) -> None:

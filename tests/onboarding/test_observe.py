@@ -14,7 +14,7 @@ import pytest
 from conformance.commands import run_command
 from conformance.commands.observe import _target
 from conformance.judging.judge import Verdict
-from conformance.onboarding import observe_report
+from conformance.onboarding import observation, observe_report
 from conformance.onboarding.crashes import crash_line
 from conformance.onboarding.observation import (
     Boot,
@@ -323,6 +323,20 @@ def test_the_page_lists_the_ladder() -> None:
     page = (Path(__file__).parents[2] / "docs" / "observing.md").read_text(encoding="utf-8")
     rows = [row for row in page.splitlines() if row.startswith("| `")]
     assert rows == [f"| `{rung.name}` | {rung.title} |" for rung in RUNGS]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "is_echoed"),
+    [
+        (("boot\n=> ", ""), ("boot\n=> nvme scan", ""), True),
+        (("boot\n=> ", ""), ("boot\n=> ", ""), False),
+        (("nvme scan\n=> ", ""), ("nvme scan\n=> [1] link up\n", ""), False),  # it was typed before
+        (("", "C:>"), ("", "C:>nvme scan"), True),
+        (("", "old"), ("", "scrolled\n> nvme scan"), True),
+    ],
+)
+def test_where_keys_are_heard_is_seen(before: tuple[str, str], after: tuple[str, str], is_echoed: bool) -> None:
+    assert observation._is_echoed(before, after, "nvme scan") == is_echoed
 
 
 # -- several at once ------------------------------------------------------------------------------------------------
