@@ -48,7 +48,9 @@ BUDGET_SECONDS = 110.0
 LEAST_SECONDS, TIMES = 8.0, 3.0
 """A later boot gets this many times what the plain one took, and at least so long."""
 STIMULUS_SECONDS = 5.0
-KEY_SECONDS, ECHO_SECONDS = 0.02, 0.5
+KEY_SECONDS = 0.02
+ECHO_SECONDS, SILENT_SECONDS = 5.0, 1.0
+"""Until a typed line must be shown, and until something of it must be: the machine may be slow."""
 KEYS_AFTER_SECONDS = 15.0
 """Where keys are typed the system need not reach its device before: it has so long to come to its prompt."""
 OUTPUTS = ("console.log", "serial.log", "serial2.log", "debug-console.log")
@@ -306,13 +308,25 @@ def _type(guest: Machine, keys: str) -> None:
         for way in ways:
             before = _shown(guest)
             way(guest, line)
-            _listen(guest, ECHO_SECONDS)
-            is_echoed = _is_echoed(before, _shown(guest), line)
+            is_echoed = _await_echo(guest, before, line)
             way(guest, "\n")
             if is_echoed:
                 ways = (way,)
                 break
         _until_quiet(guest, STIMULUS_SECONDS)
+
+
+def _await_echo(guest: Machine, before: Sequence[str], line: str) -> bool:
+    """Wait until a line is shown; return False where nothing is shown for a while, or never all of it."""
+    deadline, silent = Deadline(ECHO_SECONDS), Deadline(SILENT_SECONDS)
+    while not deadline.expired:
+        shown = _shown(guest)
+        if _is_echoed(before, shown, line):
+            return True
+        if silent.expired and shown == before:
+            return False
+        _listen(guest, KEY_SECONDS * 5)
+    return False
 
 
 def _press(guest: Machine, text: str) -> None:
