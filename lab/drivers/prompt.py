@@ -32,6 +32,7 @@ ECHO_SECONDS = 0.5
 """Until it is clear whether a guest echoes at all."""
 KEY_SECONDS, KEY_ATTEMPTS = 3.0, 3
 """Until the echo of a key is missed, and how often it is typed."""
+END_LETTERS = 4
 BETWEEN_KEYS = r"(?:\s|\x08|\x1b\[[0-?]*[ -/]*[@-~])*"
 """What a terminal puts between two characters that were typed: spaces, ends of lines, control sequences."""
 
@@ -136,6 +137,7 @@ class PromptSession(WordsSession):
         self._ready = f"(?m-s:{manifest.boot.ready or NEVER})"
         self._busy = ""  # what has not come back to the prompt
         self._echoes = False  # a line that was typed came back once, while it was typed or after Enter
+        self._echo = ""  # what has come of the line that is typed now
         self._echoes_keys: bool | None = None  # it comes back while it is typed; None where that is not known
 
     def ask(self, line: str, deadline: Deadline) -> str:
@@ -207,6 +209,7 @@ class PromptSession(WordsSession):
     def _type_at_once(self, text: str, line: str, deadline: Deadline) -> str | None:
         """Type a text, which ends a line, and wait for the echo of that line."""
         boot = self._manifest.boot
+        self._echo = ""
         for part in text if boot.pace else [text]:
             self._send(part)
             self._listen_for_pace()
@@ -225,19 +228,22 @@ class PromptSession(WordsSession):
 
     def _has_shown(self, line: str, seconds: float) -> bool:
         """Wait until the guest has shown a line, and forget that; return False if that does not come."""
+        deadline, end = Deadline(seconds), _end_of_echo(line)
         with suppress(GuestTimeoutError):
-            self._console.expect(_echo_of(line), Deadline(seconds), f"the echo of {line[:80]!r}")
+            while not reading.holds_in_order(plain(self._echo), line):
+                seen = self._console.expect(end, deadline, f"the echo of {line[:80]!r}")
+                self._echo += seen.before + seen.match[0]
             self._echoes_keys = True
             return True
-        if not reading.holds_in_order(plain(self._console.pending()), line):
+        if not reading.holds_in_order(plain(self._echo + self._console.pending()), line):
             return False
         self._console.forget_pending()  # something was printed while it was shown
         self._echoes_keys = True
         return True
 
     def _shown(self) -> str:
-        """Return the first line that has come and is not looked at yet."""
-        return _first_line(plain(self._console.pending()))
+        """Return the first line that has come since a line was typed."""
+        return _first_line(plain(self._echo + self._console.pending()))
 
     def _type_by_keys(self, line: str, deadline: Deadline) -> str | None:
         """Type one key after the other; one whose echo does not come is typed again."""
@@ -284,9 +290,10 @@ class PromptSession(WordsSession):
         self._console.send(text)
 
 
-def _echo_of(line: str) -> str:
-    """Return a pattern for the echo of a line, however the guest's terminal wraps it."""
-    return BETWEEN_KEYS.join(re.escape(character) for character in line if not character.isspace())
+def _end_of_echo(line: str) -> str:
+    """Return a pattern for the end of a line's echo, however the guest's terminal wraps it: a short one, quickly made."""
+    letters = [character for character in line if not character.isspace()]
+    return BETWEEN_KEYS.join(re.escape(character) for character in letters[-END_LETTERS:])
 
 
 def _first_line(text: str) -> str:
