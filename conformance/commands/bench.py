@@ -14,7 +14,7 @@ from rich.text import Text
 
 from conformance.commands.options import JSON, NearestGroup, machine, settings
 from conformance.proof import benchmarks
-from conformance.proof.loop import loop
+from conformance.proof.loop import loop, reads
 from conformance.report.terminal import show
 from conformance.wire.decode import printable_lines
 from lab.bench import controller, fio, fork, reference, virtme
@@ -156,7 +156,8 @@ def bench_judge(rounds: int, as_json: bool, **options: Any) -> None:
 def bench_loop(against: Path, drivers: Sequence[str], whole: bool, rounds: int, as_json: bool) -> None:
     """Compare the inner loop with another version's: from what is typed to the prompt, by the clock and by processor time.
 
-    Both versions run the same, in turns; verdicts that differ are reported.
+    Both versions run the same, in turns; verdicts that differ are reported. The reference driver's reads a second in process
+    are compared too.
 
     \b
     nvme-lab bench loop --against ../before
@@ -164,6 +165,7 @@ def bench_loop(against: Path, drivers: Sequence[str], whole: bool, rounds: int, 
     """
     with run_folder() as folder:
         figures = loop(against, drivers, folder, _say, rounds=rounds, whole=whole)
+        figures += reads(against, folder / "reads", _say, rounds=rounds)
     _tell(figures, Toolchain(None, None), as_json)
 
 

@@ -38,8 +38,7 @@ from conformance.run.runner import (
     confirm_failures,
     expected_seconds,
     failed,
-    record_and_judge,
-    repetition,
+    record_repeatedly,
     together,
     workers,
     write_reports,
@@ -120,20 +119,18 @@ def _run(options: Mapping[str, Any], console: Console, events: Events | None) ->
     out = _open_folder(selected, campaign, options)
     on = workers(options["jobs"], options["tx"], campaign)
     times = selected.times
-    parts: list[tuple[Path, Results]] = []
-    for number in range(1, times + 1):
-        turn = replace(campaign, out=out) if times == 1 else repetition(campaign, out, number)
-        console.print(terminal.header(new_results(turn), _extent(turn, on, f"time {number} of {times}" if times > 1 else "")))
-        if events:
-            events.write(planned(turn, expected_seconds(turn, on), turn.out, number, times))
-        with Lines(console) as lines:
-            parts.append((turn.out, record_and_judge(turn, on, [lines, *([events] if events else [])])))
-        if parts[-1][1].unfinished:
-            break
+    campaign = replace(campaign, out=out)
+    every = campaign if times == 1 else campaign.repeated(times)
+    console.print(terminal.header(new_results(campaign), _extent(campaign, on, f"{times} times" if times > 1 else "")))
+    if events:
+        for number, one in enumerate(every.repetitions, 1):
+            events.write(planned(one, expected_seconds(one, on), one.out, number, times))
+    with Lines(console) as lines:
+        parts = record_repeatedly(every, on, [lines, *([events] if events else [])])
     seen = rates([part for _, part in parts])  # before the merge makes failures FLAKY
     results = parts[0][1] if times == 1 else together(parts, out)
     if times == 1 and options["confirm"] and not results.unfinished:
-        _confirm(replace(campaign, out=out), results, on, console, events)
+        _confirm(campaign, results, on, console, events)
     write_reports(results, out)
     terminal.show(terminal.summary(results, shown(out), verbose=options["verbose"]))
     if times > 1:

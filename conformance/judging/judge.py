@@ -100,8 +100,13 @@ def judge(evidence: Evidence, checks: Iterable[Check], *, explain: bool = True) 
     So does a violation on a machine that was too slow (`conformance.judging.slowness`): it proves nothing about the driver.
     Without ``explain`` a failure comes without the rows of the wire and what the device saw, for those who only count it.
     """
+    return judge_record(Record(evidence), checks, explain=explain)
+
+
+def judge_record(record: Record, checks: Iterable[Check], *, explain: bool = True) -> list[Verdict]:
+    """Return the same for evidence that was read already, or that will be looked at further."""
+    evidence = record.evidence
     driver, device = evidence.identity.driver, evidence.identity.device
-    record = Record(evidence)
     defect = _defect(evidence) or _full_disk(record)
     slow = cache(lambda: slowness(evidence))  # asked only where something failed
     judged = {check: (Outcome.ERROR, defect, Findings()) if defect else _apply(check, record, driver) for check in checks}
@@ -182,7 +187,7 @@ class Findings:
 
     def add(self, finding: Finding) -> None:
         """Count a finding, and keep it while there is room."""
-        if not finding.seen:
+        if finding.event is not None and not finding.event.is_known(*finding.fields):
             self.unseen += 1
             return
         self.judged += 1

@@ -7,6 +7,7 @@ All of it happens in process, on the programmable controller, with every check j
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
@@ -15,12 +16,15 @@ from multiprocessing import get_context
 from typing import Any
 
 from conformance.proof.defects import Examined, examine, false_alarms, false_passes, scenarios_of
-from conformance.proof.recording import Alarm
+from conformance.proof.recording import Alarm, one_place
 from conformance.proof.variants import Complaint, VariantReport, complaints, shows, unknown_names
 from conformance.suite.selection import SCENARIOS
 from lab.defects import DEFECTS, Defect
 from lab.errors import UsageError
 from lab.variants import JOIN, VARIANTS, Variant, groups
+
+OBJECTS = 50_000
+"""Objects that a worker makes before it looks for garbage: a recording has so many, of which nearly all go without a search."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +98,11 @@ class Share:
     sets: list[list[str]] = field(default_factory=list)
     """Variants that go through it together."""
 
+    @property
+    def recordings(self) -> int:
+        """How many recordings it takes at least."""
+        return 2 * self.unmodified + len(self.defects) + len(self.shown) + len(self.sets)
+
 
 @dataclass(frozen=True)
 class Done:
@@ -108,13 +117,20 @@ class Done:
 
 def _do(share: Share) -> Done:
     scenario, seed = share.scenario, share.seed
-    return Done(
-        false_alarms(scenario, seed) if share.unmodified else [],
-        false_passes(scenario, seed) if share.unmodified else [],
-        {id: examine(id, seed) for id in share.defects},
-        {id: _shows(id, seed) for id in share.shown},
-        [complaints(scenario, seed, ids) for ids in share.sets],
-    )
+    with one_place():
+        return Done(
+            false_alarms(scenario, seed) if share.unmodified else [],
+            false_passes(scenario, seed) if share.unmodified else [],
+            {id: examine(id, seed) for id in share.defects},
+            {id: _shows(id, seed) for id in share.shown},
+            [complaints(scenario, seed, ids) for ids in share.sets],
+        )
+
+
+def _prepare_worker() -> None:
+    """Spare Python the search for garbage among what was imported, which stays to the end."""
+    gc.freeze()
+    gc.set_threshold(OBJECTS)
 
 
 def campaign(
@@ -148,9 +164,12 @@ def campaign(
         share(name).unmodified = True
     for name in SCENARIOS if sets else ():
         share(name).sets = [[one.id for one in group] for group in sets]
-    with ProcessPoolExecutor(jobs or len(os.sched_getaffinity(0)), mp_context=get_context("spawn")) as pool:
+    context = get_context("forkserver")
+    context.set_forkserver_preload([__name__])  # so the suite is imported once for all workers
+    with ProcessPoolExecutor(jobs or len(os.sched_getaffinity(0)), context, _prepare_worker) as pool:
         try:
-            futures = {name: pool.submit(_do, one) for name, one in shares.items()}
+            longest_first = sorted(shares.values(), key=lambda one: -one.recordings)
+            futures = {one.scenario: pool.submit(_do, one) for one in longest_first}
             examined = []
             for id in ids:
                 examined.append(futures[next(iter(_scenarios(id)), "")].result().examined[id])

@@ -14,15 +14,13 @@ from types import CodeType, FunctionType
 from typing import Any, cast
 
 from conformance.judging.explanations import GENERIC
-from conformance.judging.judge import Verdict, judge
-from conformance.proof.recording import FAILED, Alarm, alarm, golden, record, unworded, verdicts
+from conformance.judging.judge import Verdict, judge_record
+from conformance.proof.recording import FAILED, Alarm, alarm, checks_of, golden, recorded, unworded, verdicts
 from conformance.record.record import Record
 from conformance.suite.check import Check, Finding, Outcome
 from conformance.suite.selection import CHECKS, select
-from lab.data.evidence import Evidence
 from lab.defects import DEFECTS, LIAR, Defect, find
 from lab.errors import UsageError
-from lab.guest.folder import SHARED_MEMORY, run_folder, shared_root
 
 UNNAMED = "any"
 """The check of a defect that names none: any check that fails on it catches it."""
@@ -85,9 +83,8 @@ def examine(id: str, seed: int) -> Examined:
     except UsageError as error:
         return Examined(id, "", (), (), f"it names no check of the suite: {error}")
     for scenario in scenarios:
-        with run_folder(shared_root() if SHARED_MEMORY.is_dir() else None) as folder:
-            evidence = record(scenario, seed, folder / "evidence", id)
-            found = judge(evidence, select().checks_of(scenario), explain=False)
+        with recorded(scenario, seed, id) as record:
+            found = judge_record(record, checks_of(scenario), explain=False)
             failed |= {
                 verdict.check.id for verdict in found if verdict.outcome in FAILED or own_consequence(verdict, defect.check)
             }
@@ -96,7 +93,7 @@ def examine(id: str, seed: int) -> Examined:
             if defect.check == UNNAMED and failed:
                 return Examined(id, scenario, tuple(sorted(failed)), tuple(errors), failures=shown)
             if defect.check in failed:
-                if catches(CHECKS[defect.check], evidence, seed):
+                if catches(CHECKS[defect.check], record, seed):
                     also = tuple(sorted(failed - {defect.check}))
                     return Examined(id, scenario, also, tuple(errors), failures=shown)
                 problem = f"{defect.check} failed in {scenario} only by what it shares with other checks"
@@ -108,18 +105,18 @@ def own_consequence(verdict: Verdict, check: str) -> bool:
     return verdict.check.id == check and bool(verdict.because) and verdict.because not in GENERIC
 
 
-def catches(check: Check, evidence: Evidence, seed: int) -> bool:
+def catches(check: Check, record: Record, seed: int) -> bool:
     """Return whether a check fails on a recording by a finding of its own.
 
     What it takes over from a helper that many checks share ("reads still arrive") is its own only if it finds nothing else,
     neither here nor on the unmodified driver. What is wrong on the unmodified driver already does not count.
     """
-    found = list(_origins(check, evidence))
+    found = list(_origins(check, record))
     broken = [own for finding, own in found if not finding.ok]
     if not broken:
         return False
-    scenario = evidence.scenario.id
-    judged = next((verdict for verdict in golden(scenario, seed) if verdict.check is check), None)
+    scenario = record.scenario.id
+    judged = next((verdict for verdict in golden(scenario, seed).verdicts if verdict.check is check), None)
     if judged is not None and any(broken):
         return judged.outcome not in FAILED
     normal = _normal(check, scenario, seed)
@@ -130,13 +127,13 @@ def catches(check: Check, evidence: Evidence, seed: int) -> bool:
 
 def _normal(check: Check, scenario: str, seed: int) -> list[tuple[Finding, bool]]:
     """Return the findings of a check on the unmodified driver, and whether each is its own."""
-    with run_folder(shared_root() if SHARED_MEMORY.is_dir() else None) as folder:
-        return list(_origins(check, record(scenario, seed, folder / "evidence")))
+    with recorded(scenario, seed) as record:
+        return list(_origins(check, record))
 
 
-def _origins(check: Check, evidence: Evidence) -> Iterator[tuple[Finding, bool]]:
+def _origins(check: Check, record: Record) -> Iterator[tuple[Finding, bool]]:
     """Yield each finding of a check, and whether the check makes it instead of a helper that it shares with other checks."""
-    findings = check.find(Record(evidence))
+    findings = check.find(record)
     for finding in findings:
         yield finding, not any(_is_shared(helper, check) for helper in _helpers(findings))
 
@@ -168,11 +165,12 @@ def _users() -> dict[CodeType, set[str]]:
 
 def false_passes(scenario: str, seed: int) -> list[Alarm]:
     """Return what passes in a scenario although the device saw nothing, by checks that do not go by the answers alone."""
-    found = [verdict for verdict in verdicts(scenario, seed, LIAR) if verdict.check.witnesses != ("out",)]
+    checks = [check for check in checks_of(scenario) if check.witnesses != ("out",)]
+    found = verdicts(scenario, seed, LIAR, checks=checks)
     return [alarm(verdict) for verdict in found if verdict.outcome in (Outcome.PASS, Outcome.ERROR)]
 
 
 def false_alarms(scenario: str, seed: int) -> list[Alarm]:
     """Return what fails in a scenario although the driver makes no mistake."""
-    found = golden(scenario, seed)
+    found = golden(scenario, seed).verdicts
     return [alarm(verdict) for verdict in found if verdict.outcome in (*FAILED, Outcome.ERROR)] + unworded(found)

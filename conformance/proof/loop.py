@@ -2,6 +2,9 @@
 
 A whole process is measured, from its start to its end, by the clock and by the processor's time of it and all that it started.
 Where the versions differ in a verdict, which a changed rule may do, that is reported: then they have not done the same work.
+
+Beside that the reference driver's reads in process are counted, as `lab.bench.reference` counts them: driver and device
+together, with the full record.
 """
 
 from __future__ import annotations
@@ -25,6 +28,14 @@ REPEATED = "5"
 GOOD = (0, 1, 3)
 """Exit statuses of a run that has judged: a driver may fail, and a stage may have nothing to judge."""
 PYTHON = Path(".venv/bin/python")
+READS_IN_PROCESS = """
+import json, sys
+from lab.bench.reference import DEPTHS, _in_process
+with _in_process(float(sys.argv[1])) as measure:
+    print(json.dumps(dict(zip(DEPTHS, measure().rates))))
+"""
+"""What either version runs; the names in it are those that other versions have."""
+READ_SECONDS = 1.0
 Verdicts = dict[tuple[str, ...], str]
 
 
@@ -79,6 +90,37 @@ def loop(
             mine, theirs = (statistics.median(getattr(took, of) for took in side) for side in taken)
             figures.append(Figure(case.name, mine, what, str(before), theirs))
     return figures
+
+
+def reads(
+    before: Path, folder: Path, say: Callable[[str], None], *, rounds: int, seconds: float = READ_SECONDS
+) -> list[Figure]:
+    """Measure reads a second in process by this version and by that in the checkout ``before``, at each depth."""
+    folder.mkdir()
+    pythons = (Path(sys.executable), _python_of(before))
+    rates: list[dict[str, list[float]]] = [{}, {}]
+    for _ in numbered_rounds(rounds, "reading in process", say):
+        for side, python in enumerate(pythons):
+            for depth, rate in _rates(python, folder, seconds).items():
+                rates[side].setdefault(depth, []).append(rate)
+    return [
+        Figure(
+            f"reads in process, QD{depth}", statistics.median(mine), "per s", str(before), statistics.median(rates[1][depth]),
+            more_is_better=True,
+        )
+        for depth, mine in rates[0].items()
+    ]  # fmt: skip
+
+
+def _rates(python: Path, folder: Path, seconds: float) -> dict[str, float]:
+    """Return a version's reads a second, by depth."""
+    arguments = [str(python), "-c", READS_IN_PROCESS, str(seconds)]
+    done = subprocess.run(arguments, cwd=folder, capture_output=True, text=True, check=False)
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or [""])[-1]
+        raise LabError(f"reads in process: {python} ended with {done.returncode}: {last}")
+    found: dict[str, float] = json.loads(done.stdout)
+    return found
 
 
 def _python_of(checkout: Path) -> Path:

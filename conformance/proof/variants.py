@@ -9,32 +9,14 @@ a variant that changes nothing proves nothing.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
-from functools import cache
+from dataclasses import dataclass
 from typing import Any
 
-from conformance.proof.recording import Alarm, alarm, record, verdicts
+from conformance.proof.recording import Alarm, Doing, alarm, golden, recorded, verdicts
 from conformance.suite.check import Outcome
 from conformance.suite.selection import CHECKS, SCENARIOS
-from lab.data.events import (
-    Barrier,
-    ConfigWrite,
-    DmaMap,
-    Doorbell,
-    Event,
-    MemoryRead,
-    MemoryWrite,
-    MsixWrite,
-    RegisterRead,
-    RegisterWrite,
-    Submitted,
-)
-from lab.guest.folder import SHARED_MEMORY, run_folder, shared_root
 from lab.variants import JOIN, VARIANTS, Variant
 
-DRIVERS_DOING = (RegisterRead, RegisterWrite, Doorbell, ConfigWrite, Submitted, DmaMap, MemoryRead, MemoryWrite, Barrier,
-                 MsixWrite)  # fmt: skip
-"""Events that the driver causes."""
 CLEARLY_SECONDS = 0.8
 """A difference in the time of the device's clock, which runs on, that no busy machine makes."""
 
@@ -92,8 +74,10 @@ def shows(variant: Variant, seed: int) -> str:
 
 def _differs(scenario: str, seed: int, variant: str) -> bool:
     """Return whether the device sees other events, or sees them over a clearly longer or shorter time."""
-    (changed, took), (plain, plainly_took) = _seen(scenario, seed, variant), _plainly_seen(scenario, seed)
-    return changed != plain or abs(took - plainly_took) > CLEARLY_SECONDS
+    plain = golden(scenario, seed).doing
+    with recorded(scenario, seed, variant=variant) as record:
+        changed = Doing.of(record.events)
+    return changed.steps != plain.steps or abs(changed.seconds - plain.seconds) > CLEARLY_SECONDS
 
 
 def unknown_names(variant: Variant) -> Collection[str]:
@@ -101,17 +85,3 @@ def unknown_names(variant: Variant) -> Collection[str]:
     return {name for name in variant.scenarios if name not in SCENARIOS} | {
         name for name in variant.warns if name not in CHECKS
     }
-
-
-@cache
-def _plainly_seen(scenario: str, seed: int) -> tuple[list[Event], float]:
-    """Return the same of the unmodified driver; each process records it once."""
-    return _seen(scenario, seed)
-
-
-def _seen(scenario: str, seed: int, variant: str = "") -> tuple[list[Event], float]:
-    """Return what the driver did, without times, and how long it took by the device's clock."""
-    with run_folder(shared_root() if SHARED_MEMORY.is_dir() else None) as folder:
-        evidence = record(scenario, seed, folder / "evidence", variant=variant)
-        caused = [event for event in evidence.events() if isinstance(event, DRIVERS_DOING)]
-        return [replace(event, t=0.0) for event in caused], caused[-1].t - caused[0].t if caused else 0.0

@@ -152,8 +152,13 @@ class Disk:
     def _mixed(self, asked: Asked) -> None:
         """Take a mixed load: a lane that met an error may have missed any of its writes."""
         clean = asked.ok and not asked.answer.get("errors")
-        for lba, fill in Mix.of(asked.arguments).final().items():
-            self._keep(range(lba, lba + 1), fill if clean else UNKNOWN)
+        written = [(blocks, fill if clean else UNKNOWN) for blocks, fill in Mix.of(asked.arguments).final()]
+        self._changed.put_each(written)
+        if self.cached:
+            self._unflushed.put_each([(blocks, None) for blocks, _ in written])
+        else:
+            for blocks, _ in written:
+                self._unflushed.remove(blocks)
 
     def expected_ranges(self) -> Iterator[range]:
         """Yield ranges, in no order, of every block that may differ from zero and is known."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -27,6 +27,19 @@ class Extents(Generic[T]):
         """Give a range a value."""
         if blocks:
             self._replace(blocks, [(blocks.start, blocks.stop, value)])
+
+    def put_each(self, parts: Sequence[tuple[range, T]]) -> None:
+        """Give each of these ranges its value; none is empty, they are in order and share no blocks."""
+        if not parts:
+            return
+        new: list[tuple[int, int, T]] = []
+        end = parts[0][0].start
+        for blocks, value in parts:
+            if end < blocks.start:
+                new += [(kept.start, kept.stop, held) for kept, held in self.within(range(end, blocks.start))]
+            new.append((blocks.start, blocks.stop, value))
+            end = blocks.stop
+        self._replace(range(parts[0][0].start, end), new)
 
     def remove(self, blocks: range) -> None:
         """Forget a range."""

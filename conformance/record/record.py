@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import pairwise
+from itertools import chain
 from math import inf
 from operator import itemgetter
 from typing import Any, TypeVar, overload
@@ -64,6 +64,8 @@ REMOVED = "removed"
 ALL_ONES = 0xFFFF_FFFF
 NEVER_ALL_ONES = frozenset({CAP.OFFSET, VS.OFFSET, CC.OFFSET, CSTS.OFFSET})
 """Registers that read all ones only where there is no controller any more."""
+ABOUT_PRESENCE = frozenset({Reset, RegisterRead, RegisterWrite, Plugged, FaultInjected})
+"""Events by which a controller goes away, loses power, or is seen again."""
 
 STRETCH = 1024
 """Events of a stretch. To find the beginning of what a walk wants costs as much as some dozens of moves."""
@@ -85,8 +87,7 @@ class Stretch:
 
     def add(self, event: Event, state: State) -> None:
         """Take the next event, and move its controller's state."""
-        kind = type(event.command) if isinstance(event, Submitted) else type(event)
-        move = state.move(event)
+        kind, move = _kind(event), state.move(event)
         step = kind, state.spec.id, event, move
         self.steps.append(step)
         self.kinds[kind] += 1
@@ -113,7 +114,9 @@ class Sights:
         self.kinds: dict[Kind, list[tuple[int, Sight]]] = {}
         self._count = 0
         self._room = KEPT_BYTES
-        self._chosen: dict[frozenset[Kind], tuple[Sequence[Sight], bool]] = {}
+        self._chosen: dict[frozenset[Kind], Sequence[Sight]] = {}
+        self._latest, self._in_order = -inf, True
+        """The time of the last event, and whether all times are in order, which a damaged record's may not be."""
 
     @property
     def has_room(self) -> bool:
@@ -122,30 +125,34 @@ class Sights:
 
     def add(self, event: Event, state: State) -> State:
         """Keep the next event with its controller's state, and return the state after it."""
-        kind = type(event.command) if isinstance(event, Submitted) else type(event)
-        self.kinds.setdefault(kind, []).append((self._count, (state, event)))
+        kind = _kind(event)
+        if kind not in self.kinds:
+            self.kinds[kind] = []
+        self.kinds[kind].append((self._count, (state, event)))
         self._count += 1
         self._room -= STATE_BYTES + IN_FLIGHT_BYTES * len(state.in_flight)
+        self._in_order &= self._latest <= event.t
+        self._latest = event.t
         return state.after(event)
 
     def of(self, wanted: frozenset[Kind]) -> Sequence[Sight]:
         """Return the events of these kinds, in order."""
-        return self._choose(wanted)[0]
+        if wanted not in self._chosen:
+            numbered = [self.kinds[kind] for kind in wanted if kind in self.kinds]
+            in_order = numbered[0] if len(numbered) == 1 else sorted(chain.from_iterable(numbered), key=itemgetter(0))
+            self._chosen[wanted] = [sight for _, sight in in_order]
+        return self._chosen[wanted]
 
     def within(self, wanted: frozenset[Kind], begin: float, end: float) -> Sequence[Sight]:
         """Return the events of these kinds that happened between these times."""
-        found, in_order = self._choose(wanted)
-        if not in_order:
+        found = self.of(wanted)
+        if not self._in_order:
             return [sight for sight in found if begin <= sight[1].t <= end]
         return found[bisect_left(found, begin, key=_time) : bisect_right(found, end, key=_time)]
 
-    def _choose(self, wanted: frozenset[Kind]) -> tuple[Sequence[Sight], bool]:
-        """Return the events of these kinds, and whether their times are in order, which a damaged record's may not be."""
-        if wanted not in self._chosen:
-            numbered = [one for kind in wanted for one in self.kinds.get(kind, ())]
-            found = [sight for _, sight in sorted(numbered, key=itemgetter(0))]
-            self._chosen[wanted] = found, all(one[1].t <= other[1].t for one, other in pairwise(found))
-        return self._chosen[wanted]
+
+def _kind(event: Event) -> Kind:
+    return type(event.command) if isinstance(event, Submitted) else type(event)
 
 
 def _time(sight: Sight) -> float:
@@ -419,15 +426,18 @@ class Record:
         for event in self.events:
             if (id := event.controller or only) not in states:
                 continue
-            if isinstance(event, Reset) and event.cause == "power":
-                dark.add(id)
-            elif isinstance(event, RegisterRead | RegisterWrite):
-                dark.discard(id)
-            if self._goes_away(event):
-                gone.add(id)
-            elif isinstance(event, RegisterRead) and event.value & ALL_ONES != ALL_ONES:
-                gone.discard(id)
-            if isinstance(event, Doorbell | RegisterWrite) and (id in gone or (id in dark and isinstance(event, Doorbell))):
+            if type(event) in ABOUT_PRESENCE:
+                if isinstance(event, Reset) and event.cause == "power":
+                    dark.add(id)
+                elif isinstance(event, (RegisterRead, RegisterWrite)):
+                    dark.discard(id)
+                if self._goes_away(event):
+                    gone.add(id)
+                elif isinstance(event, RegisterRead) and event.value & ALL_ONES != ALL_ONES:
+                    gone.discard(id)
+            if id in gone and isinstance(event, (Doorbell, RegisterWrite)):
+                continue
+            if id in dark and isinstance(event, Doorbell):
                 continue
             if sights.has_room:
                 states[id] = sights.add(event, states[id])

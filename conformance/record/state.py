@@ -62,6 +62,10 @@ NAMESPACE_CHANGED = "namespace-changed"
 """The remark on a namespace that the lab has given another size or format, while the driver uses it."""
 
 
+NEW_FIRMWARE = "new-firmware"
+"""The remark on a reset that has activated firmware, with the fields of CAP and Identify Controller that are others now."""
+
+
 def changed_spec(spec: Controller, event: Remark) -> Controller:
     """Return a controller whose namespace is as the remark says; nothing is known of its blocks' former content."""
     blocks, size = int(event.detail["blocks"]), int(event.detail["block_size"])
@@ -199,15 +203,8 @@ class State:
 
     def move(self, event: Event) -> Move | None:
         """Return what an event does to this state; None if it changes nothing."""
-        match event:
-            case RegisterRead(offset=CSTS.OFFSET, value=value) if self.csts is None or self.csts != value:
-                return State._read
-            case RegisterRead() | Interrupt(how=self.interrupts):
-                return None
-            case Remark(name="namespace-changed"):
-                return State._namespace_changed
-            case Remark(name="new-firmware"):
-                return State._new_firmware
+        if (still := State.STILL.get(type(event))) is not None and still(self, event):
+            return None
         return State.MOVES.get(type(event))
 
     def after(self, event: Event) -> State:
@@ -239,6 +236,9 @@ class State:
             )
             self.profile = replace(self.profile, cap=cap, controller=controller)
             self.renewed = True
+
+    def _remarked(self, event: Remark) -> None:
+        State.REMARKS[event.name](self, event)
 
     def _interrupt(self, event: Interrupt) -> None:
         self.interrupts = event.how
@@ -369,6 +369,9 @@ class State:
     }
     """What commands do to it when they succeed; the others do nothing."""
 
+    REMARKS: ClassVar[Mapping[str, Move]] = {NAMESPACE_CHANGED: _namespace_changed, NEW_FIRMWARE: _new_firmware}
+    """What remarks of these names do to it; the others do nothing."""
+
     MOVES: ClassVar[Mapping[type[Event], Move]] = {
         ConfigWrite: _config,
         RegisterRead: _read,
@@ -378,9 +381,17 @@ class State:
         Submitted: _submitted,
         Completed: _completed,
         Interrupt: _interrupt,
+        Remark: _remarked,
         Reset: _reset,
     }
-    """What each kind of event does to it, unless `move` finds that it changes nothing; the others do nothing."""
+    """What each kind of event does to it; the others do nothing."""
+
+    STILL: ClassVar[Mapping[type[Event], Callable[[State, Any], bool]]] = {
+        RegisterRead: lambda self, event: event.offset != CSTS.OFFSET or self.csts == event.value,
+        Interrupt: lambda self, event: self.interrupts == event.how,
+        Remark: lambda _self, event: event.name not in State.REMARKS,
+    }
+    """When events of a kind do nothing, where that depends on the event."""
 
 
 def _without(entries: Mapping[K, V], key: K) -> dict[K, V]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -10,6 +11,8 @@ from lab.nvme.status import Status
 
 NOTHING = "nothing"
 NONE_OF_THEM = "none"
+MOST_SHOWN = 8
+"""Of a long list, how many a finding names."""
 PYTHON = re.compile(
     r"\b(None|True|False)\b|[{}\[\]]|\b(frozenset|dict|set|tuple|deque|Counter|range)\(|<[a-zA-Z_.]+ object"
     r"|\bb['\"]|<[A-Z]\w*\.\w+: |\b(Outcome|Psdt|Cns|Fid|Lid|Status|Select|Transfer|PrpProblem)\.[A-Z]"
@@ -32,9 +35,11 @@ def words(value: Any) -> str:
     return str(value)
 
 
-def listed(values: Iterable[Any]) -> str:
-    """Return values one after the other, "none" if there are none."""
-    return ", ".join(words(value) for value in values) or NONE_OF_THEM
+def listed(values: Iterable[Any], most: int = sys.maxsize) -> str:
+    """Return values one after the other, "none" if there are none; of more than ``most`` the first, and how many more."""
+    shown = list(values)
+    more = f" and {len(shown) - most} more" if len(shown) > most else ""
+    return (", ".join(words(value) for value in shown[:most]) or NONE_OF_THEM) + more
 
 
 def status_words(value: Mapping[str, Any]) -> str:

@@ -15,30 +15,28 @@ from typing import Any
 
 import pytest
 
-from conformance.judging.coverage import coverage_entries
-from conformance.judging.files import write
 from conformance.judging.models import FILE, Results, VerdictEntry
 from conformance.report.terminal import plain_table
-from conformance.run import costs, signals
+from conformance.run import signals
+from conformance.run.finish import TRACEBACK, finish
 from conformance.run.folders import default_folder, evidence_folder, prepare_folder
 from conformance.run.handshake import WORKER_INPUT
-from conformance.run.identity import new_results
-from conformance.run.items import OTHER_STAGES, ROOT, CheckedRecording, Recording, error_verdict, other_checks
+from conformance.run.items import OTHER_STAGES, ROOT, CheckedRecording, Recording, other_checks
 from conformance.run.journal import Journal
 from conformance.run.plan import Campaign, RunRequest, plan
-from conformance.run.prepare import cache_root, prepare_campaign
-from conformance.run.scheduler import ATTEMPTS, WORKER_DIED, ScenarioReport, WholeScenarios, unpack
+from conformance.run.prepare import prepare_campaign
+from conformance.run.progress import Progress
+from conformance.run.scenario_report import WORKER_DIED, ScenarioReport
+from conformance.run.scenario_run import error_verdict
+from conformance.run.scheduler import ATTEMPTS, WholeScenarios, unpack
 from conformance.run.worker import SuitePlugin
 from conformance.suite.check import Outcome
 from conformance.wire.decode import printable
 from lab import settings
 from lab.errors import LabError, UsageError
-from lab.guest.folder import sweep_all
 
 LOG = logging.getLogger(__name__)
 
-TRACEBACK = "internal-error.txt"
-"""In the folder of results: the traceback of a mistake in the lab."""
 SSH = re.compile(r"(?:^|\*)ssh=(.+?)(?://|$)")
 """The machine in a specification of workers."""
 RERUNS = ("reruns", "retries", "force_flaky")
@@ -48,13 +46,13 @@ RETRIED = "again"
 
 
 class ControllerPlugin(SuitePlugin):
-    """In the process that the user started: hands the campaign to workers, and collects verdicts in the journal."""
+    """In the process that the user started: hands the campaign to workers, and collects verdicts in the journals."""
 
-    def __init__(self, campaign: Campaign, journal: Journal | None, kind: type[Recording] = Recording) -> None:
-        """Take the campaign to distribute; without a journal, verdicts are kept in memory only."""
+    def __init__(self, campaign: Campaign, journals: Mapping[int, Journal], kind: type[Recording] = Recording) -> None:
+        """Take the campaign to distribute, and the journal of each repetition."""
         super().__init__(campaign, kind)
-        self.journal = journal
-        self._names = {job.name for job in campaign.jobs}
+        self.journals = journals
+        self._scopes = {job.scope for job in campaign.jobs}
         self.worker_start_error = ""
         """Why no worker has collected; "" if one has, or none was needed."""
         self.internal_error = ""
@@ -63,7 +61,7 @@ class ControllerPlugin(SuitePlugin):
         self._workers: list[int] = []  # process ids on this machine
         self._machines: list[str] = []  # others, as --tx names them
         self._ready = False  # a worker has collected
-        self._retried: set[str] = set()  # names of jobs whose worker has died
+        self._retried: set[str] = set()  # scopes of jobs whose worker has died
 
     # -- before anything is recorded ------------------------------------------------------------------------------------
 
@@ -116,19 +114,20 @@ class ControllerPlugin(SuitePlugin):
     def pytest_runtest_logreport(self, report: Any) -> None:
         """Keep the recording and the verdicts of a report."""
         scenario_report: ScenarioReport | None = getattr(report, "nvme", None)
-        if scenario_report is None or self.journal is None:
+        if scenario_report is None or not self.journals:
             return
-        if scenario_report.run and scenario_report.name not in self._names:
+        if scenario_report.run and scenario_report.scope not in self._scopes:
             raise LabError(f"A worker reported a scenario that is not in the campaign: {printable(scenario_report.name)}")
         if scenario_report.run:
             if (archive := vars(report).pop("nvme_evidence", None)) is not None:
-                folder = evidence_folder(self.campaign.out, scenario_report.name)
+                out = self.campaign.folder_of(scenario_report.repetition)
+                folder = evidence_folder(out, scenario_report.name)
                 unpack(archive, folder)
-                scenario_report.run.evidence = str(folder.relative_to(self.campaign.out))
-                _forget_evidence_elsewhere(scenario_report, self.campaign.out)
-            if scenario_report.name in self._retried:
+                scenario_report.run.evidence = str(folder.relative_to(out))
+                _forget_evidence_elsewhere(scenario_report, out)
+            if scenario_report.scope in self._retried:
                 scenario_report.run.retry_reason = scenario_report.run.retry_reason or WORKER_DIED
-        self.journal.add(scenario_report)
+        self.journals[scenario_report.repetition].add(scenario_report)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any, error: object) -> None:
@@ -142,17 +141,18 @@ class ControllerPlugin(SuitePlugin):
     def pytest_handlecrashitem(self, crashitem: str, report: Any, sched: Any) -> None:
         """Drop what a dead worker reported of its scenario; another worker records it again, once."""
         scope, _, _ = crashitem.rpartition("::")
-        job = next((job for job in self.campaign.jobs if scope == f"{ROOT}::{job.name}"), None)
-        if job is None or self.journal is None or not isinstance(sched, WholeScenarios):
+        job = next((job for job in self.campaign.jobs if scope == f"{ROOT}::{job.scope}"), None)
+        if job is None or not self.journals or not isinstance(sched, WholeScenarios):
             return
-        self.journal.drop(job.name)
+        journal = self.journals[job.repetition]
+        journal.drop(job.name)
         if sched.deaths[scope] < ATTEMPTS:
-            self._retried.add(job.name)
+            self._retried.add(job.scope)
             report.outcome = RETRIED
             return
         errors = (error_verdict(job, check, f"{WORKER_DIED}, and so did the second one") for check in job.checks)
         verdicts = [VerdictEntry.model_validate(error.to_json()) for error in errors]
-        self.journal.add(ScenarioReport(run=None, verdicts=verdicts))
+        journal.add(ScenarioReport(run=None, verdicts=verdicts, repetition=job.repetition))
 
     def pytest_internalerror(self, excrepr: Any, excinfo: pytest.ExceptionInfo[BaseException]) -> bool | None:
         """Keep what ended pytest, its traceback in a file; a machine that cannot be reached is no mistake in the lab."""
@@ -187,26 +187,36 @@ def _forget_evidence_elsewhere(report: ScenarioReport, out: Path) -> None:
             occurrence.evidence = ""
 
 
-def finish(campaign: Campaign, journal: Journal, reason: str, expected: int | None = None) -> Results:
-    """Write the results of the journal, in the order of the campaign; partial ones name the ``reason``.
+class ProgressPlugin:
+    """Tells `Progress` what the items of the controlling process do."""
 
-    ``expected`` is the number of verdicts of a run that nothing interrupts; None: every check of the campaign.
-    """
-    results = new_results(campaign)
-    for job in campaign.jobs:
-        judged = journal.verdicts.get(job.name, {})
-        results.verdicts += [judged[check] for check in job.checks if check in judged]
-        results.runs += [journal.runs[job.name]] if job.name in journal.runs else []
-    results.coverage = coverage_entries(results.runs, campaign.out, results.verdicts) if campaign.request.coverage else []
-    expected = sum(len(job.checks) for job in campaign.jobs) if expected is None else expected
-    if missing := expected - len(results.verdicts):
-        results.unfinished = f"{reason}: {missing} of {expected} verdicts are missing"
-    write(results, campaign.out)
-    failed = {"/".join(verdict.key[:3]) for verdict in results.verdicts if verdict.outcome is Outcome.ERROR}
-    seconds = {name: took for name, took in costs.measured(results).items() if name not in failed}
-    costs.remember(cache_root(campaign), seconds)
-    sweep_all()  # remains of killed workers
-    return results
+    def __init__(self, progress: Progress) -> None:
+        """Take what follows the run."""
+        self._progress = progress
+
+    def pytest_runtest_logstart(self, nodeid: str) -> None:
+        """Note the start of a scenario."""
+        self._progress.started(_scope(nodeid))
+
+    def pytest_runtest_logreport(self, report: Any) -> None:
+        """Note the verdicts of a scenario."""
+        scenario_report: ScenarioReport | None = getattr(report, "nvme", None)
+        if scenario_report is not None:
+            self._progress.reported(scenario_report)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_handlecrashitem(self, crashitem: str) -> None:
+        """Note a scenario whose worker died."""
+        self._progress.lost(_scope(crashitem))
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_keyboard_interrupt(self) -> None:
+        """Show that the run stops."""
+        self._progress.stopping()
+
+
+def _scope(nodeid: str) -> str:
+    return nodeid.split("::")[1]
 
 
 class StandalonePlugin(ControllerPlugin):
@@ -214,7 +224,7 @@ class StandalonePlugin(ControllerPlugin):
 
     def __init__(self, campaign: Campaign, out: Path | None) -> None:
         """Take the campaign; results go to ``out``, or to a new folder below the current one."""
-        super().__init__(campaign, None, CheckedRecording)
+        super().__init__(campaign, {}, CheckedRecording)
         self.results: Results | None = None
         self._out = out
         self._stack = ExitStack()
@@ -235,8 +245,8 @@ class StandalonePlugin(ControllerPlugin):
         with _errors_of_pytest():
             prepared = prepare_campaign(self.campaign, settings.load(), say)
             self.campaign = replace(prepared, out=prepare_folder(self._out or default_folder(Path.cwd())))
-            self.journal = Journal(self.campaign.out)
-            self._names = {job.name for job in self.campaign.jobs}
+            self.journals = {0: Journal(self.campaign.out)}
+            self._scopes = {job.scope for job in self.campaign.jobs}
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_report_teststatus(self, report: Any) -> tuple[str, str, tuple[str, dict[str, bool]]] | None:
@@ -256,9 +266,9 @@ class StandalonePlugin(ControllerPlugin):
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, exitstatus: int) -> None:
         """Write the results of what the user has not deselected."""
-        if self.journal is not None and self._collected:
+        if self.journals and self._collected:
             reason = "interrupted" if exitstatus == pytest.ExitCode.INTERRUPTED else "ended early"
-            self.results = finish(self.campaign, self.journal, reason, expected=self._expected())
+            self.results = finish(self.campaign, self.journals[0], reason, expected=self._expected())
 
     def _expected(self) -> int:
         """Return the number of verdicts of all collected items."""

@@ -5,43 +5,25 @@ scenario. ``nvme-lab run`` shows no items, and an item costs more than most chec
 `RecordStep` and `JudgeStep`. With xdist the scenario is the unit that a worker gets. Verdicts travel on the items' reports
 (`conformance.run.scheduler.ScenarioReport`) to the controlling process, which alone writes the results.
 
-Where the lab fails (a guest was killed, a worker died) the scenario is recorded once more, and its results say so.
+What a recording does is in `conformance.run.scenario_run`.
 """
 
 from __future__ import annotations
 
-import logging
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Iterator
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import pytest
 
-import lab.recording.record
-from conformance.judging.flaky import settle
-from conformance.judging.judge import Verdict, judge, place
-from conformance.judging.models import Occurrence, RunEntry, VerdictEntry
-from conformance.record.record import Record
-from conformance.run.folders import CONFIRMATION, evidence_folder
+from conformance.judging.judge import Verdict, place
 from conformance.run.plan import DEVICES, Campaign, Job, RunRequest
-from conformance.run.scheduler import ScenarioReport
-from conformance.run.unready import UnreadyGuests
+from conformance.run.scenario_report import ScenarioReport
+from conformance.run.scenario_run import ScenarioRun
 from conformance.suite.check import EVERY, MANDATORY, Check, Outcome
-from conformance.suite.measure import measurements
 from conformance.suite.selection import CHECKS
-from lab.data.backtrace import read_backtraces
-from lab.data.evidence import Evidence
-from lab.data.machine import TOO_SLOW
 from lab.data.manifest import PARTS, part_name
-from lab.errors import LabError, UsageError
-from lab.recording.stopping import EVENTS, Judge
-from lab.toolchain.cache import HEALED
-
-LOG = logging.getLogger(__name__)
 
 PACKAGE = Path(__file__).parents[1]
 ROOT = "conformance"
@@ -123,147 +105,38 @@ class Recording(pytest.Collector):
     It is judged in an item of its own: xdist hands its worker the next scenario meanwhile.
     """
 
-    job: Job
-    campaign: Campaign
-
-    evidence: Evidence
-    verdicts: dict[str, Verdict]
-    run: RunEntry | None
-    made_of: Sequence[Path] = ()
-    """What of the cache the guest of the evidence was made of."""
+    scenario: ScenarioRun
 
     @classmethod
     def of(cls, parent: Suite, job: Job, campaign: Campaign) -> Recording:
         """Return the collector of a job."""
-        made: Recording = cls.from_parent(parent, name=job.name)
-        made.job, made.campaign = job, campaign
-        made.verdicts, made.run = {}, None
+        made: Recording = cls.from_parent(parent, name=job.scope)
+        made.scenario = ScenarioRun(job, campaign)
         return made
+
+    @property
+    def job(self) -> Job:
+        """The scenario, its driver, its device and its checks."""
+        return self.scenario.job
+
+    @property
+    def campaign(self) -> Campaign:
+        """The campaign that it belongs to."""
+        return self.scenario.campaign
+
+    @property
+    def verdicts(self) -> dict[str, Verdict]:
+        """The verdicts by check; none before it was judged."""
+        return self.scenario.verdicts
 
     def collect(self) -> Iterator[pytest.Item]:
         """Yield one item that records and one that judges."""
         yield RecordStep.from_parent(self, name="record")
         yield JudgeStep.from_parent(self, name="judge")
 
-    def record(self) -> None:
-        """Record the evidence."""
-        LOG.info("record %s", self.job.name)
-        with self._lab_errors_as_verdicts():
-            self._take(*self._record_with_retry())
-
-    def _take(self, evidence: Evidence, retry_reason: str) -> None:
-        """Take this evidence for the one to judge; ``retry_reason`` says why an earlier one does not count."""
-        if retry_reason:
-            LOG.info("%s was recorded again: %s", self.job.name, retry_reason)
-        self.evidence = evidence
-        self.run = RunEntry(
-            driver=self.job.driver.name,
-            device=self.job.device,
-            scenario=self.job.scenario.id,
-            stage=self.job.scenario.stage,
-            evidence=str(evidence.folder.relative_to(self.campaign.out)),
-            seconds=evidence.end.seconds if evidence.end else 0.0,
-            build=evidence.end.build if evidence.end else "",
-            retry_reason=retry_reason,
-            measurements=measurements(evidence),
-            stops=[line for stop in read_backtraces(evidence.folder) for line in stop.lines()],
-        )
-
-    def judge(self) -> None:
-        """Judge the evidence, unless recording it has failed and the verdicts say so already.
-
-        Where a failure need not be the driver's, since the machine was too slow or the cache was damaged, the scenario is
-        recorded once more, alone.
-        """
-        if not self.verdicts:
-            with self._lab_errors_as_verdicts():
-                verdicts = self._judged()
-                if why := self._excuse(verdicts):
-                    self._take(self._record_once(alone=True), why)
-                    verdicts = self._judged()
-                    if damage := self._damage(verdicts):
-                        raise LabError(damage, remedy=HEALED)
-                self.verdicts = {verdict.check.id: verdict for verdict in verdicts}
-
-    def _judged(self) -> list[Verdict]:
-        return judge(self.evidence, [CHECKS[check] for check in self.job.checks])
-
-    def _excuse(self, verdicts: Iterable[Verdict]) -> str:
-        """Return why a failure need not be the driver's; "" if nothing speaks for that."""
-        slow = (verdict.reason for verdict in verdicts if verdict.reason.startswith(TOO_SLOW))
-        return next(slow, "") or self._damage(verdicts)
-
-    def _damage(self, verdicts: Iterable[Verdict]) -> str:
-        """Return what was damaged of all that the guest was made of, which is asked before a driver is blamed anew."""
-        cache = self.campaign.toolchain.cache
-        if cache is None or not any(verdict.outcome is Outcome.FAIL and verdict.known is None for verdict in verdicts):
-            return ""
-        damage = cache.heal(self.made_of, trust_times=True)
-        return f"the cache was damaged: {'; '.join(damage)}" if damage else ""
-
-    @contextmanager
-    def _lab_errors_as_verdicts(self) -> Iterator[None]:
-        """Turn any error into ERROR verdicts of all checks; raise it again if it is a mistake in the lab."""
-        try:
-            yield
-        except Exception as error:
-            reason = str(error) if isinstance(error, LabError) else f"{type(error).__name__}: {error}"
-            self.verdicts = {check: error_verdict(self.job, check, reason) for check in self.job.checks}
-            if not isinstance(error, LabError):
-                raise
-
-    def _record_with_retry(self) -> tuple[Evidence, str]:
-        """Record once, and once more if the lab fails. Return the evidence and why the first attempt failed ("" if not).
-
-        LabError if a guest of this driver did not come to it (`conformance.run.unready`).
-        """
-        unready = UnreadyGuests(self.campaign.out, self.job.driver.name)
-        if why := unready.why_not():
-            raise LabError(why)
-        try:
-            evidence = self._record_once()
-            unready.note(self.job.scenario.id, evidence.end)
-            if evidence.end is None or evidence.end.outcome != "lab-error" or unready.is_unready(evidence.end):
-                return evidence, ""
-            failure = evidence.end.reason
-        except UsageError:
-            raise
-        except LabError as error:
-            failure = str(error)
-        return self._record_once(alone=True), failure
-
-    def _record_once(self, *, alone: bool = False, out: Path | None = None) -> Evidence:
-        """Record into the folder of results, or below ``out``."""
-        job = self.job
-        folder = evidence_folder(out or self.campaign.out, job.name)
-        lab.recording.record.record(
-            job.driver,
-            job.scenario,
-            job.device,
-            folder,
-            toolchain=self.campaign.toolchain,
-            alone=alone,
-            coverage=self.campaign.request.coverage,
-            stop_at=self.campaign.request.stop_at,
-            stop_when=stop_judge(self.campaign.request.stop_at),
-            made_of=self._note_sources,
-        )
-        return Evidence(folder)
-
-    def _note_sources(self, made_of: Sequence[Path]) -> None:
-        self.made_of = made_of
-
-    def report(self, verdicts: Iterable[Verdict]) -> ScenarioReport:
-        """Return these verdicts for the controlling process, the first time with the recording itself."""
-        run, self.run = self.run, None
-        return ScenarioReport(run=run, verdicts=[VerdictEntry.model_validate(verdict.to_json()) for verdict in verdicts])
-
 
 class CheckedRecording(Recording):
     """One scenario whose items are its checks."""
-
-    _occurrences: Mapping[str, Sequence[Occurrence]] = MappingProxyType({})
-    """Of checks whose failure was confirmed or refuted by a fresh recording: the outcomes of both."""
 
     def collect(self) -> Iterator[pytest.Item]:
         """Yield an item for each check of a selected stage, and one for the rules of all other stages together."""
@@ -284,56 +157,11 @@ class CheckedRecording(Recording):
     def verdict(self, check: str) -> Verdict:
         """Return the verdict of a check. The first call records the scenario and judges it."""
         if not self.verdicts:
-            self.record()
-            self.judge()
+            self.scenario.record()
+            self.scenario.judge()
             if self.campaign.request.confirm:
-                self._confirm()
+                self.scenario.confirm()
         return self.verdicts[check]
-
-    def _confirm(self) -> None:
-        """Record once more where something failed in a new way: a failure that does not come back is FLAKY."""
-        failed = [v for v in self.verdicts.values() if v.outcome is Outcome.FAIL and v.known is None]
-        if not failed:
-            return
-        fresh = self._record_once(alone=True, out=self.campaign.out / CONFIRMATION)
-        again = {verdict.check.id: verdict.outcome for verdict in judge(fresh, [CHECKS[check] for check in self.job.checks])}
-        folders = [str(one.folder.relative_to(self.campaign.out)) for one in (self.evidence, fresh)]
-        self._occurrences = {}
-        for verdict in failed:
-            outcomes = (verdict.outcome, again[verdict.check.id])
-            found = [Occurrence(outcome=one, evidence=folder) for one, folder in zip(outcomes, folders, strict=True)]
-            entry = VerdictEntry.model_validate(verdict.to_json())
-            settle(entry, found)
-            self._occurrences = {**self._occurrences, verdict.check.id: found}
-            self.verdicts[verdict.check.id] = replace(verdict, outcome=entry.outcome, reason=entry.reason)
-
-    def report(self, verdicts: Iterable[Verdict]) -> ScenarioReport:
-        """Return these verdicts, with the outcomes of both recordings where there were two."""
-        made = super().report(verdicts)
-        for entry in made.verdicts:
-            entry.occurrences = list(self._occurrences.get(entry.check, ()))
-        return made
-
-
-def stop_judge(stop_at: str) -> Judge | None:
-    """Return what looks for the first violation of a check in unfinished evidence; None for events of the recording itself."""
-    if stop_at in ("", *EVENTS):
-        return None
-    wanted = CHECKS[stop_at]
-
-    def violated(folder: Path) -> str:
-        try:
-            finding = next((one for one in wanted.find(Record(Evidence(folder))) if not one.ok), None)
-        except LabError:
-            return ""  # what is there is not whole yet
-        return f"{stop_at}: expected {finding.expected}, actual {finding.actual}" if finding else ""
-
-    return violated
-
-
-def error_verdict(job: Job, check: str, reason: str) -> Verdict:
-    """Return the ERROR verdict of a check that the lab could not judge."""
-    return Verdict(job.driver.name, job.device, job.scenario.id, CHECKS[check], Outcome.ERROR, reason=reason)
 
 
 def _marked(item: CheckItem, job: Job, check: Check) -> CheckItem:
@@ -350,7 +178,7 @@ class RecordStep(pytest.Item):
 
     def runtest(self) -> None:
         """Record the scenario."""
-        self.parent.record()
+        self.parent.scenario.record()
 
 
 class JudgeStep(pytest.Item):
@@ -360,11 +188,11 @@ class JudgeStep(pytest.Item):
 
     def runtest(self) -> None:
         """Judge the recording."""
-        self.parent.judge()
+        self.parent.scenario.judge()
 
     def scenario_report(self, when: str) -> ScenarioReport | None:
         """Return what pytest's report of this phase carries."""
-        return self.parent.report(self.parent.verdicts.values()) if when == "call" else None
+        return self.parent.scenario.report(self.parent.verdicts.values()) if when == "call" else None
 
 
 class CheckItem(pytest.Item):
@@ -422,7 +250,7 @@ class CheckItem(pytest.Item):
         """Return what pytest's report of this phase carries."""
         if self.verdict is None or when != ("setup" if self.verdict.outcome is Outcome.ERROR else "call"):
             return None
-        return self.parent.report([self.verdict])
+        return self.parent.scenario.report([self.verdict])
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
         """Return the explanation of a failure, without a traceback; pytest's short summary shows its reason."""
@@ -460,7 +288,7 @@ class OtherStagesItem(CheckItem):
         """Return the verdicts of all these checks."""
         if self.verdict is None or when != ("setup" if self.verdict.outcome is Outcome.ERROR else "call"):
             return None
-        return self.parent.report([self.parent.verdicts[check] for check in self.checks])
+        return self.parent.scenario.report([self.parent.verdicts[check] for check in self.checks])
 
 
 NEW_FAILURE = 0

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from conformance.judging.models import RunEntry, VerdictEntry
 from conformance.run.folders import JOURNAL
 from conformance.run.plan import Job
-from conformance.run.scheduler import ScenarioReport
+from conformance.run.scenario_report import ScenarioReport
 from conformance.suite.check import Outcome
 from lab.errors import LabError, UsageError, describe_invalid
 

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 from conformance.judging.models import LeftOut, VerdictEntry
 from conformance.run.plan import Campaign
 from conformance.run.progress import Finished, Tally
+from conformance.run.scenario_report import parts_of
 
 
 class _Event(BaseModel):
@@ -39,7 +40,7 @@ class PlannedScenario(_Event):
 
 
 class Planned(_Event):
-    """What will be recorded: once in a run, or once in each of its repetitions."""
+    """What will be recorded: one event for a run, or for each of its repetitions before the first of them starts."""
 
     event: Literal["plan"] = "plan"
     schema_: Literal[1] = Field(default=1, alias="schema")
@@ -56,6 +57,7 @@ class Started(_Event):
 
     event: Literal["started"] = "started"
     name: str
+    repetition: int = 1
 
 
 class Judged(_Event):
@@ -63,6 +65,7 @@ class Judged(_Event):
 
     event: Literal["verdict"] = "verdict"
     verdict: VerdictEntry
+    repetition: int = 1
 
 
 class Done(_Event):
@@ -70,6 +73,7 @@ class Done(_Event):
 
     event: Literal["finished"] = "finished"
     name: str
+    repetition: int = 1
     seconds: float
     counts: dict[str, int]
     again: str  # why the lab failed at the first attempt, where this was the second
@@ -89,6 +93,7 @@ class Lost(_Event):
 
     event: Literal["lost"] = "lost"
     name: str
+    repetition: int = 1
 
 
 class Stopping(_Event):
@@ -153,19 +158,22 @@ class Events:
         self._stream.write(event.model_dump_json(by_alias=True) + "\n")
         self._stream.flush()
 
-    def started(self, name: str) -> None:
+    def started(self, scope: str) -> None:
         """Write `Started`."""
-        self.write(Started(name=name))
+        name, repetition = parts_of(scope)
+        self.write(Started(name=name, repetition=repetition))
 
-    def judged(self, verdict: VerdictEntry) -> None:
+    def judged(self, verdict: VerdictEntry, repetition: int = 0) -> None:
         """Write `Judged`."""
-        self.write(Judged(verdict=verdict))
+        self.write(Judged(verdict=verdict, repetition=repetition or 1))
 
     def finished(self, tally: Tally, scenario: Finished) -> None:
         """Write `Done` and `Advanced`."""
+        name, repetition = parts_of(scenario.scope)
         self.write(
             Done(
-                name=scenario.name,
+                name=name,
+                repetition=repetition,
                 seconds=round(scenario.seconds, 3),
                 counts=dict(scenario.counts),
                 again=scenario.retry_reason,
@@ -174,9 +182,10 @@ class Events:
         left = tally.seconds_left()
         self.write(Advanced(done=tally.done, total=tally.total, remaining_seconds=None if left is None else round(left, 1)))
 
-    def lost(self, name: str) -> None:
+    def lost(self, scope: str) -> None:
         """Write `Lost`."""
-        self.write(Lost(name=name))
+        name, repetition = parts_of(scope)
+        self.write(Lost(name=name, repetition=repetition))
 
     def changed(self, tally: Tally) -> None:
         """Write nothing: the other events say it."""

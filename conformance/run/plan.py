@@ -14,6 +14,7 @@ from typing import get_args
 from conformance.judging.models import LeftOut, ShardEntry
 from conformance.run import costs
 from conformance.run.scenario_files import load_scenarios
+from conformance.run.scenario_report import scope
 from conformance.suite.check import EVERY
 from conformance.suite.selection import CHECKS, Selection, select
 from lab import defects, drivers, variants
@@ -69,11 +70,18 @@ class Job:
     device: DeviceKind
     scenario: Scenario
     checks: tuple[str, ...]
+    repetition: int = 0
+    """Which of several recordings of the same scenario, from 1 on; 0 where there is but one."""
 
     @property
     def name(self) -> str:
         """Return driver/device/scenario: the name of its test and of its evidence folder."""
         return f"{self.driver.name}/{self.device}/{self.scenario.id}"
+
+    @property
+    def scope(self) -> str:
+        """Return the name with the number of the repetition."""
+        return scope(self.name, self.repetition)
 
 
 @dataclass(frozen=True)
@@ -99,9 +107,27 @@ class Campaign:
 
     @property
     def in_rounds(self) -> list[Job]:
-        """Return the jobs in the order in which they start."""
-        by_name = {job.name: job for job in self.jobs}
-        return [by_name[name] for name in costs.in_rounds({name: self.costs.get(name, 0.0) for name in by_name})]
+        """Return the jobs in the order in which they start: one repetition after the other."""
+        found = []
+        for repetition in dict.fromkeys(job.repetition for job in self.jobs):
+            by_name = {job.name: job for job in self.jobs if job.repetition == repetition}
+            found += [by_name[name] for name in costs.in_rounds({name: self.costs.get(name, 0.0) for name in by_name})]
+        return found
+
+    def folder_of(self, repetition: int) -> Path:
+        """Return the folder of results of a repetition; 0 is a run without any."""
+        return self.out / str(repetition) if repetition else self.out
+
+    def repeated(self, times: int) -> Campaign:
+        """Return the campaign with each job so many times."""
+        return replace(self, jobs=tuple(replace(job, repetition=n) for n in range(1, times + 1) for job in self.jobs))
+
+    @property
+    def repetitions(self) -> list[Campaign]:
+        """Return each repetition as a campaign with a folder of its own; the campaign itself where there is none."""
+        numbers = dict.fromkeys(job.repetition for job in self.jobs)
+        jobs = {number: tuple(job for job in self.jobs if job.repetition == number) for number in numbers}
+        return [replace(self, jobs=jobs[number], out=self.folder_of(number)) for number in numbers] or [self]
 
 
 def plan(request: RunRequest, *, only_claimed: bool = True) -> Campaign:

@@ -1,6 +1,6 @@
 """Progress of a run: one changing line on a terminal, one line per scenario elsewhere, events for programs.
 
-`Progress` is the pytest plugin that follows the items, `Tally` counts, displays show.
+`Progress` follows the run, `Tally` counts, displays show.
 """
 
 from __future__ import annotations
@@ -10,9 +10,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
-import pytest
 from rich.console import Console
 from rich.live import Live
 from rich.spinner import Spinner
@@ -21,7 +20,7 @@ from rich.text import Text
 from conformance.judging.models import VerdictEntry
 from conformance.run.identity import selected_parts
 from conformance.run.plan import Campaign
-from conformance.run.scheduler import ScenarioReport
+from conformance.run.scenario_report import ScenarioReport
 from conformance.suite.check import EVERY, Outcome
 
 BAD = {Outcome.FAIL: "bold red", Outcome.ERROR: "bold magenta", Outcome.WARN: "yellow"}
@@ -36,7 +35,7 @@ LEAST_COST = 0.1
 class Finished:
     """A scenario of which all verdicts are there. ``counts`` are verdicts by outcome, known failures apart."""
 
-    name: str
+    scope: str
     seconds: float
     counts: Mapping[str, int]
     retry_reason: str
@@ -49,9 +48,9 @@ class Tally:
 
     def __init__(self, campaign: Campaign) -> None:
         """Count from the beginning of the campaign: nothing is done, and its time runs from now."""
-        self._left = {job.name for job in campaign.jobs}
+        self._left = {job.scope for job in campaign.jobs}
         self._asked = {driver.name: {*selected_parts(driver, campaign.request), EVERY} for driver in campaign.drivers}
-        self._costs = {job.name: max(campaign.costs.get(job.name, 1.0), LEAST_COST) for job in campaign.jobs}
+        self._costs = {job.scope: max(campaign.costs.get(job.name, 1.0), LEAST_COST) for job in campaign.jobs}
         self._since: dict[str, float] = {}
         self._began = time.monotonic()
         self.total = len(campaign.jobs)
@@ -66,33 +65,33 @@ class Tally:
         """Return the scenarios that are being recorded."""
         return list(self._since)
 
-    def started(self, name: str) -> bool:
+    def started(self, scope: str) -> bool:
         """Note the start of a scenario; return whether it is new."""
-        new = name in self._left and name not in self._since
+        new = scope in self._left and scope not in self._since
         if new:
-            self._since[name] = time.monotonic()
+            self._since[scope] = time.monotonic()
         return new
 
     def finished(self, report: ScenarioReport) -> Finished:
         """Note the verdicts of a scenario."""
-        self._left.discard(report.name)
-        seconds = time.monotonic() - self._since.pop(report.name, time.monotonic())
+        self._left.discard(report.scope)
+        seconds = time.monotonic() - self._since.pop(report.scope, time.monotonic())
         words = Counter(v.outcome.lower() if v.known is None else "known" for v in report.verdicts)
         elsewhere = sum(v.outcome is Outcome.PASS and v.stage not in self._asked[v.driver] for v in report.verdicts)
-        return Finished(report.name, seconds, words, report.run.retry_reason if report.run else "", elsewhere)
+        return Finished(report.scope, seconds, words, report.run.retry_reason if report.run else "", elsewhere)
 
-    def lost(self, name: str) -> bool:
+    def lost(self, scope: str) -> bool:
         """Forget what was reported of a scenario; return whether the campaign has it."""
-        self._since.pop(name, None)
-        if name in self._costs:
-            self._left.add(name)
-        return name in self._costs
+        self._since.pop(scope, None)
+        if scope in self._costs:
+            self._left.add(scope)
+        return scope in self._costs
 
     def seconds_left(self) -> float | None:
         """Estimate the remaining seconds by expected costs and how they fitted so far; None while it is too early."""
         if self.done < min(2, self.total):
             return None
-        left = sum(self._costs[name] for name in self._left)
+        left = sum(self._costs[scope] for scope in self._left)
         done = sum(self._costs.values()) - left
         return (time.monotonic() - self._began) / done * left
 
@@ -100,16 +99,16 @@ class Tally:
 class Display(Protocol):
     """A display of a run."""
 
-    def started(self, name: str) -> None:
+    def started(self, scope: str) -> None:
         """Show that a scenario is being recorded."""
 
-    def judged(self, verdict: VerdictEntry) -> None:
+    def judged(self, verdict: VerdictEntry, repetition: int = 0) -> None:
         """Show a verdict."""
 
     def finished(self, tally: Tally, scenario: Finished) -> None:
         """Show that all verdicts of a scenario are there."""
 
-    def lost(self, name: str) -> None:
+    def lost(self, scope: str) -> None:
         """Show that the worker that recorded a scenario died."""
 
     def changed(self, tally: Tally) -> None:
@@ -120,45 +119,38 @@ class Display(Protocol):
 
 
 class Progress:
-    """A pytest plugin of the controlling process: follows the items, counts scenarios."""
+    """Follows a run and passes each change on to the displays. Scenarios are named by their scopes."""
 
     def __init__(self, campaign: Campaign, displays: Iterable[Display]) -> None:
         """Take the campaign, and the displays that each change is passed to."""
         self._tally = Tally(campaign)
         self._displays = list(displays)
 
-    def pytest_runtest_logstart(self, nodeid: str) -> None:
+    def started(self, scope: str) -> None:
         """Note the start of a scenario."""
-        name = _job(nodeid)
-        if self._tally.started(name):
+        if self._tally.started(scope):
             for display in self._displays:
-                display.started(name)
+                display.started(scope)
             self._changed()
 
-    def pytest_runtest_logreport(self, report: Any) -> None:
+    def reported(self, report: ScenarioReport) -> None:
         """Note the verdicts of a scenario."""
-        scenario_report: ScenarioReport | None = getattr(report, "nvme", None)
-        if scenario_report is None:
-            return
-        finished = self._tally.finished(scenario_report)
+        finished = self._tally.finished(report)
         for display in self._displays:
-            for verdict in scenario_report.verdicts:
-                display.judged(verdict)
+            for verdict in report.verdicts:
+                display.judged(verdict, report.repetition)
             display.finished(self._tally, finished)
         self._changed()
 
-    @pytest.hookimpl(optionalhook=True)
-    def pytest_handlecrashitem(self, crashitem: str) -> None:
-        """Note a scenario whose worker died."""
-        name = _job(crashitem)
-        if self._tally.lost(name):
+    def lost(self, scope: str) -> None:
+        """Note that the worker that recorded a scenario died."""
+        if self._tally.lost(scope):
             for display in self._displays:
-                display.lost(name)
+                display.lost(scope)
             self._changed()
 
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_keyboard_interrupt(self) -> None:
-        """Show that the run stops."""
+    def stopping(self) -> None:
+        """Show that the run was interrupted."""
         for display in self._displays:
             display.stopping()
 
@@ -185,10 +177,10 @@ class Lines:
     def __exit__(self, *exception: object) -> None:
         self._stack.close()
 
-    def started(self, name: str) -> None:
+    def started(self, scope: str) -> None:
         """Show nothing: the changing line does."""
 
-    def judged(self, verdict: VerdictEntry) -> None:
+    def judged(self, verdict: VerdictEntry, repetition: int = 0) -> None:
         """Show nothing: the end of the scenario does."""
 
     def finished(self, tally: Tally, scenario: Finished) -> None:
@@ -203,11 +195,11 @@ class Lines:
         retried = " again: the lab failed at the first attempt" if scenario.retry_reason else ""
         width = len(str(tally.total))
         place = f"[{tally.done:{width}}/{tally.total}]"
-        self._console.print(Text(f"{place} {scenario.name}  {said}  ({scenario.seconds:.1f} s{retried})", style=bad))
+        self._console.print(Text(f"{place} {scenario.scope}  {said}  ({scenario.seconds:.1f} s{retried})", style=bad))
 
-    def lost(self, name: str) -> None:
+    def lost(self, scope: str) -> None:
         """Print that a worker died."""
-        self._console.print(Text(f"{name}: its worker died", style="bold magenta"))
+        self._console.print(Text(f"{scope}: its worker died", style="bold magenta"))
 
     def changed(self, tally: Tally) -> None:
         """Update the changing line."""
@@ -221,7 +213,3 @@ class Lines:
     def stopping(self) -> None:
         """Print that the run stops."""
         self._console.print("Stopping: guests are being ended, what was judged is kept.")
-
-
-def _job(nodeid: str) -> str:
-    return nodeid.split("::")[1]

@@ -1,14 +1,11 @@
-"""Run pytest over a campaign, once or several times, and keep the displays informed."""
+"""Record and judge a campaign, in this process or by workers, and keep the displays informed."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import chdir, contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-
-import pytest
 
 from conformance.judging.files import write
 from conformance.judging.flaky import confirm, merge_repetitions, new_failures
@@ -17,14 +14,13 @@ from conformance.judging.models import Results
 from conformance.judging.summary import fails
 from conformance.report.junit import junit
 from conformance.report.markdown import markdown
-from conformance.run import costs, signals
-from conformance.run.controller import TRACEBACK, ControllerPlugin, finish
+from conformance.run import costs
+from conformance.run.finish import finish
 from conformance.run.folders import CONFIRMATION
-from conformance.run.items import ROOT
+from conformance.run.in_turn import record_in_turn
 from conformance.run.journal import Journal
 from conformance.run.plan import Campaign
 from conformance.run.progress import Display, Progress
-from conformance.run.scheduler import ATTEMPTS
 from conformance.suite.check import Outcome
 from lab import drivers
 from lab.errors import LabError
@@ -33,16 +29,8 @@ SCENARIOS_PER_WORKER = 2
 """With fewer, a worker is not worth its start, which takes about as long as a guest's scenario."""
 IN_PROCESS_PER_WORKER = 8
 """The same for drivers in the lab's process, whose scenarios take a tenth of that."""
-SESSIONS = 3
-"""Sessions of pytest at most: another one continues where workers died before they had work, or the lab made a mistake."""
 EXTRA_WORKERS = 2
 """Workers beside one per processor: some scenario always waits for a driver's time-out."""
-_OURS = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_ADDOPTS": "", "PYTEST_PLUGINS": ""}
-"""Pytest without what a machine adds to it: other plugins and options could change what is collected and reported."""
-_WORKER_ENV = "".join(f"//env:{name}={value}" for name, value in _OURS.items())
-"""The same for workers, in xdist's words."""
-_UNUSED = ("cacheprovider", "terminal", "logging", "doctest", "unraisableexception", "threadexception")
-"""Pytest's plugins that would look at each of thousands of verdicts for nothing."""
 
 
 def record_and_judge(campaign: Campaign, workers: Sequence[str], displays: Sequence[Display]) -> Results:
@@ -50,59 +38,33 @@ def record_and_judge(campaign: Campaign, workers: Sequence[str], displays: Seque
 
     What the journal of its folder holds is kept. LabError where no worker can be started.
     """
-    journal = Journal(campaign.out)
-    jobs = {job.name: job for job in campaign.jobs}
-    journal.forget_incomplete(jobs, campaign.out)
-    reason = "ended early"
+    ((_, results), *_) = record_repeatedly(campaign, workers, displays)
+    return results
+
+
+def record_repeatedly(campaign: Campaign, workers: Sequence[str], displays: Sequence[Display]) -> list[tuple[Path, Results]]:
+    """Do the same for all repetitions of a campaign in one go; return the folder and the results of each.
+
+    Repetitions of which an interruption left nothing are left out.
+    """
+    repetitions = campaign.repetitions
+    journals: dict[int, Journal] = {}
     try:
-        for session in range(1, SESSIONS + 1):
-            pending = replace(campaign, jobs=tuple(job for job in campaign.jobs if job.name not in journal.verdicts))
-            if not pending.jobs:
-                break
-            controller = ControllerPlugin(pending, journal)
-            status = _run_pytest(controller, workers, displays)
-            if signals.interrupted() or (status == pytest.ExitCode.INTERRUPTED and not workers):
-                reason = "interrupted"
-                break
-            if controller.worker_start_error:
-                reason = f"a worker could not be started ({controller.worker_start_error})"
-                if session == SESSIONS and not journal.verdicts:
-                    what = f"A worker could not be started: {controller.worker_start_error}"
-                    raise LabError(what, remedy="see docs/scale.md for other machines")
-            elif controller.internal_error:
-                reason = f"a mistake in the lab itself ({controller.internal_error}; see {TRACEBACK})"
-        return finish(campaign, journal, reason)
+        for one in repetitions:
+            one.out.mkdir(exist_ok=True)
+            journal = journals[one.jobs[0].repetition if one.jobs else 0] = Journal(one.out)
+            journal.forget_incomplete({job.name: job for job in one.jobs}, one.out)
+        if workers:
+            from conformance.run.session import record_by_pytest  # pytest takes longer to import than one scenario to record
+
+            reason = record_by_pytest(campaign, journals, workers, displays)
+        else:
+            reason = record_in_turn(campaign, journals, Progress(campaign, displays))
+        found = [(one.out, finish(one, journal, reason)) for one, journal in zip(repetitions, journals.values(), strict=True)]
+        return [(out, results) for out, results in found if results.verdicts] or found[:1]
     finally:
-        journal.close()
-
-
-def _run_pytest(controller: ControllerPlugin, workers: Sequence[str], displays: Sequence[Display]) -> int:
-    """Run one session of pytest over the controller's campaign; return its exit status."""
-    campaign = controller.campaign
-    # xdist takes an argument that is an existing path for a test, so options and values stand together.
-    arguments = [
-        *("--pyargs", ROOT, f"--config-file={os.devnull}", f"--rootdir={campaign.out}", "--noconftest", "--capture=no"),
-        *(part for name in _UNUSED for part in ("-p", f"no:{name}")),
-        *("-p", "xdist.plugin", "-p", "conformance.plugin"),
-        *(("--dist=loadscope", f"--max-worker-restart={ATTEMPTS * len(campaign.jobs)}") if workers else ()),
-        *(f"--tx={worker}{_WORKER_ENV}" for worker in workers),
-    ]
-    with _own_pytest(), chdir(campaign.out):
-        return int(pytest.main(arguments, plugins=[controller, Progress(campaign, displays)]))
-
-
-@contextmanager
-def _own_pytest() -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in _OURS}
-    os.environ.update(_OURS)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
+        for journal in journals.values():
+            journal.close()
 
 
 def workers(asked: int | None, elsewhere: Sequence[str], campaign: Campaign) -> list[str]:
@@ -174,10 +136,3 @@ def confirm_failures(campaign: Campaign, results: Results, workers: Sequence[str
         results.unfinished = f"while failures were confirmed, {fresh.unfinished}"
     write(results, campaign.out)
     return len(compared)
-
-
-def repetition(campaign: Campaign, out: Path, number: int) -> Campaign:
-    """Return the campaign with a folder of its own for one repetition."""
-    folder = out / str(number)
-    folder.mkdir(exist_ok=True)
-    return replace(campaign, out=folder)

@@ -13,28 +13,13 @@ from collections import Counter, OrderedDict
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel
 from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 
-from conformance.judging.models import RunEntry, VerdictEntry
 from lab.errors import LabError
 
 LOG = logging.getLogger(__name__)
 
 ATTEMPTS = 2
-WORKER_DIED = "the worker that recorded it died"
-
-
-class ScenarioReport(BaseModel):
-    """Verdicts of a scenario, and its recording where they are the first of it."""
-
-    run: RunEntry | None
-    verdicts: list[VerdictEntry]
-
-    @property
-    def name(self) -> str:
-        """Return driver/device/scenario."""
-        return "/".join(self.verdicts[0].key[:3])
 
 
 class WholeScenarios(LoadScopeScheduling):  # type: ignore[misc]

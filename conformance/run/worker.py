@@ -16,7 +16,8 @@ from conformance.run import signals
 from conformance.run.items import PACKAGE, ROOT, CheckItem, Explained, JudgeStep, Recording, Suite
 from conformance.run.plan import Campaign
 from conformance.run.prepare import prepare_toolchain
-from conformance.run.scheduler import ScenarioReport, pack
+from conformance.run.scenario_report import ScenarioReport
+from conformance.run.scheduler import pack
 from lab import drivers, log, settings
 from lab.guest.folder import run_folder
 
@@ -99,7 +100,10 @@ class RemotePlugin(SuitePlugin):
     def pytest_runtest_logreport(self, report: Any) -> None:
         """Attach the evidence to the report of the recording."""
         scenario_report: ScenarioReport | None = getattr(report, "nvme", None)
-        if scenario_report and scenario_report.run and (folder := self.campaign.out / scenario_report.run.evidence).exists():
+        if scenario_report is None or scenario_report.run is None:
+            return
+        folder = self.campaign.folder_of(scenario_report.repetition) / scenario_report.run.evidence
+        if folder.exists():
             report.nvme_evidence = pack(folder)
             shutil.rmtree(folder)
 

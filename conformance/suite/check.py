@@ -18,6 +18,7 @@ import inspect
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
 from conformance.record.record import Record
@@ -75,18 +76,13 @@ class Finding(NamedTuple):
         """Whether the device itself saw every field that the finding rests on; sampled fields do not count."""
         return self.event is None or self.event.is_exact(*self.fields)
 
-    @property
-    def seen(self) -> bool:
-        """Did anybody see what the finding rests on? What was not seen proves nothing, neither way."""
-        return self.event is None or self.event.is_known(*self.fields)
-
 
 Function = Callable[[Record], Iterator[Finding]]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Check:
-    """A rule that drivers are judged by. Its id is stage/slug and never changes."""
+    """A rule that drivers are judged by. Its id is stage/slug and never changes. There is one object of each (`CHECKS`)."""
 
     id: str
     cite: Citation
@@ -104,7 +100,7 @@ class Check:
     guards: bool = False
     """Whether it wants a request refused that is its user's business where a driver passes requests on as they are."""
 
-    @property
+    @cached_property
     def stage(self) -> str:
         """The stage, which is the first part of the id."""
         return self.id.partition("/")[0]
@@ -114,7 +110,7 @@ class Check:
         """Whether it holds in every scenario."""
         return not self.scenarios
 
-    @property
+    @cached_property
     def statement(self) -> str:
         """The rule in a sentence about the driver: the function's docstring."""
         return inspect.cleandoc(self.find.__doc__ or "").replace("\n", " ")

@@ -37,6 +37,12 @@ class Recorder(Protocol):
     def dma_map(self, address: int, length: int, mapped: bool) -> None:
         """Record a DmaMap."""
 
+    def memory_access(self, address: int, length: int, raw: bytes, write: bool) -> None:
+        """Record a MemoryRead or MemoryWrite."""
+
+    def barrier(self) -> None:
+        """Record a Barrier."""
+
     def event(self, event: Event) -> None:
         """Record an event of another kind."""
 
@@ -72,6 +78,12 @@ class Unrecorded:
         """Do nothing."""
 
     def dma_map(self, address: int, length: int, mapped: bool) -> None:
+        """Do nothing."""
+
+    def memory_access(self, address: int, length: int, raw: bytes, write: bool) -> None:
+        """Do nothing."""
+
+    def barrier(self) -> None:
         """Do nothing."""
 
     def event(self, event: Event) -> None:

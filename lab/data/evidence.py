@@ -16,9 +16,11 @@ import heapq
 import json
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
+from math import inf
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Literal
 
@@ -49,16 +51,17 @@ class End:
     events: int
     unknown: int  # trace lines kept but not understood
     machine: MachineReport | None = None  # None where no guest ran
-    files: Seal | None = None  # what is judged, with sizes and digests; None in evidence of an older lab
+    files: Seal | None = None  # what is judged, with sizes and digests; None in evidence of an older lab, or that nobody keeps
     build: str = ""  # which build of the driver it was, as that says itself; "" where it does not
 
 
 class EvidenceWriter:
     """Writes one evidence folder; `record` may be called from any thread. LabError if the folder cannot be written."""
 
-    def __init__(self, folder: Path, identity: Identity) -> None:
-        """Create the folder, which must not exist yet, and write its identity."""
+    def __init__(self, folder: Path, identity: Identity, *, sealed: bool = True) -> None:
+        """Create the folder, which must not exist yet, and write its identity; ``sealed`` as in `End.files`."""
         self.folder = folder
+        self._sealed = sealed
         self._lock = threading.Lock()
         self._count = self._unknown = 0
         self._began = time.monotonic()
@@ -102,7 +105,7 @@ class EvidenceWriter:
                 "events": self._count,
                 "unknown": self._unknown,
                 "machine": machine and asdict(machine),
-                "files": seal(self.folder),
+                "files": seal(self.folder) if self._sealed else None,
                 "build": build,
             }
             _write(self.folder / "end.json", end)
@@ -192,7 +195,8 @@ class Evidence:
         for path in records:
             open_inside(self.folder, f"device/{path.name}").close()
         streams = [read_stream(path, complete=complete) for path in records]
-        merged = heapq.merge(self._lines(), *streams, key=lambda event: event.t)
+        seen = streams[0] if len(streams) == 1 else heapq.merge(*streams, key=_time)
+        merged = _put_between(self._lines(), seen)
         yield from after_firmware(merged) if self.identity.driver.boots_from_nvme else merged
 
     def _lines(self) -> list[Event]:
@@ -209,7 +213,7 @@ class Evidence:
                     if not text.endswith(b"\n") and self.end is None:
                         break
                     raise
-        found.sort(key=lambda event: event.t)
+        found.sort(key=_time)
         return found
 
     def answer_bytes(self, answer: Mapping[str, Any]) -> bytes | None:
@@ -227,6 +231,21 @@ class Evidence:
             return None
         open_inside(self.folder, f"namespaces/{path.name}").close()
         return path
+
+
+_time = attrgetter("t")
+
+
+def _put_between(lines: Sequence[Event], seen: Iterable[Event]) -> Iterator[Event]:
+    """Yield what the device saw, with each of the few lines before whatever came later, or at the same time."""
+    at, due = 0, lines[0].t if lines else inf
+    for event in seen:
+        while due <= event.t and at < len(lines):
+            yield lines[at]
+            at += 1
+            due = lines[at].t if at < len(lines) else inf
+        yield event
+    yield from lines[at:]
 
 
 class Follower:

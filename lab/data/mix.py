@@ -11,6 +11,7 @@ import random
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from lab.data import content
@@ -18,6 +19,8 @@ from lab.data.plan import Namespace
 
 SLOTS = 2
 """Slots of a lane: it comes back to what it wrote two steps ago."""
+KEPT = 16
+"""Mixes whose steps are kept: the driver's side and many checks ask for the same ones."""
 
 
 @dataclass(frozen=True)
@@ -59,13 +62,14 @@ class Mix:
         length = self.depth * SLOTS * self.blocks
         return range(self.lba + job * length, self.lba + (job + 1) * length)
 
-    def lanes(self) -> list[Lane]:
+    @lru_cache(KEPT)  # noqa: B019 (a few mixes live longer: each is asked for by the driver's side and by many checks)
+    def lanes(self) -> tuple[Lane, ...]:
         """Return the steps of each lane: it writes all its slots, and then reads and writes as the seed draws."""
         count = self.jobs * self.depth
-        return [
+        return tuple(
             Lane(number // self.depth, tuple(self._steps(number, len(range(number, self.operations, count)))))
             for number in range(count)
-        ]
+        )
 
     def _steps(self, lane: int, count: int) -> Iterator[MixStep]:
         draw = random.Random(f"{self.seed}/{lane}")
@@ -77,10 +81,10 @@ class Mix:
                 held[slot] = draw.getrandbits(48)
             yield MixStep(write, self.lba + (lane * SLOTS + slot) * self.blocks, held[slot])
 
-    def final(self) -> dict[int, int]:
-        """Return the fill of every block that is written, after all steps."""
-        steps = [step for lane in self.lanes() for step in lane.steps if step.write]
-        return {step.lba + block: step.fill for step in steps for block in range(self.blocks)}
+    def final(self) -> list[tuple[range, int]]:
+        """Return the slots that are written, in order, each with its fill after all steps."""
+        fills = {step.lba: step.fill for lane in self.lanes() for step in lane.steps if step.write}
+        return [(range(lba, lba + self.blocks), fills[lba]) for lba in sorted(fills)]
 
 
 def spelled_out(mix: Mix, namespace: Namespace) -> tuple[dict[str, Any], bytes]:

@@ -3,6 +3,8 @@
 A record is a head (its length, its kind, the time) and a body; `LAYOUTS` says what body an event has. Events without a
 layout of their own are kept as JSON. The writer packs into a shared mapping of the file's end: what it packed is in the
 file even if the process is killed the next moment, and memory stays bounded by the mapping's size.
+
+The reader takes the file in pieces, and keeps no more of it than one piece.
 """
 
 from __future__ import annotations
@@ -14,23 +16,27 @@ import mmap
 import os
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from lab.data.events import (
+    Barrier,
     Completed,
     Dma,
     DmaMap,
     Doorbell,
     Event,
     Interrupt,
+    MemoryRead,
+    MemoryWrite,
     PrpList,
     RegisterRead,
     RegisterWrite,
     Submitted,
     from_json,
+    revive,
     to_json,
 )
 from lab.errors import LabError
@@ -39,12 +45,16 @@ MAGIC = b"NVMe Lab record\1"
 """The file's first 16 bytes; the last of them is the format's version."""
 WINDOW = 1 << 20
 """Bytes of the file that are mapped, and reserved on the disk, at a time."""
+PIECE = 1 << 18
+"""Bytes that are read at a time."""
 
 _HEAD = struct.Struct("<IBxxxd")  # length of the whole record, kind, seconds
 _SHAPE = "<IBxxxd"
 _INTERRUPTS = ("msix", "msi", "intx")
 _JSON = 0x7F
 _UNKNOWN_QID = 0xFFFF  # in a Doorbell record: no queue
+Values = dict[str, Any]
+"""Fields of an event by name."""
 
 
 def digest(data: bytes | bytearray | memoryview) -> str:
@@ -68,6 +78,10 @@ class Layout:
         return struct.Struct(_SHAPE + self.body)
 
 
+def _entries(raw: bytes) -> tuple[int, ...]:
+    return struct.unpack(f"<{len(raw) // 8}Q", raw)
+
+
 LAYOUTS = (
     Layout(1, RegisterRead, "IIQ", ("offset", "size", "value")),
     Layout(2, RegisterWrite, "IIQ", ("offset", "size", "value")),
@@ -78,12 +92,22 @@ LAYOUTS = (
     Layout(7, Dma, "HHQI?8s", ("sqid", "cid", "address", "length", "to_host", "digest")),
     Layout(8, Interrupt, "HB", ("vector", "how")),
     Layout(9, DmaMap, "QQ?", ("address", "length", "mapped")),
+    Layout(10, MemoryRead, "QI", ("address", "length"), "raw"),
+    Layout(11, MemoryWrite, "QI", ("address", "length"), "raw"),
+    Layout(12, Barrier, "", ()),
 )
-_BY_KIND = {layout.kind: (layout, layout.shape) for layout in LAYOUTS}
+_STORED: dict[tuple[type[Event], str], Callable[[Any], Any]] = {
+    (Doorbell, "qid"): lambda qid: -1 if qid == _UNKNOWN_QID else qid,
+    (PrpList, "entries"): _entries,
+    (Dma, "digest"): bytes.hex,
+    (Interrupt, "how"): _INTERRUPTS.__getitem__,
+}
+"""Fields that are stored in another form than the event has them, and what makes that of it."""
 _SHAPES = {layout.event: layout.shape for layout in LAYOUTS}
 _READ, _WRITE, _BELL = _SHAPES[RegisterRead], _SHAPES[RegisterWrite], _SHAPES[Doorbell]
 _SUBMITTED, _COMPLETED, _PRP = _SHAPES[Submitted], _SHAPES[Completed], _SHAPES[PrpList]
 _DMA, _INTERRUPT, _MAP = _SHAPES[Dma], _SHAPES[Interrupt], _SHAPES[DmaMap]
+_MEMORY, _BARRIER = _SHAPES[MemoryRead], _SHAPES[Barrier]
 
 
 class StreamWriter:
@@ -151,6 +175,17 @@ class StreamWriter:
         """Record that memory was opened or closed to the device."""
         at = self._room(_MAP.size)
         _MAP.pack_into(self._window, at, _MAP.size, 9, self.clock(), address, length, mapped)
+
+    def memory_access(self, address: int, length: int, raw: bytes, write: bool) -> None:
+        """Record that the driver read or wrote its own memory."""
+        at = self._room(total := _MEMORY.size + len(raw))
+        self._window[at + _MEMORY.size : at + total] = raw
+        _MEMORY.pack_into(self._window, at, total, 11 if write else 10, self.clock(), address, length)
+
+    def barrier(self) -> None:
+        """Record a barrier of the driver's."""
+        at = self._room(_BARRIER.size)
+        _BARRIER.pack_into(self._window, at, _BARRIER.size, 12, self.clock())
 
     def event(self, event: Event) -> None:
         """Record any other event, as JSON."""
@@ -247,37 +282,59 @@ class Tail:
 def _records(file: BinaryIO, path: Path, number: int, *, complete: bool) -> Iterator[tuple[int, Event]]:
     """Yield (length, event) of each record from the file's position on, which comes after record ``number``."""
     controller = path.stem
-    while head := file.read(_HEAD.size):
+    piece, at = b"", 0  # what was read of the file, and how much of that was looked at
+    while True:
+        if len(piece) - at < _HEAD.size:
+            piece, at = piece[at:] + file.read(PIECE), 0
+            if not piece:
+                return
         number += 1
-        length, kind, t = _HEAD.unpack(head.ljust(_HEAD.size, b"\0"))
+        length, kind, t = _HEAD.unpack(piece[at : at + _HEAD.size].ljust(_HEAD.size, b"\0"))
         if not length and not kind and not complete:
             return  # what was reserved and not used
-        body = file.read(max(0, length - _HEAD.size))
+        if len(piece) - at < length:
+            piece, at = piece[at:] + file.read(max(PIECE, length - len(piece) + at)), 0
         try:
-            if len(head) + len(body) != length:
-                raise ValueError(f"{length} bytes announced, {len(head) + len(body)} there")
-            event = _event(kind, t, head + body, controller, -number)
+            if len(piece) - at < length or length < _HEAD.size:
+                raise ValueError(f"{length} bytes announced, {len(piece) - at} there")
+            event = _event(kind, t, piece, at, length, controller, -number)
         except (ValueError, KeyError, TypeError, IndexError, struct.error) as error:
             if not complete:
                 return
             raise LabError(f"{path}, record {number}: cannot be read ({error})") from error
+        at += length
         yield length, event
 
 
-def _event(kind: int, t: float, raw: bytes, controller: str, line: int) -> Event:
+def _event(kind: int, t: float, piece: bytes, at: int, length: int, controller: str, line: int) -> Event:
+    """Return the event of the record that lies at ``at`` in a piece of the file."""
     if kind == _JSON:
-        return from_json(json.loads(raw[_HEAD.size :]), line)
-    layout, shape = _BY_KIND[kind]
-    values: dict[str, Any] = dict(zip(layout.fields, shape.unpack_from(raw)[3:], strict=True))
-    if layout.tail:
-        values[layout.tail] = struct.unpack_from(f"<{(len(raw) - shape.size) // 8}Q", raw, shape.size)
-    if layout.event is Dma:
-        values["digest"] = values["digest"].hex()
-    elif layout.event is Interrupt:
-        values["how"] = _INTERRUPTS[values["how"]]
-    elif layout.event is Doorbell and values["qid"] == _UNKNOWN_QID:
-        values["qid"] = -1
-    return layout.event(t=t, controller=controller, line=line, **values)
+        return from_json(json.loads(piece[at + _HEAD.size : at + length]), line)
+    event, values = _READERS[kind](piece, at, length)
+    values["t"], values["controller"], values["line"] = t, controller, line
+    return revive(event, values)
+
+
+def _reader(layout: Layout) -> Callable[[bytes, int, int], tuple[type[Event], Values]]:
+    """Return what reads the records of a layout: from a piece of the file, the record's place in it, and its length."""
+    event, names, tail = layout.event, layout.fields, layout.tail
+    size, unpack = layout.shape.size, layout.shape.unpack_from
+    stored = [(name, made) for (kind, name), made in _STORED.items() if kind is event]
+
+    def read(piece: bytes, at: int, length: int) -> tuple[type[Event], Values]:
+        if length < size:
+            raise ValueError(f"a {event.__name__} has at least {size} bytes, this one {length}")
+        values: Values = dict(zip(names, unpack(piece, at)[3:], strict=True))
+        if tail:
+            values[tail] = piece[at + size : at + length]
+        for name, made in stored:
+            values[name] = made(values[name])
+        return event, values
+
+    return read
+
+
+_READERS = {layout.kind: _reader(layout) for layout in LAYOUTS}
 
 
 def _check_layouts() -> None:

@@ -76,7 +76,7 @@ class ReferenceAdapter:
         if chosen := manifest.variables.get(VARIANT, ""):
             if self.defect:
                 raise UsageError(f"{manifest.path}: variables: a defect and a variant cannot be seeded at once")
-            combination = variants.combine(variants.find(chosen))
+            combination = variants.combination(chosen)
             self.driver, self.service = combination.driver, combination.service
             self._changed_settings = combination.settings
 

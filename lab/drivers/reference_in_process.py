@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from lab.controller.dma import LocalMemory
 from lab.controller.in_process import Function, InProcess
-from lab.data.events import MEMORY_WATCHED, Barrier, MemoryRead, MemoryWrite
+from lab.data.events import MEMORY_WATCHED
 from lab.drivers.watchdog import Watchdog
 from lab.reference import pci
 from lab.reference.address_space import AddressSpace, round_to_pages
@@ -58,8 +58,8 @@ class WatchedMemory(Memory):
         return self.view[offset : offset + length].tobytes()
 
 
-Note = Callable[[type[MemoryRead] | type[MemoryWrite], int, bytes], None]
-"""Called with the kind of access, its bus address and the bytes."""
+Note = Callable[[int, bytes, bool], None]
+"""Called with an access's bus address, the bytes, and whether they were written."""
 
 
 @dataclass(eq=False)
@@ -71,19 +71,19 @@ class RecordedMemory(WatchedMemory):
     def read(self, offset: int, length: int) -> bytes:
         """Copy bytes out of the memory."""
         content = super().read(offset, length)
-        self._report(MemoryRead, offset, content)
+        self._report(offset, content, write=False)
         return content
 
     def write(self, offset: int, data: bytes | memoryview) -> None:
         """Copy bytes into the memory."""
         super().write(offset, data)
-        self._report(MemoryWrite, offset, bytes(data))
+        self._report(offset, bytes(data), write=True)
 
-    def _report(self, kind: type[MemoryRead] | type[MemoryWrite], offset: int, data: bytes) -> None:
+    def _report(self, offset: int, data: bytes, *, write: bool) -> None:
         while data:
             page, inside = divmod(offset, self.page_size)
             here = self.page_size - inside
-            self.note(kind, self.pages[page] + inside, data[:here])
+            self.note(self.pages[page] + inside, data[:here], write)
             offset, data = offset + here, data[here:]
 
 
@@ -146,7 +146,7 @@ class InProcessTransport:
     def publish(self) -> None:
         """Order memory accesses before and after this call."""
         if self._watched:
-            self._function.controller.record.event(Barrier(t=self.now(), controller=self.name))
+            self._function.controller.record.barrier()
 
     def allocate(self, length: int, page_size: int, *, contiguous: bool = False) -> Memory:
         """Return zeroed DMA memory."""
@@ -179,10 +179,9 @@ class InProcessTransport:
         self._host.bus.free(lowest, size)
         self._host.arena.free(arena, size)
 
-    def _note(self, kind: type[MemoryRead] | type[MemoryWrite], address: int, data: bytes) -> None:
+    def _note(self, address: int, data: bytes, write: bool) -> None:
         raw = data if len(data) <= FEW else b""
-        access = kind(t=self.now(), controller=self.name, address=address, length=len(data), raw=raw)
-        self._function.controller.record.event(access)
+        self._function.controller.record.memory_access(address, len(data), raw, write)
 
     def _on_interrupt(self, vector: int) -> bool:
         """Note an interrupt; one without a handler is lost."""

@@ -47,6 +47,7 @@ def record(
     coverage: bool = False,
     stop_at: str = "",
     stop_when: Judge | None = None,
+    sealed: bool = True,
     made_of: Callable[[Sequence[Path]], None] = lambda _: None,
 ) -> Path:
     """Record one scenario on one driver and device into a new evidence folder, and return the folder.
@@ -57,6 +58,7 @@ def record(
     ``alone`` waits until no other recording of this user runs on this machine, and keeps others from starting meanwhile.
     ``coverage`` writes down which code of the driver was executed. ``stop_at`` (one of `lab.recording.stopping.EVENTS`, or
     what ``stop_when`` looks for) stops a guest there, and writes down where its processors were.
+    Without ``sealed`` no digests are taken of what was recorded, for evidence that nobody keeps.
     ``shell`` marks the evidence of a guest that a person sat at. ``visit`` is called with the running guest when all actions
     are done. ``made_of`` is told, at the end, what of the cache the guest was made of (for `lab.toolchain.cache.Cache.heal`).
     """
@@ -68,10 +70,10 @@ def record(
     covering: GuestCoverage | None = None
     stops: Stops | None = None
     if isinstance(driver, MachineAdapter):
-        evidence = EvidenceWriter(folder, identity)
+        evidence = EvidenceWriter(folder, identity, sealed=sealed)
         recording = BareMetalRecording(driver, manifest, scenario, evidence, device)
     elif isinstance(driver, InProcessAdapter):
-        evidence = EvidenceWriter(folder, identity)
+        evidence = EvidenceWriter(folder, identity, sealed=sealed)
         recording = InProcessRecording(driver, manifest, scenario, evidence, device)
     else:
         qemu = toolchain.qemu_for(manifest.boot.arch)
@@ -79,7 +81,7 @@ def record(
             raise LabError(f"no QEMU for {manifest.boot.arch} was prepared", remedy="prepare what lab.drivers.wants names")
         chosen = guest.choose_accelerator(qemu, toolchain.cache)
         covering = GuestCoverage(manifest, driver, chosen, qemu) if coverage or stop_at else None
-        evidence = EvidenceWriter(folder, in_guest(identity, qemu, chosen))
+        evidence = EvidenceWriter(folder, in_guest(identity, qemu, chosen), sealed=sealed)
         stops = Stops(stop_at, covering, time.time, stop_when) if stop_at and covering else None
         recording = guest.GuestRecording(
             driver,

@@ -28,6 +28,6 @@ import lab.variants.servicing
 import lab.variants.vectors
 import lab.variants.waiting
 import lab.variants.write  # noqa: F401  (importing a stage declares its variants)
-from lab.variants.variant import JOIN, VARIANTS, Combination, Variant, combine, find, groups
+from lab.variants.variant import JOIN, VARIANTS, Combination, Variant, combination, combine, find, groups
 
-__all__ = ["JOIN", "VARIANTS", "Combination", "Variant", "combine", "find", "groups"]
+__all__ = ["JOIN", "VARIANTS", "Combination", "Variant", "combination", "combine", "find", "groups"]

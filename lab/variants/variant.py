@@ -17,6 +17,7 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from difflib import get_close_matches
+from functools import cached_property, lru_cache
 from typing import Any, Protocol, TypeVar, cast
 
 from lab.errors import UsageError
@@ -29,6 +30,8 @@ from lab.reference.transport import Transport
 Part = TypeVar("Part", bound=type)
 JOIN = "+"
 """Joins the ids of variants that one driver combines."""
+KEPT = 64
+"""Combinations that are kept: many scenarios are driven by the same."""
 _NO_CHANGE = {"__module__", "__doc__", "__qualname__", "__firstlineno__", "__static_attributes__", "__annotations__"}
 
 
@@ -81,7 +84,7 @@ class Variant:
         """The stage, which is the first part of the id."""
         return self.id.partition("/")[0]
 
-    @property
+    @cached_property
     def changes(self) -> frozenset[str]:
         """Names of everything that it changes: two variants that share one cannot be combined."""
         changed = {f"{_base(part).__name__}.{name}" for part in self.parts for name in vars(part).keys() - _NO_CHANGE}
@@ -161,6 +164,12 @@ def find(ids: str) -> list[Variant]:
             if not one.combines_with(other):
                 raise UsageError(f"the variants {other.id} and {one.id} change the same, so that no driver can have both")
     return found
+
+
+@lru_cache(KEPT)
+def combination(ids: str) -> Combination:
+    """Return the driver that has all variants of these ids, joined by "+". UsageError as `find`."""
+    return combine(find(ids))
 
 
 def combine(variants: Sequence[Variant]) -> Combination:

@@ -11,7 +11,7 @@ import pytest
 
 from conformance.commands import run_command
 from conformance.proof import loop as module
-from conformance.proof.loop import Case, cases, loop
+from conformance.proof.loop import Case, cases, loop, reads
 from lab.errors import LabError, UsageError
 from tests.files import python_program
 
@@ -56,6 +56,18 @@ def test_verdicts_that_differ_are_reported(before: Path, tmp_path: Path, monkeyp
     assert said[0].startswith(
         f"{SCENARIO.name}: 1 verdicts differ, reference/lab/detect/basic/detect/cap among them: PASS, was "
     )
+
+
+def test_reads_in_process_are_counted_by_both_versions(before: Path, tmp_path: Path) -> None:
+    figures = reads(before, tmp_path / "reads", lambda _: None, rounds=1, seconds=0.01)
+    assert [figure.name for figure in figures] == ["reads in process, QD1", "reads in process, QD32"]
+    assert all(figure.value > 0 and figure.against_value > 0 and figure.more_is_better for figure in figures)
+
+
+def test_a_version_that_cannot_read_is_no_figure(before: Path, tmp_path: Path) -> None:
+    (before / module.PYTHON).write_text("#!/bin/sh\necho it is broken >&2\nexit 2\n")
+    with pytest.raises(LabError, match="ended with 2: it is broken"):
+        reads(before, tmp_path / "reads", lambda _: None, rounds=1, seconds=0.01)
 
 
 def test_a_version_that_fails_is_no_figure(before: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,7 +39,7 @@ def test_a_lane_reads_what_it_wrote_last() -> None:
             if step.write:
                 held[step.lba] = step.fill
             assert held[step.lba] == step.fill
-        assert all(MIX.final()[lba] == fill for lba, fill in held.items())
+        assert all((range(lba, lba + MIX.blocks), fill) in MIX.final() for lba, fill in held.items())
 
 
 def test_another_seed_is_another_load() -> None:

@@ -251,5 +251,5 @@ def test_what_a_check_shares_with_others_is_no_finding_of_its_own(tmp_path: Path
 
     evidence = record("detect/basic", OTHER_SEED, tmp_path / "evidence", "detect/cap:mqes")
     base = CHECKS["detect/cap"]
-    document = [catches(replace(base, find=find), evidence, OTHER_SEED) for find in (both, only_shared, own, always)]
+    document = [catches(replace(base, find=find), Record(evidence), OTHER_SEED) for find in (both, only_shared, own, always)]
     assert document == [False, True, True, False]

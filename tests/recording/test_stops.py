@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from conformance.run.items import stop_judge
+from conformance.run.scenario_run import stop_judge
 from conformance.suite.selection import SCENARIOS
 from lab.data.backtrace import Backtrace, read_backtraces
 from lab.data.evidence import Evidence

@@ -76,7 +76,8 @@ def test_repetitions_are_recorded_side_by_side_and_the_worst_verdict_counts(lab:
     assert Counter(recorded(lab)) == {**dict.fromkeys(SCENARIOS, 3), "read/broken": 5}  # each failure is tried once more
     for part in ("1", "2", "3"):
         assert (lab.folder / "out" / part / "results.json").is_file()
-    assert "time 2 of 3" in done.stdout
+    assert "3 times" in done.stdout
+    assert "toy/qemu/read/broken#2  " in done.stdout
     assert "rate  read/pass  toy on qemu: failed 0 of 3 (2 ERROR, 1 PASS)" in done.stdout
     results = lab.results("out")
     worst = {v["check"]: v["outcome"] for v in results["verdicts"] if v["scenario"] == "read/broken"}
@@ -101,7 +102,7 @@ def test_an_interruption_ends_all_repetitions(lab: Lab) -> None:
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130, out + err
-    assert "time 2 of 5" not in out
+    assert "#2" not in out
     assert "interrupted" in lab.results()["unfinished"]
 
 

@@ -14,7 +14,7 @@ import pytest
 from conformance.judging.files import schema
 from conformance.run import costs
 from conformance.run.plan import Campaign, RunRequest, plan
-from conformance.run.scheduler import WORKER_DIED
+from conformance.run.scenario_report import WORKER_DIED
 from tests.toy.toy_lab import Lab
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from conformance.record.record import Record
 from conformance.record.state import State
-from conformance.record.words import listed
+from conformance.record.words import MOST_SHOWN, listed
 from conformance.suite.check import MANDATORY, RECOMMENDED, Finding, check
 from conformance.suite.citations import BASE_2_0, NVM_1_0
 from conformance.suite.stages.features import PASSED_THROUGH
@@ -241,7 +241,7 @@ def active_namespace(record: Record) -> Iterator[Finding]:
             continue
         known = sorted(n.nsid for n in state.spec.namespaces if n.attached)
         shown = f"NSID {command.NSID:#x}"
-        yield Finding(command.NSID in known, event, f"one of namespaces {listed(known)}", shown, fields=("NSID",))
+        yield Finding(command.NSID in known, event, f"one of namespaces {listed(known, MOST_SHOWN)}", shown, ("NSID",))
 
 
 @check("read/failed-data", cite=BASE_2_0["9.2"], level=MANDATORY, why="integrity", witnesses=["wire", "out"], needs=["read"])

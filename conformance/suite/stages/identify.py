@@ -7,7 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from conformance.record.record import Asked, Record
-from conformance.record.words import listed
+from conformance.record.words import MOST_SHOWN, listed
 from conformance.suite.check import MANDATORY, RECOMMENDED, Finding, check
 from conformance.suite.citations import BASE_2_0, NVM_1_0, PRACTICE
 from conformance.suite.scenario import LOAD, Draw, Plan, do, scenario
@@ -314,7 +314,7 @@ def format_count(record: Record) -> Iterator[Finding]:
 def inactive(record: Record) -> Iterator[Finding]:
     """Makes no disk of an inactive namespace: it neither shows it nor sends it a Read or a Write."""
     active = {n.nsid for controller in record.controllers for n in controller.namespaces if n.attached}
-    expected = f"one of namespaces {listed(sorted(active))}"
+    expected = f"one of namespaces {listed(sorted(active), MOST_SHOWN)}"
     looked = any(record.commands(Identify))  # what a driver lists without a look proves nothing
     for asked in record.answers("list"):
         for claim in asked.all("namespaces"):

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from conformance.record.disk import differences, final_disks, replay, show, touched
 from conformance.record.record import Asked, Record
-from conformance.record.words import listed
+from conformance.record.words import MOST_SHOWN, listed
 from conformance.suite.check import MANDATORY, OPTIONAL, RECOMMENDED, Finding, check
 from conformance.suite.citations import BASE_2_0, INTEGRITY, NVM_1_0
 from conformance.suite.scenario import LOAD, Draw, Plan, do, scenario
@@ -276,7 +276,9 @@ def flush_nsid(record: Record) -> Iterator[Finding]:
     for state, event, command in record.commands(Flush):
         active = {n.nsid for n in state.spec.namespaces if n.attached}
         ok = command.NSID in active or command.NSID == BROADCAST_NSID
-        yield Finding(ok, event, f"one of namespaces {listed(sorted(active))}", f"{command.NSID:#x}", fields=("NSID",))
+        yield Finding(
+            ok, event, f"one of namespaces {listed(sorted(active), MOST_SHOWN)}", f"{command.NSID:#x}", fields=("NSID",)
+        )
 
 
 @check(
