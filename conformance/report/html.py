@@ -60,7 +60,7 @@ CONFORMANCE = {
 FINDINGS_SHOWN = 3
 LONGEST = 2000
 """Characters that a finding shows of what a driver said."""
-NAMES = 10
+NAMES = 6
 """Scenarios that a line names of those that end alike."""
 NEVER_TOLD = 400
 """Functions that a table of coverage shows."""
