@@ -635,6 +635,8 @@ def reload(record: Record) -> Iterator[Finding]:
                 yield Finding(asked.ok and now == first, asked.ended, first, now)
             queues, vectors = 0, set()
         match event:
+            case RegisterWrite(offset=CC.OFFSET, value=value) if CC(value).EN and not state.enabled:
+                queues, vectors = 0, set()  # it starts anew, be it in the same load
             case DmaMap(length=length, mapped=mapped):
                 held += length if mapped else -length
             case Completed() if (submitted := state.answered(event)) and event.completion.ok:
