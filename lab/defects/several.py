@@ -373,11 +373,13 @@ class SizesSwapped(Controller):
 
     def make_pair(self, qid: int, entries: int, vector: int | None) -> QueuePair:
         """Return a pair; that of the admin queues has rings of two sizes."""
-        if not qid and qid not in self._pairs:
+        if qid:
+            return super().make_pair(qid, entries, vector)
+        if qid not in self._pairs:
             submission = self.parts.submission_ring(self.ring_memory(16 * SQE_SIZE), 16)
             completion = self.parts.completion_ring(self.ring_memory(64 * CQE_SIZE), 64)
             self._pairs[qid] = self.parts.queue_pair(self.registers, qid, submission, completion, vector)
-        return super().make_pair(qid, entries, vector)
+        return super().make_pair(qid, 16, vector)  # cleared, where there was one
 
     def program_admin_queue(self, admin: QueuePair) -> None:
         """Write AQA with its fields swapped."""
