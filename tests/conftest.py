@@ -32,11 +32,15 @@ def pytest_configure() -> None:
         os.environ.pop(name, None)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark whatever needs a guest or a download."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark whatever needs a guest or a download; leave out the long campaigns where `-m` does not name them."""
     for item in items:
         if _needed(item):
             item.add_marker("slow")
+    if "soak" not in config.option.markexpr:
+        soaks = [item for item in items if item.get_closest_marker("soak")]
+        config.hook.pytest_deselected(items=soaks)
+        items[:] = [item for item in items if item not in soaks]
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
