@@ -31,7 +31,7 @@ class AdminQueuesOverlap(Controller):
             second = replace(memory, view=memory.view[PAGE:], pages=memory.pages[1:])
             rings = self.parts.submission_ring(memory, 96), self.parts.completion_ring(second, 64)
             self._pairs[0] = self.parts.queue_pair(self.registers, 0, *rings, vector)
-        return super().make_pair(qid, entries, vector)
+        return super().make_pair(qid, entries if qid else 96, vector)
 
 
 @defect("io-queues/kept-memory:before-deletion", scenarios=LEAVING)

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 
 from conformance.record.first_use import RESET_BEFORE_USE, first_use
 from conformance.record.record import Asked, Record
+from conformance.record.state import State
 from conformance.suite.check import MANDATORY, RECOMMENDED, Finding, check
 from conformance.suite.citations import BASE_2_0, PCIE_1_0, PRACTICE
 from conformance.suite.scenario import LOAD, Draw, Plan, do, scenario
@@ -321,12 +322,18 @@ def _recovery(record: Record, asked: Asked, slow_by_intention: bool) -> Event | 
         waiting = [one for one in state.in_flight.values() if not isinstance(one.command, AsyncEventRequest)]
         late = not slow_by_intention and any(event.t - one.t > LATE_SECONDS for one in waiting)
         match event:
-            case Submitted(command=Abort()) if not late:
+            case Submitted(command=Abort() as abort) if not late and not _takes_event_request_back(state, abort):
                 return event
             case RegisterWrite(value=value) if event.offset == CC.OFFSET and state.enabled and not CC(value).EN:
                 if not late and (asked.action not in LOADING or waiting):
                     return event
     return None
+
+
+def _takes_event_request_back(state: State, abort: Abort) -> bool:
+    """Return whether an Abort names an Asynchronous Event Request, which is outstanding by its nature."""
+    named = (one for one in state.in_flight.values() if (one.sqid, one.command.CID) == (abort.SQID, abort.ABORT_CID))
+    return any(isinstance(one.command, AsyncEventRequest) for one in named)
 
 
 @check("every/prompt", cite=PRACTICE, level=RECOMMENDED, why="practice", witnesses=["wire"], timed=True)
