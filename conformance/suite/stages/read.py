@@ -414,7 +414,8 @@ def owned_memory(record: Record) -> Iterator[Finding]:
                 opened[state.spec.id] = Opened()
             case DmaMap() if own is not None:
                 own.follow(event)
-                if not event.mapped and state.enabled and not state.shut_complete and not cut_off(state):
+                lent = record.shows_lending and not event.mapped and state.enabled
+                if lent and not state.shut_complete and not cut_off(state):
                     yield from _taken(state, event)
             case Dma() if own is not None and own.cover(event.address, event.length):
                 yield Finding(True, event, "memory that is open to the device", f"{event.length} bytes at {event.address:#x}")
