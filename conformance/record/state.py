@@ -238,7 +238,8 @@ class State:
             self.renewed = True
 
     def _remarked(self, event: Remark) -> None:
-        State.REMARKS[event.name](self, event)
+        if (move := State.REMARKS.get(event.name)) is not None:
+            move(self, event)
 
     def _interrupt(self, event: Interrupt) -> None:
         self.interrupts = event.how

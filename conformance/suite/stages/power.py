@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from conformance.record.record import Record
-from conformance.suite.check import MANDATORY, Finding, check
+from conformance.suite.check import MANDATORY, RECOMMENDED, Finding, check
 from conformance.suite.citations import BASE_2_0, PRACTICE
 from conformance.suite.scenario import LOAD, Draw, Plan, do, scenario
 from conformance.suite.stages.io_queues import creations
@@ -160,7 +160,7 @@ def back(record: Record) -> Iterator[Finding]:
             yield Finding(asked.ok and proven(record, asked), asked.ended, "a read that completes", asked.said)
 
 
-@check("reset/new-firmware", cite=BASE_2_0["3.1.3.1"], level=MANDATORY, why="shall", witnesses=["wire", "fault"],
+@check("reset/new-firmware", cite=BASE_2_0["3.1.3.1"], level=RECOMMENDED, why="practice", witnesses=["wire", "fault"],
        needs=["reset"], scenarios=["reset/new-firmware"])  # fmt: skip
 def new_firmware_size(record: Record) -> Iterator[Finding]:
     """Goes by CAP as it is after a reset: it creates no larger queues than the firmware that was activated takes."""
