@@ -212,10 +212,9 @@ def _table(rows: Iterable[Mapping[str, Any]], columns: Iterable[str]) -> None:
     show(grid)
 
 
-def _words(value: Any) -> str:
-    """Return a value as people write it: arguments as NAME=VALUE."""
-    return (
-        " ".join(f"{key}={one or ''}" if one != 0 else f"{key}=0" for key, one in value.items())
-        if isinstance(value, Mapping)
-        else str(value)
-    )
+def _words(value: Any, within: str = "") -> str:
+    """Return a value as people write it: arguments as NAME=VALUE, those within others as NAME.NAME=VALUE."""
+    if isinstance(value, Mapping):
+        return " ".join(_words(one, f"{within}.{key}" if within else key) for key, one in value.items())
+    shown = "" if value is None or value == "" else value
+    return f"{within}={shown}" if within else str(value)
