@@ -8,7 +8,7 @@ from conformance.record.record import Asked, Record
 from conformance.suite.check import RECOMMENDED, Finding, check
 from conformance.suite.citations import BASE_2_0, PCIE_1_0, PRACTICE
 from conformance.suite.stages.reset import WAS_RESET, acts
-from lab.data.events import Doorbell, RegisterRead, RegisterWrite, Reset, Submitted
+from lab.data.events import ActionEnded, RegisterRead, RegisterWrite, Reset, Submitted
 from lab.nvme.commands import Command, CreateIoSq, FormatNvm, Sanitize, SetFeatures
 
 Needs = Callable[[Record, Asked], bool]
@@ -56,11 +56,11 @@ def reported(record: Record) -> Iterator[Finding]:
     for asked in record.answers("queues"):
         sizes: list[int] = []
         created = False
-        for state, event in record.walk(Doorbell, Submitted):
-            if asked.ended is not None and event.t > asked.ended.t:
-                break
+        for state, event in record.walk(Submitted, ActionEnded):
             created |= isinstance(event, Submitted) and isinstance(event.command, CreateIoSq)
-            sizes = [queue.size for qid, queue in state.sqs.items() if qid]
+            if event is asked.ended:
+                sizes = [queue.size for qid, queue in state.sqs.items() if qid]
+                break
         if not asked.ok or not created or not sizes or len(record.controllers) > 1:
             continue
         if (pairs := asked.answer.get("pairs")) is not None:
