@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 SPINS = 200_000
 """Reads of registers or rings in a row with nothing else in between, which no driver needs that means to go on."""
+STILL_SECONDS = 1.5
+"""It reads on for so long after that, so that its record shows a standstill, however fast this machine reads."""
 READS_PER_LOOK = 16
 """Reads in a row after which the time is looked at: a look takes longer than a read."""
 
@@ -22,6 +24,7 @@ class Watchdog:
         self._now = now
         self._until = float("inf")
         self._reads = 0
+        self._since = 0.0  # when it had done nothing but read for SPINS reads
 
     def start(self, seconds: float) -> None:
         """Give the driver so many seconds from now on."""
@@ -37,5 +40,10 @@ class Watchdog:
     def read(self) -> None:
         """Count a read of a register or a ring by the driver. Raises Hung."""
         self._reads += 1
-        if self._reads > SPINS or (self._reads % READS_PER_LOOK == 0 and self._now() > self._until):
+        if self._reads % READS_PER_LOOK:
+            return
+        now = self._now()
+        if self._reads <= SPINS:
+            self._since = now
+        if now > self._until or now - self._since > STILL_SECONDS:
             raise Hung

@@ -13,7 +13,9 @@ from conformance.proof.recording import record
 from conformance.record.record import Record
 from conformance.suite.check import Finding, Outcome
 from conformance.suite.selection import CHECKS, select
+from conformance.suite.stages.admin_queue import STILL_SECONDS
 from lab.data.events import Doorbell, Submitted
+from lab.drivers import watchdog
 
 
 def verdicts(scenario: str, defect: str, folder: Path) -> dict[str, Verdict]:
@@ -80,6 +82,10 @@ def test_a_stuck_queue_is_seen_on_the_wire(tmp_path: Path) -> None:
     found = verdicts("admin-queue/wraps", "admin-queue/phase:fixed", tmp_path)
     assert failed(found) == {"admin-queue/phase"}
     assert found["every/answer"].because == "admin-queue/phase"
+
+
+def test_a_driver_in_process_hangs_for_longer_than_a_standstill_is_judged_by() -> None:
+    assert watchdog.STILL_SECONDS > STILL_SECONDS, "else it depends on the machine whether a stuck queue is seen"
 
 
 @pytest.mark.parametrize(
