@@ -312,7 +312,7 @@ def format_count(record: Record) -> Iterator[Finding]:
 
 @check("identify/inactive", cite=BASE_2_0["5.17"], level=MANDATORY, why="integrity", witnesses=["out", "wire"], needs=["list"])
 def inactive(record: Record) -> Iterator[Finding]:
-    """Makes no disk of an inactive namespace: it neither shows it nor sends it a Read or a Write."""
+    """Makes no disk of an inactive namespace."""
     active = {n.nsid for controller in record.controllers for n in controller.namespaces if n.attached}
     expected = f"one of namespaces {listed(sorted(active), MOST_SHOWN)}"
     looked = any(record.commands(Identify))  # what a driver lists without a look proves nothing
@@ -321,9 +321,11 @@ def inactive(record: Record) -> Iterator[Finding]:
             if "nsid" in claim and (looked or claim["nsid"] not in active):
                 yield Finding(claim["nsid"] in active, asked.ended, expected, claim["nsid"])
     held = {n.nsid for controller in record.controllers for n in controller.namespaces} - active
-    for _, event, command in record.commands(Read, Write) if held else ():
-        if command.NSID in held | active:
-            yield Finding(command.NSID in active, event, expected, f"NSID {command.NSID}", fields=("NSID",))
+    used = [(event, command.NSID) for _, event, command in record.commands(Read, Write)] if held else []
+    if not any(nsid in held for _, nsid in used):  # such a command is refused and loses nothing: read/active-namespace warns
+        for event, nsid in used:
+            if nsid in active:
+                yield Finding(True, event, expected, f"NSID {nsid}", fields=("NSID",))
 
 
 @check("identify/cns2-by-version", cite=BASE_2_0["5.17"], level=RECOMMENDED, why="practice", witnesses=["wire"],
@@ -354,6 +356,9 @@ def metadata_format(record: Record) -> Iterator[Finding]:
             yield Finding(True, asked.ended, "refused or handled", f"refused: {asked.said}")
 
 
+TELL_A_FORMAT = (Cns.NAMESPACE, Cns.CSI_NAMESPACE, Cns.ALLOCATED_NAMESPACE)
+
+
 @check("identify/failure", cite=PRACTICE, level=MANDATORY, why="integrity", witnesses=["fault", "wire"], needs=["list"],
        scenarios=["identify/controller-fails", "identify/namespace-fails"])  # fmt: skip
 def failure(record: Record) -> Iterator[Finding]:
@@ -369,7 +374,7 @@ def failure(record: Record) -> Iterator[Finding]:
     for state, event in record.walk(Completed, Submitted):
         match event:
             case Completed() if event.completion.ok and (sent := state.answered(event)) is not None:
-                if isinstance(sent.command, Identify) and sent.command.CNS in (Cns.NAMESPACE, Cns.CSI_NAMESPACE):
+                if isinstance(sent.command, Identify) and sent.command.CNS in TELL_A_FORMAT:
                     known.add(sent.command.NSID)
             case Submitted(command=Read(NSID=nsid) | Write(NSID=nsid)):
                 yield Finding(nsid in known, event, "a namespace that was identified", f"NSID {nsid}", fields=("NSID",))
