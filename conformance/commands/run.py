@@ -80,6 +80,10 @@ class Selecting(click.Command):
 @click.option("--tx", multiple=True, metavar="SPEC", help="workers elsewhere, as pytest-xdist has it: ssh=HOST (repeatable)")
 @click.option("--shard", default="", metavar="N/M", help="only this one of M parts, which cost the same (see report)")
 @click.option("--times", type=click.Path(path_type=Path), metavar="RESULT", help="earlier results, to split and order by")
+@click.option(
+    "--cover", type=click.Path(path_type=Path), metavar="RESULT",
+    help="only a cover: the few scenarios that together judge, and find, all that RESULT did, and those that it does not hold",
+)  # fmt: skip
 @click.option("--seed", type=click.IntRange(0), metavar="N", help="draws serial numbers, sizes and data [default: 0]")
 @click.option("--defect", default="", metavar="ID", help="seed this mistake into the reference driver (see nvme-lab defects)")
 @click.option("--variant", default="", metavar="ID", help="give the reference driver this legal peculiarity, or ID+ID…")
@@ -131,6 +135,7 @@ def run(**options: Any) -> int:
     nvme-lab run --last-failed                       what failed in the run before, again
     nvme-lab run --check read/nlb --repeat 20        is the verdict the same each time?
     nvme-lab run --driver edk2@2020.11               an older version; 'edk2@*' is all of them
+    nvme-lab run --driver 'edk2@*' --cover all.json  few scenarios that find all that all.json has
     nvme-lab run --resume nvme-lab-results/latest    go on after a kill or a reboot
     """
     from conformance.commands.running import run as running  # takes a while to import, and completion must not

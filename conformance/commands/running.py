@@ -198,7 +198,7 @@ def _confirm(campaign: Campaign, results: Results, on: Sequence[str], console: C
 def _check_resume() -> None:
     """Raise UsageError for options that a resumed run cannot change."""
     context = click.get_current_context()
-    fixed = ("drivers", "devices", "stages", "checks", "scenarios", "shard", "times", "seed", "defect", "variant",
+    fixed = ("drivers", "devices", "stages", "checks", "scenarios", "shard", "times", "cover", "seed", "defect", "variant",
              "last_failed", "repeat", "coverage", "stop_at")  # fmt: skip
     for name in (*fixed, "out", "strict", "dry_run"):
         if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
@@ -229,6 +229,7 @@ def _request(options: Mapping[str, Any]) -> RunRequest | None:
         variant=options["variant"],
         shard=options["shard"],
         times=options["times"],
+        cover=options["cover"],
         coverage=options["coverage"],
         stop_at=_stop_at(options["stop_at"]),
     )
@@ -347,6 +348,8 @@ def _extent(campaign: Campaign, workers: Sequence[str], times: str) -> list[str]
     parts = [f"{scenarios} on {where}" if workers else scenarios]
     if campaign.request.only:
         parts.append("what failed before")
+    for chosen in campaign.cover:
+        parts.append(f"a cover of {chosen.of}")
     if campaign.shard:
         parts.append(f"shard {campaign.shard.number} of {campaign.shard.of}")
     return [*parts, times] if times else parts

@@ -129,6 +129,7 @@ def merge(parts: Sequence[tuple[Path, Results]], folder: Path) -> Results:
         strict=any(part.strict for part in results),
         unfinished="; ".join(dict.fromkeys(part.unfinished for part in results if part.unfinished)),
         shards=shards,
+        cover=list(dict.fromkeys(entry for part in results for entry in part.cover)),
         runs=list(runs.values()),
         left_out=[entry for key, entry in left_out.items() if key not in runs],
         verdicts=list(verdicts.values()),

@@ -175,6 +175,23 @@ class ShardEntry(_Model):
     split: str
 
 
+class CoverEntry(_Model):
+    """A choice of scenarios that together judge and find all that an earlier result did: how many, of how many."""
+
+    model_config = ConfigDict(frozen=True)
+
+    result: str
+    """The name of the earlier result."""
+    scenarios: int
+    of: int
+
+    def __str__(self) -> str:
+        return (
+            f"A cover: {self.scenarios} of {self.of} scenarios, "
+            f"which together judge and find what all those in {self.result} did"
+        )
+
+
 class CoveredFunction(_Model):
     """One function of an object: its instructions, those that were executed, and the number of scenarios that entered it."""
 
@@ -259,6 +276,7 @@ class Results(_Model):
     strict: bool = False
     unfinished: str = ""  # why the run ended early; "" if it did not
     shards: list[ShardEntry] = []  # which parts of the campaign these are; [] if it was never split
+    cover: list[CoverEntry] = []  # of which choice of scenarios these are; [] if all that were selected were recorded
     runs: list[RunEntry] = []
     left_out: list[LeftOut] = []
     verdicts: list[VerdictEntry] = []

@@ -47,6 +47,8 @@ def markdown(results: Results, before: Results | None = None) -> str:
 
 
 def _conclusions(results: Results) -> Iterator[str]:
+    for entry in results.cover:
+        yield f"{_text(str(entry))}.\n"
     if results.unfinished:
         yield f"**Partial result**: {_text(results.unfinished)}.\n"
     if missing := ", ".join(map(str, results.missing_shards)):

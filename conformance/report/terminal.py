@@ -302,6 +302,7 @@ def _reasons(results: Results, verbose: bool) -> str:
 
 
 def _conclusion(results: Results) -> Iterator[RenderableType]:
+    yield from (_said(f"{entry}.", "dim") for entry in results.cover)
     if results.unfinished:
         yield Text(f"This result is partial. {results.unfinished[0].upper()}{results.unfinished[1:]}.", style="bold magenta")
     if results.missing_shards:

@@ -26,9 +26,10 @@ def new_results(campaign: Campaign) -> Results:
     return Results(
         lab=_lab(campaign),
         drivers={manifest.name: _driver(manifest, campaign) for manifest in campaign.drivers},
-        narrowed=bool(request.checks or request.scenarios or request.only),
+        narrowed=bool(request.checks or request.scenarios or request.only or request.cover),
         strict=request.strict,
         shards=[campaign.shard] if campaign.shard else [],
+        cover=list(campaign.cover),
         left_out=list(campaign.left_out),
     )
 

@@ -11,8 +11,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import get_args
 
-from conformance.judging.models import LeftOut, ShardEntry
+from conformance.judging.files import read
+from conformance.judging.models import CoverEntry, LeftOut, ShardEntry
 from conformance.run import costs
+from conformance.run.cover import cover, key_of
 from conformance.run.scenario_files import load_scenarios
 from conformance.run.scenario_report import scope
 from conformance.suite.check import EVERY
@@ -55,6 +57,7 @@ class RunRequest:
     variant: str = ""  # legal variants of the reference driver, joined by "+"
     shard: str = ""  # "2/5": only this part of the scenarios; "" is all of them
     times: Path | None = None  # earlier results, by whose seconds scenarios are ordered and split
+    cover: Path | None = None  # earlier results: only a few scenarios that judge and find all that they did
     coverage: bool = False  # which code of the driver each scenario executes
     stop_at: str = ""  # stop the guest there, and write down where it is: an event of lab.recording.stopping, or a check
     only: tuple[str, ...] = ()  # driver/device/scenario; none: all
@@ -97,6 +100,8 @@ class Campaign:
     costs: Mapping[str, float] = field(default_factory=dict)
     """Expected seconds of each job."""
     shard: ShardEntry | None = None
+    cover: tuple[CoverEntry, ...] = ()
+    """How many scenarios were chosen, where not all that were selected are recorded."""
     replays: Path | None = None
     """The evidence whose scenario, seed included, is recorded again."""
 
@@ -167,7 +172,18 @@ def plan(request: RunRequest, *, only_claimed: bool = True) -> Campaign:
         if job not in claimed and (job.scenario.stage not in PROFILES or job.scenario.stage in request.profiles)
         if job.device != MACHINE or job.scenario.stage in request.stages  # where no stage can be judged, that is no news
     )
-    return Campaign(request, manifests, tuple(claimed), left_out)
+    return _in_cover(Campaign(request, manifests, tuple(claimed), left_out))
+
+
+def _in_cover(campaign: Campaign) -> Campaign:
+    """Return the campaign with the scenarios of a cover only, where one is requested (`conformance.run.cover`)."""
+    earlier, jobs = campaign.request.cover, campaign.jobs
+    if earlier is None:
+        return campaign
+    wanted = {key_of(*job.name.split("/", 2)): job.checks for job in jobs}
+    chosen = cover(read(earlier), wanted)
+    kept = tuple(job for job in jobs if key_of(*job.name.split("/", 2)) in chosen)
+    return replace(campaign, jobs=kept, cover=(CoverEntry(result=earlier.absolute().name, scenarios=len(kept), of=len(jobs)),))
 
 
 def parse_shard(text: str) -> tuple[int, int]:

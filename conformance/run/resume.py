@@ -33,6 +33,7 @@ def write_run(out: Path, campaign: Campaign, times: int) -> None:
         drivers=tuple(_absolute(name) for name in asked.drivers),
         scenarios=tuple(str(Path(name).absolute()) if is_file_name(name) else name for name in asked.scenarios),
         times=asked.times and asked.times.absolute(),
+        cover=asked.cover and asked.cover.absolute(),
     )
     content = {"format": FORMAT, "times": times, "request": asdict(request), "campaign": describe(campaign)}
     try:

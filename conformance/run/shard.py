@@ -20,7 +20,7 @@ def select_shard(campaign: Campaign, seconds: Mapping[str, float]) -> Campaign:
         return campaign
     number, of = parse_shard(campaign.request.shard)
     parts = costs.split(seconds, of)
-    selection = replace(campaign.request, shard="", times=None), parts
+    selection = replace(campaign.request, shard="", times=None, cover=None), parts
     names = frozenset(parts[number - 1])
     return replace(
         campaign,

@@ -1,0 +1,93 @@
+"""The cover: the few scenarios of an earlier result that together judge, and find, all that it did. Pure.
+
+One scenario judges dozens of checks, and most checks are judged in dozens of scenarios. A cover keeps
+
+- every scenario in which a version of the driver violated a check, or in which the lab failed;
+- of the others a cheap choice with which each check that a version was judged by is judged again, by that version, on that
+  device, and with that outcome;
+- every scenario that the earlier result does not hold, for nothing is known of it.
+
+All versions of a driver get the same scenarios, so that `conformance.judging.history` can compare each with the next.
+The choice is greedy: the scenario that adds most for its seconds comes first, and what later ones have made needless goes.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Mapping
+from statistics import mean
+
+from conformance.judging.models import Results, VerdictEntry
+from conformance.judging.summary import JUDGED
+from conformance.suite.check import Outcome
+from lab.data import versions
+
+Key = tuple[str, str, str]
+"""A driver without its version, a device and a scenario."""
+Gain = tuple[str, str, str]
+"""What a scenario adds: a version, a check, and its outcome."""
+
+KEPT = frozenset({Outcome.FAIL, Outcome.WARN, Outcome.FLAKY, Outcome.ERROR})
+"""Outcomes for which a scenario stays in the cover whatever others show."""
+LEAST_SECONDS = 0.1
+"""No scenario counts as cheaper."""
+
+
+def cover(results: Results, wanted: Mapping[Key, Collection[str]]) -> frozenset[Key]:
+    """Return which of the wanted scenarios are recorded; ``wanted`` has the checks that are to judge each."""
+    gains, kept = _gains(results, wanted)
+    seconds = _seconds(results)
+    chosen = {key for key in wanted if key in kept or key not in gains}
+    for machine in dict.fromkeys(key[:2] for key in wanted):
+        own = {key: found for key, found in gains.items() if key[:2] == machine}
+        chosen |= _choose(own, {key for key in chosen if key in own}, seconds)
+    return frozenset(chosen)
+
+
+def key_of(driver: str, device: str, scenario: str) -> Key:
+    """Return the key of a scenario of a driver, whatever its version."""
+    return versions.split(driver)[0], device, scenario
+
+
+def _gains(results: Results, wanted: Mapping[Key, Collection[str]]) -> tuple[dict[Key, set[Gain]], set[Key]]:
+    """Return what each recorded scenario adds, and those that stay in any case."""
+    gains: dict[Key, set[Gain]] = {key: set() for run in results.runs if (key := key_of(*run.key)) in wanted}
+    kept: set[Key] = set()
+    for verdict in results.verdicts:
+        key = key_of(*verdict.key[:3])
+        if key not in gains or verdict.check not in wanted[key]:
+            continue
+        if verdict.outcome in KEPT:
+            kept.add(key)
+        if verdict.outcome in JUDGED:
+            gains[key].add(_gain(verdict))
+    return gains, kept
+
+
+def _gain(verdict: VerdictEntry) -> Gain:
+    return verdict.driver, verdict.check, str(verdict.outcome)
+
+
+def _seconds(results: Results) -> dict[Key, float]:
+    """Return the seconds of each scenario, the mean over the versions."""
+    found: dict[Key, list[float]] = {}
+    for run in results.runs:
+        found.setdefault(key_of(*run.key), []).append(run.seconds)
+    return {key: max(mean(seconds), LEAST_SECONDS) for key, seconds in found.items()}
+
+
+def _choose(gains: Mapping[Key, set[Gain]], first: set[Key], seconds: Mapping[Key, float]) -> set[Key]:
+    """Return ``first`` and those that together add all that all of them do."""
+    missing = set[Gain]().union(*gains.values()) - set[Gain]().union(*(gains[key] for key in first))
+    added: list[Key] = []
+    while missing:
+        best = max(sorted(gains), key=lambda key: len(gains[key] & missing) / seconds[key])
+        added.append(best)
+        missing -= gains[best]
+    times = Counter(gain for key in (*first, *added) for gain in gains[key])
+    needless = set[Key]()
+    for key in sorted(added, key=lambda key: -seconds[key]):
+        if all(times[gain] > 1 for gain in gains[key]):
+            needless.add(key)
+            times.subtract(gains[key])
+    return first | (set(added) - needless)
