@@ -2,9 +2,9 @@
 
 One scenario judges dozens of checks, and most checks are judged in dozens of scenarios. A cover keeps
 
-- every scenario in which a version of the driver violated a check, or in which the lab failed;
-- of the others a cheap choice with which each check that a version was judged by is judged again, by that version, on that
-  device, and with that outcome;
+- a cheap choice of scenarios in which each version is judged again by each check that it was judged by, on that device and
+  with that outcome; where the check was violated, in each way in which it was (what was expected and found, but for numbers);
+- every scenario in which the lab failed, or a verdict was not the same each time;
 - every scenario that the earlier result does not hold, for nothing is known of it.
 
 All versions of a driver get the same scenarios, so that `conformance.judging.history` can compare each with the next.
@@ -13,6 +13,7 @@ The choice is greedy: the scenario that adds most for its seconds comes first, a
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Collection, Mapping
 from statistics import mean
@@ -24,13 +25,15 @@ from lab.data import versions
 
 Key = tuple[str, str, str]
 """A driver without its version, a device and a scenario."""
-Gain = tuple[str, str, str]
-"""What a scenario adds: a version, a check, and its outcome."""
+Gain = tuple[str, str, str, str]
+"""What a scenario adds: a version, a check, its outcome, and in which way it was violated ("" where it was not)."""
 
-KEPT = frozenset({Outcome.FAIL, Outcome.WARN, Outcome.FLAKY, Outcome.ERROR})
+KEPT = frozenset({Outcome.FLAKY, Outcome.ERROR})
 """Outcomes for which a scenario stays in the cover whatever others show."""
 LEAST_SECONDS = 0.1
 """No scenario counts as cheaper."""
+NUMBERS = re.compile(r"\b(?:0x)?(?=[a-f]*\d)[0-9a-f]+h?\b(?:, (?:0x)?(?=[a-f]*\d)[0-9a-f]+h?\b)*", re.IGNORECASE)
+"""Numbers, decimal or hexadecimal, and lists of them."""
 
 
 def cover(results: Results, wanted: Mapping[Key, Collection[str]]) -> frozenset[Key]:
@@ -65,7 +68,9 @@ def _gains(results: Results, wanted: Mapping[Key, Collection[str]]) -> tuple[dic
 
 
 def _gain(verdict: VerdictEntry) -> Gain:
-    return verdict.driver, verdict.check, str(verdict.outcome)
+    found = verdict.violation
+    way = NUMBERS.sub("#", f"{found.expected} / {found.actual}") if found else ""
+    return verdict.driver, verdict.check, str(verdict.outcome), way
 
 
 def _seconds(results: Results) -> dict[Key, float]:
