@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from conformance.judging.files import merge
+from conformance.judging.judge import Verdict
 from conformance.judging.models import Occurrence, Results, VerdictEntry
 from conformance.judging.summary import worst_per_device
 from conformance.suite.check import Outcome
@@ -43,9 +44,14 @@ class Rate:
         return len(self.outcomes) == 1
 
 
+def is_new_failure(verdict: Verdict | VerdictEntry, strict: bool) -> bool:
+    """Return whether no manifest knows a failure; a WARN is one where ``strict`` fails the run for it."""
+    return verdict.known is None and (verdict.outcome is Outcome.FAIL or (strict and verdict.outcome is Outcome.WARN))
+
+
 def new_failures(results: Results) -> list[VerdictEntry]:
-    """Return the failures that no manifest knows."""
-    return [verdict for verdict in results.verdicts if verdict.outcome is Outcome.FAIL and verdict.known is None]
+    """Return the failures that no manifest knows, WARN included where they fail the run by --strict."""
+    return [verdict for verdict in results.verdicts if is_new_failure(verdict, results.strict)]
 
 
 def confirm(results: Results, fresh: Results, folder: str) -> list[VerdictEntry]:
@@ -59,7 +65,7 @@ def confirm(results: Results, fresh: Results, folder: str) -> list[VerdictEntry]
         other = again.get(verdict.key)
         if other is None:
             continue
-        settle(verdict, [_occurrence(results, verdict, ""), _occurrence(fresh, other, folder)])
+        settle(verdict, [_occurrence(results, verdict, ""), _occurrence(fresh, other, folder)], results.strict)
         changed.append(verdict)
     return changed
 
@@ -73,7 +79,7 @@ def merge_repetitions(parts: Sequence[tuple[Path, Results]], folder: Path) -> Re
         for verdict in part.verdicts:
             found.setdefault(verdict.key, []).append(_occurrence(part, verdict, prefix))
     for verdict in merged.verdicts:
-        settle(verdict, found[verdict.key])
+        settle(verdict, found[verdict.key], merged.strict)
     return merged
 
 
@@ -92,14 +98,14 @@ def _counted(outcomes: Iterable[Outcome]) -> Mapping[Outcome, int]:
     return {outcome: counts[outcome] for outcome in Outcome if counts[outcome]}
 
 
-def settle(verdict: VerdictEntry, occurrences: Sequence[Occurrence]) -> None:
-    """Note the outcomes of several recordings; make a failure FLAKY if one of them refutes it, with the reason."""
+def settle(verdict: VerdictEntry, occurrences: Sequence[Occurrence], strict: bool) -> None:
+    """Note the outcomes of several recordings; make a new failure FLAKY if one of them refutes it, with the reason."""
     verdict.occurrences = list(occurrences)
     outcomes = _counted(occurrence.outcome for occurrence in verdict.occurrences)
-    if verdict.outcome is Outcome.FAIL and verdict.known is None and outcomes.keys() & REFUTES:
-        verdict.outcome = Outcome.FLAKY
+    if is_new_failure(verdict, strict) and outcomes.keys() & (REFUTES - {verdict.outcome}):
+        failed, verdict.outcome = outcomes[verdict.outcome], Outcome.FLAKY
         reported = ", ".join(f"{count} {outcome}" for outcome, count in outcomes.items())
-        verdict.reason = f"it failed in {outcomes[Outcome.FAIL]} of {len(verdict.occurrences)} recordings ({reported})"
+        verdict.reason = f"it failed in {failed} of {len(verdict.occurrences)} recordings ({reported})"
 
 
 def _occurrence(results: Results, verdict: VerdictEntry, folder: str) -> Occurrence:

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import lab.recording.record
-from conformance.judging.flaky import settle
+from conformance.judging.flaky import is_new_failure, settle
 from conformance.judging.judge import Verdict, judge
 from conformance.judging.models import Occurrence, RunEntry, VerdictEntry
 from conformance.record.record import Record
@@ -90,7 +90,8 @@ class ScenarioRun:
 
     def confirm(self) -> None:
         """Record once more where something failed in a new way: a failure that does not come back is FLAKY."""
-        failed = [v for v in self.verdicts.values() if v.outcome is Outcome.FAIL and v.known is None]
+        strict = self.campaign.request.strict
+        failed = [verdict for verdict in self.verdicts.values() if is_new_failure(verdict, strict)]
         if not failed:
             return
         fresh = self._record_once(alone=True, out=self._out / CONFIRMATION)
@@ -100,7 +101,7 @@ class ScenarioRun:
             outcomes = (verdict.outcome, again[verdict.check.id])
             found = [Occurrence(outcome=one, evidence=folder) for one, folder in zip(outcomes, folders, strict=True)]
             entry = VerdictEntry.model_validate(verdict.to_json())
-            settle(entry, found)
+            settle(entry, found, strict)
             self._occurrences[verdict.check.id] = found
             self.verdicts[verdict.check.id] = replace(verdict, outcome=entry.outcome, reason=entry.reason)
 

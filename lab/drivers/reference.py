@@ -160,7 +160,7 @@ class ReferenceInProcess(ReferenceAdapter):
         with ExitStack() as cleanup:
             if self.defect == defects.LIAR:
                 device = cleanup.enter_context(_twin(device))
-            host, watchdog = Host(device.memory), Watchdog(device.device.clock.now)
+            host, watchdog = Host(device.memory), Watchdog(device.device.clock.now, device.wait)
 
             def functions() -> list[InProcessTransport]:
                 watched = bool(scenario.guest.get("watch_memory"))
@@ -202,6 +202,6 @@ class ReferenceQtest(ReferenceAdapter):
         with ExitStack() as cleanup:
             qtest = cleanup.enter_context(Qtest(machine))
             ram = Ram(machine.spec.memory_file, machine.spec.memory * MIB)
-            watchdog = Watchdog(time.monotonic)
+            watchdog = Watchdog(time.monotonic, time.sleep)
             service = self.service(lambda: list(find(qtest, ram, watchdog)), self.settings(scenario), self.driver)
             return LocalSession(service, scenario, watchdog, cleanup.pop_all())

@@ -98,7 +98,7 @@ class InProcessTransport:
     ) -> None:
         """Connect to one function of the device."""
         self.name = function.controller.spec.id
-        self._watchdog = watchdog or Watchdog(self.now)
+        self._watchdog = watchdog or Watchdog(self.now, device.wait)
         self._host, self._device, self._function, self._watched = host, device, function, watched
         self._signalled: set[int] = set()
         self._handlers = range(0)  # the vectors with a handler

@@ -46,7 +46,7 @@ def find(qtest: Qtest, ram: Ram, watchdog: Watchdog | None = None) -> Iterator[Q
     for number in range(DEVICES):
         bdf = number << 3
         if qtest.read_config(bdf, pci.CLASS) >> 8 == pci.CLASS_NVME:
-            yield QtestTransport(qtest, ram, bdf, watchdog or Watchdog(time.monotonic))
+            yield QtestTransport(qtest, ram, bdf, watchdog or Watchdog(time.monotonic, time.sleep))
 
 
 class QtestTransport:

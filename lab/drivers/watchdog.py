@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-SPINS = 200_000
-"""Reads of registers or rings in a row with nothing else in between, which no driver needs that means to go on."""
-STILL_SECONDS = 1.5
-"""It reads on for so long after that, so that its record shows a standstill, however fast this machine reads."""
+SPINS = 10_000
+"""Reads of registers or rings in a row with nothing else in between, which a driver needs only while it waits for something."""
+READ_SECONDS = 0.001
+"""Each further read takes so long, so that neither the driver nor its record is busy with what comes to nothing."""
+STILL_SECONDS = 3.0
+"""It reads on for so long after that, so that its record shows a standstill."""
 READS_PER_LOOK = 16
 """Reads in a row after which the time is looked at: a look takes longer than a read."""
 
@@ -19,9 +21,9 @@ class Hung(BaseException):
 class Watchdog:
     """Looked at by a transport at each of the driver's steps; ``now`` is the clock by which the driver waits."""
 
-    def __init__(self, now: Callable[[], float]) -> None:
-        """Begin with no limit; ``now`` returns the time in seconds."""
-        self._now = now
+    def __init__(self, now: Callable[[], float], wait: Callable[[float], object]) -> None:
+        """Begin with no limit; ``now`` returns the time in seconds, ``wait`` lets so many of them go by."""
+        self._now, self._wait = now, wait
         self._until = float("inf")
         self._reads = 0
         self._since = 0.0  # when it had done nothing but read for SPINS reads
@@ -45,5 +47,7 @@ class Watchdog:
         now = self._now()
         if self._reads <= SPINS:
             self._since = now
+        else:
+            self._wait(READ_SECONDS * READS_PER_LOOK)
         if now > self._until or now - self._since > STILL_SECONDS:
             raise Hung

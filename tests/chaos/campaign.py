@@ -147,7 +147,7 @@ class Campaign:
                 self._keep_calm(missing, run(folder, Path(runtime), CALM, *chosen, *_scenarios(missing)))
             mark, began = uuid.uuid4().hex, time.monotonic()
             found = run(
-                folder, Path(runtime), MAIN, "--confirm", *chosen, *_scenarios(sample),
+                folder, Path(runtime), MAIN, "--confirm", "--strict", *chosen, *_scenarios(sample),
                 seed=seed, mark=mark, victims=self.victims, more=MORE, cache=self.cache,
             )  # fmt: skip
             lines = (folder / STRIKES_FILE).read_text().splitlines() if (folder / STRIKES_FILE).exists() else []

@@ -230,6 +230,18 @@ def test_a_failure_that_does_not_come_back_is_flaky_with_both_recordings(lab: La
     assert lab.run("--stage", "write", "--confirm", "--strict", TOY_FLAKY="3").returncode == 1
 
 
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_a_warning_is_confirmed_where_it_fails_the_run(lab: Lab, jobs: str) -> None:
+    selected = ("--stage", "write", "--confirm", "--jobs", jobs)
+    assert lab.run(*selected, TOY_RECOMMENDS="1", TOY_FLAKY="1").returncode == 0
+    (verdict,) = [v for v in lab.results()["verdicts"] if v["check"] == "write/pass"]
+    assert (verdict["outcome"], verdict["occurrences"]) == ("WARN", [])
+    assert lab.run(*selected, "--strict", TOY_RECOMMENDS="1", TOY_FLAKY="2").returncode == 1
+    (verdict,) = [v for v in lab.results()["verdicts"] if v["check"] == "write/pass"]
+    assert verdict["reason"] == "it failed in 1 of 2 recordings (1 WARN, 1 PASS)"
+    assert verdict["outcome"] == "FLAKY"
+
+
 def test_a_failure_that_comes_back_stays_a_failure(lab: Lab) -> None:
     done = lab.run("--stage", "write", "--confirm", TOY_FLAKY="9")
     assert done.returncode == 1
