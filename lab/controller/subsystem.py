@@ -70,6 +70,7 @@ class Subsystem:
         self.members: list[Member] = []
         self._shared: dict[int, StoredNamespace] = {}
         self._own: dict[str, dict[int, StoredNamespace]] = {}
+        self._sharing = [one.id for one in spec.controllers if any(ns.shared for ns in one.namespaces)]
         for controller in spec.controllers:
             own = self._own[controller.id] = {}
             for ns in controller.namespaces:
@@ -84,8 +85,7 @@ class Subsystem:
 
     def number(self, controller_id: str) -> tuple[int, int]:
         """Return (CNTLID, how many controllers the host sees as one subsystem): those that share namespaces."""
-        sharing = [c.id for c in self.spec.controllers if any(ns.shared for ns in c.namespaces)]
-        return (sharing.index(controller_id), len(sharing)) if controller_id in sharing else (0, 1)
+        return (self._sharing.index(controller_id), len(self._sharing)) if controller_id in self._sharing else (0, 1)
 
     def family(self, member: Member) -> list[Member]:
         """Return the controllers of one NVM subsystem as its host sees it."""

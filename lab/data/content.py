@@ -12,6 +12,8 @@ from lab.data.plan import Namespace
 
 KEPT_BLOCKS = 2048
 """Several checks expect the same blocks."""
+FEW = 8
+"""Fewer blocks than these are made one by one."""
 RUN, KEPT_RUNS = 64, 128
 """Blocks of the pattern that are made at once, and how many such runs are kept: what makes an image also judges it."""
 
@@ -53,6 +55,9 @@ def initial_blocks(seed: int, namespace: Namespace, lba: int, count: int) -> byt
     found = bytearray(count * size)
     for area, length in namespace.areas:
         first, last = max(area, lba), min(area + length, lba + count)
+        if last - first < FEW:  # many small namespaces have no more
+            found[(first - lba) * size : (last - lba) * size] = blocks(seed, namespace.nsid, first, last - first, size)
+            continue
         while first < last:
             number, inside = divmod(first, RUN)
             part = _run(seed, namespace.nsid, number, size)[inside * size : min(RUN, inside + last - first) * size]

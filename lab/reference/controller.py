@@ -38,8 +38,8 @@ STAGES = (
 """The ten steps of building a driver."""
 LAST = STAGES[-1]
 
-FIRST_POLL_SECONDS, LAST_POLL_SECONDS = 0.001, 0.05
-"""Delay between two reads of CSTS: it doubles each time, up to the last."""
+FIRST_POLL_SECONDS, LAST_POLL_SECONDS, POLLS = 0.001, 0.05, 200
+"""Delay between two reads of CSTS: it doubles each time, up to the last, or to that part of the time that a reset may take."""
 CSS_NVM, CSS_ALL_SETS, CSS_ADMIN_ONLY = 0b000, 0b110, 0b111
 """CC.CSS: the NVM command set; all command sets that the controller supports; only the admin command set."""
 CAP_CSS_NVM, CAP_CSS_SETS, CAP_CSS_ADMIN = 1 << 0, 1 << 6, 1 << 7
@@ -265,7 +265,7 @@ class Controller(Core):
         seconds = FIRST_POLL_SECONDS
         while True:
             yield seconds
-            seconds = min(2 * seconds, LAST_POLL_SECONDS)
+            seconds = min(2 * seconds, max(LAST_POLL_SECONDS, self.ready_seconds / POLLS))
 
     def make_pair(self, qid: int, entries: int, vector: int | None) -> QueuePair:
         """Return a queue pair with empty rings; after a reset the previous one, cleared, where it is as long."""
