@@ -16,12 +16,15 @@ from rich.console import Console
 from conformance.commands.options import machine, settings, size_of_memory
 from conformance.onboarding.first_look import Look, help_of, look
 from conformance.onboarding.help_drafts import drafts
+from conformance.onboarding.linux_boot import append as kernel_words
+from conformance.onboarding.linux_boot import is_rootless, memories, what_it_lacks
 from conformance.onboarding.observation import BootImage
 from conformance.onboarding.own_source import PLACEHOLDER, own_source
 from conformance.onboarding.recognise import NO_BOOT_CODE, Recognised, recognise
 from conformance.report import terminal
 from lab import drivers
 from lab.architectures import ARCHITECTURES, X86_64
+from lab.data.image_forms import require_raw
 from lab.data.manifest import STAGES, parse
 from lab.errors import LabError, UsageError
 from lab.toolchain import Toolchain, prepare
@@ -34,7 +37,6 @@ LINUX_STAGES = STAGES
 PROGRAM_STAGES = STAGES[:5]
 GUESSED_READY = "^> "
 MEMORY = "256M"
-LINUX_APPEND = "console={console} panic=-1"
 NAME = re.compile(r"[a-z0-9][a-z0-9.+-]*")
 """As in a manifest's `name`."""
 
@@ -51,6 +53,7 @@ NAME = re.compile(r"[a-z0-9][a-z0-9.+-]*")
 @click.option("--cpu", metavar="MODEL", help="QEMU's processor model [default: max; cortex-a57, rv64]")
 @click.option("--memory", callback=size_of_memory, metavar="SIZE", help=f"as 128M or 1G [default: {MEMORY}]")
 @click.option("--append", metavar="WORDS", help="a kernel's command line")
+@click.option("--initrd", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="for a kernel")
 @click.option("--qemu-option", "extra", multiple=True, metavar="WORD", help="further word for QEMU (repeatable)")
 @click.option(
     "--seconds", type=click.FloatRange(1, 600), metavar="N", default=LOOK_SECONDS, show_default=True, help="how long then"
@@ -58,7 +61,7 @@ NAME = re.compile(r"[a-z0-9][a-z0-9.+-]*")
 @machine
 def init(
     file: Path, output: Path | None, name: str, ci: str | None, boot: bool, seconds: float, machine_type: str | None,
-    cpu: str | None, memory: str | None, append: str | None, extra: tuple[str, ...], **options: Any,
+    cpu: str | None, memory: str | None, append: str | None, initrd: Path | None, extra: tuple[str, ...], **options: Any,
 ) -> None:  # fmt: skip
     """Write a manifest for FILE: a kernel, a disk, ISO or floppy image, a firmware, a .ko module of Linux, or a program for it.
 
@@ -104,17 +107,21 @@ def init(
     else:
         named = {"machine": machine_type, "cpu": cpu, "memory": memory}
         chosen: dict[str, Any] = {key: value for key, value in named.items() if value}
-        if append is not None:
-            chosen["append"] = append
+        chosen |= kernel_words(found, append)
+        if initrd:
+            chosen |= {"initrd": str(require_raw(initrd, "--initrd", may_be_packed=True).absolute())}
+            chosen.setdefault("memory", memories(chosen["initrd"])[0])
         if extra:
             chosen["options"] = list(extra)
         place = _place(found) | {key: chosen[key] for key in ("machine", "cpu") if key in chosen}
         values |= _system(file, found, output.parent) | chosen | {"place": place}
+        if initrd:
+            values["initrd"] = os.path.relpath(initrd, output.parent)
         _check(render("manifest.toml.j2", **values), output)  # before it takes its time to boot
         if boot:
             wants = {"qemu" if found.arch == X86_64 else f"qemu-{found.arch}", *_needs(found)}
             toolchain = prepare(settings(options), wants, say)
-            booted = {found.boots: str(file.absolute()), **_append(found), **_place(found), **chosen}
+            booted = {found.boots: str(file.absolute()), **_place(found), **chosen}
             heard, suiting = _look_on_machines(found, booted, output, seconds, toolchain, say)
             booted |= suiting
             values["place"] = place | {key: suiting[key] for key in ("machine", "cpu") if key in suiting}
@@ -122,10 +129,12 @@ def init(
             if heard.found_nothing:
                 raise LabError("The firmware found nothing to boot on it.", remedy=found.remedy or NO_BOOT_CODE)
             if heard.trouble and len(heard.steps) <= 1:
+                remedy = "build it for this machine; nvme-lab observe tries others; --no-boot writes a manifest all the same"
+                if is_rootless(heard.crash):
+                    remedy = what_it_lacks(file, has_initrd=initrd is not None)
                 raise LabError(
-                    f"It ended early, so no manifest was written: {heard.crash or heard.trouble}",
-                    remedy="build it for this machine; nvme-lab observe tries others; --no-boot writes a manifest all the same",
-                )
+                    f"It ended early, so no manifest was written: {heard.crash or heard.trouble}", remedy=remedy
+                )  # fmt: skip
             values |= _heard(heard, console)
             if values["prompts"] and values["output"] in ("serial", "screen"):
                 say('typing "help" at its prompt')
@@ -178,12 +187,6 @@ def _as_driver(path: Path) -> str:
     return str(path) if path.suffix == ".toml" or "/" in str(path) else f"./{path}"
 
 
-def _append(found: Recognised) -> dict[str, str]:
-    """Return what a Linux kernel needs to be heard on its serial line, and to end when it panics."""
-    is_linux = "a Linux kernel" in found.what
-    return {"append": LINUX_APPEND.format(console=ARCHITECTURES[found.arch].linux_console)} if is_linux else {}
-
-
 def _place(found: Recognised) -> dict[str, Any]:
     """Return the keys of [boot] for the architecture of what was found; none for a PC."""
     place = ARCHITECTURES[found.arch]
@@ -198,7 +201,7 @@ def _system(file: Path, found: Recognised, folder: Path) -> dict[str, Any]:
         "adapter": "generic-serial", "stages": FIRST_STAGES, "boots": found.boots, "path": os.path.relpath(file, folder),
         "memory": MEMORY, "output": "serial", "prompts": True, "ready": GUESSED_READY, "looked": False,
         "seconds": READY_SECONDS, "screen": ARCHITECTURES[found.arch].is_pc, "dead": "", "options": (), "input": "serial",
-        "append": _append(found).get("append", ""), "drafts": (), "place": _place(found), "needs": _needs(found),
+        "append": "", "initrd": "", "drafts": (), "place": _place(found), "needs": _needs(found),
     }  # fmt: skip
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from conformance.commands.options import settings, size_of_memory
 from conformance.onboarding import observe_report
 from conformance.onboarding.boot_code import BY_BIOS, Starts, pc_starts
 from conformance.onboarding.foreign_images import disk_architecture
+from conformance.onboarding.linux_boot import append as kernel_words
 from conformance.onboarding.observation import BUDGET_SECONDS, Boot, BootImage, Observer, needs_of
 from conformance.onboarding.recognise import Recognised, recognise
 from conformance.onboarding.rungs import PLAIN, RUNGS
@@ -100,7 +102,7 @@ def observe(
     folder = prepare_folder(out or default_folder(Path.cwd()).with_name(f"observe-{stamp}"))
     observer = Observer(name, target, folder, toolchain, lambda text: _say(console, text))
     began = time.monotonic()
-    plain = observer.plain()
+    plain = observer.plain(patient=not seconds)
     boots = [plain]
     left_out: list[str] = []
     observe_report.show_plain(console, plain, observer.machine)
@@ -114,7 +116,11 @@ def observe(
             boots.append(boot)
             _say(console, f"{rung.name}: {rung.title}")
             observe_report.show_rung(console, plain, boot)
-    report = observe_report.Report(name, what, dict(observer.machine), tuple(boots), tuple(observer.tried), tuple(left_out))
+    kernel = image if target.boot.get("kernel") else None
+    report = observe_report.Report(
+        name, what, dict(observer.machine), tuple(boots), tuple(observer.tried), tuple(left_out), options["kernel"] or kernel,
+        has_initrd=bool(options["initrd"]),
+    )  # fmt: skip
     data = observe_report.to_json(report, folder)
     (folder / "observe.json").write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
     page = folder / "observe.html"
@@ -157,6 +163,9 @@ def _target(
     for kind, path in forced:
         boot[kind] = _readable(path, f"--{kind}", may_be_packed=kind == "kernel" and not ARCHITECTURES[arch].is_pc)
         named.append(f"{path}, as {KINDS[kind]}")
+        if kind == "kernel" and (linux := _linux(path)) is not None:
+            boot |= kernel_words(linux, options["append"])
+            arch = options["arch"] or linux.arch
     if image is not None:
         found = recognise(image)
         if found.boots not in KINDS:
@@ -165,7 +174,7 @@ def _target(
         boot[found.boots] = str(image.absolute())
         named.append(f"{image}: {found.what}")
         arch = options["arch"] or found.arch
-        _suit(boot, found)
+        boot |= kernel_words(found, options["append"])
     if nvme_disk is not None:
         _readable(nvme_disk, "--nvme-disk")
         if not any(boot.get(kind) for kind in MEDIA):
@@ -185,7 +194,7 @@ def _target(
     if options["initrd"]:
         boot["initrd"] = _readable(options["initrd"], "--initrd", may_be_packed=True)
     if options["append"] is not None:
-        boot["append"] = options["append"]
+        boot.setdefault("append", options["append"])
     main = image or (forced[0][1] if forced else nvme_disk)
     assert main is not None
     disk = nvme_disk.absolute() if nvme_disk else None
@@ -195,18 +204,20 @@ def _target(
     return target, written_name(main), "; ".join(named)
 
 
+def _linux(path: Path) -> Recognised | None:
+    """Return what a file is if it is a kernel of Linux."""
+    with suppress(UsageError):
+        found = recognise(path)
+        return found if found.is_linux else None
+    return None
+
+
 def _pc_starts(boot: Mapping[str, Any], nvme_disk: Path | None) -> Starts:
     """Return what a PC starts of what is booted."""
     for kind in ("disk", "iso"):
         if boot.get(kind):
             return pc_starts(Path(boot[kind]), kind)
     return pc_starts(nvme_disk, "disk") if boot.get("nvme") and nvme_disk else BY_BIOS
-
-
-def _suit(boot: dict[str, Any], found: Recognised) -> None:
-    """Set what a kind of system needs to be heard."""
-    if "a Linux kernel" in found.what:
-        boot["append"] = f"console={ARCHITECTURES[found.arch].linux_console} panic=-1"
 
 
 def _keys(path: Path) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 from conformance.judging.judge import Verdict, judge
 from conformance.onboarding.boot_code import BY_BIOS, Starts
 from conformance.onboarding.crashes import crash_line, nothing_to_boot, without_firmware
+from conformance.onboarding.linux_boot import is_rootless, memories
 from conformance.onboarding.rungs import PLAIN, RUNGS, Rung
 from conformance.onboarding.steps_seen import Seen, seen
 from conformance.suite.check import EVERY, Check, Outcome
@@ -39,8 +40,11 @@ QUIET_SECONDS = 1.5
 """Without an access to the device for so long, a driver has done what it does by itself."""
 CONFIRM_QUIET_SECONDS = 4.5
 """The same where a driver got less far than before: a slow machine may pause between two of its steps."""
-FIRST_SECONDS, REACH_SECONDS = 40.0, 20.0
-"""For the plain boot; for each further attempt to reach the driver at all. A guest that stands still ends sooner."""
+FIRST_SECONDS, REACH_SECONDS, PATIENT_SECONDS = 60.0, 20.0, 600.0
+"""For the plain boot; for each further attempt to reach the driver at all; for each where there is no limit.
+
+A guest that stands still ends sooner; one that still works after so long would be no faster on another machine.
+"""
 REACH_BUDGET_SECONDS = 60.0
 """After so long no further machine is tried."""
 BUDGET_SECONDS = 110.0
@@ -93,8 +97,9 @@ class BootImage:
     def variants(self) -> Iterator[dict[str, Any]]:
         """Yield machines on which its driver may be reached, the usual one first."""
         place = self.place
-        usual = {"machine": self.machine or place.machine, "cpu": self.cpu or place.cpus[0], "memory": self.memory or "256M"}
-        other = {"cpu": self.cpu or place.cpus[1], "memory": self.memory or "1G"}
+        least, more = memories(self.boot.get("initrd", ""))
+        usual = {"machine": self.machine or place.machine, "cpu": self.cpu or place.cpus[0], "memory": self.memory or least}
+        other = {"cpu": self.cpu or place.cpus[1], "memory": self.memory or more}
         third = self.machine or self.boot.get("machine") or ("pc" if place.is_pc else place.machine)
         tried = [usual, {**usual, **other}, {"machine": third, **other}]
         if self.starts.uefi:  # what has code for the BIOS, too, is started by that first
@@ -135,6 +140,11 @@ class Boot:
             if prompts(text) and not self.crash:
                 return name, text.splitlines()[-1]
         return "", ""
+
+    @property
+    def is_rootless(self) -> bool:
+        """Return whether it is a Linux that has found no root file system: all drivers that it holds have had their turn."""
+        return is_rootless(self.crash)
 
     @property
     def found_nothing(self) -> bool:
@@ -211,7 +221,7 @@ class Observer:
         self._stopped = False
         self.tried: list[str] = []
 
-    def plain(self) -> Boot:
+    def plain(self, *, patient: bool = False) -> Boot:
         """Boot before the plain device, on further machines until a register is accessed; return the best boot."""
         best: Boot | None = None
         deadline = Deadline(REACH_BUDGET_SECONDS)
@@ -221,13 +231,13 @@ class Observer:
             self.machine = machine
             self.tried.append(machine_words(machine))
             self._say(f"plain: booting it ({self.tried[-1]})")
-            self._seconds = FIRST_SECONDS if number == 0 else REACH_SECONDS
+            self._seconds = PATIENT_SECONDS if patient else FIRST_SECONDS if number == 0 else REACH_SECONDS
             boot = self.boot(_rung(PLAIN), suffix=f"-{number}" if number else "")
             if best is None or boot.reached or (len("".join(boot.said.values())) > len("".join(best.said.values()))):
                 best = boot
             if boot.reached or boot.how == "lab-error" or boot.prompt[0]:
                 break
-            if boot.found_nothing and not self.target.starts.uefi:
+            if boot.is_rootless or (boot.found_nothing and not self.target.starts.uefi):
                 break
         assert best is not None
         if best.reached:

@@ -17,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from conformance.judging.judge import Verdict, place
+from conformance.onboarding.linux_boot import what_it_lacks
 from conformance.onboarding.observation import Boot, DeviceComparison, Group, compared, groups, machine_words
 from conformance.onboarding.rungs import RUNGS
 from conformance.onboarding.steps_seen import HOW_TO
@@ -41,6 +42,8 @@ class Report:
     boots: tuple[Boot, ...]
     tried: tuple[str, ...] = ()  # machines
     left_out: tuple[str, ...] = ()  # rungs for which no time was left
+    kernel: Path | None = None  # that QEMU loads
+    has_initrd: bool = False
 
     @property
     def plain(self) -> Boot:
@@ -109,12 +112,13 @@ def advice(report: Report) -> Iterator[str]:
         yield "The firmware found nothing to boot on it: it holds no boot code, or is not the image of a whole disk."
         yield "What starts by UEFI only is booted with --firmware OVMF.fd; a disk for a system to mount goes to --nvme-disk."
         return
-    if boot.how == "ended":
-        yield f"The machine ended: {ended_by(boot)}."
     if boot.crash:
         yield f"It says that it has crashed: {boot.crash}"
-        if "root fs" in boot.crash:
-            yield "A distribution's kernel has its drivers in an initrd: give it with --initrd FILE."
+        if boot.is_rootless:
+            yield f"{what_it_lacks(report.kernel, has_initrd=report.has_initrd)}."
+            return
+    elif boot.how == "ended":
+        yield f"The machine ended: {ended_by(boot)}."
     elif prompt:
         yield f"It waits at a prompt on {output} ({prompt.strip()}): --keys FILE types the command that starts its driver."
         if prompt.startswith("=> "):

@@ -66,6 +66,11 @@ class Recognised:
     modinfo: dict[str, str] = field(default_factory=dict)  # of a kernel module
     starts: Starts = BY_BIOS  # what starts a disk or disc on a PC
 
+    @property
+    def is_linux(self) -> bool:
+        """Return whether it is a Linux kernel that is booted without a boot loader."""
+        return self.boots == "kernel" and self.what.startswith("a Linux kernel")
+
 
 def recognise(path: Path) -> Recognised:
     """Return what the file is. UsageError if it cannot be read or is of no known kind."""

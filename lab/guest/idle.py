@@ -22,8 +22,11 @@ SPIN_SECONDS, LOOP_SECONDS = 20.0, 3.0
 """Of processor time, in which nothing was shown: then it is taken to spin. Sooner in a short loop."""
 PROMPT_SECONDS = 2.0
 """At a prompt: of processor time without anything shown, or of doing nothing at all."""
-LOOP_BYTES, LOOP_LOOKS = 64, 6
-"""A short loop: so many looks, one after the other, have found the processor within so many bytes."""
+LOOP_BYTES, LOOP_LOOKS, LOOP_STEP = 64, 6, 0.25
+"""A short loop: so many looks, one after the other, have found the processor within so many bytes.
+
+Between two of them it has run for so many seconds: where the host is busy a processor may stand still for several looks.
+"""
 PROMPT_ENDS = tuple(">#$%:]")
 _COUNTER = re.compile(r"\b(?:[RE]IP|PC)=\s*([0-9a-f]+)|^ *pc +([0-9a-f]+)", re.IGNORECASE | re.MULTILINE)
 """The program counter in QEMU's "info registers": of x86 and arm64, and of riscv64."""
@@ -39,6 +42,7 @@ class IdleWatch:
         self._shown = self._progress()
         self._used = self._used_at_change = machine.process.processor_seconds()
         self._counters: list[int] = []
+        self._used_at_counter = 0.0
 
     @property
     def why(self) -> str:
@@ -66,6 +70,9 @@ class IdleWatch:
         if changed:
             self._used_at_change = used
         self._shown, self._used, self._looked = shown, used, now
+        if used - self._used_at_counter < LOOP_STEP:
+            return
+        self._used_at_counter = used
         with suppress(LabError):
             text = str(self._machine.qmp("human-monitor-command", {"command-line": "info registers"}))
             found = _COUNTER.search(text)
