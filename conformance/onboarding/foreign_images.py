@@ -27,6 +27,8 @@ EFI_PROGRAMS = {
 ARM_BRANCH, ARM_NOP = 0b000101, 0xD503201F
 RISCV_JUMP, RISCV_READ_HART = 0x6F, 0xF1402573
 """The opcode of JAL; and csrr a0, mhartid, which only machine mode may execute."""
+RISCV_KEEP_ARGUMENTS = 0x84AE822A
+"""c.mv tp, a0 and c.mv s1, a1: U-Boot in supervisor mode (its arch/riscv/cpu/start.S) keeps what OpenSBI hands it."""
 FIRST_VOLUME = (0x0, 0x1000)
 """Where a firmware's first volume begins, whose signature lies 28h bytes behind."""
 
@@ -38,6 +40,11 @@ def linux_image(head: bytes) -> str:
     if head[0x30:0x38] == b"RISCV\0\0\0":
         return RISCV64
     return pe_architecture(head) if head[:2] == b"MZ" and head[4:8] == b"zimg" else ""
+
+
+def is_supervisor_program(head: bytes) -> bool:
+    """Return whether it is a U-Boot for RISC-V that is started as a kernel is, by OpenSBI."""
+    return head[:4] == RISCV_KEEP_ARGUMENTS.to_bytes(4, "little")
 
 
 def firmware(head: bytes) -> tuple[str, str]:

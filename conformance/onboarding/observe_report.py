@@ -30,6 +30,7 @@ from lab.errors import REMEDY, LabError
 
 FORMAT = 1
 EXCERPT_ROWS = 14
+PROMPT_LETTERS = 40
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,8 @@ def advice(report: Report) -> Iterator[str]:
     elif boot.how == "ended":
         yield f"The machine ended: {ended_by(boot)}."
     elif prompt:
-        yield f"It waits at a prompt on {output} ({prompt.strip()}): --keys FILE types the command that starts its driver."
+        shown = _end_of(prompt.strip())
+        yield f"It waits at a prompt on {output} ({shown}): --keys FILE types the command that starts its driver."
         if prompt.startswith("=> "):
             yield "It looks like U-Boot, whose driver is started by these two lines in that file: pci enum, nvme scan."
     elif boot.said or boot.own_screen:
@@ -132,6 +134,11 @@ def advice(report: Report) -> Iterator[str]:
             yield f"When the wait ended, {why}."
         yield f"It was booted on: {'; '.join(report.tried)}. What else it needs --machine, --cpu, --memory, --qemu-option give."
     yield "Does it have a driver for PCI class 010802h, and is that loaded while it boots?"
+
+
+def _end_of(line: str) -> str:
+    """Return a line's end, as far as it fits into a sentence: what draws on its terminal has no lines."""
+    return line if len(line) <= PROMPT_LETTERS else "…" + line[-PROMPT_LETTERS:]
 
 
 def ended_by(boot: Boot) -> str:

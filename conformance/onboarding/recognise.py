@@ -88,7 +88,10 @@ def recognise(path: Path) -> Recognised:
     if found is None:
         raise UsageError(
             f"{path} is nothing that is known here: it begins with {head[:8].hex(' ')}.",
-            remedy="known are ELF kernels (PVH, multiboot), bzImage, ISO 9660, disks with a boot sector, firmware, .ko modules",
+            remedy=(
+                "known are ELF kernels (PVH, multiboot), bzImage, ISO 9660, disks with a boot sector, firmware, .ko modules; "
+                f"say what it is: nvme-lab observe --kernel {path} (or --firmware, --disk), with --arch where it is no PC's"
+            ),
         )
     return found
 
@@ -108,6 +111,8 @@ def _candidates(path: Path, head: bytes, tail: bytes, size: int) -> Iterator[Rec
         remedy = "" if bootable else "it has no El Torito boot record: make it bootable (grub-mkrescue does)"
         what = f"an ISO 9660 image{', bootable' if bootable else ''}"
         yield _of_a_disk(path, Recognised(what, "iso", remedy))
+    if foreign_images.is_supervisor_program(head):
+        yield Recognised("U-Boot for RISC-V, in supervisor mode: OpenSBI starts it as a kernel", "kernel", arch=RISCV64)
     what, arch = foreign_images.firmware(head)
     if what:
         yield Recognised(what, "firmware", arch=arch)

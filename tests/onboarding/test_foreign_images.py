@@ -54,6 +54,7 @@ PE_ARM = at((0, b"MZ"), (60, b"\x80\0\0\0"), (128, b"PE\0\0\x64\xaa"))
         (at((0, words(0x3000006F)), (0x28, b"_FVH")), "a UEFI firmware for RISC-V", "firmware", "riscv64"),
         (at((0, words(0x1400000A, 0xD503201F))), "a firmware for AArch64", "firmware", "aarch64"),
         (at((0, words(0xF1402573))), "a firmware for RISC-V", "firmware", "riscv64"),
+        (at((0, words(0x84AE822A))), "U-Boot for RISC-V, in supervisor mode", "kernel", "riscv64"),
         (at(SECTOR, (70000, b"BOOTAA64EFI")), "a disk image with a boot sector (master boot record) for AArch64 (UEFI)",
          "disk", "aarch64"),
         (at(SECTOR, (512, b"EFI PART"), (70000, FAT_LONG_NAME)), "a disk image with a boot sector (GPT) for RISC-V (UEFI)",

@@ -274,6 +274,9 @@ def test_a_driver_that_was_not_reached_is_judged_for_nothing() -> None:
     at_prompt = said_of(replace(silent, said={"COM1": "U-Boot 2023\n=> "}))
     assert "prompt on COM1 (=>)" in at_prompt
     assert "nvme scan" in at_prompt
+    drawn = said_of(replace(silent, said={"COM1": "x" * 500 + "[ Dec 01  8:10 ]"}))
+    assert "prompt on COM1 (…xxx" in drawn
+    assert "x" * 41 not in drawn
     started = replace(silent, said={"COM1": "Command line: panic=-1 oops=panic\nKernel panic: Unable to mount root fs"})
     assert started.crash.startswith("Kernel panic")
     assert "--initrd" in said_of(started)
