@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from conformance.judging.judge import judge
 from conformance.suite.check import Outcome
+from conformance.suite.scenario import LOAD
 from conformance.suite.selection import SCENARIOS, select
 from images import builder
 from images.recipe import Initrd
+from lab.data.events import ActionEnded
 from lab.data.evidence import Evidence
 from lab.drivers import find, wants
 from lab.recording.record import record
@@ -46,6 +49,13 @@ def test_modules_lie_in_the_order_of_loading_and_the_kernel_stays_as_it_is(roots
 
 def test_it_needs_its_own_qemu_and_guest() -> None:
     assert wants(find("linux-arm64")) == ("qemu-aarch64", "linux-arm64")
+
+
+def test_a_second_load_finds_its_modules_loaded(toolchain: Toolchain, tmp_path: Path) -> None:
+    scenario = replace(SCENARIOS["detect/basic"].resolve(0), actions=(LOAD, LOAD))
+    evidence = Evidence(record(find("linux-arm64"), scenario, "lab", tmp_path / "evidence", toolchain=toolchain))
+    answers = [event.answer for event in evidence.events() if isinstance(event, ActionEnded)]
+    assert [answer["status"] for answer in answers] == ["success", "success"]
 
 
 def test_it_reads_and_every_witness_agrees(toolchain: Toolchain, tmp_path: Path) -> None:
