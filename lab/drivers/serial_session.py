@@ -16,7 +16,7 @@ from lab.drivers.prompt import NEVER, PromptSession
 from lab.errors import NO_ACCESS, GuestNotReadyError, GuestTimeoutError, LabError
 from lab.guest import keyboard, screen
 from lab.guest.console import plain
-from lab.guest.idle import IdleWatch
+from lab.guest.idle import AT_PROMPT, IdleWatch
 from lab.guest.machine import Machine
 from lab.guest.memory import Ram
 
@@ -130,6 +130,7 @@ class SerialSession(PromptSession):
             if (
                 (boot.after is not None and time.monotonic() - began >= boot.after)
                 or (boot.quiet is not None and quiet is not None and quiet >= boot.quiet)
+                or (boot.after is not None and boot.quiet is not None and idle.why == AT_PROMPT)  # it waits to be typed at
                 or (boot.ready_screen and search(boot.ready_screen, screen.text_of(self._machine)))
             ):
                 return plain(self._console.text())

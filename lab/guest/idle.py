@@ -27,6 +27,7 @@ LOOP_BYTES, LOOP_LOOKS, LOOP_STEP = 64, 6, 0.25
 
 Between two of them it has run for so many seconds: where the host is busy a processor may stand still for several looks.
 """
+AT_PROMPT = "it waits at a prompt"
 PROMPT_ENDS = tuple(">#$%:]")
 _COUNTER = re.compile(r"\b(?:[RE]IP|PC)=\s*([0-9a-f]+)|^ *pc +([0-9a-f]+)", re.IGNORECASE | re.MULTILINE)
 """The program counter in QEMU's "info registers": of x86 and arm64, and of riscv64."""
@@ -53,7 +54,7 @@ class IdleWatch:
         spun = self._used - self._used_at_change
         idle = now - self._since
         if max(spun, idle) >= PROMPT_SECONDS and self._prompts:
-            return "it waits at a prompt"
+            return AT_PROMPT
         if idle >= IDLE_SECONDS:
             return f"it was idle for the last {idle:.0f} s"
         if spun >= LOOP_SECONDS and self._loops:

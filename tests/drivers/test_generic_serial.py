@@ -12,13 +12,14 @@ from lab.data.manifest import ActionSyntax, parse
 from lab.data.patterns import search
 from lab.data.plan import Action, Answer, Controller, DeviceSpec, Fault, Namespace, Scenario
 from lab.deadline import Deadline
-from lab.drivers import reading
+from lab.drivers import reading, serial_session
 from lab.drivers.base import Session
 from lab.drivers.generic_serial import GenericSerial
 from lab.drivers.prompt import NEVER, filled
 from lab.errors import GuestNotReadyError, GuestPanicError, GuestTimeoutError, LabError, UsageError
 from lab.guest.arguments import MIB, GuestSpec
 from lab.guest.console import ConsoleMatch
+from lab.guest.idle import AT_PROMPT
 from lab.guest.machine import Activity, Machine
 from lab.guest.memory import GuestMemory
 from lab.toolchain import Toolchain
@@ -394,6 +395,14 @@ def test_a_system_without_output_is_ready_when_it_is_quiet_or_after_a_while() ->
         guest.console.answers.clear()
         guest.qmp = lambda *given: []  # type: ignore[method-assign]
         assert session.perform(Action("load"), None, Deadline(5)).status == "success"
+
+
+def test_a_guest_that_waits_to_be_typed_at_is_ready_before_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serial_session, "IdleWatch", lambda _: SimpleNamespace(why=AT_PROMPT))
+    session, guest = opened({"input": "none", "ready": "", "quiet": 60, "after": 60}, {})
+    guest.console.answers.clear()
+    guest.qmp = lambda *given: []  # type: ignore[method-assign]
+    assert session.perform(Action("load"), None, Deadline(5)).status == "success"
 
 
 def typist(hears: Callable[[str], str], **boot: Any) -> tuple[Session, Script]:
