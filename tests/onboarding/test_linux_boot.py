@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from conformance.commands import run_command
 from conformance.commands.observe import _target
 from conformance.onboarding import linux_boot
 from conformance.onboarding.observation import Boot, BootImage, Observer
@@ -130,3 +132,14 @@ def test_debians_kernel_with_an_initrd_is_judged(toolchain: Toolchain, guest: Li
     assert plain.rung is RUNGS[0]
     assert set(plain.seen.steps) >= {"detect", "admin-queue", "identify", "io-queues", "read"}
     assert not [verdict.check.id for verdict in plain.verdicts if verdict.outcome.name == "FAIL"]
+
+
+def test_init_takes_an_initrd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "vmlinuz").write_bytes(BZIMAGE)
+    with (tmp_path / "initrd.gz").open("wb") as file:
+        file.truncate(40 << 20)
+    assert run_command(("init", "vmlinuz", "--initrd", "initrd.gz", "--append", "a=1", "--no-boot")) == 0
+    boot = tomllib.loads((tmp_path / "vmlinuz.toml").read_text())["boot"]
+    assert (boot["kernel"], boot["initrd"], boot["memory"]) == ("vmlinuz", "initrd.gz", "1G")
+    assert boot["append"] == "a=1 console=ttyS0 panic=-1"
