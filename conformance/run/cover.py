@@ -3,7 +3,9 @@
 One scenario judges dozens of checks, and most checks are judged in dozens of scenarios. A cover keeps
 
 - a cheap choice of scenarios in which each version is judged again by each check that it was judged by, on that device and
-  with that outcome; where the check was violated, in each way in which it was (what was expected and found, but for numbers);
+  with that outcome;
+- among them one for each way in which versions violated a check: what each version did there, and what was expected and found,
+  but for numbers. So each transition between versions is seen again;
 - every scenario in which the lab failed, or a verdict was not the same each time;
 - every scenario that the earlier result does not hold, for nothing is known of it.
 
@@ -25,8 +27,8 @@ from lab.data import versions
 
 Key = tuple[str, str, str]
 """A driver without its version, a device and a scenario."""
-Gain = tuple[str, str, str, str]
-"""What a scenario adds: a version, a check, its outcome, and in which way it was violated ("" where it was not)."""
+Gain = tuple[str, ...]
+"""What a scenario adds: a check, and an outcome of one version, or what all versions did where one of them violated it."""
 
 KEPT = frozenset({Outcome.FLAKY, Outcome.ERROR})
 """Outcomes for which a scenario stays in the cover whatever others show."""
@@ -56,21 +58,27 @@ def _gains(results: Results, wanted: Mapping[Key, Collection[str]]) -> tuple[dic
     """Return what each recorded scenario adds, and those that stay in any case."""
     gains: dict[Key, set[Gain]] = {key: set() for run in results.runs if (key := key_of(*run.key)) in wanted}
     kept: set[Key] = set()
-    for verdict in results.verdicts:
+    deeds_of: dict[tuple[Key, str], list[tuple[str, str, str]]] = {}
+    for verdict in sorted(results.verdicts, key=lambda verdict: verdict.driver):
         key = key_of(*verdict.key[:3])
         if key not in gains or verdict.check not in wanted[key]:
             continue
         if verdict.outcome in KEPT:
             kept.add(key)
         if verdict.outcome in JUDGED:
-            gains[key].add(_gain(verdict))
+            gains[key].add((verdict.check, verdict.driver, str(verdict.outcome)))
+            deeds_of.setdefault((key, verdict.check), []).append(_deed(verdict))
+    for (key, check), deeds in deeds_of.items():
+        if any(outcome != Outcome.PASS for _, outcome, _ in deeds):
+            gains[key].add((check, *(word for deed in deeds for word in deed)))
     return gains, kept
 
 
-def _gain(verdict: VerdictEntry) -> Gain:
+def _deed(verdict: VerdictEntry) -> tuple[str, str, str]:
+    """Return a version, its outcome, and the way in which it violated the check; "" if it did not."""
     found = verdict.violation
-    way = NUMBERS.sub("#", f"{found.expected} / {found.actual}") if found else ""
-    return verdict.driver, verdict.check, str(verdict.outcome), way
+    way = NUMBERS.sub("#", f"{found.expected} / {found.actual}") if found and verdict.outcome is not Outcome.PASS else ""
+    return verdict.driver, str(verdict.outcome), way
 
 
 def _seconds(results: Results) -> dict[Key, float]:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from conformance.judging.models import Cite, FindingEntry, Results, RunEntry, VerdictEntry
+from conformance.judging.history import Input, history
+from conformance.judging.models import Cite, DriverEntry, FindingEntry, Results, RunEntry, VerdictEntry
 from conformance.judging.summary import JUDGED
 from conformance.run.cover import Key, cover, key_of
 from conformance.suite.check import Outcome
@@ -41,7 +42,8 @@ def results(versions: Mapping[str, Outcomes], seconds: Mapping[str, float], devi
                 )
                 for check, outcome in checks.items()
             ]  # fmt: skip
-    return Results(runs=runs, verdicts=verdicts)
+    drivers = {f"toy@{version}": DriverEntry(base="toy", release=version) for version in versions}
+    return Results(drivers=drivers, runs=runs, verdicts=verdicts)
 
 
 def chosen(earlier: Results, wanted: Mapping[str, tuple[str, ...]]) -> set[str]:
@@ -117,6 +119,37 @@ def test_a_cover_loses_no_judged_check_and_no_violation() -> None:
 
     assert seen(set(found)) == seen(set(wanted))
     assert cover(earlier, dict(reversed(wanted.items()))) == found
+
+
+def test_a_cover_shows_each_transition_between_versions() -> None:
+    draw = random.Random(8)
+    names, checks = [f"s{n}" for n in range(40)], tuple(f"read/c{n}" for n in range(12))
+    weights = {"read/c0": [0, 50, 50], "read/c1": [50, 40, 10]}
+    earlier = results(
+        {
+            version: {
+                name: {check: draw.choices([SILENT, PASS, FAIL], weights.get(check, [30, 69, 1]))[0] for check in checks}
+                for name in names
+            }
+            for version in ("1", "2", "3")
+        },
+        dict.fromkeys(names, 1),
+    )
+    found = cover(earlier, {("toy", "lab", name): checks for name in names})
+    assert len(found) < len(names)
+    few = earlier.model_copy(
+        update={
+            "verdicts": [verdict for verdict in earlier.verdicts if key_of(*verdict.key[:3]) in found],
+            "runs": [run for run in earlier.runs if key_of(*run.key) in found],
+        }
+    )
+
+    def changes(one: Results) -> set[tuple[str, str, str, str]]:
+        transitions = history([Input("all", Path(), one)]).transitions
+        return {(found.check, str(found.kind), found.before.version, found.after.version) for found in transitions}
+
+    assert changes(few) == changes(earlier)
+    assert {"fixed", "introduced", "uncovered", "hidden"} <= {kind for _, kind, _, _ in changes(earlier)}
 
 
 def test_a_run_of_a_cover_says_so_finds_the_same_and_goes_on_after_a_kill(lab: Lab) -> None:
