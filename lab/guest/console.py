@@ -10,6 +10,7 @@ import queue
 import re
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from io import FileIO, StringIO
 from pathlib import Path
@@ -37,6 +38,8 @@ WINDOW = 1 << 20
 """Characters at the end of what has come in which patterns are searched for: no search becomes slower with the output."""
 LONGEST_PANIC = 4096
 """Characters: a panic's text is found however the reads cut it, up to this length."""
+FEW, GATHER_SECONDS = 512, 0.002
+"""Behind a piece of few bytes more are gathered for so long: a serial port may send them one by one, and megabytes of them."""
 
 _ANSI = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[()][0-9A-Za-z]|\x1b[=>78DEMNOc]")
 
@@ -239,6 +242,8 @@ class Console:
                 if found:
                     self._panic = plain(min(found, key=lambda match: match.start())[0]).strip()
             self._stream.feed(text)
+            if len(chunk) < FEW:
+                time.sleep(GATHER_SECONDS)
 
     def _receive(self) -> bytes:
         try:

@@ -253,3 +253,34 @@ def test_a_change_of_the_clock_changes_no_wait(line: Line, jump: float, monkeypa
     assert 0.2 <= time.monotonic() - began < SOON
     line.says("thing")
     assert line.console.expect("something", Deadline(SOON))
+
+
+class Dripping:
+    """A connection on which a byte comes every 20 µs."""
+
+    def __init__(self, total: int) -> None:
+        self.left, self.pieces, self.asked = total, 0, time.monotonic()
+
+    def recv(self, size: int, /) -> bytes:
+        now = time.monotonic()
+        come = min(self.left, size, max(1, int((now - self.asked) / 20e-6)))
+        self.left, self.pieces, self.asked = self.left - come, self.pieces + 1, now
+        return b"x" * come
+
+    def sendall(self, data: bytes, /) -> None:
+        raise AssertionError("nothing is typed")
+
+    def shutdown(self, how: int, /) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+def test_bytes_that_come_one_by_one_are_taken_by_the_hundred(tmp_path: Path) -> None:
+    """A hex dump of a megabyte took a minute of processor time."""
+    dripping = Dripping(20_000)
+    found = Console(dripping, tmp_path / "log", lambda _: GuestDiedError("it ended"))
+    assert len(found.rest(Deadline(30))) == 20_000
+    found.close()
+    assert dripping.pieces < 1000
