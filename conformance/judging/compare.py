@@ -139,7 +139,9 @@ def _renamed(old: Results, chosen: dict[str, str]) -> Results:
 
 
 def compare(old: Results, new: Results) -> Comparison:
-    """Return what changed from ``old`` to ``new``."""
+    """Return what changed from ``old`` to ``new``; what a cover leaves out on purpose is not lost."""
+    if new.cover:
+        old = _recorded_in(new, old)
     before = {verdict.key: verdict for verdict in old.verdicts}
     after = {verdict.key: verdict for verdict in new.verdicts}
     pairs = [_Pair(before.get(key), after.get(key)) for key in dict.fromkeys([*before, *after])]
@@ -153,6 +155,13 @@ def compare(old: Results, new: Results) -> Comparison:
         unreached=[Unreached(*key, tuple(names)) for key, names in lost_functions(old.coverage, new.coverage).items()],
         **{kind: list(_changes(new, members)) for kind, members in found.items()},
     )
+
+
+def _recorded_in(new: Results, old: Results) -> Results:
+    """Return ``old`` with the scenarios that ``new`` has recorded only, and without coverage, which is that of all."""
+    recorded = {run.key for run in new.runs}
+    kept = [verdict for verdict in old.verdicts if verdict.key[:3] in recorded]
+    return old.model_copy(update={"verdicts": kept, "coverage": []})
 
 
 @dataclass(frozen=True)

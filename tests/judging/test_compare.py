@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 from conformance.commands import nvme_lab, run_command
 from conformance.judging.compare import Comparison, compare
 from conformance.judging.files import write
-from conformance.judging.models import Results, RunEntry, VerdictEntry
+from conformance.judging.models import CoverEntry, Results, RunEntry, VerdictEntry
 from conformance.suite.check import Outcome
 from tests.report.test_report import result, verdict
 
@@ -56,6 +56,14 @@ def kinds(found: Comparison) -> set[str]:
 )
 def test_each_change_is_of_one_kind(old: list[VerdictEntry], new: list[VerdictEntry], kind: str) -> None:
     assert kinds(changed(old, new)) == {kind}
+
+
+def test_what_a_cover_leaves_out_is_not_lost() -> None:
+    elsewhere = verdict(PASS, scenario="read/more")
+    cover = [CoverEntry(result="all", scenarios=1, of=2)]
+    assert not kinds(compare(result(*one(PASS), elsewhere), result(*one(PASS), cover=cover)))
+    assert kinds(compare(result(*one(PASS), elsewhere), result(*one(None), cover=cover))) == {"lost"}
+    assert kinds(compare(result(*one(PASS), elsewhere), result(*one(PASS)))) == {"lost"}
 
 
 @pytest.mark.parametrize("both", [one(PASS), one(FAIL), one(WARN), one(FAIL, KNOWN), one(SILENT), one(None)])
