@@ -72,6 +72,10 @@ class EvidenceWriter:
             _write(folder / "identity.json", identity.model_copy(update={"started": time.time()}).to_json())
             self._events = (folder / "events.jsonl").open("w", encoding="utf-8", buffering=1 << 16)
 
+    def begin(self) -> None:
+        """Count the seconds of the recording from now on: until here it waited for others."""
+        self._began = time.monotonic()
+
     def record(self, event: Event) -> None:
         """Write an event."""
         line = json.dumps(to_json(event), separators=(",", ":")) + "\n"

@@ -100,8 +100,10 @@ def record(
     outcome: Outcome = "complete"
     reason = ""
     try:
-        with turn(alone=alone), recording:
-            recording.run()
+        with turn(alone=alone):
+            evidence.begin()
+            with recording:
+                recording.run()
     except GuestPanicError as panic:
         outcome, reason = "panic", panic.what
         if recording.driver_in_place:
