@@ -166,10 +166,10 @@ def test_a_run_of_a_cover_says_so_finds_the_same_and_goes_on_after_a_kill(lab: L
     assert words in done.stdout
     assert words in (lab.folder / "few/summary.md").read_text()
     page = lab.start("report", "few", "--format", "html")
-    assert words in page.communicate(timeout=60)[0]
+    assert words in page.communicate(timeout=120)[0]
     journal = lab.folder / "few/journal.jsonl"
     journal.write_text(journal.read_text().splitlines(keepends=True)[0])
-    lab.start("run", "--resume", "few").communicate(timeout=60)
+    lab.start("run", "--resume", "few").communicate(timeout=120)
     resumed = lab.results("few")
     assert sorted(run["scenario"] for run in resumed["runs"]) == sorted(run["scenario"] for run in after["runs"])
     assert resumed["cover"] == after["cover"]
@@ -180,7 +180,7 @@ def test_shards_of_a_cover_are_the_cover(lab: Lab) -> None:
     for number in (1, 2):
         lab.run("--jobs", "1", "--cover", "whole", "--shard", f"{number}/2", "--out", f"shard-{number}")
     merged = lab.start("report", "shard-1", "shard-2", "--format", "json")
-    found = json.loads(merged.communicate(timeout=60)[0])
+    found = json.loads(merged.communicate(timeout=120)[0])
     assert sorted(run["scenario"] for run in found["runs"]) == ["read/basic", "read/more", "write/basic"]
     assert found["cover"] == [{"result": "whole", "scenarios": 3, "of": 5}]
 
