@@ -112,9 +112,11 @@ EVER: Mapping[str, tuple[str, ...]] = {
     "read/scattered": ("write/exact", "write/durable"),
     "servicing/ended": ("servicing/cid", "servicing/once"),
     "servicing/written": ("servicing/once", "servicing/ended"),
-    "write/exact": ("write/durable", "bare-metal/beside", "bare-metal/stored", "bare-metal/kept"),
+    "write/exact": (
+        "write/durable", "bare-metal/beside", "bare-metal/stored", "bare-metal/kept", "zoned/kept", "zoned/placed",
+    ),
     "write/signature": ("write/exact", "write/durable"),
-}
+}  # fmt: skip
 """A check to those that explain it wherever they are violated: when the disk was looked at does not say when it went wrong."""
 
 OF_EMPTY_SLOTS = frozenset({"write/flush-nsid", "io-queues/qid0", "io-queues/noop"})

@@ -87,6 +87,8 @@ class Disk:
             return
         if asked.action in RESHAPES and asked.ok:
             self._reshape(asked)
+        if asked.action in ZONE_CHANGES and self.namespace.zone_blocks:
+            self._zoned(asked)
         if asked.action == "flush" and asked.ok:
             self._unflushed.clear()
         elif asked.action == "load-mix":
@@ -149,6 +151,25 @@ class Disk:
             self._keep(blocks, fill if clean else UNKNOWN)
         self._started.clear()
 
+    def _zoned(self, asked: Asked) -> None:
+        """Take an append, whose data are where the driver says, or a reset, after which blocks read as the device likes."""
+        every, arguments = self.namespace.zone_blocks, asked.arguments
+        if asked.action == "zone":
+            if arguments["operation"] == "reset":
+                first = int(arguments.get("lba", 0))
+                self._keep(range(first, first + every if "lba" in arguments else self.namespace.blocks), UNKNOWN, durable=True)
+            return
+        start, fill = int(arguments["lba"]), int(arguments["fill"])
+        if not asked.ok:
+            self._keep(range(start - start % every, start - start % every + every), UNKNOWN)
+            return
+        done = 0
+        for place in asked.all("placed"):
+            for lba in range(place["lba"], place["lba"] + place["blocks"]):
+                block = content.block(fill, self.namespace.nsid, start + done, self.namespace.block_size)
+                self._keep(range(lba, lba + 1), block)
+                done += 1
+
     def _mixed(self, asked: Asked) -> None:
         """Take a mixed load: a lane that met an error may have missed any of its writes."""
         clean = asked.ok and not asked.answer.get("errors")
@@ -172,6 +193,8 @@ RESHAPES = ("resize", "reformat")
 """Actions of the lab that change a namespace's size or format."""
 BLOCK_SIZES = (512, 4096)
 """Bytes of a block of the programmable controller's first formats, which have no metadata."""
+ZONE_CHANGES = ("zone", "zone-append")
+"""Actions that change blocks of zones."""
 CHANGES = ("write", "write-bytes", "zeroes", "clear", "trim")
 """Actions that change blocks."""
 OF_ALL = ("cut-power", "collect")

@@ -115,6 +115,19 @@ NVM_1_0 = _sections(
         "5.8.3": "Metadata Handling",
     },
 )
+ZONED_1_1 = _sections(
+    "Zoned Namespace Command Set Specification 1.1",
+    {
+        "2.1.1": "Namespaces",
+        "2.1.2": "Command Ordering Requirements",
+        "3.4.1": "Zone Append command",
+        "3.4.2": "Zone Management Receive command",
+        "3.4.3": "Zone Management Send command",
+        "4.1.5": "Identify Command",
+        "A.2": "Writing to Zones",
+        "A.3": "Open Zone Considerations",
+    },
+)
 PCIE_1_0 = _sections(
     "NVMe over PCIe Transport Specification 1.0",
     {

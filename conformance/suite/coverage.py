@@ -21,13 +21,14 @@ DOCUMENTS = {
     "base": "NVM Express Base Specification 2.0",
     "nvm": "NVM Command Set Specification 1.0",
     "pcie": "NVMe over PCIe Transport Specification 1.0",
+    "zoned": "Zoned Namespace Command Set Specification 1.1",
 }
 HEAD = """# Coverage of the specification
 
 This page lists the rules that the specifications lay on the host, in our own words, and the checks that judge them.
 A rule without a check has the reason beside it.
-The list follows Base 2.0 (chapters 3 to 5, 7 to 9), NVM Command Set 1.0 and PCIe Transport 1.0 by section; what a section
-recommends to the host stands beside what it demands.
+The list follows Base 2.0 (chapters 3 to 5, 7 to 9), NVM Command Set 1.0, PCIe Transport 1.0 and Zoned Namespace Command
+Set 1.1 by section; what a section recommends to the host stands beside what it demands.
 It is made from `conformance/suite/coverage.toml`; a test holds that every check named here exists, that every mandatory
 check is named, and that every section cited lies in a chapter that was read.
 

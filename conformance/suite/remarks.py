@@ -66,6 +66,7 @@ JUDGED: Mapping[str, str] = {
     "sqe-reserved": "admin-queue/sqe-clean",
     "vector-beyond": "io-queues/vector",
     "vector-unused": "io-queues/ivc-order",
+    "zone-append-limit": "zoned/append-limit",
 }
 """Kind of remark to the check that judges it."""
 

@@ -10,6 +10,7 @@ import conformance.suite.profiles.hand_over
 import conformance.suite.profiles.passthrough
 import conformance.suite.profiles.performance
 import conformance.suite.profiles.servicing
+import conformance.suite.profiles.zoned
 import conformance.suite.rules
 import conformance.suite.stages.admin_queue
 import conformance.suite.stages.claims

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from lab.controller import admin, controller_memory, identify, io
+from lab.controller import admin, controller_memory, identify, io, zone_commands
 from lab.controller.async_events import AsyncEvents
 from lab.controller.clock import Clock, Timer
 from lab.controller.commands import Table
@@ -35,7 +35,7 @@ from lab.data.events import ConfigWrite, MsixWrite, Reset
 from lab.data.plan import Controller as Spec
 from lab.data.plan import Fault
 from lab.errors import UsageError
-from lab.nvme.identify import IdentifyController, IdentifyNamespace
+from lab.nvme.identify import Csi, IdentifyController, IdentifyNamespace
 from lab.nvme.logs import CommandsSupported
 from lab.nvme.registers import CSTS, DOORBELLS, doorbell_offset
 
@@ -97,7 +97,7 @@ class ModelController:
             keep_alive=KeepAliveTimer(core, self.logs),
             lent_memory=LentMemory(core),
             controller_memory=ControllerMemory(core),
-            effects=CommandsSupported.of(ACS=_effects(admin.COMMANDS, core), IOCS=_effects(io.COMMANDS, core)),
+            effects=_all_effects(core),
         )
         self.faults = Faults(self, faults)
         self.executor = Executor(self.parts, self.doorbells, self.faults)
@@ -334,6 +334,9 @@ class ModelController:
         self.parts.lent_memory.release()
         self.core.registers.csts = self.core.registers.csts.but(SHST=SHST_COMPLETE)
         self.was_shut_down = True
+        for ns in self.core.attached.values():
+            if ns.zones is not None and all(other.was_shut_down for other in self.inventory.family):
+                ns.zones.restart()
 
     def reset_subsystem(self) -> None:
         """Perform the NVM Subsystem Reset that NSSR asks for."""
@@ -440,6 +443,16 @@ class ModelController:
     def count_unsafe_shutdown(self) -> None:
         """Count a loss of power without a shutdown."""
         self.logs.unsafe_shutdowns += 1
+
+
+def _all_effects(core: Core) -> dict[int, bytes]:
+    """Return Commands Supported and Effects of each command set that the controller has."""
+    acs, nvm = _effects(admin.COMMANDS, core), _effects(io.COMMANDS, core)
+    found: dict[int, bytes] = {Csi.NVM: CommandsSupported.of(ACS=acs, IOCS=nvm)}
+    if zone_commands.is_offered(core):
+        zoned = [zone_commands.COMMANDS[n].effects if n in zone_commands.COMMANDS else nvm[n] for n in range(256)]
+        found[Csi.ZONED] = CommandsSupported.of(ACS=acs, IOCS=zoned)
+    return found
 
 
 def _effects(table: Table, core: Core) -> list[int]:

@@ -5,7 +5,7 @@ Base 2.0, 3.3.1 "Memory-based Transport Queue Model"; doorbells: PCIe Transport 
 
 from __future__ import annotations
 
-from lab.controller import admin, io
+from lab.controller import admin, io, zone_commands
 from lab.controller.dma import DmaRefusedError
 from lab.controller.doorbells import Doorbells
 from lab.controller.faults import Faults
@@ -18,6 +18,7 @@ from lab.nvme.status import Status
 
 FUSE, FUSE_FIRST, FUSE_SECOND = 0b11, 0b01, 0b10
 """Bits of a command's flags, and their values in a fused operation."""
+IO_COMMANDS = io.COMMANDS | zone_commands.COMMANDS
 BATCH = 1024
 """Commands that are executed in a row: a host may ring for 65,535 at once, and nothing else happens meanwhile."""
 
@@ -150,7 +151,7 @@ class Executor:
             for strike in request.strikes:
                 if not strike.begin(request):
                     return None
-            table = io.COMMANDS if request.sq.qid else admin.COMMANDS
+            table = IO_COMMANDS if request.sq.qid else admin.COMMANDS
             row = table.get(request.opcode)
             if row is None:
                 self._core.remark("opcode", sqid=request.sq.qid, cid=request.cid, opcode=request.opcode)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from lab.controller import transfer
+from lab.controller import transfer, zone_commands
 from lab.controller.core import Core
 from lab.controller.feature_values import DEFAULTS
 from lab.controller.fetched import CommandStatusError, FetchedCommand
@@ -268,6 +268,15 @@ def _set_protection(parts: Parts, nsid: int, command: SetFeatures) -> int:
     if ns.write_protection > 1 and state != ns.write_protection:
         raise CommandStatusError(Status.FEATURE_NOT_CHANGEABLE)
     ns.write_protection = state
+    if state and ns.zones is not None:
+        ns.zones.finish_active()
+    return 0
+
+
+def _set_command_sets(_parts: Parts, _nsid: int, command: SetFeatures) -> int:
+    """Choose a combination of I/O command sets: there is one alone. Base 2.0, 5.27.1.21."""
+    if features.IoCommandSetProfile(command.CDW11).IOCSCI:
+        raise CommandStatusError(Status.IO_COMMAND_SET_COMBINATION_REJECTED)
     return 0
 
 
@@ -295,6 +304,7 @@ FEATURES: dict[int, Feature] = {
     Fid.HOST_CONTROLLED_THERMAL_MANAGEMENT: Feature(set=_set_thermal, supported=lambda core: bool(core.identity.HCTMA & 1)),
     Fid.HOST_BEHAVIOR_SUPPORT: Feature(),
     Fid.HOST_IDENTIFIER: Feature(),
+    Fid.IO_COMMAND_SET_PROFILE: Feature(set=_set_command_sets, supported=zone_commands.is_offered),
     Fid.RESERVATION_NOTIFICATION_MASK: Feature(of_namespace=True, supported=lambda core: bool(core.identity.ONCS.RESERVATIONS)),
     Fid.RESERVATION_PERSISTENCE: Feature(of_namespace=True, supported=lambda core: bool(core.identity.ONCS.RESERVATIONS)),
     Fid.NAMESPACE_WRITE_PROTECTION: Feature(

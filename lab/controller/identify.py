@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from lab.controller.namespaces import FORMATS, StoredNamespace
 from lab.controller.pci import DEFAULTS
+from lab.controller.zones import Zones
 from lab.data.plan import Controller as Spec
 from lab.errors import UsageError
 from lab.nvme.identify import (
@@ -36,6 +37,7 @@ from lab.nvme.identify import (
 )
 from lab.nvme.logs import KELVIN
 from lab.nvme.registers import CAP, CRTO, VS
+from lab.nvme.zones import IdentifyNamespaceZoned, LbaFormatExtension
 
 V1_4 = VS.of(MJR=1, MNR=4)
 DEFAULT_VERSION = "1.4"
@@ -47,7 +49,8 @@ COPY_BLOCKS = 128
 """Source ranges of one Copy, and blocks of one of them, at most."""
 WARNING_CELSIUS, CRITICAL_CELSIUS = 70, 100
 
-_NO_IO_COMMAND_SET = 1 << 7  # of CAP.CSS
+NVM_SET, SEVERAL_SETS, _NO_IO_COMMAND_SET = 1 << 0, 1 << 6, 1 << 7
+"""Bits of CAP.CSS."""
 _INDEPENDENT_OF_MEDIA = 1 << 1  # of CAP.CRMS
 _CAP = {"MQES": 2047, "CQR": 1, "TO": 15, "CSS": 1, "MPSMAX": 4}
 S = TypeVar("S", IdentifyController, IdentifyControllerNvm, IdentifyNamespace, CAP, CRTO)
@@ -67,7 +70,8 @@ def capabilities(spec: Spec) -> CAP:
     """Return CAP of the device; UsageError for fields that do not fit, or contradict each other."""
     ready_modes = {"CRMS": 1} if version(spec) >= VS.of(MJR=2) else {}
     memory = {"CMBS": 1} if spec.controller_memory else {}
-    cap = _with(CAP.of(**{**_CAP, **ready_modes, **memory}), spec.cap, f"controller {spec.id}: cap")
+    sets = {"CSS": NVM_SET | SEVERAL_SETS} if any(namespace.zone_blocks for namespace in spec.namespaces) else {}
+    cap = _with(CAP.of(**{**_CAP, **ready_modes, **memory, **sets}), spec.cap, f"controller {spec.id}: cap")
     if cap.CSS & _NO_IO_COMMAND_SET and cap.CSS != _NO_IO_COMMAND_SET:
         raise UsageError(
             f"controller {spec.id}: cap: CSS {cap.CSS:#04x} says that there is no I/O command set, and that there are some",
@@ -117,7 +121,7 @@ def namespace(spec: Spec, ns: StoredNamespace) -> IdentifyNamespace:
     """Return Identify Namespace of an active namespace."""
     index = ns.format_index
     plain = IdentifyNamespace.of(
-        NSZE=ns.blocks, NCAP=ns.blocks, NUSE=ns.blocks, NLBAF=len(ns.formats) - 1,
+        NSZE=ns.blocks, NCAP=_capacity(ns), NUSE=_capacity(ns), NLBAF=len(ns.formats) - 1,
         FLBAS=Flbas.of(LOW=index & 15, HIGH=index >> 4, EXTENDED=ns.extended), MC=Mc.of(EXTENDED=1, SEPARATE=1),
         DPC=Dpc(_PROTECTION_LAST | 1 << ns.protection - 1 if ns.protection else 0), DPS=Dps.of(TYPE=ns.protection),
         NMIC=Nmic.of(SHARED=ns.spec.shared), DLFEAT=Dlfeat.of(READ=1, WRITE_ZEROES=1),
@@ -125,6 +129,17 @@ def namespace(spec: Spec, ns: StoredNamespace) -> IdentifyNamespace:
         NGUID=ns.nguid or b"", EUI64=ns.eui64 or b"", LBAF=ns.formats,
     )  # fmt: skip
     return _with(plain, spec.identify_namespace, f"controller {spec.id}: identify_namespace")
+
+
+def _capacity(ns: StoredNamespace) -> int:
+    """Return the blocks that can be written."""
+    return ns.blocks if ns.zones is None else len(ns.zones.all) * ns.zones.capacity
+
+
+def zoned_namespace(ns: StoredNamespace, zones: Zones) -> IdentifyNamespaceZoned:
+    """Return the zoned namespace command set's Identify Namespace. Zoned Namespace Command Set 1.1, 4.1.5.1."""
+    extensions = [LbaFormatExtension.of(ZSZE=ns.zone_blocks(one)) for one in ns.formats]
+    return IdentifyNamespaceZoned.of(**zones.limits, LBAFE=extensions)
 
 
 def common_namespace(spec: Spec) -> IdentifyNamespace:

@@ -7,9 +7,11 @@ from typing import NamedTuple
 
 from lab.controller import transfer
 from lab.controller.fetched import CommandStatusError, FetchedCommand
-from lab.controller.identify import nvm_limits
+from lab.controller.identify import SEVERAL_SETS, nvm_limits, zoned_namespace
+from lab.controller.namespaces import StoredNamespace
 from lab.controller.parts import Parts
 from lab.controller.subsystem import Member
+from lab.controller.zone_commands import is_offered
 from lab.nvme.commands import BROADCAST_NSID, Identify
 from lab.nvme.identify import (
     SIZE,
@@ -26,6 +28,7 @@ from lab.nvme.identify import (
 )
 from lab.nvme.registers import VS
 from lab.nvme.status import Status
+from lab.nvme.zones import IdentifyControllerZoned
 
 V1_0, V1_1, V1_3, V1_4, V2_0 = VS(0), VS.of(MJR=1, MNR=1), VS.of(MJR=1, MNR=3), VS.of(MJR=1, MNR=4), VS.of(MJR=2)
 
@@ -71,25 +74,35 @@ def _namespace_list(command: Identify, ids: Iterable[int]) -> bytes:
 
 def _descriptors(parts: Parts, command: Identify) -> bytes:
     ns = parts.inventory.active(command.NSID)
-    csi = Csi.NVM if parts.core.registers.vs >= V2_0 else None
+    told = parts.core.registers.vs >= V2_0 or parts.core.registers.cap.CSS & SEVERAL_SETS
+    csi = command_set(ns) if told else None
     return namespace_descriptor_list(eui64=ns.eui64, nguid=ns.nguid, uuid=ns.uuid, csi=csi)
 
 
 def _csi_namespace(parts: Parts, command: Identify) -> bytes:
-    _check_command_set(command)
+    _check_command_set(parts, command)
     if command.NSID != BROADCAST_NSID:
         parts.inventory.check_nsid(command.NSID)
-    return IdentifyNamespaceNvm()
+    if command.CSI != Csi.ZONED:
+        return IdentifyNamespaceNvm()
+    ns = parts.core.attached.get(command.NSID)
+    if ns is None:
+        return bytes(SIZE)
+    if ns.zones is None:
+        raise CommandStatusError(Status.IO_COMMAND_SET_INVALID)
+    return zoned_namespace(ns, ns.zones)
 
 
 def _csi_controller(parts: Parts, command: Identify) -> bytes:
-    _check_command_set(command)
+    _check_command_set(parts, command)
+    if command.CSI == Csi.ZONED:
+        return IdentifyControllerZoned.of(ZASL=parts.core.spec.zone_append_limit)
     return nvm_limits(parts.core.spec)
 
 
 def _csi_active(parts: Parts, command: Identify) -> bytes:
-    _check_command_set(command)
-    return _active(parts, command)
+    _check_command_set(parts, command)
+    return _namespace_list(command, [nsid for nsid, ns in parts.core.attached.items() if command_set(ns) == command.CSI])
 
 
 def _independent(parts: Parts, command: Identify) -> bytes:
@@ -125,12 +138,17 @@ def _controller_list(found: list[Member], first: int) -> bytes:
     return ControllerList.holding(number for other in found if (number := other.identity.CNTLID) >= first)
 
 
-def _command_sets(_parts: Parts, _command: Identify) -> bytes:
-    return IoCommandSets.of(COMBINATION=(CommandSets.of(NVM=1),))
+def _command_sets(parts: Parts, _command: Identify) -> bytes:
+    return IoCommandSets.of(COMBINATION=(CommandSets.of(NVM=1, ZONED=is_offered(parts.core)),))
 
 
-def _check_command_set(command: Identify) -> None:
-    if command.CSI != Csi.NVM:
+def command_set(ns: StoredNamespace) -> Csi:
+    """Return the command set of a namespace."""
+    return Csi.NVM if ns.zones is None else Csi.ZONED
+
+
+def _check_command_set(parts: Parts, command: Identify) -> None:
+    if command.CSI != Csi.NVM and not (command.CSI == Csi.ZONED and is_offered(parts.core)):
         raise CommandStatusError(Status.IO_COMMAND_SET_NOT_SUPPORTED)
 
 

@@ -52,7 +52,7 @@ def write(parts: Parts, request: FetchedCommand, command: nvme.Write) -> int:
         data, metadata = _receive(parts.core, request, ns, blocks)
         _checked(ns, command, data, metadata)
     parts.logs.count(ns.nsid, "written", blocks * ns.block_size)
-    _store(parts, command.FUA, ns, lba, data)
+    store(parts, command.FUA, ns, lba, data)
     if metadata:
         ns.write_metadata(lba, metadata)
     return 0
@@ -88,6 +88,7 @@ def write_zeroes(parts: Parts, request: FetchedCommand, command: nvme.WriteZeroe
     """Execute Write Zeroes."""
     ns, lba, blocks = _range(parts, request, command, writing=True, moves_data=False)
     ns.deallocate(lba, blocks)
+    ns.advance(lba, blocks)
     return 0
 
 
@@ -95,6 +96,7 @@ def write_uncorrectable(parts: Parts, request: FetchedCommand, command: nvme.Wri
     """Execute Write Uncorrectable."""
     ns, lba, blocks = _range(parts, request, command, writing=True, moves_data=False)
     ns.uncorrectable.add(lba, blocks)
+    ns.advance(lba, blocks)
     return 0
 
 
@@ -119,7 +121,7 @@ def dataset_management(parts: Parts, request: FetchedCommand, command: nvme.Data
         if ns.blocks < one.SLBA + one.LENGTH:
             raise CommandStatusError(Status.LBA_OUT_OF_RANGE)
     if command.AD:
-        _writable(ns)
+        check_writable(ns)
         for lba, blocks in _processed(nvm_limits(parts.core.spec), ranges):
             ns.deallocate(lba, blocks)
     return 0
@@ -154,11 +156,15 @@ def copy(parts: Parts, request: FetchedCommand, command: nvme.Copy) -> int:
         raise CommandStatusError(Status.LBA_OUT_OF_RANGE)
     if command.SDLBA + sum(source.blocks for source in sources) > ns.blocks:
         raise CommandStatusError(Status.LBA_OUT_OF_RANGE)
-    _writable(ns)
+    check_writable(ns)
     for source in sources:
         _readable(ns, source.SLBA, source.blocks)
+        if ns.zones is not None:
+            ns.zones.check_read(source.SLBA, source.blocks)
+    if ns.zones is not None:
+        ns.zones.open_for_write(command.SDLBA, sum(source.blocks for source in sources))
     pieces = [(ns.read(source.SLBA, source.blocks), ns.read_metadata(source.SLBA, source.blocks)) for source in sources]
-    _store(parts, command.FUA, ns, command.SDLBA, b"".join(data for data, _ in pieces))
+    store(parts, command.FUA, ns, command.SDLBA, b"".join(data for data, _ in pieces))
     if ns.metadata_size:
         ns.write_metadata(command.SDLBA, b"".join(metadata for _, metadata in pieces))
     return 0
@@ -186,7 +192,9 @@ def _range(
     if request.mptr and (not ns.metadata_size or ns.extended or not moves_data):
         core.remark("mptr-unused", sqid=request.sq.qid, cid=request.cid, mptr=request.mptr)
     if writing:
-        _writable(ns)
+        check_writable(ns)
+    if ns.zones is not None:
+        (ns.zones.open_for_write if writing else ns.zones.check_read)(lba, blocks)
     return ns, lba, blocks
 
 
@@ -195,7 +203,8 @@ def _readable(ns: StoredNamespace, lba: int, blocks: int) -> None:
         raise CommandStatusError(Status.READ_ERROR)
 
 
-def _writable(ns: StoredNamespace) -> None:
+def check_writable(ns: StoredNamespace) -> None:
+    """Raise CommandStatusError if a namespace is write protected."""
     if ns.write_protection:
         raise CommandStatusError(Status.NAMESPACE_WRITE_PROTECTED)
 
@@ -229,14 +238,15 @@ def _interleave(ns: StoredNamespace, data: bytes, metadata: bytes) -> bytes:
     )
 
 
-def _store(parts: Parts, fua: int, ns: StoredNamespace, lba: int, data: bytes) -> None:
+def store(parts: Parts, fua: int, ns: StoredNamespace, lba: int, data: bytes) -> None:
     """Write blocks; CommandStatusError when the machine's disk cannot take them."""
-    durable = bool(fua) or not parts.features.write_cache
+    durable = bool(fua) or not parts.features.write_cache or ns.zones is not None  # else a pointer could be ahead of its data
     try:
         ns.write(lba, data, durable=durable)
     except OSError as error:
         parts.core.remark("host-disk", nsid=ns.nsid, error=str(error))
         raise CommandStatusError(Status.INTERNAL_ERROR, dnr=False) from error
+    ns.advance(lba, len(data) // ns.block_size)
 
 
 def _oncs(bit: str) -> Callable[[Core], bool]:
@@ -259,4 +269,4 @@ COMMANDS = table(
     CommandRow(nvme.ReservationRelease, reservations.release, supported=_oncs("RESERVATIONS")),
     CommandRow(nvme.ReservationReport, reservations.report, supported=_oncs("RESERVATIONS")),
 )
-"""Opcode to command."""
+"""Opcode to command, of the NVM command set."""

@@ -7,6 +7,7 @@ from lab.controller.fetched import CommandStatusError, FetchedCommand
 from lab.controller.logs import PAGES
 from lab.controller.parts import Parts
 from lab.nvme.commands import BROADCAST_NSID, GetLogPage
+from lab.nvme.identify import Csi
 from lab.nvme.logs import Lid
 from lab.nvme.status import Status
 
@@ -28,7 +29,11 @@ def get_log_page(parts: Parts, request: FetchedCommand, command: GetLogPage) -> 
     if of_namespace:
         content = parts.logs.namespace_smart(request.nsid)
     else:
-        content = parts.effects if command.LID == Lid.COMMANDS_SUPPORTED else PAGES[command.LID](parts.logs)
+        content = (
+            parts.effects.get(command.CSI, parts.effects[Csi.NVM])
+            if command.LID == Lid.COMMANDS_SUPPORTED
+            else PAGES[command.LID](parts.logs)
+        )
     if command.offset > len(content):
         raise CommandStatusError(Status.INVALID_FIELD)
     wanted = content[command.offset : command.offset + command.data_length]

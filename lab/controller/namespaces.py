@@ -11,6 +11,7 @@ from collections import deque
 from pathlib import Path
 
 from lab.controller.block_ranges import BlockRanges
+from lab.controller.zones import Zones
 from lab.data.plan import Namespace as Spec
 from lab.errors import LabError
 from lab.nvme.identify import LbaFormat
@@ -96,6 +97,10 @@ class StoredNamespace:
         self.uncorrectable = BlockRanges()
         """The blocks that Write Uncorrectable has spoilt."""
         self.cache = WriteCache()
+        self.zones = Zones(
+            spec.blocks, spec.zone_blocks, spec.writable_zone, spec.max_active_zones, spec.max_open_zones
+        ) if spec.zone_blocks else None  # fmt: skip
+        """Its zones, where it is a zoned namespace."""
         self._size = spec.blocks * spec.block_size  # of the data; metadata lie behind them
         self._opened = -1
         try:
@@ -184,6 +189,11 @@ class StoredNamespace:
         self._zero(lba * self.block_size, blocks * self.block_size)
         self._forget_metadata(lba, blocks)
 
+    def advance(self, lba: int, blocks: int) -> None:
+        """Advance the write pointer of the zone that was written, where there are zones."""
+        if self.zones is not None:
+            self.zones.wrote(lba, blocks)
+
     def bad_block(self, lba: int, blocks: int) -> int | None:
         """Return the first block of the range that Write Uncorrectable has spoilt; None if there is none."""
         return self.uncorrectable.first_in(lba, blocks)
@@ -197,12 +207,27 @@ class StoredNamespace:
         self.uncorrectable.clear()
         self._make_room()
         self._zero(0, os.fstat(self._fd).st_size)
+        if self.zones is not None:
+            self.zones = Zones(
+                self.blocks, self.zone_blocks(chosen), self._in_format(self.spec.writable_zone, chosen),
+                self.zones.max_active, self.zones.max_open,
+            )  # fmt: skip
+
+    def zone_blocks(self, format: LbaFormat) -> int:
+        """Return the blocks of a zone in one of its formats; 0 where there are no zones."""
+        return self._in_format(self.spec.zone_blocks, format)
+
+    def _in_format(self, blocks: int, format: LbaFormat) -> int:
+        """Return how many blocks of a format take as much room as so many of the first one."""
+        return blocks * self.spec.block_size // format.block_size
 
     def resize(self, blocks: int) -> None:
         """Give it another size, without metadata; what it gains is zero. OSError when the machine's disk is full."""
         before, self._size = self._size, blocks * self.block_size
         self.cache.flush()
         self._make_room()
+        if self.zones is not None:
+            self.zones = Zones(blocks, self.zones.zone_blocks, self.zones.capacity, self.zones.max_active, self.zones.max_open)
         if self._size > before:
             self._zero(before, self._size - before)
 
@@ -210,6 +235,8 @@ class StoredNamespace:
         """Lose writes that were not flushed, each with probability 1 - ``keep``; return how many."""
         if self.write_protection == _UNTIL_POWER_CYCLE:
             self.write_protection = 0
+        if self.zones is not None:
+            self.zones.restart()
         return self.cache.roll_back(self._fd, keep, seed)
 
     def _make_room(self) -> None:

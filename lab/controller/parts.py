@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from lab.controller.async_events import AsyncEvents
@@ -32,5 +33,5 @@ class Parts:
     keep_alive: KeepAliveTimer
     lent_memory: LentMemory
     controller_memory: ControllerMemory
-    effects: bytes
-    """Log page 05h, Commands Supported and Effects."""
+    effects: Mapping[int, bytes]
+    """Log page 05h, Commands Supported and Effects, of each I/O command set."""

@@ -12,13 +12,13 @@ from lab.nvme.completions import Completion
 
 SQE_SIZE = 64
 CQE_SIZE = 16
-_ENTRY = struct.Struct("<IIHHHH")
+_ENTRY = struct.Struct("<QHHHH")
 
 
 class Posting(NamedTuple):
     """A completion before it has a slot: its fields, and what a fault makes of it."""
 
-    dw0: int
+    dw0: int  # and dword 1, where it is longer than 32 bits
     sqhd: int
     sqid: int
     cid: int
@@ -30,7 +30,7 @@ class Posting(NamedTuple):
     def entry(self, phase: int) -> bytes:
         """Return the 16 bytes with this phase tag."""
         phase ^= self.wrong_phase
-        raw = _ENTRY.pack(self.dw0, 0, self.sqhd, self.sqid, self.cid, self.status << 1 | phase)
+        raw = _ENTRY.pack(self.dw0, self.sqhd, self.sqid, self.cid, self.status << 1 | phase)
         return bytes(Completion(raw).but(**self.edits)) if self.edits else raw
 
 

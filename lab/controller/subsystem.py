@@ -201,3 +201,6 @@ class Subsystem:
         """Perform an NVM Subsystem Reset that one of its controllers was asked for. Base 2.0, 3.7.1."""
         for other in self.family(member):
             other.subsystem_was_reset()
+            for ns in other.attached.values():
+                if ns.zones is not None:
+                    ns.zones.restart()

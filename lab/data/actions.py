@@ -52,6 +52,9 @@ _ARGUMENTS: Mapping[str, str] = {
     "save": "[during]",
     "restore": "",
     "hand-over": "",
+    "zones": "nsid [controller]",
+    "zone": "nsid operation [lba controller]",
+    "zone-append": f"{_BLOCKS} fill",
     # of the lab
     "fault": "name armed",
     "attach": "nsid [controller]",
@@ -69,7 +72,7 @@ _ARGUMENTS: Mapping[str, str] = {
 
 _TYPES: Mapping[str, Any] = {
     "until": str | list[int], "controller": str, "file": str, "filesystem": str, "queue": str, "scheduler": str,
-    "during": str, "name": str,
+    "during": str, "name": str, "operation": str,
     "state": str, "kind": str, "fua": bool, "save": bool, "errors": bool, "unprivileged": bool, "armed": bool, "quiet": bool,
     "halt": bool, "polled": bool, "lent": bool, "steps": list[dict[str, Any]],
 }  # fmt: skip

@@ -25,7 +25,7 @@ ACTIONS = (
     "mount", "rescan", "reset", "raw", "shutdown", "unload", "load-mix", "load-polled", "load-ring", "load-fio",
     "get-feature",
     "set-feature", "smart", "format", "passthrough", "file-reads", "submit", "collect", "save", "restore",
-    "suspend", "reset-function", "reset-subsystem", "host-memory", "hand-over",
+    "suspend", "reset-function", "reset-subsystem", "host-memory", "hand-over", "zones", "zone", "zone-append",
 )  # fmt: skip
 """What a driver can be asked: docs/drivers.md, "Actions and answers"."""
 
@@ -34,7 +34,7 @@ STAGES = (
 )  # fmt: skip
 """The ten steps of building a driver, in order."""
 
-PROFILES = ("performance", "passthrough", "servicing", "hand-over", "bare-metal")
+PROFILES = ("performance", "passthrough", "servicing", "hand-over", "bare-metal", "zoned")
 """What drivers can do beyond the stages. A driver is asked only about what it claims."""
 PARTS = (*STAGES, *PROFILES)
 """All that a manifest can claim, in the order in which it is shown."""

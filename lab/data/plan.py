@@ -31,6 +31,8 @@ class Namespace:
     protection: int = 0  # type of end-to-end protection information, 1 to 3; 0 for none
     zone_blocks: int = 0  # a zoned namespace, of zones of so many blocks that are written in order; 0 for none
     zone_capacity: int = 0  # blocks of a zone that can be written; 0 for all of them
+    max_active_zones: int = 0  # zones that may be active at once (MAR); 0 for any number
+    max_open_zones: int = 0  # zones that may be open at once (MOR); 0 for as many as may be active
     areas: tuple[tuple[int, int], ...] = ()
     attached: bool = True
     shared: bool = False
@@ -41,6 +43,11 @@ class Namespace:
         ""  # it holds `lab.data.filesystems.image` instead of areas with pattern
     )
     contents: str = ""  # a raw image that it holds from its first block on, instead of a pattern; nothing is known of its bytes
+
+    @property
+    def writable_zone(self) -> int:
+        """Return the blocks of a zone that can be written; 0 where there are no zones."""
+        return self.zone_capacity or self.zone_blocks
 
     @property
     def is_unknown(self) -> bool:
@@ -67,6 +74,7 @@ class Controller:
     cap: Mapping[str, int] = field(default_factory=dict)  # CAP fields by name
     identify: Mapping[str, Any] = field(default_factory=dict)  # Identify Controller fields by name
     identify_namespace: Mapping[str, Any] = field(default_factory=dict)  # Identify Namespace fields, all namespaces
+    zone_append_limit: int = 0  # Zone Append moves 2**n pages of 4096 << CAP.MPSMIN bytes at most (ZASL); 0 for MDTS
     identify_nvm: Mapping[str, int] = field(default_factory=dict)  # of the NVM command set's Identify Controller (CNS 06h)
     crto: Mapping[str, int] = field(default_factory=dict)  # CRTO fields by name
     pci: Mapping[str, int] = field(default_factory=dict)  # vendor, device, class_code, revision, subsystem_vendor, subsystem

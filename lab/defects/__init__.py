@@ -36,7 +36,8 @@ import lab.defects.several
 import lab.defects.situations
 import lab.defects.vectors
 import lab.defects.waiting
-import lab.defects.write  # noqa: F401  (importing a stage declares its defects)
+import lab.defects.write
+import lab.defects.zoned  # noqa: F401  (importing a stage declares its defects)
 from lab import extensions
 from lab.defects.defect import DEFECTS, LIAR, Defect, find
 from lab.defects.senders import NEIGHBOURS

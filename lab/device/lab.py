@@ -8,7 +8,7 @@ from types import TracebackType
 
 from lab.controller import behaviour
 from lab.controller.server import DeviceServer
-from lab.data.plan import Action, DeviceSpec, Fault
+from lab.data.plan import Action, DeviceSpec, Fault, Namespace
 from lab.deadline import Deadline
 from lab.device.changes import change_modelled
 from lab.device.device import Place
@@ -45,11 +45,24 @@ def _obstacles(spec: DeviceSpec, version: tuple[int, ...] | None, faults: Iterab
         for namespace in controller.namespaces:
             if namespace.block_size not in BLOCK_SIZES:
                 yield f"namespace {namespace.nsid} cannot have blocks of {namespace.block_size} bytes"
-            if namespace.zone_blocks:
-                yield f"namespace {namespace.nsid} cannot be zoned"
+            if namespace.zone_blocks and (why := _zone_obstacle(namespace)):
+                yield f"namespace {namespace.nsid} cannot {why}"
     for fault in faults:
         if behaviour.find(fault.behaviour) is None:
             yield f"the programmable controller has no behaviour {fault.behaviour!r}"
+
+
+def _zone_obstacle(namespace: Namespace) -> str:
+    """Return what a zoned namespace cannot do or have; "" if it can be as it is."""
+    if namespace.blocks % namespace.zone_blocks or namespace.writable_zone > namespace.zone_blocks:
+        return f"be divided into zones of {namespace.zone_blocks} blocks"
+    if namespace.max_active_zones and namespace.max_open_zones > namespace.max_active_zones:
+        return f"have {namespace.max_open_zones} open zones when {namespace.max_active_zones} may be active"
+    if namespace.metadata_size:
+        return "have both zones and metadata"
+    if namespace.areas or namespace.filesystem or namespace.contents:
+        return "hold data at the start, when its zones are empty"
+    return ""
 
 
 class LabDevice:

@@ -266,6 +266,8 @@ class QemuDevice:
             "max_ioqpairs": controller.io_queues,
             "msix_qsize": controller.vectors,
         }
+        if controller.zone_append_limit:
+            device["zoned.zasl"] = controller.zone_append_limit
         if self.version >= NO_SHADOW_DOORBELLS:
             device["dbcs"] = controller.shadow_doorbells
         device |= {CAP_PROPERTIES[name][0]: value for name, value in controller.cap.items()}
@@ -335,7 +337,8 @@ def _namespace(controller: Controller, namespace: Namespace, *, in_subsystem: bo
     if namespace.zone_blocks:
         size = namespace.block_size
         device |= {"zoned": True, "zoned.zone_size": namespace.zone_blocks * size}
-        device["zoned.zone_capacity"] = (namespace.zone_capacity or namespace.zone_blocks) * size
+        device["zoned.zone_capacity"] = namespace.writable_zone * size
+        device |= {"zoned.max_active": namespace.max_active_zones, "zoned.max_open": namespace.max_open_zones}
     if namespace.uuid:
         device["uuid"] = namespace.uuid
     if namespace.eui64:

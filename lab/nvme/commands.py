@@ -632,3 +632,42 @@ class Copy(Command, queue="io", opcode=0x19):
         """Source ranges of formats 0 and 1 are 32 and 40 bytes; others are not known."""
         size = {0: 32, 1: 40}.get(self.DESFMT)
         return None if size is None else self.ranges * size
+
+
+class ZoneManagementSend(Command, queue="io", opcode=0x79):
+    """Zone Management Send. Zoned Namespace Command Set 1.1, 3.4.3."""
+
+    SLBA = U64(40)  # the first block of the zone
+    ZSA = Bits(7, 0, dword=13)  # a `lab.nvme.zones.ZoneSendAction`
+    SELECT_ALL = Bits(8, dword=13)
+
+    @property
+    def data_length(self) -> int | None:
+        """Only a zone descriptor extension moves, as long as the format says."""
+        return None if self.ZSA == _SET_ZONE_DESCRIPTOR_EXTENSION else 0
+
+
+_SET_ZONE_DESCRIPTOR_EXTENSION = 0x10
+
+
+class ZoneManagementReceive(Command, queue="io", opcode=0x7A):
+    """Zone Management Receive. Zoned Namespace Command Set 1.1, 3.4.2."""
+
+    SLBA = U64(40)  # a block of the first zone that is reported
+    NUMD = U32(48)  # dwords, 0's based
+    ZRA = Bits(7, 0, dword=13)  # 0 Report Zones, 1 Extended Report Zones
+    OPTIONS = Bits(15, 8, dword=13)  # which zones: `lab.nvme.zones.REPORT_OPTIONS`
+    PARTIAL = Bits(16, dword=13)  # count the zones that fit, instead of those that match
+
+    @property
+    def data_length(self) -> int:
+        """Bytes of data that move."""
+        return (self.NUMD + 1) * 4
+
+
+class ZoneAppend(_Protected, queue="io", opcode=0x7D):
+    """Zone Append. Zoned Namespace Command Set 1.1, 3.4.1: SLBA is the zone's first block; dwords 0 and 1 the assigned one."""
+
+    DTYPE = Bits(23, 20, dword=12)
+    PIREMAP = Bits(25, dword=12)
+    DSPEC = Bits(31, 16, dword=13)

@@ -10,7 +10,7 @@ from contextlib import suppress
 
 from lab.nvme.commands import CreateIoCq, CreateIoSq, DeleteIoCq, DeleteIoSq, DoorbellBufferConfig, SetFeatures
 from lab.nvme.features import Fid, HostBehavior, HostMemoryBuffer, HostMemoryDescriptor, NumberOfQueues
-from lab.nvme.identify import IdentifyNamespace
+from lab.nvme.identify import Csi, IdentifyNamespace
 from lab.nvme.registers import ACQ, AQA, ASQ, CC, CRTO, CSTS, VS
 from lab.reference import pci
 from lab.reference.core import Core
@@ -23,7 +23,7 @@ from lab.reference.errors import (
     DriverError,
     Refused,
 )
-from lab.reference.identification import Identifiers
+from lab.reference.identification import Identifiers, ZonedIdentity
 from lab.reference.namespace import Namespace
 from lab.reference.parts import Parts
 from lab.reference.queue_pair import QueuePair
@@ -354,12 +354,17 @@ class Controller(Core):
                 identity = self.identification.namespace(nsid)
                 if identity is not None:
                     names = self.identification.identifiers(nsid, identity)
-                    self.namespaces[nsid] = self.make_namespace(nsid, identity, names)
+                    zoned = self.identification.zoned(nsid) if names.csi == Csi.ZONED else None
+                    self.namespaces[nsid] = self.make_namespace(nsid, identity, names, zoned)
             except CommandFailed as failure:
                 self.unusable[nsid] = str(failure)
 
-    def make_namespace(self, nsid: int, identity: IdentifyNamespace, names: Identifiers) -> Namespace:
+    def make_namespace(
+        self, nsid: int, identity: IdentifyNamespace, names: Identifiers, zoned: ZonedIdentity | None = None
+    ) -> Namespace:
         """Return a namespace that was identified, now or by a predecessor."""
+        if zoned is not None:
+            return self.parts.zoned_namespace(self, self.data, self.execution, nsid, identity, names, zoned)
         return self.parts.namespace(self, self.data, self.execution, nsid, identity, names)
 
     # -- steps 4 and 9: I/O queues. Base 2.0, 5.27.1.5, 5.4 and 5.5 -------------------------------------------------

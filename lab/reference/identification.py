@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import uuid
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from lab.nvme.commands import Identify
 from lab.nvme.identify import (
     SIZE,
     Cns,
+    Csi,
     IdentifyController,
     IdentifyControllerNvm,
     IdentifyNamespace,
@@ -18,6 +19,7 @@ from lab.nvme.identify import (
     namespace_descriptors,
 )
 from lab.nvme.registers import VS
+from lab.nvme.zones import IdentifyControllerZoned, IdentifyNamespaceZoned
 from lab.reference.core import Core
 from lab.reference.errors import CommandFailed
 from lab.reference.execution import Execution
@@ -36,6 +38,21 @@ class Identifiers:
     uuid: str = ""
     nguid: str = ""
     eui64: str = ""
+    csi: int = field(default=Csi.NVM, compare=False)
+    """Its command set, which is no name."""
+
+    @property
+    def saved(self) -> dict[str, str]:
+        """Return the names by their kind."""
+        return {"uuid": self.uuid, "nguid": self.nguid, "eui64": self.eui64}
+
+
+@dataclass(frozen=True)
+class ZonedIdentity:
+    """What Identify says of a zoned namespace, and of its controller's limits. Zoned Namespace Command Set 1.1, 4.1.5."""
+
+    namespace: IdentifyNamespaceZoned
+    controller: IdentifyControllerZoned
 
 
 class Identification:
@@ -45,9 +62,9 @@ class Identification:
         """Take the controller that is identified."""
         self._c, self._execution = core, execution
 
-    def identify(self, cns: Cns, nsid: int = 0) -> bytes:
+    def identify(self, cns: Cns, nsid: int = 0, csi: int = Csi.NVM) -> bytes:
         """Return the 4096 bytes of one data structure; ``nsid`` is 0 where the structure is not a namespace's."""
-        return self._execution.admin_in(Identify.of(CNS=cns, NSID=nsid), SIZE)
+        return self._execution.admin_in(Identify.of(CNS=cns, NSID=nsid, CSI=csi), SIZE)
 
     def controller(self) -> IdentifyController:
         """Read CNS 01h. Base 2.0, 5.17.2.1."""
@@ -80,6 +97,13 @@ class Identification:
         raw = self.identify(Cns.NAMESPACE, nsid)
         return IdentifyNamespace(raw) if raw.strip(b"\0") else None
 
+    def zoned(self, nsid: int) -> ZonedIdentity:
+        """Read what only a zoned namespace has. Zoned Namespace Command Set 1.1, 4.1.5."""
+        return ZonedIdentity(
+            IdentifyNamespaceZoned(self.identify(Cns.CSI_NAMESPACE, nsid, Csi.ZONED)),
+            IdentifyControllerZoned(self.identify(Cns.CSI_CONTROLLER, csi=Csi.ZONED)),
+        )
+
     def identifiers(self, nsid: int, identity: IdentifyNamespace) -> Identifiers:
         """Read CNS 03h, which controllers have since 1.3, or else use Identify Namespace. Base 2.0, 5.17.2.3."""
         names: dict[int, bytes] = {Nidt.NGUID: identity.NGUID, Nidt.EUI64: identity.EUI64}
@@ -91,6 +115,7 @@ class Identification:
             uuid=str(uuid.UUID(bytes=name)) if len(name) == 16 and any(name) else "",
             nguid=_hex(names[Nidt.NGUID]),
             eui64=_hex(names[Nidt.EUI64]),
+            csi=(names.get(Nidt.CSI) or bytes(1))[0],
         )
 
 

@@ -21,6 +21,7 @@ from lab.reference.registers import Registers
 from lab.reference.ring import CompletionRing, SubmissionRing
 from lab.reference.servicing import Servicing
 from lab.reference.shadow_doorbells import ShadowDoorbells
+from lab.reference.zoned import ZonedNamespace
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class Parts:
     execution: type[Execution] = Execution
     recovery: type[Recovery] = Recovery
     identification: type[Identification] = Identification
+    zoned_namespace: type[ZonedNamespace] = ZonedNamespace  # before what it is derived from
     namespace: type[Namespace] = Namespace
     events: type[Events] = Events
     features: type[Features] = Features

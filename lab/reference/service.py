@@ -11,6 +11,7 @@ from lab.nvme.commands import Command, LbaCommand, Read, Transfer, decode
 from lab.nvme.fields import Register
 from lab.nvme.identify import Oacs, Oncs
 from lab.nvme.logs import Smart
+from lab.nvme.zones import ZoneDescriptor, ZoneSendAction
 from lab.reference import jobs
 from lab.reference.controller import LAST, Controller
 from lab.reference.errors import CommandFailed, CommandTimedOut, ControllerFailed, DriverError, Refused
@@ -23,8 +24,14 @@ from lab.reference.pool import DmaPool, pooled
 from lab.reference.recovery import Recovery
 from lab.reference.settings import Settings
 from lab.reference.transport import Transport
+from lab.reference.zoned import ZonedNamespace
 
 Status = str | Mapping[str, Any]
+ZONE_OPERATIONS = {
+    "open": ZoneSendAction.OPEN, "close": ZoneSendAction.CLOSE, "finish": ZoneSendAction.FINISH,
+    "reset": ZoneSendAction.RESET, "offline": ZoneSendAction.OFFLINE,
+}  # fmt: skip
+"""What can be done to zones."""
 KELVIN = 273
 """Kelvin at 0 °C, as SMART figures are computed."""
 Open = Callable[[], Sequence[Transport]]
@@ -652,6 +659,38 @@ def manage(call: Call) -> Reply:
     return Reply(fields=fields)
 
 
+def zones(call: Call) -> Reply:
+    """Report the zones of a zoned namespace."""
+    found = _zoned(call).report()
+    return Reply(fields={"zones": [_zone_fields(one) for one in found]})
+
+
+def _zone_fields(zone: ZoneDescriptor) -> dict[str, int]:
+    return {"lba": zone.ZSLBA, "capacity": zone.ZCAP, "pointer": zone.WP, "state": zone.ZS}
+
+
+def zone(call: Call) -> Reply:
+    """Open, close, finish or reset a zone, or all zones where no ``lba`` is given."""
+    namespace, operation = _zoned(call), call.arguments["operation"]
+    if operation not in ZONE_OPERATIONS:
+        raise Refused(f"there is no operation {operation} on zones")
+    namespace.manage(ZONE_OPERATIONS[operation], call.arguments.get("lba"))
+    return Reply()
+
+
+def zone_append(call: Call) -> Reply:
+    """Append blocks to the zone from ``lba`` on; return where they are."""
+    placed = _zoned(call).append(call.arguments["lba"], call.data or b"")
+    return Reply(fields={"placed": [{"lba": lba, "blocks": blocks} for lba, blocks in placed]})
+
+
+def _zoned(call: Call) -> ZonedNamespace:
+    namespace = call.namespace("write")
+    if not isinstance(namespace, ZonedNamespace):
+        raise Refused(f"namespace {namespace.nsid} has no zones")
+    return namespace
+
+
 def format_(call: Call) -> Reply:
     """Format a namespace with the LBA format of an index, which destroys its data."""
     call.namespace("features").format(call.arguments["format"])
@@ -707,6 +746,7 @@ _ACTIONS: Mapping[str, Callable[[Call], Reply]] = {
     "submit": submit, "collect": collect, "save": save, "restore": restore, "hand-over": hand_over,
     "format": format_, "mi": manage, "raw": raw, "load-mix": load_mix,
     "load-polled": load_polled, "load-ring": load_ring, "load-fio": load_fio,
+    "zones": zones, "zone": zone, "zone-append": zone_append,
     "suspend": suspend, "reset-function": reset_function, "reset-subsystem": reset_subsystem, "host-memory": host_memory,
 }  # fmt: skip
 ACTIONS = frozenset(_ACTIONS)

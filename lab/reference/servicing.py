@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from lab.nvme.async_events import AsyncEvent
 from lab.nvme.commands import Abort, AsyncEventRequest, Command, CreateIoCq, CreateIoSq, DeleteIoCq, DeleteIoSq, decode
-from lab.nvme.identify import IdentifyController, IdentifyNamespace
+from lab.nvme.identify import Csi, IdentifyController, IdentifyNamespace
 from lab.nvme.registers import ACQ, AQA, ASQ, CAP, CC, VS
 from lab.reference import pci
 from lab.reference.async_events import Events
@@ -137,6 +137,8 @@ class Servicing:
     def save(self) -> str:
         """Return the document of the state. The driver must do nothing more with the controller or its memory."""
         pool, registers = self.pool(), self._c.registers
+        if zoned := [nsid for nsid, one in self._controller.namespaces.items() if one.names.csi == Csi.ZONED]:
+            raise ServicingError(f"namespace {zoned[0]} has zones, of which this driver saves nothing")
         for pair in self._c.pairs():
             if pair.live:
                 pair.settle()
@@ -150,7 +152,7 @@ class Servicing:
                 },
                 "controller": self._c.known_identity.hex(),
                 "namespaces": [
-                    {"nsid": nsid, "identify": one.identity.hex(), **vars(one.names)}
+                    {"nsid": nsid, "identify": one.identity.hex(), **one.names.saved}
                     for nsid, one in self._controller.namespaces.items()
                 ],
                 "queues": [self.save_pair(pool, pair) for pair in self._c.pairs()],

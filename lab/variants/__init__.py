@@ -27,7 +27,8 @@ import lab.variants.reset
 import lab.variants.servicing
 import lab.variants.vectors
 import lab.variants.waiting
-import lab.variants.write  # noqa: F401  (importing a stage declares its variants)
+import lab.variants.write
+import lab.variants.zoned  # noqa: F401  (importing a stage declares its variants)
 from lab.variants.variant import JOIN, VARIANTS, Combination, Variant, combination, combine, find, groups
 
 __all__ = ["JOIN", "VARIANTS", "Combination", "Variant", "combination", "combine", "find", "groups"]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 
 from lab.nvme.commands import BROADCAST_NSID, Command, GetLogPage
-from lab.nvme.identify import Cns, IdentifyController, IdentifyNamespace, NamespaceList
+from lab.nvme.identify import Cns, Csi, IdentifyController, IdentifyNamespace, NamespaceList
 from lab.nvme.logs import Lid, Smart
-from lab.reference.controller import Controller
+from lab.reference.controller import CAP_CSS_SETS, Controller
 from lab.reference.errors import CommandFailed
 from lab.reference.execution import Execution
 from lab.reference.health import Health
@@ -62,8 +63,12 @@ class NoDescriptors(Identification):
 
     def identifiers(self, nsid: int, identity: IdentifyNamespace) -> Identifiers:
         """Return NGUID and EUI64 as Identify Namespace has them."""
-        names = {"nguid": identity.NGUID, "eui64": identity.EUI64}
-        return Identifiers(**{name: raw.hex() for name, raw in names.items() if any(raw)})
+        names = {name: raw.hex() if any(raw) else "" for name, raw in (("nguid", identity.NGUID), ("eui64", identity.EUI64))}
+        zoned: Sequence[int] = ()
+        if self._c.cap.CSS & CAP_CSS_SETS:
+            with suppress(CommandFailed):
+                zoned = NamespaceList(self.identify(Cns.CSI_ACTIVE_NAMESPACES, csi=Csi.ZONED)).ids
+        return Identifiers(**names, csi=Csi.ZONED if nsid in zoned else Csi.NVM)
 
 
 @variant(

@@ -78,12 +78,33 @@ def test_what_a_controller_cannot_carry_becomes_a_namespace_device(changes: dict
 
 
 def test_zones_are_those_of_a_namespace_device() -> None:
-    zoned = replace(PLAIN, zone_blocks=2048, zone_capacity=1536)
+    zoned = Namespace(blocks=4096, zone_blocks=2048, zone_capacity=1536)
     _, namespace = device(replace(SIMPLE, namespaces=(zoned,))).devices(RP0)
     assert (namespace["zoned"], namespace["zoned.zone_size"], namespace["zoned.zone_capacity"]) == (True, 1 << 20, 768 << 10)
     whole = replace(SIMPLE, namespaces=(replace(zoned, zone_capacity=0),))
     assert device(whole).devices(RP0)[1]["zoned.zone_capacity"] == 1 << 20
-    assert unservable_by_the_model(DeviceSpec(controllers=(whole,)), None) == "namespace 1 cannot be zoned"
+    assert unservable_by_the_model(DeviceSpec(controllers=(whole,)), None) is None
+
+
+def test_zones_have_the_limits_of_the_plan() -> None:
+    limited = Namespace(blocks=4096, zone_blocks=2048, max_active_zones=5, max_open_zones=3)
+    controller, namespace = device(replace(SIMPLE, namespaces=(limited,), zone_append_limit=2)).devices(RP0)
+    assert (namespace["zoned.max_active"], namespace["zoned.max_open"], controller["zoned.zasl"]) == (5, 3, 2)
+
+
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        ({"zone_blocks": 2047}, "zones of 2047 blocks"),
+        ({"zone_blocks": 2048, "zone_capacity": 2049}, "zones of 2048 blocks"),
+        ({"zone_blocks": 2048, "max_active_zones": 2, "max_open_zones": 3}, "3 open zones when 2"),
+        ({"zone_blocks": 2048, "metadata_size": 8}, "both zones and metadata"),
+        ({"zone_blocks": 2048, "areas": ((0, 8),)}, "hold data at the start"),
+    ],
+)
+def test_what_zones_of_the_model_cannot_be(fields: dict[str, Any], named: str) -> None:
+    spec = DeviceSpec(controllers=(replace(SIMPLE, namespaces=(Namespace(blocks=4096, **fields),)),))
+    assert named in (unservable_by_the_model(spec, None) or "")
 
 
 def test_a_namespace_that_starts_detached_needs_a_subsystem() -> None:

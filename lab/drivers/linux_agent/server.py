@@ -7,7 +7,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from typing import BinaryIO
 
-from lab.drivers.linux_agent import blocks, files, information, lab_requests, lifecycle, mix, power
+from lab.drivers.linux_agent import blocks, files, information, lab_requests, lifecycle, mix, power, zones
 from lab.drivers.linux_agent.answers import CompletedWithError, Fields, NotOfferedError, RefusedError, errno_text
 from lab.drivers.linux_agent.kernel_log import KernelLog
 
@@ -30,7 +30,7 @@ ACTIONS: Mapping[str, Callable[[Fields], Fields | bytes]] = {
     "smart": information.smart,
     "noop": blocks.flush, "read": blocks.read, "mount": files.mount, "write": blocks.write, "write-bytes": blocks.write_bytes,
     "flush": blocks.flush, "zeroes": blocks.zeroes, "trim": blocks.trim, "raw": blocks.raw_,
-    "load-mix": mix.load_mix,
+    "load-mix": mix.load_mix, "zones": zones.zones, "zone": zones.zone,
 }  # fmt: skip
 """The actions of scenarios."""
 
