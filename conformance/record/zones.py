@@ -112,7 +112,7 @@ def zoned_commands(record: Record) -> Iterator[ZonedCommand]:
                 if one.sqid and (pointers := _pointers(found, state, one.command)):
                     pointers.forget(one.command)
             continue
-        sent = event if isinstance(event, Submitted) else state.answered(event)
+        sent = event if isinstance(event, Submitted) else state.answered(event) if isinstance(event, Completed) else None
         if sent is None:
             continue
         if not sent.sqid:
@@ -122,9 +122,9 @@ def zoned_commands(record: Record) -> Iterator[ZonedCommand]:
         pointers = _pointers(found, state, sent.command)
         if pointers is None:
             continue
-        if isinstance(event, Submitted):
-            if isinstance(event.command, OF_BLOCKS):
-                yield ZonedCommand(state, event, event.command, pointers)
+        if not isinstance(event, Completed):
+            if isinstance(sent.command, OF_BLOCKS):
+                yield ZonedCommand(state, sent, sent.command, pointers)
         elif event.completion.ok:
             pointers.succeed(sent.command)
         elif not _was_refused(event.completion.status):

@@ -23,7 +23,7 @@ from lab.reference.errors import (
     DriverError,
     Refused,
 )
-from lab.reference.identification import Identifiers, ZonedIdentity
+from lab.reference.identification import Identifiers
 from lab.reference.namespace import Namespace
 from lab.reference.parts import Parts
 from lab.reference.queue_pair import QueuePair
@@ -354,18 +354,19 @@ class Controller(Core):
                 identity = self.identification.namespace(nsid)
                 if identity is not None:
                     names = self.identification.identifiers(nsid, identity)
-                    zoned = self.identification.zoned(nsid) if names.csi == Csi.ZONED else None
-                    self.namespaces[nsid] = self.make_namespace(nsid, identity, names, zoned)
+                    make = self.make_zoned_namespace if names.csi == Csi.ZONED else self.make_namespace
+                    self.namespaces[nsid] = make(nsid, identity, names)
             except CommandFailed as failure:
                 self.unusable[nsid] = str(failure)
 
-    def make_namespace(
-        self, nsid: int, identity: IdentifyNamespace, names: Identifiers, zoned: ZonedIdentity | None = None
-    ) -> Namespace:
+    def make_namespace(self, nsid: int, identity: IdentifyNamespace, names: Identifiers) -> Namespace:
         """Return a namespace that was identified, now or by a predecessor."""
-        if zoned is not None:
-            return self.parts.zoned_namespace(self, self.data, self.execution, nsid, identity, names, zoned)
         return self.parts.namespace(self, self.data, self.execution, nsid, identity, names)
+
+    def make_zoned_namespace(self, nsid: int, identity: IdentifyNamespace, names: Identifiers) -> Namespace:
+        """Identify what only a zoned namespace has, and return it."""
+        zoned = self.identification.zoned(nsid)
+        return self.parts.zoned_namespace(self, self.data, self.execution, nsid, identity, names, zoned)
 
     # -- steps 4 and 9: I/O queues. Base 2.0, 5.27.1.5, 5.4 and 5.5 -------------------------------------------------
 

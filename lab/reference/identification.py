@@ -62,9 +62,13 @@ class Identification:
         """Take the controller that is identified."""
         self._c, self._execution = core, execution
 
-    def identify(self, cns: Cns, nsid: int = 0, csi: int = Csi.NVM) -> bytes:
+    def identify(self, cns: Cns, nsid: int = 0) -> bytes:
         """Return the 4096 bytes of one data structure; ``nsid`` is 0 where the structure is not a namespace's."""
-        return self._execution.admin_in(Identify.of(CNS=cns, NSID=nsid, CSI=csi), SIZE)
+        return self._execution.admin_in(Identify.of(CNS=cns, NSID=nsid), SIZE)
+
+    def identify_zoned(self, cns: Cns, nsid: int = 0) -> bytes:
+        """Return the 4096 bytes of a data structure of the zoned namespace command set."""
+        return self._execution.admin_in(Identify.of(CNS=cns, NSID=nsid, CSI=Csi.ZONED), SIZE)
 
     def controller(self) -> IdentifyController:
         """Read CNS 01h. Base 2.0, 5.17.2.1."""
@@ -100,8 +104,8 @@ class Identification:
     def zoned(self, nsid: int) -> ZonedIdentity:
         """Read what only a zoned namespace has. Zoned Namespace Command Set 1.1, 4.1.5."""
         return ZonedIdentity(
-            IdentifyNamespaceZoned(self.identify(Cns.CSI_NAMESPACE, nsid, Csi.ZONED)),
-            IdentifyControllerZoned(self.identify(Cns.CSI_CONTROLLER, csi=Csi.ZONED)),
+            IdentifyNamespaceZoned(self.identify_zoned(Cns.CSI_NAMESPACE, nsid)),
+            IdentifyControllerZoned(self.identify_zoned(Cns.CSI_CONTROLLER)),
         )
 
     def identifiers(self, nsid: int, identity: IdentifyNamespace) -> Identifiers:

@@ -67,7 +67,7 @@ class NoDescriptors(Identification):
         zoned: Sequence[int] = ()
         if self._c.cap.CSS & CAP_CSS_SETS:
             with suppress(CommandFailed):
-                zoned = NamespaceList(self.identify(Cns.CSI_ACTIVE_NAMESPACES, csi=Csi.ZONED)).ids
+                zoned = NamespaceList(self.identify_zoned(Cns.CSI_ACTIVE_NAMESPACES)).ids
         return Identifiers(**names, csi=Csi.ZONED if nsid in zoned else Csi.NVM)
 
 

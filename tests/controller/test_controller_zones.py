@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -41,11 +41,11 @@ ALL_SETS = READY.but(CSS=0b110)
 SEND, RECEIVE, APPEND = nvme.ZoneManagementSend, nvme.ZoneManagementReceive, nvme.ZoneAppend
 
 
-def zoned(nsid: int = 1, **fields: int) -> Namespace:
+def zoned(nsid: int = 1, **fields: Any) -> Namespace:
     return Namespace(nsid=nsid, blocks=ZONE * COUNT, zone_blocks=ZONE, zone_capacity=CAPACITY, **fields)
 
 
-def up(make_host: MakeHost, *namespaces: Namespace, cc: CC = ALL_SETS, **fields: int) -> Host:
+def up(make_host: MakeHost, *namespaces: Namespace, cc: CC = ALL_SETS, **fields: Any) -> Host:
     host = make_host(namespaces=namespaces or (zoned(),), **fields)
     assert host.enable(cc=cc).RDY
     host.create_queues()

@@ -17,6 +17,7 @@ import pytest
 from lab.data.plan import Controller, DeviceSpec, Fault, Namespace
 from lab.device.images import image
 from lab.nvme.commands import Abort, Read
+from lab.nvme.identify import Csi
 from lab.nvme.logs import KELVIN, CommandsSupported, Smart
 from lab.toolchain import Toolchain
 from lab.trials.behaviours import TRIALS, Trial, check_complete, show
@@ -199,7 +200,7 @@ def test_nvme_cli_reads_it_clean(toolchain: Toolchain) -> None:
         assert [entry["nsid"] for entry in nvme("list-ns /dev/nvme0")["nsid_list"]] == [1]
         assert all(entry["error_count"] == 0 for entry in nvme("error-log /dev/nvme0 -e 4")["errors"])
         (effects,) = nvme("effects-log /dev/nvme0 --csi=0")  # it has no registers to find out the command set by
-        log = CommandsSupported(model.parts.effects)
+        log = CommandsSupported(model.parts.effects[Csi.NVM])
         assert by_opcode(effects["admin_cmd_set"]) == {n: int(found) for n, found in enumerate(log.ACS) if found}
         assert by_opcode(effects["io_cmd_set"]) == {n: int(found) for n, found in enumerate(log.IOCS) if found}
         queues = linux.shell("nvme get-feature /dev/nvme0 -f 7")

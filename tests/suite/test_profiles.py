@@ -78,7 +78,7 @@ def test_a_named_profile_is_all_that_is_asked() -> None:
 
 def test_results_list_which_profiles_are_claimed() -> None:
     results = new_results(plan(RunRequest(profiles=(PROFILE,))))
-    assert results.drivers["linux"].profiles == [PROFILE, "performance"]
+    assert results.drivers["linux"].profiles == [PROFILE, "performance", "zoned"]
     assert results.drivers["linux"].asked == [PROFILE]
 
 

@@ -19,13 +19,14 @@ from lab.nvme.commands import LbaCommand, Write, ZoneAppend, ZoneManagementRecei
 from lab.nvme.status import Status, describe
 from lab.nvme.zones import ZoneSendAction
 
-ZONES, ZONE = 8, 2048
+ZONES, MOST_ZONES, ZONE = 8, 72, 2048
+"""Zones that each namespace has at least and at most, and blocks of one."""
 CAPACITY = 1536
 WRITES = (*ADDRESSED, ZoneAppend)
 
 
 def _zoned(draw: Draw, nsid: int = 1, **more: int) -> Namespace:
-    return draw.namespace(nsid, blocks=ZONES * ZONE, zone_blocks=ZONE, areas=(), **more)
+    return draw.namespace(nsid, blocks=draw.between(ZONES, MOST_ZONES) * ZONE, zone_blocks=ZONE, areas=(), **more)
 
 
 def _write(draw: Draw, lba: int, blocks: int) -> Action:
@@ -102,7 +103,8 @@ def append_scenario(draw: Draw) -> Plan:
     return Plan(device, [LOAD, _write(draw, zone, 8), append(8), append(40), _read(zone, 56), report])
 
 
-@scenario("multi-namespace/zoned", "a zoned namespace beside a conventional one, which is read and written")
+@scenario("read/beside-zones", "a zoned namespace beside a conventional one, which is read and written",
+          command_seconds=90)  # fmt: skip
 def beside(draw: Draw) -> Plan:
     """Ask nothing of the zoned one: a driver may know nothing of zones."""
     lba = draw.between(1, 900)
