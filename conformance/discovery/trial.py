@@ -93,7 +93,8 @@ def attempt(
     try:
         with _folder(keep) as folder:
             with watch or nullcontext():
-                evidence = record(bench, scenario, folder, alone=alone, cover=cover and not bench.in_process)
+                covered = cover and not bench.in_process
+                evidence = record(bench, scenario, folder, alone=alone, cover=covered, sealed=keep is not None)
             if evidence.end is None or evidence.end.outcome == "lab-error":
                 return Tried(error=evidence.end.reason if evidence.end else "cut short", seconds=time.monotonic() - began)
             found, errors = failures(evidence, judging(scenario, effects) if checks is None else checks, recovers=recovers)
@@ -111,11 +112,20 @@ def attempt(
         return Tried(error=str(error), seconds=time.monotonic() - began)
 
 
-def record(bench: Bench, scenario: Scenario, folder: Path, *, alone: bool = False, cover: bool = False) -> Evidence:
-    """Record a scenario into a new folder."""
+def record(
+    bench: Bench, scenario: Scenario, folder: Path, *, alone: bool = False, cover: bool = False, sealed: bool = True
+) -> Evidence:
+    """Record a scenario into a new folder; not ``sealed``, no digests are taken of what nobody keeps."""
     with processor_deadline(SECONDS) if bench.in_process else nullcontext():
         lab.recording.record.record(
-            bench.driver, scenario, bench.device, folder, toolchain=bench.toolchain, alone=alone, coverage=cover
+            bench.driver,
+            scenario,
+            bench.device,
+            folder,
+            toolchain=bench.toolchain,
+            alone=alone,
+            coverage=cover,
+            sealed=sealed,
         )
     return Evidence(folder)
 

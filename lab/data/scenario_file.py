@@ -49,6 +49,10 @@ STAGE = "file"
 REMEDY = "docs/discovery.md shows a scenario file"
 
 
+COMPUTER = "^([^/,]+/[^/,]+)?$"
+"""A maker and a name, as SMBIOS tells them."""
+
+
 class GuestTable(BaseModel):
     """What the guest must be: `lab.data.plan.Scenario.guest`."""
 
@@ -56,6 +60,8 @@ class GuestTable(BaseModel):
 
     cpus: Annotated[int, Field(ge=1, le=64)] = 1
     memory: Annotated[int, Field(ge=0)] = 0
+    system: Annotated[str, Field(pattern=COMPUTER)] = ""
+    board: Annotated[str, Field(pattern=COMPUTER)] = ""
     iommu: bool = False
     command_seconds: Annotated[int | float, Field(gt=0)] = 30
     queue_depth: Annotated[int, Field(ge=2)] = 1024

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,8 @@ each fork would pay for the translation of its code."""
 WARM_UP_ROUNDS = 20
 """So often the agent is asked before its guest is saved: Python runs code of which it knows the types by other paths than new
 code, and memory that was touched once is there. Each fork would pay for that with the translation of the kernel's code."""
+SMBIOS_TYPES: Mapping[int, str] = {1: "system", 2: "board"}
+"""Types of SMBIOS structures, by which drivers tell computers → what scenarios say (System Management BIOS 3.0, 7.2 and 7.3)."""
 ROOT_PORTS = 4
 """More than most scenarios need, so that they are forks of one template."""
 
@@ -68,8 +70,16 @@ def linux_spec(
         network=True,
         channel=channel,
         vmgenid=True,
-        extra=boot.options,
+        extra=(*boot.options, *_smbios(asked)),
     )
+
+
+def _smbios(asked: Mapping[str, Any]) -> Iterator[str]:
+    """Yield QEMU's options for the computer and the board that a machine presents itself as, MAKER/NAME each."""
+    for number, key in SMBIOS_TYPES.items():
+        if key in asked:
+            maker, name = asked[key].split("/")
+            yield from ("-smbios", f"type={number},manufacturer={maker},product={name}")
 
 
 def code(program: bytes, *files: str | Path) -> str:

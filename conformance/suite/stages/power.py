@@ -5,7 +5,7 @@ Most of it is judged by rules that hold everywhere; drivers that cannot be asked
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from conformance.record.record import Record
 from conformance.suite.check import MANDATORY, RECOMMENDED, Finding, check
@@ -14,7 +14,7 @@ from conformance.suite.scenario import LOAD, Draw, Plan, do, scenario
 from conformance.suite.stages.io_queues import creations
 from conformance.suite.stages.reset import PATIENCE, WAS_RESET, acts, proven
 from lab.data.plan import Action, Controller, DeviceSpec, Fault
-from lab.nvme.commands import Read
+from lab.nvme.commands import Read, SetFeatures
 
 BLOCKS = 8
 INTERRUPTIONS = ("suspend", "reset-function", "reset-subsystem")
@@ -23,6 +23,8 @@ POWER_STATES = {"NPSS": 1, "APSTA": 1}
 """Two power states, and transitions between them by the controller itself."""
 LONG = 512
 """Blocks of a transfer of many pages."""
+POWER = 0x02
+"""The feature Power Management. Base 2.0, 5.27.1.2."""
 THRESHOLD = 0x04
 """The feature Temperature Threshold. Base 2.0, 5.27.1.3."""
 
@@ -46,6 +48,18 @@ def sleep_lent(draw: Draw) -> Plan:
     device = draw.device(identify={"HMPRE": 32, "HMMIN": 8, **POWER_STATES})
     asleep = [do("suspend"), *_moves(draw), do("suspend", state="low-power"), *_moves(draw)]
     return Plan(device, [LOAD, *_moves(draw), *asleep, do("unload")])
+
+
+@scenario("reset/sleep-refused", "the controller refuses a power state, once as the system wakes, and once as it goes to sleep",
+          hostile=True)  # fmt: skip
+def sleep_refused(draw: Draw) -> Plan:
+    refused = [
+        Fault(name=f"refused-{nth}", behaviour="status", queue="admin", opcode=SetFeatures.OPCODE, cdw10=POWER, nth=nth,
+              arguments={"sc": 6, "dnr": 1})
+        for nth in (2, 3)
+    ]  # fmt: skip
+    asleep = [do("suspend", state="low-power"), *_moves(draw)]
+    return Plan(draw.device(identify=POWER_STATES), [LOAD, *_moves(draw), *asleep, *asleep], refused)
 
 
 @scenario("reset/hibernate", "the system goes to sleep as if its memory were saved to a disk, and wakes", memory=512)
@@ -122,17 +136,30 @@ def new_firmware(draw: Draw) -> Plan:
 
 KNOWN_IDS = ((0x144D, 0xA80D), (0x2646, 0x2263), (0x144D, 0xA808), (0x144D, 0xA804))
 """Vendor and device of models for which drivers have rules of their own, some on certain boards only."""
+KNOWN_ON_BOARDS = ((0x144D, 0xA802), (0x144D, 0xA804), (0x106B, 0x2001), (0x144D, 0xA821))
+"""The same, of models with rules for certain computers and boards, for one interrupt, and for short queues."""
 
 
-@scenario("identify/known-models", "four controllers with the PCI ids of models that drivers treat in their own ways")
-def known_models(draw: Draw) -> Plan:
+def _models(draw: Draw, ids: Sequence[tuple[int, int]]) -> Plan:
+    """Return controllers with such ids, and reads of each before and after a reset."""
     controllers = tuple(
         Controller(id=f"nv{n}", serial=draw.serial(), namespaces=(draw.namespace(),), pci={"vendor": vendor, "device": device})
-        for n, (vendor, device) in enumerate(KNOWN_IDS)
+        for n, (vendor, device) in enumerate(ids)
     )
     lba = draw.between(8, 900)
     asked = [do("read", nsid=1, controller=one.id, lba=lba, blocks=BLOCKS) for one in controllers]
     return Plan(DeviceSpec(controllers=controllers), [LOAD, do("list"), *asked, do("reset"), *asked])
+
+
+@scenario("identify/known-models", "four controllers with the PCI ids of models that drivers treat in their own ways")
+def known_models(draw: Draw) -> Plan:
+    return _models(draw, KNOWN_IDS)
+
+
+@scenario("identify/known-boards", "the same on a computer and a board on which drivers treat some of them in other ways",
+          system="Dell Inc./Precision 5510", board="ASUSTeK COMPUTER INC./PRIME Z370-A")  # fmt: skip
+def known_boards(draw: Draw) -> Plan:
+    return _models(draw, KNOWN_ON_BOARDS)
 
 
 @scenario("identify/same-name", "two controllers of different makers whose namespaces have one and the same name", hostile=True)

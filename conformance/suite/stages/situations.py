@@ -460,7 +460,7 @@ def mdts_long(draw: Draw) -> Plan:
     """Unlike read/chain it says how long a transfer may be: drivers that take MDTS 0 for some limit chain nothing there."""
     lba, namespace = draw.between(8, 400), draw.namespace()
     just_full, chained = 8 * 513, 8 * 514  # one page by PRP1, and 512 or 513 by the list: its end is where the pattern is
-    ends = [_read(namespace.blocks - blocks, blocks) for blocks in (just_full, chained)]
+    ends = [_read(namespace.blocks - blocks, blocks, parts=1) for blocks in (just_full, chained)]
     return Plan(draw.device(namespace, mdts=10), [LOAD, _read(lba, 1024), _read(lba + 1, 4600 - 512, offset=512), *ends])
 
 

@@ -6,11 +6,13 @@ import os
 import struct
 import threading
 from collections.abc import Callable
+from mmap import mmap
+from pathlib import Path
 
 from lab.drivers.linux_agent.answers import CompletedWithError, Fields, RefusedError
-from lab.drivers.linux_agent.buffers import OpenFile, new_buffer, spare, take_buffer
+from lab.drivers.linux_agent.buffers import OpenFile, new_buffer, spare, take_buffer, take_huge
 from lab.drivers.linux_agent.polled import read_polled
-from lab.drivers.linux_agent.sysfs import controllers, find_disk
+from lab.drivers.linux_agent.sysfs import BLOCK, controllers, find_disk, read_attribute
 
 BLKDISCARD, BLKZEROOUT = 0x1277, 0x127F  # linux/fs.h: _IO(0x12, 119) and _IO(0x12, 127)
 ADMIN_COMMAND, IO_COMMAND = 0xC0484E41, 0xC0484E43  # linux/nvme_ioctl.h: _IOWR('N', 0x41 and 0x43, 72 bytes)
@@ -22,11 +24,11 @@ POISON = b"\x5a"
 def read(request: Fields) -> bytes:
     """Return blocks, read without the page cache; ``polled``: without an interrupt, where the driver has such queues.
 
-    ``parts``: by so many threads side by side. RefusedError where the disk ends before.
+    ``parts``: by so many threads side by side, or as one request. RefusedError where the disk ends before.
     """
     node, size = find_disk(request)
-    length, offset, begin = request["blocks"] * size, request.get("offset", 0), request["lba"] * size
-    buffer = take_buffer(length + offset)
+    length, begin = request["blocks"] * size, request["lba"] * size
+    buffer, offset = _memory(request, node, length)
     buffer[:] = POISON * len(buffer)
     with OpenFile(node, os.O_RDONLY | os.O_DIRECT) as source, memoryview(buffer)[offset : offset + length] as view:
 
@@ -43,6 +45,20 @@ def read(request: Fields) -> bytes:
         found = bytes(view)
     spare.append(buffer)
     return found
+
+
+def _memory(request: Fields, node: str, length: int) -> tuple[mmap, int]:
+    """Return a buffer, and where in it the data belong: at ``offset`` from the start of a page.
+
+    What is to be one request (``parts`` 1) lies in few pieces, and may be as long as the device takes it.
+    """
+    offset = int(request.get("offset", 0))
+    if request.get("parts") != 1:
+        return take_buffer(length + offset), offset
+    queue = Path(BLOCK, Path(node).name, "queue")
+    (queue / "max_sectors_kb").write_text(read_attribute(queue / "max_hw_sectors_kb"))
+    buffer, begin = take_huge(length + offset)
+    return buffer, begin + offset
 
 
 def side_by_side(part: Callable[[int, int], None], blocks: int, size: int, parts: int) -> None:
@@ -69,10 +85,10 @@ def side_by_side(part: Callable[[int, int], None], blocks: int, size: int, parts
 
 
 def write(request: Fields) -> Fields:
-    """Write blocks without the page cache; ``fua`` is Force Unit Access, ``parts`` so many threads side by side."""
+    """Write blocks without the page cache; ``fua`` is Force Unit Access, ``parts`` as of `read`."""
     node, size = find_disk(request)
-    data, offset = request["data"], request.get("offset", 0)
-    buffer = take_buffer(len(data) + offset)
+    data = request["data"]
+    buffer, offset = _memory(request, node, len(data))
     flags = os.RWF_DSYNC if request.get("fua") else 0  # with O_DIRECT: Force Unit Access, where the write cache is volatile
     with OpenFile(node, os.O_WRONLY | os.O_DIRECT) as sink, memoryview(buffer)[offset : offset + len(data)] as view:
         view[:] = data

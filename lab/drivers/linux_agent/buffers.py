@@ -1,10 +1,11 @@
 """Open files, and page-aligned memory for direct I/O (O_DIRECT)."""
 
+import ctypes
 import mmap
 import os
 from pathlib import Path
 
-PAGE = 4096
+PAGE, HUGE_PAGE = 4096, 1 << 21
 SPARE_BYTES = 1 << 14
 spare: list[mmap.mmap] = []
 """Buffers of at least so many bytes that are free, also for the kernel: one whose command hangs does not come back here."""
@@ -37,3 +38,10 @@ def new_buffer(length: int) -> mmap.mmap:
 def take_buffer(length: int) -> mmap.mmap:
     """Return a buffer with any content, at least ``length`` bytes. Its user puts it into `spare` after use."""
     return spare.pop() if length <= SPARE_BYTES and spare else new_buffer(max(length, SPARE_BYTES))
+
+
+def take_huge(length: int) -> tuple[mmap.mmap, int]:
+    """Return a buffer, and where in it ``length`` bytes begin that are in huge pages if the kernel has some: few pieces."""
+    buffer = new_buffer(length + HUGE_PAGE)
+    buffer.madvise(mmap.MADV_HUGEPAGE)
+    return buffer, -ctypes.addressof(ctypes.c_char.from_buffer(buffer)) % HUGE_PAGE
