@@ -169,10 +169,10 @@ class Scenario:
     actions: tuple[Action, ...]
     faults: tuple[Fault, ...] = ()
     guest: Mapping[str, Any] = field(default_factory=dict)
-    """What the guest must be: cpus, memory (MiB), system and board (MAKER/NAME, as the machine presents itself by SMBIOS), iommu,
-    command_seconds; queue_depth, polled_queues, write_queues, sgl_bytes (transfers whose pieces are so long on average go by SGLs), where a driver can be told; watch_memory: record what a driver
-    in this process does in its DMA memory; stale_memory: memory that is not zero at the start; in_process: only for drivers in
-    this process."""
+    """What the guest must be: cpus, memory (MiB), system and board (MAKER/NAME, as SMBIOS presents the machine), iommu,
+    command_seconds; queue_depth, polled_queues, write_queues, sgl_bytes (transfers whose pieces are so long on average go by
+    SGLs), where a driver can be told; watch_memory: record what a driver in this process does in its DMA memory; stale_memory:
+    memory that is not zero at the start; in_process: only for drivers in this process."""
     hostile: bool = False  # the device is odd or faulty: a driver may refuse it, and actions may fail in good order
     checks: tuple[str, ...] = ()  # judged by these too, which otherwise judge other scenarios only
 
