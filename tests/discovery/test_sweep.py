@@ -8,10 +8,12 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
 from conformance.commands import run_command
+from conformance.discovery import trial
 from conformance.discovery.behaviours import LEFT_OUT, USES, Effect
 from conformance.discovery.cases import followed, following, prepared, select, singles
 from conformance.discovery.groups import Group, grouped, joined
@@ -37,6 +39,19 @@ from lab.reference.queue_pair import QueuePair
 
 BENCH = reference_bench()
 THIRD = "read/exact:third-failure"
+
+
+def test_only_what_is_kept_is_sealed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[bool] = []
+
+    def refuse(*_: object, sealed: bool, **__: object) -> NoReturn:
+        asked.append(sealed)
+        raise LabError("not recorded")
+
+    monkeypatch.setattr(trial, "record", refuse)
+    for keep in (None, tmp_path / "kept"):
+        assert attempt(BENCH, find_scenario("read/basic", 0), keep=keep).error == "not recorded"
+    assert asked == [False, True]
 
 
 def test_every_behaviour_of_the_lab_is_used_or_left_out_for_a_reason() -> None:

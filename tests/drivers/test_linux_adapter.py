@@ -1,5 +1,6 @@
 """The linux adapter before anything runs: modules, parameters, the guest; and the agent's parts that need no kernel."""
 
+import ctypes
 import json
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from lab.data.plan import Action, Controller, DeviceSpec, Namespace, Scenario
 from lab.drivers import fio
 from lab.drivers.bundle import linux_agent_program
 from lab.drivers.linux import Linux, can_preload, module_parameters, with_parameters
-from lab.drivers.linux_agent import information, server, sysfs
+from lab.drivers.linux_agent import blocks, buffers, information, server, sysfs
 from lab.drivers.linux_agent.answers import Fields, RefusedError
 from lab.drivers.linux_agent.kernel_log import KernelLog
 from lab.drivers.linux_guest import HIGH_BARS, KERNEL_OPTIONS, ROOT_PORTS, STRICT_IOMMU
@@ -87,6 +88,31 @@ def test_the_guest_is_what_the_scenario_asks_for(tmp_path: Path, guest: LinuxGue
     assert spec.kernel == guest.vmlinux
     assert spec.initrd == guest.initrd
     assert spec.network
+
+
+def test_the_machine_presents_itself_as_the_scenario_says(tmp_path: Path, guest: LinuxGuest) -> None:
+    known = replace(SCENARIO, guest={"system": "Dell Inc./XPS", "board": "ASUS/Z370"})
+    assert adapter(tmp_path, guest).guest(known).extra == (
+        "-smbios", "type=1,manufacturer=Dell Inc.,product=XPS",
+        "-smbios", "type=2,manufacturer=ASUS,product=Z370",
+    )  # fmt: skip
+    assert not adapter(tmp_path, guest).guest(SCENARIO).extra
+
+
+@pytest.mark.parametrize(("parts", "limit", "piece"), [(1, "4096", buffers.HUGE_PAGE), (2, "1280", buffers.PAGE)])
+def test_one_request_is_as_long_as_the_device_takes_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, parts: int, limit: str, piece: int
+) -> None:
+    queue = tmp_path / "nvme0n1/queue"
+    queue.mkdir(parents=True)
+    (queue / "max_hw_sectors_kb").write_text("4096\n")
+    (queue / "max_sectors_kb").write_text("1280")
+    monkeypatch.setattr(blocks, "BLOCK", str(tmp_path))
+    buffer, begin = blocks.take_memory({"parts": parts, "offset": 512}, "/dev/nvme0n1", 3 << 20)
+    assert len(buffer) >= begin + (3 << 20)
+    address = ctypes.addressof(ctypes.c_char.from_buffer(buffer)) + begin
+    assert address % piece == 512
+    assert (queue / "max_sectors_kb").read_text() == limit
 
 
 @pytest.mark.parametrize(("controllers", "ports"), [(1, ROOT_PORTS), (ROOT_PORTS + 1, ROOT_PORTS + 1)])
