@@ -32,7 +32,7 @@ WARM_UP_ROUNDS = 20
 """So often the agent is asked before its guest is saved: Python runs code of which it knows the types by other paths than new
 code, and memory that was touched once is there. Each fork would pay for that with the translation of the kernel's code."""
 SMBIOS_TYPES: Mapping[int, str] = {1: "system", 2: "board"}
-"""Types of SMBIOS structures, by which drivers tell computers → what scenarios say (System Management BIOS 3.0, 7.2 and 7.3)."""
+"""Types of SMBIOS structures, by which drivers tell computers (System Management BIOS 3.0, 7.2, 7.3) → what scenarios say."""
 ROOT_PORTS = 4
 """More than most scenarios need, so that they are forks of one template."""
 

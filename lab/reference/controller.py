@@ -85,6 +85,7 @@ class Controller(Core):
         self.notes: dict[str, str] = {}
         """Settings that were reduced to what the controller grants, by name."""
         self._before_sleep = ""
+        self._power_awake = 0
         self._shadows: ShadowDoorbells | None = None
         self._lent: tuple[Memory, Memory] | None = None
         """The host memory buffer and its list, while the controller has them."""
@@ -482,6 +483,24 @@ class Controller(Core):
         except DriverError as failure:
             self.give_up(failure)
             raise
+
+    def rest(self) -> bool:
+        """Select the lowest power state before the system sleeps; return False where it must be shut down."""
+        if self.identity is None or not self.identity.NPSS or self._lent is not None:
+            return False
+        try:
+            self._power_awake, _ = self.features.get(Fid.POWER_MANAGEMENT)
+            self.features.set(Fid.POWER_MANAGEMENT, self.identity.NPSS)
+        except CommandFailed:
+            return False
+        return True
+
+    def rouse(self) -> None:
+        """Select the power state of before `rest`; a controller that refuses it is reset."""
+        try:
+            self.features.set(Fid.POWER_MANAGEMENT, self._power_awake)
+        except CommandFailed as refused:
+            self.recovery.reset(f"no power state after a sleep: {refused}")
 
     def delete_io_queues(self) -> None:
         """Delete submission queues before the completion queues that they name. Base 2.0, 5.6 and 5.7."""

@@ -401,11 +401,21 @@ def shutdown(call: Call) -> Reply:
     return Reply()
 
 
+LOW_POWER = "low-power"
+"""The state of a system that sleeps and leaves the power to its devices: docs/drivers.md, "Actions and answers"."""
+
+
 def suspend(call: Call) -> Reply:
-    """Shut every controller down, as before the system sleeps, and bring it up again, as after that."""
+    """Shut every controller down, as before the system sleeps, and bring it up again, as after that.
+
+    One that is to keep its power, and has power states, only rests meanwhile.
+    """
     for controller in call.service.controllers_at("reset"):
-        controller.sleep()
-        controller.wake()
+        if call.arguments.get("state") == LOW_POWER and controller.rest():
+            controller.rouse()
+        else:
+            controller.sleep()
+            controller.wake()
     return Reply()
 
 

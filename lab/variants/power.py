@@ -19,3 +19,16 @@ class SleepsEnabled(Controller):
 
     def wake(self) -> None:
         """Go on with it."""
+
+
+@variant(
+    "reset/never-rests",
+    allowed='Base 2.0, 8.15 "Power Management": the host selects a power state where it wants to; a shutdown saves power too',
+    scenarios=("reset/sleep-refused",),
+)
+class NeverRests(Controller):
+    """Shuts the controller down whenever the system sleeps."""
+
+    def rest(self) -> bool:
+        """Use no power state."""
+        return False

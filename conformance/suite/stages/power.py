@@ -13,8 +13,10 @@ from conformance.suite.citations import BASE_2_0, PRACTICE
 from conformance.suite.scenario import LOAD, Draw, Plan, do, scenario
 from conformance.suite.stages.io_queues import creations
 from conformance.suite.stages.reset import PATIENCE, WAS_RESET, acts, proven
+from lab.data.events import Completed, Reset
 from lab.data.plan import Action, Controller, DeviceSpec, Fault
 from lab.nvme.commands import Read, SetFeatures
+from lab.nvme.features import Fid, PowerManagement
 
 BLOCKS = 8
 INTERRUPTIONS = ("suspend", "reset-function", "reset-subsystem")
@@ -23,8 +25,6 @@ POWER_STATES = {"NPSS": 1, "APSTA": 1}
 """Two power states, and transitions between them by the controller itself."""
 LONG = 512
 """Blocks of a transfer of many pages."""
-POWER = 0x02
-"""The feature Power Management. Base 2.0, 5.27.1.2."""
 THRESHOLD = 0x04
 """The feature Temperature Threshold. Base 2.0, 5.27.1.3."""
 
@@ -54,8 +54,8 @@ def sleep_lent(draw: Draw) -> Plan:
           hostile=True)  # fmt: skip
 def sleep_refused(draw: Draw) -> Plan:
     refused = [
-        Fault(name=f"refused-{nth}", behaviour="status", queue="admin", opcode=SetFeatures.OPCODE, cdw10=POWER, nth=nth,
-              arguments={"sc": 6, "dnr": 1})
+        Fault(name=f"refused-{nth}", behaviour="status", queue="admin", opcode=SetFeatures.OPCODE, cdw10=Fid.POWER_MANAGEMENT,
+              nth=nth, arguments={"sc": 6, "dnr": 1})
         for nth in (2, 3)
     ]  # fmt: skip
     asleep = [do("suspend", state="low-power"), *_moves(draw)]
@@ -185,6 +185,25 @@ def back(record: Record) -> Iterator[Finding]:
         sent = record.saw(asked, Read)  # else it was from a cache, which tells nothing of the controller
         if any(one.started.t < asked.started.t for one in done) and (sent or not asked.ok):
             yield Finding(asked.ok and proven(record, asked), asked.ended, "a read that completes", asked.said)
+
+
+@check("reset/power-back", cite=PRACTICE, level=RECOMMENDED, why="practice", witnesses=["out", "wire"],
+       scenarios=["reset/sleep-lent", "reset/sleep-refused"])  # fmt: skip
+def power_back(record: Record) -> Iterator[Finding]:
+    """Once the system has woken, the controller is in no lower power state than before, or it was reset."""
+    changes = [(0.0, 0)]
+    for state, event in record.walk(Completed, Reset):
+        sent = state.answered(event) if isinstance(event, Completed) and event.completion.ok else None
+        if isinstance(event, Reset):
+            changes.append((event.t, 0))
+        elif sent is not None and isinstance(sent.command, SetFeatures) and sent.command.FID == Fid.POWER_MANAGEMENT:
+            changes.append((event.t, PowerManagement(sent.command.CDW11).PS))
+    for asked in record.answers("suspend"):
+        if asked.ok and asked.ended:
+            ended = asked.ended.t
+            before = [power for t, power in changes if t <= asked.started.t][-1]
+            after = [power for t, power in changes if t <= ended][-1]
+            yield Finding(after <= before, asked.ended, f"power state {before}", f"power state {after}")
 
 
 @check("reset/new-firmware", cite=BASE_2_0["3.1.3.1"], level=RECOMMENDED, why="practice", witnesses=["wire", "fault"],

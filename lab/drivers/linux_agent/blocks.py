@@ -28,7 +28,7 @@ def read(request: Fields) -> bytes:
     """
     node, size = find_disk(request)
     length, begin = request["blocks"] * size, request["lba"] * size
-    buffer, offset = _memory(request, node, length)
+    buffer, offset = take_memory(request, node, length)
     buffer[:] = POISON * len(buffer)
     with OpenFile(node, os.O_RDONLY | os.O_DIRECT) as source, memoryview(buffer)[offset : offset + length] as view:
 
@@ -47,7 +47,7 @@ def read(request: Fields) -> bytes:
     return found
 
 
-def _memory(request: Fields, node: str, length: int) -> tuple[mmap, int]:
+def take_memory(request: Fields, node: str, length: int) -> tuple[mmap, int]:
     """Return a buffer, and where in it the data belong: at ``offset`` from the start of a page.
 
     What is to be one request (``parts`` 1) lies in few pieces, and may be as long as the device takes it.
@@ -88,7 +88,7 @@ def write(request: Fields) -> Fields:
     """Write blocks without the page cache; ``fua`` is Force Unit Access, ``parts`` as of `read`."""
     node, size = find_disk(request)
     data = request["data"]
-    buffer, offset = _memory(request, node, len(data))
+    buffer, offset = take_memory(request, node, len(data))
     flags = os.RWF_DSYNC if request.get("fua") else 0  # with O_DIRECT: Force Unit Access, where the write cache is volatile
     with OpenFile(node, os.O_WRONLY | os.O_DIRECT) as sink, memoryview(buffer)[offset : offset + len(data)] as view:
         view[:] = data
