@@ -172,10 +172,10 @@ def plan(request: RunRequest, *, only_claimed: bool = True) -> Campaign:
         if job not in claimed and (job.scenario.stage not in PROFILES or job.scenario.stage in request.profiles)
         if job.device != MACHINE or job.scenario.stage in request.stages  # where no stage can be judged, that is no news
     )
-    return _in_cover(Campaign(request, manifests, tuple(claimed), left_out))
+    return Campaign(request, manifests, tuple(claimed), left_out)
 
 
-def _in_cover(campaign: Campaign) -> Campaign:
+def in_cover(campaign: Campaign) -> Campaign:
     """Return the campaign with the scenarios of a cover only, where one is requested (`conformance.run.cover`)."""
     earlier, jobs = campaign.request.cover, campaign.jobs
     if earlier is None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from conformance.judging.files import read
 from conformance.run import costs
-from conformance.run.plan import Campaign, Job, RunRequest, leave_out
+from conformance.run.plan import Campaign, Job, RunRequest, in_cover, leave_out
 from conformance.run.shard import select_shard
 from lab import drivers
 from lab.data.plan import MACHINE
@@ -49,7 +49,7 @@ def prepare_campaign(campaign: Campaign, settings: Settings, progress: Progress)
         jobs=tuple(job for job in campaign.jobs if obstacles[job.name] is None),
         left_out=(*campaign.left_out, *left_out),
     )
-    return _with_costs(_in_shard(campaign))
+    return _with_costs(_in_shard(in_cover(campaign)))
 
 
 def prepare_offline(campaign: Campaign, settings: Settings) -> tuple[Campaign, str]:
@@ -59,7 +59,7 @@ def prepare_offline(campaign: Campaign, settings: Settings) -> tuple[Campaign, s
     except UsageError:
         raise
     except LabError as error:
-        return _with_costs(_in_shard(campaign)), error.what
+        return _with_costs(_in_shard(in_cover(campaign))), error.what
 
 
 def prepare_toolchain(campaign: Campaign, settings: Settings, progress: Progress) -> Toolchain:
