@@ -60,9 +60,8 @@ def serve(spec: Path | None, disk: Path | None, out: Path | None, sockets: Path 
         with recording:
             click.echo("\n".join(_lines(recording)))
             stop.wait(seconds)
-        click.echo(
-            f"Evidence: {shown(folder.absolute())}\nThe conversation: nvme-lab wire FOLDER; the verdicts: nvme-lab judge FOLDER"
-        )
+        place = shown(folder.absolute())
+        click.echo(f"Evidence: {place}\nThe conversation: nvme-lab wire {place}\nThe verdicts: nvme-lab judge {place}")
 
 
 @contextmanager

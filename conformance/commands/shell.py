@@ -112,7 +112,7 @@ def shell(
         if gdb and Path(gdb).is_symlink():
             Path(gdb).unlink()
     end = Evidence(folder).end
-    console.print(f"Evidence: {shown(folder)}", "The conversation: nvme-lab wire FOLDER", sep="\n", soft_wrap=True)
+    console.print(f"Evidence: {shown(folder)}", f"The conversation: nvme-lab wire {shown(folder)}", sep="\n", soft_wrap=True)
     if end and end.outcome == "panic":
         console.print(f"The guest died: {end.reason}", style="bold red", markup=False)
     elif end and end.outcome != "complete":

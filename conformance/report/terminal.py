@@ -224,7 +224,7 @@ def _finding(results: Results, verdict: VerdictEntry, scenarios: int, folder: Pa
 
 def _cut(row: str, room: int) -> str:
     """Return a row of the wire as far as it fits a line: ``nvme-lab wire`` shows it whole."""
-    return row if len(row) <= room else f"{row[: room - 1]}…"
+    return row if len(row) <= room else f"{row[: room - 1].rstrip('…')}…"
 
 
 class Unwrapped:

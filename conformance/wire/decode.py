@@ -209,6 +209,8 @@ def printable_lines(text: str) -> str:
 
 
 def _value(value: Any) -> str:
+    if isinstance(value, (list, tuple)):
+        return ",".join(map(_value, value))
     if isinstance(value, int):
         return f"{int(value):#x}" if value > 9 else str(int(value))
     return value.hex() if isinstance(value, bytes) else str(value)
@@ -320,7 +322,7 @@ def _struck(event: FaultInjected) -> tuple[str, str]:
 
 
 def _asked(event: ActionStarted) -> tuple[str, str]:
-    return f"ask {printable(str(event.action))}", " ".join(f"{name}={value}" for name, value in event.arguments.items())
+    return f"ask {printable(str(event.action))}", " ".join(_arguments(event.arguments, str))
 
 
 def _answered(event: ActionEnded) -> tuple[str, str]:
@@ -334,7 +336,14 @@ def _json(value: Any) -> str:
 
 
 def _remarked(event: Remark) -> tuple[str, str]:
-    return "remark", printable(event.name) + "".join(f" {name}={_value(value)}" for name, value in event.detail.items())
+    return "remark", " ".join([printable(event.name), *_arguments(event.detail, _value)])
+
+
+def _arguments(named: Mapping[str, Any], text: Callable[[Any], str]) -> Iterator[str]:
+    """``name=value`` of each that has a value, in words and not in Python's."""
+    for name, value in named.items():
+        if value is not None:
+            yield f"{name}={('no', 'yes')[value] if isinstance(value, bool) else text(value)}"
 
 
 def shortened(text: str, longest: int = LONGEST) -> str:

@@ -27,6 +27,8 @@ class Noise:
                 return True
             case ConfigWrite(offset=offset):
                 return offset != COMMAND or not self._begun
+            case Remark(name="trace_sample"):  # the row's own marks say so
+                return True
             case Remark(name=name):
                 return name.startswith(TRACE) and not name.startswith(PROBLEMS)
         return False

@@ -52,7 +52,9 @@ def test_a_device_is_served_and_its_disk_is_kept(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as client:
         client.connect(str(path))
     assert any("vfio-user-pci" in line and str(path) in line for line in lines)
-    assert "Evidence: first" in stop(process)
+    said = stop(process)
+    assert "Evidence: first" in said
+    assert "The conversation: nvme-lab wire first\nThe verdicts: nvme-lab judge first" in said
     assert Evidence(tmp_path / "first").end is not None
     assert not path.exists()
     disk = tmp_path / "disk.img"

@@ -40,6 +40,7 @@ def test_a_guest_is_talked_to_and_recorded(toolchain: Toolchain, tmp_path: Path)
     child.expect(r"Evidence: (nvme-lab-results/shell-\S+)")
     assert isinstance(child.match, re.Match)
     folder = tmp_path / child.match[1]
+    child.expect_exact(f"The conversation: nvme-lab wire {child.match[1]}")
     child.expect(pexpect.EOF)
     child.close()
     assert child.exitstatus == 0

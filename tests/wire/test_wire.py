@@ -17,6 +17,7 @@ from conformance.wire.decode import Trust, WireLine, dump, printable, timeline
 from conformance.wire.excerpts import key, of_command
 from lab.data.events import (
     ActionEnded,
+    ActionStarted,
     Completed,
     Doorbell,
     Event,
@@ -152,6 +153,13 @@ def test_an_unknown_command_and_a_stray_doorbell(make_evidence: MakeEvidence) ->
     assert "CDW12=5" in row.detail
     row = one(make_evidence, Doorbell(t=1, controller="nv0", offset=0x1002, size=4, value=1, qid=-1, completion=False))
     assert row.detail == "0x1 at 1002h, where no doorbell starts"
+
+
+def test_values_are_words_and_not_a_programming_languages(make_evidence: MakeEvidence) -> None:
+    detail = {"fields": ["CID", "OPC"], "entry": 17, "where": None, "late": True}
+    assert one(make_evidence, Remark(t=1, name="prp", detail=detail)).detail == "prp fields=CID,OPC entry=0x11 late=yes"
+    asked = ActionStarted(t=1, number=0, action="write", arguments={"lba": 566, "fua": False, "fill": None})
+    assert one(make_evidence, asked).detail == "lba=566 fua=no"
 
 
 def test_every_kind_of_event_has_a_row(make_evidence: MakeEvidence) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from click.testing import CliRunner, Result
 
@@ -28,6 +30,14 @@ def test_bus_set_up_and_iommu_maps_are_left_out_and_counted(evidence: Evidence) 
     assert sum("IOMMU map" in line or "PCI BAR" in line for line in whole) > 20
     assert "ask load" in "".join(short[2:6]), "the driver's first action stands at the top"
     assert any("bus master" in line for line in short[:-1]), "what the driver itself does to the bus stays"
+
+
+def test_how_the_trace_was_sampled_is_left_out_and_its_marks_stay(tmp_path: Path) -> None:
+    traced = unpack("u-boot-qemu-read-basic", tmp_path / "evidence")
+    short, whole = wire(traced).output, wire(traced, "--all").output
+    assert "trace_sample" not in short
+    assert "trace_sample" in whole
+    assert any("→~" in row for row in short.splitlines())
 
 
 def test_grep_shows_matching_rows_only(evidence: Evidence) -> None:
