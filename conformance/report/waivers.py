@@ -21,6 +21,8 @@ class Waiver:
     state: str
     look: str
     there: bool
+    met: bool
+    """Whether this result says something of it: the failure came, or is known to be gone."""
 
     @property
     def pages(self) -> list[Page]:
@@ -43,7 +45,8 @@ def waivers(results: Results) -> Iterator[Waiver]:
             own = (verdict for verdict in results.verdicts if (verdict.driver, verdict.check) == (driver, entry.check))
             verdict = min((one for one in own if is_among(one.scenario, entry.scenarios)), key=severity, default=None)
             passes = (driver, entry.check, *entry.scenarios) in past
-            yield Waiver(driver, entry, *_state(entry, verdict, passes), verdict is not None)
+            failed = verdict is not None and verdict.outcome is Outcome.FAIL
+            yield Waiver(driver, entry, *_state(entry, verdict, passes), verdict is not None, passes or failed)
 
 
 def _state(entry: KnownEntry, verdict: VerdictEntry | None, past: bool) -> tuple[str, str]:

@@ -76,6 +76,13 @@ def test_known_failures_have_an_owner_an_end_and_a_page(results: Results) -> Non
     ]  # fmt: skip
 
 
+def test_known_failures_that_did_not_come_are_folded_below_those_that_did(results: Results) -> None:
+    page = html(results)
+    table = page[page.index('id="known"') : page.index('id="stages"')]
+    assert table.index("read/c") < table.index("1 more did not fail in this result") < table.index("read/d")
+    assert "Known, and not failed in this result: read/d." in table  # printed, where nothing can be opened
+
+
 def test_a_link_of_a_manifest_is_a_link_only_to_the_web(results: Results) -> None:
     evil = KNOWN.model_copy(update={"link": "javascript:alert(1)"})
     made = results.model_copy(update={"drivers": {"toy": results.drivers["toy"].model_copy(update={"known": [evil]})}})
