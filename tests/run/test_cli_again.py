@@ -88,6 +88,17 @@ def test_repetitions_are_recorded_side_by_side_and_the_worst_verdict_counts(lab:
     assert (lab.folder / "out" / "junit.xml").is_file()
 
 
+def test_workers_that_are_named_share_repetitions(lab: Lab) -> None:
+    done = lab.run("--repeat", "3", "--tx", "2*popen", "--out", "out", TOY_BROKEN="4")
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "5 scenarios on 2 workers · 3 times" in done.stdout
+    assert Counter(recorded(lab)) == {**dict.fromkeys(SCENARIOS, 3), "read/broken": 5}
+    assert "rate  read/pass  toy on qemu: failed 0 of 3 (2 ERROR, 1 PASS)" in done.stdout
+    for part in ("1", "2", "3"):
+        assert len(lab.results(f"out/{part}")["verdicts"]) == 17
+    assert len(lab.results("out")["verdicts"]) == 17
+
+
 def test_steady_verdicts_are_said_to_be(lab: Lab) -> None:
     done = lab.run("--repeat", "2", "--stage", "write")
     assert done.returncode == 0

@@ -146,6 +146,18 @@ def test_workers_elsewhere_return_the_same_verdicts_and_the_evidence(tmp_path: P
 
 
 @pytest.mark.usefixtures("toolchain")
+def test_each_repetition_gets_its_evidence_from_elsewhere(tmp_path: Path, configuration: Path) -> None:
+    done = run(tmp_path, "--tx", tx(configuration), "--repeat", "2", "--out", "twice")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "All verdicts were the same 2 times." in done.stdout
+    for part in ("1", "2"):
+        repetition = read(tmp_path / "twice" / part)
+        assert len(repetition.runs) == 2
+        for recorded in repetition.runs:
+            assert Evidence(tmp_path / "twice" / part / recorded.evidence).end
+
+
+@pytest.mark.usefixtures("toolchain")
 def test_a_machine_that_is_not_there_is_named(tmp_path: Path, configuration: Path) -> None:
     done = run(tmp_path, "--tx", tx(configuration, "nowhere.invalid"))
     assert done.returncode == 2
