@@ -23,7 +23,7 @@ from lab.drivers.serial_session import SerialSession
 from lab.errors import LabError, UsageError
 from lab.guest.arguments import GuestSpec
 from lab.guest.machine import Machine
-from lab.toolchain import Toolchain
+from lab.toolchain import FIRMWARE, WANTS, Toolchain
 
 _TOOLCHAIN = re.compile(r"\{(.+)\}")
 
@@ -108,6 +108,11 @@ def _file(manifest: DriverManifest, toolchain: Toolchain, key: str, name: str) -
     if match is None:
         packed = key == "boot.initrd" or (key == "boot.kernel" and not ARCHITECTURES[manifest.boot.arch].is_pc)
         return require_raw(own_file(manifest, key, name), f"{manifest.path}: {key}", may_be_packed=packed)
+    if match[1] in WANTS and match[1] not in FIRMWARE:
+        raise UsageError(
+            f"{manifest.path}: {key}: {name} is not booted by name",
+            remedy=f"name a file, or one of {', '.join(f'{{{one}}}' for one in FIRMWARE)}",
+        )
     if match[1] not in toolchain.firmware:
         if match[1] in manifest.needs:
             raise LabError(f"the firmware {match[1]} was not prepared", remedy="run nvme-lab fetch")

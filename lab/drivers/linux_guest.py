@@ -11,7 +11,7 @@ from lab.data.manifest import DriverManifest
 from lab.data.plan import Scenario
 from lab.deadline import Deadline
 from lab.drivers.base import mebibytes
-from lab.errors import GuestError, LabError
+from lab.errors import GuestError, LabError, UsageError
 from lab.guest.arguments import GuestSpec
 from lab.guest.channel import Channel, Frame
 from lab.guest.machine import Machine
@@ -38,7 +38,12 @@ ROOT_PORTS = 4
 
 
 def linux_guest(manifest: DriverManifest, toolchain: Toolchain) -> LinuxGuest:
-    """Return the Linux guest that the manifest needs."""
+    """Return the Linux guest that the manifest needs; UsageError where it names a kernel besides."""
+    if manifest.boot.kernel:
+        raise UsageError(
+            f"{manifest.path}: boot.kernel: the adapter {manifest.adapter} boots the lab's own Linux guest",
+            remedy='leave it out and name the kernel with --kernel, or give adapter = "generic-serial"',
+        )
     guest = toolchain.guest_for(manifest.needs)
     if guest is None:
         raise LabError(

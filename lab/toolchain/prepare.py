@@ -27,7 +27,8 @@ from lab.toolchain.cache import Cache, full_disk_named, require_space
 from lab.toolchain.closures import Closures, Fetched, Progress
 from lab.toolchain.qemu import Qemu
 
-_FIRMWARE = ("u-boot", "u-boot-riscv64", "edk2", "edk2-arm64", "edk2-riscv64", "linux-arm64", "seabios")
+FIRMWARE = ("u-boot", "u-boot-riscv64", "edk2", "edk2-arm64", "edk2-riscv64", "linux-arm64", "seabios")
+"""What a guest can be started by, other than its own Linux."""
 _FOREIGN = {f"qemu-{arch}": arch for arch in ARCHITECTURES if arch != X86_64}
 """QEMUs for guests of another architecture than this machine's."""
 _LINUX = "linux-guest"
@@ -35,11 +36,11 @@ _GUESTS = {_LINUX: "linux", **{f"{name}-guest": name for name in ("linux-backpor
 """Linux guests and their recipes."""
 _PROGRAMS = ("fio",)
 """Programs for guests, by the names of their recipes."""
-_RECIPE_OF = {"qemu": "qemu", **_GUESTS, **{name: name for name in (*_PROGRAMS, *_FIRMWARE, *_FOREIGN)}}
+_RECIPE_OF = {"qemu": "qemu", **_GUESTS, **{name: name for name in (*_PROGRAMS, *FIRMWARE, *_FOREIGN)}}
 WANTS = tuple(want for want in _RECIPE_OF if want != "seabios")
 """What can be prepared without a version; a SeaBIOS without one is QEMU's own."""
 
-_VERSIONED = (*_FIRMWARE, *_GUESTS)
+_VERSIONED = (*FIRMWARE, *_GUESTS)
 """What there can be versions of."""
 _KERNELS = ("boot/vmlinuz-*", "usr/lib/modules/*/vmlinuz")
 """Where packages put the kernel: those of Debian 12, and those of newer suites."""
@@ -196,7 +197,7 @@ class _Preparation:
         foreign = {arch: self._qemu(want, arch) for want, arch in _FOREIGN.items() if want in wants}
         guests = {want: self._linux(want) for want in wants if versions.split(want)[0] in _GUESTS}
         linux = guests.pop(_LINUX, None)
-        wanted = [self._firmware(want) for want in wants if versions.split(want)[0] in _FIRMWARE]
+        wanted = [self._firmware(want) for want in wants if versions.split(want)[0] in FIRMWARE]
         firmware = {name: file for files in wanted for name, file in files.items()}
         programs = {want: self._program(want) for want in wants if want in _PROGRAMS}
         return Toolchain(

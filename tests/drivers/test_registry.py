@@ -79,6 +79,7 @@ def test_a_mistake_names_file_key_and_the_nearest(tmp_path: Path, text: str, mes
         ('[boot]\nready = "> "\n[actions.read]\ncommand = "r {nsid"', r"actions\.read\.command: 'r \{nsid': expected '}'"),
         ('[boot]\nready = "> "\n[actions.write]\ncommand = "w"\nfill = "m {adress}"', r"did you mean 'address'\?"),
         ('[boot]\nready = "> "\nkernel = "no.elf"', r"boot\.kernel: there is no file .*no\.elf"),
+        ('[boot]\nready = "> "\nkernel = "{linux-guest}"', r"boot\.kernel: \{linux-guest\} is not booted by name"),
         ('[boot]\nready = "> "\nfirmware = "{u-boot}"', r"boot\.firmware: \{u-boot\} is no firmware of the toolchain"),
     ],
 )
@@ -86,6 +87,12 @@ def test_a_serial_manifest_that_cannot_work_is_refused_before_anything_starts(tm
     found = find(str(manifest(tmp_path, f'name = "mine"\nadapter = "generic-serial"\n{text}')))
     with pytest.raises(UsageError, match=message):
         adapter(found, NOTHING)
+
+
+def test_a_kernel_that_would_not_be_booted_is_refused(tmp_path: Path) -> None:
+    text = 'name = "mine"\nadapter = "linux"\n[boot]\nkernel = "my.elf"'
+    with pytest.raises(UsageError, match=r"boot\.kernel: the adapter linux boots the lab's own Linux guest"):
+        adapter(find(str(manifest(tmp_path, text))), NOTHING)
 
 
 def test_firmware_that_was_not_prepared_is_the_labs_failure() -> None:
