@@ -160,4 +160,6 @@ def _said(results: Results, driver: str, missing: list[VerdictEntry], *, silent:
         return State.SELECTION, f"{driver}: ", "every mandatory check that was selected passed."
     silent_stages = {stage for name, stage in unjudged(results) if name == driver}  # those that it does not claim
     stages = ", ".join(stage for stage in results.drivers[driver].asked if stage not in silent_stages)
+    if not stages:  # of another lab's evidence, or an observed system's
+        return State.SELECTION, f"{driver}: ", "every mandatory rule that holds in every stage passed; no stage was judged."
     return State.QUALIFIES, f"{driver} qualifies: ", f"every mandatory check of {stages} passed."

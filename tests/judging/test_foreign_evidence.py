@@ -50,6 +50,8 @@ def test_the_invariants_judge_it_and_the_rest_is_said(
     assert "judged by the invariants" in said
     assert "'their-board'" in said
     assert "what rests on its answers is not judged" in said
+    assert "theirs: every mandatory rule that holds in every stage passed; no stage was judged." in said
+    assert "qualifies" not in said
 
 
 def test_unnamed_controllers_are_an_error_and_no_verdict(foreign: Foreign, capsys: pytest.CaptureFixture[str]) -> None:
