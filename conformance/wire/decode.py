@@ -205,6 +205,8 @@ def printable(text: str) -> str:
 
 def printable_lines(text: str) -> str:
     """Return the text as `printable` does, but keep the ends of its lines."""
+    if text.isprintable():  # nearly always, of millions of strings in a report
+        return text
     return "\n".join(map(printable, text.split("\n")))
 
 
