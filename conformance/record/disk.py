@@ -216,7 +216,7 @@ def replay(record: Record) -> Iterator[tuple[Asked, Disk]]:
     """Every answered action on a namespace with that namespace's disk just before it."""
     disks = _disks(record)
     for asked in record.asked:
-        key = _meant(record, asked)
+        key = meant(record, asked)
         if key is not None:
             yield asked, disks[key]
         _apply(disks, asked, key)
@@ -236,7 +236,7 @@ def _apply(disks: dict[Key, Disk], asked: Asked, key: Key | None) -> None:
         disk.apply(asked)
 
 
-def _meant(record: Record, asked: Asked) -> Key | None:
+def meant(record: Record, asked: Asked) -> Key | None:
     """Return the namespace that an action names: on the controller it names, or else on the first that has it."""
     wanted = asked.arguments.get("controller")
     for controller in record.controllers:
@@ -266,7 +266,7 @@ def final_disks(record: Record) -> dict[Key, Disk]:
     """Return the disks after all actions, also of namespaces that no action names."""
     disks = _disks(record)
     for asked in record.asked:
-        _apply(disks, asked, _meant(record, asked))
+        _apply(disks, asked, meant(record, asked))
     return disks
 
 

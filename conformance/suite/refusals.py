@@ -41,6 +41,7 @@ UNUSUAL: Mapping[str, Callable[[Controller], bool]] = {
     "a BAR0 above 4 GiB": lambda controller: controller.prefetchable_bar,
     "no active namespace": lambda controller: not any(namespace.attached for namespace in controller.namespaces),
     "a namespace with metadata": lambda controller: any(namespace.metadata_size for namespace in controller.namespaces),
+    "a zoned namespace": lambda controller: any(namespace.zone_blocks for namespace in controller.namespaces),
     "no namespace with blocks of 512 bytes": lambda controller: all(
         namespace.block_size != ORDINARY_BLOCK for namespace in controller.namespaces if namespace.attached
     ),
@@ -66,4 +67,6 @@ def may_refuse(namespace: Namespace, arguments: Mapping[str, Any]) -> str:
         return f"blocks of {namespace.block_size} bytes"
     if int(arguments.get("lba", 0)) + int(arguments.get("blocks", 0)) > SHORT_LBA:
         return "blocks beyond 2^32"
+    if namespace.zone_blocks:
+        return "a zoned namespace"
     return "a format with metadata" if namespace.metadata_size else ""

@@ -60,7 +60,7 @@ class NextSector(Namespace):
         return super().command(kind, lba + 1, blocks, flags)
 
 
-@defect("read/nlb:one-fewer")
+@defect("read/nlb:one-fewer", scenarios=("read/basic",))
 class OneFewer(Namespace):
     """Takes NLB for 0's based twice, and reads one block too few."""
 

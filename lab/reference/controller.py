@@ -355,7 +355,8 @@ class Controller(Core):
                 identity = self.identification.namespace(nsid)
                 if identity is not None:
                     names = self.identification.identifiers(nsid, identity)
-                    make = self.make_zoned_namespace if names.csi == Csi.ZONED else self.make_namespace
+                    zoned = names.csi == Csi.ZONED and self.command_set() == CSS_ALL_SETS
+                    make = self.make_zoned_namespace if zoned else self.make_namespace
                     self.namespaces[nsid] = make(nsid, identity, names)
             except CommandFailed as failure:
                 self.unusable[nsid] = str(failure)

@@ -7,9 +7,10 @@ range beyond the last block is refused before any command is sent.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import ClassVar
 
 from lab.nvme.commands import Command, DatasetManagement, Flush, FormatNvm, LbaCommand, Read, Write, WriteZeroes
-from lab.nvme.identify import IdentifyNamespace
+from lab.nvme.identify import Csi, IdentifyNamespace
 from lab.nvme.ranges import DsmRange, encode_ranges
 from lab.reference.core import Core
 from lab.reference.data import DataPath
@@ -37,6 +38,8 @@ SMALLEST_BLOCK = 9
 
 class Namespace:
     """One namespace. Offsets are in bytes, all else in logical blocks."""
+
+    command_set: ClassVar[int] = Csi.NVM
 
     def __init__(
         self,
@@ -66,6 +69,8 @@ class Namespace:
     @property
     def unsupported_reason(self) -> str:
         """Why this driver does no I/O on the namespace; "" if it does."""
+        if self.names.csi != self.command_set:
+            return f"namespace {self.nsid} belongs to command set {self.names.csi}, which is not selected"
         if self.lba_format.MS and not self.is_stripped:
             return f"namespace {self.nsid} has {self.lba_format.MS} bytes of metadata a block, which this driver cannot do"
         if self.lba_format.LBADS < SMALLEST_BLOCK:

@@ -6,9 +6,10 @@ A zone is written in order: one command at a time, each where the one before it 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import ClassVar
 
 from lab.nvme.commands import Command, Read, ZoneAppend, ZoneManagementReceive, ZoneManagementSend
-from lab.nvme.identify import IdentifyNamespace
+from lab.nvme.identify import Csi, IdentifyNamespace
 from lab.nvme.zones import ReportZones, ZoneDescriptor, ZoneSendAction, parse_report
 from lab.reference.core import Core
 from lab.reference.data import DataPath
@@ -23,6 +24,8 @@ REPORTED = 63
 
 class ZonedNamespace(Namespace):
     """One zoned namespace."""
+
+    command_set: ClassVar[int] = Csi.ZONED
 
     def __init__(
         self,

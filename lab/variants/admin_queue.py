@@ -356,7 +356,7 @@ class LargePages(Controller):
     "admin-queue/one-command-set",
     allowed='Base 2.0, 3.1.3.5 "Offset 14h: CC": CSS 000b selects the NVM command set; 110b is what the host should choose',
     scenarios=("detect/command-sets",),
-    warns=("admin-queue/all-command-sets",),
+    warns=("admin-queue/all-command-sets", "every/unusual-device"),
 )
 class OneCommandSet(Controller):
     """Selects the NVM command set alone wherever the controller has it."""

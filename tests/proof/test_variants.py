@@ -33,7 +33,7 @@ def test_a_variant_names_what_there_is_and_the_section_that_allows_it(one: Varia
     assert not unknown_names(one)
     assert one.summary.endswith(".")
     assert one.scenarios
-    assert one.allowed.startswith(("Base 2.0, ", "NVM 1.0, ", "PCIe 1.0, ", "PCI Local Bus 3.0, "))
+    assert one.allowed.startswith(("Base 2.0, ", "NVM 1.0, ", "PCIe 1.0, ", "PCI Local Bus 3.0, ", "Zoned 1.1, "))
 
 
 @pytest.mark.parametrize("one", VARIANTS.values(), ids=VARIANTS)

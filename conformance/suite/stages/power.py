@@ -199,7 +199,7 @@ def power_back(record: Record) -> Iterator[Finding]:
         elif sent is not None and isinstance(sent.command, SetFeatures) and sent.command.FID == Fid.POWER_MANAGEMENT:
             changes.append((event.t, PowerManagement(sent.command.CDW11).PS))
     for asked in record.answers("suspend"):
-        if asked.ok and asked.ended:
+        if asked.ok and asked.ended and any(asked.started.t < t for t, _ in changes):
             ended = asked.ended.t
             before = [power for t, power in changes if t <= asked.started.t][-1]
             after = [power for t, power in changes if t <= ended][-1]
