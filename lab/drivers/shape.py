@@ -38,6 +38,7 @@ ARGUMENTS: Mapping[str, frozenset[str]] = {
     "smart": frozenset({"errors"}), "shutdown": frozenset({"halt"}), "suspend": frozenset({"state"}),
     "host-memory": frozenset({"lent"}),
     "submit": frozenset({"nsid", "lba", "blocks", "each", "pairs"}), "save": frozenset({"during"}),
+    "zones": OF_A_NAMESPACE, "zone": OF_A_NAMESPACE | {"lba", "operation"}, "zone-append": OF_A_NAMESPACE | {"lba", "blocks"},
 }  # fmt: skip
 """What the braces in an action's commands may hold beyond that."""
 OPTIONAL: Mapping[str, Any] = {
