@@ -6,7 +6,7 @@ Where the lab fails (a guest was killed, the machine was too slow) the scenario 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -138,22 +138,25 @@ class ScenarioRun:
         LabError if a guest of this driver did not come to it (`conformance.run.unready`).
         """
         unready = UnreadyGuests(self.campaign.out, self.job.driver.name)
-        if why := unready.why_not():
-            raise LabError(why)
-        try:
-            evidence = self._record_once()
-            unready.note(self.job.scenario.id, evidence.end)
-            if evidence.end is None or evidence.end.outcome != "lab-error" or unready.is_unready(evidence.end):
-                return evidence, ""
-            failure = evidence.end.reason
-        except UsageError:
-            raise
-        except LabError as error:
-            failure = str(error)
+        with unready.turn() as reached:
+            if why := unready.why_not():
+                raise LabError(why)
+            try:
+                evidence = self._record_once(reached=reached)
+                unready.note(self.job.scenario.id, evidence.end)
+                if evidence.end is None or evidence.end.outcome != "lab-error" or unready.is_unready(evidence.end):
+                    return evidence, ""
+                failure = evidence.end.reason
+            except UsageError:
+                raise
+            except LabError as error:
+                failure = str(error)
         return self._record_once(alone=True), failure
 
-    def _record_once(self, *, alone: bool = False, out: Path | None = None) -> Evidence:
-        """Record into the folder of results, or below ``out``."""
+    def _record_once(
+        self, *, alone: bool = False, out: Path | None = None, reached: Callable[[], None] = lambda: None
+    ) -> Evidence:
+        """Record into the folder of results, or below ``out``; ``reached`` is called once the driver has been loaded."""
         job = self.job
         folder = evidence_folder(out or self._out, job.name)
         lab.recording.record.record(
@@ -167,6 +170,7 @@ class ScenarioRun:
             stop_at=self.campaign.request.stop_at,
             stop_when=stop_judge(self.campaign.request.stop_at),
             made_of=self._note_sources,
+            loaded=reached,
         )
         return Evidence(folder)
 

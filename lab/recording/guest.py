@@ -280,11 +280,11 @@ class GuestRecording(Recording):
 
     # -- run --------------------------------------------------------------------------------------------------------
 
-    def run(self) -> None:
+    def run(self, loaded: Callable[[], None] = lambda: None) -> None:
         """Do all actions, and then what the visitor wants."""
         try:
             try:
-                super().run()
+                super().run(loaded)
             except GuestPanicError as panic:
                 if self._stops:
                     self._stops.happened(PANIC, f"panic: {panic.what.splitlines()[0]}")

@@ -49,6 +49,7 @@ def record(
     stop_when: Judge | None = None,
     sealed: bool = True,
     made_of: Callable[[Sequence[Path]], None] = lambda _: None,
+    loaded: Callable[[], None] = lambda: None,
 ) -> Path:
     """Record one scenario on one driver and device into a new evidence folder, and return the folder.
 
@@ -60,7 +61,8 @@ def record(
     what ``stop_when`` looks for) stops a guest there, and writes down where its processors were.
     Without ``sealed`` no digests are taken of what was recorded, for evidence that nobody keeps.
     ``shell`` marks the evidence of a guest that a person sat at. ``visit`` is called with the running guest when all actions
-    are done. ``made_of`` is told, at the end, what of the cache the guest was made of (for `lab.toolchain.cache.Cache.heal`).
+    are done. ``loaded`` is called when the driver has answered a load. ``made_of`` is told, at the end, what of the cache the
+    guest was made of (for `lab.toolchain.cache.Cache.heal`).
     """
     driver = adapter(manifest, toolchain)
     on_real_machine = isinstance(driver, MachineAdapter)
@@ -103,7 +105,7 @@ def record(
         with turn(alone=alone):
             evidence.begin()
             with recording:
-                recording.run()
+                recording.run(loaded)
     except GuestPanicError as panic:
         outcome, reason = "panic", panic.what
         if recording.driver_in_place:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -69,10 +70,12 @@ class Recording(ABC):
         """Close all that was started, the last first."""
         self._cleanup.__exit__(kind, error, traceback)
 
-    def run(self) -> None:
-        """Do all actions of the scenario."""
+    def run(self, loaded: Callable[[], None] = lambda: None) -> None:
+        """Do all actions of the scenario; call ``loaded`` whenever the driver has answered a load in its time."""
         for number, action in enumerate(self._scenario.actions):
             self._perform(number, action)
+            if action.name == "load" and not self.timed_out:
+                loaded()
 
     def damage(self) -> list[str]:
         """Return what was damaged of all that the recording was made from; to be asked after a panic or a time-out."""

@@ -26,6 +26,13 @@ def turn(*, alone: bool, root: Path | None = None) -> Iterator[None]:
 
 
 @contextmanager
+def exclusive(path: Path) -> Iterator[None]:
+    """Wait until no other process holds the lock of this file, and hold it."""
+    with _locked(path, fcntl.LOCK_EX):
+        yield
+
+
+@contextmanager
 def _locked(path: Path, kind: int) -> Iterator[None]:
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from typing import Any
 
 from lab.nvme.commands import Command, LbaCommand, Read, Write, ZoneAppend, ZoneManagementReceive, ZoneManagementSend
 from lab.nvme.zones import ReportZones, ZoneDescriptor, ZoneSendAction, parse_report
 from lab.reference.identification import Identification, ZonedIdentity
+from lab.reference.transport import Memory
 from lab.reference.zoned import ZonedNamespace
 from lab.variants.variant import variant
 
@@ -136,6 +138,56 @@ class SmallCommands(ZonedNamespace):
     def append_blocks(self) -> int:
         """The blocks of one Zone Append."""
         return min(SMALL, super().append_blocks)
+
+
+@variant(
+    "zoned/appends-at-once",
+    allowed='Zoned 1.1, 3.4.1 "Zone Append command": several may be outstanding for one zone, and end in any order',
+    scenarios=("zoned/append",),
+)
+class AppendsAtOnce(ZonedNamespace):
+    """Has all parts of an append in flight at once, and names their places last first."""
+
+    def append(self, start: int, data: bytes) -> list[tuple[int, int]]:
+        """Append whole blocks by commands that are submitted together."""
+        step = self.append_blocks * self.block_size
+        parts = [data[at : at + step] for at in range(0, len(data), step)]
+        commands, lists = list[Command](), list[Memory]()
+        with ExitStack() as held:
+            for part in parts:
+                memory = held.enter_context(self._data.buffer(len(part)))
+                memory.write(0, part)
+                command = self.command(ZoneAppend, start, len(part) // self.block_size, {})
+                commands.append(self._data.describe(command, memory, 0, len(part), lists))
+            done = self._execution.run(self._c.pair(), commands)
+        for page in lists:
+            self._data.release(page)
+        places = [self.assigned(start, one.DW0, one.DW1) for one in done]
+        return [(lba, len(part) // self.block_size) for lba, part in zip(places, parts, strict=True)][::-1]
+
+
+@variant(
+    "zoned/merged-places",
+    allowed='Zoned 1.1, 3.4.1 "Zone Append command": how a host tells its user of assigned blocks is its choice',
+    scenarios=("zoned/append",),
+)
+class MergedPlaces(ZonedNamespace):
+    """Appends by commands half as long as they may be, and names neighbouring places as one."""
+
+    @property
+    def append_blocks(self) -> int:
+        """The blocks of one Zone Append."""
+        return max(1, super().append_blocks // 2)
+
+    def append(self, start: int, data: bytes) -> list[tuple[int, int]]:
+        """Append whole blocks, and join what lies side by side."""
+        joined = list[tuple[int, int]]()
+        for lba, blocks in super().append(start, data):
+            if joined and sum(joined[-1]) == lba:
+                joined[-1] = joined[-1][0], joined[-1][1] + blocks
+            else:
+                joined.append((lba, blocks))
+        return joined
 
 
 @variant(

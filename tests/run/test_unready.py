@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -61,4 +63,41 @@ def test_a_driver_that_was_reached_once_is_not_given_up(tmp_path: Path) -> None:
     guests.note("detect/basic", end("complete"))
     for name in ("a/a", "b/b", "c/c"):
         guests.note(name, end("lab-error", UNREADY))
+    assert guests.why_not() == ""
+
+
+@pytest.mark.parametrize("early", [True, False], ids=["reached", "ended"])
+def test_until_one_guest_was_reached_there_is_one_at_a_time(early: bool, tmp_path: Path) -> None:
+    """Four workers began with four guests, and each waited three times as long for one that polls."""
+    began, ended = threading.Event(), threading.Event()
+
+    def second() -> bool:
+        with UnreadyGuests(tmp_path, "x").turn():
+            began.set()
+            return ended.is_set()
+
+    with ThreadPoolExecutor() as workers:
+        with UnreadyGuests(tmp_path, "x").turn() as reached:
+            with UnreadyGuests(tmp_path, "y").turn():
+                pass  # another driver's guest is another matter
+            other = workers.submit(second)
+            assert not began.wait(0.2)
+            if early:
+                reached()
+                assert began.wait(10), "the end of the first recording need not come before"
+            ended.set()
+        assert other.result(10) is not early
+
+
+def test_guests_that_were_reached_wait_for_nobody(tmp_path: Path) -> None:
+    guests = UnreadyGuests(tmp_path, "x")
+    guests.note("read/basic", end("complete"))
+    with guests.turn(), guests.turn():
+        assert guests.why_not() == ""
+
+
+def test_a_turn_that_nobody_reached_says_nothing(tmp_path: Path) -> None:
+    guests = UnreadyGuests(tmp_path, "x")
+    with guests.turn():
+        assert guests.why_not() == ""
     assert guests.why_not() == ""
