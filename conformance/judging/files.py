@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,9 @@ from conformance.wire.decode import printable_lines
 from lab.data.coverage import FILE as COVERAGE
 from lab.errors import LabError, UsageError, describe_invalid
 from lab.files import write_atomically
+
+_OTHER_ESCAPE = re.compile(r'\\[^"/n]')
+"""An escape of JSON that may stand for something unprintable."""
 
 
 def schema() -> dict[str, Any]:
@@ -54,10 +58,11 @@ def read(path: Path) -> Results:
     """Read the results in a file, or in a folder that a run wrote; UsageError if there are none."""
     file = path / FILE if path.is_dir() else path
     try:
-        data = json.loads(file.read_text(encoding="utf-8"))
+        text = file.read_text(encoding="utf-8")
+        data = json.loads(text)
         if isinstance(data, dict) and data.get("schema") != SCHEMA:
             raise UsageError(f"{file}: results of schema {data.get('schema')!r}; this lab reads {SCHEMA}.")
-        return _checked(Results.model_validate(_printable(data)))
+        return _checked(Results.model_validate(data if _is_printable(text) else _printable(data)))
     except json.JSONDecodeError as error:
         raise UsageError(f"{file} is not JSON: {error}.", remedy="name the folder that nvme-lab run wrote") from error
     except OSError as error:
@@ -68,6 +73,15 @@ def read(path: Path) -> Results:
         raise UsageError(f"{file} holds no results: {describe_invalid(error.errors()[0])}.") from error
     except (ValueError, RecursionError) as error:
         raise UsageError(f"{file} holds no results: {error}.") from error
+
+
+def _is_printable(text: str) -> bool:
+    """Return whether no string of a JSON text can hold more than printable characters and ends of lines.
+
+    So are nearly all results, and to look at a text once is quicker than to look at a million strings.
+    """
+    escapes = text.replace(r"\\", "")  # a backslash before another one begins no escape
+    return text.replace("\n", "").isprintable() and not _OTHER_ESCAPE.search(escapes)
 
 
 def _printable(value: Any) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 from conformance.judging.models import KnownEntry, Results, VerdictEntry
 from conformance.suite.check import EVERY, MANDATORY, Outcome
@@ -22,31 +23,35 @@ STRICT = "--strict: "
 """How a reason begins that fails a run only by that option."""
 SEVERITY = tuple(Outcome)
 """The worst outcome first."""
+_RANKS = {outcome: rank for rank, outcome in enumerate(SEVERITY)}
+
+Key = TypeVar("Key", bound=tuple[str, ...])
 
 
 def severity(verdict: VerdictEntry) -> tuple[int, bool]:
     """Return a sort key, the worst verdict first; what is known, or about what was never used, comes behind its like."""
-    return SEVERITY.index(verdict.outcome), verdict.known is not None or verdict.unused
+    return _RANKS[verdict.outcome], verdict.known is not None or verdict.unused
 
 
 def worst_per_device(verdicts: Iterable[VerdictEntry]) -> dict[tuple[str, str, str], VerdictEntry]:
     """Return (driver, device, check) → the worst verdict over all scenarios."""
-    best: dict[tuple[str, str, str], VerdictEntry] = {}
-    for verdict in verdicts:
-        key = verdict.driver, verdict.device, verdict.check
-        if key not in best or severity(verdict) < severity(best[key]):
-            best[key] = verdict
-    return best
+    return _worst(((verdict.driver, verdict.device, verdict.check), verdict) for verdict in verdicts)
 
 
 def worst_overall(verdicts: Iterable[VerdictEntry]) -> dict[tuple[str, str], VerdictEntry]:
     """Return (driver, check) → the worst verdict over all scenarios and devices."""
-    best: dict[tuple[str, str], VerdictEntry] = {}
-    for verdict in worst_per_device(verdicts).values():
-        key = verdict.driver, verdict.check
-        if key not in best or severity(verdict) < severity(best[key]):
-            best[key] = verdict
-    return best
+    return _worst(((verdict.driver, verdict.check), verdict) for verdict in worst_per_device(verdicts).values())
+
+
+def _worst(verdicts: Iterable[tuple[Key, VerdictEntry]]) -> dict[Key, VerdictEntry]:
+    """Return key → the first of its worst verdicts."""
+    ranks: dict[Key, tuple[int, bool]] = {}
+    worst: dict[Key, VerdictEntry] = {}
+    for key, verdict in verdicts:
+        rank = severity(verdict)
+        if key not in worst or rank < ranks[key]:
+            ranks[key], worst[key] = rank, verdict
+    return worst
 
 
 @dataclass(frozen=True)

@@ -180,7 +180,7 @@ def in_cover(campaign: Campaign) -> Campaign:
     earlier, jobs = campaign.request.cover, campaign.jobs
     if earlier is None:
         return campaign
-    wanted = {key_of(*job.name.split("/", 2)): job.checks for job in jobs}
+    wanted = {key_of(*job.name.split("/", 2)): frozenset(job.checks) for job in jobs}
     chosen = cover(read(earlier), wanted)
     kept = tuple(job for job in jobs if key_of(*job.name.split("/", 2)) in chosen)
     return replace(campaign, jobs=kept, cover=(CoverEntry(result=earlier.absolute().name, scenarios=len(kept), of=len(jobs)),))
