@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from lab.data.events import Completed, Doorbell, Event, FaultInjected, Submitted
+from lab.data.events import ActionEnded, Completed, Doorbell, Event, FaultInjected, Submitted
 from lab.data.evidence import Evidence
 from lab.data.machine import TOO_SLOW
 from lab.nvme.commands import AsyncEventRequest
+
+FINE = ("success", "unsupported")
+"""Answers that tell of no trouble."""
 
 
 def slowness(evidence: Evidence) -> str:
@@ -21,6 +24,15 @@ def slowness(evidence: Evidence) -> str:
     if latency > machine.bound:
         return f"{TOO_SLOW}: the device took {latency:.1f} s for a command (allowed: {machine.bound:g} s)"
     return ""
+
+
+def gave_up(evidence: Evidence) -> str:
+    """Return how the machine was too slow where the driver has reported errors; "" if it was not, or all went well.
+
+    Nothing need fail then, where a driver may refuse its device. But what it left undone nobody can judge.
+    """
+    failed = (isinstance(event, ActionEnded) and event.answer.get("status") not in FINE for event in evidence.events())
+    return slowness(evidence) if any(failed) else ""
 
 
 def starved(evidence: Evidence) -> str:

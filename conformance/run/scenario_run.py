@@ -15,6 +15,7 @@ import lab.recording.record
 from conformance.judging.flaky import is_new_failure, settle
 from conformance.judging.judge import Verdict, judge
 from conformance.judging.models import Occurrence, RunEntry, VerdictEntry
+from conformance.judging.slowness import gave_up
 from conformance.record.record import Record
 from conformance.run.folders import CONFIRMATION, evidence_folder
 from conformance.run.plan import Campaign, Job
@@ -75,8 +76,8 @@ class ScenarioRun:
     def judge(self) -> None:
         """Judge the evidence, unless recording it has failed and the verdicts say so already.
 
-        Where a failure need not be the driver's, since the machine was too slow or the cache was damaged, the scenario is
-        recorded once more, alone.
+        Where a failure, or what the driver left undone, need not be its own, since the machine was too slow or the cache was
+        damaged, the scenario is recorded once more, alone.
         """
         if not self.verdicts:
             with self._lab_errors_as_verdicts():
@@ -86,6 +87,8 @@ class ScenarioRun:
                     verdicts = self._judged(self.evidence)
                     if damage := self._damage(verdicts):
                         raise LabError(damage, remedy=HEALED)
+                    if slow := gave_up(self.evidence):
+                        raise LabError(slow)
                 self.verdicts = {verdict.check.id: verdict for verdict in verdicts}
 
     def confirm(self) -> None:
@@ -109,9 +112,9 @@ class ScenarioRun:
         return judge(evidence, [CHECKS[check] for check in self.job.checks])
 
     def _excuse(self, verdicts: Iterable[Verdict]) -> str:
-        """Return why a failure need not be the driver's; "" if nothing speaks for that."""
+        """Return why what went wrong need not be the driver's doing; "" if nothing speaks for that."""
         slow = (verdict.reason for verdict in verdicts if verdict.reason.startswith(TOO_SLOW))
-        return next(slow, "") or self._damage(verdicts)
+        return next(slow, "") or gave_up(self.evidence) or self._damage(verdicts)
 
     def _damage(self, verdicts: Iterable[Verdict]) -> str:
         """Return what was damaged of all that the guest was made of, which is asked before a driver is blamed anew."""

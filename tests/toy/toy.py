@@ -27,6 +27,7 @@ from conformance.suite.scenario import LOAD, SCENARIOS, Draw, Plan, scenario
 from lab.data.events import ActionEnded, ActionStarted, Submitted
 from lab.data.evidence import EvidenceWriter
 from lab.data.identity import Identity
+from lab.data.machine import MachineReport
 from lab.data.manifest import DriverManifest
 from lab.data.plan import Scenario
 from lab.errors import LabError
@@ -116,6 +117,9 @@ def record(manifest: DriverManifest, scenario: Scenario, device: str, folder: Pa
         folder.mkdir(parents=True)
         os.kill(os.getpid(), signal.SIGKILL)
     status = "flaky" if scenario.id == "write/basic" and attempt <= int(os.environ.get("TOY_FLAKY", 0)) else "success"
+    stopped = scenario.id == "write/basic" and attempt <= int(os.environ.get("TOY_STOPPED", 0))
+    if stopped:
+        status = "no disk"  # which no check takes for a failure
     driver = manifest.model_dump(mode="json")
     data = {
         "driver": {**{key: driver[key] for key in ("name", "stages", "known")}, "actions": ["load", "read", "write"]},
@@ -132,7 +136,7 @@ def record(manifest: DriverManifest, scenario: Scenario, device: str, folder: Pa
             assert not threading.Event().wait(60), "the toy was not interrupted"
         finally:
             note("ended in order")
-    writer.close("complete")
+    writer.close("complete", machine=MachineReport(bound=1.0, longest_stall=0.0, longest_stop=3.0 if stopped else 0.0))
     if damaged := int(os.environ.get("TOY_DAMAGED", 0)):
         made_of([built_from(damaged=status == "flaky" and attempt <= damaged)])
     return folder
