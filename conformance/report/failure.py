@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from conformance.judging.models import Results, VerdictEntry
@@ -14,8 +14,17 @@ FOLDED = 6
 """Checks that are named of those that only follow from a failure."""
 
 
-def facts(results: Results, verdict: VerdictEntry, folder: Path = Path()) -> Iterator[tuple[str, str]]:
-    """Yield (label, text) of everything that explains a verdict; ``folder`` holds results.json, as the user would write it."""
+Followers = Mapping[tuple[str, str, str], Sequence[str]]
+"""A driver, a device and a check → the checks that say nothing of the driver there because of its failure."""
+
+
+def facts(
+    results: Results, verdict: VerdictEntry, folder: Path = Path(), followers: Followers | None = None
+) -> Iterator[tuple[str, str]]:
+    """Yield (label, text) of everything that explains a verdict; ``folder`` holds results.json, as the user would write it.
+
+    Who explains many gives the followers of all, which `followers_of` finds at once.
+    """
     yield "rule", rule(verdict)
     if (finding := verdict.violation) is not None:
         yield "expected", finding.expected
@@ -29,9 +38,9 @@ def facts(results: Results, verdict: VerdictEntry, folder: Path = Path()) -> Ite
         yield "wire", "\n".join(verdict.wire)
     if place := evidence_of(results, verdict):
         yield "evidence", str(folder / place)
-    if followers := follows(results, verdict):
-        more = f" and {len(followers) - FOLDED} more" if len(followers) > FOLDED else ""
-        yield "follows", f"{', '.join(followers[:FOLDED])}{more}: not judged, they only follow from this"
+    if found := (followers_of(results) if followers is None else followers).get((*verdict.key[:2], verdict.check)):
+        more = f" and {len(found) - FOLDED} more" if len(found) > FOLDED else ""
+        yield "follows", f"{', '.join(found[:FOLDED])}{more}: not judged, they only follow from this"
     yield "next", "\n".join(commands(results, verdict, folder))
 
 
@@ -40,11 +49,15 @@ def rule(verdict: VerdictEntry) -> str:
     return f"The driver {verdict.statement[:1].lower()}{verdict.statement[1:]}"
 
 
-def follows(results: Results, verdict: VerdictEntry) -> list[str]:
-    """Return the checks that say nothing of the driver because of this one's failure in the same recordings."""
-    same = (v.check for v in results.verdicts if v.because == verdict.check and v.key[:2] == verdict.key[:2])
-    judged = {v.check for v in results.verdicts if v.outcome in (Outcome.FAIL, Outcome.WARN) and v.key[:2] == verdict.key[:2]}
-    return [check for check in dict.fromkeys(same) if check not in judged]
+def followers_of(results: Results) -> Followers:
+    """Return the checks that say nothing of the driver because of another one's failure in the same recordings."""
+    failed, found = set[tuple[str, str, str]](), dict[tuple[str, str, str], dict[str, None]]()
+    for verdict in results.verdicts:
+        if verdict.outcome in (Outcome.FAIL, Outcome.WARN):
+            failed.add((verdict.driver, verdict.device, verdict.check))
+        if verdict.because:
+            found.setdefault((verdict.driver, verdict.device, verdict.because), {})[verdict.check] = None
+    return {key: [check for check in checks if (*key[:2], check) not in failed] for key, checks in found.items()}
 
 
 def commands(results: Results, verdict: VerdictEntry, folder: Path = Path()) -> list[str]:

@@ -14,7 +14,7 @@ from junitparser import Error, Failure, JUnitXml, Skipped, TestCase, TestSuite
 
 from conformance.judging.models import Results, VerdictEntry
 from conformance.judging.summary import asked_for, gate_failures
-from conformance.report.failure import facts, recording_command
+from conformance.report.failure import Followers, facts, followers_of, recording_command
 from conformance.suite.check import Outcome
 from conformance.wire.decode import printable_lines
 
@@ -31,9 +31,11 @@ def junit(results: Results) -> str:
     cases: dict[tuple[str, str, str], list[TestCase]] = {}
     seconds = {run.key: run.seconds for run in results.runs}
     failing = {verdict.key: reason for verdict, reason in gate_failures(results)}
+    followers = followers_of(results)
     for verdict in _telling(results):
         suite = cases.setdefault(verdict.key[:3], [])
-        suite.append(_case(results, verdict, failing.get(verdict.key, ""), 0.0 if suite else seconds.get(verdict.key[:3], 0.0)))
+        took = 0.0 if suite else seconds.get(verdict.key[:3], 0.0)
+        suite.append(_case(results, verdict, failing.get(verdict.key, ""), took, followers))
     for key, found in cases.items():
         made = TestSuite(printable_lines("/".join(key)))
         for name, value in properties(results, key):
@@ -66,11 +68,11 @@ def _telling(results: Results) -> Iterator[VerdictEntry]:
             yield verdict
 
 
-def _case(results: Results, verdict: VerdictEntry, failing: str, seconds: float) -> TestCase:
+def _case(results: Results, verdict: VerdictEntry, failing: str, seconds: float, followers: Followers) -> TestCase:
     """Return a test case; ``failing`` is why the verdict fails the run beside a plain failure (--strict)."""
     where = f"{verdict.driver}.{verdict.device}.{verdict.scenario}"
     case = TestCase(printable_lines(verdict.check), printable_lines(where), seconds)
-    text = explanation(results, verdict)[:LONGEST] if verdict.outcome in (Outcome.FAIL, Outcome.WARN) else ""
+    text = explanation(results, verdict, followers)[:LONGEST] if verdict.outcome in (Outcome.FAIL, Outcome.WARN) else ""
     match verdict.outcome:
         case Outcome.FAIL if verdict.known is None:
             case.result = [Failure(_message(text), "nvme-lab")]
@@ -81,7 +83,7 @@ def _case(results: Results, verdict: VerdictEntry, failing: str, seconds: float)
             case.result[0].text = reason[:LONGEST]
         case Outcome.INCONCLUSIVE | Outcome.WARN | Outcome.FLAKY if failing:
             case.result = [Failure(_message(printable_lines(failing)), "nvme-lab --strict")]
-            case.result[0].text = printable_lines(f"{failing}\n{explanation(results, verdict)}")[:LONGEST]
+            case.result[0].text = printable_lines(f"{failing}\n{explanation(results, verdict, followers)}")[:LONGEST]
         case Outcome.FLAKY:
             case.result = [Skipped(_message(f"FLAKY: {printable_lines(verdict.reason)}"))]
         case Outcome.FAIL:
@@ -98,10 +100,10 @@ def _message(text: str) -> str:
     return first if len(first) <= SHORT else f"{first[: SHORT - 1]}…"
 
 
-def explanation(results: Results, verdict: VerdictEntry) -> str:
+def explanation(results: Results, verdict: VerdictEntry, followers: Followers | None = None) -> str:
     """Return everything that explains a verdict, in lines without control characters."""
     lines = []
-    for label, text in facts(results, verdict):
+    for label, text in facts(results, verdict, followers=followers):
         between = "\n  " if "\n" in text else " "
         lines.append(text if label == "rule" else f"{label}:{between}{text.replace(chr(10), chr(10) + '  ')}")
     return printable_lines("\n".join(lines))

@@ -17,7 +17,7 @@ from conformance.judging.summary import (
 )
 from conformance.report.cards import word
 from conformance.report.conclusion import State, conclude, gate
-from conformance.report.failure import commands, follows
+from conformance.report.failure import commands, followers_of
 from conformance.report.terminal import number_shown, shown_columns, shown_rows
 from conformance.suite.check import Outcome
 from conformance.wire.decode import printable, shortened
@@ -119,7 +119,7 @@ def _finding(results: Results, verdict: VerdictEntry) -> Iterator[str]:
     if verdict.seen:
         yield f"the device saw: {_text(verdict.seen)}  "
     yield from (f"{_code(row)}  " for row in verdict.wire)
-    if followers := follows(results, verdict):
+    if followers := followers_of(results).get((*verdict.key[:2], verdict.check)):
         yield f"{len(followers)} further checks only follow from it: {', '.join(map(_code, followers))}  "
     if place := evidence_of(results, verdict):
         yield f"evidence {_code(place)}  "
