@@ -366,7 +366,7 @@ def prp_chain(record: Record) -> Iterator[Finding]:
         if seen and entries > 1:
             yield from _chained(state, event.command.PRP2, entries, seen)
     for asked, disk in reads(record):  # a chain from a page that is just full shows only in what lands in the wrong place
-        if any(_fills_a_page(state, event) for state, event in record.during(asked, Submitted)):
+        if asked.ok and any(_fills_a_page(state, event) for state, event in record.during(asked, Submitted)):
             for found in returned(record, asked, disk):
                 if not found.ok:
                     yield found
