@@ -165,11 +165,13 @@ def plan(request: RunRequest, *, only_claimed: bool = True) -> Campaign:
         for scenario in scenarios
         if (job := _job(manifest, device, scenario, selection)).checks and (not request.only or job.name in request.only)
     ]
-    claimed = [job for job in jobs if _claims(job)] if only_claimed else jobs
+    claimed, unclaimed = list[Job](), list[Job]()
+    for job in jobs:
+        (claimed if _claims(job) or not only_claimed else unclaimed).append(job)
     left_out = tuple(
         leave_out(job, f"the manifest does not claim {part_name(job.scenario.stage)}")
-        for job in jobs
-        if job not in claimed and (job.scenario.stage not in PROFILES or job.scenario.stage in request.profiles)
+        for job in unclaimed
+        if job.scenario.stage not in PROFILES or job.scenario.stage in request.profiles
         if job.device != MACHINE or job.scenario.stage in request.stages  # where no stage can be judged, that is no news
     )
     return Campaign(request, manifests, tuple(claimed), left_out)
