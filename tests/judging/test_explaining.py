@@ -8,7 +8,7 @@ from conformance.judging.judge import Verdict, judge
 from conformance.judging.models import Results, VerdictEntry
 from conformance.proof.recording import record
 from conformance.record.words import PYTHON
-from conformance.report.failure import facts, follows
+from conformance.report.failure import facts, followers_of
 from conformance.suite.check import Outcome
 from conformance.suite.selection import select
 from conformance.wire.excerpts import BRIEF
@@ -61,7 +61,7 @@ def test_consequences_are_folded_into_their_cause(tmp_path: Path) -> None:
     all_entries = entries(verdicts("io-queues/basic", "every/load:one-vendor", tmp_path))
     results = Results(verdicts=all_entries)
     (cause,) = [verdict for verdict in all_entries if verdict.outcome is Outcome.FAIL]
-    assert "read/exact" in follows(results, cause)
+    assert "read/exact" in followers_of(results)[*cause.key[:2], cause.check]
     told = dict(facts(results, cause))
     assert "not judged, they only follow from this" in told["follows"]
     assert told["next"].startswith("nvme-lab explain every/load")
