@@ -60,12 +60,12 @@ def scattered(draw: Draw) -> Plan:
     return Plan(draw.device(cap={"CQR": 0}), [LOAD, do("read", nsid=1, lba=lba, blocks=8), do("unload")])
 
 
-@scenario("io-queues/controller-memory", "a controller with 2 MiB of its own memory, which takes submission queues")
+@scenario("io-queues/controller-memory", "a controller with 1 MiB of its own memory, which takes submission queues")
 def controller_memory(draw: Draw) -> Plan:
     lba = draw.between(1, 900)
     moved = [do("write", nsid=1, lba=lba, blocks=8, fill=draw.fill()), do("read", nsid=1, lba=lba - 1, blocks=10)]
     again = [do("reset"), *moved, do("unload"), LOAD, do("queues"), *moved]
-    return Plan(draw.device(controller_memory=2), [LOAD, *moved, *again])
+    return Plan(draw.device(controller_memory=1), [LOAD, *moved, *again])
 
 
 @scenario("features/host-id", "a controller that takes host identifiers of 64 bits only")

@@ -8,7 +8,7 @@ from lab.drivers.linux_agent.answers import Fields, RefusedError
 from lab.drivers.linux_agent.information import list_
 from lab.drivers.linux_agent.modules import NOTHING, insert, remove, wait_for_probes
 from lab.drivers.linux_agent.power import power_off
-from lab.drivers.linux_agent.sysfs import CLASS, POLL_SECONDS, controllers, names_in, nvme_functions, wait_settled
+from lab.drivers.linux_agent.sysfs import CLASS, POLL_SECONDS, controllers, names_in, nvme_functions, wait_scanned, wait_settled
 
 PROBE_SECONDS = 2
 """For a loaded driver to take a function that was plugged; one that refuses it does not say so."""
@@ -36,6 +36,7 @@ def load(request: Fields) -> Fields:
     else:
         insert(request["modules"])
         wait_settled()  # the call itself waits for the probes, which may leave a reset running
+        wait_scanned()
     loaded.set()
     return {}
 
@@ -64,6 +65,7 @@ def wait_bound() -> None:
         time.sleep(POLL_SECONDS)
     wait_settled()
     wait_for_probes()
+    wait_scanned()
 
 
 def reset(_request: Fields) -> Fields:
@@ -77,8 +79,8 @@ def rescan(request: Fields) -> Fields:
     """Let all controllers look for namespaces; return the list."""
     for path in controllers():
         (path / "rescan_controller").write_text("1")
-    # The kernel scans on a work queue and does not report its end: two equal lists are the best sign of it.
-    before, now = None, list_(request)
+    wait_scanned()
+    before, now = None, list_(request)  # two equal lists, for the work may have yet to begin
     while now != before:
         time.sleep(5 * POLL_SECONDS)
         before, now = now, list_(request)

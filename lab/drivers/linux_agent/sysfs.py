@@ -13,6 +13,10 @@ ATTRIBUTE_BYTES = 4096
 UNSETTLED = {"", "new", "connecting", "resetting", "deleting", "deleting (no IO)"}
 """States of a controller on its way to another one (drivers/nvme/host/sysfs.c, nvme_sysfs_show_state); none yet, or none any
 more, while the kernel adds or removes it: it is listed before it has attributes (drivers/base/core.c, device_add)."""
+WORKING = "+nvme-"
+"""In the name of a kernel worker that does work of the driver."""
+SCAN_SECONDS = 5
+"""For a scan for namespaces that commands get in the way of: it may wait for a time-out of the driver."""
 POLL_SECONDS = 0.01
 """How often the agent looks for what the kernel does not report."""
 
@@ -74,6 +78,20 @@ def nvme_functions() -> list[Path]:
 def wait_settled() -> None:
     """Wait until no controller is between two states. The lab's deadline bounds it."""
     while any(read_attribute(f"{CLASS}/{name}/state") in UNSETTLED for name in names_in(CLASS, "nvme")):
+        time.sleep(POLL_SECONDS)
+
+
+def wait_scanned() -> None:
+    """Wait until the driver has looked for namespaces, or has had the time to.
+
+    The kernel does not report it, but names each worker after the queue whose work it does, with a plus while it does it
+    (kernel/workqueue.c, wq_worker_comm); the driver's queues are nvme-wq, nvme-reset-wq and nvme-delete-wq.
+    """
+    end = time.monotonic() + SCAN_SECONDS
+    while time.monotonic() < end:
+        names = (read_attribute(f"/proc/{number}/comm") for number in names_in("/proc", "") if number.isdecimal())
+        if not any(WORKING in name for name in names):
+            break
         time.sleep(POLL_SECONDS)
 
 
