@@ -107,7 +107,9 @@ def built_from(damaged: bool) -> Path:
     return rom
 
 
-def record(manifest: DriverManifest, scenario: Scenario, device: str, folder: Path, *, made_of: Any, **how: object) -> Path:
+def record(
+    manifest: DriverManifest, scenario: Scenario, device: str, folder: Path, *, made_of: Any, loaded: Any, **how: object
+) -> Path:
     """Record the toy, however it is asked to."""
     note(f"record {scenario.id}")
     attempt = LOG.read_text().splitlines().count(f"record {scenario.id}")
@@ -129,6 +131,7 @@ def record(manifest: DriverManifest, scenario: Scenario, device: str, folder: Pa
     writer = EvidenceWriter(folder, Identity.model_validate(data))
     writer.record(ActionStarted(t=time.time(), number=0, action="load", arguments={}))
     writer.record(ActionEnded(t=time.time(), number=0, action="load", answer={"status": status}))
+    loaded()
     writer.record(Submitted(t=time.time(), controller="nv0", sqid=0, raw=bytes(64)))
     if scenario.id == "read/slow" and os.environ.get("TOY_SLOW"):
         note("slow")
