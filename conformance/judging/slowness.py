@@ -31,6 +31,8 @@ def gave_up(evidence: Evidence) -> str:
 
     Nothing need fail then, where a driver may refuse its device. But what it left undone nobody can judge.
     """
+    if evidence.end is None or evidence.end.machine is None:
+        return ""  # no guest: nothing to look for in its events
     failed = (isinstance(event, ActionEnded) and event.answer.get("status") not in FINE for event in evidence.events())
     return slowness(evidence) if any(failed) else ""
 

@@ -8,6 +8,7 @@ from enum import StrEnum
 
 from conformance.judging.models import Results, VerdictEntry
 from conformance.judging.summary import asked_for, gate_failures, stage_index, worst_per_device
+from conformance.report.failure import followers_of
 from conformance.report.junit import explanation
 from conformance.suite.check import Outcome
 from conformance.wire.decode import printable, printable_lines
@@ -46,12 +47,12 @@ def cases(results: Results) -> Iterator[Case]:
     failing = {verdict.key: reason for verdict, reason in gate_failures(results)}
     seconds = {run.key: run.seconds for run in results.runs}
     found = worst_per_device(results.verdicts).values()
-    drivers = list(results.drivers)
+    drivers, followers = list(results.drivers), followers_of(results)
     for verdict in sorted(found, key=lambda v: (drivers.index(v.driver), v.device, stage_index(v.stage), v.check)):
         status, why = _status(verdict, failing.get(verdict.key, ""))
         if status is Status.SKIPPED and not asked_for(results, verdict):
             continue
-        text = explanation(results, verdict) if status in (Status.FAILED, Status.WARNED, Status.KNOWN) else ""
+        text = explanation(results, verdict, followers) if status in (Status.FAILED, Status.WARNED, Status.KNOWN) else ""
         yield Case(verdict, status, printable(why), text or printable_lines(why), seconds.pop(verdict.key[:3], 0.0))
 
 

@@ -13,7 +13,6 @@ from conformance.suite.check import Outcome
 FOLDED = 6
 """Checks that are named of those that only follow from a failure."""
 
-
 Followers = Mapping[tuple[str, str, str], Sequence[str]]
 """A driver, a device and a check → the checks that say nothing of the driver there because of its failure."""
 

@@ -17,7 +17,7 @@ from conformance.judging.summary import (
 )
 from conformance.report.cards import word
 from conformance.report.conclusion import State, conclude, gate
-from conformance.report.failure import commands, followers_of
+from conformance.report.failure import Followers, commands, followers_of
 from conformance.report.terminal import number_shown, shown_columns, shown_rows
 from conformance.suite.check import Outcome
 from conformance.wire.decode import printable, shortened
@@ -103,11 +103,12 @@ def _table(results: Results) -> Iterator[str]:
 def _findings(results: Results) -> Iterator[str]:
     for reason, (first, *more) in lab_failures(results).items():
         yield f"**ERROR** {_text(first)}{f' and {len(more)} more' if more else ''}  \n{_code(shortened(reason, LONGEST))}"
+    followers = followers_of(results)
     for verdict, _ in worst_with_outcome(results, Outcome.FAIL, Outcome.FLAKY, Outcome.WARN):
-        yield "\n".join(_finding(results, verdict))
+        yield "\n".join(_finding(results, verdict, followers))
 
 
-def _finding(results: Results, verdict: VerdictEntry) -> Iterator[str]:
+def _finding(results: Results, verdict: VerdictEntry, followers: Followers) -> Iterator[str]:
     where = _text(f"{verdict.driver} on {verdict.device}, {verdict.scenario}")
     yield f"**{word(verdict)}** {_code(verdict.check)} — {where}  "
     yield f"{_text(f'The driver {verdict.statement[:1].lower()}{verdict.statement[1:]} ({verdict.cite})')}  "
@@ -119,8 +120,8 @@ def _finding(results: Results, verdict: VerdictEntry) -> Iterator[str]:
     if verdict.seen:
         yield f"the device saw: {_text(verdict.seen)}  "
     yield from (f"{_code(row)}  " for row in verdict.wire)
-    if followers := followers_of(results).get((*verdict.key[:2], verdict.check)):
-        yield f"{len(followers)} further checks only follow from it: {', '.join(map(_code, followers))}  "
+    if found := followers.get((*verdict.key[:2], verdict.check)):
+        yield f"{len(found)} further checks only follow from it: {', '.join(map(_code, found))}  "
     if place := evidence_of(results, verdict):
         yield f"evidence {_code(place)}  "
     yield f"next {', '.join(map(_code, commands(results, verdict)))}"

@@ -153,15 +153,17 @@ class AppendsAtOnce(ZonedNamespace):
         step = self.append_blocks * self.block_size
         parts = [data[at : at + step] for at in range(0, len(data), step)]
         commands, lists = list[Command](), list[Memory]()
-        with ExitStack() as held:
-            for part in parts:
-                memory = held.enter_context(self._data.buffer(len(part)))
-                memory.write(0, part)
-                command = self.command(ZoneAppend, start, len(part) // self.block_size, {})
-                commands.append(self._data.describe(command, memory, 0, len(part), lists))
-            done = self._execution.run(self._c.pair(), commands)
-        for page in lists:
-            self._data.release(page)
+        try:
+            with ExitStack() as held:
+                for part in parts:
+                    memory = held.enter_context(self._data.buffer(len(part)))
+                    memory.write(0, part)
+                    command = self.command(ZoneAppend, start, len(part) // self.block_size, {})
+                    commands.append(self._data.describe(command, memory, 0, len(part), lists))
+                done = self._execution.run(self._c.pair(), commands)
+        finally:
+            for page in lists:
+                self._data.release(page)
         places = [self.assigned(start, one.DW0, one.DW1) for one in done]
         return [(lba, len(part) // self.block_size) for lba, part in zip(places, parts, strict=True)][::-1]
 

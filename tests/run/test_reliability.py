@@ -291,12 +291,10 @@ def test_no_driver_is_blamed_for_a_failure_on_a_damaged_cache(lab: Lab) -> None:
     assert of_write(lab) == ("FAIL", "", "")
 
 
-@pytest.mark.parametrize(("times", "status", "outcome", "recordings"), [("1", 0, "PASS", 2), ("2", 2, "ERROR", 2)])
-def test_what_a_driver_gives_up_on_a_stopped_machine_is_recorded_again(
-    times: str, status: int, outcome: str, recordings: int, lab: Lab
-) -> None:
+@pytest.mark.parametrize(("times", "status", "outcome"), [("1", 0, "PASS"), ("2", 2, "ERROR")])
+def test_what_a_driver_gives_up_on_a_stopped_machine_is_recorded_again(times: str, status: int, outcome: str, lab: Lab) -> None:
     """Nothing failed: the driver may refuse its device there. But what it would have done had to be seen."""
     assert lab.run("--jobs", "1", "--scenario", "write/basic", TOY_STOPPED=times).returncode == status
     stopped = "this machine was too slow: QEMU was stopped for 3.0 s (allowed: 1 s)"
     assert of_write(lab) == (outcome, stopped if outcome == "ERROR" else "", stopped)
-    assert len(recorded(lab)) == recordings
+    assert len(recorded(lab)) == 2
