@@ -34,6 +34,14 @@ def test_a_stage_is_judged(toolchain: Toolchain, tmp_path: Path, driver: str, de
     assert [v.check.id for v in verdicts.values() if v.outcome in (Outcome.FAIL, Outcome.ERROR) and not v.known] == []
 
 
+def test_the_newer_kernel_answers_after_a_sleep(toolchain: Toolchain, tmp_path: Path) -> None:
+    """Linux 7.3's virtio_console does not learn after a sleep that the lab reads the port, and would wait without end."""
+    scenario = suite.SCENARIOS["reset/sleep"].resolve(7)
+    evidence = Evidence(record(find("linux-backports"), scenario, "lab", tmp_path / "e", toolchain=toolchain))
+    answers = {event.action: event.answer["status"] for event in evidence.events() if isinstance(event, ActionEnded)}
+    assert answers == {"load": "success", "write": "success", "read": "success", "suspend": "success"}
+
+
 @pytest.mark.parametrize("device", ["qemu", "lab"])
 def test_qemus_driver_writes_reads_zeroes_and_trims(toolchain: Toolchain, tmp_path: Path, device: DeviceKind) -> None:
     def asked(name: str, **more: int) -> Action:

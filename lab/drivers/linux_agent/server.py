@@ -1,18 +1,14 @@
 """Requests and answers on the port, each request in a thread, so that one that hangs in the kernel holds up no other."""
 
 import json
-import os
 import threading
 import traceback
 from collections.abc import Callable, Mapping
-from typing import BinaryIO
 
 from lab.drivers.linux_agent import blocks, files, information, lab_requests, lifecycle, mix, power, zones
 from lab.drivers.linux_agent.answers import CompletedWithError, Fields, NotOfferedError, RefusedError, errno_text
 from lab.drivers.linux_agent.kernel_log import KernelLog
-
-DECODE = json.JSONDecoder().raw_decode
-"""`json.loads` without its regular expressions, which each fork would have to translate first."""
+from lab.drivers.linux_agent.port import Port
 
 OF_THE_LAB: Mapping[str, Callable[[Fields], Fields | bytes]] = {
     "begin": lab_requests.begin, "quiet": lab_requests.quiet, "put": lab_requests.put,
@@ -66,8 +62,8 @@ def answer_request(request: Fields, kernel_log: KernelLog) -> bytes:
 class Server:
     """Threads that take turns in reading requests; a new one starts only when no other is left to read the next."""
 
-    def __init__(self, port: BinaryIO, kernel_log: KernelLog) -> None:
-        """Serve requests from a port, which is open for reading and writing."""
+    def __init__(self, port: Port, kernel_log: KernelLog) -> None:
+        """Serve requests from a port."""
         self._port = port
         self._kernel_log = kernel_log
         self._reading = threading.Lock()
@@ -81,13 +77,11 @@ class Server:
             with self._counting:
                 self._idle += 1
             with self._reading:
-                request, _ = DECODE(self._port.readline().decode())
-                request["data"] = self._port.read(request["bytes"])
+                request = self._port.read()
             with self._counting:
                 self._idle -= 1
                 if not self._idle:
                     threading.Thread(target=self.work).start()
             answer = answer_request(request, self._kernel_log)
             with self._writing:
-                while answer:
-                    answer = answer[os.write(self._port.fileno(), answer) :]
+                self._port.write(answer)
