@@ -37,7 +37,7 @@ _ARGUMENTS: Mapping[str, str] = {
     "reset-subsystem": "",
     "host-memory": "lent",
     "unload": "",
-    "load-mix": f"{_BLOCKS} jobs depth operations seed",
+    "load-mix": f"{_BLOCKS} jobs depth operations seed [gathered]",
     "load-polled": "",
     "load-fio": "nsid blocks depth operations [controller]",
     "load-ring": f"{_BLOCKS} operations scheduler [first_ms step_ms]",

@@ -32,7 +32,7 @@ ARGUMENTS: Mapping[str, frozenset[str]] = {
     "write-bytes": OF_A_NAMESPACE | {"lba", "at", "length"},
     "raw": frozenset({"queue", "opcode", "nsid"}),
     "load-ring": OF_A_NAMESPACE | {"lba", "blocks", "operations", "scheduler", "first_ms", "step_ms"},
-    "load-mix": frozenset({"nsid", "lba", "blocks", "jobs", "depth", "operations", "seed"}),
+    "load-mix": frozenset({"nsid", "lba", "blocks", "jobs", "depth", "operations", "seed", "gathered"}),
     "load-fio": OF_A_NAMESPACE | {"blocks", "depth", "operations"},
     "get-feature": frozenset({"feature"}), "set-feature": frozenset({"feature", "value", "save"}),
     "smart": frozenset({"errors"}), "shutdown": frozenset({"halt"}), "suspend": frozenset({"state"}),
@@ -43,7 +43,7 @@ ARGUMENTS: Mapping[str, frozenset[str]] = {
 """What the braces in an action's commands may hold beyond that."""
 OPTIONAL: Mapping[str, Any] = {
     "until": "", "offset": 0, "nsid": 0, "fua": 0, "save": 0, "errors": 0, "pairs": 0, "during": "",
-    "first_ms": 0, "step_ms": 0, "halt": 0, "state": "", "polled": 0, "parts": 0,
+    "first_ms": 0, "step_ms": 0, "halt": 0, "state": "", "polled": 0, "parts": 0, "gathered": 0,
 }  # fmt: skip
 """Arguments that a scenario may leave out, and what they are then."""
 ANSWERABLE_UNASKED = frozenset({"load", "info", "ready", "identify", "list", "queues"})

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
 from itertools import accumulate
+from typing import Any
 
 from conformance.record.disk import differences, final_disks, key_of, replay, show
 from conformance.record.record import Asked, Record
@@ -24,7 +25,8 @@ from conformance.suite.stages.reset import NOTHING_DONE, PATIENCE, WAS_RESET, ac
 from lab.data.events import Completed, Doorbell, Submitted
 from lab.data.mix import Mix
 from lab.data.plan import Action, Fault
-from lab.nvme.commands import CreateIoCq, CreateIoSq, DoorbellBufferConfig, Read, Write
+from lab.nvme.commands import CreateIoCq, CreateIoSq, DoorbellBufferConfig, Read, SetFeatures, Write
+from lab.nvme.features import Fid
 
 CPUS = 2
 DEEP = 32
@@ -39,9 +41,9 @@ SHORT = 4
 """Entries of rings that are soon full."""
 
 
-def _mix(draw: Draw, jobs: int, depth: int, operations: int, *, blocks: int = 8) -> Action:
-    lba = draw.between(8, 200)
-    return do("load-mix", nsid=1, lba=lba, blocks=blocks, jobs=jobs, depth=depth, operations=operations, seed=draw.fill())
+def _mix(draw: Draw, jobs: int, depth: int, operations: int, *, blocks: int = 8, **more: Any) -> Action:
+    lba, seed = draw.between(8, 200), draw.fill()
+    return do("load-mix", nsid=1, lba=lba, blocks=blocks, jobs=jobs, depth=depth, operations=operations, seed=seed, **more)
 
 
 def _slow(ms: int) -> Fault:
@@ -67,6 +69,15 @@ def long(draw: Draw) -> Plan:
 @scenario("multiqueue/few", "one queue pair for two CPUs", cpus=CPUS)
 def few(draw: Draw) -> Plan:
     return Plan(draw.device(io_queues=1, vectors=2), [LOAD, do("queues"), _mix(draw, CPUS, 4, 120)], [_slow(5)])
+
+
+@scenario("multiqueue/fewer", "after a reset the controller grants one queue pair instead of two", cpus=CPUS)
+def fewer(draw: Draw) -> Plan:
+    """What is granted holds until the next reset (Base 2.0, 5.27.1.5)."""
+    granted = Fault(name="fewer", behaviour="edit-completion", queue="admin", opcode=SetFeatures.OPCODE,
+                    cdw10=Fid.NUMBER_OF_QUEUES, nth=2, arguments={"fields": {"DW0": 0}})  # fmt: skip
+    mixes = [_mix(draw, CPUS, 4, 48) for _ in range(2)]
+    return Plan(draw.device(), [LOAD, do("queues"), mixes[0], do("reset"), do("queues"), mixes[1]], [granted])
 
 
 @scenario("multiqueue/full", f"more commands than rings of {SHORT} entries hold", cpus=CPUS)
@@ -115,6 +126,20 @@ def shadow_refused(draw: Draw) -> Plan:
 def shadow_reset(draw: Draw) -> Plan:
     mixes = [_mix(draw, CPUS, 4, 48) for _ in range(2)]
     return Plan(draw.device(cap={"MQES": 15}, shadow_doorbells=True), [LOAD, mixes[0], do("reset"), mixes[1]], [_slow(2)])
+
+
+@scenario("multiqueue/gathered", "what all lanes of a CPU want is handed over at once; writes have a queue of their own",
+          cpus=CPUS, write_queues=1)  # fmt: skip
+def gathered(draw: Draw) -> Plan:
+    return Plan(draw.device(cap={"MQES": 15}, shadow_doorbells=True), [LOAD, _mix(draw, CPUS, 4, 160, gathered=1)])
+
+
+@scenario("multiqueue/gathered-shared", "the same with a namespace beside it that shares the queues", cpus=CPUS, write_queues=1)
+def gathered_shared(draw: Draw) -> Plan:
+    """Linux hands requests to its driver in another way then."""
+    both = draw.namespace(), draw.namespace(nsid=2)
+    device = draw.device(*both, cap={"MQES": 15}, shadow_doorbells=True)
+    return Plan(device, [LOAD, _mix(draw, CPUS, 4, 160, gathered=1)])
 
 
 @scenario("multiqueue/spurious", "each Write comes with an interrupt that means nothing", cpus=CPUS)
@@ -243,7 +268,7 @@ def done(load: Load) -> Finding:
 
 
 @check("multiqueue/degrade", cite=BASE_2_0["5.27.1.5"], level=RECOMMENDED, why="practice", witnesses=["out", "wire"],
-       needs=["load-mix"], scenarios=["multiqueue/few"])  # fmt: skip
+       needs=["load-mix"], scenarios=["multiqueue/few", "multiqueue/fewer"])  # fmt: skip
 def degrade(record: Record) -> Iterator[Finding]:
     """Works when it is granted fewer queues than there are CPUs."""
     for asked in record.answers("load"):
@@ -310,7 +335,8 @@ def batch(record: Record) -> Iterator[Finding]:
 
 @check("multiqueue/shadow-doorbells", cite=BASE_2_0["5.8"], level=OPTIONAL, why="integrity",
        witnesses=["out", "wire", "fault"], needs=["load-mix"],
-       scenarios=["multiqueue/shadow", "multiqueue/shadow-refused", "multiqueue/shadow-reset"])  # fmt: skip
+       scenarios=["multiqueue/shadow", "multiqueue/shadow-refused", "multiqueue/shadow-reset",
+                  "multiqueue/gathered", "multiqueue/gathered-shared"])  # fmt: skip
 def shadow_doorbells(record: Record) -> Iterator[Finding]:
     """Loses no command by shadow doorbells, and does without them where the controller refuses Doorbell Buffer Config."""
     if not any(record.commands(DoorbellBufferConfig)):
@@ -368,8 +394,9 @@ def spurious_interrupt(record: Record) -> Iterator[Finding]:
 
 @check("multiqueue/integrity", cite=INTEGRITY, level=MANDATORY, why="integrity", witnesses=["out", "store"],
        needs=["load-mix"], scenarios=["multiqueue/plain", "multiqueue/latency", "multiqueue/long", "multiqueue/few",
-                                      "multiqueue/full", "multiqueue/spurious", "multiqueue/shadow", "multiqueue/shadow-reset",
-                                      "multiqueue/shadow-refused", "multiqueue/reset-under-load"])  # fmt: skip
+                                      "multiqueue/fewer", "multiqueue/full", "multiqueue/spurious", "multiqueue/shadow",
+                                      "multiqueue/shadow-reset", "multiqueue/shadow-refused", "multiqueue/gathered",
+                                      "multiqueue/gathered-shared", "multiqueue/reset-under-load"])  # fmt: skip
 def integrity(record: Record) -> Iterator[Finding]:
     """Corrupts nothing under a mixed load on all queues.
 

@@ -138,17 +138,20 @@ KNOWN_IDS = ((0x144D, 0xA80D), (0x2646, 0x2263), (0x144D, 0xA808), (0x144D, 0xA8
 """Vendor and device of models for which drivers have rules of their own, some on certain boards only."""
 KNOWN_ON_BOARDS = ((0x144D, 0xA802), (0x144D, 0xA804), (0x106B, 0x2001), (0x144D, 0xA821))
 """The same, of models with rules for certain computers and boards, for one interrupt, and for short queues."""
+KNOWN_ON_NOTEBOOKS = ((0x144D, 0xA801), (0x144D, 0xA808), (0x144D, 0xA809), (0x1E0F, 0x0001))
+KNOWN_ON_BAREBONES = ((0x2646, 0x2263), (0x2646, 0x500F))
+"""And of models that are put to sleep in other ways on some boards."""
 
 
-def _models(draw: Draw, ids: Sequence[tuple[int, int]]) -> Plan:
-    """Return controllers with such ids, and reads of each before and after a reset."""
+def _models(draw: Draw, ids: Sequence[tuple[int, int]], between: Action | None = None) -> Plan:
+    """Return controllers with such ids, and reads of each before and after a reset, or what else is done in between."""
     controllers = tuple(
         Controller(id=f"nv{n}", serial=draw.serial(), namespaces=(draw.namespace(),), pci={"vendor": vendor, "device": device})
         for n, (vendor, device) in enumerate(ids)
     )
     lba = draw.between(8, 900)
     asked = [do("read", nsid=1, controller=one.id, lba=lba, blocks=BLOCKS) for one in controllers]
-    return Plan(DeviceSpec(controllers=controllers), [LOAD, do("list"), *asked, do("reset"), *asked])
+    return Plan(DeviceSpec(controllers=controllers), [LOAD, do("list"), *asked, between or do("reset"), *asked])
 
 
 @scenario("identify/known-models", "four controllers with the PCI ids of models that drivers treat in their own ways")
@@ -162,6 +165,17 @@ def known_boards(draw: Draw) -> Plan:
     return _models(draw, KNOWN_ON_BOARDS)
 
 
+@scenario("identify/known-notebook", "models that drivers put to sleep in their own way on this board, and a sleep",
+          board="LENOVO/LNVNB161216")  # fmt: skip
+def known_notebook(draw: Draw) -> Plan:
+    return _models(draw, KNOWN_ON_NOTEBOOKS, do("suspend"))
+
+
+@scenario("identify/known-barebone", "the same, of other models on another board", board="TUXEDO/NS5X_NS7XAU")
+def known_barebone(draw: Draw) -> Plan:
+    return _models(draw, KNOWN_ON_BAREBONES, do("suspend"))
+
+
 @scenario("identify/same-name", "two controllers of different makers whose namespaces have one and the same name", hostile=True)
 def same_name(draw: Draw) -> Plan:
     nguid = f"{draw.fill():032x}"
@@ -173,7 +187,8 @@ def same_name(draw: Draw) -> Plan:
 
 
 @check("reset/back", cite=PRACTICE, level=MANDATORY, why="integrity", witnesses=["out", "wire"], needs=["read"],
-       scenarios=["reset/sleep", "reset/sleep-lent", "reset/hibernate", "reset/function", "reset/subsystem-asked"])  # fmt: skip
+       scenarios=["reset/sleep", "reset/sleep-lent", "reset/hibernate", "reset/function", "reset/subsystem-asked",
+                  "identify/known-notebook", "identify/known-barebone"])  # fmt: skip
 def back(record: Record) -> Iterator[Finding]:
     """Serves reads again once it says that the system has woken, or that its function or subsystem was reset."""
     done = [

@@ -3,6 +3,7 @@
 import ctypes
 import mmap
 import os
+from contextlib import suppress
 from pathlib import Path
 
 PAGE, HUGE_PAGE = 4096, 1 << 21
@@ -43,5 +44,6 @@ def take_buffer(length: int) -> mmap.mmap:
 def take_huge(length: int) -> tuple[mmap.mmap, int]:
     """Return a buffer, and where in it ``length`` bytes begin that are in huge pages if the kernel has some: few pieces."""
     buffer = new_buffer(length + HUGE_PAGE)
-    buffer.madvise(mmap.MADV_HUGEPAGE)
+    with suppress(OSError):  # a real-time kernel has none
+        buffer.madvise(mmap.MADV_HUGEPAGE)
     return buffer, -ctypes.addressof(ctypes.c_char.from_buffer(buffer)) % HUGE_PAGE
