@@ -37,6 +37,17 @@ class Ignored(Controller):
         return self.settings.io_queues
 
 
+@defect("io-queues/grant:kept", scenarios=("multiqueue/fewer",))
+class GrantedOnce(Controller):
+    """Takes after a reset as many queues as the first answer granted, whatever the second one grants."""
+
+    def granted_queues(self) -> int:
+        """Ask the controller, and return what the first bring-up was granted."""
+        granted = super().granted_queues()
+        self._first_granted: int = getattr(self, "_first_granted", granted)
+        return self._first_granted
+
+
 @defect("io-queues/order:sq-first")
 class SubmissionFirst(Controller):
     """Creates the submission queue before the completion queue that it names."""
