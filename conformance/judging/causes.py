@@ -28,6 +28,7 @@ from conformance.judging.explanations import (
     EARLIER,
     EVER,
     GENERIC,
+    LATENT,
     LENGTH,
     LOAD,
     MEMORY,
@@ -69,15 +70,21 @@ def refused_creations(record: Record) -> Mapping[int, str]:
 class Causes:
     """The causes in one record, given what each check has found."""
 
-    def __init__(self, record: Record, violations: Mapping[Check, Sequence[Finding]]) -> None:
-        """Take a record and the findings of each check against the rule; only mandatory checks explain others."""
+    def __init__(
+        self, record: Record, violations: Mapping[Check, Sequence[Finding]], known: Container[str] = frozenset()
+    ) -> None:
+        """Take a record and the findings of each check against the rule; only mandatory checks explain others.
+
+        ``known`` are the checks that the manifest knows the driver to fail here.
+        """
         self._violations = {
             check: exact
             for check, found in violations.items()
-            if check.level == MANDATORY and (exact := [finding for finding in found if finding.exact])
+            if check.level == MANDATORY and not (check.id in LATENT and check.id in known)
+            if (exact := [finding for finding in found if finding.exact])
         }
         """Of mandatory rules only, and what the device itself saw: no failure hides behind a warning, but that the driver has
-        refused the device."""
+        refused the device; nor behind one that the driver lives with."""
         self._unsupported = {id(one.event) for check, found in violations.items() if check.id == UNUSUAL for one in found}
         self._record = record
         self._refused = refused_creations(record)

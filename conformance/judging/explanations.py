@@ -119,5 +119,7 @@ EVER: Mapping[str, tuple[str, ...]] = {
 }  # fmt: skip
 """A check to those that explain it wherever they are violated: when the disk was looked at does not say when it went wrong."""
 
+LATENT = frozenset({"admin-queue/cq-zeroed"})
+"""Rules whose breaking mostly does no harm: a driver of which that is known lives with it, and fails for other reasons."""
 OF_EMPTY_SLOTS = frozenset({"write/flush-nsid", "io-queues/qid0", "io-queues/noop"})
 """Checks that a slot full of zeros breaks, which the controller has taken for a command: Flush, or Delete I/O SQ, of id 0."""

@@ -151,7 +151,9 @@ def _causes(
 ) -> Mapping[Check, Cause]:
     """Return what only follows from other violations, with its cause."""
     try:
-        return consequences(violations, Causes(record, violations), outcomes)
+        identity, scenario = record.evidence.identity, record.scenario.id
+        known = {check.id for check in violations if _known(identity.driver, check, identity.device, scenario) is not None}
+        return consequences(violations, Causes(record, violations, known), outcomes)
     except Exception:  # damaged evidence of any kind: each violation stands for itself
         LOG.debug("no causes in %s", record.evidence.folder, exc_info=True)
         return {}

@@ -58,6 +58,8 @@ def strips_protection(namespace: Namespace, command: LbaCommand) -> bool:
     return acts and bool(namespace.protection) and namespace.metadata_size == PROTECTION_BYTES
 
 
+BUS_MASTER = 1 << 2
+"""Of the PCI Command register."""
 NAMESPACE_CHANGED = "namespace-changed"
 """The remark on a namespace that the lab has given another size or format, while the driver uses it."""
 
@@ -126,6 +128,11 @@ class CompletionQueue:
     def copy(self) -> CompletionQueue:
         """Return a copy of the queue."""
         return CompletionQueue(*_cq_values(self))
+
+
+def command_written(event: ConfigWrite) -> int | None:
+    """Return what a write puts into the PCI Command register; None if it is to other registers."""
+    return event.value >> (4 - event.offset) * 8 & 0xFFFF if event.offset <= 4 < event.offset + event.size else None
 
 
 @dataclass(slots=True)
@@ -222,8 +229,8 @@ class State:
         self.stopping = self.stopping and bool(self.csts.RDY)
 
     def _config(self, event: ConfigWrite) -> None:
-        if event.offset <= 4 < event.offset + event.size:
-            self.pci_command = event.value >> (4 - event.offset) * 8 & 0xFFFF
+        if (command := command_written(event)) is not None:
+            self.pci_command = command
 
     def _namespace_changed(self, event: Remark) -> None:
         self.spec = changed_spec(self.spec, event)

@@ -21,6 +21,7 @@ from lab.drivers.linux import Linux, can_preload, module_parameters, with_parame
 from lab.drivers.linux_agent import blocks, buffers, information, server, sysfs
 from lab.drivers.linux_agent.answers import Fields, RefusedError
 from lab.drivers.linux_agent.kernel_log import KernelLog
+from lab.drivers.linux_agent.sysfs import read_attribute
 from lab.drivers.linux_guest import HIGH_BARS, KERNEL_OPTIONS, ROOT_PORTS, STRICT_IOMMU
 from lab.errors import LabError, UsageError
 from lab.toolchain import LinuxGuest, Toolchain
@@ -161,6 +162,12 @@ def test_the_agent_is_one_file_that_needs_nothing_but_python(tmp_path: Path) -> 
     program = f"import sys; sys.path[:0] = ['agent.pyz']; import {module}; print(sys.modules['{module}'].__file__)"
     ran = subprocess.run([sys.executable, "-I", "-S", "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert ran.stdout.startswith("agent.pyz/")
+
+
+def test_an_attribute_that_is_no_text_is_read(tmp_path: Path) -> None:
+    """A controller may have any bytes in its serial number."""
+    (tmp_path / "serial").write_bytes(b"S\xff\xfe \n")
+    assert read_attribute(tmp_path / "serial") == "S\ufffd\ufffd "
 
 
 def test_what_a_scenario_wants_of_the_driver_becomes_parameters_of_its_modules() -> None:

@@ -6,13 +6,14 @@ from collections.abc import Iterator, Sequence
 from math import inf
 
 from conformance.record.record import Record
-from conformance.record.state import CompletionQueue, State
+from conformance.record.state import BUS_MASTER, CompletionQueue, State, command_written
 from conformance.record.words import listed
 from conformance.suite.check import MANDATORY, RECOMMENDED, Finding, check
 from conformance.suite.citations import BASE_2_0, NVM_1_0, PCIE_1_0, PRACTICE
 from conformance.suite.scenario import LOAD, Draw, Plan, do, scenario
 from lab.data.events import (
     Completed,
+    ConfigWrite,
     Doorbell,
     Event,
     FaultInjected,
@@ -102,7 +103,15 @@ def enables(record: Record) -> Iterator[tuple[State, RegisterWrite, CC]]:
 def bus_master(record: Record) -> Iterator[Finding]:
     """Sets Memory Space Enable and Bus Master Enable before a doorbell makes the controller reach for memory."""
     judged = set[tuple[str, int, int | None]]()  # controllers, epochs and what the Command register was
-    for state, event in record.walk(Doorbell):
+    faults = {fault.name for fault in record.scenario.faults if fault.behaviour == "bus-master-off"}
+    lost = set[str]()  # controllers that have lost the bit without the host's doing, until the host sets it again
+    for state, event in record.walk(Doorbell, FaultInjected, ConfigWrite):
+        if isinstance(event, FaultInjected) and event.fault in faults:
+            lost.add(state.spec.id)
+        elif isinstance(event, ConfigWrite) and (command_written(event) or 0) & BUS_MASTER:
+            lost.discard(state.spec.id)
+        if not isinstance(event, Doorbell) or state.spec.id in lost:
+            continue
         where = state.spec.id, state.epoch, state.pci_command
         failed = state.csts is not None and state.csts.CFS  # then nothing is fetched, and the driver has read so
         if state.pci_command is not None and state.enabled and not failed and where not in judged:

@@ -9,7 +9,7 @@ from itertools import pairwise
 from conformance.record.disk import Disk, replay, show
 from conformance.record.iommu import Opened, needed
 from conformance.record.record import Asked, Record
-from conformance.record.state import State
+from conformance.record.state import BUS_MASTER, State
 from conformance.record.words import listed
 from conformance.suite.check import MANDATORY, RECOMMENDED, Finding, check
 from conformance.suite.citations import BASE_2_0, INTEGRITY, NVM_1_0, PCIE_1_0, PRACTICE
@@ -27,8 +27,6 @@ REFUSALS = ("not mapped", "mapped for reading only")
 """How the host's memory refuses an access, in the device's words."""
 NOWHERE = Status.DATA_TRANSFER_ERROR, Status.PRP_OFFSET_INVALID
 """How a controller answers a transfer whose entries lead nowhere, as those of a list page do that was filled elsewhere."""
-BUS_MASTER = 1 << 2
-"""Of PCI's Command register."""
 MANY_BYTES = 10_000
 """Of a file that does not fit into a few blocks."""
 ALL_ONES = 0xFFFF_FFFF

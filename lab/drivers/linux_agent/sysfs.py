@@ -31,7 +31,7 @@ def read_attribute(path: str | Path) -> str:
     except OSError:
         return ""
     try:
-        return os.read(descriptor, ATTRIBUTE_BYTES).decode().rstrip("\n")
+        return os.read(descriptor, ATTRIBUTE_BYTES).decode(errors="replace").rstrip("\n")
     except OSError:
         return ""
     finally:
