@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -218,6 +219,7 @@ class Observer:
         self.machine: Mapping[str, Any] = {}
         self._toolchain, self._say = toolchain, say
         self._seconds = FIRST_SECONDS
+        self._until: Deadline | None = None
         self._stopped = False
         self.tried: list[str] = []
 
@@ -247,13 +249,12 @@ class Observer:
     def all_beside(self, plain: Boot, rungs: Sequence[Rung], jobs: int, seconds: float) -> Iterator[tuple[Rung, Boot | None]]:
         """Boot on these rungs, ``jobs`` at once, and yield each in its order with its boot.
 
-        None where it could not end within so many seconds, as long as the plain boot took; 0: without a limit.
+        None where it could not end within so many seconds; 0: without a limit.
         """
-        until = Deadline(seconds) if seconds else None
+        self._until = Deadline(seconds) if seconds else None
 
         def climb(rung: Rung) -> Boot | None:
-            is_late = until is not None and until.remaining() < plain.seconds
-            return None if self._stopped or is_late else self.beside(plain, rung)
+            return None if self._stopped or self._left() < plain.seconds else self.beside(plain, rung)
 
         with ThreadPoolExecutor(jobs, thread_name_prefix="rung") as pool:
             try:
@@ -263,10 +264,23 @@ class Observer:
                 kill_all()
                 raise
 
-    def beside(self, plain: Boot, rung: Rung) -> Boot:
-        """Boot on a rung; once more, and with more patience, where the driver gets less far than before the plain device."""
+    def _left(self) -> float:
+        """Return the seconds until all boots are to have ended; infinite without a limit."""
+        return self._until.remaining() if self._until else math.inf
+
+    def _patience(self) -> float:
+        """Return how long to wait for a driver now."""
+        return min(self._seconds, max(self._left(), LEAST_SECONDS))
+
+    def beside(self, plain: Boot, rung: Rung) -> Boot | None:
+        """Boot on a rung; once more, and with more patience, where the driver gets less far than before the plain device.
+
+        None where that would be proven only by a second boot, for which no time is left.
+        """
         boot = self.boot(rung)
         if compared(plain, boot).is_worse and not self._stopped:
+            if self._left() < boot.seconds:
+                return None
             self._say(f"{rung.name}: once more, for it got less far")
             boot = self.boot(rung, suffix="-again", quiet=CONFIRM_QUIET_SECONDS)
         return boot
@@ -274,7 +288,7 @@ class Observer:
     def boot(self, rung: Rung, *, suffix: str = "", quiet: float = QUIET_SECONDS) -> Boot:
         """Boot once and judge what was seen."""
         folder = self.out / "evidence" / (rung.name + suffix)
-        driver = manifest_of(self.name, self.target, self.machine, self._seconds + quiet, quiet)
+        driver = manifest_of(self.name, self.target, self.machine, self._patience() + quiet, quiet)
         shown: list[str] = []
         stimulated: list[float] = []
         began = time.monotonic()
@@ -283,7 +297,7 @@ class Observer:
             with suppress(GuestError):  # what it ended by stands in the record
                 if self.target.keys:
                     _type(guest, self.target.keys)
-                    _until_quiet(guest, self._seconds)
+                    _until_quiet(guest, self._patience())
                 stimulated.append(time.time())
                 self._stimulate(guest, rung)
             shown.append(screen.take_if_possible(guest, folder / "screen.png"))
@@ -298,7 +312,7 @@ class Observer:
         if rung.stimulus == "reset":
             guest.qmp("set-action", {"reboot": "reset"})
             guest.qmp("system_reset")
-            _until_quiet(guest, self._seconds, before)
+            _until_quiet(guest, self._patience(), before)
         elif rung.stimulus == "power-button":
             guest.qmp("system_powerdown")
             _until_quiet(guest, STIMULUS_SECONDS, before)

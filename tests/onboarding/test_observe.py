@@ -369,6 +369,18 @@ def test_no_boot_is_begun_that_would_end_too_late(tmp_path: Path) -> None:
     assert [made for _, made in FakeObserver(tmp_path, 1).all_beside(slow, RUNGS[1:4], 2, 50)] == [None] * 3
 
 
+def test_what_a_second_boot_must_prove_is_left_out_where_it_would_end_too_late(tmp_path: Path) -> None:
+    begun: list[str] = []
+
+    class Slow(FakeObserver):
+        def boot(self, rung: Rung, *, suffix: str = "", quiet: float = 0.0) -> Boot:
+            begun.append(f"{rung.name}{suffix}")
+            return replace(boot(rung, reached=()), seconds=100.0)
+
+    assert [made for _, made in Slow(tmp_path, 1).all_beside(boot(), RUNGS[1:2], 1, 50)] == [None]
+    assert begun == [RUNGS[1].name]
+
+
 def test_an_interrupt_ends_the_guests_of_all_threads(tmp_path: Path) -> None:
     running = Process(["sleep", "60"], {}, tmp_path / "output")
 
