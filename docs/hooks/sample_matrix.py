@@ -1,8 +1,8 @@
 """The sample of ``nvme-lab matrix`` in the documentation, of real results that are kept small.
 
-A matrix needs no more of a result than the worst verdict of each check on each device. To keep another one:
+A matrix needs no more of a result than the worst verdict of each check on each device. To keep another one, of one driver:
 
-    python -m docs.hooks.sample_matrix NAME RESULT
+    python -m docs.hooks.sample_matrix NAME RESULT DRIVER
 """
 
 from __future__ import annotations
@@ -24,29 +24,27 @@ SUFFIX = ".json.xz"
 NOWHERE = Cite(revision="", section="", title="")
 
 
-def small(results: Results) -> Results:
-    """Return what a matrix shows of a result: the worst verdict of each check on each device, and who was judged."""
+def small(results: Results, driver: str) -> Results:
+    """Return what a matrix shows of a driver in a result: who it is, and the worst verdict of each check on each device."""
     verdicts = [
         VerdictEntry(
             driver=found.driver, device=found.device, scenario="", stage=found.stage, check=found.check, level=found.level,
             outcome=found.outcome, because=found.because, unused=found.unused, known=found.known and "known", cite=NOWHERE,
             witnesses=found.witnesses,
         )
-        for found in worst_per_device(results.verdicts).values()
+        for found in worst_per_device([verdict for verdict in results.verdicts if verdict.driver == driver]).values()
     ]  # fmt: skip
-    drivers = {
-        name: DriverEntry(stages=entry.stages, profiles=entry.profiles, asked=entry.asked, version=entry.version)
-        for name, entry in results.drivers.items()
-    }
+    entry = results.drivers[driver]
+    drivers = {driver: DriverEntry(stages=entry.stages, profiles=entry.profiles, asked=entry.asked, version=entry.version)}
     lab = {"version": results.lab.get("version", "")}
     return Results(lab=lab, drivers=drivers, verdicts=verdicts, narrowed=results.narrowed, strict=results.strict)
 
 
-def keep(name: str, result: Path) -> Path:
-    """Write a result as it is kept here; return the file."""
+def keep(name: str, result: Path, driver: str) -> Path:
+    """Write a driver's result as it is kept here; return the file."""
     KEPT.mkdir(exist_ok=True)
     file = KEPT / f"{name}{SUFFIX}"
-    text = small(read(result)).model_dump_json(exclude_defaults=True, by_alias=True)
+    text = small(read(result), driver).model_dump_json(exclude_defaults=True, by_alias=True)
     file.write_bytes(lzma.compress(text.encode(), preset=9 | lzma.PRESET_EXTREME))
     return file
 
@@ -63,4 +61,4 @@ def files() -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    print(keep(sys.argv[1], Path(sys.argv[2])))
+    print(keep(sys.argv[1], Path(sys.argv[2]), sys.argv[3]))
