@@ -33,6 +33,7 @@ PLACES: Mapping[str, str] = {
     "lab/drivers/linux_agent/lab_requests.py": "what it is told, in a guest",
     "lab/drivers/linux_agent/lifecycle.py": "modprobe, in a guest",
     "lab/drivers/linux_agent/modules.py": "modprobe, in a guest",
+    "lab/drivers/linux_agent/port.py": "modprobe, in a guest",
     "lab/drivers/linux_agent/program.py": "what it is told, in a guest",
     "lab/drivers/qemu_vfio_agent.py": "qemu-io, in a guest",
     "lab/guest/process.py": "QEMU, confined",
