@@ -268,7 +268,7 @@ class Observer:
         """Return the seconds until all boots are to have ended; infinite without a limit."""
         return self._until.remaining() if self._until else math.inf
 
-    def _patience(self) -> float:
+    def _timeout_seconds(self) -> float:
         """Return how long to wait for a driver now."""
         return min(self._seconds, max(self._left(), LEAST_SECONDS))
 
@@ -288,7 +288,7 @@ class Observer:
     def boot(self, rung: Rung, *, suffix: str = "", quiet: float = QUIET_SECONDS) -> Boot:
         """Boot once and judge what was seen."""
         folder = self.out / "evidence" / (rung.name + suffix)
-        driver = manifest_of(self.name, self.target, self.machine, self._patience() + quiet, quiet)
+        driver = manifest_of(self.name, self.target, self.machine, self._timeout_seconds() + quiet, quiet)
         shown: list[str] = []
         stimulated: list[float] = []
         began = time.monotonic()
@@ -297,7 +297,7 @@ class Observer:
             with suppress(GuestError):  # what it ended by stands in the record
                 if self.target.keys:
                     _type(guest, self.target.keys)
-                    _until_quiet(guest, self._patience())
+                    _until_quiet(guest, self._timeout_seconds())
                 stimulated.append(time.time())
                 self._stimulate(guest, rung)
             shown.append(screen.take_if_possible(guest, folder / "screen.png"))
@@ -312,7 +312,7 @@ class Observer:
         if rung.stimulus == "reset":
             guest.qmp("set-action", {"reboot": "reset"})
             guest.qmp("system_reset")
-            _until_quiet(guest, self._patience(), before)
+            _until_quiet(guest, self._timeout_seconds(), before)
         elif rung.stimulus == "power-button":
             guest.qmp("system_powerdown")
             _until_quiet(guest, STIMULUS_SECONDS, before)

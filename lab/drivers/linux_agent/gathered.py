@@ -4,22 +4,22 @@ From three on (fs/aio.c, AIO_PLUG_THRESHOLD) the kernel gathers them, and the dr
 """
 
 import ctypes
-import os
 import struct
 from collections.abc import Sequence
+
+from lab.drivers.linux_agent.system_calls import LIBC, called
 
 SETUP, DESTROY, GET_EVENTS, SUBMIT = 206, 207, 208, 209  # of x86-64
 READ, WRITE = 0, 1
 REQUEST = struct.Struct("<QIIHhIQQq8xII")
 """struct iocb (include/uapi/linux/aio_abi.h): the number that comes back, the operation, the file, address, length, offset."""
 EVENT = struct.Struct("<QQqq")
-LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 def transfer(file: int, requests: Sequence[tuple[int, memoryview, int]]) -> list[int]:
     """Do all of these (operation, memory, byte offset) at once; return how many bytes each has moved, or its error negated."""
     context = ctypes.c_ulong(0)
-    _called(LIBC.syscall(SETUP, len(requests), ctypes.byref(context)))
+    called(LIBC.syscall(SETUP, len(requests), ctypes.byref(context)))
     try:
         blocks = [
             ctypes.create_string_buffer(REQUEST.pack(n, 0, 0, what, 0, file, _address(view), len(view), at, 0, 0), REQUEST.size)
@@ -29,9 +29,9 @@ def transfer(file: int, requests: Sequence[tuple[int, memoryview, int]]) -> list
         submitted = 0
         while submitted < len(blocks):
             rest = ctypes.byref(pointers, submitted * ctypes.sizeof(ctypes.c_void_p))
-            submitted += _called(LIBC.syscall(SUBMIT, context, ctypes.c_long(len(blocks) - submitted), rest))
+            submitted += called(LIBC.syscall(SUBMIT, context, ctypes.c_long(len(blocks) - submitted), rest))
         events = ctypes.create_string_buffer(EVENT.size * len(blocks))
-        _called(LIBC.syscall(GET_EVENTS, context, ctypes.c_long(len(blocks)), ctypes.c_long(len(blocks)), events, None))
+        called(LIBC.syscall(GET_EVENTS, context, ctypes.c_long(len(blocks)), ctypes.c_long(len(blocks)), events, None))
     finally:
         LIBC.syscall(DESTROY, context)
     moved = [0] * len(blocks)
@@ -42,9 +42,3 @@ def transfer(file: int, requests: Sequence[tuple[int, memoryview, int]]) -> list
 
 def _address(view: memoryview) -> int:
     return ctypes.addressof(ctypes.c_char.from_buffer(view))
-
-
-def _called(result: int) -> int:
-    if result < 0:
-        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-    return result

@@ -9,6 +9,8 @@ import os
 import struct
 from dataclasses import dataclass
 
+from lab.drivers.linux_agent.system_calls import LIBC, called
+
 SETUP, ENTER = 425, 426  # include/uapi/asm-generic/unistd.h
 IOPOLL, GETEVENTS, READ = 1 << 0, 1 << 0, 22
 PARAMETERS = struct.Struct("<7I12x8IQ8IQ")
@@ -16,7 +18,6 @@ PARAMETERS = struct.Struct("<7I12x8IQ8IQ")
 ENTRY = struct.Struct("<BBHiQQII Q 24x")
 COMPLETION = struct.Struct("<QiI")
 OFF_SUBMISSION, OFF_COMPLETION, OFF_ENTRIES = 0, 0x800_0000, 0x1000_0000
-LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 @dataclass
@@ -31,7 +32,7 @@ class Offsets:
 def read_polled(file: int, view: memoryview, offset: int) -> int:
     """Read into ``view`` from an offset of a file that was opened with O_DIRECT; return how many bytes."""
     parameters = bytearray(PARAMETERS.pack(*[0, 0, IOPOLL], *[0] * (len(PARAMETERS.unpack(bytes(PARAMETERS.size))) - 3)))
-    ring = _called(LIBC.syscall(SETUP, 1, ctypes.c_char_p(ctypes.addressof(ctypes.c_char.from_buffer(parameters)))))
+    ring = called(LIBC.syscall(SETUP, 1, ctypes.c_char_p(ctypes.addressof(ctypes.c_char.from_buffer(parameters)))))
     try:
         numbers = PARAMETERS.unpack(parameters)
         submission, completion = Offsets(numbers[7], numbers[8], numbers[13]), Offsets(numbers[16], numbers[17], numbers[21])
@@ -46,7 +47,7 @@ def read_polled(file: int, view: memoryview, offset: int) -> int:
             struct.pack_into("<I", own, submission.tail, 1)
             new = 1
             while struct.unpack_from("<I", theirs, completion.tail)[0] == 0:  # the kernel may return before it is complete
-                _called(LIBC.syscall(ENTER, ring, new, 1, GETEVENTS, None, 0))
+                called(LIBC.syscall(ENTER, ring, new, 1, GETEVENTS, None, 0))
                 new = 0
             _, result, _ = COMPLETION.unpack_from(theirs, completion.array)
     finally:
@@ -58,10 +59,3 @@ def read_polled(file: int, view: memoryview, offset: int) -> int:
 
 def _mapped(ring: int, size: int, offset: int) -> mmap.mmap:
     return mmap.mmap(ring, size, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE, offset=offset)
-
-
-def _called(result: int) -> int:
-    if result < 0:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))
-    return result

@@ -66,7 +66,7 @@ class Port:
             answer = answer[os.write(self._device.fileno(), answer) :]
 
     def _is_open(self) -> bool:
-        """Whether the driver knows in time that the lab's end is open."""
+        """Return whether the driver learns in time that the lab's end is open."""
         end = time.monotonic() + HOST_SECONDS
         while any(events & select.POLLHUP for _, events in self._state.poll(0)):
             if time.monotonic() > end:
